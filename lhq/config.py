@@ -1,0 +1,98 @@
+"""Pipeline file → validated settings: one TOML says everything but the keys.
+
+Every room owns the settings class beside the code it configures (`class SizeSettings(Settings)`); this file
+holds what they share: unknown keys are errors with the nearest name, and every error says file, table, key,
+value and next move. `lhq.pipeline` joins them with the table of names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import pydantic
+
+from lhq.errors import ConfigError
+
+
+class Settings(pydantic.BaseModel):
+    """Base of every settings class: frozen, no unknown keys, no silent type changes of meaning."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class HttpSettings(Settings):
+    """`[http]`: how the client behaves towards every host."""
+
+    user_agent: str = "lhq/0.1 (landscape dataset builder)"
+    contact: str = ""
+    """An address or URL where a site's owner can reach you; added to the User-Agent, required for Commons."""
+    allow_hosts: tuple[str, ...] = ()
+    """Exact host:port pairs exempt from the private-address guard (tests, intranets)."""
+    max_bytes: int = pydantic.Field(64 * 2**20, gt=0)
+    max_pixels: int = pydantic.Field(200_000_000, gt=0)
+    """Decompression-bomb cap, judged from the header before anything is decoded."""
+    connect_timeout_s: float = pydantic.Field(10.0, gt=0)
+    read_timeout_s: float = pydantic.Field(30.0, gt=0)
+    total_timeout_s: float = pydantic.Field(180.0, gt=0)
+    max_redirects: int = pydantic.Field(5, ge=0, le=5)
+    per_host: int = pydantic.Field(8, gt=0)
+    """Connections at once to one host."""
+    pace_per_s: float = pydantic.Field(50.0, gt=0)
+    """Requests a second to one host at most; halves on 429/503, recovers slowly."""
+    max_attempts: int = pydantic.Field(5, gt=0)
+    robots: bool = True
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such pipeline file",
+            hint="see pipelines/ for examples, e.g. pipelines/quickstart.toml",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: can't be read ({error})", hint="give a readable UTF-8 TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
+
+
+def validate(kind: type[S], table: Mapping[str, object], where: str) -> S:
+    """`table` as settings of `kind`.
+
+    Args:
+        where: what errors start with, e.g. `pipelines/a.toml [filter.size]`.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest name), a missing one, or a wrong value.
+    """
+    try:
+        return kind.model_validate(dict(table))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise unknown_key(key, list(kind.model_fields), where) from None
+        if first["type"] == "missing":
+            raise ConfigError(f'{where}: "{key}" is missing', hint=f"add {key} = … ({kind.__name__})") from None
+        value = first.get("input")
+        raise ConfigError(f"{where}: {key} = {value!r}: {first['msg']}", hint="correct the value") from None
+
+
+def unknown_key(key: str, known: list[str], where: str) -> ConfigError:
+    """The error for a key nobody reads, naming the nearest one that somebody does."""
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"known keys: {', '.join(sorted(known))}"
+    return ConfigError(f'{where}: unknown key "{key}"', hint=hint)

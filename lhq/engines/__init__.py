@@ -1,0 +1,31 @@
+"""Shard keys → shard reports: the same map on threads, processes, one worker a GPU, or a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lhq.measures import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReport:
+    """What became of one shard: rows done, rows that failed as values, or the error that stopped it."""
+
+    key: str
+    rows: int = 0
+    failed_rows: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+Job = Callable[[str], ShardReport]
+
+
+class Engine(Protocol):
+    """Runs one picklable job over shard keys; a shard's failure is a report, and none is swallowed."""
+
+    def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
+        """Reports in completion order, exactly one a key."""
+        ...

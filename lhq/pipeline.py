@@ -1,0 +1,164 @@
+"""Pipeline file → plan → run: the one table of names, and the wiring of the stages.
+
+Everything a name in a pipeline file can mean stands in `SOURCES` and `MEASURES`. Modules are imported at
+first use, so a crawl never loads torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from lhq.config import HttpSettings, Settings, read_toml, unknown_key, validate
+from lhq.errors import ConfigError
+from lhq.records import Query
+
+# name → (module, class, settings class); a class is built as Class(settings, …) by the stage that uses it.
+SOURCES: dict[str, tuple[str, str, str]] = {
+    "unsplash": ("lhq.sources.unsplash", "Unsplash", "UnsplashSettings"),
+    "flickr": ("lhq.sources.flickr", "Flickr", "FlickrSettings"),
+    "folder": ("lhq.sources.folder", "Folder", "FolderSettings"),
+    "unsplash_dataset": ("lhq.sources.unsplash_dataset", "UnsplashDataset", "UnsplashDatasetSettings"),
+    "commons": ("lhq.sources.commons", "Commons", "CommonsSettings"),
+}
+MEASURES: dict[str, tuple[str, str, str]] = {
+    "size": ("lhq.measures.size", "Size", "SizeSettings"),
+    "duplicates": ("lhq.measures.duplicates", "Duplicates", "DuplicatesSettings"),
+    "objects": ("lhq.measures.objects", "Objects", "ObjectsSettings"),
+    "outliers": ("lhq.measures.outliers", "Outliers", "OutliersSettings"),
+    "connectability": ("lhq.measures.connectability", "Connectability", "ConnectabilitySettings"),
+    "text": ("lhq.measures.text", "Text", "TextSettings"),
+}
+
+
+class SandboxSettings(Settings):
+    """`[sandbox]`: the services in a box, started with the crawl and stopped after it.
+
+    With this table the APIs of Unsplash and Flickr are spoken by a server on loopback. The port is part of
+    every photo's URL, so it must stay the same from run to run of one store.
+    """
+
+    port: int = pydantic.Field(8210, gt=0, lt=65536)
+    photos: str = ""
+    """A folder of pictures to serve; empty: painted scenes."""
+    num_scenes: int = pydantic.Field(300, gt=0)
+    seed: int = 0
+
+
+class _Top(Settings):
+    """The keys of a pipeline file outside its tables."""
+
+    store: str
+    queries: str | list[str] = "queries/"
+    want: int = pydantic.Field(gt=0)
+    engine: str = pydantic.Field("local", pattern="^(local|ray)$")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One validated pipeline file. `sources` and `filters` keep the file's order, which is the order of
+    preference and of judgement. `export` is the `[export]` table's settings."""
+
+    path: Path
+    store: str
+    queries: tuple[Query, ...]
+    want: int
+    engine: str
+    http: HttpSettings
+    sandbox: SandboxSettings | None
+    sources: Mapping[str, Settings] = field(default_factory=dict)
+    filters: Mapping[str, Settings] = field(default_factory=dict)
+    export: Settings = field(default_factory=Settings)
+
+
+def load(path: str | os.PathLike[str]) -> Pipeline:
+    """Read and check a pipeline file, its queries included; nothing is imported that it does not name.
+
+    Raises:
+        ConfigError: names file, table, key and next move.
+    """
+    path = Path(path)
+    tables = read_toml(path)
+    top = {k: v for k, v in tables.items() if k in _Top.model_fields}
+    for name in tables:
+        if name not in {*_Top.model_fields, "http", "sandbox", "source", "filter", "export"}:
+            raise unknown_key(name, [*_Top.model_fields, "http", "sandbox", "source", "filter", "export"], str(path))
+    head = validate(_Top, top, str(path))
+    export_settings = _find("lhq.export", "ExportSettings")
+    sandbox = tables.get("sandbox")
+    return Pipeline(
+        path=path,
+        store=_store(head.store),
+        queries=_queries(head.queries, path),
+        want=head.want,
+        engine=head.engine,
+        http=validate(HttpSettings, _table(tables, "http", path), f"{path} [http]"),
+        sandbox=None
+        if sandbox is None
+        else validate(SandboxSettings, _table(tables, "sandbox", path), f"{path} [sandbox]"),
+        sources=_named(SOURCES, _table(tables, "source", path), f"{path} [source"),
+        filters=_named(MEASURES, _table(tables, "filter", path), f"{path} [filter"),
+        export=validate(export_settings, _table(tables, "export", path), f"{path} [export]"),
+    )
+
+
+def _table(tables: Mapping[str, object], name: str, path: Path) -> Mapping[str, object]:
+    table = tables.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: {name} = {table!r} is not a table", hint=f"write [{name}] and its keys below it")
+    return table
+
+
+def _named(known: Mapping[str, tuple[str, str, str]], tables: Mapping[str, object], where: str) -> dict[str, Settings]:
+    settings = {}
+    for name, table in tables.items():
+        if name not in known:
+            raise unknown_key(name, list(known), f"{where}]")
+        if not isinstance(table, dict):
+            raise ConfigError(f"{where}.{name}] = {table!r} is not a table", hint=f"write {where}.{name}]")
+        module, _, kind = known[name]
+        settings[name] = validate(_find(module, kind), table, f"{where}.{name}]")
+    return settings
+
+
+def _find(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
+
+
+def build(table: Mapping[str, tuple[str, str, str]], name: str, *args: Any) -> Any:
+    """The class that `name` stands for in `SOURCES` or `MEASURES`, built with `args`."""
+    module, kind, _ = table[name]
+    return _find(module, kind)(*args)
+
+
+def _store(store: str) -> str:
+    return store if "://" in store else os.path.abspath(os.path.expanduser(store))
+
+
+def _queries(given: str | list[str], path: Path) -> tuple[Query, ...]:
+    """Queries in file order, without duplicates after case and white-space folding."""
+    if isinstance(given, list):
+        found = [Query(text) for text in given]
+    else:
+        place = Path(given)
+        files = sorted(place.glob("*.txt")) if place.is_dir() else [place]
+        found = []
+        for file in files:
+            try:
+                lines = file.read_text(encoding="utf-8").splitlines()
+            except OSError as error:
+                raise ConfigError(
+                    f"{path}: queries = {given!r}: {error.strerror}",
+                    hint="give a .txt file, a folder of them, or a list",
+                ) from None
+            found += [Query(text, file.stem) for line in lines if (text := line.split("#")[0].strip())]
+    unique = {" ".join(query.text.split()).casefold(): query for query in reversed(found) if query.text.strip()}
+    if not unique:
+        raise ConfigError(f"{path}: queries = {given!r} holds no query", hint="one query a line, # starts a comment")
+    return tuple(reversed(unique.values()))

@@ -1,0 +1,127 @@
+"""Query → candidate → photo → verdict: the nouns of the way, and their Arrow schemas.
+
+A candidate is a photo that a source offered, with its papers; a photo is a candidate whose bytes we hold.
+`id` is `source:source_id` everywhere; it is the key of every join and never becomes a path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One line of `queries/*.txt`; `theme` is the file's stem."""
+
+    text: str
+    theme: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A photo that a source offered, with its papers.
+
+    `width_px`, `height_px` are what the source claims (None where it says nothing). `licence` is an id of
+    `lhq.licences.LICENCES`. `permission` is the pipeline file's statement where the source needs one.
+    `report_use_url` is fetched once with the source's key after the photo is kept (Unsplash's
+    download_location); None where a source asks for nothing.
+    """
+
+    source: str
+    source_id: str
+    url: str
+    page_url: str
+    author: str
+    author_url: str
+    licence: str
+    query: str
+    width_px: int | None = None
+    height_px: int | None = None
+    title: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    taken_at: str = ""
+    permission: str = ""
+    report_use_url: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.source}:{self.source_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A candidate whose bytes we hold: one row of `photos/000123.parquet`.
+
+    `width_px`, `height_px` are the true stored size from the header (before the EXIF turn); `orientation`
+    is the EXIF value 1-8; `format` is sniffed from the bytes (`jpeg`, `png`, `webp`, …).
+    """
+
+    id: str
+    data: bytes
+    width_px: int
+    height_px: int
+
+
+# One row of photos/<number>.parquet. `image` is last: everything before it is read without touching bytes.
+PHOTO_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("source_id", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("page_url", pa.string(), nullable=False),
+        pa.field("author", pa.string(), nullable=False),
+        pa.field("author_url", pa.string(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),
+        pa.field("licence_version", pa.string(), nullable=False),
+        pa.field("licence_url", pa.string(), nullable=False),
+        pa.field("permission", pa.string(), nullable=False),
+        pa.field("queries", pa.list_(pa.string()), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("description", pa.string(), nullable=False),
+        pa.field("tags", pa.list_(pa.string()), nullable=False),
+        pa.field("taken_at", pa.string(), nullable=False),
+        pa.field("fetched_at", pa.timestamp("ms", tz="UTC"), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("width_px", pa.int32(), nullable=False),
+        pa.field("height_px", pa.int32(), nullable=False),
+        pa.field("orientation", pa.int8(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+    ]
+)
+PAPERS = [name for name in PHOTO_SCHEMA.names if name != "image"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One measure's decision on one photo.
+
+    `score` is the figure the decision rests on (NaN where there is none), `detail` says it in words
+    ("person 0.97 over 3.1 % of the picture"). A photo is kept if every measure keeps it.
+    """
+
+    id: str
+    measure: str
+    kept: bool
+    score: float
+    detail: str = ""
+
+
+# One row of verdicts.parquet: all measures' verdicts on one photo, joined. `reason` is the first failing
+# measure in the pipeline file's order ("" if kept); `failed` holds all of them.
+VERDICT_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("kept", pa.bool_(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("failed", pa.list_(pa.string()), nullable=False),
+    ]
+)

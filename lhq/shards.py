@@ -1,0 +1,167 @@
+"""Numbered Parquet shards in rooms: `photos/000123.parquet` → `facts/objects/000123.parquet`.
+
+A shard keeps its number for life, and a file has its final name if and only if it is complete: it is
+written aside, synced, then renamed. That is the whole of resuming. On object stores an upload becomes
+visible only when it completes, so the same law holds there without the rename.
+Any fsspec address works (`data/lhq`, `s3://bucket/lhq`).
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lhq.errors import ShardDamaged, StoreError
+
+_NAME = re.compile(r"(\d{6})\.parquet")
+
+
+def key(number: int) -> str:
+    """The shard's name without ending: 123 → `000123`."""
+    return f"{number:06d}"
+
+
+class Shards:
+    """The numbered files of one room of a store.
+
+    Args:
+        store: folder or URL of the store.
+        room: path of the room inside it, e.g. `photos` or `facts/size`.
+    """
+
+    def __init__(self, store: str, room: str) -> None:
+        self.store, self.room = store, room
+        self.fs, root = fsspec.core.url_to_fs(store)
+        self.root = posixpath.join(root, room)
+
+    def __reduce__(self) -> tuple[type[Shards], tuple[str, str]]:
+        return Shards, (self.store, self.room)
+
+    def path(self, number: int) -> str:
+        """The file of one shard, on this room's filesystem."""
+        return posixpath.join(self.root, f"{key(number)}.parquet")
+
+    def numbers(self) -> list[int]:
+        """Numbers of the complete shards, ascending."""
+        try:
+            names = self.fs.ls(self.root, detail=False, refresh=True)
+        except FileNotFoundError:
+            return []
+        found = (_NAME.fullmatch(posixpath.basename(name)) for name in names)
+        return sorted(int(match[1]) for match in found if match)
+
+    def exists(self, number: int) -> bool:
+        return bool(self.fs.exists(self.path(number)))
+
+    def write(self, number: int, table: pa.Table, *, row_group_size: int | None = None) -> None:
+        """Write one shard whole; it appears under its name only when complete.
+
+        Raises:
+            StoreError: the store can't be written (full disk, no permission).
+        """
+        options: dict[str, Any] = {"compression": {name: "zstd" for name in table.schema.names if name != "image"}}
+        options["compression"]["image"] = "none"
+        if "image" not in table.schema.names:
+            options["compression"] = "zstd"
+        write_whole(
+            self.fs,
+            self.path(number),
+            lambda sink: pq.write_table(table, sink, row_group_size=row_group_size, **options),
+        )
+
+    def read(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One shard as a table, only `columns` if given.
+
+        Raises:
+            ShardDamaged: the file is there but can't be read; the message names it.
+        """
+        path = self.path(number)
+        try:
+            with self.fs.open(path, "rb") as file:
+                return pq.read_table(file, columns=None if columns is None else list(columns))
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(path, error) from error
+
+    def metadata(self, number: int) -> dict[str, str]:
+        """The key-value metadata of one shard's schema (what settings made it, for facts)."""
+        path = self.path(number)
+        try:
+            with self.fs.open(path, "rb") as file:
+                schema = pq.read_schema(file)
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(path, error) from error
+        return {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+
+    def batches(self, number: int, columns: Sequence[str] | None = None, rows: int = 64) -> Iterator[pa.RecordBatch]:
+        """One shard in batches of at most `rows` rows: memory stays flat however large its photos are.
+
+        Raises:
+            ShardDamaged: the file is there but can't be read.
+        """
+        path = self.path(number)
+        try:
+            with self.fs.open(path, "rb") as file:
+                yield from pq.ParquetFile(file).iter_batches(rows, columns=None if columns is None else list(columns))
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(path, error) from error
+
+    @staticmethod
+    def _damaged(path: str, error: Exception) -> ShardDamaged:
+        return ShardDamaged(f"{path}: not readable ({error})", hint="see docs/formats.md, 'A damaged shard'")
+
+
+def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file so that it has its name if and only if it is complete.
+
+    Raises:
+        StoreError: the place can't be written; nothing is left behind.
+    """
+    local = "file" in (fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,))
+    aside = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else path
+    try:
+        if local:
+            os.makedirs(posixpath.dirname(path), exist_ok=True)
+            with open(aside, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+            _sync_folder(posixpath.dirname(path))
+        else:
+            with fs.open(aside, "wb") as file:
+                write(file)
+    except OSError as error:
+        if local:
+            _forget(aside)
+        raise StoreError(f"{path}: can't be written ({error})", hint="free space or choose another store") from error
+    except BaseException:
+        if local:
+            _forget(aside)
+        raise
+
+
+def _sync_folder(folder: str) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _forget(path: str) -> None:
+    if os.path.exists(path):
+        os.unlink(path)
