@@ -56,13 +56,21 @@ class Photo:
     """A candidate whose bytes we hold: one row of `photos/000123.parquet`.
 
     `width_px`, `height_px` are the true stored size from the header (before the EXIF turn); `orientation`
-    is the EXIF value 1-8; `format` is sniffed from the bytes (`jpeg`, `png`, `webp`, …).
+    is the EXIF value 1-8; `format` is sniffed from the bytes (`jpeg`, `png`, `webp`, …). The rest are those
+    of its papers that measures look at.
     """
 
     id: str
     data: bytes
     width_px: int
     height_px: int
+    orientation: int = 1
+    format: str = ""
+    sha256: str = ""
+    licence: str = ""
+    title: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
 
 
 # One row of photos/<number>.parquet. `image` is last: everything before it is read without touching bytes.
