@@ -24,7 +24,8 @@ RANKS = {
     ],
     "alis": [
         ["errors"],
-        ["config", "coords", "dist"],
+        ["config", "dist"],
+        ["coords"],
         ["ops"],
         ["models", "data"],
         ["losses", "monitor", "metrics"],

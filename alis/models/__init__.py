@@ -1,0 +1,8 @@
+"""The networks: mapping and synthesis (`Generator`), `Discriminator`, and their folder on disk."""
+
+from alis.models.directory import load, load_discriminator, save
+from alis.models.discriminator import Discriminator
+from alis.models.generator import Generator, Mapping
+from alis.models.synthesis import Noise, Synthesis
+
+__all__ = ["Discriminator", "Generator", "Mapping", "Noise", "Synthesis", "load", "load_discriminator", "save"]

@@ -1,0 +1,158 @@
+"""A model on disk: a folder with `config.json`, `model.safetensors` and what training needs beside them.
+
+    config.json                 {"format": 1, "model": {…ModelConfig…}, "notes": {…}}
+    model.safetensors           the averaged generator, the one to paint with
+    generator.safetensors       the generator in training (optional)
+    discriminator.safetensors   (optional)
+
+A run's folder holds such folders as `snapshots/<name>`; opening a run opens its newest snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from alis.config import ModelConfig
+from alis.errors import InputError, WeightsMissing
+from alis.models.discriminator import Discriminator
+from alis.models.generator import Generator
+
+FORMAT = 1
+N = TypeVar("N", bound=nn.Module)
+CONFIG, MODEL, TRAINED, DISCRIMINATOR = (
+    "config.json", "model.safetensors", "generator.safetensors", "discriminator.safetensors"
+)  # fmt: skip
+
+
+def find(path: str | Path) -> Path:
+    """The model folder that `path` means: itself, or a run's newest snapshot (by name, which sorts by progress).
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(path)
+    if (path / CONFIG).is_file() and (path / MODEL).is_file():
+        return path
+    snapshots = sorted(p.parent for p in path.glob(f"snapshots/*/{CONFIG}") if (p.parent / MODEL).is_file())
+    if snapshots:
+        return snapshots[-1]
+    if not path.exists():
+        raise InputError(f"{path}: no such folder", hint="give a model folder or a run's folder")
+    hint = f"it needs {CONFIG} and {MODEL}, or snapshots/ with such folders"
+    if path.suffix == ".pkl":
+        hint = f"a published checkpoint is opened by: alis import-published {path} OUT"
+    raise InputError(f"{path}: not a model folder", hint=hint)
+
+
+def read_config(path: str | Path) -> ModelConfig:
+    """The networks' settings in a model folder.
+
+    Raises:
+        InputError: no model folder, or its config.json can't be read.
+        ConfigError: a wrong setting.
+    """
+    file = find(path) / CONFIG
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: can't be read ({error})", hint="copy the folder again") from None
+    if not isinstance(table, dict) or not isinstance(table.get("model"), dict):
+        raise InputError(f'{file}: no "model" table', hint="this is not a config.json of alis")
+    if table.get("format", FORMAT) > FORMAT:
+        raise InputError(f"{file}: format {table['format']}, newer than {FORMAT}", hint="update alis")
+    return ModelConfig.read(table["model"], str(file))
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
+    """The generator of a model folder or of a run's newest snapshot, in eval mode, without gradients.
+
+    Raises:
+        InputError: no such folder, or weights that are damaged or of another model.
+        ConfigError: a wrong setting in config.json.
+    """
+    folder = find(path)
+    return _load(Generator(read_config(folder)), folder / MODEL, device)
+
+
+def load_discriminator(path: str | Path, *, device: str | torch.device = "cpu") -> Discriminator:
+    """The discriminator of a model folder or of a run's newest snapshot, in eval mode, without gradients.
+
+    Raises:
+        WeightsMissing: the folder holds none.
+        InputError, ConfigError: as `load`.
+    """
+    folder = find(path)
+    if not (folder / DISCRIMINATOR).is_file():
+        raise WeightsMissing(f"{folder}: no {DISCRIMINATOR}", hint="this model was saved without its discriminator")
+    return _load(Discriminator(read_config(folder)), folder / DISCRIMINATOR, device)
+
+
+def load_weights(network: nn.Module, file: Path) -> None:
+    """Fill a network from a safetensors file; all names and shapes must agree.
+
+    Raises:
+        InputError: the file is damaged, or is of another model.
+    """
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file}: can't be read ({error})", hint="copy the file again") from None
+    own = network.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        if name not in weights or name not in own or own[name].shape != weights[name].shape:
+            found = tuple(weights[name].shape) if name in weights else "nothing"
+            wanted = tuple(own[name].shape) if name in own else "nothing"
+            raise InputError(f"{file}: {name} is {found}, config.json asks for {wanted}", hint="files of two models?")
+    network.load_state_dict(weights)
+
+
+def _load(network: N, file: Path, device: str | torch.device) -> N:
+    load_weights(network, file)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def save(
+    path: str | Path,
+    generator: Generator,
+    discriminator: Discriminator | None = None,
+    *,
+    trained: Generator | None = None,
+    notes: dict[str, str | int | float | None] | None = None,
+) -> None:
+    """Write a model folder; each file appears under its name only when complete, config.json last.
+
+    Args:
+        generator: the averaged one, to paint with.
+        trained: the one in training, if training is to go on from here.
+        notes: where it comes from (images seen, dataset …), kept in config.json under "notes".
+
+    Raises:
+        InputError: the folder can't be written.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, network in ((MODEL, generator), (TRAINED, trained), (DISCRIMINATOR, discriminator)):
+            if network is not None:
+                weights = {key: value.detach().contiguous().cpu() for key, value in network.state_dict().items()}
+                save_file(weights, folder / f"{name}.part")
+                _finish(folder, name)
+        table = {"format": FORMAT, "model": generator.config.model_dump(), "notes": notes or {}}
+        (folder / f"{CONFIG}.part").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        _finish(folder, CONFIG)
+    except OSError as error:
+        raise InputError(f"{folder}: can't be written ({error})", hint="give a folder that can be written") from None
+
+
+def _finish(folder: Path, name: str) -> None:
+    with open(folder / f"{name}.part", "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(folder / f"{name}.part", folder / name)

@@ -1,0 +1,129 @@
+"""z → w → frames: the mapping network, the synthesis network, and the picture as users ask for it.
+
+Letters: B batch, Z and S widths of z and w, L = num_ws, R side of a frame, g patches a frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from alis.config import ModelConfig
+from alis.errors import InputError
+from alis.models.layers import Dense
+from alis.models.synthesis import Noise, Synthesis
+from alis.ops.bias_act import SLOPE
+
+W_AVG_DECAY = 0.995
+
+
+class Mapping(nn.Module):
+    """z → w: normalised z through fully connected layers at a hundredth of the learning rate."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_layers = config.mapping_layers
+        widths = [config.z_dim] + [config.w_dim] * self.num_layers
+        for k in range(self.num_layers):
+            self.add_module(f"fc{k}", Dense(widths[k], widths[k + 1], slope=SLOPE, lr=0.01))
+        self.register_buffer("w_avg", torch.zeros(config.w_dim))
+        self.w_avg: Tensor
+
+    def forward(self, z_BZ: Tensor) -> Tensor:
+        """w [B, S] of z."""
+        x = z_BZ * (z_BZ.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+        for k in range(self.num_layers):
+            x = self.get_submodule(f"fc{k}")(x)
+        return x
+
+    @torch.no_grad()
+    def track(self, w_BS: Tensor) -> None:
+        """Move the running average of w a little towards this batch's (training, centre codes only)."""
+        self.w_avg.lerp_(w_BS.detach().mean(dim=0).to(self.w_avg.dtype), 1 - W_AVG_DECAY)
+
+
+class Generator(nn.Module):
+    """The one generator of ALIS: three anchors' codes and a place between them → a frame.
+
+    Args:
+        config: sizes and geometry.
+
+    Source: arXiv 2104.06954.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mapping = Mapping(config)
+        self.synthesis = Synthesis(config)
+
+    @property
+    def num_ws(self) -> int:
+        """Codes an anchor can give, one for each layer."""
+        return self.config.num_ws
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.mapping.w_avg.device
+
+    def set_precision(self, dtype: torch.dtype, from_resolution: int | None = None) -> Generator:
+        """Compute the high resolutions in `dtype` from now on (`Synthesis.set_precision`); gives itself back."""
+        self.synthesis.set_precision(dtype, from_resolution)
+        return self
+
+    def map(self, z_BZ: Tensor, psi: float = 1.0) -> Tensor:
+        """w [B, S] of z; psi < 1 draws it towards the average w (truncation)."""
+        w_BS = self.mapping(z_BZ)
+        return w_BS if psi == 1 else self.mapping.w_avg.lerp(w_BS, psi)
+
+    def forward(
+        self, w_left: Tensor, w_centre: Tensor, w_right: Tensor, shift: Tensor | int, noise: Noise = "none"
+    ) -> Tensor:  # fmt: skip
+        """Frames, float32 [B, 3, R, R] in about [-1, 1].
+
+        Args:
+            w_left, w_centre, w_right: codes of the three anchors, [B, S] or [B, num_ws, S].
+            shift: left border of each frame in the window, in patches, 0 … config.max_shift: [B] integers or one.
+            noise: 'none', 'const', 'random', or a list of maps for B·g patches (`Synthesis.patches`).
+
+        Raises:
+            InputError: codes of different shapes, or a frame that would leave its window.
+        """
+        g, num = self.config.grid_size, len(w_centre)
+        ws_BLS = [self._broadcast(w, name) for w, name in ((w_left, "left"), (w_centre, "centre"), (w_right, "right"))]
+        if len({len(w) for w in ws_BLS}) > 1:
+            sizes = ", ".join(str(len(w)) for w in ws_BLS)
+            raise InputError(f"anchors: batches of {sizes} codes", hint="give as many left, centre and right codes")
+        shift_B = self._shift(shift, num)
+        seat_g = torch.arange(g, device=self.device)
+        anchors_B3 = torch.arange(3 * num, device=self.device).view(3, num).T
+        patches = self.synthesis.patches(
+            torch.cat(ws_BLS),
+            (shift_B[:, None] + seat_g).flatten(),
+            anchors_P3=anchors_B3.repeat_interleave(g, dim=0),
+            seat_P=seat_g.repeat(num),
+            noise=noise,
+        )
+        return patches.view(num, g, *patches.shape[1:]).permute(0, 2, 3, 1, 4).flatten(3)
+
+    def _broadcast(self, w: Tensor, name: str) -> Tensor:
+        """[B, S] or [B, L, S] as [B, L, S]."""
+        sizes = (self.config.num_ws, self.config.w_dim)
+        if w.ndim == 2 and w.shape[1] == sizes[1]:
+            return w[:, None, :].expand(-1, sizes[0], -1)
+        if w.ndim == 3 and w.shape[1:] == sizes:
+            return w
+        raise InputError(
+            f"w_{name}: shape {tuple(w.shape)}", hint=f"codes are [B, {sizes[1]}] or [B, {sizes[0]}, {sizes[1]}]"
+        )
+
+    def _shift(self, shift: Tensor | int, num: int) -> Tensor:
+        shift_B = torch.as_tensor(shift, device=self.device)
+        if shift_B.is_floating_point() or shift_B.ndim > 1 or shift_B.numel() not in {1, num}:
+            raise InputError(
+                f"shift: {shift_B.dtype} of shape {tuple(shift_B.shape)}", hint=f"give {num} whole numbers, or one"
+            )
+        if shift_B.device.type == "cpu" and not ((shift_B >= 0) & (shift_B <= self.config.max_shift)).all():
+            raise InputError(f"shift: {shift_B.tolist()} leaves the window", hint=f"use 0 … {self.config.max_shift}")
+        return shift_B.long().expand(num)

@@ -1,0 +1,55 @@
+"""Noise, bias, leaky ReLU, gain and clamp in one pass: what follows every convolution.
+
+y = clamp(lrelu(x + noise + bias) · gain); the slope of the leaky ReLU is 0.2, or 1 for a linear layer.
+Source: arXiv 1912.04958, section 2; the clamp is of arXiv 2006.06676.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn import functional
+
+SLOPE = 0.2
+GAIN = math.sqrt(2)
+
+
+def bias_act(
+    x: Tensor,
+    bias_C: Tensor,
+    noise: Tensor | None = None,
+    *,
+    slope: float = SLOPE,
+    gain: float = GAIN,
+    clamp: float | None = None,
+) -> Tensor:
+    """Activated x, same shape and dtype.
+
+    Args:
+        x: [B, C] or [B, C, H, W].
+        noise: broadcast over channels: [1 or B, 1, H, W], already scaled, or None.
+        slope: of the negative side; 1 is no activation.
+        clamp: the result is held within ± this; None = never.
+    """
+    return bias_act_reference(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
+
+
+def bias_act_reference(
+    x: Tensor,
+    bias_C: Tensor,
+    noise: Tensor | None = None,
+    *,
+    slope: float = SLOPE,
+    gain: float = GAIN,
+    clamp: float | None = None,
+) -> Tensor:
+    """`bias_act` in plain PyTorch."""
+    x = x + bias_C.to(x.dtype).reshape([1, -1] + [1] * (x.ndim - 2))
+    if noise is not None:
+        x = x + noise.to(x.dtype)
+    if slope != 1:
+        x = functional.leaky_relu(x, slope)
+    if gain != 1:
+        x = x * gain
+    return x if clamp is None else x.clamp(-clamp, clamp)

@@ -1,0 +1,59 @@
+"""The [1, 3, 3, 1] low-pass filter of StyleGAN2: alone, before halving, and after doubling.
+
+Nothing is seen beyond the border but zeros, which makes a patch independent of its neighbours.
+Source: arXiv 1912.04958, appendix B.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+TAPS = (0.125, 0.375, 0.375, 0.125)
+
+
+def up2(x_BCHW: Tensor) -> Tensor:
+    """Twice the height and width: zeros between, then filtered with gain 4."""
+    return up2_reference(x_BCHW)
+
+
+def down2(x_BCHW: Tensor) -> Tensor:
+    """Half the height and width (both even): filtered, then every second sample."""
+    return down2_reference(x_BCHW)
+
+
+def blur(x_BCHW: Tensor, pad: int, gain: float = 1.0) -> Tensor:
+    """Filtered with `pad` zeros (1 or 2) around: height and width grow by 2·pad − 3."""
+    return blur_reference(x_BCHW, pad, gain)
+
+
+def up2_reference(x_BCHW: Tensor) -> Tensor:
+    """`up2` in plain PyTorch."""
+    for dim in (2, 3):
+        size = x_BCHW.shape[dim]
+        wide = _pad(x_BCHW, dim, 1)
+        before, here, after = (wide.narrow(dim, k, size) for k in range(3))
+        pair = torch.stack([before * 0.25 + here * 0.75, here * 0.75 + after * 0.25], dim=dim + 1)
+        x_BCHW = pair.flatten(dim, dim + 1)
+    return x_BCHW
+
+
+def down2_reference(x_BCHW: Tensor) -> Tensor:
+    """`down2` in plain PyTorch."""
+    return blur_reference(x_BCHW, 1)[:, :, ::2, ::2]
+
+
+def blur_reference(x_BCHW: Tensor, pad: int, gain: float = 1.0) -> Tensor:
+    """`blur` in plain PyTorch."""
+    for dim in (2, 3):
+        wide = _pad(x_BCHW, dim, pad)
+        size = wide.shape[dim] - 3
+        outer = wide.narrow(dim, 0, size) + wide.narrow(dim, 3, size)
+        inner = wide.narrow(dim, 1, size) + wide.narrow(dim, 2, size)
+        x_BCHW = outer * TAPS[0] + inner * TAPS[1]
+    return x_BCHW if gain == 1 else x_BCHW * gain
+
+
+def _pad(x: Tensor, dim: int, pad: int) -> Tensor:
+    return functional.pad(x, [pad, pad] if dim == 3 else [0, 0, pad, pad])
