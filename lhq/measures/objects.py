@@ -1,0 +1,241 @@
+"""Photo → things in it (Mask R-CNN) → is it still a landscape.
+
+Facts are all detections over a low score with class, score, box, area and mask, so that thresholds and the
+list of allowed classes move without a GPU. A judgement adds up the area of what counts: one person far away
+on a beach may stay, a crowd may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pydantic
+
+from lhq.config import Settings
+from lhq.measures import Lane, MeasureSettings, Verdicts, coco
+from lhq.measures.detectors import Backend, Detections, Detector, Wanted, open_detector
+from lhq.measures.feeding import Feed, Halving, Pixels
+from lhq.records import Photo
+from lhq.shards import Shards
+
+
+class ClassLimits(Settings):
+    """`[filter.objects.classes.<name>]`: one class judged by its own limits instead of the common ones."""
+
+    min_score: float | None = pydantic.Field(None, ge=0, le=1)
+    max_area: float | None = pydantic.Field(None, ge=0, le=1)
+
+
+class ObjectsSettings(MeasureSettings):
+    """`[filter.objects]`."""
+
+    judgement: ClassVar[frozenset[str]] = frozenset(
+        {"min_score", "max_area", "allow", "per_class", "batch", "num_threads", "device", "precision"}
+    )
+
+    backend: Backend = "auto"
+    """detectron2 where it can be imported, else torchvision; or one of them by name."""
+    weights: str = "coco"
+    """`coco` (the backend's best R50), `coco-v1`, `coco-v2` (torchvision), `coco-r50`, `coco-x101` (detectron2),
+    `sandbox`, or the path of a state dict (.safetensors, .pth)."""
+    names: tuple[str, ...] = ()
+    """Names of the classes of weights of your own, in their order; empty: COCO's."""
+    low_score: float = pydantic.Field(0.05, gt=0, lt=1)
+    """Detections below are not kept as facts."""
+    short_side_px: int | None = pydantic.Field(None, ge=64, le=4096)
+    """The size a picture is shown at; empty: what the weights were trained at (800, long side at most 1333)."""
+    long_side_px: int | None = pydantic.Field(None, ge=64, le=8192)
+    batch: int = pydantic.Field(8, ge=1)
+    num_threads: int = pydantic.Field(0, ge=0)
+    """Decoding threads; 0: one a core."""
+    device: str = pydantic.Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    precision: Literal["auto", "half", "full"] = "auto"
+    """`auto`: half on CUDA, full elsewhere."""
+
+    min_score: float = pydantic.Field(0.5, ge=0, le=1)
+    """A detection counts from this score on."""
+    max_area: float = pydantic.Field(0.01, ge=0, le=1)
+    """A photo is dropped if what counts covers more than this share of it (overlaps count twice)."""
+    allow: tuple[str, ...] = ()
+    """Classes that never count."""
+    per_class: dict[str, ClassLimits] = pydantic.Field(default_factory=dict, alias="classes")
+
+    @pydantic.field_validator("allow", "per_class")
+    @classmethod
+    def _classes_are_known(
+        cls, given: tuple[str, ...] | dict[str, ClassLimits], info: pydantic.ValidationInfo
+    ) -> tuple[str, ...] | dict[str, ClassLimits]:
+        names = info.data.get("names") or ()
+        coco.check(given, names or coco.CLASSES, "names" if names else "COCO")
+        return given
+
+    @pydantic.field_validator("min_score", "per_class")
+    @classmethod
+    def _facts_reach_down_to(
+        cls, given: float | dict[str, ClassLimits], info: pydantic.ValidationInfo
+    ) -> float | dict[str, ClassLimits]:
+        low = info.data.get("low_score", 0.0)
+        scores = [given] if isinstance(given, float) else [own.min_score for own in given.values()]
+        for score in scores:
+            if score is not None and score < low:
+                raise ValueError(f"min_score {score} is below low_score {low}, under which no detection is kept")
+        return given
+
+
+class Objects:
+    """Detections of a Mask R-CNN.
+
+    Columns of one photo's N detections, by falling score: `classes`, `scores`, `areas` (share of the picture
+    under the mask), `boxes` (4 N numbers: x0, y0, x1, y1 as shares of width and height), `masks` (28 x 28
+    packed bits in the box, rows from the top); `detector` says what saw them.
+    """
+
+    name = "objects"
+    lane: Lane = "gpu"
+    version = 1
+    rows = 1000
+    schema = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("error", pa.string()),
+            pa.field("said", pa.string()),
+            pa.field("detector", pa.string()),
+            pa.field("classes", pa.list_(pa.string())),
+            pa.field("scores", pa.list_(pa.float32())),
+            pa.field("areas", pa.list_(pa.float32())),
+            pa.field("boxes", pa.list_(pa.float32())),
+            pa.field("masks", pa.list_(pa.binary())),
+        ]
+    )
+    judged: Sequence[str] = ["id", "error", "said", "classes", "scores", "areas"]
+
+    def __init__(self, settings: ObjectsSettings) -> None:
+        self.settings = settings
+        self._detector: Detector | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"settings": self.settings, "_detector": None}  # weights are opened by the process that uses them
+
+    def prepare(self, shards: Shards) -> None:
+        """Opens the detector, so that missing weights stop the run before it starts."""
+        self._open()
+
+    def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
+        """Facts of these photos; `error` says why one can't be decoded."""
+        detector = self._open()
+        rows: list[dict[str, object]] = [{"id": photo.id, "detector": detector.name} for photo in photos]
+        feed = Feed(detector.fit, ahead=3 * self.settings.batch, num_threads=self.settings.num_threads)
+        for batch in feed.batches(photos, lambda: self._detect.batch):
+            for row, error in zip(batch.rows, batch.errors, strict=False):
+                rows[row] |= {"error": error.reason, "said": error.message}
+            if batch.images:
+                for row, found in zip(batch.rows, self._detect(batch.images), strict=True):
+                    rows[row] |= _facts(found)
+        return pa.RecordBatch.from_pylist(rows, self.schema)
+
+    def _open(self) -> Detector:
+        if self._detector is None:
+            self._detector = open_detector(self.settings.backend, _wanted(self.settings))
+            self._detect: Halving[Pixels, Detections] = Halving(
+                self._detector.detect, self.settings.batch, "[filter.objects]"
+            )
+        return self._detector
+
+    def judge(self, facts: pa.Table, settings: ObjectsSettings) -> Verdicts:
+        """The score is the area that counts, as a share of the picture: of the class whose own limit is broken,
+        else of all classes under the common limit."""
+        num_rows = facts.num_rows
+        classes = facts["classes"].combine_chunks()
+        row_D = _rows(classes)
+        names = pc.dictionary_encode(classes.flatten())
+        names = names.combine_chunks() if isinstance(names, pa.ChunkedArray) else names
+        known = names.dictionary.to_pylist()
+        code_D = names.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        score_D = facts["scores"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        area_D = facts["areas"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+        least_K, group_K, limits = _limits(known, settings)
+        # float32 facts against a float64 threshold: 0.7 stored must reach 0.7 set.
+        counts_D = (score_D >= least_K[code_D].astype(np.float32)) & (group_K[code_D] >= 0)
+        figure = np.zeros(num_rows)
+        failed = np.zeros(num_rows, bool)
+        culprit = np.full(num_rows, -1)
+        for group, limit in enumerate(limits):
+            of_D = counts_D & (group_K[code_D] == group)
+            total = np.bincount(row_D[of_D], area_D[of_D], num_rows)
+            over = (total > limit) & ~failed
+            figure = np.where(over | ((group == 0) & ~failed), total, figure)
+            failed |= over
+            # The last write wins, so the largest of each row is written last.
+            at = np.flatnonzero(of_D & over[row_D])
+            at = at[np.argsort(area_D[at], kind="stable")]
+            culprit[row_D[at]] = at
+        broken = pc.is_valid(facts["error"]).to_numpy(zero_copy_only=False)
+        figure[broken] = np.nan
+
+        def detail(row: int) -> str:
+            if broken[row]:
+                return f"{facts['error'][row].as_py()}: {facts['said'][row].as_py()}"
+            at = culprit[row]
+            if at < 0:
+                return ""
+            words = f"{known[code_D[at]]} {score_D[at]:.2f} over {area_D[at]:.1%} of the picture"
+            return words if figure[row] < 1.05 * area_D[at] else f"{words}, {min(figure[row], 1):.1%} with others"
+
+        return Verdicts(self.name, facts["id"], ~failed & ~broken, np.minimum(figure, 1.0), detail)
+
+
+def _wanted(settings: ObjectsSettings) -> Wanted:
+    import torch
+
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    half = settings.precision == "half" or (settings.precision == "auto" and device.startswith("cuda"))
+    return Wanted(
+        settings.weights,
+        settings.low_score,
+        settings.short_side_px,
+        settings.long_side_px,
+        device,
+        half,
+        settings.names,
+    )
+
+
+def _facts(found: Detections) -> dict[str, object]:
+    return {
+        "classes": list(found.classes),
+        "scores": found.scores_N,
+        "areas": found.areas_N,
+        "boxes": found.boxes_N4.ravel(),
+        "masks": [mask.tobytes() for mask in found.masks_N],
+    }
+
+
+def _rows(lists: pa.ListArray) -> np.ndarray:
+    """The row of every element of a list column, in `flatten` order."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+def _limits(known: list[str], settings: ObjectsSettings) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """For every class that occurs: its least score and its group; and the area limit of every group.
+
+    Group 0 is everything under the common limit, -1 is allowed, any other is one class with limits of its own.
+    """
+    least = np.full(len(known), settings.min_score)
+    group = np.zeros(len(known), np.int64)
+    limits = [settings.max_area]
+    for code, name in enumerate(known):
+        if name in settings.allow:
+            group[code] = -1
+        elif own := settings.per_class.get(name):
+            least[code] = settings.min_score if own.min_score is None else own.min_score
+            if own.max_area is not None:
+                group[code] = len(limits)
+                limits.append(own.max_area)
+    return least, group, limits
