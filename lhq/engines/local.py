@@ -1,0 +1,105 @@
+"""Shard keys → shard reports on this machine: processes for the CPU lane, one worker a GPU for the GPU lane.
+
+A worker that dies (a decoder's segfault, the kernel's out-of-memory killer) takes the whole pool with it and
+nobody knows which shard it was: the shards that were under way are run again one by one, each in a pool of its
+own, so that only the guilty one is reported.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from lhq.engines import Job, ShardReport
+from lhq.errors import ConfigError
+from lhq.measures import Lane
+
+
+class Local:
+    """The engine of one machine.
+
+    Args:
+        workers: processes of the CPU lane; 0: as many as this process may use cores.
+    """
+
+    def __init__(self, workers: int = 0) -> None:
+        if workers < 0:
+            raise ConfigError(f"engine workers = {workers}", hint="give 0 (all cores) or a positive number")
+        self.workers = workers or len(os.sched_getaffinity(0))
+
+    def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
+        """Reports in completion order, exactly one a key.
+
+        Raises:
+            Exception: whatever `job` raises is a bug of ours and comes through with its traceback.
+        """
+        gpus = _num_gpus() if lane == "gpu" else 0
+        workers = min(len(keys), max(gpus, 1) if lane == "gpu" else self.workers)
+        if workers <= 1 and lane == "gpu":  # one model, loaded once, kept by the caller
+            yield from map(job, keys)
+        elif keys:
+            yield from _processes(job, keys, workers, gpus)
+
+
+def _processes(job: Job, keys: Sequence[str], workers: int, gpus: int) -> Iterator[ShardReport]:
+    """Every key through a pool; what was under way when a worker died is run again alone."""
+    waiting, suspects = list(reversed(keys)), []
+    while waiting:
+        under_way: dict[Future[ShardReport], str] = {}
+        pool = _pool(workers, gpus)
+        try:
+            while waiting or under_way:
+                while waiting and len(under_way) < workers:
+                    key = waiting.pop()
+                    under_way[pool.submit(job, key)] = key
+                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                for future in done:
+                    try:
+                        yield future.result()
+                    except BrokenProcessPool:
+                        continue
+                    del under_way[future]
+                if len(done & under_way.keys()):
+                    suspects += under_way.values()
+                    break
+        except BrokenProcessPool:  # it broke between two submissions
+            suspects += [*under_way.values(), key]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    for key in suspects:
+        yield _alone(job, key, gpus)
+
+
+def _alone(job: Job, key: str, gpus: int) -> ShardReport:
+    with _pool(1, gpus) as pool:
+        try:
+            return pool.submit(job, key).result()
+        except BrokenProcessPool:
+            return ShardReport(key, error="the worker process died twice on this shard (a crash, or out of memory)")
+
+
+def _pool(workers: int, gpus: int) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")  # forking with Arrow's threads alive can hang
+    turns = context.Queue()
+    for worker in range(workers):
+        turns.put(worker)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(turns, gpus))
+
+
+def _start_worker(turns: multiprocessing.Queue[int], gpus: int) -> None:
+    """One thread a worker (the pool has the cores), one GPU a worker, and Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    turn = turns.get()
+    if gpus > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(turn % gpus)
+
+
+def _num_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,210 @@
+"""Photo → is it whole, large enough, still, coloured, without borders, and sharp.
+
+The figures of sharpness and noise are those of the reduced picture (an eighth of the scale): what looks soft
+there is soft beyond rescue, and noise that shows there survived an average over 64 pixels. They cost nothing
+beside the decode; a finer look would double it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pydantic
+
+from lhq.measures import Lane, MeasureSettings, Verdicts
+from lhq.measures.look import ROWS, Look, look
+from lhq.records import Photo
+from lhq.shards import Shards
+
+
+class SizeSettings(MeasureSettings):
+    """`[filter.size]`: all keys are thresholds."""
+
+    judgement: ClassVar[frozenset[str]] = frozenset(
+        {"min_side_px", "max_aspect", "allow_grey", "max_border", "min_sharpness", "max_noise"}
+    )
+
+    min_side_px: int = pydantic.Field(1024, ge=1)
+    """Least short side, in true pixels."""
+    max_aspect: float = pydantic.Field(4.0, ge=1)
+    """Long side over short side at most; beyond are stitched strips."""
+    allow_grey: bool = True
+    """False drops photos without colour (toned ones count as grey when the tone is one)."""
+    max_border: float = pydantic.Field(0.04, ge=0, le=1)
+    """Share of the height or width that flat bars (letterbox, frame) may take."""
+    min_sharpness: float = pydantic.Field(0.0, ge=0)
+    """Least `sharpness`; 0 keeps all."""
+    max_noise: float = pydantic.Field(1.0, gt=0)
+    """Most `noise`; 1 keeps all."""
+
+
+_FIGURES = {
+    "stored_width_px": pa.int32(),
+    "stored_height_px": pa.int32(),
+    "width_px": pa.int32(),
+    "height_px": pa.int32(),
+    "mode": pa.string(),
+    "bits_per_pixel": pa.float32(),
+    "colour": pa.float32(),
+    "border": pa.float32(),
+    "sharpness": pa.float32(),
+    "noise": pa.float32(),
+}
+
+
+class Size:
+    """Facts of the whole-file decode.
+
+    `width_px`, `height_px` are the true size, upright. `colour` is the RMS distance of the pixels from their
+    own grey after the mean tone is taken away, 0..1; `border` the largest share of a side that flat bars take
+    (both ends together), 0..1; `sharpness` the mean absolute second difference over the mean absolute first
+    difference of brightness; `noise` the robust standard deviation of brightness against its neighbours, 0..1.
+    """
+
+    name = "size"
+    lane: Lane = "cpu"
+    version = 1
+    rows = ROWS
+    schema = pa.schema(
+        [pa.field("id", pa.string(), nullable=False), pa.field("error", pa.string()), pa.field("said", pa.string())]
+        + [pa.field(name, kind) for name, kind in _FIGURES.items()]
+    )
+    judged: Sequence[str] = [
+        name for name in schema.names if name not in {"stored_width_px", "stored_height_px", "mode", "bits_per_pixel"}
+    ]
+
+    def __init__(self, settings: SizeSettings) -> None:
+        self.settings = settings
+
+    def prepare(self, shards: Shards) -> None:
+        """Nothing to learn."""
+
+    def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
+        """Facts of these photos; `error` says why one can't be decoded to its end."""
+        return pa.RecordBatch.from_pylist([_facts(photo, look(photo)) for photo in photos], self.schema)
+
+    def judge(self, facts: pa.Table, settings: SizeSettings) -> Verdicts:
+        """Whole, then large enough, then the rest; the score is the figure of the first test failed, else the
+        short side in pixels."""
+        failed = pc.is_valid(facts["error"]).to_numpy()
+        figure = {name: _column(facts, name) for name in _FIGURES if name in facts.column_names}
+        short = np.minimum(figure["width_px"], figure["height_px"])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            aspect = np.maximum(figure["width_px"], figure["height_px"]) / short
+        tests: list[tuple[np.ndarray, np.ndarray, Callable[[int, float], str]]] = [
+            (failed, np.full(len(short), np.nan), lambda row, _: _damage(facts, row)),
+            (short < settings.min_side_px, short, lambda _, score: f"short side {score:.0f} px"),
+            (aspect > settings.max_aspect, aspect, lambda _, score: f"aspect {score:.2f}"),
+            (figure["border"] > settings.max_border, figure["border"], lambda _, s: f"flat borders take {s:.0%}"),
+            (
+                (figure["colour"] < _GREY) & (not settings.allow_grey),
+                figure["colour"],
+                lambda _, score: f"grey (colour {score:.3f})",
+            ),
+            (
+                figure["sharpness"] < settings.min_sharpness,
+                figure["sharpness"],
+                lambda _, score: f"blurred (sharpness {score:.2f})",
+            ),
+            (figure["noise"] > settings.max_noise, figure["noise"], lambda _, score: f"noisy (noise {score:.3f})"),
+        ]
+        which = np.full(len(short), -1)
+        score = short.astype(np.float64)
+        for number, (drops, value, _) in reversed(list(enumerate(tests))):
+            which[drops] = number
+            score[drops] = value[drops]
+
+        def detail(row: int) -> str:
+            return tests[which[row]][2](row, score[row]) if which[row] >= 0 else ""
+
+        return Verdicts(self.name, facts["id"], which < 0, score, detail)
+
+
+# A toned (sepia) print measures about 0.01, a misty but coloured landscape 0.03 and more.
+_GREY = 0.02
+
+
+def _column(facts: pa.Table, name: str) -> np.ndarray:
+    return facts[name].cast(pa.float64()).to_numpy()
+
+
+def _damage(facts: pa.Table, row: int) -> str:
+    return f"{facts['error'][row].as_py()}: {facts['said'][row].as_py()}"
+
+
+def _facts(photo: Photo, seen: Look) -> dict[str, object]:
+    base: dict[str, object] = {
+        "id": photo.id,
+        "error": seen.error or None,
+        "said": seen.said or None,
+        "stored_width_px": photo.width_px,
+        "stored_height_px": photo.height_px,
+    }
+    if seen.rgb is None:
+        return base
+    sharpness, noise = _detail(seen.rgb)
+    return base | {
+        "width_px": seen.width_px,
+        "height_px": seen.height_px,
+        "mode": seen.mode,
+        "bits_per_pixel": 8 * len(photo.data) / (seen.width_px * seen.height_px),
+        "colour": _colour(seen.rgb),
+        "border": _border(seen.rgb),
+        "sharpness": sharpness,
+        "noise": noise,
+    }
+
+
+def _colour(rgb: np.ndarray) -> float:
+    """RMS distance from grey once the mean tone is taken away, 0..1, over every fourth pixel each way."""
+    few = rgb[::4, ::4].reshape(-1, 3).astype(np.float32)
+    tone = few - few.mean(axis=1, keepdims=True)
+    return float(np.sqrt(tone.var(axis=0).sum()) / 255)
+
+
+def _detail(rgb: np.ndarray) -> tuple[float, float]:
+    """(sharpness, noise) of the green channel along every fourth row and column."""
+    first, second, rough = 0.0, 0.0, []
+    for lines in (rgb[::4, :, 1], rgb[:, ::4, 1].T):
+        step = np.diff(lines.astype(np.int16), axis=1)
+        bend = np.abs(np.diff(step, axis=1))
+        first += float(np.abs(step).mean()) if step.size else 0.0
+        second += float(bend.mean()) if bend.size else 0.0
+        rough.append(float(np.median(bend)) if bend.size else 0.0)
+    # The median of |N(0, s²)| is 0.6745 s, and a second difference has six times the variance.
+    return (second / first if first else 0.0), min(rough) / (0.6745 * 6**0.5 * 255)
+
+
+def _border(rgb: np.ndarray) -> float:
+    """Largest share of a side that flat bars take.
+
+    A bar is a run of lines of one colour that ends at an edge; a clear sky is not: it fades from line to line and
+    has no edge where it ends.
+    """
+    shares = []
+    for lines in (rgb, rgb.swapaxes(0, 1)):
+        shares.append((_bar(lines) + _bar(lines[::-1])) / len(lines))
+    return min(1.0, max(shares))
+
+
+def _bar(lines: np.ndarray) -> int:
+    """Lines at the start that are one flat colour, if an edge follows."""
+    edge = lines[0].astype(np.int16)
+    colour = np.median(edge, axis=0)
+    if np.abs(edge - colour).max() > _FLAT:
+        return 0
+    for number in range(1, len(lines)):
+        away = np.abs(lines[number] - colour)
+        if away.max() > _FLAT:
+            # The first line may be half bar, half picture: the edge may take one more.
+            after = np.abs(lines[min(number + 1, len(lines) - 1)] - colour).max(axis=1)
+            return number if (after > _EDGE).mean() > 0.5 else 0
+    return len(lines)
+
+
+_FLAT = 6  # of 255: JPEG noise at an eighth of the scale stays below
+_EDGE = 24
