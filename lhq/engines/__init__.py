@@ -11,13 +11,17 @@ from lhq.measures import Lane
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
-    """What became of one shard: rows done, rows that failed as values, or the error that stopped it."""
+    """What became of one shard: rows done, rows that failed as values, or the error that stopped it.
+
+    `damaged` says that the shard's own file is not readable.
+    """
 
     key: str
     rows: int = 0
     failed_rows: int = 0
     seconds: float = 0.0
     error: str = ""
+    damaged: bool = False
 
 
 Job = Callable[[str], ShardReport]

@@ -88,7 +88,8 @@ class Measure(Protocol[S_contra]):
     `version` is raised when the code gives other facts for the same photo and settings: facts are measured
     again when it, `schema` or a key outside the settings' `judgement` changes. `rows` is how many photos one
     call of `measure` takes at most: large where decoding must run ahead of a GPU. `judged` are the columns
-    that `judge` reads (all others stay on disk).
+    that `judge` reads (all others stay on disk). A measure that looks at papers only says
+    `needs_bytes = False`, and no bytes are read for it.
     """
 
     name: str
