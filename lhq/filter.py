@@ -261,9 +261,7 @@ def judge(store: str, rules: Sequence[Rule], *, unmeasured_allowed: bool = False
     return Judged(_join(pa.chunked_array(ids, pa.string()), shard, in_order), in_order)
 
 
-def _load(
-    store: str, rule: Rule, ids: Mapping[int, pa.Array], unmeasured_allowed: bool
-) -> tuple[pa.Table, np.ndarray]:
+def _load(store: str, rule: Rule, ids: Mapping[int, pa.Array], unmeasured_allowed: bool) -> tuple[pa.Table, np.ndarray]:
     """The judged columns of all shards, and bool [N]: false where there are no facts."""
     room = _facts(store, rule.measure)
     wanted = {"id", "error", *rule.measure.judged}
@@ -278,7 +276,9 @@ def _load(
     for number, shard_ids in ids.items():
         if number in lacking:
             blank = [pa.nulls(len(shard_ids), column.type) for column in schema]
-            table = pa.table([shard_ids if column.name == "id" else b for column, b in zip(schema, blank)], schema)
+            table = pa.table(
+                [shard_ids if column.name == "id" else b for column, b in zip(schema, blank, strict=True)], schema
+            )
         else:
             table = room.read(number, schema.names).select(schema.names).replace_schema_metadata(None)
             if not table["id"].combine_chunks().equals(shard_ids):

@@ -14,9 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from lhq.config import HttpSettings, Settings, read_toml, unknown_key, validate
+from lhq.engines import Engine, ShardReport
+from lhq.engines.local import Local
 from lhq.errors import ConfigError
+from lhq.filter import Filtered, Rule
+from lhq.filter import run as run_filter
+from lhq.measures import MeasureSettings
 from lhq.records import Query
 
 # name → (module, class, settings class); a class is built as Class(settings, …) by the stage that uses it.
@@ -73,7 +80,7 @@ class Pipeline:
     http: HttpSettings
     sandbox: SandboxSettings | None
     sources: Mapping[str, Settings] = field(default_factory=dict)
-    filters: Mapping[str, Settings] = field(default_factory=dict)
+    filters: Mapping[str, MeasureSettings] = field(default_factory=dict)
     export: Settings = field(default_factory=Settings)
 
 
@@ -115,7 +122,7 @@ def _table(tables: Mapping[str, object], name: str, path: Path) -> Mapping[str, 
     return table
 
 
-def _named(known: Mapping[str, tuple[str, str, str]], tables: Mapping[str, object], where: str) -> dict[str, Settings]:
+def _named(known: Mapping[str, tuple[str, str, str]], tables: Mapping[str, object], where: str) -> dict[str, Any]:
     settings = {}
     for name, table in tables.items():
         if name not in known:
@@ -162,3 +169,37 @@ def _queries(given: str | list[str], path: Path) -> tuple[Query, ...]:
     if not unique:
         raise ConfigError(f"{path}: queries = {given!r} holds no query", hint="one query a line, # starts a comment")
     return tuple(reversed(unique.values()))
+
+
+def rules(pipeline: Pipeline) -> list[Rule]:
+    """The `[filter.<name>]` tables as rules, in file order."""
+    found = []
+    for name, settings in pipeline.filters.items():
+        if name == "duplicates" and not getattr(settings, "sources", ()):
+            settings = settings.model_copy(update={"sources": tuple(pipeline.sources)})
+        found.append(Rule(build(MEASURES, name, settings), settings))
+    return found
+
+
+def engine(pipeline: Pipeline, workers: int = 0) -> Engine:
+    """The engine that the pipeline file names; `workers` 0: one a core."""
+    if pipeline.engine == "ray":
+        ray: Engine = _find("lhq.engines.ray", "Ray")(workers)
+        return ray
+    return Local(workers)
+
+
+def filter_photos(pipeline: Pipeline, *, judge_only: bool = False, workers: int = 0) -> Filtered:
+    """Measure and judge the store's photos, with a progress bar on a terminal; see `lhq.filter.run`."""
+    bars: dict[str, TaskID] = {}
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+
+        def on_report(names: str, num_shards: int, report: ShardReport) -> None:
+            if names not in bars:
+                bars[names] = progress.add_task(names, total=num_shards)
+            progress.advance(bars[names])
+
+        return run_filter(
+            pipeline.store, rules(pipeline), engine(pipeline, workers), judge_only=judge_only, on_report=on_report
+        )

@@ -47,7 +47,8 @@ class Local:
 
 def _processes(job: Job, keys: Sequence[str], workers: int, gpus: int) -> Iterator[ShardReport]:
     """Every key through a pool; what was under way when a worker died is run again alone."""
-    waiting, suspects = list(reversed(keys)), []
+    waiting = list(reversed(keys))
+    suspects: list[str] = []
     while waiting:
         under_way: dict[Future[ShardReport], str] = {}
         pool = _pool(workers, gpus)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
-from PIL import Image
 
 from lhq.errors import ImageError
 from lhq.images import MAX_PIXELS, decode, inspect
@@ -87,7 +86,10 @@ def _jpeg(data: bytes) -> np.ndarray | None:
         ImageError: `corrupt`: entropy-coded data is broken or missing.
     """
     try:
-        return simplejpeg.decode_jpeg(data, "RGB", min_height=MIN_SIDE_PX, min_width=MIN_SIDE_PX, min_factor=1)
+        rgb: np.ndarray = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=MIN_SIDE_PX, min_width=MIN_SIDE_PX, min_factor=1
+        )
+        return rgb
     except ValueError as error:
         said = str(error)
         if any(word in said.lower() for word in _BROKEN):

@@ -55,7 +55,8 @@ def near_pairs(hashes: np.ndarray, radius: int) -> np.ndarray:
         equal = equal[equal[:, 0] < equal[:, 1]]
         pairs = order[np.concatenate([equal, _products(start, num, pairs[:, 0], pairs[:, 1])])]
     pairs.sort(axis=1)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    ordered: np.ndarray = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return ordered
 
 
 def near_values(values: np.ndarray, radius: int) -> np.ndarray:
@@ -140,7 +141,8 @@ def _by_choice(
     moved.sort()
     pairs = np.concatenate([np.empty((0, 2), np.uint64), *_in_groups(moved, bits - lead, radius)])
     pairs = _move(pairs, bits, [(to, width, at) for at, width, to in moves])
-    return pairs[_is_first_choice(pairs[:, 0] ^ pairs[:, 1], blocks, choice)]
+    first: np.ndarray = pairs[_is_first_choice(pairs[:, 0] ^ pairs[:, 1], blocks, choice)]
+    return first
 
 
 def _moves(bits: int, blocks: list[tuple[int, int]], choice: tuple[int, ...]) -> list[tuple[int, int, int]]:

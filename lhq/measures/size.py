@@ -129,7 +129,8 @@ _GREY = 0.02
 
 
 def _column(facts: pa.Table, name: str) -> np.ndarray:
-    return facts[name].cast(pa.float64()).to_numpy()
+    figure: np.ndarray = facts[name].cast(pa.float64()).to_numpy()
+    return figure
 
 
 def _damage(facts: pa.Table, row: int) -> str:

@@ -1,0 +1,39 @@
+"""`lhq filter`: photos → facts → verdicts."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from lhq import pipeline
+
+
+@click.command()
+@click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
+@click.option(
+    "--judge-only", is_flag=True, help="Measure nothing: judge the facts that are there by the file's limits."
+)
+@click.option("--workers", default=0, help="Processes for measures without a GPU; 0: one a core.", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+def command(pipeline_file: str, judge_only: bool, workers: int, as_json: bool) -> int:
+    """Measure what was not measured, judge all of it, and write verdicts.parquet.
+
+    Measuring is done once a photo; thresholds of the pipeline file can move at will, which only judges again.
+
+    \b
+    Example:
+      lhq filter pipelines/quickstart.toml
+      lhq filter pipelines/quickstart.toml --judge-only
+    """
+    done = pipeline.filter_photos(pipeline.load(pipeline_file), judge_only=judge_only, workers=workers)
+    for report in done.failed:
+        click.echo(f"shard {report.key}: {report.error}", err=True)
+    for place in done.quarantined:
+        click.echo(f"moved to {place}; `lhq crawl {pipeline_file} --retry-failed damaged` fetches it again", err=True)
+    if as_json:
+        counts = {"photos": done.num_photos, "kept": done.num_kept, "dropped": dict(done.dropped)}
+        click.echo(json.dumps(counts | {"failed_shards": [report.key for report in done.failed]}))
+    else:
+        click.echo(done.funnel)
+    return 1 if done.failed else 0
