@@ -1,0 +1,48 @@
+"""`lhq sandbox`: the services in a box."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import click
+
+from lhq.sandbox import Sandbox
+
+
+@click.group()
+def command() -> None:
+    """The services in a box: Unsplash and Flickr on loopback, without keys or network.
+
+    \b
+    Example:
+      lhq sandbox serve
+      lhq sandbox serve --photos ~/pictures --port 8300
+    """
+
+
+@command.command()
+@click.option("--photos", type=click.Path(path_type=Path), multiple=True,
+              help="Serve the pictures of this folder instead of painted scenes (may be repeated).")  # fmt: skip
+@click.option("--port", type=click.IntRange(0, 65535), default=8210, show_default=True, help="0 picks a free one.")
+@click.option("--scenes", type=click.IntRange(1, 1_000_000), default=300, show_default=True, help="Painted scenes.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other scenes.")
+@click.option("--rate-limit", type=click.IntRange(1), default=5000, show_default=True, help="Unsplash calls an hour.")
+def serve(photos: tuple[Path, ...], port: int, scenes: int, seed: int, rate_limit: int) -> None:
+    """Serve until interrupted; open the printed address in a browser to see the pictures.
+
+    \b
+    Example:
+      lhq sandbox serve --scenes 600 --seed 3
+    """
+    with Sandbox(list(photos), seed=seed, num_scenes=scenes, port=port, rate_limit=rate_limit) as box:
+        click.echo(box.url)
+        click.echo(
+            f"serving on {box.url} until Ctrl-C. Point a pipeline at it:\n\n"
+            f'  [http]\n  allow_hosts = ["127.0.0.1:{box.port}"]\n'
+            f'  [source.unsplash]\n  api = "{box.url}/unsplash"\n  permission = "my own sandbox"\n'
+            f'  [source.flickr]\n  api = "{box.url}/flickr/services/rest/"\n\n'
+            f"  export UNSPLASH_ACCESS_KEY=any FLICKR_API_KEY=any FLICKR_API_SECRET=any",
+            err=True,
+        )
+        threading.Event().wait()

@@ -1,0 +1,106 @@
+"""Smooth randomness: one tileable noise tile, sampled anywhere, added up into clouds, hills and grain.
+
+All of it is numpy on one band-limited tile made once per process from a fixed seed; a scene's variety comes
+from where, turned how and at which scale the tile is read. That costs a gather an octave instead of a
+transform a scene.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[Any]  # always float32 here; numpy's own promotion is too eager for a checker
+
+_SIDE = 512
+_FEATURE = 16.0  # tile pixels a unit of noise space: the tile repeats every 32 units
+_TURN = (0.8, 0.6)  # cosine and sine of the turn between octaves, so that their grids never line up
+
+
+@lru_cache(maxsize=4)
+def tile(which: int = 0) -> Floats:
+    """A tileable [512, 512] noise of mean 0 and deviation 1 with features of about one unit of noise space."""
+    rng = np.random.default_rng([7919, which])
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(_SIDE), np.fft.fftfreq(_SIDE))) * _FEATURE
+    spectrum = np.exp(-(((frequency - 0.55) / 0.22) ** 2)) * np.fft.fft2(rng.standard_normal((_SIDE, _SIDE)))
+    field = np.fft.ifft2(spectrum).real
+    return np.ascontiguousarray(field / field.std(), dtype=np.float32)
+
+
+def sample(x: Floats, y: Floats, which: int = 0) -> Floats:
+    """The tile at (x, y) in units of noise space, bilinear, endless; same shape as `x`."""
+    field = tile(which)
+    x, y = x * np.float32(_FEATURE), y * np.float32(_FEATURE)
+    x0, y0 = np.floor(x), np.floor(y)
+    fx, fy = x - x0, y - y0
+    column, row = x0.astype(np.int32) & (_SIDE - 1), y0.astype(np.int32) & (_SIDE - 1)
+    column1, row1 = (column + 1) & (_SIDE - 1), (row + 1) & (_SIDE - 1)
+    flat = field.ravel()
+    row *= _SIDE
+    row1 *= _SIDE
+    top = flat[row + column]
+    top += fx * (flat[row + column1] - top)
+    low = flat[row1 + column]
+    low += fx * (flat[row1 + column1] - low)
+    low -= top
+    low *= fy
+    top += low
+    return top
+
+
+def grain(x: Floats, y: Floats) -> Floats:
+    """The tile at the nearest point of (x, y): quicker than `sample`, for detail that is fine anyway."""
+    column = (x * np.float32(_FEATURE)).astype(np.int32) & (_SIDE - 1)
+    row = (y * np.float32(_FEATURE)).astype(np.int32) & (_SIDE - 1)
+    row *= _SIDE
+    row += column
+    found: Floats = tile(1).ravel()[row]
+    return found
+
+
+def fractal(x: Floats, y: Floats, octaves: int, gain: float = 0.5, lacunarity: float = 2.0) -> Floats:
+    """Octaves of the tile added up, about -2 … 2 (deviation near 1)."""
+    total, size, weight = np.zeros(np.broadcast(x, y).shape, np.float32), 1.0, 0.0
+    for _ in range(octaves):
+        total += np.float32(size) * sample(x, y)
+        weight += size * size
+        size *= gain
+        x, y = _turned(x, y, lacunarity)
+    return total / np.float32(np.sqrt(weight))
+
+
+def ridged(x: Floats, y: Floats, octaves: int, gain: float = 0.5, sharpness: float = 0.9) -> Floats:
+    """Octaves of 1 - |noise|, each weighted by the one below: crests like eroded mountains, about 0 … 1.5."""
+    total, size = np.zeros(np.broadcast(x, y).shape, np.float32), 1.0
+    weight: Floats = np.ones(1, np.float32)
+    for _ in range(octaves):
+        crest = 1.0 - np.abs(sample(x, y)) * np.float32(sharpness)
+        np.clip(crest, 0.0, 1.0, out=crest)
+        crest *= crest
+        crest *= weight
+        total += np.float32(size) * crest
+        weight = np.clip(crest * 1.6, 0.0, 1.0)
+        size *= gain
+        x, y = _turned(x, y, 2.03)
+    return total
+
+
+def _turned(x: Floats, y: Floats, scale: float) -> tuple[Floats, Floats]:
+    c, s = np.float32(_TURN[0] * scale), np.float32(_TURN[1] * scale)
+    return c * x - s * y + np.float32(3.7), s * x + c * y + np.float32(1.3)
+
+
+def smoothstep(low: float, high: float, x: Floats) -> Floats:
+    """0 below `low`, 1 above `high`, smooth between (`low` may be above `high`: then it falls)."""
+    t: Floats = np.clip((x - np.float32(low)) / np.float32(high - low), 0.0, 1.0).astype(np.float32)
+    t *= t * (3.0 - 2.0 * t)
+    return t
+
+
+def mix(a: Floats, b: Floats, t: Floats) -> Floats:
+    """a where t is 0, b where t is 1; `t` [...] against colours [..., 3]."""
+    mixed: Floats = a + (b - a) * t[..., None]
+    return mixed
