@@ -7,8 +7,9 @@ first use, so a crawl never loads torch.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import pydantic
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+import lhq.export
 from lhq.config import HttpSettings, Settings, read_toml, unknown_key, validate
 from lhq.engines import Engine, ShardReport
 from lhq.engines.local import Local
 from lhq.errors import ConfigError
 from lhq.filter import Filtered, Rule
 from lhq.filter import run as run_filter
+from lhq.licences import Rights
 from lhq.measures import MeasureSettings
 from lhq.records import Query
 
@@ -203,3 +206,26 @@ def filter_photos(pipeline: Pipeline, *, judge_only: bool = False, workers: int 
         return run_filter(
             pipeline.store, rules(pipeline), engine(pipeline, workers), judge_only=judge_only, on_report=on_report
         )
+
+
+def rights() -> dict[str, Rights]:
+    """What each source's terms allow, by the source's name in a photo's papers."""
+    there = {name: entry for name, entry in SOURCES.items() if importlib.util.find_spec(entry[0])}
+    return {name: _find(module, kind).rights for name, (module, kind, _) in there.items()}
+
+
+def export(
+    pipeline: Pipeline, changes: Mapping[str, object], told: Callable[[str, int, int], None]
+) -> lhq.export.ExportReport:
+    """Write the dataset of the pipeline's kept photos.
+
+    Args:
+        changes: settings of `[export]` to take instead of the file's.
+        told: called with (what, done, of) as the work goes on.
+
+    Raises:
+        LhqError: see `lhq.export.export`.
+    """
+    settings = validate(lhq.export.ExportSettings, {**pipeline.export.model_dump(), **changes}, "lhq export")
+    # Always this machine's engine: rendered pictures lie on its disk.
+    return lhq.export.export(pipeline.store, settings, rights_of=rights(), engine=Local(), told=told)

@@ -16,8 +16,11 @@ RANKS = {
     "lhq": [
         ["errors"],
         ["config", "records", "licences", "images"],
-        ["frontier", "shards", "http", "sandbox"],
-        ["sources", "measures", "engines"],
+        ["frontier", "shards", "http", "sandbox", "dataset", "rights", "aside"],
+        ["sources", "measures", "engines", "tombstones", "manifest", "render", "credits"],
+        ["published", "rows", "spool"],
+        ["assemble"],
+        ["card"],
         ["crawl", "filter", "export", "report", "importing", "takedown", "verify", "rehydrate", "recheck"],
         ["pipeline"],
         ["cli"],

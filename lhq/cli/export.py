@@ -1,0 +1,72 @@
+"""`lhq export`: kept photos → a dataset's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+from lhq import pipeline as way
+from lhq.cli.talk import progress, say
+from lhq.export import ExportReport
+
+
+@click.command()
+@click.argument("pipeline", type=click.Path())
+@click.option("--to", help="Folder of the dataset; instead of the pipeline file's.")
+@click.option("--variants", help='Comma list, e.g. "1024,256,full,256-png".')
+@click.option("--publish", type=click.Choice(["bytes", "manifest", "private"]), help="What may leave the house.")
+@click.option("--licences", help='Comma list of subsets and licences, e.g. "commercial-ok" or "cc0-1.0,cc-by-*".')
+@click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
+def command(
+    pipeline: str, to: str | None, variants: str | None, publish: str | None, licences: str | None, as_json: bool
+) -> None:
+    """Publish the kept photos as Parquet that `datasets` loads as it is.
+
+    Interrupted? Run the same command again: finished work is found. An earlier export stays whole until
+    the new one is.
+
+    \b
+    Example:
+      lhq export pipelines/quickstart.toml
+      lhq export pipelines/lhq-90k.toml --to out --variants 1024,256 --licences commercial-ok
+    """
+    changes = {
+        "to": to,
+        "variants": variants and tuple(variants.split(",")),
+        "publish": publish,
+        "licences": licences and tuple(licences.split(",")),
+    }
+    plan = way.load(pipeline)
+    with progress() as told:
+        report = way.export(plan, {key: value for key, value in changes.items() if value is not None}, told)
+    _tell(report)
+    if as_json:
+        click.echo(json.dumps(_plain(report)))
+    else:
+        click.echo(report.to)
+
+
+def _tell(report: ExportReport) -> None:
+    for one in report.written:
+        rows = " · ".join(f"{split} {count:,}" for split, count in one.rows.items())
+        say(
+            f"{one.variant.name}: {rows} · rendered {one.pictures_rendered:,} · "
+            f"shards written {one.shards_written}, as before {one.shards_reused}"
+        )
+        for id, reason in sorted(one.failed.items()):
+            say(f"  could not be rendered: {id}: {reason}")
+    for reason, count in report.skipped.items():
+        say(f"left out: {count:,} rows: {reason}")
+    dropped = "".join(f" · {reason} {count:,}" for reason, count in report.funnel.items())
+    say(f"photos {sum(report.funnel.values()) + report.num_kept:,} · kept {report.num_kept:,}{dropped}")
+
+
+def _plain(report: ExportReport) -> dict[str, object]:
+    """The report in JSON's types; ids of rows are in the manifest, not here."""
+    written = []
+    for one in report.written:
+        written.append({**dataclasses.asdict(one), "variant": one.variant.name})
+        del written[-1]["ids"]
+    return {**dataclasses.asdict(report), "written": written}

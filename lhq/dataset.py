@@ -1,0 +1,168 @@
+"""The published folder: its names, its columns, and where a photo stands in it for life.
+
+A photo's split and place depend on its id alone (and the seed), never on which other photos there are. The
+order is that of a keyed hash, which is a shuffle; shards and row groups are equal slices of the hash's range,
+powers of two of them. So a later export with new photos inserts rows and moves none: row groups without a new
+photo keep their bytes, and content-defined chunking finds the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from lhq.errors import ConfigError
+from lhq.records import PHOTO_SCHEMA
+
+CARD = "README.md"
+LICENCES_PAGE = "LICENCES.md"
+MANIFEST = "manifest.parquet"
+CREDITS = "CREDITS.parquet"
+CREDITS_SAMPLE = "CREDITS.md"
+CROISSANT = "croissant.json"
+PAGES = (CARD, LICENCES_PAGE, MANIFEST, CREDITS, CREDITS_SAMPLE, CROISSANT)
+SPLITS = ("train", "validation")
+
+IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+# The columns of a published row that speak of its picture; `sha256`, `width_px` … speak of the photo as fetched.
+PICTURE_FIELDS = [
+    pa.field("image_sha256", pa.string(), nullable=False),
+    pa.field("image_width_px", pa.int32(), nullable=False),
+    pa.field("image_height_px", pa.int32(), nullable=False),
+]
+ENDINGS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+
+_VARIANT = re.compile(r"(full|[1-9]\d{0,4})(?:-(jpeg|png|webp))?")
+_DATA_FILE = re.compile(r"(train|validation)-(\d{5})-of-(\d{5})\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One version of the pictures: `full` is the bytes as fetched, `256` the centre square of 256 pixels a side.
+
+    `side_px` is None for `full`; `format` is then "" (as fetched).
+    """
+
+    name: str
+    side_px: int | None
+    format: str
+
+    @property
+    def key(self) -> str:
+        """What makes this variant's bytes, but quality: equal keys, equal pixels."""
+        return "full" if self.side_px is None else f"square-{self.side_px}-{self.format}"
+
+
+def variant(name: str, default_format: str) -> Variant:
+    """`full`, `256`, `1024-png` … as a variant.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    match = _VARIANT.fullmatch(name)
+    if match is None or (match[1] == "full" and match[2]):
+        raise ConfigError(
+            f'[export]: variants: "{name}" is none',
+            hint='give "full" or a side in pixels ("1024", "256"), with a format if it is not the default: "256-png"',
+        )
+    if match[1] == "full":
+        return Variant("full", None, "")
+    return Variant(name, int(match[1]), match[2] or default_format)
+
+
+def is_ours(name: str) -> bool:
+    """Whether an entry of a dataset's folder is one that export writes (and may replace)."""
+    return name in PAGES or name == "data" or name.startswith("data-")
+
+
+def folder(variants: list[Variant], one: Variant) -> str:
+    """The variant's folder: the first variant is `data`, so that a trainer finds it without asking."""
+    return "data" if one == variants[0] else f"data-{one.name}"
+
+
+def split(id: str, validation: float) -> str:
+    """`train` or `validation`, by a stable hash of the id; a larger `validation` only ever adds to it."""
+    draw = int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8, person=b"lhq-split").digest(), "big")
+    return "validation" if draw < validation * 2**64 else "train"
+
+
+def place(id: str, seed: int) -> int:
+    """The photo's place in the shuffle: 0 … 2**64 - 1."""
+    key = seed.to_bytes(8, "big", signed=True)
+    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8, key=key, person=b"lhq-order").digest(), "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How one split of one variant is cut: `num_shards` files of `num_groups` row groups each, powers of two."""
+
+    num_shards: int
+    num_groups: int
+
+    def cell(self, place: int) -> tuple[int, int]:
+        """(shard, row group) of a place in the shuffle."""
+        cell = place * self.num_shards * self.num_groups >> 64
+        return divmod(cell, self.num_groups)
+
+
+def grid(size_bytes: float, *, shard_bytes: int, group_bytes: int) -> Grid:
+    """The grid for about `size_bytes` of pictures: shards of half to one `shard_bytes`, groups likewise."""
+    num_shards = _power_of_two(size_bytes / shard_bytes)
+    return Grid(num_shards, _power_of_two(size_bytes / num_shards / group_bytes))
+
+
+def _power_of_two(at_least: float) -> int:
+    power = 1
+    while power < at_least:
+        power *= 2
+    return power
+
+
+def data_file(split: str, number: int, num_shards: int) -> str:
+    return f"{split}-{number:05d}-of-{num_shards:05d}.parquet"
+
+
+def parse_data_file(name: str) -> tuple[str, int, int] | None:
+    """(split, number, number of shards) that a file's name says, or None."""
+    match = _DATA_FILE.fullmatch(name)
+    return None if match is None else (match[1], int(match[2]), int(match[3]))
+
+
+def row_schema(scores: Iterable[pa.Field], facts: dict[str, str]) -> pa.Schema:
+    """Columns of a data file: the picture, its papers, the scores. `facts` is further key-value metadata.
+
+    The `huggingface` entry tells `datasets` that `image` is a picture, not a struct.
+    """
+    papers = [field for field in PHOTO_SCHEMA if field.name != "image"]
+    schema = pa.schema([pa.field("image", IMAGE_TYPE), *papers, *PICTURE_FIELDS, *scores])
+    info = {"info": {"features": {field.name: _feature(field) for field in schema}}}
+    return schema.with_metadata({**facts, "huggingface": json.dumps(info)})
+
+
+def _feature(field: pa.Field) -> dict[str, Any]:
+    """The column in the words of `datasets.Features`."""
+    if field.type == IMAGE_TYPE:
+        return {"_type": "Image"}
+    if pa.types.is_list(field.type):
+        return {"feature": {"dtype": value_dtype(field.type.value_type), "_type": "Value"}, "_type": "List"}
+    return {"dtype": value_dtype(field.type), "_type": "Value"}
+
+
+def value_dtype(kind: pa.DataType) -> str:
+    """An Arrow scalar type in the words of `datasets.Value`: `float` is float32, `double` is float64."""
+    if pa.types.is_timestamp(kind):
+        return f"timestamp[{kind.unit}, tz={kind.tz}]" if kind.tz else f"timestamp[{kind.unit}]"
+    return {"float": "float32", "double": "float64", "halffloat": "float16"}.get(str(kind), str(kind))
+
+
+def is_score(field: pa.Field) -> bool:
+    """Whether a column of facts is a score worth publishing: one number or truth a photo, no hash, no embedding."""
+    kind = field.type
+    is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    return is_number and not any(word in field.name for word in ("hash", "seconds", "version"))

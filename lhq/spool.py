@@ -1,0 +1,165 @@
+"""Rendered pictures on their way from photo shards to export shards: bytes one after the other, an index beside.
+
+Photos lie in the order of the crawl and are published in the order of a shuffle. So they are rendered in the
+order in which they lie, by row group, one process each, into files that can be read at any place; the export
+shards are then written from these one row group at a time. Memory stays flat however many photos there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lhq.dataset import Variant
+from lhq.engines import ShardReport
+from lhq.errors import ImageError, ShardDamaged
+from lhq.render import Picture, render
+from lhq.shards import Shards, write_whole
+
+_INDEX = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("start", pa.int64()),
+        pa.field("length", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("width_px", pa.int32()),
+        pa.field("height_px", pa.int32()),
+        pa.field("reason", pa.string()),
+    ]
+)
+_BATCH_ROWS = 8
+_READ_AHEAD_BYTES = 4 * 2**20
+
+
+def unit(shard: int, group: int) -> str:
+    """The key of one row group of one photo shard: what one job renders."""
+    return f"{shard:06d}-{group:04d}"
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """Renders the wanted photos of one row group; picklable, and done at once where it was done before.
+
+    Args:
+        store: the store whose photos are rendered.
+        folder: where the spool of this variant lies (local).
+        wanted: Parquet file with `id`, `sha256`, `unit` of the photos to render.
+    """
+
+    store: str
+    folder: str
+    wanted: str
+    variant: Variant
+    quality: int
+
+    def __call__(self, key: str) -> ShardReport:
+        began = time.perf_counter()
+        rows = pq.read_table(self.wanted, filters=pc.field("unit") == key)
+        wanted = dict(zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
+        fingerprint = hashlib.sha256(f"{self.variant.key} {self.quality} {sorted(wanted.items())}".encode()).hexdigest()
+        index = os.path.join(self.folder, f"{key}.parquet")
+        if not _is_done(index, fingerprint):
+            try:
+                self._render(key, wanted, fingerprint, index)
+            except ShardDamaged as error:
+                return ShardReport(key, error=str(error), seconds=time.perf_counter() - began)
+        reasons = pq.read_table(index, columns=["reason"])["reason"]
+        failed = len(reasons) - pc.sum(pc.equal(reasons, "")).as_py()
+        return ShardReport(key, len(reasons), failed, time.perf_counter() - began)
+
+    def _render(self, key: str, wanted: dict[str, str], fingerprint: str, index: str) -> None:
+        shard, group = (int(part) for part in key.split("-"))
+        entries: list[dict[str, object]] = []
+
+        def write(sink: object) -> None:
+            start = 0
+            for id, data in _photos(self.store, shard, group, wanted):
+                try:
+                    picture = render(data, self.variant, self.quality, sha256=wanted[id])
+                except ImageError as error:
+                    entries.append(_entry(id, start, Picture(b"", "", 0, 0), f"{error.reason}: {error.message}"))
+                    continue
+                sink.write(picture.data)  # type: ignore[attr-defined]
+                entries.append(_entry(id, start, picture, ""))
+                start += len(picture.data)
+
+        disk = fsspec.filesystem("file")
+        write_whole(disk, os.path.join(self.folder, f"{key}.bin"), write)
+        table = pa.Table.from_pylist(entries, _INDEX).replace_schema_metadata({"fingerprint": fingerprint})
+        write_whole(disk, index, lambda sink: pq.write_table(table, sink))
+
+
+def _entry(id: str, start: int, picture: Picture, reason: str) -> dict[str, object]:
+    return {
+        "id": id,
+        "start": start,
+        "length": len(picture.data),
+        "sha256": picture.sha256,
+        "width_px": picture.width_px,
+        "height_px": picture.height_px,
+        "reason": reason,
+    }
+
+
+def _photos(store: str, shard: int, group: int, wanted: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """(id, bytes) of the wanted photos of one row group, a few in memory at a time."""
+    shards = Shards(store, "photos")
+    path = shards.path(shard)
+    left = set(wanted)
+    try:
+        with shards.fs.open(path, "rb") as file:
+            parquet = pq.ParquetFile(file, buffer_size=_READ_AHEAD_BYTES)
+            for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=["id", "image"]):
+                for id, data in zip(batch["id"].to_pylist(), batch["image"], strict=True):
+                    if id in left:
+                        left.discard(id)
+                        yield id, data.as_py()
+    except (pa.ArrowException, OSError) as error:
+        raise ShardDamaged(f"{path}: not readable ({error})", hint="see docs/formats.md, 'A damaged shard'") from error
+    if left:
+        raise ShardDamaged(f"{path}: changed while it was exported", hint="run the same command again")
+
+
+def _is_done(index: str, fingerprint: str) -> bool:
+    try:
+        metadata = pq.read_schema(index).metadata or {}
+    except (FileNotFoundError, pa.ArrowException):
+        return False
+    return bool(metadata.get(b"fingerprint") == fingerprint.encode())
+
+
+class Spool:
+    """The rendered pictures of one variant, read by id.
+
+    `failed` maps the id of every photo that could not be rendered to its reason.
+    """
+
+    def __init__(self, folder: str, units: list[str]) -> None:
+        self._at: dict[str, tuple[str, int, int, str, int, int]] = {}
+        self.failed: dict[str, str] = {}
+        for key in units:
+            path = os.path.join(folder, f"{key}.bin")
+            for row in pq.read_table(os.path.join(folder, f"{key}.parquet")).to_pylist():
+                if row["reason"]:
+                    self.failed[row["id"]] = row["reason"]
+                else:
+                    place = (path, row["start"], row["length"], row["sha256"], row["width_px"], row["height_px"])
+                    self._at[row["id"]] = place
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._at
+
+    def read(self, id: str) -> Picture:
+        """The picture of a photo that is in the spool."""
+        path, start, length, sha256, width, height = self._at[id]
+        with open(path, "rb") as file:
+            file.seek(start)
+            return Picture(file.read(length), sha256, width, height)
