@@ -1,0 +1,173 @@
+"""Address → row groups: what a Parquet image dataset holds, from its footers alone.
+
+A dataset is a folder (ours: `data/train-00000-of-000NN.parquet`), a glob or one file, on any fsspec address:
+a local disk, `s3://bucket/…`, `hf://datasets/owner/name`. Its image column is a struct{bytes, path} as the
+Hugging Face `Image` feature writes it, or plain binary. Memory is a few bytes a row group, none an image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alis.errors import DataError, InputError
+
+_HELD_OUT = re.compile(r"(^|[/_.-])(validation|valid|val|test)([/_.-]|$)")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The row groups of a dataset, in file order.
+
+    `group_file`, `group_index`, `group_rows`, `group_bytes` [num_groups] int64: which file, which row group in
+    it, its rows, and the bytes of its image column once uncompressed. `group_start` is the group's first row
+    in its file.
+    """
+
+    address: str
+    fs: Any
+    files: tuple[str, ...]
+    column: str
+    is_struct: bool
+    group_file: np.ndarray
+    group_index: np.ndarray
+    group_rows: np.ndarray
+    group_bytes: np.ndarray
+    group_start: np.ndarray
+    fingerprint: str
+
+    @property
+    def num_images(self) -> int:
+        return int(self.group_rows.sum())
+
+    def rows(self, group: int) -> pa.Array:
+        """The image column of one row group: [group_rows] of struct{bytes, path}, or of binary.
+
+        Raises:
+            OSError, pa.ArrowException: the file is gone, out of reach or damaged.
+        """
+        name = self.files[int(self.group_file[group])]
+        with self.fs.open(name, "rb") as stream:
+            table = pq.ParquetFile(stream).read_row_group(
+                int(self.group_index[group]), columns=[self.column], use_threads=False
+            )
+        column = table.column(0)
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def open_catalogue(address: str, column: str | None = None) -> Catalogue:
+    """Look at the dataset's footers.
+
+    Args:
+        address: folder, glob, Parquet file or URL. In a folder, files of validation and test splits are left out.
+        column: the image column; None: the one marked as an `Image` feature, else `image`, else the only binary one.
+
+    Raises:
+        InputError: nothing there, no image column.
+        DataError: a file is damaged, or the service can't be reached.
+    """
+    fs, files = _find(address)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            footers = list(pool.map(lambda name: _footer(fs, name), files))
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(str(error), hint="fetch or export the dataset again, or leave that file out") from error
+    schema = footers[0][0].schema.to_arrow_schema()
+    column, is_struct = _image_column(schema, column, address)
+    places, digest = [], hashlib.sha256()
+    for number, (name, (footer, size)) in enumerate(zip(files, footers, strict=True)):
+        leaf = _leaf(footer, column, name)
+        digest.update(f"{posixpath.basename(name)} {size} {footer.num_rows}\n".encode())
+        start = 0
+        for index in range(footer.num_row_groups):
+            group = footer.row_group(index)
+            if group.num_rows:
+                places.append(
+                    (number, index, group.num_rows, group.column(leaf).total_uncompressed_size, start)
+                )
+                digest.update(f"{group.num_rows} {group.column(leaf).total_compressed_size}\n".encode())
+            start += group.num_rows
+    if not places:
+        raise InputError(f"{address}: the dataset holds no images", hint="give a dataset with rows")
+    table = np.array(places, dtype=np.int64).T
+    return Catalogue(address, fs, tuple(files), column, is_struct, *table, fingerprint=digest.hexdigest()[:16])
+
+
+def _find(address: str) -> tuple[Any, list[str]]:
+    """The filesystem and the Parquet files of an address, in order of name."""
+    options: dict[str, Any] = {}
+    if address.startswith(("s3://", "s3a://")):  # botocore's own defaults wait for minutes before they give up
+        options["config_kwargs"] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
+    try:
+        fs, root = fsspec.core.url_to_fs(address, **options)
+        if any(letter in root for letter in "*?["):
+            files = fs.glob(root)
+        elif root.endswith(".parquet"):
+            files = [root] if fs.exists(root) else []
+        else:
+            files = [name for name in fs.find(root) if name.endswith(".parquet")]
+            under = {name: name[len(root) :] for name in files}
+            train = [name for name in files if not _HELD_OUT.search(under[name])]
+            files = train or files
+    except ImportError as error:
+        raise InputError(f"{address}: {error}", hint="pip install s3fs for s3://, huggingface_hub for hf://") from error
+    except ValueError as error:
+        raise InputError(f"{address}: {error}", hint="give a folder, s3://… or hf://datasets/owner/name") from error
+    except Exception as error:  # each remote filesystem has its own tree of errors
+        if isinstance(error, MemoryError):
+            raise
+        raise DataError(f"{address}: can't be reached ({type(error).__name__}: {error})", hint="check the address, the network and your credentials") from error
+    if not files:
+        raise InputError(
+            f"{address}: no Parquet files there", hint="give the folder that `lhq export` wrote, or any Parquet dataset"
+        )
+    return fs, sorted(files)
+
+
+def _footer(fs: Any, name: str) -> tuple[pq.FileMetaData, int]:
+    try:
+        with fs.open(name, "rb") as stream:
+            return pq.read_metadata(stream), int(fs.size(name) or 0)
+    except (OSError, pa.ArrowException) as error:
+        raise OSError(f"{name}: not a readable Parquet file ({error})") from error
+
+
+def _image_column(schema: pa.Schema, wanted: str | None, address: str) -> tuple[str, bool]:
+    """Name of the image column, and whether it is a struct with `bytes`."""
+    fit = {f.name: _is_struct(f.type) for f in schema if _is_struct(f.type) or _is_binary(f.type)}
+    if wanted is None:
+        marked = [name for name in fit if f'"{name}": {{"_type": "Image"' in (schema.metadata or {}).get(b"huggingface", b"").decode()]
+        binary = [name for name in ("image", "img", "jpg") if name in fit] or (list(fit) if len(fit) == 1 else [])
+        names = marked or binary
+        wanted = names[0] if names else None
+    if wanted not in fit or wanted is None:
+        raise InputError(
+            f"{address}: no image column{f' {wanted!r}' if wanted else ''}; columns: {', '.join(schema.names)}",
+            hint="name one that holds bytes with --data.column",
+        )
+    return wanted, fit[wanted]
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _is_struct(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
+
+
+def _leaf(footer: pq.FileMetaData, column: str, name: str) -> int:
+    """The place of the bytes among the file's leaf columns."""
+    for index in range(footer.num_columns):
+        if footer.schema.column(index).path in (column, f"{column}.bytes"):
+            return index
+    raise InputError(f"{name}: no column {column!r}", hint="all files of a dataset must have the same columns")

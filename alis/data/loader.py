@@ -1,0 +1,318 @@
+"""Row groups → endless uint8 batches: read ahead, decoded by threads, resumable to the image.
+
+One thread walks the order and fetches pools of encoded rows (the next pool of a lane while this one is used);
+a pool of threads decodes straight into the batch's memory. What comes out at position p depends on the seed
+and p alone. A row that can't be decoded is counted, named once and replaced by its successor in the pool;
+so is a row group that can't be read after three tries.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from alis.data.catalogue import Catalogue
+from alis.data.decode import BadImage, Fit, WrongSize, decode_into
+from alis.data.order import Order, Pool
+from alis.errors import DataError, InputError
+
+log = logging.getLogger("alis")
+MAX_BAD_IN_A_ROW = 32
+_TRIES = 3
+
+
+class _Rows:
+    """The encoded rows of one pool, in memory: row i as a view on Arrow's buffer."""
+
+    def __init__(self, pool: Pool, pieces: list[tuple[int, int, pa.Array]]) -> None:
+        self.places: list[tuple[int, int]] = []  # (piece, row)
+        self.pieces = pieces
+        for number, (_, _, rows) in enumerate(pieces):
+            self.places += [(number, row) for row in range(len(rows))]
+        self.order = pool.permutation(len(self.places))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def at(self, index: int) -> tuple[memoryview | None, tuple[int, int]]:
+        """(bytes, (group, row of the group)) of the index-th row in shuffled order; bytes None where null."""
+        number, row = self.places[int(self.order[index % len(self.places)])]
+        group, first, rows = self.pieces[number]
+        value = rows[row]
+        if pa.types.is_struct(rows.type):
+            value = value["bytes"] if value.is_valid else None
+        buffer = value.as_buffer() if value is not None and value.is_valid else None
+        return (memoryview(buffer) if buffer is not None else None), (group, first + row)
+
+    def name(self, index: int, catalogue: Catalogue) -> str:
+        """What the row is called: its file's row, and its own path where the dataset says one."""
+        number, row = self.places[int(self.order[index % len(self.places)])]
+        group, first, rows = self.pieces[number]
+        said = rows[row]["path"].as_py() if pa.types.is_struct(rows.type) and rows[row].is_valid and rows.type.get_field_index("path") >= 0 else None
+        start = int(catalogue.group_start[group]) + first + row
+        return f"{catalogue.files[int(catalogue.group_file[group])]} row {start}" + (f" ({said})" if said else "")
+
+
+class Loader:
+    """Endless batches of uint8 pictures [micro, R, R, 3] in pinned memory where there is a GPU.
+
+    Iterating yields, for each step of `batch` images, this process's microbatches j = rank, rank + world, …;
+    microbatch j holds the positions n + j, n + j + M, … of the sequence (M = batch // micro), so the images of
+    a step do not depend on how many processes share it.
+
+    Args:
+        start: position of the first step: the images already shown.
+        batch: images of one step over all processes; `micro`: images of one microbatch.
+        threads: decoding threads; `ahead`: microbatches decoded in advance.
+        stop: end after this many images (all processes together); None: never. The last microbatch may be short.
+
+    `wait_s` is the time callers have waited for data so far; `num_bad` and `bad` count and name unusable rows.
+
+    Raises:
+        InputError: fewer images than `batch` (unless `stop` is given), or another size with fit="refuse".
+        DataError: too many bad rows one after another.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        resolution: int,
+        *,
+        batch: int,
+        micro: int,
+        start: int = 0,
+        stop: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        seed: int = 0,
+        fit: Fit = "resize",
+        threads: int = 2,
+        ahead: int = 4,
+        buffer_mb: int = 512,
+        num_lanes: int | None = None,
+        pin: bool = False,
+    ) -> None:
+        if batch % micro or (batch // micro) % world:
+            raise InputError(
+                f"a batch of {batch} is not a whole number of microbatches of {micro} for {world} processes",
+                hint="batch must be a multiple of micro × processes",
+            )
+        if stop is None and catalogue.num_images < batch:
+            raise InputError(
+                f"{catalogue.address}: {catalogue.num_images} images, fewer than one batch of {batch}",
+                hint="give more images or a smaller --batch",
+            )
+        self.catalogue, self.resolution, self.fit = catalogue, resolution, fit
+        self.batch, self.micro, self.rank, self.world = batch, micro, rank, world
+        self.position, self.stop = start, stop
+        self.order = Order(catalogue.group_rows, catalogue.group_bytes, seed, buffer_mb * 2**20, num_lanes)
+        self.wait_s, self.num_bad, self.num_fitted = 0.0, 0, 0
+        self.bad: dict[tuple[int, int], str] = {}
+        self._seed, self._pin = seed, pin
+        self._lock = threading.Lock()
+        self._held: dict[tuple[int, int], tuple[int, Future[_Rows]]] = {}
+        self._lost_groups: set[int] = set()
+        self._stand_ins: dict[int, tuple[tuple[int, int], _Rows]] = {}
+        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
+        self._ready: queue.Queue[Any] = queue.Queue(maxsize=ahead)
+        self._closed = threading.Event()
+        self._walker = threading.Thread(target=self._walk, name="walk", daemon=True)
+        self._walker.start()
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        began = time.perf_counter()
+        item = self._ready.get()
+        if isinstance(item, BaseException):
+            self._ready.put(item)
+            raise item
+        batch, jobs = item
+        try:
+            for job in jobs:
+                job.result()
+        except WrongSize as error:
+            raise InputError(str(error), hint="use --data.fit resize or crop, or another dataset") from None
+        self.wait_s += time.perf_counter() - began
+        return batch
+
+    def close(self) -> None:
+        """Stop the threads; batches not yet taken are lost (they come again from the position)."""
+        self._closed.set()
+        while not self._ready.empty():
+            self._ready.get_nowait()
+        self._walker.join(timeout=10)
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _walk(self) -> None:
+        """Put (batch, decoding jobs) on the queue for ever."""
+        try:
+            num_micro = self.batch // self.micro
+            while self.stop is None or self.position < self.stop:
+                for number in range(self.rank, num_micro, self.world):
+                    positions = [self.position + number + num_micro * i for i in range(self.micro)]
+                    if self.stop is not None:
+                        positions = [p for p in positions if p < self.stop]
+                    if positions:
+                        self._put(self._start(positions))
+                self.position += self.batch
+            self._put(StopIteration())
+        except BaseException as error:  # handed to the caller's next()
+            if not self._closed.is_set():
+                self._put(error)
+
+    def _put(self, item: Any) -> None:
+        while not self._closed.is_set():
+            try:
+                return self._ready.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+        raise RuntimeError("loader closed")
+
+    def _start(self, positions: list[int]) -> tuple[torch.Tensor, list[Future[None]]]:
+        """A batch to be, and the jobs that fill it."""
+        size = self.resolution
+        batch = torch.empty((len(positions), size, size, 3), dtype=torch.uint8, pin_memory=self._pin)
+        out = batch.numpy()
+        work = [(self._rows(position), out[i], position) for i, position in enumerate(positions)]
+        share = max(1, len(work) // (2 * self._decoders._max_workers))
+        return batch, [
+            self._decoders.submit(self._decode, work[i : i + share]) for i in range(0, len(work), share)
+        ]
+
+    def _rows(self, position: int) -> tuple[_Rows, int]:
+        """The pool that holds a position, and its place in the pool."""
+        epoch, lane, row = self.order.place(position)
+        pools, starts = self.order.pools(epoch, lane)
+        number = int(np.searchsorted(starts, row, side="right")) - 1
+        rows = self._fetch(epoch, lane, number).result()
+        ahead = (epoch, number + 1) if number + 1 < len(pools) else (epoch + 1, 0)
+        if self.stop is None or ahead[0] == epoch:
+            self._fetch(ahead[0], lane, ahead[1])
+        if not len(rows):
+            return self._stand_in(epoch, lane, number), row
+        return rows, row - int(starts[number])
+
+    def _stand_in(self, epoch: int, lane: int, lost: int) -> _Rows:
+        """The lane's next pool that can be read, when every group of pool number `lost` is gone."""
+        if lane in self._stand_ins and self._stand_ins[lane][0] == (epoch, lost):
+            return self._stand_ins[lane][1]
+        pools = self.order.pools(epoch, lane)[0]
+        for step in range(1, len(pools)):
+            rows = self._read(pools[(lost + step) % len(pools)])
+            if len(rows):
+                self._stand_ins[lane] = ((epoch, lost), rows)
+                return rows
+        raise DataError(
+            f"{self.catalogue.address}: none of {len(pools)} pools of rows can be read",
+            hint="see the warnings above; export or fetch the dataset again",
+        )
+
+    def _fetch(self, epoch: int, lane: int, number: int) -> Future[_Rows]:
+        """The rows of a pool, being read; a lane holds this pool and the next."""
+        key = (lane, epoch * 1_000_003 + number)
+        if key not in self._held:
+            pool = self.order.pools(epoch, lane)[0][number]
+            self._held[key] = (lane, self._readers.submit(self._read, pool))
+            mine = [k for k in self._held if k[0] == lane]
+            for old in sorted(mine)[:-2]:
+                del self._held[old]
+        return self._held[key][1]
+
+    def _read(self, pool: Pool) -> _Rows:
+        pieces = []
+        for group, first, last in pool.pieces:
+            rows = self._read_group(group)
+            if rows is not None:
+                pieces.append((group, first, rows.slice(first, last - first)))
+        return _Rows(pool, pieces)
+
+    def _read_group(self, group: int) -> pa.Array | None:
+        """One row group, or None when it can't be had: said once by name, its rows counted as bad."""
+        if group in self._lost_groups:
+            return None
+        why: Exception
+        for attempt in range(_TRIES):
+            try:
+                return self.catalogue.rows(group)
+            except FileNotFoundError as error:
+                why = error
+                break
+            except Exception as error:  # remote filesystems raise their own trees
+                why = error
+                if self._closed.wait(0.5 * 4**attempt if attempt + 1 < _TRIES else 0):
+                    break
+        with self._lock:
+            if group not in self._lost_groups:
+                self._lost_groups.add(group)
+                self.num_bad += int(self.catalogue.group_rows[group])
+                name = self.catalogue.files[int(self.catalogue.group_file[group])]
+                log.warning(
+                    "%s: row group %d can't be read, its %d images are left out (%s)",
+                    name,
+                    int(self.catalogue.group_index[group]),
+                    int(self.catalogue.group_rows[group]),
+                    str(why).splitlines()[0] if str(why) else type(why).__name__,
+                )
+        return None
+
+    def _decode(self, work: list[tuple[tuple[_Rows, int], np.ndarray, int]]) -> None:
+        for (rows, index), out, position in work:
+            for step in range(MAX_BAD_IN_A_ROW):
+                data, key = rows.at(index + step)
+                try:
+                    if data is None:
+                        raise BadImage("no bytes")
+                    if decode_into(data, out, self.fit, _chance(self._seed, position)):
+                        self._say_fitted(rows.name(index + step, self.catalogue))
+                    break
+                except WrongSize as error:
+                    raise WrongSize(f"{rows.name(index + step, self.catalogue)}: {error}") from None
+                except BadImage as error:
+                    self._say_bad(key, rows.name(index + step, self.catalogue), str(error))
+            else:
+                raise DataError(
+                    f"{rows.name(index, self.catalogue)}: {MAX_BAD_IN_A_ROW} rows one after another are no pictures",
+                    hint="is this the right column? choose one with --data.column",
+                )
+
+    def _say_fitted(self, name: str) -> None:
+        with self._lock:
+            self.num_fitted += 1
+            if self.num_fitted == 1:
+                size = self.resolution
+                log.warning("%s is not %d×%d px: such images are fitted (%s)", name, size, size, self.fit)
+
+    def _say_bad(self, key: tuple[int, int], name: str, why: str) -> None:
+        with self._lock:
+            if key not in self.bad and len(self.bad) < 10_000:
+                self.bad[key] = f"{name}: {why}"
+                self.num_bad += 1
+                if len(self.bad) <= 20:
+                    log.warning("bad image left out: %s: %s%s", name, why, " (no more will be named)" * (len(self.bad) == 20))
+
+
+def _chance(seed: int, position: int) -> float:
+    """A number in [0, 1) that depends on (seed, position) alone: a 64-bit mix (splitmix64's finaliser)."""
+    x = (position + 0x9E3779B97F4A7C15 * (seed + 1)) & 0xFFFFFFFFFFFFFFFF
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return ((x ^ (x >> 31)) >> 11) / 2**53
