@@ -105,18 +105,15 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
 
-def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Sum `.grad` over processes (in place) as one flat message and replace NaN, ±inf by 0, ±1e5.
+def sum_gradients(parameters: Iterable[torch.nn.Parameter], also: torch.Tensor) -> torch.Tensor:
+    """Sum `.grad` and the figures `also` [K] over processes as one flat message; returns the summed figures.
 
-    Source: the replacement is the published recipe's guard against a single overflowing half-precision step.
+    NaN and ±inf of gradients become 0 and ±1e5 (the published recipe's guard against a half-precision overflow).
     """
     grads = [p.grad for p in parameters if p.grad is not None]
-    if not grads:
-        return
-    flat = torch.cat([grad.reshape(-1) for grad in grads])
-    sum_(flat)
-    torch.nan_to_num(flat, nan=0.0, posinf=1e5, neginf=-1e5, out=flat)
-    offset = 0
-    for grad in grads:
-        grad.copy_(flat[offset : offset + grad.numel()].view_as(grad))
-        offset += grad.numel()
+    flat = sum_(torch.cat([also, *(grad.reshape(-1) for grad in grads)]))
+    offset = len(also)
+    values = torch.nan_to_num(flat[offset:], nan=0.0, posinf=1e5, neginf=-1e5)
+    for grad, value in zip(grads, values.split([grad.numel() for grad in grads]), strict=True):
+        grad.copy_(value.view_as(grad))
+    return flat[:offset]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alis.models import Discriminator, Generator
+from alis.models import Generator
 
 Paint = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 Judge = Callable[[Tensor], Tensor]
@@ -135,9 +135,3 @@ def average(ema: Generator, generator: Generator, beta: float) -> None:
         mean.lerp_(value, 1 - beta)
     for mean, value in zip(ema.buffers(), generator.buffers(), strict=True):
         mean.copy_(value)
-
-
-__all__ = [
-    "Discriminator", "Draw", "average", "discriminator_loss", "draw", "ema_beta", "generator_loss", "lazy_adam",
-    "path_length_loss", "path_lengths", "r1_penalty", "seeded",
-]  # fmt: skip

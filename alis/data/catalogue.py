@@ -91,9 +91,7 @@ def open_catalogue(address: str, column: str | None = None) -> Catalogue:
         for index in range(footer.num_row_groups):
             group = footer.row_group(index)
             if group.num_rows:
-                places.append(
-                    (number, index, group.num_rows, group.column(leaf).total_uncompressed_size, start)
-                )
+                places.append((number, index, group.num_rows, group.column(leaf).total_uncompressed_size, start))
                 digest.update(f"{group.num_rows} {group.column(leaf).total_compressed_size}\n".encode())
             start += group.num_rows
     if not places:
@@ -125,7 +123,10 @@ def _find(address: str) -> tuple[Any, list[str]]:
     except Exception as error:  # each remote filesystem has its own tree of errors
         if isinstance(error, MemoryError):
             raise
-        raise DataError(f"{address}: can't be reached ({type(error).__name__}: {error})", hint="check the address, the network and your credentials") from error
+        raise DataError(
+            f"{address}: can't be reached ({type(error).__name__}: {error})",
+            hint="check the address, the network and your credentials",
+        ) from error
     if not files:
         raise InputError(
             f"{address}: no Parquet files there", hint="give the folder that `lhq export` wrote, or any Parquet dataset"
@@ -145,7 +146,11 @@ def _image_column(schema: pa.Schema, wanted: str | None, address: str) -> tuple[
     """Name of the image column, and whether it is a struct with `bytes`."""
     fit = {f.name: _is_struct(f.type) for f in schema if _is_struct(f.type) or _is_binary(f.type)}
     if wanted is None:
-        marked = [name for name in fit if f'"{name}": {{"_type": "Image"' in (schema.metadata or {}).get(b"huggingface", b"").decode()]
+        marked = [
+            name
+            for name in fit
+            if f'"{name}": {{"_type": "Image"' in (schema.metadata or {}).get(b"huggingface", b"").decode()
+        ]
         binary = [name for name in ("image", "img", "jpg") if name in fit] or (list(fit) if len(fit) == 1 else [])
         names = marked or binary
         wanted = names[0] if names else None

@@ -57,7 +57,11 @@ class _Rows:
         """What the row is called: its file's row, and its own path where the dataset says one."""
         number, row = self.places[int(self.order[index % len(self.places)])]
         group, first, rows = self.pieces[number]
-        said = rows[row]["path"].as_py() if pa.types.is_struct(rows.type) and rows[row].is_valid and rows.type.get_field_index("path") >= 0 else None
+        said = (
+            rows[row]["path"].as_py()
+            if pa.types.is_struct(rows.type) and rows[row].is_valid and rows.type.get_field_index("path") >= 0
+            else None
+        )
         start = int(catalogue.group_start[group]) + first + row
         return f"{catalogue.files[int(catalogue.group_file[group])]} row {start}" + (f" ({said})" if said else "")
 
@@ -194,9 +198,7 @@ class Loader:
         out = batch.numpy()
         work = [(self._rows(position), out[i], position) for i, position in enumerate(positions)]
         share = max(1, len(work) // (2 * self._decoders._max_workers))
-        return batch, [
-            self._decoders.submit(self._decode, work[i : i + share]) for i in range(0, len(work), share)
-        ]
+        return batch, [self._decoders.submit(self._decode, work[i : i + share]) for i in range(0, len(work), share)]
 
     def _rows(self, position: int) -> tuple[_Rows, int]:
         """The pool that holds a position, and its place in the pool."""
@@ -307,7 +309,9 @@ class Loader:
                 self.bad[key] = f"{name}: {why}"
                 self.num_bad += 1
                 if len(self.bad) <= 20:
-                    log.warning("bad image left out: %s: %s%s", name, why, " (no more will be named)" * (len(self.bad) == 20))
+                    log.warning(
+                        "bad image left out: %s: %s%s", name, why, " (no more will be named)" * (len(self.bad) == 20)
+                    )
 
 
 def _chance(seed: int, position: int) -> float:

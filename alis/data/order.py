@@ -43,7 +43,12 @@ class Order:
     """
 
     def __init__(
-        self, group_rows: np.ndarray, group_bytes: np.ndarray, seed: int, buffer_bytes: int, num_lanes: int | None = None
+        self,
+        group_rows: np.ndarray,
+        group_bytes: np.ndarray,
+        seed: int,
+        buffer_bytes: int,
+        num_lanes: int | None = None,
     ) -> None:
         self.group_rows, self.group_bytes = group_rows, group_bytes
         self.seed = seed

@@ -1,0 +1,66 @@
+"""`alis train`: a dataset → a run folder of snapshots."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from alis import recipe
+
+
+def _option(key: str, kind: Any, default: Any, text: str) -> Callable[[Any], Any]:
+    """The flag of one value of the recipe: `loss.r1_gamma` → `--loss.r1-gamma FLOAT`."""
+    inner = [part for part in typing.get_args(kind) if part is not type(None)]
+    choices: Any = None
+    if typing.get_origin(kind) is typing.Literal:
+        choices = click.Choice([str(choice) for choice in typing.get_args(kind)])
+    elif inner and typing.get_origin(inner[0]) is typing.Literal:
+        choices = click.Choice([str(choice) for choice in typing.get_args(inner[0])])
+    plain = inner[0] if inner and choices is None else kind
+    flag = "--" + key.replace("_", "-")
+    if plain is bool:
+        section, name = key.split(".")
+        flag = f"{flag}/--{section}.no-{name.replace('_', '-')}"
+    shown = "" if default is None or "Undefined" in repr(default) else f" [{default}]"
+    chosen = choices or (plain if plain in (int, float, str, bool) else str)
+    return click.option(flag, key.replace(".", "__"), type=chosen, default=None, help=f"{text}{shown}".strip())
+
+
+def _every_value(function: Callable[..., Any]) -> Callable[..., Any]:
+    for key, kind, default, text in reversed(recipe.flags()):
+        function = _option(key, kind, default, text)(function)
+    return function
+
+
+@click.command("train", epilog="Every value of the recipe has a flag, named table.key as in alis/configs/*.toml.")
+@click.option(
+    "--data", required=True, help="Folder, s3://… or hf://datasets/owner/name of Parquet with an image column."
+)
+@click.option(
+    "--config", "config_name", help=f"One of {', '.join(recipe.known())}, or a TOML file; default: lhq256's values."
+)
+@click.option(
+    "--out", default="runs/latest", show_default=True, type=click.Path(path_type=Path), help="The run's folder."
+)
+@click.option("--resume", default="auto", show_default=True, help="auto, never, or a snapshot or run to start from.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained on what, and stop.")
+@_every_value
+def command(
+    data: str, config_name: str | None, out: Path, resume: str, device: str, dry_run: bool, **values: Any
+) -> None:
+    """Train the generator on any Parquet image dataset; run the same command again to go on.
+
+    \b
+    Example:
+      alis train --data data/quickstart/export --config tiny --out runs/first
+      torchrun --nproc-per-node=4 -m alis train --data hf://datasets/me/lhq --config lhq256 --out runs/lhq
+    """
+    from alis.launch import launch
+
+    changes = {key.replace("__", "."): value for key, value in values.items() if value is not None}
+    click.echo(launch(data, recipe.read(config_name, changes), out, resume=resume, device=device, is_dry=dry_run))
