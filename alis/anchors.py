@@ -1,0 +1,232 @@
+"""(seed, i) → anchor's z: counter-based draws, and the recipe that says which draw stands at which anchor.
+
+Everything that decides a picture besides the model is a `Recipe`: a seed, edits of single anchors, truncation, noise,
+and whether the plane closes to a ring. It has one canonical text (`Recipe.text`), which is the address of a tile on
+the web page, the permalink, and the note inside a saved strip.
+
+The draws use Philox words, whose stream numpy guarantees, and our own Box–Muller: the same anchor for ever, alone or
+in any order. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from alis.errors import InputError
+
+# Seeds, anchors and columns stay whole numbers in JavaScript, so that a permalink says the same in both worlds.
+MAX_SEED = 2**53 - 1
+MAX_ANCHOR = 2**40
+MAX_VARIANT = 2**31 - 1
+MAX_EDITS = 64
+MAX_PSI = 2.0
+NOISES = ("random", "none", "const")
+_MASK = 2**64 - 1
+_STREAM = 0x616C6973  # keeps our words apart from other users of the same seed
+
+
+@dataclass(frozen=True, order=True)
+class Draw:
+    """A code drawn at random: anchor `index` of the plane `seed`; `variant` > 0 is a redraw of it."""
+
+    seed: int
+    index: int = 0
+    variant: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        check_anchor(self.index)
+        if not 0 <= self.variant <= MAX_VARIANT:
+            raise InputError(f"variant {self.variant} is out of range", hint=f"use 0 to {MAX_VARIANT}")
+
+
+@dataclass(frozen=True, order=True)
+class Saved:
+    """A code given by the caller under a name: an inverted photograph, a found scene."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9.-]{1,40}", self.name):
+            raise InputError(f"code name {self.name!r} can't stand in an address", hint="use letters, digits, . and -")
+
+
+Source = Draw | Saved
+_NOTHING: Mapping[int, Source] = MappingProxyType({})
+
+
+def check_seed(seed: int) -> None:
+    """Raises: InputError: not a whole number from 0 to 2^53 − 1."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise InputError(f"seed {seed!r} is out of range", hint=f"use a whole number from 0 to {MAX_SEED}")
+
+
+def check_anchor(index: int) -> None:
+    """Raises: InputError: beyond ±2^40, where nobody has been."""
+    if isinstance(index, bool) or not isinstance(index, int) or abs(index) > MAX_ANCHOR:
+        raise InputError(f"anchor {index!r} is out of range", hint=f"use a whole number within ±{MAX_ANCHOR}")
+
+
+def draw_z(draw: Draw, z_dim: int, attempt: int = 0) -> np.ndarray:
+    """Standard normal code of a draw, float32 [z_dim]; a pure function of its arguments.
+
+    Args:
+        attempt: further independent codes of the same draw (cluster sampling takes the first that fits).
+    """
+    bits = np.random.Philox(key=draw.seed | _STREAM << 64, counter=[0, attempt, draw.variant, draw.index & _MASK])
+    half = (z_dim + 1) // 2
+    unit = ((bits.random_raw(2 * half) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    radius, angle = np.sqrt(-2 * np.log(unit[:half])), 2 * np.pi * unit[half:]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:z_dim].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a plane is drawn from, besides the model.
+
+    `psi` pulls drawn codes towards `cluster`: None = the mean of all codes, "nearest" = the nearest cluster's centre,
+    a number = only scenes of that cluster, towards its centre. Codes given by name are never pulled.
+    `ring` = anchors after which the plane repeats, None = endless.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    seed: int = 0
+    edits: Mapping[int, Source] = field(default_factory=lambda: _NOTHING)
+    psi: float = 1.0
+    cluster: int | str | None = None
+    noise: str = "random"
+    ring: int | None = None
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if not 0 <= self.psi <= MAX_PSI:
+            raise InputError(f"psi {self.psi} is out of range", hint=f"use 0 to {MAX_PSI:g}; 1 is the model as trained")
+        object.__setattr__(self, "psi", round(self.psi, 2))
+        if self.noise not in NOISES:
+            raise InputError(f"noise {self.noise!r} is unknown", hint=f"use one of {', '.join(NOISES)}")
+        if isinstance(self.cluster, str) and self.cluster != "nearest":
+            raise InputError(f"cluster {self.cluster!r} is unknown", hint='use a number, "nearest" or None')
+        if isinstance(self.cluster, int) and not 0 <= self.cluster < 10_000:
+            raise InputError(f"cluster {self.cluster} is out of range", hint="alis clusters lists them")
+        if self.ring is not None and not 1 <= self.ring <= MAX_ANCHOR:
+            raise InputError(f"ring of {self.ring} anchors is out of range", hint="use at least 1")
+        if len(self.edits) > MAX_EDITS:
+            raise InputError(f"{len(self.edits)} edited anchors are too many", hint=f"edit at most {MAX_EDITS}")
+        for index in self.edits:
+            check_anchor(index)
+            if self.ring is not None and not 0 <= index < self.ring:
+                raise InputError(f"anchor {index} is not on the ring", hint=f"use 0 to {self.ring - 1}")
+        # A redraw to what stands there anyway is no edit: one picture has one address.
+        kept = {i: source for i, source in sorted(self.edits.items()) if source != Draw(self.seed, i)}
+        object.__setattr__(self, "edits", MappingProxyType(kept))
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Recipe, (self.seed, dict(self.edits), self.psi, self.cluster, self.noise, self.ring)
+
+    def source(self, index: int) -> Source:
+        """What stands at an anchor."""
+        if self.ring is not None:
+            index %= self.ring
+        return self.edits.get(index) or Draw(self.seed, index)
+
+    def edited(self, edits: Mapping[int, Source | int]) -> Recipe:
+        """The recipe with more anchors edited; a whole number is a variant of the draw that stands there.
+
+        Edits of an anchor already edited replace it; variant 0 of its own draw undoes it.
+        """
+        new: dict[int, Source] = dict(self.edits)
+        for index, source in edits.items():
+            if isinstance(source, int):
+                check_anchor(index)
+                here = self.source(index)
+                drawn = here if isinstance(here, Draw) else Draw(self.seed, index)
+                source = replace(drawn, variant=source)
+            new[index] = source
+        return replace(self, edits=new)
+
+    def reseeded(self, seed: int, locked: tuple[int, ...] = ()) -> Recipe:
+        """Another plane in which the locked anchors keep their codes."""
+        return replace(self, seed=seed, edits={i: self.source(i) for i in locked})
+
+    @property
+    def edits_text(self) -> str:
+        """All but the seed, in the one canonical spelling, safe in an address; `-` when there is nothing to say."""
+        terms = []
+        if self.psi != 1:
+            terms.append(f"p{round(self.psi * 100)}")
+        if self.cluster is not None:
+            terms.append("cn" if self.cluster == "nearest" else f"c{self.cluster}")
+        if self.noise != "random":
+            terms.append(f"n{self.noise[0]}")
+        if self.ring is not None:
+            terms.append(f"r{self.ring}")
+        for index, source in self.edits.items():
+            if isinstance(source, Saved):
+                terms.append(f"a{index}f{source.name}")
+            elif (source.seed, source.index) == (self.seed, index):
+                terms.append(f"a{index}v{source.variant}")
+            else:
+                terms.append(f"a{index}s{source.seed}i{source.index}v{source.variant}")
+        return "_".join(terms) or "-"
+
+    @property
+    def text(self) -> str:
+        """The whole recipe as `seed/edits`."""
+        return f"{self.seed}/{self.edits_text}"
+
+    @classmethod
+    def parse(cls, text: str) -> Recipe:
+        """The recipe of a `seed/edits` text.
+
+        Raises:
+            InputError: not in the canonical spelling, or a value out of range.
+        """
+        seed, slash, edits = text.partition("/")
+        if not re.fullmatch(r"[0-9]{1,16}", seed) or not slash or len(edits) > 4096:
+            raise InputError(f"recipe {text[:60]!r} is not seed/edits", hint="an example is 7/p70_a3v2")
+        values: dict[str, object] = {}
+        anchors: dict[int, Source] = {}
+        for term in [] if edits == "-" else edits.split("_"):
+            _read_term(term, int(seed), values, anchors)
+        recipe = cls(seed=int(seed), edits=anchors, **values)  # type: ignore[arg-type]
+        if recipe.text != text:
+            raise InputError(f"recipe {text[:60]!r} is not in its canonical spelling", hint=f"write {recipe.text[:200]}")
+        return recipe
+
+
+_TERM = re.compile(
+    r"p(?P<psi>[0-9]{1,3})|c(?P<cluster>n|[0-9]{1,4})|n(?P<noise>n|c)|r(?P<ring>[0-9]{1,13})"
+    r"|a(?P<at>-?[0-9]{1,13})(?:f(?P<name>[A-Za-z0-9.-]{1,40})"
+    r"|(?:s(?P<seed>[0-9]{1,16})i(?P<index>-?[0-9]{1,13}))?v(?P<variant>[0-9]{1,10}))"
+)
+
+
+def _read_term(term: str, seed: int, values: dict[str, object], anchors: dict[int, Source]) -> None:
+    """One term of a recipe's text into its value or anchor."""
+    found = _TERM.fullmatch(term)
+    if not found:
+        raise InputError(f"recipe term {term[:40]!r} is unknown", hint="terms are p70, cn, c3, nn, nc, r8, a3v2, a3s7i0v0, a3fname")
+    got = found.groupdict()
+    if got["psi"]:
+        values["psi"] = int(got["psi"]) / 100
+    elif got["cluster"]:
+        values["cluster"] = "nearest" if got["cluster"] == "n" else int(got["cluster"])
+    elif got["noise"]:
+        values["noise"] = {"n": "none", "c": "const"}[got["noise"]]
+    elif got["ring"]:
+        values["ring"] = int(got["ring"])
+    elif got["name"]:
+        anchors[int(got["at"])] = Saved(got["name"])
+    else:
+        at = int(got["at"])
+        anchors[at] = Draw(int(got["seed"] or seed), int(got["index"] or at), int(got["variant"]))
