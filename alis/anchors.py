@@ -1,7 +1,7 @@
-"""(seed, i) → anchor's z: counter-based draws, and the recipe that says which draw stands at which anchor.
+"""(seed, i) → anchor's z: counter-based draws, and the sketch that says which draw stands at which anchor.
 
-Everything that decides a picture besides the model is a `Recipe`: a seed, edits of single anchors, truncation, noise,
-and whether the plane closes to a ring. It has one canonical text (`Recipe.text`), which is the address of a tile on
+Everything that decides a picture besides the model is a `Sketch`: a seed, edits of single anchors, truncation, noise,
+and whether the plane closes to a ring. It has one canonical text (`Sketch.text`), which is the address of a tile on
 the web page, the permalink, and the note inside a saved strip.
 
 The draws use Philox words, whose stream numpy guarantees, and our own Box–Muller: the same anchor for ever, alone or
@@ -78,7 +78,8 @@ def draw_z(draw: Draw, z_dim: int, attempt: int = 0) -> np.ndarray:
     Args:
         attempt: further independent codes of the same draw (cluster sampling takes the first that fits).
     """
-    bits = np.random.Philox(key=draw.seed | _STREAM << 64, counter=[0, attempt, draw.variant, draw.index & _MASK])
+    counter = np.array([0, attempt, draw.variant, draw.index & _MASK], dtype=np.uint64)
+    bits = np.random.Philox(key=draw.seed | _STREAM << 64, counter=counter)
     half = (z_dim + 1) // 2
     unit = ((bits.random_raw(2 * half) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     radius, angle = np.sqrt(-2 * np.log(unit[:half])), 2 * np.pi * unit[half:]
@@ -86,7 +87,7 @@ def draw_z(draw: Draw, z_dim: int, attempt: int = 0) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Sketch:
     """What a plane is drawn from, besides the model.
 
     `psi` pulls drawn codes towards `cluster`: None = the mean of all codes, "nearest" = the nearest cluster's centre,
@@ -131,7 +132,7 @@ class Recipe:
         return hash(self.text)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Recipe, (self.seed, dict(self.edits), self.psi, self.cluster, self.noise, self.ring)
+        return Sketch, (self.seed, dict(self.edits), self.psi, self.cluster, self.noise, self.ring)
 
     def source(self, index: int) -> Source:
         """What stands at an anchor."""
@@ -139,8 +140,8 @@ class Recipe:
             index %= self.ring
         return self.edits.get(index) or Draw(self.seed, index)
 
-    def edited(self, edits: Mapping[int, Source | int]) -> Recipe:
-        """The recipe with more anchors edited; a whole number is a variant of the draw that stands there.
+    def edited(self, edits: Mapping[int, Source | int]) -> Sketch:
+        """The sketch with more anchors edited; a whole number is a variant of the draw that stands there.
 
         Edits of an anchor already edited replace it; variant 0 of its own draw undoes it.
         """
@@ -154,7 +155,11 @@ class Recipe:
             new[index] = source
         return replace(self, edits=new)
 
-    def reseeded(self, seed: int, locked: tuple[int, ...] = ()) -> Recipe:
+    def closed(self, ring: int) -> Sketch:
+        """The same plane closed to a ring."""
+        return replace(self, ring=ring, edits={i % ring: source for i, source in self.edits.items()})
+
+    def reseeded(self, seed: int, locked: tuple[int, ...] = ()) -> Sketch:
         """Another plane in which the locked anchors keep their codes."""
         return replace(self, seed=seed, edits={i: self.source(i) for i in locked})
 
@@ -181,27 +186,29 @@ class Recipe:
 
     @property
     def text(self) -> str:
-        """The whole recipe as `seed/edits`."""
+        """The whole sketch as `seed/edits`."""
         return f"{self.seed}/{self.edits_text}"
 
     @classmethod
-    def parse(cls, text: str) -> Recipe:
-        """The recipe of a `seed/edits` text.
+    def parse(cls, text: str) -> Sketch:
+        """The sketch of a `seed/edits` text.
 
         Raises:
             InputError: not in the canonical spelling, or a value out of range.
         """
         seed, slash, edits = text.partition("/")
         if not re.fullmatch(r"[0-9]{1,16}", seed) or not slash or len(edits) > 4096:
-            raise InputError(f"recipe {text[:60]!r} is not seed/edits", hint="an example is 7/p70_a3v2")
+            raise InputError(f"sketch {text[:60]!r} is not seed/edits", hint="an example is 7/p70_a3v2")
         values: dict[str, object] = {}
         anchors: dict[int, Source] = {}
         for term in [] if edits == "-" else edits.split("_"):
             _read_term(term, int(seed), values, anchors)
-        recipe = cls(seed=int(seed), edits=anchors, **values)  # type: ignore[arg-type]
-        if recipe.text != text:
-            raise InputError(f"recipe {text[:60]!r} is not in its canonical spelling", hint=f"write {recipe.text[:200]}")
-        return recipe
+        sketch = cls(seed=int(seed), edits=anchors, **values)  # type: ignore[arg-type]
+        if sketch.text != text:
+            raise InputError(
+                f"sketch {text[:60]!r} is not in its canonical spelling", hint=f"write {sketch.text[:200]}"
+            )
+        return sketch
 
 
 _TERM = re.compile(
@@ -212,10 +219,12 @@ _TERM = re.compile(
 
 
 def _read_term(term: str, seed: int, values: dict[str, object], anchors: dict[int, Source]) -> None:
-    """One term of a recipe's text into its value or anchor."""
+    """One term of a sketch's text into its value or anchor."""
     found = _TERM.fullmatch(term)
     if not found:
-        raise InputError(f"recipe term {term[:40]!r} is unknown", hint="terms are p70, cn, c3, nn, nc, r8, a3v2, a3s7i0v0, a3fname")
+        raise InputError(
+            f"sketch term {term[:40]!r} is unknown", hint="terms are p70, cn, c3, nn, nc, r8, a3v2, a3s7i0v0, a3fname"
+        )
     got = found.groupdict()
     if got["psi"]:
         values["psi"] = int(got["psi"]) / 100

@@ -14,22 +14,17 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from alis.anchors import MAX_ANCHOR, Draw, Recipe, Saved, Source, draw_z
+from alis.anchors import MAX_ANCHOR, Draw, Saved, Sketch, Source, draw_z
 from alis.errors import InputError
+from alis.formats import Pixels
 from alis.grain import column_noise
 from alis.models import Generator
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Pixels = NDArray[np.uint8]
 
 _ATTEMPTS, _ROUNDS = 32, 8
 
@@ -42,32 +37,20 @@ class CodeBook:
         self.drawn = lru_cache(maxsize=8192)(self._drawn)
 
     def code(self, source: Source, psi: float, cluster: int | str | None) -> Tensor:
-        """[S] or [num_ws, S].
-
-        Raises:
-            InputError: a saved code or a cluster that is not here.
-        """
+        """[S] or [num_ws, S]."""
         if isinstance(source, Draw):
             return self.drawn(source, psi, cluster)
-        if source.name not in self.saved:
-            known = ", ".join(sorted(self.saved)[:8]) or "none"
-            raise InputError(f"no saved code named {source.name!r}", hint=f"codes given: {known}")
         return self.saved[source.name]
 
     @torch.inference_mode()
     def _drawn(self, draw: Draw, psi: float, cluster: int | str | None) -> Tensor:
         if cluster is None:
             return self.g.map(self._z(draw, 1), psi=psi)[0]
-        if self.centres_KS is None:
-            raise InputError("this model has no clusters yet", hint="run alis clusters MODEL first")
+        assert self.centres_KS is not None, "the sketch was checked"
         if cluster == "nearest":
             w_S = self.g.map(self._z(draw, 1))[0]
             centre_S = self.centres_KS[(self.centres_KS - w_S).square().sum(dim=1).argmin()]
             return centre_S + psi * (w_S - centre_S)
-        if int(cluster) >= len(self.centres_KS):
-            raise InputError(
-                f"cluster {cluster} is not one of {len(self.centres_KS)}", hint=f"use 0 to {len(self.centres_KS) - 1}"
-            )
         w_S, centre_S = self._of_cluster(draw, int(cluster)), self.centres_KS[int(cluster)]
         return centre_S + psi * (w_S - centre_S)
 
@@ -93,12 +76,12 @@ class CodeBook:
 
 
 class Panorama:
-    """An endless plane painted by `g`; stateless: every picture of it is a function of the model and the recipe.
+    """An endless plane painted by `g`; stateless: every picture of it is a function of the model and the sketch.
 
     Args:
         g: a generator in eval mode; its d must be even, or coordinates would not meet from window to window.
-        seed: 0 … 2^53 − 1; the other settings are those of `alis.anchors.Recipe`.
-        recipe: all of these at once, instead.
+        seed: 0 … 2^53 − 1; the other settings are those of `alis.anchors.Sketch`.
+        sketch: all of these at once, instead.
         codes: named codes, [S] or [num_ws, S], that edits may put at anchors.
         centres: [K, S] cluster centres (`alis.clusters.load`).
         batch: patches rendered at once by wide renderings.
@@ -109,25 +92,38 @@ class Panorama:
 
     def __init__(
         self, g: Generator, seed: int = 0, *, psi: float = 1.0, cluster: int | str | None = None,
-        noise: str = "random", ring: int | None = None, recipe: Recipe | None = None,
+        noise: str = "random", ring: int | None = None, sketch: Sketch | None = None,
         codes: Mapping[str, Tensor] | None = None, centres: Tensor | None = None, batch: int | None = None,
     ) -> None:  # fmt: skip
         self.g = g
-        self.recipe = recipe or Recipe(seed, psi=psi, cluster=cluster, noise=noise, ring=ring)
+        self.sketch = sketch or Sketch(seed, psi=psi, cluster=cluster, noise=noise, ring=ring)
         saved = {name: _checked_code(g, name, code) for name, code in (codes or {}).items()}
         self.book = CodeBook(g, saved, None if centres is None else centres.to(g.device).float())
         self.batch = batch or (16 if g.config.resolution <= 128 else 8)
         self._check()
 
     def _check(self) -> None:
-        distance, ring = self.g.config.w_coord_dist, self.recipe.ring
+        distance, ring, cluster = self.g.config.w_coord_dist, self.sketch.ring, self.sketch.cluster
+        centres_KS = self.book.centres_KS
+        if cluster is not None and centres_KS is None:
+            raise InputError("this model has no clusters yet", hint="run alis clusters MODEL first")
+        if isinstance(cluster, int) and centres_KS is not None and cluster >= len(centres_KS):
+            raise InputError(
+                f"cluster {cluster} is not one of this model's", hint=f"use 0 to {len(centres_KS) - 1}, or nearest"
+            )
+        for source in self.sketch.edits.values():
+            if isinstance(source, Saved) and source.name not in self.book.saved:
+                known = ", ".join(sorted(self.book.saved)[:8]) or "none"
+                raise InputError(f"no saved code named {source.name!r}", hint=f"codes given: {known}")
         if distance % 2:
             raise InputError(
                 f"a model with w_coord_dist = {distance:g} has no endless plane: its coordinates break at every window",
                 hint="train with an even w_coord_dist; the published models use 4",
             )
-        if ring is not None and (ring * distance) % 4:
-            raise InputError(f"a ring of {ring} anchors does not close with w_coord_dist = {distance:g}", hint="use an even number")  # fmt: skip
+        if ring is not None and ring % self.ring_step:
+            raise InputError(
+                f"a ring of {ring} anchors does not close with w_coord_dist = {distance:g}", hint="use an even number"
+            )
 
     @property
     def height(self) -> int:
@@ -147,12 +143,17 @@ class Panorama:
     @property
     def ring_px(self) -> int | None:
         """Columns after which the plane repeats, None = endless."""
-        return None if self.recipe.ring is None else self.recipe.ring * self.anchor_px
+        return None if self.sketch.ring is None else self.sketch.ring * self.anchor_px
 
-    def with_recipe(self, recipe: Recipe) -> Panorama:
-        """The same model and codes drawn by another recipe; codes already computed are kept."""
+    @property
+    def ring_step(self) -> int:
+        """A ring closes after a multiple of this many anchors."""
+        return 1 if self.g.config.w_coord_dist % 4 == 0 else 2
+
+    def with_sketch(self, sketch: Sketch) -> Panorama:
+        """The same model and codes drawn by another sketch; codes already computed are kept."""
         other = copy.copy(self)
-        other.recipe = recipe
+        other.sketch = sketch
         other._check()
         return other
 
@@ -166,15 +167,15 @@ class Panorama:
                 name = "t" + hashlib.blake2s(code.cpu().numpy().tobytes(), digest_size=8).hexdigest()
                 given[name], source = code, Saved(name)
             plain[index] = source
-        other = self.with_recipe(self.recipe.edited(plain))
+        widened = copy.copy(self)
         if given:
-            other.book = copy.copy(self.book)
-            other.book.saved = self.book.saved | given
-        return other
+            widened.book = copy.copy(self.book)
+            widened.book.saved = self.book.saved | given
+        return widened.with_sketch(self.sketch.edited(plain))
 
     def code(self, index: int) -> Tensor:
         """The code that stands at an anchor: [S] or, when a W+ code was given, [num_ws, S]."""
-        return self.book.code(self.recipe.source(index), self.recipe.psi, self.recipe.cluster)
+        return self.book.code(self.sketch.source(index), self.sketch.psi, self.sketch.cluster)
 
     def reach(self, index: int) -> tuple[int, int]:
         """Pixel columns [a, b) that an anchor takes part in: up to its two neighbours."""
@@ -182,7 +183,8 @@ class Panorama:
 
     def tile(self, k: int) -> Pixels:
         """Patch column k, any whole number: uint8 [R, R/g, 3]."""
-        return paint([(self, k)])[0]
+        pixels: Pixels = paint([(self, k)])[0]
+        return pixels
 
     def blocks(self, start: int, stop: int) -> Iterator[Pixels]:
         """Pixel columns start … stop − 1 from left to right, in pieces uint8 [R, ≤ batch·R/g, 3]."""
@@ -211,9 +213,9 @@ class Panorama:
         """The same columns as a Pillow picture."""
         return Image.fromarray(self[start:stop])
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> bytes | None:
         """What a notebook shows: the first four frames."""
-        return self.image(0, 4 * self.height)._repr_png_()  # type: ignore[no-any-return]
+        return self.image(0, 4 * self.height)._repr_png_()
 
 
 @torch.inference_mode()
@@ -226,17 +228,18 @@ def paint(wanted: Sequence[tuple[Panorama, int]]) -> Pixels:
     g = wanted[0][0].g
     between, window = g.config.anchor_patches, g.config.window_patches
     rows: dict[tuple[Source, float, int | str | None], int] = {}
-    codes, anchors_P3, places, columns = [], [], [], []
+    codes: list[Tensor] = []
+    anchors_P3, places, columns = [], [], []
     for plane, k in wanted:
         if isinstance(k, bool) or not isinstance(k, int) or abs(k) > MAX_ANCHOR * between:
             raise InputError(f"tile {k!r} is out of range", hint=f"use a whole number within ±{MAX_ANCHOR * between}")
-        if plane.recipe.ring is not None:
-            k %= plane.recipe.ring * between
+        if plane.sketch.ring is not None:
+            k %= plane.sketch.ring * between
         left, place = k // between, k % window
         pair = []
         for index in (left, left + 1):
-            source = plane.recipe.source(index)
-            key = (source, plane.recipe.psi, plane.recipe.cluster)
+            source = plane.sketch.source(index)
+            key = (source, plane.sketch.psi, plane.sketch.cluster)
             if key not in rows:
                 code = plane.book.code(*key)
                 rows[key] = len(codes)
@@ -249,36 +252,55 @@ def paint(wanted: Sequence[tuple[Panorama, int]]) -> Pixels:
     place_P = torch.tensor(places, device=g.device)
     x_PCHw = g.synthesis.patches(
         torch.stack(codes), place_P, anchors_P3=torch.tensor(anchors_P3, device=g.device),
-        noise=_noise(g, [plane.recipe for plane, _ in wanted], columns),
+        noise=_noise(g, [plane.sketch for plane, _ in wanted], columns),
     )  # fmt: skip
     grey_PHwC = (x_PCHw.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-    return grey_PHwC.cpu().numpy()
+    pixels: Pixels = grey_PHwC.cpu().numpy()
+    return pixels
 
 
-def _noise(g: Generator, recipes: Sequence[Recipe], columns: Sequence[int]) -> str | list[Tensor]:
-    """What the layers of a batch get, each patch after its own recipe; seeds and columns are absolute."""
-    modes = {recipe.noise for recipe in recipes}
+def _noise(g: Generator, sketches: Sequence[Sketch], columns: Sequence[int]) -> str | list[Tensor]:
+    """What the layers of a batch get, each patch after its own sketch; seeds and columns are absolute."""
+    modes = {sketch.noise for sketch in sketches}
     if modes == {"none"} or modes == {"const"}:
         return modes.pop()
-    seed_P, k_P = (torch.tensor(v, device=g.device) for v in ([r.seed for r in recipes], columns))
-    is_fresh_P = torch.tensor([r.noise == "random" for r in recipes], device=g.device)
-    is_const_P = torch.tensor([r.noise == "const" for r in recipes], device=g.device)
+    seed_P, k_P = (torch.tensor(v, device=g.device) for v in ([r.seed for r in sketches], columns))
+    is_fresh_P = torch.tensor([r.noise == "random" for r in sketches], device=g.device)
+    is_const_P = torch.tensor([r.noise == "const" for r in sketches], device=g.device)
     consts = [map_HW for name, map_HW in g.synthesis.named_buffers() if name.endswith("noise_const")]
     maps = []
     for layer, (side, const_HW) in enumerate(zip(g.synthesis.noise_resolutions, consts, strict=True)):
         width = side // g.config.grid_size
         map_P1Hw = column_noise(seed_P, layer, k_P * width, width, side) * is_fresh_P[:, None, None, None]
         if "const" in modes:
-            seats_gHw = const_HW.unflatten(1, (-1, width)).transpose(0, 1)
+            seats_gHw = const_HW.view(side, -1, width).transpose(0, 1)
             map_P1Hw = map_P1Hw + (seats_gHw[k_P % g.config.grid_size] * is_const_P[:, None, None])[:, None]
         maps.append(map_P1Hw)
     return maps
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """auto = the GPU if there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} is not here ({str(error).splitlines()[0]})", hint="use --device cpu"
+        ) from None
+    return torch.device(name)
 
 
 def _checked_code(g: Generator, name: str, code: Tensor) -> Tensor:
     shape, want = tuple(code.shape), (g.config.num_ws, g.config.w_dim)
     if shape not in {want, want[1:]} or not bool(torch.isfinite(code).all()):
         raise InputError(
-            f"code {name} has shape {list(shape)} or is not finite", hint=f"this model takes [{want[1]}] or {list(want)}"
+            f"code {name} has shape {list(shape)} or is not finite",
+            hint=f"this model takes [{want[1]}] or {list(want)}",
         )
     return code.detach().to(g.device, torch.float32)

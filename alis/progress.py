@@ -17,7 +17,8 @@ def bar(label: str, total: float, unit: str = "", *, scale: float = 1.0) -> Iter
     """A bar whose `advance(amount, note="")` also shows the rate, as `amount · scale` a second in `unit`."""
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.percentage:3.0f}%"),
-        TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as progress:

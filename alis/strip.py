@@ -1,207 +1,175 @@
-"""Columns → one picture file of any width: spooled to disk, resumable, final name if and only if complete.
+"""Panorama → picture file: which columns, under which note; and the same picture again with one anchor redrawn.
 
-A strip is painted from left to right but most formats store rows, so the columns go to a spool of raw rows beside the
-picture (`out.png.partial`, 3 bytes a pixel) and are encoded from there. The spool is also the whole resume logic: a
-journal beside it says how many columns are safe, and the same command goes on from there.
-The trade-off: the disk holds the raw picture for a while; memory never does.
+Every strip carries a note that says how it was painted (`Note`), so that `resample` needs nothing but the picture and
+the model. Batches are cut at multiples of the whole plane, so a second painting equals the first to the bit wherever
+no edit reaches.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
+import hashlib
 import json
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from alis import formats
-from alis.errors import InputError, RunError
-from alis.progress import bar
+from alis import formats, spool
+from alis.anchors import MAX_ANCHOR, Draw, Sketch
+from alis.errors import InputError
+from alis.panorama import Panorama
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Iterator
 
-    Pixels = NDArray[np.uint8]
+    from torch import Tensor
 
-_SYNC_S = 2.0
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    from alis.models import Generator
+
+_FRAMES = 8
 
 
 @dataclass(frozen=True)
-class Strip:
-    """A picture on disk: its size, and how much of it this run had to paint."""
+class Note:
+    """What a strip says of itself: the model's fingerprint, `Sketch.text`, and its columns of the plane."""
 
-    path: Path
-    width_px: int
-    height_px: int
-    painted_px: int
-    seconds: float
+    model: str
+    sketch: str
+    start: int
+    width: int
 
     @property
-    def megapixels_per_second(self) -> float:
-        """Of the painted part, encoding included."""
-        return self.painted_px * self.height_px / 1e6 / max(self.seconds, 1e-9)
+    def text(self) -> str:
+        """One line of JSON."""
+        return json.dumps({"alis": 1} | asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Note:
+        """Raises: ValueError: not a note."""
+        table = json.loads(text)
+        return cls(str(table["model"]), str(table["sketch"]), int(table["start"]), int(table["width"]))
 
 
-class Spool:
-    """Raw rows of one picture, [height, width, 3] uint8 on disk, filled from left to right and safe to interrupt."""
+@dataclass(frozen=True)
+class Plan:
+    """A strip to be painted."""
 
-    def __init__(self, picture: Path, width: int, height: int, recipe: str) -> None:
-        """Open the spool beside `picture`, going on where a former run of the same recipe stopped.
+    panorama: Panorama
+    start: int
+    width: int
 
-        Raises:
-            InputError: another picture's spool is in the way, or another process is filling it.
-        """
-        self.path = picture.with_name(picture.name + ".partial")
-        self.journal = picture.with_name(picture.name + ".partial.json")
-        self.width, self.height, self.recipe = width, height, recipe
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.done_px = self._resume()
-        except BlockingIOError:
-            os.close(self.fd)
-            raise InputError(f"{self.path}: another process is painting it", hint="wait, or give another -o") from None
-        except BaseException:
-            os.close(self.fd)
-            raise
-        self._synced_at = time.monotonic()
+    @property
+    def note(self) -> Note:
+        """Its papers."""
+        return Note(fingerprint(self.panorama.g), self.panorama.sketch.text, self.start, self.width)
 
-    def _resume(self) -> int:
-        if not self.journal.exists():
-            return 0
-        try:
-            seen = json.loads(self.journal.read_text(encoding="utf-8"))
-            done = int(seen.pop("done_px"))
-        except (ValueError, KeyError, AttributeError):
-            raise InputError(f"{self.journal}: is damaged", hint=f"remove it and {self.path.name}") from None
-        if seen != self._papers():
-            raise InputError(
-                f"{self.path}: is the unfinished part of another picture ({seen.get('recipe')})",
-                hint="remove it and its .json, or give another -o",
-            )
-        if not 0 <= done <= self.width or (done and os.fstat(self.fd).st_size < (self.height - 1) * self.width * 3):
-            raise InputError(f"{self.journal}: does not fit its spool", hint=f"remove it and {self.path.name}")
-        return done
-
-    def _papers(self) -> dict[str, object]:
-        return {"recipe": self.recipe, "width_px": self.width, "height_px": self.height}
-
-    def append(self, columns_HwC: Pixels) -> None:
-        """Add columns [height, w, 3] on the right; every two seconds they are made safe."""
-        wide = np.ascontiguousarray(columns_HwC)
-        for row in range(self.height):
-            _write_all(self.fd, wide[row].data, (row * self.width + self.done_px) * 3)
-        self.done_px += wide.shape[1]
-        if time.monotonic() - self._synced_at > _SYNC_S:
-            self.sync()
-
-    def sync(self) -> None:
-        """Columns reach the disk before the journal says so."""
-        os.fsync(self.fd)
-        aside = self.journal.with_name(self.journal.name + ".new")
-        aside.write_text(json.dumps(self._papers() | {"done_px": self.done_px}), encoding="utf-8")
-        os.replace(aside, self.journal)
-        self._synced_at = time.monotonic()
-
-    def read(self, top: int, bottom: int, left: int, right: int) -> Pixels:
-        """A rectangle of the picture, uint8 [bottom − top, right − left, 3]."""
-        size = (right - left) * 3
-        rows = [os.pread(self.fd, size, (row * self.width + left) * 3) for row in range(top, bottom)]
-        return np.frombuffer(b"".join(rows), np.uint8).reshape(bottom - top, right - left, 3)
-
-    def close(self) -> None:
-        """Leave it for the next run."""
-        os.close(self.fd)
-
-    def discard(self) -> None:
-        """The picture is complete; the spool is no longer needed."""
-        self.journal.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
+    def columns(self, done: int) -> Iterator[formats.Pixels]:
+        """The picture's pieces from a column on."""
+        return self.panorama.blocks(self.start + done, self.start + self.width)
 
 
-def write(
-    path: str | Path, columns: Callable[[int], Iterator[Pixels]], *, width: int, height: int, recipe: str,
-    overwrite: bool = False,
-) -> Strip:  # fmt: skip
-    """Paint a strip and encode it in the format its name asks for.
+def fingerprint(g: Generator) -> str:
+    """Sixteen hex digits of a generator's settings and weights."""
+    digest = hashlib.blake2s(g.config.model_dump_json().encode(), digest_size=8)
+    for name, tensor in sorted(g.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def plan(
+    panorama: Panorama, *, width: int | None = None, frames: int | None = None, start: int = 0, loop: bool = False
+) -> Plan:
+    """Which columns to paint.
 
     Args:
-        columns: pieces [height, w, 3] of the picture from a column on, to its end.
-        recipe: what the picture is, in words; kept inside PNG, JPEG, WebP and TIFF files, and decides what a resumed
-            run may go on with.
+        width: in pixels; or
+        frames: in frames of R pixels; 8 when neither is given.
+        start: first pixel column, any whole number.
+        loop: close the plane to a ring of the nearest whole number of anchors, and paint exactly one round.
 
     Raises:
-        InputError: an unknown format, a size beyond its limit, no room on the disk, or something in the way; said
-            before any work.
-        RunError: the disk became full; what is painted is kept and the same call goes on.
+        InputError: width and frames, a width below 1, a start beyond the plane.
+    """
+    if width is not None and frames is not None:
+        raise InputError("--width and --frames were both given", hint="give one of them")
+    if frames is not None and frames < 1:
+        raise InputError(f"--frames {frames}: nothing to paint", hint="give at least 1")
+    if width is None:
+        width = (frames or _FRAMES) * panorama.height
+    if width < 1:
+        raise InputError(f"--width {width}: nothing to paint", hint="give at least 1")
+    furthest = MAX_ANCHOR * panorama.anchor_px
+    if abs(start) > furthest or start + width > furthest:
+        raise InputError(
+            f"columns {start:,} … {start + width:,} lie beyond the plane", hint=f"stay within ±{furthest:,}"
+        )
+    if loop:
+        step = panorama.ring_step
+        ring = max(step, round(width / panorama.anchor_px / step) * step)
+        panorama = panorama.with_sketch(panorama.sketch.closed(ring))
+        width = ring * panorama.anchor_px
+    return Plan(panorama, start, width)
+
+
+def paint(plan: Plan, path: str | Path, *, overwrite: bool = False) -> spool.Strip:
+    """Paint and encode (`alis.spool.write`, which says what can go wrong)."""
+    return spool.write(
+        path, plan.columns, width=plan.width, height=plan.panorama.height, note=plan.note.text, overwrite=overwrite
+    )  # fmt: skip
+
+
+def read(
+    path: str | Path, g: Generator, *, codes: Mapping[str, Tensor] | None = None, centres: Tensor | None = None
+) -> Plan:
+    """The plan a finished strip was painted from.
+
+    Raises:
+        InputError: no picture, no note in it, or a note of another model.
     """
     path = Path(path)
-    form = formats.find(path)
-    formats.check_size(path, form, width, height)
-    if form.exists(path) and not overwrite:
-        raise InputError(f"{path}: exists", hint="remove it, or overwrite it with --force")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder", hint="make it first")
-    started = time.monotonic()
+    text = formats.read_note(path)
     try:
-        with _room(path, width, height, form):
-            spool = Spool(path, width, height, recipe)
-    except PermissionError:
-        raise InputError(f"{path.parent}: can't be written", hint="give a folder that can") from None
-    painted = spool.done_px
-    try:
-        with bar(f"paint {path.name}", width, "Mpx", scale=height / 1e6) as advance:
-            advance(spool.done_px)
-            for piece in columns(spool.done_px):
-                spool.append(piece)
-                advance(piece.shape[1])
-        assert spool.done_px == width, f"{spool.done_px} of {width} columns were painted"
-        spool.sync()
-        form.encode(spool, path, recipe)
-        spool.discard()
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise RunError(
-            f"{path}: the disk is full at column {spool.done_px:,} of {width:,}",
-            hint="make room and run the same command again; what is painted is kept",
-        ) from None
-    except KeyboardInterrupt:
-        spool.sync()
-        raise
-    finally:
-        spool.close()
-    return Strip(path, width, height, width - painted, time.monotonic() - started)
+        note = Note.parse(text or "")
+        sketch = Sketch.parse(note.sketch)
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: carries no note of alis", hint="give a strip as alis saved it") from None
+    if note.model != fingerprint(g):
+        raise InputError(f"{path}: was painted by another model ({note.model})", hint="give the model that painted it")
+    panorama = Panorama(g, sketch=sketch, codes=codes, centres=centres)
+    return Plan(panorama, note.start, note.width)
 
 
-@contextmanager
-def _room(path: Path, width: int, height: int, form: formats.Format) -> Iterator[None]:
-    """Refuse a picture that can't fit on the disk before anything is made."""
-    need = int(width * height * 3 * form.disk_factor)
-    have = shutil.disk_usage(path.absolute().parent).free
-    partial = path.with_name(path.name + ".partial")
-    if partial.exists():
-        have += partial.stat().st_blocks * 512
-    if need > have:
-        raise InputError(
-            f"{path}: a picture of {width:,} × {height} px needs up to {need / 1e9:,.1f} GB while it is made, "
-            f"the disk has {have / 1e9:,.1f} GB",
-            hint="make room, or paint a narrower one",
-        )
-    yield
+def redrawn(plan: Plan, *, anchor: int | None = None, at: int | None = None, variant: int | None = None) -> Plan:
+    """The same columns with one anchor redrawn; beyond `Panorama.reach` of it the picture stays equal to the bit.
+
+    Args:
+        anchor: its number; or
+        at: a pixel column of the picture, which means the nearest anchor.
+        variant: by default the next one.
+
+    Raises:
+        InputError: neither or both of anchor and at, or an anchor that the picture doesn't show.
+    """
+    if (anchor is None) == (at is None):
+        raise InputError("which anchor?", hint="give one of --anchor and --at")
+    panorama = plan.panorama
+    if anchor is None:
+        assert at is not None
+        if not 0 <= at < plan.width:
+            raise InputError(f"--at {at}: the picture has columns 0 … {plan.width - 1}", hint="give one of them")
+        anchor = round((plan.start + at) / panorama.anchor_px)
+    first, last = panorama.reach(anchor)
+    if last <= plan.start or first >= plan.start + plan.width:
+        raise InputError(f"anchor {anchor} is not in this picture", hint=f"it shows anchors {_shown(plan)}")
+    if panorama.sketch.ring is not None:
+        anchor %= panorama.sketch.ring
+    if variant is None:
+        here = panorama.sketch.source(anchor)
+        variant = here.variant + 1 if isinstance(here, Draw) else 1
+    return Plan(panorama.with_edits({anchor: variant}), plan.start, plan.width)
 
 
-def _write_all(fd: int, data: memoryview, offset: int) -> None:
-    data = data.cast("B")
-    while len(data):
-        written = os.pwrite(fd, data, offset)
-        data, offset = data[written:], offset + written
+def _shown(plan: Plan) -> str:
+    step = plan.panorama.anchor_px
+    return f"{plan.start // step} … {-(-(plan.start + plan.width) // step)}"

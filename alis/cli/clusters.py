@@ -1,0 +1,41 @@
+"""`alis clusters`: find the kinds of scenes a model paints."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.option("-k", "--clusters", "num_clusters", type=int, default=16, show_default=True, help="How many kinds.")
+@click.option("--samples", type=int, default=10_000, show_default=True, help="Codes to cluster.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The table as JSON.")
+def command(model: str, num_clusters: int, samples: int, seed: int, device: str, as_json: bool) -> None:
+    """Cluster random codes by k-means and keep the centres beside the model.
+
+    Then --cluster 3 paints scenes of one kind, and --cluster nearest with --psi below 1 calms
+    every scene towards its own kind instead of towards the mean of all.
+
+    \b
+    Example:
+      alis clusters runs/first
+      alis panorama runs/first -o kinds.png --cluster nearest --psi 0.6
+    """
+    from alis import clusters, models
+    from alis.panorama import choose_device
+
+    g = models.load(model, device=choose_device(device))
+    found = clusters.compute(g, num_clusters=num_clusters, num_samples=samples, seed=seed)
+    path = clusters.save(model, found)
+    shares = [round(float(share), 4) for share in found.shares_K]
+    if as_json:
+        click.echo(json.dumps({"path": str(path), "shares": shares, "spread": found.spread}))
+        return
+    click.echo("cluster  share")
+    for number, share in enumerate(shares):
+        click.echo(f"{number:7d}  {share:6.1%}")
+    click.echo(f"{path} · mean distance to the centre {found.spread:.3f}", err=True)

@@ -1,0 +1,60 @@
+"""What the painting commands share: the options that make a recipe, and the line that says what was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from alis.panorama import Panorama
+    from alis.spool import Strip
+
+
+def _cluster(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    """A cluster's number, or the word "nearest"."""
+    if value is None or value == "nearest":
+        return value
+    if not value.isascii() or not value.isdigit():
+        raise click.BadParameter(f'{value!r} is neither a number nor "nearest"')
+    return int(value)
+
+
+def painting_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--seed, --psi, --cluster, --noise and --device."""
+    for option in (
+        click.option("--device", default="auto", show_default=True, help="cpu, cuda or cuda:N."),
+        click.option(
+            "--noise",
+            type=click.Choice(["random", "none", "const"]),
+            default="random",
+            show_default=True,
+            help="Fine grain: one field of the whole plane, none, or the model's stored maps.",
+        ),
+        click.option("--cluster", callback=_cluster, help='Scenes of this kind only, or "nearest" (alis clusters).'),
+        click.option("--psi", type=float, default=1.0, show_default=True, help="Truncation: less is calmer."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Which plane."),
+    ):
+        function = option(function)
+    return function
+
+
+def open_panorama(
+    model: str, *, seed: int, psi: float, cluster: int | str | None, noise: str, device: str, ring: int | None = None
+) -> Panorama:
+    """The model's plane with its clusters, if it has any."""
+    from alis import clusters, models
+    from alis.panorama import Panorama, choose_device
+
+    g = models.load(model, device=choose_device(device))
+    return Panorama(
+        g, seed, psi=psi, cluster=cluster, noise=noise, ring=ring, centres=clusters.find(model, g.config)
+    )  # fmt: skip
+
+
+def report(strip: Strip) -> None:
+    """The path on stdout; size and speed on stderr."""
+    click.echo(str(strip.path))
+    size = f"{strip.width_px:,} × {strip.height_px} px"
+    click.echo(f"{size} · {strip.seconds:.1f} s · {strip.megapixels_per_second:.2f} Mpx/s", err=True)

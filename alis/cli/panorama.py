@@ -1,0 +1,36 @@
+"""`alis panorama`: paint a strip of the endless plane."""
+
+from __future__ import annotations
+
+import click
+
+from alis.cli.painting import open_panorama, painting_options, report
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.option("-o", "--out", required=True, type=click.Path(), help="Picture: .png .jpg .webp .tif (BigTIFF) .dzi.")
+@click.option("--width", type=int, help="Pixels.")
+@click.option("--frames", type=int, help="Frames of R pixels, instead of --width; 8 when neither is given.")
+@click.option("--start", type=int, default=0, show_default=True, help="First pixel column; may be negative.")
+@click.option("--loop", is_flag=True, help="Close the ring: the end meets the start; the width is rounded to anchors.")
+@click.option("--force", is_flag=True, help="Replace a finished picture of that name.")
+@painting_options
+def command(
+    model: str, out: str, width: int | None, frames: int | None, start: int, loop: bool, force: bool, **painting: object
+) -> None:  # fmt: skip
+    """Paint a strip of the endless plane, of any width, in constant memory.
+
+    Interrupted, the same command goes on where it stopped.
+
+    \b
+    Example:
+      alis panorama runs/first -o strip.png --frames 8
+      alis panorama runs/first -o long.tif --width 100000 --seed 7 --psi 0.8
+      alis panorama runs/first -o ring.jpg --frames 16 --loop
+    """
+    from alis import strip
+
+    panorama = open_panorama(model, **painting)  # type: ignore[arg-type]
+    plan = strip.plan(panorama, width=width, frames=frames, start=start, loop=loop)
+    report(strip.paint(plan, out, overwrite=force))

@@ -1,0 +1,36 @@
+"""`alis resample`: redraw one anchor of a finished strip."""
+
+from __future__ import annotations
+
+import click
+
+from alis.cli.painting import report
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("strip", type=click.Path())
+@click.option("-o", "--out", required=True, type=click.Path(), help="The new picture.")
+@click.option("--anchor", type=int, help="Which anchor; or")
+@click.option("--at", type=int, help="the anchor nearest to this pixel column of the picture.")
+@click.option("--variant", type=int, help="Which redraw; by default the next one. 0 is the first draw.")
+@click.option("--codes", "codes_files", multiple=True, type=click.Path(), help="Saved codes the strip was made with.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--force", is_flag=True, help="Replace a finished picture of that name.")
+def command(
+    model: str, strip: str, out: str, anchor: int | None, at: int | None, variant: int | None,
+    codes_files: tuple[str, ...], device: str, force: bool,
+) -> None:  # fmt: skip
+    """Redraw one anchor; beyond its two neighbours the picture stays as it was, to the bit.
+
+    \b
+    Example:
+      alis resample runs/first strip.png --at 300 -o other.png
+    """
+    from alis import clusters, codes, models
+    from alis import strip as strips
+    from alis.panorama import choose_device
+
+    g = models.load(model, device=choose_device(device))
+    plan = strips.read(strip, g, codes=codes.read_all(codes_files), centres=clusters.find(model, g.config))
+    report(strips.paint(strips.redrawn(plan, anchor=anchor, at=at, variant=variant), out, overwrite=force))

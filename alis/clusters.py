@@ -1,0 +1,113 @@
+"""10,000 codes → k centres of kinds of scenes: k-means in w, for truncation to the nearest kind instead of the mean.
+
+Kept beside the model as `clusters.safetensors` ([K, S] centres, [K] counts). Lloyd's steps from k-means++ seeds,
+on the model's device; the same seed gives the same centres.
+Source: arXiv 2104.06954, section 5 (clustered sampling); k-means++: Arthur and Vassilvitskii, SODA 2007.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from alis.config import ModelConfig
+from alis.errors import InputError
+from alis.models import Generator, directory
+from alis.progress import bar
+
+NAME = "clusters.safetensors"
+_ROUNDS, _BATCH = 100, 1024
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Centres [K, S], most populous first, and the share of codes of each [K]; `spread` is the mean distance left."""
+
+    centres_KS: Tensor
+    shares_K: Tensor
+    spread: float
+
+
+@torch.inference_mode()
+def compute(g: Generator, *, num_clusters: int = 16, num_samples: int = 10_000, seed: int = 0) -> Clusters:
+    """Cluster the codes of random scenes.
+
+    Raises:
+        InputError: fewer samples than clusters, or no cluster.
+    """
+    if num_clusters < 1 or num_samples < num_clusters:
+        raise InputError(
+            f"{num_clusters} clusters of {num_samples} samples", hint="ask for at least 1 cluster and as many samples"
+        )
+    random = torch.Generator().manual_seed(seed)
+    z_NZ = torch.randn(num_samples, g.config.z_dim, generator=random)
+    w_NS = torch.cat([g.map(z_BZ.to(g.device)) for z_BZ in torch.split(z_NZ, _BATCH)])
+    centres_KS = _first_centres(w_NS, num_clusters, random)
+    nearest_N = torch.full([num_samples], -1, device=g.device)
+    with bar("k-means", _ROUNDS) as advance:
+        for _ in range(_ROUNDS):
+            before_N, nearest_N = nearest_N, torch.cdist(w_NS, centres_KS).argmin(dim=1)
+            if torch.equal(before_N, nearest_N):
+                break
+            sums_KS = torch.zeros_like(centres_KS).index_add_(0, nearest_N, w_NS)
+            counts_K = nearest_N.bincount(minlength=num_clusters)
+            is_used_K = counts_K > 0
+            centres_KS[is_used_K] = sums_KS[is_used_K] / counts_K[is_used_K, None]
+            advance(1)
+    counts_K = nearest_N.bincount(minlength=num_clusters)
+    order_K = counts_K.argsort(descending=True, stable=True)
+    spread = torch.cdist(w_NS, centres_KS).amin(dim=1).mean()
+    return Clusters(centres_KS[order_K].cpu(), (counts_K[order_K] / num_samples).cpu(), float(spread))
+
+
+def _first_centres(w_NS: Tensor, num_clusters: int, random: torch.Generator) -> Tensor:
+    """k-means++: each next centre is a code drawn in proportion to its squared distance from those chosen."""
+    chosen = [int(torch.randint(len(w_NS), [1], generator=random))]
+    distance_N = (w_NS - w_NS[chosen[0]]).square().sum(dim=1)
+    for _ in range(num_clusters - 1):
+        weights_N = distance_N.double().cpu()
+        # All codes may be equal (a collapsed mapping); then any will do.
+        weights_N = weights_N if bool(weights_N.sum() > 0) else torch.ones_like(weights_N)
+        chosen.append(int(torch.multinomial(weights_N, 1, generator=random)))
+        distance_N = torch.minimum(distance_N, (w_NS - w_NS[chosen[-1]]).square().sum(dim=1))
+    return w_NS[chosen].clone()
+
+
+def save(model: str | Path, clusters: Clusters) -> Path:
+    """Put them beside the model; gives the file back.
+
+    Raises:
+        InputError: the folder can't be written.
+    """
+    path = directory.find(model) / NAME
+    aside = path.with_name(f"{NAME}.part")
+    try:
+        save_file({"centres": clusters.centres_KS.contiguous(), "shares": clusters.shares_K.float()}, aside)
+        os.replace(aside, path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: can't be written ({error})", hint="make the model's folder writable") from None
+    return path
+
+
+def find(model: str | Path, config: ModelConfig) -> Tensor | None:
+    """The centres [K, S] beside a model, None when it has none yet.
+
+    Raises:
+        InputError: the file is damaged or of another model.
+    """
+    path = directory.find(model) / NAME
+    if not path.exists():
+        return None
+    try:
+        centres_KS = load_file(path)["centres"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise InputError(f"{path}: can't be read ({error})", hint="remove it and run alis clusters again") from None
+    if centres_KS.ndim != 2 or centres_KS.shape[1] != config.w_dim:
+        raise InputError(f"{path}: is of another model", hint="remove it and run alis clusters again")
+    return centres_KS

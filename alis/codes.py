@@ -1,0 +1,69 @@
+"""Codes on disk: one safetensors file a code, with its papers, ready to stand at an anchor.
+
+w        [S] or [num_ws, S], float32
+metadata {"model": fingerprint or "", "from": what it was made of}
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from alis.errors import InputError
+
+
+def name_of(path: str | Path) -> str:
+    """A code's name from its file's: what is no letter, digit, dot or dash becomes a dash."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", Path(path).stem)[:40] or "code"
+
+
+def save(path: str | Path, w: Tensor, *, model: str = "", made_from: str = "") -> None:
+    """Write a code; the file has its name only when complete.
+
+    Raises:
+        InputError: it can't be written.
+    """
+    path = Path(path)
+    aside = path.with_name(f"{path.name}.part")
+    try:
+        save_file({"w": w.detach().float().cpu().contiguous()}, aside, metadata={"model": model, "from": made_from})
+        os.replace(aside, path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: can't be written ({error})", hint="give a folder that can") from None
+
+
+def read(path: str | Path) -> Tensor:
+    """A code, [S] or [num_ws, S].
+
+    Raises:
+        InputError: no such file, or not a saved code.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            w: Tensor = file.get_tensor("w")
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: is not a saved code ({error})", hint="make one with alis invert") from None
+    if w.ndim not in {1, 2} or not w.is_floating_point():
+        raise InputError(f"{path}: its w has shape {list(w.shape)}", hint="make one with alis invert")
+    return w.float()
+
+
+def read_all(paths: Iterable[str | Path]) -> dict[str, Tensor]:
+    """Codes by name.
+
+    Raises:
+        InputError: as `read`, or two files of one name.
+    """
+    found: dict[str, Tensor] = {}
+    for path in paths:
+        name = name_of(path)
+        if name in found:
+            raise InputError(f"{path}: a code named {name} was already given", hint="rename one of the files")
+        found[name] = read(path)
+    return found

@@ -1,0 +1,112 @@
+"""Raw rows → Deep Zoom: `name.dzi` and `name_files/<level>/<column>_<row>.jpg`, for viewers such as OpenSeadragon.
+
+Tiles are cut from the raw picture; each smaller level is halved into a raw file of its own, so memory does not grow
+with the width.
+Source: Deep Zoom file format overview (tile size 256, overlap 1).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from alis.formats.rows import Pixels, Rows, whole
+from alis.progress import bar
+
+_TILE, _QUALITY, _NOTE = 256, 92, "alis.json"
+
+
+def folder_of(path: Path) -> Path:
+    """Where the tiles lie."""
+    return path.with_name(f"{path.stem}_files")
+
+
+def encode(rows: Rows, path: Path, note: str) -> None:
+    """Write the pyramid, then its description; the note lies among the tiles as `alis.json`."""
+    folder, aside = folder_of(path), path.with_name(f".{path.stem}_files.encoding")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    num_levels = (max(rows.width, rows.height) - 1).bit_length() + 1
+    level: Rows | _Level = rows
+    try:
+        with bar(f"encode {path.name}", 2 * rows.width) as advance:
+            for number in reversed(range(num_levels)):
+                _tiles(level, aside / str(number))
+                advance(level.width)
+                if number:
+                    smaller = _halved(level, aside / "halved")
+                    if isinstance(level, _Level):
+                        level.close()
+                    level = smaller
+        (aside / _NOTE).write_text(note, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(aside, folder)
+        with whole(path) as described:
+            described.write_text(
+                '<?xml version="1.0" encoding="UTF-8"?>\n'
+                '<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpg" Overlap="1" '
+                f'TileSize="{_TILE}"><Size Width="{rows.width}" Height="{rows.height}"/></Image>\n',
+                encoding="utf-8",
+            )
+    finally:
+        if isinstance(level, _Level):
+            level.close()
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def read_note(path: Path) -> str | None:
+    """The note among the tiles."""
+    note = folder_of(path) / _NOTE
+    return note.read_text(encoding="utf-8") if path.is_file() and note.is_file() else None
+
+
+def _tiles(level: Rows, folder: Path) -> None:
+    """One level's tiles; each shows one pixel of its neighbours, so that viewers blend without seams."""
+    folder.mkdir()
+    for left in range(0, level.width, _TILE):
+        for top in range(0, level.height, _TILE):
+            bottom, right = min(top + _TILE + 1, level.height), min(left + _TILE + 1, level.width)
+            tile = level.read(max(top - 1, 0), bottom, max(left - 1, 0), right)
+            Image.fromarray(tile).save(folder / f"{left // _TILE}_{top // _TILE}.jpg", quality=_QUALITY)
+
+
+class _Level:
+    """One level of a zoom pyramid: the raw picture itself, or a halved copy in a file of its own."""
+
+    def __init__(self, path: Path, width: int, height: int) -> None:
+        self.path, self.width, self.height = path, width, height
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        path.unlink()
+
+    def write(self, left: int, columns_HwC: Pixels) -> None:
+        for row, line in enumerate(np.ascontiguousarray(columns_HwC)):
+            data, offset = line.tobytes(), (row * self.width + left) * 3
+            while data:
+                written = os.pwrite(self.fd, data, offset)
+                data, offset = data[written:], offset + written
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> Pixels:
+        size = (right - left) * 3
+        lines = [os.pread(self.fd, size, (row * self.width + left) * 3) for row in range(top, bottom)]
+        return np.frombuffer(b"".join(lines), np.uint8).reshape(bottom - top, right - left, 3)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _halved(level: Rows, path: Path) -> _Level:
+    """The next smaller level: means of 2 × 2 pixels, edges repeated where a side is odd."""
+    small = _Level(path, -(-level.width // 2), -(-level.height // 2))
+    for left in range(0, small.width, 4 * _TILE):
+        right = min(left + 4 * _TILE, small.width)
+        part = level.read(0, level.height, 2 * left, min(2 * right, level.width)).astype(np.uint16)
+        odd_rows, odd_columns = part.shape[0] % 2, part.shape[1] % 2
+        part = np.pad(part, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
+        small.write(
+            left, ((part[::2, ::2] + part[1::2, ::2] + part[::2, 1::2] + part[1::2, 1::2] + 2) // 4).astype(np.uint8)
+        )
+    return small

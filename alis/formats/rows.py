@@ -1,0 +1,54 @@
+"""Where encoders read from, and how a picture gets its name: raw rows on disk; a file that grows aside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alis.errors import InputError
+
+Pixels = NDArray[np.uint8]
+
+
+class Rows(Protocol):
+    """A raw picture, [height, width, 3] uint8 on disk."""
+
+    path: Path
+    width: int
+    height: int
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> Pixels:
+        """A rectangle, uint8 [bottom − top, right − left, 3]."""
+        ...
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path` to write to; it becomes `path` if the block ends well, and vanishes if not."""
+    aside = path.with_name(f".{path.stem}.encoding{path.suffix}")
+    try:
+        yield aside
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def need(module: str, path: Path) -> ModuleType:
+    """An optional package.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return __import__(module)
+    except ImportError:
+        raise InputError(f"{path}: {path.suffix} needs {module}", hint="pip install 'lhq[web]', or use .png") from None

@@ -1,0 +1,41 @@
+"""Raw rows → JPEG or WebP through libvips.
+
+libvips streams, but holds bands of full-width rows (387 MB for 1,000,000 × 64 px): it serves the two formats whose
+own limits bound the width.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+from PIL import Image
+
+from alis.formats.rows import Rows, need, whole
+
+_QUALITY = 92
+_DESCRIPTION = 0x010E
+
+
+def encode(rows: Rows, path: Path, note: str) -> None:
+    """Write the picture at quality 92 with its note as the EXIF image description."""
+    pyvips = need("pyvips", path)
+    with whole(path) as aside:
+        try:
+            image = pyvips.Image.rawload(str(rows.path), rows.width, rows.height, 3, access="sequential")
+            image = image.copy(interpretation="srgb")
+            image.set_type(pyvips.GValue.gstr_type, "exif-ifd0-ImageDescription", note)
+            image.write_to_file(str(aside), Q=_QUALITY)
+        except pyvips.Error as error:
+            # libvips keeps the system's reason to itself.
+            if shutil.disk_usage(path.absolute().parent).free < rows.width * rows.height:
+                raise OSError(errno.ENOSPC, "no space left") from error
+            raise
+
+
+def read_note(path: Path) -> str | None:
+    """The EXIF image description."""
+    with Image.open(path) as picture:
+        note = picture.getexif().get(_DESCRIPTION)
+    return None if note is None else str(note)

@@ -1,0 +1,199 @@
+"""Columns → one picture file of any width: spooled to disk, resumable, final name if and only if complete.
+
+A strip is painted from left to right but most formats store rows, so the columns go to a spool of raw rows beside the
+picture (`out.png.partial`, 3 bytes a pixel) and are encoded from there. The spool is also the whole resume logic: a
+journal beside it says how many columns are safe, and the same command goes on from there.
+The trade-off: the disk holds the raw picture for a while; memory never does.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alis import formats
+from alis.errors import InputError, RunError
+from alis.formats import Pixels
+from alis.progress import bar
+
+_SYNC_S = 2.0
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A picture on disk: its size, and how much of it this run had to paint."""
+
+    path: Path
+    width_px: int
+    height_px: int
+    painted_px: int
+    seconds: float
+
+    @property
+    def megapixels_per_second(self) -> float:
+        """Of the painted part, encoding included."""
+        return self.painted_px * self.height_px / 1e6 / max(self.seconds, 1e-9)
+
+
+class Spool:
+    """Raw rows of one picture, [height, width, 3] uint8 on disk, filled from left to right and safe to interrupt."""
+
+    def __init__(self, picture: Path, width: int, height: int, note: str) -> None:
+        """Open the spool beside `picture`, going on where a former run of the same note stopped.
+
+        Raises:
+            InputError: another picture's spool is in the way, or another process is filling it.
+        """
+        self.path = picture.with_name(picture.name + ".partial")
+        self.journal = picture.with_name(picture.name + ".partial.json")
+        self.width, self.height, self.note = width, height, note
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.done_px = self._resume()
+        except BlockingIOError:
+            os.close(self.fd)
+            raise InputError(f"{self.path}: another process is painting it", hint="wait, or give another -o") from None
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self._synced_at = time.monotonic()
+
+    def _resume(self) -> int:
+        if not self.journal.exists():
+            return 0
+        try:
+            seen = json.loads(self.journal.read_text(encoding="utf-8"))
+            done = int(seen.pop("done_px"))
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise InputError(f"{self.journal}: is damaged", hint=f"remove it and {self.path.name}") from None
+        if seen != self._papers():
+            raise InputError(
+                f"{self.path}: is the unfinished part of another picture ({seen.get('note')})",
+                hint="remove it and its .json, or give another -o",
+            )
+        if not 0 <= done <= self.width or (done and os.fstat(self.fd).st_size < (self.height - 1) * self.width * 3):
+            raise InputError(f"{self.journal}: does not fit its spool", hint=f"remove it and {self.path.name}")
+        return done
+
+    def _papers(self) -> dict[str, object]:
+        return {"note": self.note, "width_px": self.width, "height_px": self.height}
+
+    def append(self, columns_HwC: Pixels) -> None:
+        """Add columns [height, w, 3] on the right; every two seconds they are made safe."""
+        wide = np.ascontiguousarray(columns_HwC)
+        for row in range(self.height):
+            _write_all(self.fd, wide[row].data, (row * self.width + self.done_px) * 3)
+        self.done_px += wide.shape[1]
+        if time.monotonic() - self._synced_at > _SYNC_S:
+            self.sync()
+
+    def sync(self) -> None:
+        """Columns reach the disk before the journal says so."""
+        os.fsync(self.fd)
+        aside = self.journal.with_name(self.journal.name + ".new")
+        aside.write_text(json.dumps(self._papers() | {"done_px": self.done_px}), encoding="utf-8")
+        os.replace(aside, self.journal)
+        self._synced_at = time.monotonic()
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> Pixels:
+        """A rectangle of the picture, uint8 [bottom − top, right − left, 3]."""
+        size = (right - left) * 3
+        rows = [os.pread(self.fd, size, (row * self.width + left) * 3) for row in range(top, bottom)]
+        return np.frombuffer(b"".join(rows), np.uint8).reshape(bottom - top, right - left, 3)
+
+    def close(self) -> None:
+        """Leave it for the next run."""
+        os.close(self.fd)
+
+    def discard(self) -> None:
+        """The picture is complete; the spool is no longer needed."""
+        self.journal.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+
+def write(
+    path: str | Path, columns: Callable[[int], Iterator[Pixels]], *, width: int, height: int, note: str,
+    overwrite: bool = False,
+) -> Strip:  # fmt: skip
+    """Paint a strip and encode it in the format its name asks for.
+
+    Args:
+        columns: pieces [height, w, 3] of the picture from a column on, to its end.
+        note: what the picture is, in words; kept inside PNG, JPEG, WebP and TIFF files, and decides what a resumed
+            run may go on with.
+
+    Raises:
+        InputError: an unknown format, a size beyond its limit, no room on the disk, or something in the way; said
+            before any work.
+        RunError: the disk became full; what is painted is kept and the same call goes on.
+    """
+    path = Path(path)
+    form = formats.find(path)
+    formats.check_size(path, width, height)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists", hint="remove it, or overwrite it with --force")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder", hint="make it first")
+    started = time.monotonic()
+    try:
+        _check_room(path, width, height, form)
+        spool = Spool(path, width, height, note)
+    except PermissionError:
+        raise InputError(f"{path.parent}: can't be written", hint="give a folder that can") from None
+    painted = spool.done_px
+    try:
+        with bar(f"paint {path.name}", width, "Mpx", scale=height / 1e6) as advance:
+            advance(spool.done_px)
+            for piece in columns(spool.done_px):
+                spool.append(piece)
+                advance(piece.shape[1])
+        assert spool.done_px == width, f"{spool.done_px} of {width} columns were painted"
+        spool.sync()
+        form.encode(spool, path, note)
+        spool.discard()
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise RunError(
+            f"{path}: the disk is full at column {spool.done_px:,} of {width:,}",
+            hint="make room and run the same command again; what is painted is kept",
+        ) from None
+    except KeyboardInterrupt:
+        spool.sync()
+        raise
+    finally:
+        spool.close()
+    return Strip(path, width, height, width - painted, time.monotonic() - started)
+
+
+def _check_room(path: Path, width: int, height: int, form: formats.Format) -> None:
+    """Refuse a picture that can't fit on the disk before anything is made."""
+    need = int(width * height * 3 * form.disk_factor)
+    have = shutil.disk_usage(path.absolute().parent).free
+    partial = path.with_name(path.name + ".partial")
+    if partial.exists():
+        have += partial.stat().st_blocks * 512
+    if need > have:
+        raise InputError(
+            f"{path}: a picture of {width:,} × {height} px needs up to {need / 1e9:,.1f} GB while it is made, "
+            f"the disk has {have / 1e9:,.1f} GB",
+            hint="make room, or paint a narrower one",
+        )
+
+
+def _write_all(fd: int, data: memoryview, offset: int) -> None:
+    data = data.cast("B")
+    while len(data):
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written

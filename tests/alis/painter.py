@@ -1,0 +1,25 @@
+"""A small generator to paint with: random weights, but saturated enough that its pictures hold something."""
+
+from __future__ import annotations
+
+import torch
+
+import alis
+from alis.config import ModelConfig
+
+
+def tiny(*, seed: int = 0, resolution: int = 32, w_coord_dist: float = 4, grid_size: int = 2) -> alis.Generator:
+    """A generator of about 60,000 weights with visible noise, contrasts and a mean code that is not zero."""
+    torch.manual_seed(seed)
+    config = ModelConfig(
+        resolution=resolution, channel_base=512, channel_max=32, z_dim=32, w_dim=32, w_coord_dist=w_coord_dist,
+        grid_size=grid_size,
+    )  # fmt: skip
+    g = alis.Generator(config).eval().requires_grad_(False)
+    for name, parameter in g.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.fill_(0.3)
+        if "torgb" in name and name.endswith(".weight") and "affine" not in name:
+            parameter.mul_(0.5)
+    g.mapping.w_avg.copy_(g.map(torch.randn(256, 32)).mean(dim=0))
+    return g
