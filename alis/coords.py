@@ -59,52 +59,56 @@ def coordinates(config: ModelConfig, width: int, shift_B: Tensor) -> Tensor:
 
 
 def shares(config: ModelConfig, width: int, place_P: Tensor) -> Tensor:
-    """Share of each of the three anchors in each column of a patch, float64 [P, 3, w]; shares sum to one.
+    """Shares of a patch's two anchors in each of its columns, float64 [P, 2, w]: they sum to one.
 
     Args:
         width: a frame's width W at this layer, in columns; a patch has W/g of them.
-        place_P: each patch's number in its window.
+        place_P: each patch's number in its window; `anchor_pairs` says which two anchors it lies between.
     """
     num_columns = width // config.grid_size
-    column_w = torch.arange(num_columns, device=place_P.device)
-    return column_shares(place_P[:, None] * num_columns + column_w, config.anchor_patches * num_columns)
+    column_w = torch.arange(num_columns, device=place_P.device, dtype=torch.float64)
+    half_window = config.anchor_patches * num_columns
+    column_Pw = (place_P % config.anchor_patches)[:, None] * num_columns + column_w
+    right_Pw = (column_Pw + 0.5) / half_window
+    return torch.stack([1 - right_Pw, right_Pw], dim=1)
 
 
-def column_shares(column_PW: Tensor, half_window: int) -> Tensor:
-    """Shares of left, centre and right anchor at whole columns of a window: [P, W] integers → float64 [P, 3, W].
+def anchor_pairs(config: ModelConfig, anchors_P3: Tensor, place_P: Tensor) -> Tensor:
+    """The two anchors each patch lies between, [P, 2]: left and centre, or centre and right; no other is seen."""
+    is_right_P = (place_P >= config.anchor_patches)[:, None]
+    return torch.where(is_right_P, anchors_P3[:, 1:], anchors_P3[:, :2])
+
+
+def window_shares(column_BW: Tensor, half_window: int) -> Tensor:
+    """Shares of left, centre and right anchor at whole columns of a window: [B, W] integers → float64 [B, 3, W].
 
     Args:
         half_window: columns n between two anchors. Column i lies (i + ½)/n of the way from left to centre.
     """
-    way_PW = (column_PW.double() + 0.5) / half_window
-    left_PW, right_PW = (1 - way_PW).clamp(min=0), (way_PW - 1).clamp(min=0)
-    return torch.stack([left_PW, 1 - left_PW - right_PW, right_PW], dim=1)
+    way_BW = (column_BW.double() + 0.5) / half_window
+    left_BW, right_BW = (1 - way_BW).clamp(min=0), (way_BW - 1).clamp(min=0)
+    return torch.stack([left_BW, 1 - left_BW - right_BW, right_BW], dim=1)
 
 
-def wave_tables(config: ModelConfig, basis_K2: Tensor, width: int) -> Tensor:
-    """Sines and cosines along each axis over one period, float64 [4, K, 2W]: sin x, cos x, sin y, cos y.
+def wave_tables(config: ModelConfig, basis_K2: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Factors of the wave features: float64 `across` [2, 2K, 2W] and `down` [2, 2K, W].
 
-    sin(ax + by) = sin ax·cos by + cos ax·sin by, so a whole map of waves costs two products an element and no
-    sine. The rows y take the first W columns of the table; the period is 2W columns of x.
+    Features, sines first and then cosines, are across[0]·down[0] + across[1]·down[1], because
+    sin(ax + by) = sin ax·cos by + cos ax·sin by and cos(ax + by) = cos ax·cos by − sin ax·sin by:
+    two products an element, and no sine where the map is large. `across` covers one period of x.
     """
     column = torch.arange(2 * width, dtype=torch.float64, device=basis_K2.device)
-    x = 2 * column / width - config.w_coord_dist
-    y = 1 - 2 * (column + 1) / width
-    ax, by = basis_K2[:, :1] * x, basis_K2[:, 1:] * y
-    return torch.stack([ax.sin(), ax.cos(), by.sin(), by.cos()])
+    ax = basis_K2[:, :1] * (2 * column / width - config.w_coord_dist)
+    by = basis_K2[:, 1:] * (1 - 2 * (column[:width] + 1) / width)
+    across = torch.stack([torch.cat([ax.sin(), ax.cos()]), torch.cat([ax.cos(), -ax.sin()])])
+    return across, torch.stack([by.cos().repeat(2, 1), by.sin().repeat(2, 1)])
 
 
-def waves(tables_4KT: Tensor, width: int, grid_size: int, place_P: Tensor) -> Tensor:
-    """Wave features of patches, [P, 2K, W, w]: sines of all base waves, then their cosines.
+def wave_columns(across_2KT: Tensor, width: int, grid_size: int, place_P: Tensor) -> Tensor:
+    """Each patch's columns of `across`: [2, P, 2K, w].
 
     Args:
-        tables_4KT: `wave_tables` at this width, in the dtype wanted.
-        place_P: each patch's number in its window (only its remainder by 2g matters).
+        place_P: each patch's number in its window; only its remainder by 2g matters, the period.
     """
-    num_columns = width // grid_size
-    column_w = torch.arange(num_columns, device=place_P.device)
-    column_Pw = (place_P[:, None] % (2 * grid_size)) * num_columns + column_w
-    sin_x, cos_x = tables_4KT[0][:, column_Pw].unsqueeze(2), tables_4KT[1][:, column_Pw].unsqueeze(2)  # [K, P, 1, w]
-    sin_y, cos_y = tables_4KT[2, :, None, :width, None], tables_4KT[3, :, None, :width, None]  # [K, 1, W, 1]
-    waves_KPHw = torch.cat([sin_x * cos_y + cos_x * sin_y, cos_x * cos_y - sin_x * sin_y])
-    return waves_KPHw.transpose(0, 1)
+    parts_g2KW = torch.stack(across_2KT.split(width // grid_size, dim=2))
+    return parts_g2KW[place_P % (2 * grid_size)].transpose(0, 1)

@@ -6,13 +6,15 @@ Letters: P patches, A anchors, C channels, I and O channels in and out, H rows, 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from alis import ops
-from alis.ops.bias_act import GAIN, SLOPE
+from alis.ops.align import column_styles
+from alis.ops.bias_act import GAIN, SLOPE, needs_gradient
 
 
 class Dense(nn.Module):
@@ -64,32 +66,50 @@ class Conv(nn.Module):
 
 
 class Anchored(nn.Module):
-    """What every layer of synthesis shares: an affine of each anchor's code, spread over a patch's columns."""
+    """What every layer of synthesis shares: an affine of each anchor's code, giving its style."""
 
     def __init__(self, num_in: int, w_dim: int, *, bias: float, normalise: bool = False, gain: float = 1.0) -> None:
         super().__init__()
         self.affine = Dense(w_dim, num_in, bias=bias)
         self.normalise, self.style_gain = normalise, gain
 
-    def styles(self, w_AS: Tensor, anchors_P3: Tensor) -> Tensor:
-        """Styles of each patch's three anchors, [P, 3, C]; the affine runs once for each anchor of the table."""
+    def styles(self, w_AS: Tensor, pairs_P2: Tensor) -> Tensor:
+        """Styles of each patch's two anchors, [P, 2, C]; the affine runs once for each anchor of the table."""
         style_AC: Tensor = self.affine(w_AS)
         if self.normalise:
             style_AC = style_AC / style_AC.abs().amax(dim=1, keepdim=True)
         if self.style_gain != 1:
             style_AC = style_AC * self.style_gain
-        return style_AC[anchors_P3]
+        return style_AC[pairs_P2]
+
+
+@dataclass
+class Waves:
+    """Factors of the wave features of a batch of patches: Σ_t across[t] · down[t] (`coords.wave_tables`)."""
+
+    across_2PKw: Tensor
+    down_2KH: Tensor
+
+    def aligned(self, styles_P2K: Tensor, shares_P2w: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+        """The features times their styles, [P, 2K, H, w]; the styles go to the narrow factor, not to the map."""
+        scale_PKw = column_styles(styles_P2K, shares_P2w)
+        across = (self.across_2PKw.to(scale_PKw.dtype) * scale_PKw).to(dtype)[:, :, :, None, :]
+        down = self.down_2KH.to(dtype)[:, None, :, :, None]
+        if out is None:
+            return across[0] * down[0] + across[1] * down[1]
+        return torch.mul(across[0], down[0], out=out).addcmul_(across[1], down[1])
 
 
 class PatchConv(Anchored):
     """3×3 layer of synthesis: SA-AdaIN → convolution, optionally doubling → demodulation → noise → bias → act → clamp.
 
-    Demodulation does not depend on the styles, so it is folded into the weight.
+    Demodulation does not depend on the styles, so it is folded into the weight, and with it the gain of the
+    activation (positive, so lrelu(x)·√2 = lrelu(x·√2)) and of the doubling.
     """
 
     def __init__(
         self, num_in: int, num_out: int, w_dim: int, resolution: int, *, up: bool, normalise: bool, clamp: float | None
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(num_in, w_dim, bias=1.0, normalise=normalise)
         self.weight = nn.Parameter(torch.randn(num_out, num_in, 3, 3))
         self.bias = nn.Parameter(torch.zeros(num_out))
@@ -97,29 +117,59 @@ class PatchConv(Anchored):
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.noise_const: Tensor
         self.up, self.clamp = up, clamp
+        self._kept: tuple[object, Tensor] | None = None
 
-    def demodulated(self, dtype: torch.dtype) -> Tensor:
-        """The weight divided by its own length for each output channel, [O, I, 3, 3].
+    def folded(self, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
+        """The weight over its own length for each output channel, times the gains: [O, I, 3, 3], [I, O, 3, 3] for up.
 
-        The published half-precision blocks scale it before; the length cancels that."""
-        weight = self.weight * (self.weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).rsqrt()
-        return weight.to(dtype)
+        The published half-precision blocks scale the weight before; the length cancels that.
+        Kept from call to call while no gradient is recorded and the weight stays as it is."""
+        if needs_gradient(self.weight) or self.weight.is_inference():
+            return self._fold(dtype, layout)
+        key = (dtype, layout, self.weight.device, self.weight.data_ptr(), self.weight._version)
+        if self._kept is None or self._kept[0] != key:
+            self._kept = (key, self._fold(dtype, layout).clone())
+        return self._kept[1]
 
-    def forward(self, x_PCHw: Tensor, styles_P3C: Tensor, shares_P3w: Tensor, noise: Tensor | None) -> Tensor:
-        x = ops.align(x_PCHw, styles_P3C, shares_P3w)
-        weight = self.demodulated(x.dtype)
+    def _fold(self, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
+        length = (self.weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).rsqrt()
+        weight = self.weight * (length * (GAIN * 4 if self.up else GAIN))
+        return (weight.transpose(0, 1) if self.up else weight).to(dtype).contiguous(memory_format=layout)
+
+    def forward(
+        self, x: Tensor, styles_P2C: Tensor, shares_P2w: Tensor, noise: Tensor | None, waves: Waves | None = None
+    ) -> Tensor:
+        """[P, C, H, w] → [P, O, H, w], or twice the size; the waves of the place are seen as further channels."""
+        x = self._align(x, styles_P2C, shares_P2w, waves)
+        weight = self.folded(x.dtype, layout_of(x))
         if self.up:
-            x = functional.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-            x = ops.blur(x, 1, gain=4.0)
+            x = ops.blur(functional.conv_transpose2d(x, weight, stride=2), 1)
         else:
             x = functional.conv2d(x, weight, padding=1)
         if noise is not None:
-            noise = noise * self.noise_strength.to(noise.dtype)
-        return ops.bias_act(x, self.bias, noise, clamp=self.clamp)
+            noise = noise * (self.noise_strength * GAIN).to(noise.dtype)
+        return ops.bias_act(x, self.bias * GAIN, noise, gain=1.0, clamp=self.clamp, overwrite=True)
+
+    def _align(self, x: Tensor, styles_P2C: Tensor, shares_P2w: Tensor, waves: Waves | None) -> Tensor:
+        if waves is None:
+            return ops.align(x, styles_P2C, shares_P2w)
+        num, all_in = x.shape[1], styles_P2C.shape[2]
+        if needs_gradient(x, styles_P2C):
+            own = ops.align(x, styles_P2C[:, :, :num], shares_P2w)
+            return torch.cat([own, waves.aligned(styles_P2C[:, :, num:], shares_P2w, x.dtype)], dim=1)
+        size = (x.shape[0], all_in, *x.shape[2:])
+        both = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+        ops.align(x, styles_P2C[:, :, :num], shares_P2w, out=both[:, :num])
+        waves.aligned(styles_P2C[:, :, num:], shares_P2w, x.dtype, out=both[:, num:])
+        return both
 
 
 class ToRGB(Anchored):
-    """1×1 layer to colours: SA-AdaIN with styles over √C, no demodulation, bias, clamp; styles never normalised."""
+    """1×1 layer to colours: SA-AdaIN with styles over √C, no demodulation, bias, clamp; styles never normalised.
+
+    Shares are the same for all channels, so Σ_c W·(Σ_a share_a·style_a)·x = Σ_a share_a·(Σ_c W·style_a·x): six
+    sums over channels a pixel, and no styled copy of the features.
+    """
 
     def __init__(self, num_in: int, w_dim: int, *, clamp: float | None) -> None:
         super().__init__(num_in, w_dim, bias=1.0, gain=1 / math.sqrt(num_in))
@@ -127,6 +177,16 @@ class ToRGB(Anchored):
         self.bias = nn.Parameter(torch.zeros(3))
         self.clamp = clamp
 
-    def forward(self, x_PCHw: Tensor, styles_P3C: Tensor, shares_P3w: Tensor) -> Tensor:
-        x = functional.conv2d(ops.align(x_PCHw, styles_P3C, shares_P3w), self.weight.to(x_PCHw.dtype))
-        return ops.bias_act(x, self.bias, slope=1.0, gain=1.0, clamp=self.clamp)
+    def forward(self, x_PCHw: Tensor, styles_P2C: Tensor, shares_P2w: Tensor) -> Tensor:
+        """Colours, [P, 3, H, w], float32 (float64 for float64)."""
+        weight_P2OC = styles_P2C[:, :, None, :] * self.weight.flatten(1)
+        sums_P6N = torch.bmm(weight_P2OC.flatten(1, 2).to(x_PCHw.dtype), x_PCHw.flatten(2))
+        sums_P2OHw = sums_P6N.to(styles_P2C.dtype).view(len(x_PCHw), 2, 3, *x_PCHw.shape[2:])
+        rgb = (sums_P2OHw * shares_P2w.to(styles_P2C.dtype)[:, :, None, None, :]).sum(dim=1)
+        return ops.bias_act(rgb, self.bias, slope=1.0, gain=1.0, clamp=self.clamp, overwrite=True)
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels last if x is stored so and that makes a difference."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format

@@ -1,6 +1,7 @@
-"""SA-AdaIN: multiply every column of a feature map by its own mix of three anchors' styles.
+"""SA-AdaIN: multiply every column of a feature map by its own mix of anchors' styles.
 
-y = x · (left·y_left + centre·y_centre + right·y_right), the shares depending on the column only.
+y = x · Σ_a share_a · style_a, the shares depending on the column only.
+Letters: B batch, A anchors (two for a patch, three for a window), C channels, H W rows and columns.
 Source: arXiv 2104.06954, section 3.1.
 """
 
@@ -10,17 +11,22 @@ import torch
 from torch import Tensor
 
 
-def align(x_BCHW: Tensor, styles_B3C: Tensor, shares_B3W: Tensor) -> Tensor:
+def align(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out: Tensor | None = None) -> Tensor:
     """x times its columns' styles, [B, C, H, W] in x's dtype.
 
     Args:
-        styles_B3C: styles of the left, centre and right anchor.
-        shares_B3W: share of each anchor in each column (`alis.coords.shares`).
+        styles_BAC: styles of the anchors.
+        shares_BAW: share of each anchor in each column (`alis.coords.shares`), no gradient.
+        out: where to write, any strides; only when no gradient is recorded.
     """
-    return align_reference(x_BCHW, styles_B3C, shares_B3W)
+    return align_reference(x_BCHW, styles_BAC, shares_BAW, out=out)
 
 
-def align_reference(x_BCHW: Tensor, styles_B3C: Tensor, shares_B3W: Tensor) -> Tensor:
-    """`align` in plain PyTorch; the styles are mixed in their own dtype, then rounded to x's."""
-    scale_BCW = torch.bmm(styles_B3C.transpose(1, 2), shares_B3W.to(styles_B3C.dtype))
-    return x_BCHW * scale_BCW.to(x_BCHW.dtype).unsqueeze(2)
+def align_reference(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """`align` in plain PyTorch."""
+    return torch.mul(x_BCHW, column_styles(styles_BAC, shares_BAW).to(x_BCHW.dtype).unsqueeze(2), out=out)
+
+
+def column_styles(styles_BAC: Tensor, shares_BAW: Tensor) -> Tensor:
+    """The mix of styles at every column, [B, C, W], in the styles' own dtype."""
+    return torch.bmm(styles_BAC.transpose(1, 2), shares_BAW.to(styles_BAC.dtype))

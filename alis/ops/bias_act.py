@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +24,7 @@ def bias_act(
     slope: float = SLOPE,
     gain: float = GAIN,
     clamp: float | None = None,
+    overwrite: bool = False,
 ) -> Tensor:
     """Activated x, same shape and dtype.
 
@@ -31,8 +33,30 @@ def bias_act(
         noise: broadcast over channels: [1 or B, 1, H, W], already scaled, or None.
         slope: of the negative side; 1 is no activation.
         clamp: the result is held within ± this; None = never.
+        overwrite: x is the caller's own and may be written to where no gradient is recorded.
     """
+    if overwrite and not needs_gradient(x, bias_C, noise):
+        return _bias_act_overwriting(x, bias_C, noise, slope, gain, clamp)
     return bias_act_reference(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
+
+
+def needs_gradient(*tensors: Tensor | None) -> bool:
+    """Whether what is computed from these tensors now will be differentiated."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _bias_act_overwriting(
+    x: Tensor, bias_C: Tensor, noise: Tensor | None, slope: float, gain: float, clamp: float | None
+) -> Tensor:
+    """`bias_act` into x itself: fresh memory costs more than the arithmetic."""
+    x = x.add_(bias_C.to(x.dtype).reshape([1, -1] + [1] * (x.ndim - 2)))
+    if noise is not None:
+        x = x.add_(noise.to(x.dtype))
+    if slope != 1:
+        x = functional.leaky_relu_(x, slope)
+    if gain != 1:
+        x = x.mul_(gain)
+    return x if clamp is None else x.clamp_(-clamp, clamp)
 
 
 def bias_act_reference(

@@ -97,7 +97,7 @@ def test_resampling_and_alignment(reference: Reference) -> None:
     agree(ops.up2(io["resample_in"]), io["resample_up2"], FULL)
     agree(ops.down2(io["resample_in"]), io["resample_down2"], FULL)
     column = io["sa_shift"][:, None] * 4 + torch.arange(8)
-    agree(ops.align(io["resample_in"], io["sa_styles"], coords.column_shares(column, 16)), io["sa_out"], FULL)
+    agree(ops.align(io["resample_in"], io["sa_styles"], coords.window_shares(column, 16)), io["sa_out"], FULL)
 
 
 @pytest.mark.parametrize("width", [4, 16, 64])
