@@ -162,7 +162,7 @@ def value_dtype(kind: pa.DataType) -> str:
 
 
 def is_score(field: pa.Field) -> bool:
-    """Whether a column of facts is a score worth publishing: one number or truth a photo, no hash, no embedding."""
+    """Whether a column of facts is a score worth publishing: one figure a photo; no hash, size or embedding."""
     kind = field.type
-    is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
-    return is_number and not any(word in field.name for word in ("hash", "seconds", "version"))
+    is_figure = pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_signed_integer(kind)
+    return is_figure and not any(word in field.name for word in ("hash", "pixels", "_px", "seconds", "version"))

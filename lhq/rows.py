@@ -122,23 +122,35 @@ def _in_place(table: pa.Table, seed: int, validation: float) -> pa.Table:
 
 
 def _with_scores(store: str, table: pa.Table) -> tuple[pa.Table, tuple[pa.Field, ...]]:
-    """The score columns of every room of facts, named `<measure>_<column>`; null where a shard has no facts."""
+    """The score columns of every room of facts, named `<measure>_<column>`; null where a photo has no facts."""
+    shards = set(table["shard"].to_pylist())
     scores: list[pa.Field] = []
     for measure in _measures(store):
         facts = Shards(store, posixpath.join("facts", measure))
-        parts = [facts.read(number) for number in facts.numbers() if number in set(table["shard"].to_pylist())]
+        parts = [_scores(facts, number) for number in facts.numbers() if number in shards]
         if not parts:
             continue
-        fields = [field for field in parts[0].schema if dataset.is_score(field)]
-        names = ["id", *(field.name for field in fields)]
-        joined = pa.concat_tables([part.select(names) for part in parts], promote_options="default")
-        rows = pc.index_in(table["id"], joined["id"].combine_chunks())
-        for field in fields:
-            name = field.name if field.name.startswith(measure) else f"{measure}_{field.name}"
-            column = joined[field.name].combine_chunks().take(rows.combine_chunks())
-            scores.append(pa.field(name, field.type))
-            table = table.append_column(scores[-1], column)
+        joined = pa.concat_tables(parts, promote_options="permissive")
+        rows = pc.index_in(table["id"], joined["id"].combine_chunks()).combine_chunks()
+        for field in joined.schema:
+            if field.name != "id":
+                scores.append(pa.field(f"{measure}_{field.name}", field.type))
+                table = table.append_column(scores[-1], joined[field.name].combine_chunks().take(rows))
     return table, tuple(scores)
+
+
+def _scores(facts: Shards, number: int) -> pa.Table:
+    """`id` and the scores of one shard of facts; of lists of scores (one an object found) the highest."""
+    with facts.fs.open(facts.path(number), "rb") as file:
+        schema = pq.read_schema(file)
+    single = [field.name for field in schema if dataset.is_score(field)]
+    lists = [field.name for field in schema if pa.types.is_list(field.type) and field.name in {"scores", "areas"}]
+    table = facts.read(number, ["id", *single, *lists])
+    for name in lists:
+        highest = [max(found, default=0.0) if found is not None else None for found in table[name].to_pylist()]
+        at = table.column_names.index(name)
+        table = table.set_column(at, f"max_{name[:-1]}", pa.array(highest, schema.field(name).type.value_type))
+    return table.replace_schema_metadata(None)
 
 
 def _measures(store: str) -> list[str]:
