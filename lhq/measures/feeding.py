@@ -23,6 +23,7 @@ from PIL import Image
 from lhq.errors import ImageError, RunError
 from lhq.images import decode
 from lhq.records import Photo
+from lhq.shards import Shards
 
 log = logging.getLogger("lhq")
 Pixels = npt.NDArray[np.uint8]
@@ -41,9 +42,13 @@ class Fit:
     long_px: int
     canvas_px: int = 64
     """Batches hold pictures whose sides are equal after rounding up to this."""
+    is_square: bool = False
+    """The whole picture pressed into a square of `short_px`, whatever its proportions."""
 
     def size(self, width_px: int, height_px: int) -> tuple[int, int]:
         """Width and height of the shown picture, at least 1."""
+        if self.is_square:
+            return self.short_px, self.short_px
         scale = min(self.short_px / min(width_px, height_px), self.long_px / max(width_px, height_px))
         return max(1, round(width_px * scale)), max(1, round(height_px * scale))
 
@@ -62,6 +67,20 @@ def pixels(photo: Photo, fit: Fit) -> Pixels:
     # `decode` keeps twice the side it is asked for; once is enough for a model's bilinear look.
     image = decode(photo.data, short_side_px=max(1, fit.short_px // 2))
     return np.array(image.resize(fit.size(*image.size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def stored_photos(shards: Shards, number: int, wanted: Callable[[str], bool]) -> Iterator[Photo]:
+    """The photos of one shard whose id is wanted, in order, a few in memory at a time.
+
+    Raises:
+        ShardDamaged: the shard can't be read.
+    """
+    columns = ["id", "width_px", "height_px", "orientation", "image"]
+    for batch in shards.batches(number, columns, rows=16):
+        for row in range(batch.num_rows):
+            if wanted(id := batch["id"][row].as_py()):
+                size = batch["width_px"][row].as_py(), batch["height_px"][row].as_py()
+                yield Photo(id, batch["image"][row].as_py(), *size, batch["orientation"][row].as_py())
 
 
 class Feed:

@@ -58,6 +58,7 @@ class Detectron2Detector:
             features = self.model.backbone(batch.tensor)
             proposals, _ = self.model.proposal_generator(batch, features, None)
             found, _ = self.model.roi_heads(batch, features, proposals, None)
+        found = [one[one.pred_boxes.nonempty()] for one in found]
         return [
             pack(
                 [self.labels[label] for label in one.pred_classes.tolist()],

@@ -1,0 +1,70 @@
+"""What a measure learned from its one look over everything: `fits/<measure>-<fingerprint>.safetensors` in the store.
+
+A fit is made once and kept: photos added later are measured by it too, so that facts stay comparable. It is
+made anew when a setting that decides it changes, or when its file is deleted (then measure with `--remeasure`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Mapping
+
+import fsspec
+import numpy as np
+import numpy.typing as npt
+
+from lhq.errors import StoreError
+from lhq.measures import MeasureSettings
+from lhq.shards import write_whole
+
+Array = npt.NDArray[np.generic]
+
+
+def fit_key(measure: str, version: int, settings: MeasureSettings) -> str:
+    """Name of the fit that these settings ask for; keys that only move the judgement have no say."""
+    deciding = settings.model_dump(mode="json", exclude=set(settings.judgement))
+    digest = hashlib.sha256(json.dumps([version, deciding], sort_keys=True).encode()).hexdigest()
+    return f"{measure}-{digest[:10]}"
+
+
+def path_of(store: str, key: str) -> str:
+    """Address of one fit."""
+    return posixpath.join(store, "fits", f"{key}.safetensors")
+
+
+def save(store: str, key: str, arrays: Mapping[str, Array], notes: Mapping[str, str]) -> None:
+    """Write a fit whole.
+
+    Raises:
+        StoreError: the store can't be written.
+    """
+    from safetensors.numpy import save as pack
+
+    data = pack({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=dict(notes))
+    fs, path = fsspec.core.url_to_fs(path_of(store, key))
+    write_whole(fs, path, lambda sink: sink.write(data))
+
+
+def read(store: str, key: str) -> tuple[dict[str, Array], dict[str, str]] | None:
+    """A fit's arrays and notes; None if it was not made yet.
+
+    Raises:
+        StoreError: the file is there but damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as unpack
+
+    fs, path = fsspec.core.url_to_fs(path_of(store, key))
+    try:
+        with fs.open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return None
+    try:
+        arrays = unpack(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise StoreError(f"{path}: damaged ({error})", hint="delete it; the next run fits it again") from None
+    return arrays, header.get("__metadata__", {})

@@ -1,0 +1,274 @@
+"""Photo → how usual its features are among trusted photos → not too unusual.
+
+One Gaussian is fitted to the features of trusted photos and kept in the store; every photo gets its
+log-likelihood under it. The paper dropped the least likely; LHQ is published sorted by it, and so is usable
+unshuffled by nobody: here the score stays a column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import ClassVar, Literal
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pydantic
+
+from lhq.errors import InputError, ShardDamaged
+from lhq.measures import Lane, MeasureSettings, Verdicts, fits
+from lhq.measures.features import Extractor, Floats, open_extractor
+from lhq.measures.feeding import Batch, Feed, Halving, Pixels, stored_photos
+from lhq.measures.gaussian import Gaussian, Moments
+from lhq.records import Photo
+from lhq.shards import Shards
+
+log = logging.getLogger("lhq")
+_CHUNK = 512  # photos decoded and extracted between two updates of the moments
+
+
+class OutliersSettings(MeasureSettings):
+    """`[filter.outliers]`."""
+
+    judgement: ClassVar[frozenset[str]] = frozenset(
+        {"drop_share", "min_log_likelihood", "batch", "num_threads", "device"}
+    )
+
+    features: str = "inception"
+    """`inception` (the paper's), `dinov2`, `thumbnail` (by hand, needs no weights), or a TorchScript file."""
+    trusted: str = "all"
+    """Which photos the Gaussian is fitted to: `all`, `kept` (what the last `lhq filter` keeps, this measure
+    aside), or a file of photo ids, one a line."""
+    trusted_queries: tuple[str, ...] = ()
+    """Only photos found by one of these queries are trusted; empty: whatever the query."""
+    fit_rows: int = pydantic.Field(20_000, ge=2)
+    """At most so many trusted photos are looked at, the same ones every time."""
+    shrinkage: Literal["auto"] | float = "auto"
+    """Of the covariance towards the identity, 0..1; `auto`: by the oracle-approximating rule."""
+    batch: int = pydantic.Field(64, ge=1)
+    num_threads: int = pydantic.Field(0, ge=0)
+    device: str = pydantic.Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+
+    drop_share: float = pydantic.Field(0.05, ge=0, lt=1)
+    """This share of the photos, the least likely, is dropped."""
+    min_log_likelihood: float | None = None
+    """A fixed bar instead of a share."""
+
+    @pydantic.field_validator("shrinkage")
+    @classmethod
+    def _shrinkage_is_a_share(cls, given: str | float) -> str | float:
+        if isinstance(given, float) and not 0 <= given <= 1:
+            raise ValueError("is not between 0 and 1")
+        return given
+
+
+class Outliers:
+    """`log_likelihood` of the photo's features under the trusted Gaussian; `fit` names that Gaussian."""
+
+    name = "outliers"
+    lane: Lane = "gpu"
+    version = 1
+    rows = 1000
+    schema = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("error", pa.string()),
+            pa.field("said", pa.string()),
+            pa.field("log_likelihood", pa.float64()),
+            pa.field("fit", pa.string()),
+        ]
+    )
+    judged: Sequence[str] = ["id", "error", "said", "log_likelihood", "fit"]
+
+    def __init__(self, settings: OutliersSettings) -> None:
+        self.settings = settings
+        self._place: tuple[str, str] | None = None
+        self._gaussian: Gaussian | None = None
+        self._fit = ""
+        self._extractor: Extractor | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_extractor": None, "_gaussian": None, "_halving": None}
+
+    def prepare(self, shards: Shards) -> None:
+        """Fit the Gaussian to the trusted photos, unless the store holds that fit already.
+
+        Raises:
+            InputError: fewer than ten trusted photos, or no such file of ids.
+            WeightsMissing: see `open_extractor`.
+        """
+        key = fits.fit_key(self.name, self.version, self.settings)
+        self._place = (shards.store, key)
+        if fits.read(*self._place) is not None:
+            return
+        extractor = self._open()
+        moments = Moments(extractor.num_features)
+        for chunk in _chunks(_trusted(shards, self.settings)):
+            features, _ = self._features(chunk)
+            moments.add(features[np.isfinite(features).all(1)])
+        if moments.num < 10:
+            raise InputError(
+                f"[filter.outliers]: {moments.num} trusted photos are too few for a Gaussian",
+                hint="trust more of them (trusted, trusted_queries), or crawl more",
+            )
+        shrinkage = None if self.settings.shrinkage == "auto" else float(self.settings.shrinkage)
+        gaussian = Gaussian.fit(moments, shrinkage)
+        log.info("outliers: %s on %d photos, shrinkage %.3f", extractor.name, gaussian.num, gaussian.shrinkage)
+        fits.save(
+            *self._place,
+            {"mean": gaussian.mean_D, "whiten": gaussian.whiten_DD, "half_log_det": np.array(gaussian.half_log_det)},
+            {"features": extractor.name, "num": str(gaussian.num), "shrinkage": repr(gaussian.shrinkage)},
+        )
+
+    def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
+        """Facts of these photos; `error` is `not-finite` where a feature is not a number."""
+        gaussian = self._fitted()
+        features, errors = self._features(photos)
+        likelihood = gaussian.log_likelihood(features)
+        rows = []
+        for photo, value, problem in zip(photos, likelihood, errors, strict=True):
+            error, said = problem or ("", "")
+            if not error and not np.isfinite(value):
+                error, said = "not-finite", f"the features of {self._open().name} are not all numbers"
+            rows.append(
+                {"id": photo.id, "fit": self._fit}
+                | ({"error": error, "said": said} if error else {"log_likelihood": float(value)})
+            )
+        return pa.RecordBatch.from_pylist(rows, self.schema)
+
+    def judge(self, facts: pa.Table, settings: OutliersSettings) -> Verdicts:
+        """The score is the log-likelihood; the bar is `min_log_likelihood`, or where `drop_share` of `facts` ends."""
+        made_by = [name for name in pc.unique(facts["fit"]).to_pylist() if name]
+        if len(made_by) > 1:
+            log.warning("outliers: facts come from %d fits and are not comparable; measure again", len(made_by))
+        score = facts["log_likelihood"].to_numpy(zero_copy_only=False).astype(np.float64)
+        bar = settings.min_log_likelihood
+        if bar is None:
+            bar = lowest(score, settings.drop_share)
+        with np.errstate(invalid="ignore"):
+            kept = score >= bar
+
+        def detail(row: int) -> str:
+            if np.isnan(score[row]):
+                return f"{facts['error'][row].as_py()}: {facts['said'][row].as_py()}"
+            return "" if kept[row] else f"log-likelihood {score[row]:.1f}, the bar is {bar:.1f}"
+
+        return Verdicts(self.name, facts["id"], kept, score, detail)
+
+    def _open(self) -> Extractor:
+        if self._extractor is None:
+            self._extractor = open_extractor(self.settings.features, device(self.settings.device))
+            extract = self._extractor.extract
+            self._halving: Halving[Pixels, Floats] = Halving(
+                lambda images: list(extract(images)), self.settings.batch, "[filter.outliers]"
+            )
+        return self._extractor
+
+    def _fitted(self) -> Gaussian:
+        if self._gaussian is None:
+            assert self._place is not None, "prepare() comes before measure()"
+            found = fits.read(*self._place)
+            assert found is not None, "prepare() leaves a fit"
+            arrays, notes = found
+            self._gaussian = Gaussian(
+                arrays["mean"].astype(np.float64),
+                arrays["whiten"].astype(np.float64),
+                float(arrays["half_log_det"]),
+                int(notes["num"]),
+                float(notes["shrinkage"]),
+            )
+            self._fit = self._gaussian.fingerprint()
+        return self._gaussian
+
+    def _features(self, photos: Sequence[Photo]) -> tuple[Floats, list[tuple[str, str] | None]]:
+        """Features [N, D], NaN in the rows that could not be decoded, and why."""
+        extractor = self._open()
+        features = np.full((len(photos), extractor.num_features), np.nan)
+        errors: list[tuple[str, str] | None] = [None] * len(photos)
+        for batch in self._batches(photos, extractor):
+            for row, error in zip(batch.rows, batch.errors, strict=False):
+                errors[row] = error.reason, error.message
+            if batch.images:
+                features[batch.rows] = np.stack(self._halving(batch.images))
+        return features, errors
+
+    def _batches(self, photos: Sequence[Photo], extractor: Extractor) -> Iterator[Batch]:
+        feed = Feed(extractor.fit, ahead=3 * self.settings.batch, num_threads=self.settings.num_threads)
+        return feed.batches(photos, lambda: self._halving.batch)
+
+
+def device(wanted: str) -> str:
+    """`auto` as CUDA where there is one, else the CPU."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def lowest(score: np.ndarray, share: float) -> float:
+    """The bar under which `share` of the finite scores lie: rounded down, so that 0 drops none."""
+    finite = np.sort(score[np.isfinite(score)])
+    return float(finite[int(share * len(finite))]) if len(finite) else float("-inf")
+
+
+def _chunks(photos: Iterable[Photo]) -> Iterator[list[Photo]]:
+    chunk: list[Photo] = []
+    for photo in photos:
+        chunk.append(photo)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    yield chunk
+
+
+def _trusted(shards: Shards, settings: OutliersSettings) -> Iterator[Photo]:
+    """At most `fit_rows` trusted photos, chosen by a hash of the id."""
+    trusts = _trust(shards, settings.trusted)
+    queries = {" ".join(query.split()).casefold() for query in settings.trusted_queries}
+    ids: dict[int, list[str]] = {}
+    for number in shards.numbers():
+        try:
+            table = shards.read(number, ["id", "queries"])
+        except ShardDamaged as error:
+            log.warning("outliers: left out of the fit: %s", error.message)
+            continue
+        found = zip(table["id"].to_pylist(), table["queries"].to_pylist() if queries else table["id"], strict=True)
+        ids[number] = [
+            id for id, by in found
+            if trusts(id) and (not queries or any(" ".join(q.split()).casefold() in queries for q in by))
+        ]  # fmt: skip
+    ranked = sorted((hashlib.blake2b(id.encode(), digest_size=8).digest(), id) for all_ in ids.values() for id in all_)
+    chosen = {id for _, id in ranked[: settings.fit_rows]}
+    for number, of_shard in ids.items():
+        if not chosen.isdisjoint(of_shard):
+            yield from stored_photos(shards, number, chosen.__contains__)
+
+
+def _trust(shards: Shards, trusted: str) -> Callable[[str], bool]:
+    if trusted == "all":
+        return lambda id: True
+    if trusted == "kept":
+        fs, root = fsspec.core.url_to_fs(shards.store)
+        try:
+            with fs.open(f"{root}/verdicts.parquet", "rb") as file:
+                table = pq.read_table(file, columns=["id", "failed"])
+        except FileNotFoundError:
+            raise InputError(
+                '[filter.outliers]: trusted = "kept", but nothing was judged yet',
+                hint="run lhq filter once without [filter.outliers]",
+            ) from None
+        pairs = zip(table["id"].to_pylist(), table["failed"].to_pylist(), strict=True)
+        return {id for id, failed in pairs if not set(failed) - {"outliers"}}.__contains__
+    try:
+        with open(trusted, encoding="utf-8") as lines:
+            return {line.strip() for line in lines if line.strip()}.__contains__
+    except OSError as error:
+        raise InputError(
+            f"[filter.outliers]: trusted = {trusted!r} can't be read ({error.strerror})",
+            hint='set "all", "kept", or a file of photo ids, one a line',
+        ) from None
