@@ -1,8 +1,9 @@
 """Pictures → feature vectors, for measures that ask how usual a picture is.
 
-`inception` is the paper's choice, `dinov2` today's; a path takes any TorchScript program. `thumbnail` needs no
-weights and no torch: colour, contrast and edge directions by hand. It tells a screenshot or a night shot from
-a meadow, not a field from a golf course; it is there for demos and for machines without weights.
+`inception` is the paper's choice, `dinov2` today's; a path takes any TorchScript or torch.export program.
+`thumbnail` needs no weights and no torch: colour, contrast and edge directions by hand. It tells a screenshot
+or a night shot from a meadow, not a field from a golf course; it is there for demos and for machines without
+weights.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ class Extractor(Protocol):
 
 
 def open_extractor(kind: str, device: str) -> Extractor:
-    """The extractor that a setting names: `inception`, `dinov2`, `thumbnail`, or the path of a TorchScript file.
+    """The extractor that a setting names: `inception`, `dinov2`, `thumbnail`, or the path of a program.
 
     Raises:
         WeightsMissing: the weights are not on disk and can't be fetched.
-        InputError: the file is no TorchScript program, or its features are no vectors.
+        InputError: the file is no program, or its features are no vectors.
     """
     if kind == "thumbnail":
         return Thumbnail()
@@ -52,23 +53,28 @@ def open_extractor(kind: str, device: str) -> Extractor:
         from lhq.measures.dinov2 import vit_small
 
         path = cached(_DINOV2)
-        model = vit_small()
+        model = vit_small().eval()
         model.load_state_dict(tensors(path))
         return Network(model, f"dinov2 {fingerprint(path)}", side_px=224, mean=_MEAN, std=_STD, device=device)
     path = Path(kind)
     if not path.is_file():
         raise InputError(
             f"[filter.outliers]: features = {kind!r} is no file",
-            hint="set inception, dinov2, thumbnail, or the path of a TorchScript program",
-        )
-    if not is_torchscript(path):
-        raise InputError(
-            f"{path}: not a TorchScript program",
-            hint="torch.jit.save(torch.jit.trace(model, …)): it takes float [B, 3, 224, 224] in 0..1, gives [B, D]",
+            hint="set inception, dinov2, thumbnail, or the path of a TorchScript or torch.export program",
         )
     import torch
 
-    program: Any = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    program: Any
+    if is_torchscript(path):
+        program = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+    else:
+        try:
+            program = torch.export.load(path).module()
+        except Exception as error:
+            raise InputError(
+                f"{path}: not a TorchScript or torch.export program ({str(error).splitlines()[0]})",
+                hint="torch.export.save(…, 'x.pt2') of a model that takes float [B, 3, 224, 224] in 0..1, gives [B, D]",
+            ) from None
     return Network(
         program, f"{path.name} {fingerprint(path)}",
         side_px=224, mean=(0, 0, 0), std=(1, 1, 1), device=device,
@@ -79,14 +85,14 @@ def _inception(path: Path) -> tuple[Any, str]:
     import torch
     from torchvision.models import inception_v3
 
-    model = inception_v3(weights=None, init_weights=False, aux_logits=True, transform_input=True)
+    model = inception_v3(weights=None, init_weights=False, aux_logits=True, transform_input=True).eval()
     model.load_state_dict(tensors(path))
     model.fc = torch.nn.Identity()
     return model, f"inception {fingerprint(path)}"
 
 
 class Network:
-    """A torch module as an extractor; the picture is pressed into a square, as FID does it."""
+    """A torch module in eval mode as an extractor; the picture is pressed into a square, as FID does it."""
 
     def __init__(
         self, model: Any, name: str, *, side_px: int, mean: Sequence[float], std: Sequence[float], device: str
@@ -95,7 +101,7 @@ class Network:
 
         self.name, self.fit = name, Fit(side_px, side_px, is_square=True)
         self.device = torch.device(device)
-        self.model = model.eval().to(self.device)
+        self.model = model.to(self.device)
         self.mean = torch.tensor(mean, device=self.device)[:, None, None]
         self.std = torch.tensor(std, device=self.device)[:, None, None]
         blank = np.zeros((side_px, side_px, 3), np.uint8)

@@ -7,6 +7,7 @@ on a beach may stay, a crowd may not.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -115,35 +116,23 @@ class Objects:
 
     def __init__(self, settings: ObjectsSettings) -> None:
         self.settings = settings
-        self._detector: Detector | None = None
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"settings": self.settings, "_detector": None}  # weights are opened by the process that uses them
 
     def prepare(self, shards: Shards) -> None:
         """Opens the detector, so that missing weights stop the run before it starts."""
-        self._open()
+        _open(self.settings)
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         """Facts of these photos; `error` says why one can't be decoded."""
-        detector = self._open()
+        detector, detect = _open(self.settings)
         rows: list[dict[str, object]] = [{"id": photo.id, "detector": detector.name} for photo in photos]
         feed = Feed(detector.fit, ahead=3 * self.settings.batch, num_threads=self.settings.num_threads)
-        for batch in feed.batches(photos, lambda: self._detect.batch):
+        for batch in feed.batches(photos, lambda: detect.batch):
             for row, error in zip(batch.rows, batch.errors, strict=False):
                 rows[row] |= {"error": error.reason, "said": error.message}
             if batch.images:
-                for row, found in zip(batch.rows, self._detect(batch.images), strict=True):
+                for row, found in zip(batch.rows, detect(batch.images), strict=True):
                     rows[row] |= _facts(found)
         return pa.RecordBatch.from_pylist(rows, self.schema)
-
-    def _open(self) -> Detector:
-        if self._detector is None:
-            self._detector = open_detector(self.settings.backend, _wanted(self.settings))
-            self._detect: Halving[Pixels, Detections] = Halving(
-                self._detector.detect, self.settings.batch, "[filter.objects]"
-            )
-        return self._detector
 
     def judge(self, facts: pa.Table, settings: ObjectsSettings) -> Verdicts:
         """The score is the area that counts, as a share of the picture: of the class whose own limit is broken,
@@ -186,6 +175,17 @@ class Objects:
             return words if figure[row] < 1.05 * area_D[at] else f"{words}, {min(figure[row], 1):.1%} with others"
 
         return Verdicts(self.name, facts["id"], ~failed & ~broken, np.minimum(figure, 1.0), detail)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(backend: Backend, wanted: Wanted, batch: int) -> tuple[Detector, Halving[Pixels, Detections]]:
+    """One detector a process: engines hand a fresh copy of the measure to every shard."""
+    detector = open_detector(backend, wanted)
+    return detector, Halving(detector.detect, batch, "[filter.objects]")
+
+
+def _open(settings: ObjectsSettings) -> tuple[Detector, Halving[Pixels, Detections]]:
+    return _opened(settings.backend, _wanted(settings), settings.batch)
 
 
 def _wanted(settings: ObjectsSettings) -> Wanted:

@@ -7,6 +7,7 @@ unshuffled by nobody: here the score stays a column.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ import pydantic
 from lhq.errors import InputError, ShardDamaged
 from lhq.measures import Lane, MeasureSettings, Verdicts, fits
 from lhq.measures.features import Extractor, Floats, open_extractor
-from lhq.measures.feeding import Batch, Feed, Halving, Pixels, stored_photos
+from lhq.measures.feeding import Feed, Halving, Pixels, stored_photos
 from lhq.measures.gaussian import Gaussian, Moments
 from lhq.records import Photo
 from lhq.shards import Shards
@@ -89,10 +90,9 @@ class Outliers:
         self._place: tuple[str, str] | None = None
         self._gaussian: Gaussian | None = None
         self._fit = ""
-        self._extractor: Extractor | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_extractor": None, "_gaussian": None, "_halving": None}
+        return {**self.__dict__, "_gaussian": None}
 
     def prepare(self, shards: Shards) -> None:
         """Fit the Gaussian to the trusted photos, unless the store holds that fit already.
@@ -105,7 +105,7 @@ class Outliers:
         self._place = (shards.store, key)
         if fits.read(*self._place) is not None:
             return
-        extractor = self._open()
+        extractor, _ = _open(self.settings)
         moments = Moments(extractor.num_features)
         for chunk in _chunks(_trusted(shards, self.settings)):
             features, _ = self._features(chunk)
@@ -120,8 +120,13 @@ class Outliers:
         log.info("outliers: %s on %d photos, shrinkage %.3f", extractor.name, gaussian.num, gaussian.shrinkage)
         fits.save(
             *self._place,
-            {"mean": gaussian.mean_D, "whiten": gaussian.whiten_DD, "half_log_det": np.array(gaussian.half_log_det)},
-            {"features": extractor.name, "num": str(gaussian.num), "shrinkage": repr(gaussian.shrinkage)},
+            {"mean": gaussian.mean_D, "whiten": gaussian.whiten_DD},
+            {
+                "features": extractor.name,
+                "num": str(gaussian.num),
+                "shrinkage": repr(gaussian.shrinkage),
+                "half_log_det": repr(gaussian.half_log_det),
+            },
         )
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
@@ -133,7 +138,7 @@ class Outliers:
         for photo, value, problem in zip(photos, likelihood, errors, strict=True):
             error, said = problem or ("", "")
             if not error and not np.isfinite(value):
-                error, said = "not-finite", f"the features of {self._open().name} are not all numbers"
+                error, said = "not-finite", f"the features of {self.settings.features} are not all numbers"
             rows.append(
                 {"id": photo.id, "fit": self._fit}
                 | ({"error": error, "said": said} if error else {"log_likelihood": float(value)})
@@ -159,15 +164,6 @@ class Outliers:
 
         return Verdicts(self.name, facts["id"], kept, score, detail)
 
-    def _open(self) -> Extractor:
-        if self._extractor is None:
-            self._extractor = open_extractor(self.settings.features, device(self.settings.device))
-            extract = self._extractor.extract
-            self._halving: Halving[Pixels, Floats] = Halving(
-                lambda images: list(extract(images)), self.settings.batch, "[filter.outliers]"
-            )
-        return self._extractor
-
     def _fitted(self) -> Gaussian:
         if self._gaussian is None:
             assert self._place is not None, "prepare() comes before measure()"
@@ -177,7 +173,7 @@ class Outliers:
             self._gaussian = Gaussian(
                 arrays["mean"].astype(np.float64),
                 arrays["whiten"].astype(np.float64),
-                float(arrays["half_log_det"]),
+                float(notes["half_log_det"]),
                 int(notes["num"]),
                 float(notes["shrinkage"]),
             )
@@ -186,19 +182,27 @@ class Outliers:
 
     def _features(self, photos: Sequence[Photo]) -> tuple[Floats, list[tuple[str, str] | None]]:
         """Features [N, D], NaN in the rows that could not be decoded, and why."""
-        extractor = self._open()
+        extractor, extract = _open(self.settings)
         features = np.full((len(photos), extractor.num_features), np.nan)
         errors: list[tuple[str, str] | None] = [None] * len(photos)
-        for batch in self._batches(photos, extractor):
+        feed = Feed(extractor.fit, ahead=3 * self.settings.batch, num_threads=self.settings.num_threads)
+        for batch in feed.batches(photos, lambda: extract.batch):
             for row, error in zip(batch.rows, batch.errors, strict=False):
                 errors[row] = error.reason, error.message
             if batch.images:
-                features[batch.rows] = np.stack(self._halving(batch.images))
+                features[batch.rows] = np.stack(extract(batch.images))
         return features, errors
 
-    def _batches(self, photos: Sequence[Photo], extractor: Extractor) -> Iterator[Batch]:
-        feed = Feed(extractor.fit, ahead=3 * self.settings.batch, num_threads=self.settings.num_threads)
-        return feed.batches(photos, lambda: self._halving.batch)
+
+@functools.lru_cache(maxsize=1)
+def _opened(kind: str, device: str, batch: int) -> tuple[Extractor, Halving[Pixels, Floats]]:
+    """One extractor a process: engines hand a fresh copy of the measure to every shard."""
+    extractor = open_extractor(kind, device)
+    return extractor, Halving(lambda images: list(extractor.extract(images)), batch, "[filter.outliers]")
+
+
+def _open(settings: OutliersSettings) -> tuple[Extractor, Halving[Pixels, Floats]]:
+    return _opened(settings.features, device(settings.device), settings.batch)
 
 
 def device(wanted: str) -> str:
