@@ -1,8 +1,8 @@
-"""Photo → is it the best version of its scene: exact by sha256, near by perceptual hash and a second look.
+"""Photo → is it the best version of its scene: exact by sha256, near by perceptual hashes and a second look.
 
-Landscapes collide at 64 bits (sky over horizon), so a pair that the hash proposes must be confirmed on small
-pictures of both. Confirmed pairs are joined into clusters, and every member must be confirmed against the
-keeper itself, so that a chain of small steps can't swallow another scene.
+Landscapes collide at 64 bits (sky over horizon), so whatever a hash proposes is confirmed on small pictures of
+both. Confirmed pairs are joined into clusters, and every member must be confirmed against the keeper itself,
+so that a chain of small steps can't swallow another scene.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from PIL import Image
 
 from lhq.licences import LICENCES
 from lhq.measures import Lane, MeasureSettings, Verdicts
-from lhq.measures.clusters import components, groups
+from lhq.measures.keypoints import keypoints, small_grey
 from lhq.measures.look import ROWS, look
 from lhq.measures.near_pairs import near_pairs
+from lhq.measures.versions import THUMB, Descriptors, clusters
 from lhq.records import Photo
 from lhq.shards import Shards
 
@@ -33,19 +34,17 @@ class DuplicatesSettings(MeasureSettings):
 
     judgement: ClassVar[frozenset[str]] = frozenset({"radius", "min_likeness", "sources"})
 
-    radius: int = pydantic.Field(10, ge=0, le=16)
-    """Bits of 64 in which the hashes of two versions may differ."""
-    min_likeness: float = pydantic.Field(0.9, ge=0, le=1)
-    """Correlation of the two small pictures from which on they are one scene."""
+    radius: int = pydantic.Field(8, ge=0, le=12)
+    """Bits of 64 in which the hashes of two whole pictures may differ for a second look."""
+    min_likeness: float = pydantic.Field(0.92, gt=0, le=1)
+    """Correlation of what two pictures share from which on they are one scene."""
     sources: tuple[str, ...] = ()
     """Sources from preferred to least, for the choice of the keeper; empty: the pipeline file's order."""
 
 
-_THUMB = 32
-
-
 class Duplicates:
-    """Facts: sha256, 64-bit perceptual hash and a small grey picture."""
+    """Facts: sha256, the 64-bit perceptual hash, keypoint hashes with their places, a small grey picture; and what
+    the choice of the keeper needs."""
 
     name = "duplicates"
     lane: Lane = "cpu"
@@ -57,9 +56,12 @@ class Duplicates:
             pa.field("error", pa.string()),
             pa.field("sha256", pa.string()),
             pa.field("licence", pa.string()),
-            pa.field("pixels", pa.int64()),
+            pa.field("width_px", pa.int32()),
+            pa.field("height_px", pa.int32()),
             pa.field("phash", pa.uint64()),
-            pa.field("thumb", pa.binary(_THUMB * _THUMB)),
+            pa.field("thumb", pa.binary(THUMB * THUMB)),
+            pa.field("key_hash", pa.list_(pa.uint64())),
+            pa.field("key_place", pa.list_(pa.float32())),
         ]
     )
     judged: Sequence[str] = schema.names
@@ -71,7 +73,7 @@ class Duplicates:
         """Nothing to learn."""
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
-        """Hashes and small pictures of these photos."""
+        """Hashes and small pictures of these photos, from the look that `size` shares."""
         return pa.RecordBatch.from_pylist([_facts(photo) for photo in photos], self.schema)
 
     def judge(self, facts: pa.Table, settings: DuplicatesSettings) -> Verdicts:
@@ -79,17 +81,28 @@ class Duplicates:
         return self.judge_among(facts, settings, np.ones(len(facts), bool))
 
     def judge_among(self, facts: pa.Table, settings: DuplicatesSettings, kept_by_others: np.ndarray) -> Verdicts:
-        """Keeps the best of each cluster: one that the other measures keep, then the largest, then the freest
+        """Keeps the best of each cluster: one that all other measures keep, then the largest, then the freest
         licence, then source order, then id. The score of a dropped photo is its likeness to the keeper."""
         rank = _rank(facts, settings, kept_by_others)
-        keeper, likeness = _clusters(facts, settings, rank)
+        same, alike = _exact(facts, rank)
+        one_each = np.flatnonzero((same == np.arange(len(same))) & pc.is_valid(facts["phash"]).to_numpy())
+        chief, likeness = clusters(
+            _descriptors(facts, one_each), rank[one_each], settings.radius, settings.min_likeness
+        )
+        keeper = np.arange(len(facts))
+        keeper[one_each] = one_each[chief]
+        alike[one_each] = likeness
+        alike, keeper = np.where(same == np.arange(len(same)), alike, alike[same]), keeper[same]
         kept = keeper == np.arange(len(keeper))
         ids = facts["id"]
 
         def detail(row: int) -> str:
-            return "" if kept[row] else f"same scene as {ids[int(keeper[row])].as_py()} (likeness {likeness[row]:.3f})"
+            if kept[row]:
+                return ""
+            how = "same bytes as" if same[row] == keeper[row] else f"likeness {alike[row]:.3f} to"
+            return f"{how} {ids[int(keeper[row])].as_py()}"
 
-        return Verdicts(self.name, ids, kept, np.where(kept, np.nan, likeness), detail)
+        return Verdicts(self.name, ids, kept, np.where(kept, np.nan, alike), detail)
 
 
 def _facts(photo: Photo) -> dict[str, object]:
@@ -99,31 +112,33 @@ def _facts(photo: Photo) -> dict[str, object]:
         "error": seen.error or None,
         "sha256": photo.sha256 or None,
         "licence": photo.licence,
-        "pixels": seen.width_px * seen.height_px,
     }
     if seen.rgb is None:
         return base
-    grey = Image.fromarray(seen.rgb).convert("L")
-    bits = np.packbits(imagehash.phash(grey).hash.reshape(-1))
-    thumb = grey.resize((_THUMB, _THUMB), Image.Resampling.BOX)
-    return base | {"phash": int(bits.view(">u8")[0]), "thumb": thumb.tobytes()}
+    grey = small_grey(seen.rgb)
+    keys = keypoints(grey)
+    return base | {
+        "width_px": seen.width_px,
+        "height_px": seen.height_px,
+        "phash": int(np.packbits(imagehash.phash(grey).hash.reshape(-1)).view(">u8")[0]),
+        "thumb": grey.resize((THUMB, THUMB), Image.Resampling.BOX).tobytes(),
+        "key_hash": keys.hashes,
+        "key_place": keys.places.reshape(-1),
+    }
 
 
 def _rank(facts: pa.Table, settings: DuplicatesSettings, kept_by_others: np.ndarray) -> np.ndarray:
     """Place of each row in the order of keepers: int64 [N], 0 is the best."""
     freedom = {licence.id: licence.freedom for licence in LICENCES.values()}
     order = {source: place for place, source in enumerate(settings.sources)}
-    licences = facts["licence"].combine_chunks().dictionary_encode()
-    by_licence = np.array([freedom.get(name, 9) for name in licences.dictionary.to_pylist()] + [9])
-    sources = pc.list_element(pc.split_pattern(facts["id"], ":", max_splits=1), 0).combine_chunks().dictionary_encode()
-    by_source = np.array([order.get(name, len(order)) for name in sources.dictionary.to_pylist()])
-    ids = pc.rank(facts["id"], tiebreaker="first").to_numpy()
+    source = pc.list_element(pc.split_pattern(facts["id"], ":", max_splits=1), 0)
+    pixels = _numbers(facts, "width_px") * _numbers(facts, "height_px")
     ranked = np.lexsort(
         [
-            ids,
-            by_source[sources.indices.to_numpy()],
-            by_licence[pc.fill_null(licences.indices, len(by_licence) - 1).to_numpy()],
-            -pc.fill_null(facts["pixels"], 0).to_numpy(),
+            pc.rank(facts["id"], tiebreaker="first").to_numpy(),
+            _places(source, order, len(order)),
+            _places(facts["licence"], freedom, 9),
+            -pixels,
             ~kept_by_others,
         ]
     )
@@ -132,43 +147,45 @@ def _rank(facts: pa.Table, settings: DuplicatesSettings, kept_by_others: np.ndar
     return place
 
 
-def _clusters(facts: pa.Table, settings: DuplicatesSettings, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(keeper, likeness) of each row: int64 [N] (itself where it has no better version) and float64 [N]."""
-    num = len(facts)
-    keeper, likeness = np.arange(num), np.ones(num)
-    rows = np.flatnonzero(pc.is_valid(facts["phash"]).to_numpy())
-    hashes = facts["phash"].combine_chunks().drop_null().to_numpy()
-    thumbs = _thumbs(facts)[rows]
-    pairs = near_pairs(hashes, settings.radius)
-    like = _likeness(thumbs, pairs)
-    pairs, like = pairs[like >= settings.min_likeness], like[like >= settings.min_likeness]
-    label = components(len(rows), pairs)
-    for members in groups(label):
-        left = members[np.argsort(rank[rows[members]])]
-        while len(left) > 1:
-            best, rest = left[0], left[1:]
-            near = _likeness(thumbs, np.stack([np.full(len(rest), best), rest], axis=1))
-            same = near >= settings.min_likeness
-            keeper[rows[rest[same]]], likeness[rows[rest[same]]] = rows[best], near[same]
-            left = rest[~same]
-    return keeper, likeness
+def _places(words: pa.ChunkedArray, order: dict[str, int], last: int) -> np.ndarray:
+    """The number of each word in `order`, `last` for words it lacks: int64 [N]."""
+    coded = words.combine_chunks().dictionary_encode(null_encoding="encode")
+    numbers = np.array([order.get(word, last) for word in coded.dictionary.to_pylist()], np.int64)
+    return numbers[coded.indices.to_numpy()] if len(words) else np.empty(0, np.int64)
 
 
-def _thumbs(facts: pa.Table) -> np.ndarray:
-    """uint8 [N, D], zeros where there is none."""
-    column = facts["thumb"].combine_chunks()
-    blank = pa.scalar(bytes(_THUMB * _THUMB), column.type)
-    flat = np.frombuffer(pc.fill_null(column, blank).buffers()[1], np.uint8)
-    return flat.reshape(-1, _THUMB * _THUMB)[: len(column)]
+def _numbers(facts: pa.Table, name: str) -> np.ndarray:
+    numbers: np.ndarray = pc.fill_null(facts[name], 0).to_numpy().astype(np.int64)
+    return numbers
 
 
-def _likeness(thumbs: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Correlation of the two small pictures of each pair: float64 [M], -1..1."""
-    out = np.empty(len(pairs))
-    for at in range(0, len(pairs), 4096):
-        left, right = (thumbs[pairs[at : at + 4096, side]].astype(np.float32) for side in (0, 1))
-        left -= left.mean(axis=1, keepdims=True)
-        right -= right.mean(axis=1, keepdims=True)
-        scale = np.sqrt((left**2).sum(axis=1) * (right**2).sum(axis=1)) + 1e-3
-        out[at : at + 4096] = (left * right).sum(axis=1) / scale
-    return out
+def _exact(facts: pa.Table, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(best row with the same bytes, ones): int64 [N], itself where there is no other, and float64 [N]."""
+    coded = facts["sha256"].combine_chunks().dictionary_encode()
+    code = pc.fill_null(coded.indices.cast(pa.int64()), -1).to_numpy()
+    code = np.where(code < 0, len(coded.dictionary) + np.arange(len(code)), code)
+    order = np.lexsort((rank, code))
+    first = np.ones(len(code), bool)
+    first[1:] = code[order[1:]] != code[order[:-1]]
+    best = np.empty(len(code), np.int64)
+    best[order] = order[np.maximum.accumulate(np.where(first, np.arange(len(code)), 0))]
+    return best, np.ones(len(code))
+
+
+def _descriptors(facts: pa.Table, rows: np.ndarray) -> Descriptors:
+    """Facts of `rows` as columns of numpy."""
+    some = facts.select(["width_px", "height_px", "phash", "thumb", "key_hash", "key_place"]).take(pa.array(rows))
+    size = np.stack([_numbers(some, "width_px"), _numbers(some, "height_px")], axis=1).astype(np.float32)
+    thumbs = some["thumb"].combine_chunks()
+    hashes = some["key_hash"].combine_chunks()
+    num_keys = pc.list_value_length(hashes).to_numpy()
+    return Descriptors(
+        phash=some["phash"].combine_chunks().to_numpy(),
+        thumb=np.frombuffer(thumbs.buffers()[1], np.uint8).reshape(-1, THUMB * THUMB)[thumbs.offset :][: len(rows)]
+        if len(rows)
+        else np.empty((0, THUMB * THUMB), np.uint8),
+        sides=size / size.min(axis=1, keepdims=True),
+        key_hash=hashes.flatten().to_numpy(),
+        key_place=some["key_place"].combine_chunks().flatten().to_numpy().reshape(-1, 3),
+        key_photo=np.repeat(np.arange(len(rows)), num_keys),
+    )
