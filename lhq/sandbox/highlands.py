@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from lhq.sandbox.flora import Stand
 from lhq.sandbox.noise import Floats, fractal, mix, ridged, sample, smoothstep
 from lhq.sandbox.plans import ALL, WARM, Plan, mountains, patchy, pick, plain, somewhere, tint, together
 from lhq.sandbox.terrain import Ground
+
+
+def _wood(rng: np.random.Generator, kind: str, count: int, near: float, far: float, below: float) -> Stand:
+    """A wood that is dense, scattered or not there at all."""
+    return Stand(kind, int(count * rng.choice([0.0, 0.25, 1.0, 1.0])), near, far, below, float(rng.uniform(0.2, 0.8)))
 
 
 def _alpine_ground(rng: np.random.Generator, snow: float, autumn: bool = False) -> Ground:
@@ -43,8 +49,7 @@ def alpine(rng: np.random.Generator) -> Plan:
         horizon=rng.uniform(0.5, 0.62),
         eye=3.2,
         fog=0.75,
-        trees="conifer" if rng.random() < 0.75 else "",
-        treeline=6,
+        stands=(_wood(rng, "autumn" if autumn else "conifer", 260, 14, 150, 7), Stand("boulder", 40, 9, 60, 5, 0.6)),
     )
 
 
@@ -71,7 +76,10 @@ def lake(rng: np.random.Generator) -> Plan:
         water=tuple(pick(rng, "0f3a44", "12323f", "1a4a4a")),
         calm=rng.uniform(0.75, 1.0),
         fog=0.75,
-        trees="conifer" if rng.random() < 0.6 else "",
+        stands=(
+            _wood(rng, "autumn" if autumn else "conifer", 320, shore, 170, 8),
+            Stand("boulder", 60, 9, shore * 2, 3, 0.5),
+        ),
     )
 
 
@@ -106,8 +114,7 @@ def woods(rng: np.random.Generator) -> Plan:
         eye=5.5,
         far=360,
         fog=rng.uniform(0.25, 0.5),
-        trees="conifer",
-        treeline=40,
+        stands=(Stand("snowy" if winter else "conifer", 520, 11, 200, 40, rng.uniform(0.1, 0.5)),),
         cover=(0.1, 0.7),
     )
 
@@ -130,8 +137,7 @@ def winter(rng: np.random.Generator) -> Plan:
         fog=0.6,
         roughness=0.05,
         hours=(*ALL, "night"),
-        trees="snowy" if rng.random() < 0.6 else "",
-        treeline=12,
+        stands=(_wood(rng, "snowy", 240, 13, 150, 12),),
         aurora=rng.random() < 0.5,
     )
 
@@ -167,7 +173,7 @@ def volcano(rng: np.random.Generator) -> Plan:
         fog=0.95,
         water=(0.06, 0.2, 0.25) if wet else None,
         calm=rng.uniform(0.7, 1.0),
-        trees="conifer" if rng.random() < 0.4 and not black else "",
+        stands=(_wood(rng, "conifer", 0 if black else 220, 15, 120, 6), Stand("boulder", 40, 9, 60, 5, 0.6)),
     )
 
 
@@ -216,6 +222,7 @@ def northern_lights(rng: np.random.Generator) -> Plan:
         eye=base.eye,
         far=base.far,
         water=base.water,
+        stands=base.stands,
         calm=0.95,
         fog=0.9,
         hours=("night",),

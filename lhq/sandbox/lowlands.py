@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lhq.sandbox.flora import Stand
 from lhq.sandbox.noise import Floats, fractal, mix, sample, smoothstep
 from lhq.sandbox.plans import ALL, DAY, Plan, mountains, patchy, pick, plain, somewhere, tint, together
 
@@ -195,8 +196,10 @@ def hills(rng: np.random.Generator) -> Plan:
         eye=6,
         far=420,
         fog=0.6,
-        trees="round" if rng.random() < 0.5 else "",
-        treeline=30,
+        stands=(
+            Stand(str(rng.choice(["round", "autumn", "birch"])), int(rng.choice([0, 60, 200])), 16, 200, 30, 0.6),
+            Stand("bush", 80, 10, 90, 30, 0.5),
+        ),
     )
 
 
@@ -213,8 +216,7 @@ def savanna(rng: np.random.Generator) -> Plan:
         far=420,
         fog=0.6,
         hours=("golden", "sunset", "crimson", "dusk", "morning", "storm", "haze"),
-        trees="acacia",
-        treeline=30,
+        stands=(Stand("acacia", int(rng.integers(20, 90)), 9, 160, 30, 0.3), Stand("bush", 120, 7, 90, 30, 0.4)),
         roughness=0.26,
     )
 
@@ -236,6 +238,8 @@ def wetland(rng: np.random.Generator) -> Plan:
         water=(0.06, 0.16, 0.2),
         calm=rng.uniform(0.7, 1.0),
         fog=rng.uniform(0.4, 0.8),
-        trees="round" if rng.random() < 0.4 else "",
-        treeline=8,
+        stands=(
+            Stand("conifer" if high else "round", int(rng.choice([0, 90, 260])), 16, 160, 8, 0.5),
+            Stand("bush", 90, 9, 80, 8, 0.4),
+        ),
     )

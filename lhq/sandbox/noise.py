@@ -22,10 +22,15 @@ _TURN = (0.8, 0.6)  # cosine and sine of the turn between octaves, so that their
 
 @lru_cache(maxsize=4)
 def tile(which: int = 0) -> Floats:
-    """A tileable [512, 512] noise of mean 0 and deviation 1 with features of about one unit of noise space."""
+    """A tileable [512, 512] noise of mean 0 and deviation 1: 0 has features of about one unit of noise space only,
+    1 has all finer ones too."""
     rng = np.random.default_rng([7919, which])
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(_SIDE), np.fft.fftfreq(_SIDE))) * _FEATURE
-    spectrum = np.exp(-(((frequency - 0.55) / 0.22) ** 2)) * np.fft.fft2(rng.standard_normal((_SIDE, _SIDE)))
+    if which == 0:
+        shape = np.exp(-(((frequency - 0.55) / 0.22) ** 2))
+    else:
+        shape = np.where(frequency > 0.12, 1 / np.maximum(frequency, 0.3), 0)
+    spectrum = shape * np.fft.fft2(rng.standard_normal((_SIDE, _SIDE)))
     field = np.fft.ifft2(spectrum).real
     return np.ascontiguousarray(field / field.std(), dtype=np.float32)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lhq.sandbox.flora import Stand
 from lhq.sandbox.noise import Floats, fractal, ridged, smoothstep
 from lhq.sandbox.sky import Colour
 from lhq.sandbox.terrain import Ground, Heights
@@ -38,8 +39,7 @@ class Plan:
     hours: tuple[str, ...] = ALL
     cover: tuple[float, float] = (0.1, 0.65)
     aurora: bool = False
-    trees: str = ""  # "", "conifer", "acacia", "birch": stand on the land
-    treeline: float = 6.0
+    stands: tuple[Stand, ...] = ()
 
 
 Kind = Callable[[np.random.Generator], Plan]
@@ -64,15 +64,15 @@ def patchy(base: Floats, wild: Floats, amount: float = 0.16) -> Floats:
     return base * (1 + np.float32(amount) * wild)[..., None]
 
 
-def mountains(rng: np.random.Generator, height: float, near: float, full: float, wide: float = 110.0) -> Heights:
+def mountains(rng: np.random.Generator, height: float, near: float, full: float, wide: float = 150.0) -> Heights:
     """A range that rises between `near` and `full`, with a valley in the middle of some."""
     ax, az = somewhere(rng)
     scale = np.float32(1 / (wide * rng.uniform(0.8, 1.4)))
-    sharp = float(rng.uniform(0.75, 1.0))
+    sharp = float(rng.uniform(0.6, 0.85))
     valley, middle = float(rng.uniform(0, 0.7)), float(rng.uniform(-0.4, 0.4))
 
     def heights(x: Floats, z: Floats) -> Floats:
-        h = ridged(x * scale + ax, z * scale + az, 7, 0.48, sharp) * np.float32(height * 1.7)
+        h = ridged(x * scale + ax, z * scale + az, 6, 0.42, sharp) * np.float32(height * 1.7)
         open_ = 1 - np.float32(valley) * np.exp(-(((x / z - np.float32(middle)) / np.float32(0.28)) ** 2))
         return h * open_ * smoothstep(near, full, z)
 

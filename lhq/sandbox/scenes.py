@@ -16,6 +16,8 @@ import numpy.typing as npt
 from PIL import Image, ImageEnhance
 
 from lhq.sandbox import highlands, lowlands, plans, sky, terrain
+from lhq.sandbox.staging import Thing, stage
+from lhq.sandbox.view import View
 
 VERSION = 1  # of everything painted: a new number whenever the same scene would have other bytes
 
@@ -33,6 +35,7 @@ _SIZES = (
 )
 _SMALL = ((640, 427), (800, 600), (960, 640), (1200, 800), (1400, 1000), (720, 1023))
 _DAMAGE = ("truncated", "html", "empty", "wrong bytes", "broken png")
+_DARK = ("night", "blue hour", "dusk")
 _CHANGES = ("re-encoded", "resized", "cropped", "brightened", "as webp", "as png")
 
 # Every kind and how often it is painted.
@@ -77,16 +80,6 @@ class Scene:
     suffix: str
     change: str = ""
     orientation: int = 1
-    objects: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """One object in a painting: its class, its box (left, top, right, bottom; pixels), its mask [H, W] bool."""
-
-    label: str
-    box: tuple[int, int, int, int]
-    mask: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +109,7 @@ def catalogue(seed: int, num_scenes: int) -> Sequence[Scene]:
 
 def _scene(seed: int, index: int, kind: Kind) -> Scene:
     rng = np.random.default_rng([seed, index, 12])
-    plan, hour = _plan(seed, index)
+    plan, hour = _plan(seed, index, kind == "objects")
     sizes = _SMALL if kind == "small" else _SIZES
     width, height = sizes[int(rng.integers(len(sizes)))]
     tags = tuple(dict.fromkeys([*plan.tags, *hour.tags, hour.name]))
@@ -151,11 +144,16 @@ def _copy_of(original: Scene, copy: Scene) -> Scene:
     )
 
 
-def _plan(seed: int, place: int) -> tuple[plans.Plan, sky.Hour]:
+def _plan(seed: int, place: int, bright: bool) -> tuple[plans.Plan, sky.Hour]:
+    """The landscape of a place and its hour; `bright` leaves the night out (objects must be seen)."""
     rng = np.random.default_rng([seed, place, 14])
     kinds, weights = list(_PLACES), np.array(list(_PLACES.values()))
-    plan = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))](rng)
-    return plan, sky.HOURS[plan.hours[int(rng.integers(len(plan.hours)))]]
+    shares = weights / weights.sum()
+    while True:
+        plan = kinds[int(rng.choice(len(kinds), p=shares))](rng)
+        hours = [name for name in plan.hours if not bright or name not in _DARK]
+        if hours:
+            return plan, sky.HOURS[hours[int(rng.integers(len(hours)))]]
 
 
 def paint(scene: Scene) -> Painting:
@@ -164,7 +162,7 @@ def paint(scene: Scene) -> Painting:
     if scene.kind == "near-duplicate":
         base = np.random.default_rng([scene.seed, scene.place, 12])
         width, height = _SIZES[int(base.integers(len(_SIZES)))]
-    plan, hour = _plan(scene.seed, scene.place)
+    plan, hour = _plan(scene.seed, scene.place, scene.kind == "objects")
     rng = np.random.default_rng([scene.seed, scene.place, 15])
     above = sky.paint(
         rng,
@@ -175,15 +173,26 @@ def paint(scene: Scene) -> Painting:
         rng.uniform(*plan.cover),
         aurora=plan.aurora and hour.name == "night",
     )
-    view = terrain.View(
+    view = View(
         width, height, height * plan.horizon, plan.eye, plan.far, plan.spread, plan.fog, roughness=plan.roughness
     )
-    land = terrain.paint(rng, above, view, plan.heights, plan.ground, plan.water, plan.calm)
+    land = terrain.paint(rng, above, view, plan.heights, plan.ground, plan.water, plan.calm, plan.stands)
+    things: tuple[Thing, ...] = ()
+    if scene.kind == "objects":
+        solid = "above the clouds" not in plan.tags
+        things = stage(np.random.default_rng([scene.seed, scene.index, 18]), land, above, height * plan.horizon, solid)
     pixels = land.image
     pixels *= 255
-    pixels += rng.standard_normal((1, width, 1), np.float32) * 0.6
+    pixels += _film(rng, height, width)
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-    return Painting(_changed(scene, image), ())
+    return Painting(_changed(scene, image), things)
+
+
+def _film(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
+    """A camera's noise [H, W, 1], which also keeps skies from banding: one square of it, laid out anew each time."""
+    square = rng.standard_normal((512, 512), np.float32) * np.float32(1.1)
+    rows, columns = rng.integers(0, 512, height), np.arange(width) + int(rng.integers(512))
+    return square[rows][:, columns % 512][..., None]
 
 
 def _changed(scene: Scene, image: Image.Image) -> Image.Image:

@@ -69,7 +69,8 @@ class Sky:
 
     `image` is [H, W, 3] float32 for the whole picture (below the horizon it goes on as haze);
     `sun_xy` is where the sun stands in pixels; `azimuth` is its side (-1 left … 1 right), `height` its
-    height over the horizon as a share of the sky, `behind` says that it lights the land from the back.
+    height over the horizon as a share of the sky, `behind` says that it lights the land from the back; `haze`
+    [W, 3] is the colour of the air over the horizon, column by column, so that glow reaches the land.
     """
 
     image: Floats
@@ -78,6 +79,12 @@ class Sky:
     azimuth: float
     height: float
     behind: bool
+    haze: Floats
+
+    @property
+    def dim(self) -> float:
+        """How much direct light reaches the land: 1 by day, little by night."""
+        return {"night": 0.28, "blue hour": 0.28, "dusk": 0.5}.get(self.hour.name, 1.0)
 
 
 def paint(
@@ -97,6 +104,9 @@ def paint(
     strength = 0.12 if night else 0.75 if behind else 0.3
     glow = np.float32(strength) * np.exp(-distance * np.float32(2.6 if behind else 1.8))
     image = mix(image, np.array(hour.glow, np.float32), np.clip(glow, 0, 1))
+    row = int(np.clip(y0 * 0.92, 0, half_h - 1))
+    haze = np.repeat(image[row], 2, axis=0)
+    haze = np.concatenate([haze, haze[-1:]])[:width]
     if aurora:
         image += _aurora(rng, rise, side)
     if night:
@@ -106,9 +116,9 @@ def paint(
     full = np.stack([_enlarge(image[..., c], width, height) for c in range(3)], axis=-1)
     x = (azimuth / (width / max(height, 1) / 1.2) + 1) / 2 * width
     y = horizon * (1 - sun_height)
-    if -0.02 <= sun_height < 0.95:
+    if -0.02 <= sun_height < 0.95 and hour.name not in ("overcast", "storm"):
         _disc(rng, full, (x, y), height, hour, cover, night)
-    return Sky(full, hour, (x, y), azimuth, sun_height, behind)
+    return Sky(full, hour, (x, y), azimuth, sun_height, behind, haze)
 
 
 def _enlarge(plane: Floats, width: int, height: int) -> Floats:
@@ -144,7 +154,7 @@ def _clouds(
     u, v = np.broadcast_arrays(u, v)
     scale = np.float32(rng.uniform(0.45, 1.1))
     u, v = np.ascontiguousarray(u * scale), np.ascontiguousarray(v * scale)
-    wind = np.float32(0.35) * sample(u * np.float32(0.5), v * np.float32(0.5), 1)
+    wind = np.float32(0.35) * sample(u * np.float32(0.5), v * np.float32(0.5))
     density = fractal(u + wind, v + wind, 6, 0.55)
     toward = np.float32(0.22)
     other = fractal(u + wind + toward * np.float32(sunward), v - toward + wind, 3, 0.55)

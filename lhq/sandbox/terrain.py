@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from lhq.sandbox.noise import Floats, fractal, grain, mix, smoothstep
+from lhq.sandbox import flora
+from lhq.sandbox.noise import Floats, fractal, grain, mix
 from lhq.sandbox.sky import Colour, Sky
+from lhq.sandbox.view import View
+from lhq.sandbox.water import pour
 
 _STEPS = 288
 
@@ -23,37 +28,17 @@ Ground = Callable[[Floats, Floats, Floats, Floats, Floats], Floats]
 """(x, z, height, slope 0 … 1, wild noise) [S, G] → colour of the ground [S, G, 3]."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """Where the eye stands and how far it sees; `eye` in world units over the water's level."""
-
-    width: int
-    height: int
-    horizon: float
-    eye: float
-    far: float
-    spread: float = 0.75  # tangent of half the field of view
-    fog: float = 0.6  # share of `far` at which the land is mostly air
-    fog_power: float = 1.3
-    roughness: float = 0.16  # how strong the fine texture of the ground is
-
-    @property
-    def focal(self) -> float:
-        return self.width / 2 / self.spread
-
-
 @dataclass(slots=True)
 class Land:
     """What was painted: `image` [H, W, 3]; `depth` [H, W] world distance (inf: sky); `top` [W] the skyline's row.
 
-    `place(x, z)` says where a foot at (x, z) stands in the picture.
+    `wet` [H, W] bool is where water shows.
     """
 
     image: Floats
     depth: Floats
     top: Floats
-    water: Floats
-    air: Floats
+    wet: npt.NDArray[np.bool_]
 
 
 def paint(
@@ -64,12 +49,13 @@ def paint(
     ground: Ground,
     water: Colour | None = None,
     calm: float = 0.7,
+    stands: tuple[flora.Stand, ...] = (),
 ) -> Land:
     """The land below `sky`; `water` is the colour of the sea at height 0 (None: dry), `calm` 0 … 1."""
     x_SG, z_S, shift = _grid(rng, view)
     z_SG = np.broadcast_to(z_S[:, None], x_SG.shape)
     h_SG = heights(x_SG, z_SG).astype(np.float32)
-    clear = np.float32(view.eye * 0.4) + z_SG * np.float32(0.1) + (z_SG / np.float32(30)) ** 4
+    clear = np.float32(view.eye * 0.3) + z_SG * np.float32(0.1) + (z_SG / np.float32(30)) ** 4
     h_SG = np.minimum(h_SG, clear)  # nothing stands in front of the eye
     wet_SG = h_SG <= 0.0 if water is not None else np.zeros(h_SG.shape, bool)
     if water is not None:
@@ -77,11 +63,26 @@ def paint(
     colour_SG3 = _lit(sky, view, x_SG, z_SG, h_SG, ground, shift)
     rise_SG = (h_SG - np.float32(view.eye)) * np.float32(view.focal) / z_SG
     index, part, top = _visible(view, rise_SG)
-    return _compose(rng, sky, view, colour_SG3, wet_SG, z_S, index, part, top, water, calm, shift)
+    image = sky.image.copy()
+    first = int(max(0, np.floor(top.min())))
+    solid = index[first:] < _STEPS
+    near = np.minimum(index[first:], _STEPS - 1).astype(np.int32)
+    seen, x, z, air = _coloured(sky, view, colour_SG3, z_S, near, part[first:], shift)
+    wet = wet_SG.ravel()[near * x_SG.shape[1] + (np.arange(view.width, dtype=np.int32) // 2)[None, :]] & solid
+    np.copyto(image[first:], seen, where=solid[..., None])
+    depth = np.full((view.height, view.width), np.inf, np.float32)
+    depth[first:] = np.where(solid, z, np.inf)
+    covered = flora.plant(rng, sky, view, image, depth, heights, stands, water is not None)
+    wet &= ~covered[first:]
+    if water is not None and wet.any():
+        pour(sky, view, image, first, wet, x, z, air, water, calm, shift)
+    wet_whole = np.zeros((view.height, view.width), bool)
+    wet_whole[first:] = wet
+    return Land(image, depth, top, wet_whole)
 
 
 def _grid(rng: np.random.Generator, view: View) -> tuple[Floats, Floats, tuple[float, float]]:
-    near = view.eye * view.focal / max(view.height - view.horizon, view.height * 0.08) * 0.55
+    near = 0.62 * view.eye * view.focal / (max(view.height - view.horizon, view.height * 0.08) + 0.1 * view.focal)
     z_S = np.geomspace(near, view.far, _STEPS).astype(np.float32)
     u_G = np.linspace(-view.spread, view.spread, view.width // 2 + 1, dtype=np.float32)
     shift = (float(rng.uniform(0, 900)), float(rng.uniform(0, 900)))
@@ -100,8 +101,7 @@ def _lit(sky: Sky, view: View, x: Floats, z: Floats, h: Floats, ground: Ground, 
     lambert = np.clip((-slope_x * sun[0] + sun[1] - slope_z * sun[2]) * up / max(float(sun[1]), 0.35), 0, 1.7)
     wild = fractal(x * np.float32(0.9) + np.float32(shift[0]), z * np.float32(0.9) + np.float32(shift[1]), 4, 0.6)
     albedo = ground(x, z, h, (1 - up).astype(np.float32), wild)
-    dim = 0.0 if sky.hour.name in ("night", "blue hour") else 0.35 if sky.hour.name == "dusk" else 1.0
-    sunlight = np.array(sky.hour.sunlight, np.float32) * np.float32(0.28 + 0.72 * dim)
+    sunlight = np.array(sky.hour.sunlight, np.float32) * np.float32(sky.dim)
     skylight = np.array(sky.hour.skylight, np.float32) * np.float32(0.42)
     direct = 0.25 if sky.hour.name in ("overcast", "storm") else 0.78
     hollow = np.clip(0.65 + 0.35 * up + 0.06 * wild, 0, 1.1)
@@ -137,108 +137,33 @@ def _visible(view: View, rise_SG: Floats) -> tuple[np.ndarray, Floats, Floats]:
     return index, part, skyline
 
 
-def _compose(
-    rng: np.random.Generator,
-    sky: Sky,
-    view: View,
-    colour_SG3: Floats,
-    wet_SG: np.ndarray,
-    z_S: Floats,
-    index: np.ndarray,
-    part: Floats,
-    top: Floats,
-    water: Colour | None,
-    calm: float,
-    shift: tuple[float, float],
-) -> Land:
-    image = sky.image.copy()
-    first = int(max(0, np.floor(top.min())))
-    near = index[first:].astype(np.int32)
-    land = near < _STEPS
-    near = np.minimum(near, _STEPS - 1)
+def _coloured(
+    sky: Sky, view: View, colour_SG3: Floats, z_S: Floats, near: Any, t: Floats, shift: tuple[float, float]
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """The land's pixels: seen colour [h, W, 3], x and z in the world and the share of air [h, W]."""
     before = np.maximum(near - 1, 0)
     grounds = colour_SG3.shape[1]
-    column = np.minimum(np.arange(view.width, dtype=np.int32) // 2, grounds - 1)[None, :]
-    t = part[first:]
+    column = (np.arange(view.width, dtype=np.int32) // 2)[None, :]
     flat = colour_SG3.reshape(-1, 3)
     here = flat[before * grounds + column]
     here += (flat[near * grounds + column] - here) * t[..., None]
     log_z = np.log(z_S)
     z = np.exp(log_z[before] + (log_z[near] - log_z[before]) * t)
     x = z * ((np.arange(view.width, dtype=np.float32) - view.width / 2) / np.float32(view.focal))[None, :]
-    texture = _texture(x + np.float32(shift[0]), z + np.float32(shift[1]), z)
-    here *= (1 + np.float32(view.roughness) * texture)[..., None]
+    here *= (1 + np.float32(view.roughness) * _texture(x + np.float32(shift[0]), z + np.float32(shift[1]), z))[
+        ..., None
+    ]
     air = 1 - np.exp(-((z / np.float32(view.far * view.fog)) ** np.float32(view.fog_power)))
-    haze = _haze(sky, view, first)
-    wet = np.zeros(land.shape, bool)
-    if water is not None:
-        wet = wet_SG.ravel()[near * grounds + column] & land
-    target = image[first:]
-    np.copyto(target, mix(here, haze, air), where=(land & ~wet)[..., None])
-    depth = np.full((view.height, view.width), np.inf, np.float32)
-    depth[first:] = np.where(land, z, np.inf)
-    if wet.any():
-        _water(sky, view, image, first, wet, x, z, air, haze, water or (0, 0, 0), calm, shift)
-    whole = np.zeros((view.height, view.width), np.float32)
-    whole[first:] = wet
-    full_air = np.ones((view.height, view.width), np.float32)
-    full_air[first:] = air
-    return Land(image, depth, top, whole, full_air)
-
-
-def _haze(sky: Sky, view: View, first: int) -> Floats:
-    """The colour of the air: the sky just over the horizon, column by column, so that glow reaches the land."""
-    row = int(np.clip(view.horizon - view.height * 0.04, 0, view.height - 1))
-    line = sky.image[max(0, row - 6) : row + 1].mean(axis=0)
-    kernel = np.ones(129, np.float32) / 129
-    soft = np.stack([np.convolve(np.pad(line[:, c], 64, mode="edge"), kernel, mode="valid") for c in range(3)], axis=-1)
-    return np.asarray(soft[None, :, :], np.float32)
+    return mix(here, sky.haze[None], air), x, z, air
 
 
 def _texture(x: Floats, z: Floats, distance: Floats) -> Floats:
-    """Ground detail of about the same fineness on the picture at every distance: two neighbouring octaves, blended."""
-    level = np.log2(np.maximum(distance, 1e-3)) - 1.5
+    """Ground detail of about the same fineness on the picture at every distance: neighbouring octaves, blended."""
+    level = np.log2(np.maximum(distance, 1e-3)) - np.float32(3.9)
     whole = np.floor(level)
     blend = level - whole
     scale = np.exp2(-whole).astype(np.float32)
-    fine = grain(x * scale * np.float32(4), z * scale)
-    coarse = grain(x * scale * np.float32(2) + 5, z * scale * np.float32(0.5))
-    return fine * (1 - blend) + coarse * blend
-
-
-def _water(
-    sky: Sky,
-    view: View,
-    image: Floats,
-    first: int,
-    wet: np.ndarray,
-    x: Floats,
-    z: Floats,
-    air: Floats,
-    haze: Floats,
-    colour: Colour,
-    calm: float,
-    shift: tuple[float, float],
-) -> None:
-    """Mirror of what lies above, broken by ripples; darker and clearer underfoot, glittering below the sun."""
-    rows, columns = np.nonzero(wet)
-    wx, wz, far = x[rows, columns], z[rows, columns], air[rows, columns]
-    y = rows + first
-    scale = np.float32(1.6)
-    ripple = fractal((wx + np.float32(shift[0])) * scale * 0.6, (wz + np.float32(shift[1])) * scale, 3, 0.6)
-    below = np.clip((y - view.horizon) / max(view.height - view.horizon, 1), 0, 1).astype(np.float32)
-    push = ripple * (np.float32(view.height * 0.045 * (1 - calm)) * (0.15 + below) + np.float32(0.6))
-    mirror = 2 * view.horizon - y + push * 1.6 - 1
-    mirror = np.clip(mirror, 0, max(view.horizon - 1, 0)).astype(np.int32)
-    side = np.clip(columns + push * 0.5, 0, view.width - 1).astype(np.int32)
-    seen = image[mirror, side]
-    deep = np.array(colour, np.float32) * (np.array(sky.hour.skylight, np.float32) * 0.8 + 0.25)
-    fresnel = np.clip(0.88 - (0.55 - 0.25 * calm) * below + 0.10 * ripple * (1 - calm), 0.05, 0.97).astype(np.float32)
-    result = mix(np.broadcast_to(deep, seen.shape), seen * np.float32(0.95), fresnel)
-    if sky.height < 0.95 and sky.hour.name not in ("overcast", "storm"):
-        away = (columns - sky.sun_xy[0]) / np.float32(view.width * (0.05 + 0.09 * (1 - calm)))
-        path = np.exp(-((away / (0.5 + below)) ** 2)).astype(np.float32)
-        sparkle = smoothstep(0.25, 1.6, ripple + 0.35) * path
-        result += sparkle[:, None] * np.array(sky.hour.glow, np.float32) * np.float32(0.75 if sky.behind else 0.4)
-    result = mix(result, np.broadcast_to(haze[0][columns], result.shape), smoothstep(0.55, 1.0, far) * np.float32(0.6))
-    image[y, columns] = result
+    u, v = x * scale, z * scale
+    fine, coarse = grain(u * 4, v * 3), grain(u * 2, v * np.float32(1.5))
+    detail: Floats = fine + (coarse - fine) * blend
+    return detail
