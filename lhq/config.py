@@ -44,6 +44,8 @@ class HttpSettings(Settings):
     pace_per_s: float = pydantic.Field(50.0, gt=0)
     """Requests a second to one host at most; halves on 429/503, recovers slowly."""
     max_attempts: int = pydantic.Field(5, gt=0)
+    retry_delay_s: float = pydantic.Field(5.0, gt=0)
+    """Before the second attempt, with jitter; three times longer before each further one."""
     robots: bool = True
 
 

@@ -6,11 +6,26 @@ frontier keeps the cursor, so any page can be asked for again after a crash.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import pydantic
+
+from lhq.config import Settings
 from lhq.licences import Rights
 from lhq.records import Candidate, Query
+
+_UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class SourceSettings(Settings):
+    """What every `[source.<name>]` table may say."""
+
+    per_query: int = pydantic.Field(1200, gt=0)
+    """Candidates taken from one query at most."""
+    min_side_px: int = pydantic.Field(1024, ge=1)
+    """Short side; judged from the source's claim where it makes one, and again from the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +42,30 @@ class Page:
     skipped: tuple[tuple[str, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a plan reckons with: how much a source gives a call, and how fast it may be asked.
+
+    `calls_per_hour` None means no limit; `calls_per_kept` are reports of use. `photo_bytes`, `photos_per_s` are
+    typical figures for one full-size photo and for its image host under the default manners.
+    """
+
+    page_size: int
+    calls_per_hour: float | None
+    calls_per_kept: int
+    photo_bytes: int
+    photos_per_s: float
+
+
 class Source(Protocol):
     """Where candidates come from; `name` is the key of `[source.<name>]` and the prefix of every id."""
 
     name: str
     rights: Rights
+    limits: Limits
+
+    @property
+    def settings(self) -> SourceSettings: ...
 
     def search(self, query: Query, cursor: str | None) -> Page:
         """One page of a query; `cursor` None asks for the first.
@@ -41,3 +75,71 @@ class Source(Protocol):
             KeyMissing: the key is missing or refused.
         """
         ...
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A source that must be told of every photo kept."""
+
+    def report_use(self, url: str) -> None:
+        """Tell the source that the photo behind this `report_use_url` is kept.
+
+        Raises:
+            SourceError, KeyMissing: as `search`.
+        """
+        ...
+
+
+@runtime_checkable
+class Local(Protocol):
+    """A source whose photos are files of this machine, not URLs."""
+
+    def read(self, candidate: Candidate) -> bytes:
+        """The photo's bytes.
+
+        Raises:
+            FetchError: the file is gone or can't be read.
+        """
+        ...
+
+
+def text(value: object) -> str:
+    """A remote field as text that any file and terminal can hold; "" for anything that is no text or number."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return ""
+    return _UNFIT.sub(" ", str(value)).strip()
+
+
+def number(value: object) -> int | None:
+    """A remote field as a positive whole number, whether it came as number or string; None otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return None
+    try:
+        found = int(value)
+    except ValueError:
+        return None
+    return found if 0 < found < 2**31 else None
+
+
+def link(value: object) -> str:
+    """A remote field as an http(s) URL, or ""."""
+    found = text(value)
+    return found if found.startswith(("https://", "http://")) and len(found) < 2048 else ""
+
+
+def fields(value: object) -> dict[str, object]:
+    """A remote field as an object; empty where it is something else."""
+    return value if isinstance(value, dict) else {}
+
+
+class Skips:
+    """Counts offers that became no candidates, by reason."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def add(self, reason: str) -> None:
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+
+    def all(self) -> tuple[tuple[str, int], ...]:
+        return tuple(sorted(self._counts.items()))

@@ -1,0 +1,227 @@
+"""Query → candidate → photo: search, fetch and keep, until enough photos are in the store.
+
+To go on after any stop, run it again: the frontier knows what was asked, the spool holds what was fetched. One
+crawl a store: a second is refused with the first one's process number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from lhq.crawl.fetch import Board, Fetcher
+from lhq.crawl.keep import Keeper
+from lhq.crawl.progress import Progress
+from lhq.crawl.search import Searcher
+from lhq.errors import LhqError, SourceError, StoreError
+from lhq.frontier import Frontier
+from lhq.http import Client
+from lhq.records import Query
+from lhq.shards import Shards
+from lhq.sources import Source
+
+GRACE_S = 5.0
+FRONTIER = "frontier.sqlite"
+LOCK = "crawl.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class CrawlReport:
+    """What a crawl did. `problems` are those of sources that gave up while others went on."""
+
+    num_kept: int
+    num_new: int
+    want: int
+    is_stopped: bool
+    failures: Mapping[str, int]
+    problems: tuple[LhqError, ...]
+    notes: tuple[str, ...]
+
+
+def crawl(
+    store: str,
+    folder: str,
+    sources: Mapping[str, Source],
+    queries: Sequence[Query],
+    want: int,
+    client: Client,
+    *,
+    retry: Sequence[str] = (),
+    refetch_lost: bool = False,
+) -> CrawlReport:
+    """Fetch photos until the store holds `want`, or the sources have no more.
+
+    Args:
+        store: where `photos/` is written (a folder or URL); `folder` the local folder of frontier and spool.
+        retry: reasons of failed candidates that are to be tried again; "all" for every reason.
+        refetch_lost: fetch again the photos of shards that have vanished from the store.
+
+    Raises:
+        StoreError: the store is in use, can't be written, or is of a newer format.
+        SourceError: no source offered anything.
+    """
+    with _locked(Path(folder)):
+        frontier = Frontier(Path(folder) / FRONTIER)
+        try:
+            return _Crawl(store, folder, sources, queries, want, client, frontier).run(retry, refetch_lost)
+        finally:
+            frontier.close()
+
+
+class _Crawl:
+    """One run: the threads and their end."""
+
+    def __init__(
+        self, store: str, folder: str, sources: Mapping[str, Source], queries: Sequence[Query], want: int,
+        client: Client, frontier: Frontier,
+    ) -> None:  # fmt: skip
+        self._sources, self._queries, self._want = sources, queries, want
+        self._client, self._frontier = client, frontier
+        self._notes: list[str] = []
+        self._stopped_at: float | None = None
+        self._board = Board(frontier, client, want, 0, tuple(sources))
+        self._keeper = Keeper(folder, Shards(store, "photos"), frontier, self._board.kept, self._board.crashed)
+
+    def run(self, retry: Sequence[str], refetch_lost: bool) -> CrawlReport:
+        self._prepare(retry, refetch_lost)
+        board, client = self._board, self._client
+        num_workers = min(64, max(1, client.settings.per_host) * max(1, len(self._sources)))
+        fetcher = Fetcher(board, self._keeper, self._frontier, client, self._sources, num_workers)
+        searchers = [
+            Searcher(source, self._queries, self._frontier, client, board.need, board.poke)
+            for source in self._sources.values()
+        ]
+        with _signals(client), Progress(board, client, self._want) as progress:
+            self._keeper.start()
+            fetcher.start()
+            for searcher in searchers:
+                searcher.thread.start()
+            try:
+                self._watch(searchers, progress)
+            finally:
+                board.close()
+                self._end(fetcher, searchers, progress)
+        crash = board.crash or next((searcher.crash for searcher in searchers if searcher.crash), None)
+        if crash is not None:
+            raise crash
+        return self._report(searchers)
+
+    def _prepare(self, retry: Sequence[str], refetch_lost: bool) -> None:
+        lost = self._keeper.recover()
+        if lost:
+            self._notes.append(f"{lost:,} photos did not survive the last stop and are fetched again")
+        for number in self._keeper.missing():
+            ids = self._frontier.kept_in(number)
+            if refetch_lost:
+                self._frontier.lose(ids, "lost")
+            else:
+                self._notes.append(
+                    f"photos/{number:06d}.parquet is gone with {len(ids):,} photos; --refetch-lost fetches them again"
+                )
+        if retry:
+            self._notes.append(f"{self._frontier.retry(retry):,} failed candidates wait again")
+        self._board.num_kept = sum(tally.num for tally in self._frontier.tallies() if tally.status == "kept")
+
+    def _watch(self, searchers: list[Searcher], progress: Progress) -> None:
+        """Until enough is kept, nothing is left, or someone stops it."""
+        while not self._client.is_stopped() and self._board.crash is None and self._board.need() > 0:
+            progress.update()
+            for searcher in searchers:
+                searcher.wake()
+                if searcher.crash is not None:
+                    return
+            with self._board.changed:
+                self._board.changed.wait(0.2)
+            if any(searcher.has_pages for searcher in searchers) or not self._board.is_idle():
+                continue
+            if self._frontier.next_due(tuple(self._sources)) is None:
+                return
+
+    def _end(self, fetcher: Fetcher, searchers: list[Searcher], progress: Progress) -> None:
+        """Let what is under way finish, for a few seconds if someone waits; then close the files."""
+        while not fetcher.join(self._is_overdue):
+            self._client.abort()
+        self._keeper.finish()
+        for searcher in searchers:
+            if self._board.crash is not None:
+                self._client.stop()
+            searcher.finish()
+        while any(searcher.thread.is_alive() for searcher in searchers):
+            progress.update("telling the sources what was kept")
+            if self._is_overdue():
+                self._client.abort()
+            time.sleep(0.02)
+        self._client.close()
+
+    def _is_overdue(self) -> bool:
+        """Someone asked to stop, and what was under way has had its time."""
+        if self._client.is_stopped() and self._stopped_at is None:
+            self._stopped_at = time.monotonic()
+        return self._stopped_at is not None and time.monotonic() - self._stopped_at > GRACE_S
+
+    def _report(self, searchers: list[Searcher]) -> CrawlReport:
+        problems = tuple(searcher.problem for searcher in searchers if searcher.problem is not None)
+        num_kept = sum(tally.num for tally in self._frontier.tallies() if tally.status == "kept")
+        if not problems and not self._frontier.tallies() and not self._client.is_stopped():
+            raise SourceError(
+                f"no source offered a photo for {len(self._queries):,} queries",
+                hint="look at lhq status PIPELINE, and try wider queries or licences",
+            )
+        return CrawlReport(
+            num_kept, self._board.num_new, self._want, self._client.is_stopped(), dict(self._board.failures), problems,
+            tuple(self._notes),
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One crawl a store; the lock dies with its process, however that ends."""
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="ascii")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise StoreError(f"{folder}: can't be written ({error})", hint="mend its permissions or give another") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise StoreError(
+                f"{folder}: another crawl is at work here (process {file.read().strip() or 'unknown'})",
+                hint="wait for it, or stop it",
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _signals(client: Client) -> Iterator[None]:
+    """First Ctrl-C or SIGTERM: stop cleanly. Second: at once, which loses nothing but what was on the wire."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if client.is_stopped():
+            os._exit(130)
+        client.stop()
+
+    before: list[tuple[signal.Signals, Callable[..., object] | int | None]] = [
+        (sign, signal.signal(sign, handle)) for sign in (signal.SIGINT, signal.SIGTERM)
+    ]
+    try:
+        yield
+    finally:
+        for sign, handler in before:
+            signal.signal(sign, handler)

@@ -1,0 +1,227 @@
+"""Candidate → photo: threads that fetch, each taking whatever host is ready.
+
+The board hands out work: it holds a short row of due candidates a host, and takes the host's slot before the
+candidate, so that no thread sleeps on a slow host while another is ready. A failure is remembered with its reason;
+one that may pass waits on, three times longer each time.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lhq.crawl.keep import Fetched, Keeper
+from lhq.crawl.search import LOCAL_HOST
+from lhq.errors import FetchError, ImageError
+from lhq.frontier import Frontier, Waiting
+from lhq.http import Client
+from lhq.images import Header, inspect
+from lhq.sources import Local, Source
+from lhq.crawl.spool import now, papers_of
+
+ROW = 200
+REFILL_EVERY_S = 0.5
+RETRY_LONGEST_S = 3600.0
+MOST_THROTTLED = 50
+# What the door may say of bytes that another attempt may bring whole.
+_MAY_PASS = {"truncated", "corrupt-header", "empty"}
+
+
+@dataclass(slots=True)
+class _Row:
+    """The due candidates of one host, as last read from the frontier."""
+
+    candidates: deque[Waiting] = field(default_factory=deque)
+    read_at: float = 0.0
+
+
+class Board:
+    """Who fetches what; every method is safe from any thread.
+
+    Args:
+        want: photos to keep in all; `num_kept` those the store has already.
+        sources: names of the sources that take part in this run.
+    """
+
+    def __init__(self, frontier: Frontier, client: Client, want: int, num_kept: int, sources: Sequence[str]) -> None:
+        self._frontier, self._client = frontier, client
+        self._sources = tuple(sources)
+        self.want, self.num_kept = want, num_kept
+        self.num_new = 0
+        self.failures: Counter[str] = Counter()
+        self.num_bytes = 0
+        self.crash: BaseException | None = None
+        self.changed = threading.Condition()
+        self._rows: dict[str, _Row] = {}
+        self._flying: set[int] = set()
+        self._hosts_at = 0.0
+        self._is_closed = False
+
+    # --- for the workers ----------------------------------------------------------------------------------------
+
+    def take(self) -> Waiting | None:
+        """The next candidate whose host is ready, its slot taken; None when the crawl is over."""
+        with self.changed:
+            while not self._is_over():
+                if self.num_kept + len(self._flying) < self.want:
+                    self._refill()
+                    found = self._pick()
+                    if found is not None:
+                        self._flying.add(found.number)
+                        return found
+                self.changed.wait(0.05)
+            return None
+
+    def kept(self, numbers: Sequence[int]) -> None:
+        with self.changed:
+            self._flying.difference_update(numbers)
+            self.num_kept += len(numbers)
+            self.num_new += len(numbers)
+            self.changed.notify_all()
+
+    def dropped(self, number: int, reason: str) -> None:
+        """An attempt ended without a photo."""
+        with self.changed:
+            self._flying.discard(number)
+            if reason:
+                self.failures[reason] += 1
+            self.changed.notify_all()
+
+    def crashed(self, error: BaseException) -> None:
+        with self.changed:
+            self.crash = self.crash or error
+            self.changed.notify_all()
+
+    # --- for the crawl ------------------------------------------------------------------------------------------
+
+    def need(self) -> int:
+        """How many more photos may be kept."""
+        with self.changed:
+            return self.want - self.num_kept
+
+    def close(self) -> None:
+        """Hand out nothing more."""
+        with self.changed:
+            self._is_closed = True
+            self.changed.notify_all()
+
+    def is_idle(self) -> bool:
+        """Nothing is under way."""
+        with self.changed:
+            return not self._flying
+
+    def poke(self) -> None:
+        """Candidates were added: read the frontier again."""
+        with self.changed:
+            self._hosts_at = 0.0
+            for row in self._rows.values():
+                row.read_at = 0.0
+            self.changed.notify_all()
+
+    def _is_over(self) -> bool:
+        return self._is_closed or self.crash is not None or self._client.is_stopped() or self.num_kept >= self.want
+
+    def _refill(self) -> None:
+        now_s = time.monotonic()
+        if now_s - self._hosts_at > REFILL_EVERY_S:
+            self._hosts_at = now_s
+            for host in self._frontier.hosts():
+                self._rows.setdefault(host, _Row())
+        for host, row in self._rows.items():
+            if not row.candidates and now_s - row.read_at > REFILL_EVERY_S:
+                row.read_at = now_s
+                due = self._frontier.waiting(host, time.time(), ROW + len(self._flying), self._sources)
+                row.candidates.extend(each for each in due if each.number not in self._flying)
+                if row.candidates:
+                    row.read_at = 0.0
+
+    def _pick(self) -> Waiting | None:
+        for host in list(self._rows):
+            row = self._rows[host]
+            if row.candidates and (host == LOCAL_HOST or self._client.hosts.try_take(self._client.hosts[host]) <= 0):
+                self._rows[host] = self._rows.pop(host)  # the next turn is another host's
+                return row.candidates.popleft()
+        return None
+
+
+class Fetcher:
+    """The worker threads."""
+
+    def __init__(
+        self, board: Board, keeper: Keeper, frontier: Frontier, client: Client, sources: Mapping[str, Source], num: int
+    ) -> None:
+        self._board, self._keeper, self._frontier, self._client = board, keeper, frontier, client
+        self._sources = sources
+        self.threads = [threading.Thread(target=self._run, name=f"fetch {i}", daemon=True) for i in range(num)]
+
+    def start(self) -> None:
+        for thread in self.threads:
+            thread.start()
+
+    def join(self, until: Callable[[], bool]) -> bool:
+        """Wait for all threads while `until` is false; True if they ended."""
+        while any(thread.is_alive() for thread in self.threads):
+            if until():
+                return False
+            for thread in self.threads:
+                thread.join(0.05)
+                if thread.is_alive():
+                    break
+        return True
+
+    def _run(self) -> None:
+        try:
+            while (waiting := self._board.take()) is not None:
+                self._one(waiting)
+        except BaseException as error:
+            self._board.crashed(error)
+
+    def _one(self, waiting: Waiting) -> None:
+        try:
+            url, data = self._bytes(waiting)
+            header = inspect(data, max_pixels=self._client.settings.max_pixels)
+            self._judge_size(waiting, header)
+        except FetchError as error:
+            self._failed(waiting, error.reason, error.message, permanent=error.permanent)
+        except ImageError as error:
+            self._failed(waiting, error.reason, error.message, permanent=error.reason not in _MAY_PASS)
+        else:
+            self._board.num_bytes += len(data)
+            papers = papers_of(waiting.candidate, header, url, now())
+            self._keeper.put(Fetched(waiting.number, papers, data))
+
+    def _bytes(self, waiting: Waiting) -> tuple[str, bytes | bytearray]:
+        source = self._sources[waiting.candidate.source]
+        if isinstance(source, Local):
+            return waiting.candidate.url, source.read(waiting.candidate)
+        answer = self._client.fetch(waiting.candidate.url, has_slot=True)
+        return waiting.candidate.url, answer.body
+
+    def _judge_size(self, waiting: Waiting, header: Header) -> None:
+        least = self._sources[waiting.candidate.source].settings.min_side_px
+        if min(header.width_px, header.height_px) < least:
+            raise ImageError(
+                f"{header.width_px} x {header.height_px}, the short side must be {least}",
+                hint="lower min_side_px if smaller photos are meant",
+                reason="too-small",
+            )
+
+    def _failed(self, waiting: Waiting, reason: str, message: str, *, permanent: bool) -> None:
+        if reason == "stopped":
+            self._board.dropped(waiting.number, "")
+            return
+        attempts = waiting.attempts + 1
+        is_mood = reason == "throttled"
+        if is_mood:
+            attempts = self._frontier.num_attempts(waiting.number, reason) + 1
+        limit = MOST_THROTTLED if is_mood else self._client.settings.max_attempts
+        retry_at = None
+        if not permanent and attempts < limit:
+            delay_s = self._client.settings.retry_delay_s * 3.0 ** min(attempts - 1, 10)
+            retry_at = time.time() + min(RETRY_LONGEST_S, delay_s) * random.uniform(0.5, 1.5)
+        self._frontier.fail(waiting.number, reason, self._client.clean(message), retry_at=retry_at, counts=not is_mood)
+        self._board.dropped(waiting.number, reason)

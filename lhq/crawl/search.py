@@ -1,0 +1,157 @@
+"""Query → candidates: one thread a source asks for pages as they are needed, and reports what was kept.
+
+All queries advance together, page by page, so that a crawl stopped halfway is balanced. Pages are asked for only
+while fewer candidates wait than will be needed soon: a page costs a call of an hourly quota.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from lhq.errors import FetchError, KeyMissing, LhqError, SourceError
+from lhq.frontier import Frontier, OpenQuery
+from lhq.http import Client
+from lhq.records import Candidate, Query
+from lhq.sources import Local, Page, Reporting, Source
+
+LOCAL_HOST = "file"
+MOST_AHEAD = 2000
+QUERY_FAILURES = 3
+SOURCE_FAILURES = 5
+
+
+class Searcher:
+    """The thread of one source.
+
+    Args:
+        need: how many more photos the crawl may still keep.
+        changed: called when candidates were added or the searcher ended.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        queries: Sequence[Query],
+        frontier: Frontier,
+        client: Client,
+        need: Callable[[], int],
+        changed: Callable[[], None],
+    ) -> None:
+        self.source = source
+        self.problem: LhqError | None = None
+        self.crash: BaseException | None = None
+        self.has_pages = True
+        self.num_unusable = 0
+        self._texts = frozenset(query.text for query in queries)
+        self._frontier, self._client = frontier, client
+        self._need, self._changed = need, changed
+        self._failures: dict[int, int] = {}
+        self._num_failures = 0
+        self._wake = threading.Event()
+        self._is_final = False
+        self.thread = threading.Thread(target=self._run, name=f"search {source.name}", daemon=True)
+        frontier.add_queries(source.name, queries)
+
+    def wake(self) -> None:
+        """Look again whether pages or reports are needed."""
+        self._wake.set()
+
+    def finish(self) -> None:
+        """No more pages: report what is due, then end."""
+        self._is_final = True
+        self._wake.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._client.is_stopped():
+                has_worked = self._step()
+                if not has_worked:
+                    if self._is_final:
+                        return
+                    self._wake.wait(1.0)
+                    self._wake.clear()
+        except FetchError as error:
+            if error.reason != "stopped":
+                self.crash = error
+        except LhqError as error:
+            self.problem = error
+        except BaseException as error:
+            self.crash = error
+        finally:
+            self.has_pages = False
+            self._changed()
+
+    def _step(self) -> bool:
+        """One page or one report; False where neither is needed now."""
+        is_page_due = self.has_pages and not self._is_final and self._wants_page()
+        if is_page_due:
+            query = self._frontier.next_query(self.source.name, self._texts)
+            if query is None:
+                self.has_pages = False
+                self._changed()
+            else:
+                self._page(query)
+                return True
+        return self._report()
+
+    def _wants_page(self) -> bool:
+        """Fewer wait than may be needed: some fail, some are met under many queries."""
+        need = self._need()
+        waiting = self._frontier.counts(self.source.name).get("waiting", 0)
+        return need > 0 and waiting < min(MOST_AHEAD, int(need * 1.25) + 10)
+
+    def _page(self, asked: OpenQuery) -> None:
+        room = self.source.settings.per_query - self._frontier.num_wanted_of(asked.number)
+        if room <= 0:
+            self._frontier.add_page(asked, [], None)
+            return
+        try:
+            page = self.source.search(asked.query, asked.cursor)
+        except KeyMissing as error:
+            self._frontier.fail_query(asked.number, error.message, is_final=False)
+            raise
+        except SourceError as error:
+            self._failed(asked, error)
+            return
+        self._num_failures = 0
+        self._failures.pop(asked.number, None)
+        pairs = [pair for candidate in page.candidates if (pair := self._placed(candidate))]
+        num_unusable = len(page.candidates) - len(pairs)
+        skipped = [*page.skipped, ("bad-url", num_unusable)] if num_unusable else page.skipped
+        self._frontier.add_page(asked, pairs[:room], _next(page, len(pairs) > room), page.total, skipped)
+        self._changed()
+
+    def _failed(self, asked: OpenQuery, error: SourceError) -> None:
+        """A page that can't be had: the query rests after three failures, the source after five in a row."""
+        self._num_failures += 1
+        count = self._failures[asked.number] = self._failures.get(asked.number, 0) + 1
+        self._frontier.fail_query(asked.number, error.message, is_final=count >= QUERY_FAILURES)
+        if self._num_failures >= SOURCE_FAILURES:
+            raise error
+        self.problem = error if count >= QUERY_FAILURES else self.problem
+
+    def _placed(self, candidate: Candidate) -> tuple[Candidate, str] | None:
+        """The candidate with its host, or None where its URL could never be fetched."""
+        if isinstance(self.source, Local):
+            return candidate, LOCAL_HOST
+        try:
+            return candidate, self._client.host_of(candidate.url).name
+        except FetchError:
+            return None
+
+    def _report(self) -> bool:
+        """Tell the source of one kept photo; False where nothing is due."""
+        if not isinstance(self.source, Reporting):
+            return False
+        due = self._frontier.reports_due(self.source.name, 1)
+        if not due:
+            return False
+        number, url = due[0]
+        self.source.report_use(url)
+        self._frontier.reported(number)
+        return True
+
+
+def _next(page: Page, is_cut: bool) -> str | None:
+    return None if is_cut else page.next_cursor

@@ -1,0 +1,264 @@
+"""Photo → record on disk at once → sealed shard: an append-only file that no kill can hurt.
+
+Parquet can't be appended to, and a shard takes minutes to fill. So every fetched photo is first appended to the
+open shard's spool (`spool/000123.spool`), where it survives whatever happens to the process; the filesystem is
+asked to make it survive a power cut every few seconds. A full spool is sealed into `photos/000123.parquet`, in
+row groups of at most 32 MB so that memory stays flat, and then removed. A torn last record is cut off on opening.
+
+A record: `LHQ1`, length of papers (u32), length of bytes (u64), CRC-32 of the papers (u32), all little-endian;
+then the papers (JSON, the columns of PHOTO_SCHEMA but `image`), then the photo's bytes, whose sha256 the papers hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lhq.errors import StoreError
+from lhq.images import Header
+from lhq.licences import LICENCES
+from lhq.records import PHOTO_SCHEMA, Candidate
+from lhq.shards import Shards, key, write_whole
+
+MAX_PHOTOS = 1000
+MAX_BYTES = 512 * 2**20
+ROW_GROUP_BYTES = 32 * 2**20
+
+_HEAD = struct.Struct("<4sIQI")
+_MAGIC = b"LHQ1"
+
+
+def papers_of(candidate: Candidate, header: Header, url: str, fetched_at: datetime) -> dict[str, Any]:
+    """The columns of PHOTO_SCHEMA for one photo, but `image` (and `queries`, which are joined on sealing)."""
+    licence = LICENCES[candidate.licence]
+    return {
+        "id": candidate.id,
+        "source": candidate.source,
+        "source_id": candidate.source_id,
+        "url": url,
+        "page_url": candidate.page_url,
+        "author": candidate.author,
+        "author_url": candidate.author_url,
+        "licence": licence.id,
+        "licence_version": licence.version,
+        "licence_url": licence.url,
+        "permission": candidate.permission,
+        "queries": [candidate.query] if candidate.query else [],
+        "title": candidate.title,
+        "description": candidate.description,
+        "tags": list(candidate.tags),
+        "taken_at": candidate.taken_at,
+        "fetched_at": int(fetched_at.timestamp() * 1000),
+        "sha256": header.sha256,
+        "size_bytes": header.size_bytes,
+        "format": header.format,
+        "width_px": header.width_px,
+        "height_px": header.height_px,
+        "orientation": header.orientation,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where one photo lies in a spool."""
+
+    id: str
+    at: int
+    papers_bytes: int
+    size_bytes: int
+
+
+class Spool:
+    """The open shard's file.
+
+    Args:
+        folder: the local folder of the store; the spool lies in `spool/` inside.
+        number: the shard it will become.
+
+    Raises:
+        StoreError: it can't be opened or written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], number: int) -> None:
+        self.number = number
+        self.path = Path(folder) / "spool" / f"{key(number)}.spool"
+        self.entries: list[Entry] = []
+        self._is_dirty = False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            self.entries = list(_replay(self.path))
+            last = self.entries[-1] if self.entries else None
+            self.size_bytes = last.at + _HEAD.size + last.papers_bytes + last.size_bytes if last else 0
+            os.ftruncate(self._fd, self.size_bytes)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.entries) >= MAX_PHOTOS or self.size_bytes >= MAX_BYTES
+
+    def append(self, papers: Mapping[str, Any], data: bytes | bytearray) -> None:
+        """Add one photo; when this returns, killing the process can't lose it.
+
+        Raises:
+            StoreError: it can't be written (disk full); the spool is as it was before.
+        """
+        block = json.dumps(papers, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        parts = [memoryview(_HEAD.pack(_MAGIC, len(block), len(data), zlib.crc32(block)) + block), memoryview(data)]
+        at = self.size_bytes
+        try:
+            for part in parts:
+                while part:
+                    num = os.pwrite(self._fd, part, at)
+                    at += num
+                    part = part[num:]
+        except OSError as error:
+            os.ftruncate(self._fd, self.size_bytes)
+            raise _unwritable(self.path, error) from error
+        self.entries.append(Entry(str(papers["id"]), self.size_bytes, len(block), len(data)))
+        self.size_bytes = at
+        self._is_dirty = True
+
+    def sync(self) -> None:
+        """Ask that everything appended so far survives a power cut."""
+        if self._is_dirty:
+            self._is_dirty = False
+            os.fdatasync(self._fd)
+
+    def seal(self, shards: Shards, queries_of: Callable[[Sequence[str]], Mapping[str, Sequence[str]]]) -> int:
+        """Write the shard whole, then remove the spool; closes it in any case.
+
+        Args:
+            queries_of: ids → every query that each was met under, as known by now.
+
+        Returns:
+            how many photos the shard holds.
+
+        Raises:
+            StoreError: the shard can't be written; the spool stays as it is.
+        """
+        try:
+            latest = {entry.id: entry for entry in self.entries}
+            if latest and not shards.exists(self.number):
+                write_whole(
+                    shards.fs, shards.path(self.number), lambda sink: self._write(sink, [*latest.values()], queries_of)
+                )
+            os.unlink(self.path)
+            return len(latest)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _write(
+        self, sink: IO[bytes], entries: list[Entry], queries_of: Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
+    ) -> None:
+        columns = [name for name in PHOTO_SCHEMA.names if name != "image"]
+        with (
+            mmap.mmap(self._fd, self.size_bytes, prot=mmap.PROT_READ) as memory,
+            memoryview(memory) as view,
+            pq.ParquetWriter(
+                sink,
+                PHOTO_SCHEMA,
+                compression={name: "none" if name == "image" else "zstd" for name in PHOTO_SCHEMA.names},
+                use_dictionary=["source", "licence", "licence_version", "licence_url", "permission", "format"],
+                write_statistics=columns,
+            ) as writer,
+        ):
+            for group in _groups(entries):
+                rows = [json.loads(_papers(view, entry)) for entry in group]
+                known = queries_of([entry.id for entry in group])
+                for row in rows:
+                    row["queries"] = list(known.get(row["id"]) or row["queries"])
+                arrays = [pa.array([row[name] for row in rows], PHOTO_SCHEMA.field(name).type) for name in columns]
+                arrays.append(_images(view, group))
+                writer.write_table(pa.Table.from_arrays(arrays, schema=PHOTO_SCHEMA))
+
+
+def open_numbers(folder: str | os.PathLike[str]) -> list[int]:
+    """Numbers of the spools that were left open, ascending."""
+    return sorted(
+        int(path.stem) for path in (Path(folder) / "spool").glob("*.spool") if path.stem.isdigit() and path.is_file()
+    )
+
+
+def _replay(path: Path) -> Iterator[Entry]:
+    """Whole records from the start; ends before the first that is torn or damaged."""
+    size = path.stat().st_size
+    if not size:
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as memory:
+        at = 0
+        while at + _HEAD.size <= size:
+            magic, papers_bytes, size_bytes, crc = _HEAD.unpack_from(memory, at)
+            end = at + _HEAD.size + papers_bytes + size_bytes
+            if magic != _MAGIC or end > size:
+                return
+            block = memory[at + _HEAD.size : at + _HEAD.size + papers_bytes]
+            if zlib.crc32(block) != crc:
+                return
+            papers = json.loads(block)
+            with memoryview(memory) as view, view[end - size_bytes : end] as data:
+                if hashlib.sha256(data).hexdigest() != papers["sha256"]:
+                    return
+            yield Entry(papers["id"], at, papers_bytes, size_bytes)
+            at = end
+
+
+def _groups(entries: list[Entry]) -> Iterator[list[Entry]]:
+    group: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if group and size + entry.size_bytes > ROW_GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(entry)
+        size += entry.size_bytes
+    if group:
+        yield group
+
+
+def _papers(view: memoryview, entry: Entry) -> bytes:
+    start = entry.at + _HEAD.size
+    return bytes(view[start : start + entry.papers_bytes])
+
+
+def _images(view: memoryview, group: list[Entry]) -> pa.Array:
+    """The photos' bytes as one Arrow array, copied once, straight from the mapped file."""
+    offsets, total = [0], 0
+    for entry in group:
+        total += entry.size_bytes
+        offsets.append(total)
+    values = pa.allocate_buffer(total)
+    target = memoryview(values)
+    for entry, start in zip(group, offsets, strict=False):
+        at = entry.at + _HEAD.size + entry.papers_bytes
+        target[start : start + entry.size_bytes] = view[at : at + entry.size_bytes]
+    return pa.Array.from_buffers(pa.binary(), len(group), [None, pa.array(offsets, pa.int32()).buffers()[1], values])
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path}: can't be written ({error})", hint="free space or mend permissions, then run again")
+
+
+def now() -> datetime:
+    """The time that `fetched_at` records."""
+    return datetime.now(UTC)

@@ -1,0 +1,120 @@
+"""The frontier's file: its tables, its one writer at a time, and what is said when it can't be opened."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lhq.errors import StoreError
+
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE queries (
+    number INTEGER PRIMARY KEY, source TEXT NOT NULL, text TEXT NOT NULL, theme TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'open', cursor TEXT, num_pages INTEGER NOT NULL DEFAULT 0,
+    num_stale INTEGER NOT NULL DEFAULT 0, total INTEGER, error TEXT NOT NULL DEFAULT '', UNIQUE (source, text));
+CREATE TABLE pages (
+    query INTEGER NOT NULL, cursor TEXT NOT NULL, at REAL NOT NULL, num_offered INTEGER NOT NULL,
+    num_new INTEGER NOT NULL, skipped TEXT NOT NULL, PRIMARY KEY (query, cursor)) WITHOUT ROWID;
+CREATE TABLE candidates (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, source TEXT NOT NULL, licence TEXT NOT NULL,
+    host TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'waiting', reason TEXT NOT NULL DEFAULT '',
+    attempts INTEGER NOT NULL DEFAULT 0, next_at REAL NOT NULL DEFAULT 0, shard INTEGER,
+    size_bytes INTEGER NOT NULL DEFAULT 0, use_report TEXT NOT NULL DEFAULT '', papers TEXT NOT NULL);
+CREATE INDEX candidates_waiting ON candidates (host, next_at, number) WHERE status = 'waiting';
+CREATE INDEX candidates_funnel ON candidates (source, status, reason, licence, size_bytes);
+CREATE INDEX candidates_shard ON candidates (shard) WHERE status = 'kept';
+CREATE INDEX candidates_report ON candidates (source) WHERE use_report = 'due';
+CREATE TABLE candidate_queries (
+    candidate INTEGER NOT NULL, query INTEGER NOT NULL, PRIMARY KEY (candidate, query)) WITHOUT ROWID;
+CREATE INDEX candidate_queries_query ON candidate_queries (query);
+CREATE TABLE attempts (candidate INTEGER NOT NULL, at REAL NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE INDEX attempts_candidate ON attempts (candidate);
+"""
+
+
+class Database:
+    """One SQLite file, shared by all threads of a process through one connection.
+
+    Args:
+        path: the SQLite file; made if it is not there, unless `read_only`.
+
+    Raises:
+        StoreError: it can't be opened, is no frontier, or was written by a newer lhq.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self._lock = threading.RLock()
+        try:
+            if not read_only:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            elif not self.path.exists():
+                raise StoreError(f"{self.path}: no crawl was started here", hint="start one: lhq crawl PIPELINE")
+            mode = "ro" if read_only else "rwc"
+            self._db = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False,
+                isolation_level=None, timeout=30,
+            )  # fmt: skip
+            if not read_only:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA cache_size = -16000")
+            self._open(read_only)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(
+                f"{self.path}: not a frontier that can be opened ({error})",
+                hint="check the path and its permissions; see docs/formats.md",
+            ) from error
+
+    def _open(self, read_only: bool) -> None:
+        has_meta = self._one("SELECT count(*) FROM sqlite_master WHERE name = 'meta'")[0]
+        if not has_meta:
+            if read_only:
+                raise StoreError(f"{self.path}: no crawl was started here", hint="start one: lhq crawl PIPELINE")
+            with self._write() as db:
+                for statement in _SCHEMA.split(";\n"):
+                    db.execute(statement)
+                db.execute("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
+        (found,) = self._one("SELECT value FROM meta WHERE key = 'format'")
+        if int(found) > FORMAT:
+            raise StoreError(
+                f"{self.path}: written by a newer lhq (store format {found}, this one reads up to {FORMAT})",
+                hint="upgrade: pip install -U lhq",
+            )
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _one(self, sql: str, values: Sequence[object] = ()) -> Any:
+        with self._lock:
+            return self._db.execute(sql, values).fetchone()
+
+    def _all(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction; a full disk is the user's to mend, not our bug."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                raise StoreError(
+                    f"{self.path}: can't be written ({error})", hint="free space or mend permissions, then run again"
+                ) from error

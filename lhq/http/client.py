@@ -1,0 +1,339 @@
+"""The client that sources and stages are given: photos with `fetch`, services with `api`.
+
+Every request, whoever makes it, passes the address guard, the host's slots and pace, and the caps. A photo is
+asked for once a call, since the frontier remembers attempts; a service call is retried here, since a source has
+no memory. No proxy is read from the environment: behind one, the address guard would judge the wrong machine.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import requests
+from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
+
+from lhq.config import HttpSettings
+from lhq.errors import FetchError, KeyMissing, SourceError
+from lhq.http.guard import Guard, Target, clean, parse
+from lhq.http.pace import Host, Hosts
+from lhq.http.robots import MAX_BYTES as ROBOTS_MAX_BYTES
+from lhq.http.robots import Robots, opt_out
+from lhq.http.wire import Answer, Headers, Wire
+
+API_MAX_BYTES = 32 * 2**20
+RETRY_AFTER_LONGEST_S = 24 * 3600.0
+_HOST_FAILURES = {"connect", "timeout", "disconnected", "tls", "unresolved"}
+# Statuses that can't change by asking again; 403 may be a CDN's mood, so it is tried again a few times.
+_PERMANENT = {400, 401, 404, 405, 406, 410, 414, 451}
+
+
+class Client:
+    """Polite and safe HTTP for one run; safe to use from many threads.
+
+    Args:
+        settings: `[http]` of the pipeline file.
+    """
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self.settings = settings
+        self.user_agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
+        self.guard = Guard(settings.allow_hosts)
+        self.hosts = Hosts(num_slots=settings.per_host, pace_per_s=settings.pace_per_s)
+        self._wire = Wire(
+            self.guard,
+            connect_timeout_s=settings.connect_timeout_s,
+            read_timeout_s=settings.read_timeout_s,
+            total_timeout_s=settings.total_timeout_s,
+        )
+        self._robots = Robots(self.user_agent, self._robots_text)
+        self._secrets: set[str] = set()
+        self._stopped = threading.Event()
+
+    # --- what a source sets up ----------------------------------------------------------------------------------
+
+    def keep_secret(self, *secrets: str) -> None:
+        """Replace these by *** in every error and log line."""
+        self._secrets.update(secret for secret in secrets if secret)
+
+    def clean(self, text: object) -> str:
+        """Remote or error text fit to be shown: keys hidden, control characters escaped, cut."""
+        return clean(text, self._secrets)
+
+    def limit(
+        self,
+        url: str,
+        *,
+        num_slots: int | None = None,
+        pace_per_s: float | None = None,
+        bytes_per_s: float | None = None,
+    ) -> None:
+        """Stricter manners towards the host of `url`, as its terms ask."""
+        self.hosts.limit(parse(url).netloc, num_slots=num_slots, pace_per_s=pace_per_s, bytes_per_s=bytes_per_s)
+
+    def is_exempt(self, url: str) -> bool:
+        """Is this host in `[http] allow_hosts`: a test server or an intranet's?"""
+        return self.guard.is_exempt(parse(url))
+
+    def session(self) -> requests.Session:
+        """A requests session whose every call is an `api` call of this client (for libraries that want one)."""
+        session = requests.Session()
+        session.trust_env = False
+        adapter = _ThroughClient(self)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        return session
+
+    # --- stopping -----------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Start nothing new: whoever waits for a host gets FetchError `stopped`."""
+        self._stopped.set()
+
+    def abort(self) -> None:
+        """Stop, and end the exchanges under way."""
+        self.stop()
+        self._wire.abort()
+
+    def is_stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def close(self) -> None:
+        self._wire.close()
+
+    # --- photos -------------------------------------------------------------------------------------------------
+
+    def host_of(self, url: str) -> Host:
+        """The host that serves `url`. Raises FetchError `bad-url`."""
+        return self.hosts[parse(url).netloc]
+
+    def fetch(self, url: str, *, has_slot: bool = False) -> Answer:
+        """One photo, one attempt: redirects followed, robots.txt and opt-out headers honoured, caps kept.
+
+        Args:
+            has_slot: the caller took a slot of `host_of(url)`; it is given back here in any case.
+
+        Raises:
+            FetchError: `reason` as `Wire.exchange`, or `bad-url`, `http-<status>`, `throttled`, `robots`, `opt-out`,
+                `redirects`, `stopped`.
+        """
+        target = parse(url)
+        host = self.hosts[target.netloc]
+        for hop in range(self.settings.max_redirects + 1):
+            if has_slot and hop == 0:
+                try:
+                    answer = self._photo(host, target)
+                finally:
+                    self.hosts.give_back(host)
+            else:
+                with self.hosts.slot(host, self.is_stopped) as is_mine:
+                    if not is_mine:
+                        raise _stopped(target)
+                    answer = self._photo(host, target)
+            if answer.status == 200:
+                return answer
+            step = parse(answer.headers.get("location", ""), base=target.url)
+            if target.scheme == "https" and step.scheme == "http":
+                raise self._refuse(target, "redirects from https to http", "redirects", permanent=True)
+            target, host = step, self.hosts[step.netloc]
+        raise self._refuse(target, f"more than {self.settings.max_redirects} redirects", "redirects", permanent=True)
+
+    def _photo(self, host: Host, target: Target) -> Answer:
+        if self.settings.robots:
+            self._obey_robots(host, target)
+
+        def judge(status: int, headers: Headers) -> None:
+            if status in {301, 302, 303, 307, 308} and headers.get("location"):
+                return
+            if status != 200:
+                raise self._bad_status(target, status)
+            word = opt_out(headers.get("x-robots-tag", ""))
+            if word is not None:
+                raise self._refuse(target, f"X-Robots-Tag: {word}", "opt-out", permanent=True)
+
+        headers = {"User-Agent": self.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
+        return self._ask(host, "GET", target, headers, None, self.settings.max_bytes, judge)
+
+    def _bad_status(self, target: Target, status: int) -> FetchError:
+        if status in {429, 503}:
+            return self._refuse(target, f"status {status}", "throttled", permanent=False)
+        return self._refuse(target, f"status {status}", f"http-{status}", permanent=status in _PERMANENT)
+
+    def _obey_robots(self, host: Host, target: Target) -> None:
+        if not self._robots.allows(target):
+            raise self._refuse(target, "robots.txt forbids it", "robots", permanent=True)
+        delay_s = self._robots.crawl_delay_s(target)
+        if delay_s:
+            self.hosts.limit(host.name, num_slots=1, pace_per_s=1 / delay_s, bytes_per_s=None)
+
+    def _robots_text(self, target: Target) -> str:
+        host = self.hosts[target.netloc]
+        headers = {"User-Agent": self.user_agent, "Accept-Encoding": "identity"}
+        for _ in range(self.settings.max_redirects + 1):
+            answer = self._ask(host, "GET", target, headers, None, ROBOTS_MAX_BYTES, None)
+            if answer.status == 200:
+                return bytes(answer.body).decode("utf-8", "replace")
+            if 300 <= answer.status < 400 and answer.headers.get("location"):
+                target = parse(answer.headers["location"], base=target.url)
+                continue
+            if answer.status == 429 or answer.status >= 500:
+                raise self._bad_status(target, answer.status)
+            return ""
+        return ""
+
+    # --- services -----------------------------------------------------------------------------------------------
+
+    def api(self, method: str, url: str, *, headers: Headers | None = None, body: bytes | None = None) -> Answer:
+        """One call of a service, waited for and retried as its manners ask; any status but 429 and 5xx is returned.
+
+        Raises:
+            SourceError: no usable answer after `max_attempts`.
+            FetchError: `stopped`, if the run is being stopped meanwhile.
+        """
+        try:
+            target = parse(url)
+        except FetchError as error:
+            raise SourceError(error.message, hint="correct the api setting") from None
+        host = self.hosts[target.netloc]
+        sent = {"User-Agent": self.user_agent, "Accept-Encoding": "gzip", **(headers or {})}
+        problem = ""
+        for attempt in range(self.settings.max_attempts):
+            if attempt and not host.paused_until > time.monotonic():
+                self._stopped.wait(min(30.0, self.settings.retry_delay_s * 2**attempt) * random.uniform(0.5, 1.0))
+            with self.hosts.slot(host, self.is_stopped) as is_mine:
+                if not is_mine or self.is_stopped():
+                    raise _stopped(target)
+                try:
+                    answer = self._ask(host, method, target, sent, body, API_MAX_BYTES, None)
+                except FetchError as error:
+                    if error.permanent or error.reason == "stopped":
+                        if error.reason == "stopped":
+                            raise
+                        raise SourceError(self.clean(error.message), hint=error.hint) from None
+                    problem = error.message
+                    continue
+            if answer.status < 500 and answer.status != 429:
+                return answer
+            problem = f"status {answer.status}"
+        raise SourceError(
+            f"{self.clean(target.netloc)}: no usable answer in {self.settings.max_attempts} attempts "
+            f"({self.clean(problem)})",
+            hint="is the service up? run the same command again to go on",
+        )
+
+    def read_json(self, url: str, answer: Answer) -> Any:
+        """The parsed body of a service's answer.
+
+        Raises:
+            KeyMissing: 401, the key is not accepted.
+            SourceError: any other status than 200, or a body that is not JSON.
+        """
+        if answer.status != 200:
+            raise self.refusal(url, answer)
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError) as error:
+            raise SourceError(
+                f"{self.clean(url)}: the answer is not JSON ({self.clean(error)})",
+                hint="the service may be in trouble; run the same command again later",
+            ) from None
+
+    def refusal(self, url: str, answer: Answer) -> SourceError | KeyMissing:
+        """The error that a service's status other than 200 stands for."""
+        said = self.clean(bytes(answer.body[:200]).decode("utf-8", "replace"))
+        if answer.status == 401:
+            return KeyMissing(f"{self.clean(url)}: the key is not accepted (401 {said})", hint="check the API key")
+        return SourceError(f"{self.clean(url)}: status {answer.status} ({said})", hint="see the service's own pages")
+
+    # --- one exchange, and what it teaches about the host -------------------------------------------------------
+
+    def _ask(
+        self, host: Host, method: str, target: Target, headers: Headers, body: bytes | None, max_bytes: int, judge: Any
+    ) -> Answer:
+        began = time.monotonic()
+        seen: list[tuple[int, Headers]] = []
+
+        def look(status: int, found: Headers) -> None:
+            seen.append((status, found))
+            if judge is not None:
+                judge(status, found)
+
+        size = 0
+        try:
+            answer = self._wire.exchange(method, target, headers, body, max_bytes=max_bytes, judge=look)
+            size = len(answer.body)
+            return answer
+        except FetchError as error:
+            if error.reason in _HOST_FAILURES:
+                self.hosts.failed(host)
+                seen.clear()
+            raise
+        finally:
+            if seen:
+                status, found = seen[-1]
+                if status in {429, 503}:
+                    self.hosts.throttled(host, began, retry_after_s(found), status)
+                elif status >= 500:
+                    self.hosts.failed(host)
+                else:
+                    self.hosts.succeeded(host, size)
+
+    def _refuse(self, target: Target, what: str, reason: str, *, permanent: bool) -> FetchError:
+        hint = "it is not asked for again" if permanent else "it is tried again later"
+        return FetchError(f"{self.clean(target.url)}: {what}", hint=hint, reason=reason, permanent=permanent)
+
+
+class _ThroughClient(BaseAdapter):
+    """Lets a requests session speak through the client."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+
+    def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
+        body = request.body.encode() if isinstance(request.body, str) else request.body
+        assert request.url is not None
+        headers = {k: v if isinstance(v, str) else v.decode("latin-1") for k, v in request.headers.items()}
+        headers.pop("User-Agent", None)
+        headers["Accept-Encoding"] = "gzip"
+        answer = self._client.api(request.method or "GET", request.url, headers=headers, body=body)
+        if answer.status != 200:
+            raise self._client.refusal(request.url, answer)
+        response = requests.Response()
+        response.status_code = answer.status
+        response.headers = CaseInsensitiveDict(answer.headers)
+        response._content = bytes(answer.body)
+        response.url, response.request, response.encoding = answer.url, request, "utf-8"
+        return response
+
+    def close(self) -> None:
+        pass
+
+
+def retry_after_s(headers: Headers) -> float | None:
+    """Seconds that Retry-After or a rate-limit reset header asks for (a number, or a date), at most a day."""
+    for name in ("retry-after", "ratelimit-reset", "x-ratelimit-reset"):
+        value = headers.get(name, "").split(",")[0].strip()
+        if not value:
+            continue
+        try:
+            seconds = float(value)
+            if name.endswith("reset") and seconds > 10**8:  # a date as seconds since 1970
+                seconds -= time.time()
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(headers.get(name, "")).timestamp() - time.time()
+            except (ValueError, TypeError):
+                continue
+        if seconds == seconds and seconds >= 0:
+            return min(seconds, RETRY_AFTER_LONGEST_S)
+    return None
+
+
+def _stopped(target: Target) -> FetchError:
+    return FetchError(f"{target.netloc}: stopped", hint="run again to go on", reason="stopped", permanent=False)

@@ -1,0 +1,177 @@
+"""Query → candidates of Unsplash: the search API, with a key and the user's statement of permission.
+
+Unsplash's guidelines exclude data mining and the training of models without permission, so the source refuses to
+start until the pipeline file states `permission = "…"`; the statement travels with every row. A kept photo's
+`download_location` is called once with the key, as the guidelines ask. The hourly quota is read from the headers.
+Source: unsplash.com/documentation.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import pydantic
+
+from lhq.errors import KeyMissing, SourceError
+from lhq.http import Client
+from lhq.http.wire import Headers
+from lhq.licences import Rights
+from lhq.records import Candidate, Query
+from lhq.sources import Limits, Page, Skips, SourceSettings, fields, link, number, text
+
+PAGE_SIZE = 30
+
+
+class UnsplashSettings(SourceSettings):
+    """`[source.unsplash]`; the key is read from UNSPLASH_ACCESS_KEY."""
+
+    api: str = "https://api.unsplash.com"
+    permission: str = ""
+    """What allows this use, in your words, e.g. "written permission of Unsplash, 2026-03-01"."""
+    app_name: str = "lhq"
+    """The name your key is registered under; credit links carry it."""
+    order_by: str = pydantic.Field("relevant", pattern="^(relevant|latest)$")
+    orientation: str = pydantic.Field("landscape", pattern="^(landscape|portrait|squarish|)$")
+    max_side_px: int = pydantic.Field(4096, ge=256)
+    """Photos larger than this are asked for at this size of the longer side (imgix w and h, fit=max)."""
+    quality: int = pydantic.Field(92, ge=1, le=100)
+    quota_window_s: float = pydantic.Field(3600.0, gt=0)
+
+
+class Unsplash:
+    """The Unsplash search API.
+
+    Raises:
+        KeyMissing: no key in the environment, or no permission in the pipeline file.
+    """
+
+    name = "unsplash"
+    rights = Rights(
+        train="by-permission",
+        redistribute="no",
+        commercial="by-permission",
+        note="Unsplash API: machine learning needs Unsplash's permission; photos may not be republished as a set",
+    )
+    limits = Limits(page_size=PAGE_SIZE, calls_per_hour=50, calls_per_kept=1, photo_bytes=2_500_000, photos_per_s=10)
+
+    def __init__(self, settings: UnsplashSettings, client: Client) -> None:
+        self.settings = settings
+        self._client = client
+        self._api = settings.api.rstrip("/")
+        if not settings.permission.strip():
+            raise KeyMissing(
+                "[source.unsplash] states no permission, and Unsplash's API guidelines exclude machine learning",
+                hint='ask Unsplash, then write permission = "what they allowed, and when" in that table',
+            )
+        key = os.environ.get("UNSPLASH_ACCESS_KEY", "").strip()
+        if not key:
+            if not client.is_exempt(self._api):
+                raise KeyMissing(
+                    "UNSPLASH_ACCESS_KEY is not set",
+                    hint="export the access key of your app (unsplash.com/oauth/applications)",
+                )
+            key = "none"
+        client.keep_secret(key)
+        self._headers = {"Authorization": f"Client-ID {key}", "Accept-Version": "v1"}
+        self._window_began = 0.0
+
+    def search(self, query: Query, cursor: str | None) -> Page:
+        page = number(cursor) or 1
+        params: dict[str, object] = {"query": query.text, "page": page, "per_page": PAGE_SIZE,
+                                     "order_by": self.settings.order_by, "content_filter": "low"}  # fmt: skip
+        if self.settings.orientation:
+            params["orientation"] = self.settings.orientation
+        url = f"{self._api}/search/photos"
+        body = fields(self._call(url, params))
+        results = body.get("results")
+        if not isinstance(results, list):
+            raise SourceError(f"{url}: no list of results in the answer", hint="the API may have changed; see its docs")
+        skips = Skips()
+        found = [candidate for item in results if (candidate := self._candidate(fields(item), query, skips))]
+        num_pages = number(body.get("total_pages"))
+        is_last = not results or (num_pages is not None and page >= num_pages)
+        return Page(tuple(found), None if is_last else str(page + 1), number(body.get("total")), skips.all())
+
+    def report_use(self, url: str) -> None:
+        if urlsplit(url).netloc != urlsplit(self._api).netloc:
+            raise SourceError(f"{self._client.clean(url)}: not on the API's host", hint="the key is sent nowhere else")
+        self._call(url, {})
+
+    def _call(self, url: str, params: dict[str, object]) -> object:
+        """One JSON call; an exhausted quota is waited out, with a countdown in `lhq crawl`'s progress line."""
+        while True:
+            asked_at = time.monotonic()
+            if not self._window_began or asked_at - self._window_began > self.settings.quota_window_s:
+                self._window_began = asked_at
+            answer = self._client.api("GET", f"{url}?{urlencode(params)}" if params else url, headers=self._headers)
+            is_over = answer.status == 403 and b"rate limit exceeded" in bytes(answer.body).lower()
+            if is_over or answer.headers.get("x-ratelimit-remaining", "").strip() == "0":
+                self._wait_for_quota(url, answer.headers, is_over)
+            if not is_over:
+                return self._client.read_json(url, answer)
+
+    def _wait_for_quota(self, url: str, headers: Headers, is_over: bool) -> None:
+        """Unsplash says how many calls are left but not when more come: an hour after the first of them at the
+        latest. A run that starts over the limit doesn't know when that was and asks again six times in the hour."""
+        window_s = self.settings.quota_window_s
+        left_s = self._window_began + window_s - time.monotonic()
+        if is_over and left_s > 0.98 * window_s:
+            left_s = window_s / 6
+        limit = headers.get("x-ratelimit-limit", "?")
+        self._client.hosts.pause(self._client.host_of(url), max(left_s, window_s / 60), f"quota of {limit} calls")
+
+    def _candidate(self, item: dict[str, object], query: Query, skips: Skips) -> Candidate | None:
+        """A search result with its papers, or None (counted) where something that matters is missing."""
+        links, user = fields(item.get("links")), fields(item.get("user"))
+        source_id, page_url = text(item.get("id")), link(links.get("html"))
+        raw = link(fields(item.get("urls")).get("raw"))
+        author = text(user.get("name")) or text(user.get("username"))
+        width, height = number(item.get("width")), number(item.get("height"))
+        if not (source_id and raw and page_url and author):
+            skips.add("no papers")
+            return None
+        if width and height and min(width, height) < self.settings.min_side_px:
+            skips.add("too small")
+            return None
+        tags = item.get("tags")
+        return Candidate(
+            source=self.name,
+            source_id=source_id,
+            url=self._sized(raw, width, height),
+            page_url=self._credit(page_url),
+            author=author,
+            author_url=self._credit(link(fields(user.get("links")).get("html"))),
+            licence="unsplash",
+            query=query.text,
+            width_px=width,
+            height_px=height,
+            title=text(item.get("alt_description")),
+            description=text(item.get("description")),
+            tags=tuple(text(fields(tag).get("title")) for tag in tags if fields(tag)) if isinstance(tags, list) else (),
+            taken_at=text(item.get("created_at")),
+            permission=self.settings.permission,
+            report_use_url=link(links.get("download_location")) or None,
+        )
+
+    def _sized(self, raw: str, width: int | None, height: int | None) -> str:
+        """The URL of the whole picture as a JPEG, made smaller by the image host where it is larger than wanted."""
+        params = {"fm": "jpg", "q": str(self.settings.quality)}
+        if width is None or height is None or max(width, height) > self.settings.max_side_px:
+            # The short side must stay at min_side_px even for a panorama.
+            long_side = self.settings.max_side_px
+            if width and height:
+                long_side = max(long_side, -(-self.settings.min_side_px * max(width, height) // min(width, height)))
+            params |= {"w": str(long_side), "h": str(long_side), "fit": "max"}
+        return _with(raw, params)
+
+    def _credit(self, url: str) -> str:
+        """Credit links carry where they were used, as the guidelines ask."""
+        return _with(url, {"utm_source": self.settings.app_name, "utm_medium": "referral"}) if url else ""
+
+
+def _with(url: str, params: dict[str, str]) -> str:
+    parts = urlsplit(url)
+    query = {**dict(parse_qsl(parts.query, keep_blank_values=True)), **params}
+    return urlunsplit(parts._replace(query=urlencode(query)))
