@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,23 @@ import pydantic
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+import lhq.crawl
 import lhq.export
+import lhq.plan
+import lhq.status
 from lhq.config import HttpSettings, Settings, read_toml, unknown_key, validate
+from lhq.crawl import CrawlReport
 from lhq.engines import Engine, ShardReport
 from lhq.engines.local import Local
-from lhq.errors import ConfigError
+from lhq.errors import ConfigError, StoreError
 from lhq.filter import Filtered, Rule
 from lhq.filter import run as run_filter
+from lhq.frontier import Listed
+from lhq.http import Client
 from lhq.licences import Rights
 from lhq.measures import MeasureSettings
 from lhq.records import Query
+from lhq.sources import Source, SourceSettings
 
 # name → (module, class, settings class); a class is built as Class(settings, …) by the stage that uses it.
 SOURCES: dict[str, tuple[str, str, str]] = {
@@ -67,6 +76,8 @@ class _Top(Settings):
     store: str
     queries: str | list[str] = "queries/"
     want: int = pydantic.Field(gt=0)
+    local: str = ""
+    """Folder of frontier and spool, which must be on this machine's disk; empty: the store, if that is a folder."""
     engine: str = pydantic.Field("local", pattern="^(local|ray)$")
 
 
@@ -77,12 +88,13 @@ class Pipeline:
 
     path: Path
     store: str
+    local: str
     queries: tuple[Query, ...]
     want: int
     engine: str
     http: HttpSettings
     sandbox: SandboxSettings | None
-    sources: Mapping[str, Settings] = field(default_factory=dict)
+    sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     filters: Mapping[str, MeasureSettings] = field(default_factory=dict)
     export: Settings = field(default_factory=Settings)
 
@@ -105,6 +117,7 @@ def load(path: str | os.PathLike[str]) -> Pipeline:
     return Pipeline(
         path=path,
         store=_store(head.store),
+        local=_local(head, path),
         queries=_queries(head.queries, path),
         want=head.want,
         engine=head.engine,
@@ -151,6 +164,17 @@ def _store(store: str) -> str:
     return store if "://" in store else os.path.abspath(os.path.expanduser(store))
 
 
+def _local(head: _Top, path: Path) -> str:
+    if head.local:
+        return os.path.abspath(os.path.expanduser(head.local))
+    if "://" in head.store:
+        raise ConfigError(
+            f"{path}: store = {head.store!r} is remote, and the crawl's memory needs a disk of this machine",
+            hint='add local = "data/NAME", a folder for the frontier and for photos on their way',
+        )
+    return _store(head.store)
+
+
 def _queries(given: str | list[str], path: Path) -> tuple[Query, ...]:
     """Queries in file order, without duplicates after case and white-space folding."""
     if isinstance(given, list):
@@ -172,6 +196,73 @@ def _queries(given: str | list[str], path: Path) -> tuple[Query, ...]:
     if not unique:
         raise ConfigError(f"{path}: queries = {given!r} holds no query", hint="one query a line, # starts a comment")
     return tuple(reversed(unique.values()))
+
+
+@contextmanager
+def services(pipeline: Pipeline) -> Iterator[Pipeline]:
+    """The pipeline as it is to be run: with `[sandbox]`, the services are started and the sources pointed at them.
+
+    Raises:
+        UserError: the sandbox's port is in use; InputError: its folder of photos is missing or empty.
+    """
+    if pipeline.sandbox is None:
+        yield pipeline
+        return
+    asked = pipeline.sandbox
+    sandbox = _find("lhq.sandbox", "Sandbox")
+    with sandbox(photos=asked.photos or None, seed=asked.seed, num_scenes=asked.num_scenes, port=asked.port) as box:
+        places = {"unsplash": f"{box.url}/unsplash", "flickr": f"{box.url}/flickr/services/rest/"}
+        sources = {
+            name: settings.model_copy(update={"api": places[name]}) if name in places else settings
+            for name, settings in pipeline.sources.items()
+        }
+        hosts = (*pipeline.http.allow_hosts, box.url.split("://")[1])
+        yield replace(pipeline, sources=sources, http=pipeline.http.model_copy(update={"allow_hosts": hosts}))
+
+
+def crawl_photos(pipeline: Pipeline, *, retry: Sequence[str] = (), want: int | None = None) -> CrawlReport:
+    """Fetch photos into the pipeline's store; see `lhq.crawl.crawl`.
+
+    Raises:
+        ConfigError: the pipeline file names no source.
+        KeyMissing: a source's key or permission is not there.
+    """
+    if not pipeline.sources:
+        raise ConfigError(f"{pipeline.path}: no source to crawl", hint=f"add [source.NAME]: {', '.join(SOURCES)}")
+    with services(pipeline) as served:
+        client = Client(served.http)
+        sources: dict[str, Source] = {
+            name: build(SOURCES, name, settings, client) for name, settings in served.sources.items()
+        }
+        return lhq.crawl.crawl(
+            served.store, served.local, sources, served.queries, want or served.want, client, retry=retry
+        )
+
+
+def crawl_plan(pipeline: Pipeline, *, want: int | None = None) -> str:
+    """What a crawl will cost, in words; nobody is asked, no key is needed."""
+    try:
+        num_kept = lhq.status.status(pipeline.store, pipeline.local, 1).num_kept
+    except StoreError:
+        num_kept = 0  # no crawl was started here
+    sources = {name: (_find(*SOURCES[name][:2]).limits, settings) for name, settings in pipeline.sources.items()}
+    place = Path(pipeline.local)
+    while not place.exists():
+        place = place.parent
+    found = lhq.plan.plan(want or pipeline.want, num_kept, len(pipeline.queries), sources)
+    return found.text(shutil.disk_usage(place).free)
+
+
+def crawl_status(pipeline: Pipeline) -> lhq.status.Status:
+    """The funnel of the pipeline's store; see `lhq.status.status`."""
+    return lhq.status.status(pipeline.store, pipeline.local, pipeline.want)
+
+
+def crawl_listing(
+    pipeline: Pipeline, statuses: Sequence[str], reasons: Sequence[str], sources: Sequence[str]
+) -> Iterator[Listed]:
+    """The candidates of the pipeline's store; see `lhq.status.listing`."""
+    return lhq.status.listing(pipeline.local, statuses, reasons, sources)
 
 
 def rules(pipeline: Pipeline) -> list[Rule]:

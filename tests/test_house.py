@@ -22,6 +22,7 @@ RANKS = {
         ["assemble"],
         ["card"],
         ["crawl", "filter", "export", "report", "importing", "takedown", "verify", "rehydrate", "recheck"],
+        ["status", "plan"],
         ["pipeline"],
         ["cli"],
     ],

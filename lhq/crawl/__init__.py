@@ -27,10 +27,12 @@ from lhq.http import Client
 from lhq.records import Query
 from lhq.shards import Shards
 from lhq.sources import Source
+from lhq.tombstones import removed_ids, removed_sha256
 
 GRACE_S = 5.0
 FRONTIER = "frontier.sqlite"
 LOCK = "crawl.lock"
+DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,24 @@ class CrawlReport:
     problems: tuple[LhqError, ...]
     notes: tuple[str, ...]
 
+    @property
+    def exit_code(self) -> int:
+        """130 if someone stopped it; else that of the first source that gave up; else 0."""
+        if self.is_stopped:
+            return 130
+        return self.problems[0].exit_code if self.problems else 0
+
+    def lines(self) -> list[str]:
+        """What to tell at the end, the funnel last."""
+        lines = [*self.notes, *(f"a source gave up: {problem}" for problem in self.problems)]
+        if self.is_stopped:
+            lines.append("stopped; run the same command again to go on")
+        elif self.num_kept < self.want and not self.problems:
+            lines.append("the sources have no more for these queries: add queries, or raise per_query")
+        failed = [f"{reason} {num:,}" for reason, num in sorted(self.failures.items(), key=lambda pair: -pair[1])]
+        funnel = [f"kept {self.num_kept:,} of {self.want:,}", f"new {self.num_new:,}"]
+        return [*lines, " · ".join([*funnel, *(f"failed attempts: {', '.join(failed)}" for _ in failed[:1])])]
+
 
 def crawl(
     store: str,
@@ -55,14 +75,13 @@ def crawl(
     client: Client,
     *,
     retry: Sequence[str] = (),
-    refetch_lost: bool = False,
 ) -> CrawlReport:
     """Fetch photos until the store holds `want`, or the sources have no more.
 
     Args:
         store: where `photos/` is written (a folder or URL); `folder` the local folder of frontier and spool.
-        retry: reasons of failed candidates that are to be tried again; "all" for every reason.
-        refetch_lost: fetch again the photos of shards that have vanished from the store.
+        retry: reasons of failed candidates that are to be tried again; "all" for every reason. "damaged" means
+            the photos of shards that are gone from `photos/`: moved to `quarantine/`, or lost.
 
     Raises:
         StoreError: the store is in use, can't be written, or is of a newer format.
@@ -71,7 +90,7 @@ def crawl(
     with _locked(Path(folder)):
         frontier = Frontier(Path(folder) / FRONTIER)
         try:
-            return _Crawl(store, folder, sources, queries, want, client, frontier).run(retry, refetch_lost)
+            return _Crawl(store, folder, sources, queries, want, client, frontier).run(retry)
         finally:
             frontier.close()
 
@@ -84,19 +103,20 @@ class _Crawl:
         client: Client, frontier: Frontier,
     ) -> None:  # fmt: skip
         self._sources, self._queries, self._want = sources, queries, want
+        self._removed_ids, self._removed_sha256 = removed_ids(store), removed_sha256(store)
         self._client, self._frontier = client, frontier
         self._notes: list[str] = []
         self._stopped_at: float | None = None
         self._board = Board(frontier, client, want, 0, tuple(sources))
         self._keeper = Keeper(folder, Shards(store, "photos"), frontier, self._board.kept, self._board.crashed)
 
-    def run(self, retry: Sequence[str], refetch_lost: bool) -> CrawlReport:
-        self._prepare(retry, refetch_lost)
+    def run(self, retry: Sequence[str]) -> CrawlReport:
+        self._prepare(retry)
         board, client = self._board, self._client
         num_workers = min(64, max(1, client.settings.per_host) * max(1, len(self._sources)))
-        fetcher = Fetcher(board, self._keeper, self._frontier, client, self._sources, num_workers)
+        fetcher = Fetcher(board, self._keeper, self._frontier, client, self._sources, num_workers, self._removed_sha256)
         searchers = [
-            Searcher(source, self._queries, self._frontier, client, board.need, board.poke)
+            Searcher(source, self._queries, self._frontier, client, board.need, board.poke, self._removed_ids)
             for source in self._sources.values()
         ]
         with _signals(client), Progress(board, client, self._want) as progress:
@@ -114,20 +134,22 @@ class _Crawl:
             raise crash
         return self._report(searchers)
 
-    def _prepare(self, retry: Sequence[str], refetch_lost: bool) -> None:
+    def _prepare(self, retry: Sequence[str]) -> None:
         lost = self._keeper.recover()
         if lost:
             self._notes.append(f"{lost:,} photos did not survive the last stop and are fetched again")
         for number in self._keeper.missing():
             ids = self._frontier.kept_in(number)
-            if refetch_lost:
-                self._frontier.lose(ids, "lost")
+            if DAMAGED in retry:
+                self._notes.append(f"{self._frontier.lose(ids, DAMAGED):,} photos of shard {number:06d} wait again")
             else:
                 self._notes.append(
-                    f"photos/{number:06d}.parquet is gone with {len(ids):,} photos; --refetch-lost fetches them again"
+                    f"photos/{number:06d}.parquet is gone with {len(ids):,} photos; "
+                    f"--retry-failed {DAMAGED} fetches them again"
                 )
         if retry:
             self._notes.append(f"{self._frontier.retry(retry):,} failed candidates wait again")
+        self._frontier.refuse(sorted(self._removed_ids), "removed")
         self._board.num_kept = sum(tally.num for tally in self._frontier.tallies() if tally.status == "kept")
 
     def _watch(self, searchers: list[Searcher], progress: Progress) -> None:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 
 from lhq.crawl.keep import Fetched, Keeper
 from lhq.crawl.search import LOCAL_HOST
+from lhq.crawl.spool import now, papers_of
 from lhq.errors import FetchError, ImageError
 from lhq.frontier import Frontier, Waiting
 from lhq.http import Client
 from lhq.images import Header, inspect
 from lhq.sources import Local, Source
-from lhq.crawl.spool import now, papers_of
 
 ROW = 200
 REFILL_EVERY_S = 0.5
@@ -152,8 +152,10 @@ class Fetcher:
     """The worker threads."""
 
     def __init__(
-        self, board: Board, keeper: Keeper, frontier: Frontier, client: Client, sources: Mapping[str, Source], num: int
-    ) -> None:
+        self, board: Board, keeper: Keeper, frontier: Frontier, client: Client, sources: Mapping[str, Source], num: int,
+        removed_sha256: frozenset[str] = frozenset(),
+    ) -> None:  # fmt: skip
+        self._removed_sha256 = removed_sha256
         self._board, self._keeper, self._frontier, self._client = board, keeper, frontier, client
         self._sources = sources
         self.threads = [threading.Thread(target=self._run, name=f"fetch {i}", daemon=True) for i in range(num)]
@@ -184,7 +186,7 @@ class Fetcher:
         try:
             url, data = self._bytes(waiting)
             header = inspect(data, max_pixels=self._client.settings.max_pixels)
-            self._judge_size(waiting, header)
+            self._judge(waiting, header)
         except FetchError as error:
             self._failed(waiting, error.reason, error.message, permanent=error.permanent)
         except ImageError as error:
@@ -201,7 +203,9 @@ class Fetcher:
         answer = self._client.fetch(waiting.candidate.url, has_slot=True)
         return waiting.candidate.url, answer.body
 
-    def _judge_size(self, waiting: Waiting, header: Header) -> None:
+    def _judge(self, waiting: Waiting, header: Header) -> None:
+        if header.sha256 in self._removed_sha256:
+            raise ImageError("these bytes were taken down", hint="see removed.parquet", reason="removed")
         least = self._sources[waiting.candidate.source].settings.min_side_px
         if min(header.width_px, header.height_px) < least:
             raise ImageError(

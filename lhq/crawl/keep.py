@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lhq.crawl.spool import Spool, open_numbers
 from lhq.frontier import Frontier, Kept
 from lhq.http.wire import Budget
 from lhq.shards import Shards
-from lhq.crawl.spool import Spool, open_numbers
 
 SYNC_EVERY_S = 3.0
 MEMORY_CAP = 64 * 2**20

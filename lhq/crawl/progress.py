@@ -88,3 +88,10 @@ def span(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{hours // 24} d {hours % 24} h"
+
+
+def gigabytes(size_bytes: float) -> str:
+    """A size in words: `980 MB`, `12.3 GB`, `1.2 TB`."""
+    if size_bytes >= 1e12:
+        return f"{size_bytes / 1e12:.1f} TB"
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"

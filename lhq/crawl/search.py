@@ -27,6 +27,7 @@ class Searcher:
     Args:
         need: how many more photos the crawl may still keep.
         changed: called when candidates were added or the searcher ended.
+        removed_ids: photos that were taken down: they are not offered again.
     """
 
     def __init__(
@@ -37,12 +38,13 @@ class Searcher:
         client: Client,
         need: Callable[[], int],
         changed: Callable[[], None],
+        removed_ids: frozenset[str] = frozenset(),
     ) -> None:
         self.source = source
         self.problem: LhqError | None = None
         self.crash: BaseException | None = None
         self.has_pages = True
-        self.num_unusable = 0
+        self._removed_ids = removed_ids
         self._texts = frozenset(query.text for query in queries)
         self._frontier, self._client = frontier, client
         self._need, self._changed = need, changed
@@ -118,7 +120,7 @@ class Searcher:
         self._failures.pop(asked.number, None)
         pairs = [pair for candidate in page.candidates if (pair := self._placed(candidate))]
         num_unusable = len(page.candidates) - len(pairs)
-        skipped = [*page.skipped, ("bad-url", num_unusable)] if num_unusable else page.skipped
+        skipped = [*page.skipped, ("unusable", num_unusable)] if num_unusable else page.skipped
         self._frontier.add_page(asked, pairs[:room], _next(page, len(pairs) > room), page.total, skipped)
         self._changed()
 
@@ -132,7 +134,9 @@ class Searcher:
         self.problem = error if count >= QUERY_FAILURES else self.problem
 
     def _placed(self, candidate: Candidate) -> tuple[Candidate, str] | None:
-        """The candidate with its host, or None where its URL could never be fetched."""
+        """The candidate with its host, or None where it was taken down or its URL could never be fetched."""
+        if candidate.id in self._removed_ids:
+            return None
         if isinstance(self.source, Local):
             return candidate, LOCAL_HOST
         try:

@@ -248,7 +248,7 @@ def _images(view: memoryview, group: list[Entry]) -> pa.Array:
         total += entry.size_bytes
         offsets.append(total)
     values = pa.allocate_buffer(total)
-    target = memoryview(values)
+    target = memoryview(values).cast("B")
     for entry, start in zip(group, offsets, strict=False):
         at = entry.at + _HEAD.size + entry.papers_bytes
         target[start : start + entry.size_bytes] = view[at : at + entry.size_bytes]

@@ -36,6 +36,7 @@ CREATE TABLE candidate_queries (
     candidate INTEGER NOT NULL, query INTEGER NOT NULL, PRIMARY KEY (candidate, query)) WITHOUT ROWID;
 CREATE INDEX candidate_queries_query ON candidate_queries (query);
 CREATE TABLE attempts (candidate INTEGER NOT NULL, at REAL NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE TABLE beats (at INTEGER PRIMARY KEY, num INTEGER NOT NULL);
 CREATE INDEX attempts_candidate ON attempts (candidate);
 """
 

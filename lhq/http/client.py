@@ -73,8 +73,12 @@ class Client:
         pace_per_s: float | None = None,
         bytes_per_s: float | None = None,
     ) -> None:
-        """Stricter manners towards the host of `url`, as its terms ask."""
+        """Stricter manners towards the photo host of `url`, as its terms ask."""
         self.hosts.limit(parse(url).netloc, num_slots=num_slots, pace_per_s=pace_per_s, bytes_per_s=bytes_per_s)
+
+    def limit_service(self, url: str, *, num_slots: int, pace_per_s: float) -> None:
+        """Stricter manners towards a service, as its terms ask."""
+        self.hosts.limit(self.service_of(url).name, num_slots=num_slots, pace_per_s=pace_per_s, bytes_per_s=None)
 
     def is_exempt(self, url: str) -> bool:
         """Is this host in `[http] allow_hosts`: a test server or an intranet's?"""
@@ -111,6 +115,10 @@ class Client:
     def host_of(self, url: str) -> Host:
         """The host that serves `url`. Raises FetchError `bad-url`."""
         return self.hosts[parse(url).netloc]
+
+    def service_of(self, url: str) -> Host:
+        """The service at `url`: it has manners of its own even where it shares a host with photos."""
+        return self.hosts[f"{parse(url).netloc} (API)"]
 
     def fetch(self, url: str, *, has_slot: bool = False) -> Answer:
         """One photo, one attempt: redirects followed, robots.txt and opt-out headers honoured, caps kept.
@@ -199,7 +207,7 @@ class Client:
             target = parse(url)
         except FetchError as error:
             raise SourceError(error.message, hint="correct the api setting") from None
-        host = self.hosts[target.netloc]
+        host = self.service_of(url)
         sent = {"User-Agent": self.user_agent, "Accept-Encoding": "gzip", **(headers or {})}
         problem = ""
         for attempt in range(self.settings.max_attempts):

@@ -26,6 +26,8 @@ class SourceSettings(Settings):
     """Candidates taken from one query at most."""
     min_side_px: int = pydantic.Field(1024, ge=1)
     """Short side; judged from the source's claim where it makes one, and again from the bytes."""
+    calls_per_hour: float | None = None
+    """Calls that the service allows in an hour; None where it sets no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,13 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a plan reckons with: how much a source gives a call, and how fast it may be asked.
+    """What a plan reckons with: how much a source gives a call, and how fast.
 
-    `calls_per_hour` None means no limit; `calls_per_kept` are reports of use. `photo_bytes`, `photos_per_s` are
-    typical figures for one full-size photo and for its image host under the default manners.
+    `calls_per_kept` are reports of use. `photo_bytes`, `photos_per_s` are typical figures for one full-size photo
+    and for its image host under the default manners.
     """
 
     page_size: int
-    calls_per_hour: float | None
     calls_per_kept: int
     photo_bytes: int
     photos_per_s: float

@@ -85,7 +85,7 @@ class Flickr:
         commercial="by-licence",
         note="Flickr: each photo's licence says what may be done with it",
     )
-    limits = Limits(page_size=PAGE_SIZE, calls_per_hour=3600, calls_per_kept=0, photo_bytes=2_000_000, photos_per_s=5)
+    limits = Limits(page_size=PAGE_SIZE, calls_per_kept=0, photo_bytes=2_000_000, photos_per_s=5)
 
     def __init__(self, settings: FlickrSettings, client: Client) -> None:
         self.settings = settings
@@ -97,7 +97,7 @@ class Flickr:
                 raise KeyMissing(f"{missing} not set", hint="export key and secret (www.flickr.com/services/apps)")
             key, secret = key or "none", secret or "none"
         client.keep_secret(key, secret)
-        client.limit(settings.api, num_slots=1, pace_per_s=settings.calls_per_hour / 3600)
+        client.limit_service(settings.api, num_slots=1, pace_per_s=settings.calls_per_hour / 3600)
         self._api = _Api(key, secret, settings.api, client.session())
         self._codes = [number for number, licence in FLICKR.items() if licence in settings.licences]
 

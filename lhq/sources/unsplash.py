@@ -37,6 +37,8 @@ class UnsplashSettings(SourceSettings):
     max_side_px: int = pydantic.Field(4096, ge=256)
     """Photos larger than this are asked for at this size of the longer side (imgix w and h, fit=max)."""
     quality: int = pydantic.Field(92, ge=1, le=100)
+    calls_per_hour: float = pydantic.Field(50.0, gt=0)
+    """What your key allows, for `--dry-run`; the crawl itself goes by the answers' headers."""
     quota_window_s: float = pydantic.Field(3600.0, gt=0)
 
 
@@ -54,7 +56,7 @@ class Unsplash:
         commercial="by-permission",
         note="Unsplash API: machine learning needs Unsplash's permission; photos may not be republished as a set",
     )
-    limits = Limits(page_size=PAGE_SIZE, calls_per_hour=50, calls_per_kept=1, photo_bytes=2_500_000, photos_per_s=10)
+    limits = Limits(page_size=PAGE_SIZE, calls_per_kept=1, photo_bytes=2_500_000, photos_per_s=10)
 
     def __init__(self, settings: UnsplashSettings, client: Client) -> None:
         self.settings = settings
@@ -120,7 +122,7 @@ class Unsplash:
         if is_over and left_s > 0.98 * window_s:
             left_s = window_s / 6
         limit = headers.get("x-ratelimit-limit", "?")
-        self._client.hosts.pause(self._client.host_of(url), max(left_s, window_s / 60), f"quota of {limit} calls")
+        self._client.hosts.pause(self._client.service_of(url), max(left_s, window_s / 60), f"quota of {limit} calls")
 
     def _candidate(self, item: dict[str, object], query: Query, skips: Skips) -> Candidate | None:
         """A search result with its papers, or None (counted) where something that matters is missing."""

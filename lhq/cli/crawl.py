@@ -1,0 +1,38 @@
+"""`lhq crawl`: queries → candidates → photos."""
+
+from __future__ import annotations
+
+import click
+
+from lhq import pipeline
+from lhq.cli.talk import say
+
+
+@click.command()
+@click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
+@click.option("--dry-run", is_flag=True, help="Ask nobody; print the plan: calls, hours, bytes, disk.")
+@click.option("--want", type=click.IntRange(min=1), help="Photos to keep in all, instead of the file's.")
+@click.option(
+    "--retry-failed", "retry", multiple=True, metavar="REASON",
+    help="Try failed photos again: a reason that lhq status shows, or all. May be repeated.",
+)  # fmt: skip
+def command(pipeline_file: str, dry_run: bool, want: int | None, retry: tuple[str, ...]) -> int:
+    """Search the sources and fetch photos until the store holds as many as wanted.
+
+    After any stop, the same command goes on where it was: nothing is asked for or fetched twice. Ctrl-C stops
+    cleanly, a second one at once. Keys are read from UNSPLASH_ACCESS_KEY, FLICKR_API_KEY and FLICKR_API_SECRET.
+
+    \b
+    Example:
+      lhq crawl pipelines/quickstart.toml
+      lhq crawl pipelines/lhq-90k.toml --dry-run
+      lhq crawl pipelines/lhq-90k.toml --retry-failed timeout --retry-failed http-403
+    """
+    asked = pipeline.load(pipeline_file)
+    if dry_run:
+        click.echo(pipeline.crawl_plan(asked, want=want))
+        return 0
+    done = pipeline.crawl_photos(asked, retry=retry, want=want)
+    for line in done.lines():
+        say(line)
+    return done.exit_code

@@ -1,0 +1,33 @@
+"""`lhq list`: candidates, one a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from lhq import pipeline
+
+
+@click.command()
+@click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
+@click.option("--status", "statuses", multiple=True, type=click.Choice(["waiting", "kept", "failed"]))
+@click.option("--reason", "reasons", multiple=True, help="Only candidates with this reason.")
+@click.option("--source", "sources", multiple=True, help="Only candidates of this source.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def command(
+    pipeline_file: str, statuses: tuple[str, ...], reasons: tuple[str, ...], sources: tuple[str, ...], as_json: bool
+) -> None:
+    """List candidates: id, status, reason of the last failure, attempts; separated by tabs.
+
+    \b
+    Example:
+      lhq list pipelines/quickstart.toml --status failed
+      lhq list pipelines/quickstart.toml --reason timeout --json
+    """
+    for each in pipeline.crawl_listing(pipeline.load(pipeline_file), statuses, reasons, sources):
+        if as_json:
+            click.echo(json.dumps(asdict(each)))
+        else:
+            click.echo(f"{each.id}\t{each.status}\t{each.reason}\t{each.attempts}")
