@@ -22,6 +22,12 @@ from lhq.shards import write_whole
 
 _SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
 
+LIMITS = (
+    "Landscapes were sought by words and chosen by models: what those words and models miss is missing here.",
+    "Licences and authors are what the sources stated on the day in `fetched_at`; they can have changed since.",
+    "People may be in the distance of some photos; nobody was identified. Ask the maker to take a photo down.",
+)
+
 
 def write(
     folder: str, table: pa.Table, rows: Rows, name: str, publish: str, written: Sequence[Written],
@@ -210,11 +216,7 @@ def _funnel(rows: Rows, table: pa.Table) -> str:
 
 
 def _limits(table: pa.Table, written: Sequence[Written]) -> str:
-    found = [
-        "Landscapes were sought by words and chosen by models: what those words and models miss is missing here.",
-        "Licences and authors are what the sources stated on the day in `fetched_at`; they can have changed since.",
-        "People may be in the distance of some photos; nobody was identified. Ask the maker to take a photo down.",
-    ]
+    found = list(LIMITS)
     failed = {id for one in written for id in one.failed}
     if failed:
         found.append(f"{len(failed):,} photos could not be rendered in every variant and are missing there.")

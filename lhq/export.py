@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from lhq import card, credits, dataset, manifest, rights
+from lhq import card, credits, croissant, dataset, manifest, rights
 from lhq.aside import aside, put_back, put_in_place
 from lhq.assemble import Assembly, Told, Written
 from lhq.config import Settings
@@ -119,6 +119,7 @@ def export(
         report.num_rows = len(table)
         manifest.write(part, table)
         credits.write(part, table, variants)
+        croissant.write(part, table, rows, settings.name, report.written)
         card.write(part, table, rows, settings.name, settings.publish, report.written, rights_of)
         shutil.rmtree(os.path.join(part, ".work"), ignore_errors=True)
         put_in_place(to, dataset.is_ours)

@@ -24,6 +24,7 @@ import lhq.crawl
 import lhq.export
 import lhq.plan
 import lhq.status
+import lhq.verify
 from lhq.config import HttpSettings, Settings, read_toml, unknown_key, validate
 from lhq.crawl import CrawlReport
 from lhq.engines import Engine, ShardReport
@@ -320,3 +321,8 @@ def export(
     settings = validate(lhq.export.ExportSettings, {**pipeline.export.model_dump(), **changes}, "lhq export")
     # Always this machine's engine: rendered pictures lie on its disk.
     return lhq.export.export(pipeline.store, settings, rights_of=rights(), engine=Local(), told=told)
+
+
+def verify(folder: str, told: Callable[[str, int, int], None]) -> lhq.verify.VerifyReport:
+    """Check a dataset's folder with all cores; see `lhq.verify.verify`."""
+    return lhq.verify.verify(folder, engine=Local(), told=told)

@@ -21,6 +21,7 @@ RANKS = {
         ["published", "rows", "spool"],
         ["assemble"],
         ["card"],
+        ["croissant"],
         ["crawl", "filter", "export", "report", "importing", "takedown", "verify", "rehydrate", "recheck"],
         ["status", "plan"],
         ["pipeline"],

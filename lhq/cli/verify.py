@@ -1,0 +1,37 @@
+"""`lhq verify`: is a dataset's folder whole?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+from lhq import pipeline as way
+from lhq.cli.talk import progress, say
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="The findings as JSON on stdout.")
+def command(folder: str, as_json: bool) -> int:
+    """Check a dataset that `lhq export` wrote: schema, counts, card, every sha256, every picture.
+
+    Prints one line a problem; exit code 1 if there is one.
+
+    \b
+    Example:
+      lhq verify data/quickstart/export
+    """
+    with progress() as told:
+        report = way.verify(folder, told)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report)))
+    else:
+        for problem in report.problems:
+            click.echo(problem)
+    say(
+        f"rows {report.num_rows:,} · files {report.num_files:,} · pictures {report.num_pictures:,} · "
+        f"problems {len(report.problems):,}"
+    )
+    return 1 if report.problems else 0
