@@ -44,7 +44,7 @@ class Augment:
 
 
 def warp(images: Tensor, p: Tensor) -> Tensor:
-    """Mirror, quarter turns and whole-pixel shifts, then scale, turn, stretch and shift by fractions; borders reflect."""
+    """Mirror, quarter turns and whole-pixel shifts, then scale, turn, stretch and shift by fractions."""
     num, _, size, _ = images.shape
     device = images.device
     one = torch.eye(3, device=device).expand(num, 3, 3)
@@ -73,7 +73,7 @@ def warp(images: Tensor, p: Tensor) -> Tensor:
 
 def sample(images: Tensor, matrix_B33: Tensor) -> Tensor:
     """Pixel (x, y) of the result is the image at matrix · (x, y, 1), centre 0, borders at ±1, bilinear, reflected."""
-    num, channels, size, _ = images.shape
+    _, channels, size, _ = images.shape
     axis = (torch.arange(size, device=images.device) * 2 + 1) / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     places = matrix_B33 @ torch.stack([x.flatten(), y.flatten(), torch.ones_like(x).flatten()])

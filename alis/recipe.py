@@ -196,7 +196,8 @@ def flags() -> list[tuple[str, Any, Any, str]]:
     found = []
     for section, field in TrainConfig.model_fields.items():
         kind = field.annotation
-        assert isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)
+        assert isinstance(kind, type)
+        assert issubclass(kind, pydantic.BaseModel)
         for name, inner in kind.model_fields.items():
             found.append((f"{section}.{name}", inner.annotation, inner.default, inner.description or ""))
     return found

@@ -37,15 +37,9 @@ def _every_value(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("train", epilog="Every value of the recipe has a flag, named table.key as in alis/configs/*.toml.")
-@click.option(
-    "--data", required=True, help="Folder, s3://… or hf://datasets/owner/name of Parquet with an image column."
-)
-@click.option(
-    "--config", "config_name", help=f"One of {', '.join(recipe.known())}, or a TOML file; default: lhq256's values."
-)
-@click.option(
-    "--out", default="runs/latest", show_default=True, type=click.Path(path_type=Path), help="The run's folder."
-)
+@click.option("--data", required=True, help="Folder, s3://… or hf://datasets/… of Parquet with images.")
+@click.option("--config", "config_name", help=f"{', '.join(recipe.known())}, or a TOML file [lhq256].")
+@click.option("--out", default="runs/latest", show_default=True, type=click.Path(path_type=Path), help="Its folder.")
 @click.option("--resume", default="auto", show_default=True, help="auto, never, or a snapshot or run to start from.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained on what, and stop.")

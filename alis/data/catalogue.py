@@ -8,6 +8,7 @@ Hugging Face `Image` feature writes it, or plain binary. Memory is a few bytes a
 from __future__ import annotations
 
 import hashlib
+import json
 import posixpath
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -146,11 +147,7 @@ def _image_column(schema: pa.Schema, wanted: str | None, address: str) -> tuple[
     """Name of the image column, and whether it is a struct with `bytes`."""
     fit = {f.name: _is_struct(f.type) for f in schema if _is_struct(f.type) or _is_binary(f.type)}
     if wanted is None:
-        marked = [
-            name
-            for name in fit
-            if f'"{name}": {{"_type": "Image"' in (schema.metadata or {}).get(b"huggingface", b"").decode()
-        ]
+        marked = [name for name in fit if name in _image_features(schema)]
         binary = [name for name in ("image", "img", "jpg") if name in fit] or (list(fit) if len(fit) == 1 else [])
         names = marked or binary
         wanted = names[0] if names else None
@@ -160,6 +157,15 @@ def _image_column(schema: pa.Schema, wanted: str | None, address: str) -> tuple[
             hint="name one that holds bytes with --data.column",
         )
     return wanted, fit[wanted]
+
+
+def _image_features(schema: pa.Schema) -> list[str]:
+    """Columns that the `datasets` library marked as images in the schema's metadata."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return [name for name, kind in features.items() if isinstance(kind, dict) and kind.get("_type") == "Image"]
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return []
 
 
 def _is_binary(kind: pa.DataType) -> bool:

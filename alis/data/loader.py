@@ -57,11 +57,9 @@ class _Rows:
         """What the row is called: its file's row, and its own path where the dataset says one."""
         number, row = self.places[int(self.order[index % len(self.places)])]
         group, first, rows = self.pieces[number]
-        said = (
-            rows[row]["path"].as_py()
-            if pa.types.is_struct(rows.type) and rows[row].is_valid and rows.type.get_field_index("path") >= 0
-            else None
-        )
+        said = None
+        if pa.types.is_struct(rows.type) and rows.type.get_field_index("path") >= 0 and rows[row].is_valid:
+            said = rows[row]["path"].as_py()
         start = int(catalogue.group_start[group]) + first + row
         return f"{catalogue.files[int(catalogue.group_file[group])]} row {start}" + (f" ({said})" if said else "")
 
