@@ -74,7 +74,7 @@ def warp(images: Tensor, p: Tensor) -> Tensor:
 def sample(images: Tensor, matrix_B33: Tensor) -> Tensor:
     """Pixel (x, y) of the result is the image at matrix · (x, y, 1), centre 0, borders at ±1, bilinear, reflected."""
     _, channels, size, _ = images.shape
-    axis = (torch.arange(size, device=images.device) * 2 + 1) / size - 1
+    axis = (torch.arange(size, device=images.device, dtype=matrix_B33.dtype) * 2 + 1) / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     places = matrix_B33 @ torch.stack([x.flatten(), y.flatten(), torch.ones_like(x).flatten()])
     column, row = ((places[:, k] + 1) * (size / 2) - 0.5 for k in range(2))

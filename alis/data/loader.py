@@ -51,7 +51,7 @@ class _Rows:
         if pa.types.is_struct(rows.type):
             value = value["bytes"] if value.is_valid else None
         buffer = value.as_buffer() if value is not None and value.is_valid else None
-        return (memoryview(buffer) if buffer is not None else None), (group, first + row)
+        return (memoryview(buffer).cast("B") if buffer is not None else None), (group, first + row)
 
     def name(self, index: int, catalogue: Catalogue) -> str:
         """What the row is called: its file's row, and its own path where the dataset says one."""
@@ -253,7 +253,7 @@ class Loader:
         for attempt in range(_TRIES):
             try:
                 return self.catalogue.rows(group)
-            except FileNotFoundError as error:
+            except (FileNotFoundError, pa.ArrowInvalid) as error:  # no use in asking again
                 why = error
                 break
             except Exception as error:  # remote filesystems raise their own trees

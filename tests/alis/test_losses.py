@@ -50,7 +50,7 @@ def test_r1_and_path_lengths_agree_with_the_published_networks(shared: Path) -> 
     codes = losses.Draw(w[[4, 5, 0, 1]], w[:4], w[[5, 4, 1, 0]], torch.tensor([0, 1, 1, 0]), w[0, 0])
 
     def paint(*args: torch.Tensor) -> torch.Tensor:
-        return reference.generator(*args, noise="const")
+        return reference.generator(*args, noise="none")
 
     lengths = losses.path_lengths(paint, codes, reference.io["pl_noise"])
     published = reference.io["pl_lengths"]
