@@ -99,7 +99,7 @@ class Network:
     ) -> None:
         import torch
 
-        self.name, self.fit = name, Fit(side_px, side_px, is_square=True)
+        self.name, self.fit = name, Fit(side_px, side_px, square="pressed")
         self.device = torch.device(device)
         self.model = model.to(self.device)
         self.mean = torch.tensor(mean, device=self.device)[:, None, None]
@@ -124,7 +124,7 @@ class Thumbnail:
     """83 figures by hand: colour and contrast on a 4 x 4 grid, edge directions above and below, edges by scale."""
 
     name, num_features = "thumbnail 1", 83
-    fit = Fit(96, 96, is_square=True)
+    fit = Fit(96, 96, square="pressed")
 
     def extract(self, images: Sequence[Pixels]) -> Floats:
         """See `Extractor.extract`; float64."""

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,12 +42,12 @@ class Fit:
     long_px: int
     canvas_px: int = 64
     """Batches hold pictures whose sides are equal after rounding up to this."""
-    is_square: bool = False
-    """The whole picture pressed into a square of `short_px`, whatever its proportions."""
+    square: Literal["no", "pressed", "cropped"] = "no"
+    """A square of `short_px`: of the whole picture, whatever its proportions, or of its middle."""
 
     def size(self, width_px: int, height_px: int) -> tuple[int, int]:
         """Width and height of the shown picture, at least 1."""
-        if self.is_square:
+        if self.square != "no":
             return self.short_px, self.short_px
         scale = min(self.short_px / min(width_px, height_px), self.long_px / max(width_px, height_px))
         return max(1, round(width_px * scale)), max(1, round(height_px * scale))
@@ -66,7 +66,10 @@ def pixels(photo: Photo, fit: Fit) -> Pixels:
     """
     # `decode` keeps twice the side it is asked for; once is enough for a model's bilinear look.
     image = decode(photo.data, short_side_px=max(1, fit.short_px // 2))
-    return np.array(image.resize(fit.size(*image.size), Image.Resampling.BILINEAR, reducing_gap=3.0))
+    width, height = image.size
+    left, top = (max(0, width - height) / 2, max(0, height - width) / 2) if fit.square == "cropped" else (0, 0)
+    box = (left, top, width - left, height - top)
+    return np.array(image.resize(fit.size(width, height), Image.Resampling.BILINEAR, box, reducing_gap=3.0))
 
 
 def stored_photos(shards: Shards, number: int, wanted: Callable[[str], bool]) -> Iterator[Photo]:
