@@ -1,0 +1,83 @@
+"""A published checkpoint (pickle) → our model folder, executing nothing from the file.
+
+What the imported model computes is what the published one does at its training precision: the averaged and the
+trained generator, the discriminator, the average of w, the stored noise, and which resolutions ran in float16 are
+kept. `alis.load(OUT)` opens the result.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from alis import models
+from alis.config import ModelConfig
+from alis.errors import InputError
+from alis.import_published import networks
+from alis.import_published.pickles import read
+
+__all__ = ["convert", "open_published"]
+N = TypeVar("N", bound=nn.Module)
+
+
+def convert(file: str | Path, out: str | Path) -> ModelConfig:
+    """Write the checkpoint as a model folder: G_ema, and G and D where it has them.
+
+    Raises:
+        InputError: the file can't be read, is of a variant we don't compute, or `out` already holds a model.
+        UnsafePickle: the file asks for what reading weights never needs, or is damaged; nothing of it ran.
+    """
+    out = Path(out)
+    if (out / models.directory.CONFIG).exists():
+        raise InputError(f"{out}: already holds a model", hint="give another folder, or remove it first")
+    averaged, trained, discriminator = open_published(file)
+    models.save(out, averaged, discriminator, trained=trained, notes={"source": f"published {Path(file).name}"})
+    return averaged.config
+
+
+def open_published(
+    file: str | Path,
+) -> tuple[models.Generator, models.Generator | None, models.Discriminator | None]:
+    """The networks of a checkpoint: averaged generator, generator in training, discriminator.
+
+    Raises:
+        InputError, UnsafePickle: as `convert`.
+    """
+    file = Path(file)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: can't be read ({error.strerror})", hint="give a published .pkl checkpoint") from None
+    described = read(io.BytesIO(data), str(file))
+    if not isinstance(described, dict) or "G_ema" not in described:
+        raise InputError(f"{file}: holds no G_ema", hint="give a published ALIS checkpoint")
+    found = {name: described[name] for name in ("G_ema", "G", "D") if described.get(name) is not None}
+    config = networks.config_of(found["G_ema"], found.get("D"), f"{file} G_ema")
+    if "G" in found and networks.config_of(found["G"], found.get("D"), f"{file} G") != config:
+        raise InputError(f"{file}: G and G_ema are of different settings", hint="the file is damaged")
+    loaded: dict[str, dict[str, Tensor]] = {
+        name: networks.ours(networks.weights_of(value, f"{file} {name}"), config, f"{file} {name}")
+        for name, value in found.items()
+    }
+    averaged = _filled(models.Generator, config, loaded["G_ema"], f"{file} G_ema")
+    trained = _filled(models.Generator, config, loaded["G"], f"{file} G") if "G" in loaded else None
+    judge = _filled(models.Discriminator, config, loaded["D"], f"{file} D") if "D" in loaded else None
+    return averaged, trained, judge
+
+
+def _filled(kind: type[N], config: ModelConfig, weights: dict[str, Tensor], where: str) -> N:
+    """A network of the settings with these weights; sizes are compared before any memory is taken."""
+    with torch.device("meta"):
+        wanted = {name: value.shape for name, value in kind(config).state_dict().items()}
+    for name in sorted(wanted.keys() | weights.keys()):
+        has, needs = weights[name].shape if name in weights else None, wanted.get(name)
+        if has != needs:
+            words = [tuple(shape) if shape is not None else "nothing" for shape in (has, needs)]
+            raise InputError(f"{where}: {name} is {words[0]}, its settings ask for {words[1]}", hint="damaged file?")
+    network = kind(config)
+    network.load_state_dict(weights)
+    return network.eval().requires_grad_(False)

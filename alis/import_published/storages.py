@@ -1,0 +1,140 @@
+"""Torch's own bytes inside a pickle → tensors: the old stream of pickles, or a zip, both read as weights only.
+
+A tensor of a checkpoint is a call of `_rebuild_tensor_v2(storage, offset, size, stride, …)`, and its storage a call
+of `_load_from_bytes`, whose bytes are a file of torch.save: a pickle inside the pickle.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+
+from alis.errors import UnsafePickle
+from alis.import_published.pickles import Built, Name, Persistent, read
+
+DTYPES = {
+    "torch.FloatStorage": torch.float32,
+    "torch.DoubleStorage": torch.float64,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.LongStorage": torch.int64,
+    "torch.IntStorage": torch.int32,
+    "torch.ShortStorage": torch.int16,
+    "torch.CharStorage": torch.int8,
+    "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
+}
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_REBUILD = {"torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"}
+_PARAMETER = {"torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter"}
+
+
+def tensor(value: object, where: str) -> Tensor:
+    """A contiguous copy of the tensor or parameter that `value` describes.
+
+    Raises:
+        UnsafePickle: it is none, or reaches beyond its storage.
+    """
+    if isinstance(value, Built) and value.name in _PARAMETER and value.args:
+        value = value.args[0]
+    if not isinstance(value, Built) or value.name not in _REBUILD or len(value.args) < 4:
+        raise _unsound(where, "is no tensor")
+    flat = storage(value.args[0], where)
+    offset, size, stride = value.args[1:4]
+    if isinstance(size, Built) and size.name == "torch.Size" and size.args:
+        size = size.args[0]
+    if not isinstance(offset, int) or not _whole(size) or not _whole(stride) or len(size) != len(stride):
+        raise _unsound(where, "has no sound shape")
+    count = math.prod(size)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    # No element of weights is shared, so what is larger than its storage would only cost memory.
+    if offset < 0 or (count and last >= len(flat)) or count > len(flat):
+        raise _unsound(where, f"of shape {size} reaches beyond its {len(flat)} stored numbers")
+    return flat.as_strided(size, stride, offset).contiguous().clone()
+
+
+def storage(value: object, where: str) -> Tensor:
+    """The numbers of a storage in one row, sharing the pickle's memory.
+
+    Raises:
+        UnsafePickle: it is no storage, or holds less than it says.
+    """
+    if not isinstance(value, Built) or value.name != "torch.storage._load_from_bytes" or len(value.args) != 1:
+        raise _unsound(where, "has no storage")
+    data = _bytes(value.args[0], where)
+    try:
+        return _from_zip(data, where) if data[:4] == b"PK\x03\x04" else _from_stream(data, where)
+    except (ValueError, RuntimeError, KeyError, OverflowError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise _unsound(where, f"has a storage that can't be read ({error})") from None
+
+
+def _from_stream(data: bytes, where: str) -> Tensor:
+    """Format before torch 1.6, still used inside pickles: five pickles, then for each storage its length and bytes."""
+    stream = io.BytesIO(data)
+    if read(stream, where) != _MAGIC or read(stream, where) != _PROTOCOL:
+        raise _unsound(where, "has a storage of an unknown format")
+    system = read(stream, where)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise _unsound(where, "was written on a big-endian machine")
+    dtype, key, count = _identity(read(stream, where), where)
+    if read(stream, where) != [key]:
+        raise _unsound(where, "has more than one storage")
+    stored = int.from_bytes(stream.read(8), "little")
+    if stored != count:
+        raise _unsound(where, f"has a storage of {stored} numbers that says {count}")
+    return _numbers(data, dtype, count, stream.tell(), where)
+
+
+def _from_zip(data: bytes, where: str) -> Tensor:
+    """Format since torch 1.6: a zip, not compressed, of data.pkl and data/<key>."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+        if sum(info.file_size for info in infos.values()) > len(data):
+            raise _unsound(where, "has a compressed storage")
+        if infos.get("byteorder") is not None and archive.read(infos["byteorder"]) != b"little":
+            raise _unsound(where, "was written on a big-endian machine")
+        dtype, key, count = _identity(read(io.BytesIO(archive.read(infos["data.pkl"])), where), where)
+        return _numbers(archive.read(infos[f"data/{key}"]), dtype, count, 0, where)
+
+
+def _identity(value: object, where: str) -> tuple[torch.dtype, str, int]:
+    """Type, key and length that a storage's pickle says: ('storage', kind, key, device, count[, view])."""
+    told = value.id if isinstance(value, Persistent) else None
+    if isinstance(told, tuple) and len(told) in (5, 6) and told[0] == "storage" and (*told, None)[5] is None:
+        kind, key, count = told[1], told[2], told[4]
+        if isinstance(kind, Name) and kind.text in DTYPES and isinstance(key, str) and isinstance(count, int):
+            return DTYPES[kind.text], key, count
+    raise _unsound(where, "has a storage of an unknown kind")
+
+
+def _numbers(data: bytes, dtype: torch.dtype, count: int, start: int, where: str) -> Tensor:
+    size = count * dtype.itemsize
+    if count < 0 or start + size > len(data):
+        raise _unsound(where, f"says {size} bytes, and {len(data) - start} are there")
+    if count == 0:
+        return torch.empty(0, dtype=dtype)
+    return torch.frombuffer(bytearray(memoryview(data)[start : start + size]), dtype=dtype)
+
+
+def _bytes(value: object, where: str) -> bytes:
+    """Bytes, also as protocol 2 writes them: `_codecs.encode(text, "latin1")`."""
+    if isinstance(value, Built) and value.name == "_codecs.encode" and len(value.args) == 2:
+        text, codec = value.args
+        if isinstance(text, str) and codec == "latin1":
+            value = text.encode("latin1", errors="replace")
+    if not isinstance(value, bytes):
+        raise _unsound(where, "has a storage without bytes")
+    return value
+
+
+def _whole(value: object) -> TypeGuard[tuple[int, ...]]:
+    return isinstance(value, tuple) and len(value) <= 8 and all(isinstance(n, int) and n >= 0 for n in value)
+
+
+def _unsound(where: str, what: str) -> UnsafePickle:
+    return UnsafePickle(f"{where} {what}", hint="the file is damaged or was made to do harm; nothing was run")
