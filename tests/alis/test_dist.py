@@ -1,0 +1,68 @@
+"""Sums, rows and stops over two real gloo processes, and nothing at all with one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from alis import dist
+from alis.errors import RunError
+
+ROOT = Path(__file__).parents[2]
+
+TOGETHER = """
+import torch
+from alis import dist
+device = dist.start("cpu")
+r = dist.rank()
+assert dist.world() == 2
+assert dist.sum_(torch.tensor([1.0 + r])).item() == 3.0
+rows = dist.gather_rows(torch.full([2 + r, 3], float(r)))
+assert rows.tolist() == [[0.0] * 3] * 2 + [[1.0] * 3] * 3, rows
+assert dist.any_true(r == 1, device) is True
+assert dist.any_true(False, device) is False
+value = torch.tensor([float(r)])
+dist.broadcast([value])
+assert value.item() == 0.0
+p = torch.nn.Parameter(torch.zeros(2, 2))
+p.grad = torch.tensor([[1.0 + r, float("nan")], [float("inf"), -float("inf")]])
+q = torch.nn.Parameter(torch.zeros(3))
+figures = dist.sum_gradients([p, q], torch.tensor([5.0, float(r)]))
+assert figures.tolist() == [10.0, 1.0]
+assert p.grad.tolist() == [[3.0, 0.0], [1e5, -1e5]], p.grad
+assert q.grad is None
+dist.wait()
+dist.stop()
+print("fine", r, flush=True)
+"""
+
+
+def test_two_processes_agree(tmp_path: Path) -> None:
+    script = tmp_path / "together.py"
+    script.write_text(TOGETHER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29613", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(done.stdout.split("\n")[:2]) == ["fine 0", "fine 1"]
+
+
+def test_one_process_is_a_world_of_its_own() -> None:
+    assert (dist.rank(), dist.world()) == (0, 1)
+    assert dist.start("cpu") == torch.device("cpu")
+    rows = torch.rand(3, 2)
+    assert dist.gather_rows(rows) is rows
+    assert dist.any_true(True, torch.device("cpu"))
+    dist.wait()
+    dist.stop()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_a_gpu_that_is_not_there_is_said() -> None:
+    with pytest.raises(RunError, match="--device cuda: torch sees no GPU; use --device cpu"):
+        dist.start("cuda")
