@@ -20,7 +20,7 @@ from typing import Protocol
 from PIL import Image, ImageOps
 
 from lhq.errors import InputError
-from lhq.sandbox import scenes
+from lhq.sandbox import scenes, uploads
 
 _TYPES = {
     "jpeg": "image/jpeg",
@@ -84,7 +84,7 @@ class Painted:
     def original(self, index: int) -> bytes:
         scene = self.pictures[index].truth
         assert scene is not None
-        return scenes.encode(scene)
+        return uploads.encode(scene)
 
 
 class Folder:

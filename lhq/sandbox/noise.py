@@ -35,34 +35,55 @@ def tile(which: int = 0) -> Floats:
     return np.ascontiguousarray(field / field.std(), dtype=np.float32)
 
 
+@lru_cache(maxsize=4)
+def _wrapped(which: int) -> Floats:
+    """The tile with its first row and column once more at the end, flat: neighbours need no wrapping."""
+    return np.ascontiguousarray(np.pad(tile(which), ((0, 1), (0, 1)), mode="wrap")).ravel()
+
+
 def sample(x: Floats, y: Floats, which: int = 0) -> Floats:
-    """The tile at (x, y) in units of noise space, bilinear, endless; same shape as `x`."""
-    field = tile(which)
+    """The tile at (x, y) in units of noise space, bilinear, endless; same shape as `x`.
+
+    `take` on one running index is 4x as quick as four fancy look-ups.
+    """
+    flat = _wrapped(which)
     x, y = x * np.float32(_FEATURE), y * np.float32(_FEATURE)
     x0, y0 = np.floor(x), np.floor(y)
-    fx, fy = x - x0, y - y0
-    column, row = x0.astype(np.int32) & (_SIDE - 1), y0.astype(np.int32) & (_SIDE - 1)
-    column1, row1 = (column + 1) & (_SIDE - 1), (row + 1) & (_SIDE - 1)
-    flat = field.ravel()
-    row *= _SIDE
-    row1 *= _SIDE
-    top = flat[row + column]
-    top += fx * (flat[row + column1] - top)
-    low = flat[row1 + column]
-    low += fx * (flat[row1 + column1] - low)
+    x -= x0
+    y -= y0
+    index, column = y0.astype(np.intp), x0.astype(np.intp)
+    index &= _SIDE - 1
+    column &= _SIDE - 1
+    index *= _SIDE + 1
+    index += column
+    top: Floats = flat.take(index)
+    index += 1
+    right = flat.take(index)
+    right -= top
+    right *= x
+    top += right
+    index += _SIDE
+    low = flat.take(index)
+    index += 1
+    right = flat.take(index)
+    right -= low
+    right *= x
+    low += right
     low -= top
-    low *= fy
+    low *= y
     top += low
     return top
 
 
 def grain(x: Floats, y: Floats) -> Floats:
-    """The tile at the nearest point of (x, y): quicker than `sample`, for detail that is fine anyway."""
-    column = (x * np.float32(_FEATURE)).astype(np.int32) & (_SIDE - 1)
-    row = (y * np.float32(_FEATURE)).astype(np.int32) & (_SIDE - 1)
+    """The finer tile at the nearest point of (x, y): quicker than `sample`, for detail that is small anyway."""
+    column = (x * np.float32(_FEATURE)).astype(np.int32)
+    row = (y * np.float32(_FEATURE)).astype(np.int32)
+    column &= _SIDE - 1
+    row &= _SIDE - 1
     row *= _SIDE
     row += column
-    found: Floats = tile(1).ravel()[row]
+    found: Floats = tile(1).ravel().take(row)
     return found
 
 
@@ -107,5 +128,6 @@ def smoothstep(low: float, high: float, x: Floats) -> Floats:
 
 def mix(a: Floats, b: Floats, t: Floats) -> Floats:
     """a where t is 0, b where t is 1; `t` [...] against colours [..., 3]."""
-    mixed: Floats = a + (b - a) * t[..., None]
+    mixed: Floats = (b - a) * t[..., None]
+    mixed += a
     return mixed

@@ -245,21 +245,21 @@ def _balloon(pen: _Pen, rng: np.random.Generator) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """How one class is drawn and where it belongs: width in heights; height as a share of the picture's short side."""
+    """How one class is drawn and where it belongs: width in heights, the share of its box that it fills."""
 
     draw: Callable[[_Pen, np.random.Generator], None]
     wide: float
-    tall: tuple[float, float]
+    fill: float
     where: str  # "land", "water", "air"
 
 
 OBJECTS = {
-    "person": Object(_person, 0.5, (0.14, 0.42), "land"),
-    "car": Object(_car, 2.3, (0.09, 0.2), "land"),
-    "house": Object(_house, 1.5, (0.13, 0.32), "land"),
-    "animal": Object(_animal, 1.35, (0.11, 0.3), "land"),
-    "boat": Object(_boat, 0.95, (0.13, 0.36), "water"),
-    "balloon": Object(_balloon, 0.76, (0.14, 0.36), "air"),
+    "person": Object(_person, 0.5, 0.5, "land"),
+    "car": Object(_car, 2.3, 0.66, "land"),
+    "house": Object(_house, 1.5, 0.72, "land"),
+    "animal": Object(_animal, 1.35, 0.4, "land"),
+    "boat": Object(_boat, 0.95, 0.38, "water"),
+    "balloon": Object(_balloon, 0.76, 0.62, "air"),
 }
 
 

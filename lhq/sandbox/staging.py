@@ -14,6 +14,7 @@ from lhq.sandbox.sky import Sky
 from lhq.sandbox.terrain import Land
 
 _MIN_PIXELS = 1500
+_MAIN_SHARE = 0.018  # of the picture's area that the first object covers at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +40,17 @@ def stage(
     feet: list[tuple[float, float, str, int]] = []
     for turn in range(wanted * 12):
         label = favourite if turn == 0 or rng.random() < 0.5 else labels[int(rng.integers(len(labels)))]
-        low, high = objects.OBJECTS[label].tall
-        size = float(rng.beta(1.1, 1.5))
-        tall = int(min(height, width) * low * (high / low) ** size)
+        kind = objects.OBJECTS[label]
+        size = float(rng.beta(1.1, 1.6))
+        share = (_MAIN_SHARE if not feet else _MAIN_SHARE / 4) * 6.0**size
+        tall = int(min((share * width * height / (kind.fill * kind.wide)) ** 0.5, height * 0.75))
         foot = _foot(rng, land, label, tall, size, horizon)
         if foot is not None and all(_apart(foot, tall, label, other) for other in feet):
             feet.append((foot[1], foot[0], label, tall))
         if len(feet) == wanted:
             break
     if not feet:
-        feet.append((horizon * 0.7, width / 2, "balloon", int(min(height, width) * 0.2)))
+        feet.append((horizon * 0.7, width / 2, "balloon", int((0.03 * width * height / 0.47) ** 0.5)))
     things: list[Thing] = []
     for y, x, label, tall in sorted(feet):
         mask = _put(rng, land, sky, label, tall, (x, y))
@@ -74,7 +76,7 @@ def _foot(
     kind = objects.OBJECTS[label]
     half = tall * kind.wide / 2
     for _ in range(25):
-        x = float(rng.uniform(half * 0.6, width - half * 0.6))
+        x = float(rng.uniform(half * 0.9, max(half * 0.9 + 1, width - half * 0.9)))
         if kind.where == "air":
             top = tall * 1.02
             return x, float(rng.uniform(top, max(top + 1, horizon * 0.93)))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lhq.sandbox import flora
-from lhq.sandbox.noise import Floats, fractal, grain, mix
+from lhq.sandbox.noise import Floats, fractal, grain
 from lhq.sandbox.sky import Colour, Sky
 from lhq.sandbox.view import View
 from lhq.sandbox.water import pour
@@ -130,7 +130,7 @@ def _visible(view: View, rise_SG: Floats) -> tuple[np.ndarray, Floats, Floats]:
     before = np.maximum(near - 1, 0)
     columns = np.arange(view.width, dtype=np.int32)[None, :]
     flat_row = row_SW.ravel()
-    low, high = flat_row[before * view.width + columns], flat_row[near * view.width + columns]
+    low, high = flat_row.take(before * view.width + columns), flat_row.take(near * view.width + columns)
     y = np.arange(first, view.height, dtype=np.float32)[:, None]
     part = np.ones((view.height, view.width), np.float32)
     part[first:] = np.clip((low - y) / np.maximum(low - high, 1e-3), 0, 1)
@@ -144,17 +144,28 @@ def _coloured(
     before = np.maximum(near - 1, 0)
     grounds = colour_SG3.shape[1]
     column = (np.arange(view.width, dtype=np.int32) // 2)[None, :]
-    flat = colour_SG3.reshape(-1, 3)
-    here = flat[before * grounds + column]
-    here += (flat[near * grounds + column] - here) * t[..., None]
+    four = np.zeros((colour_SG3.shape[0] * grounds, 4), np.float32)  # 16 bytes a colour: one look-up fetches all
+    four[:, :3] = colour_SG3.reshape(-1, 3)
+    packed = four.view(np.complex128).ravel()
+    here = packed.take(before * grounds + column).view(np.float32).reshape(*near.shape, 4)
+    there = packed.take(near * grounds + column).view(np.float32).reshape(*near.shape, 4)
+    there -= here
+    there *= t[..., None]
+    here += there
     log_z = np.log(z_S)
     z = np.exp(log_z[before] + (log_z[near] - log_z[before]) * t)
     x = z * ((np.arange(view.width, dtype=np.float32) - view.width / 2) / np.float32(view.focal))[None, :]
-    here *= (1 + np.float32(view.roughness) * _texture(x + np.float32(shift[0]), z + np.float32(shift[1]), z))[
-        ..., None
-    ]
-    air = 1 - np.exp(-((z / np.float32(view.far * view.fog)) ** np.float32(view.fog_power)))
-    return mix(here, sky.haze[None], air), x, z, air
+    texture = _texture(x + np.float32(shift[0]), z + np.float32(shift[1]), z)
+    texture *= np.float32(view.roughness)
+    texture += 1
+    clear = np.exp(-((z / np.float32(view.far * view.fog)) ** np.float32(view.fog_power)))
+    texture *= clear
+    here *= texture[..., None]
+    haze = np.zeros((1, view.width, 4), np.float32)
+    haze[0, :, :3] = sky.haze
+    air = 1 - clear
+    here += haze * air[..., None]
+    return here[..., :3], x, z, air
 
 
 def _texture(x: Floats, z: Floats, distance: Floats) -> Floats:

@@ -1,0 +1,119 @@
+"""The sandbox's own Mask R-CNN: a small torchvision one that knows the six things the sandbox draws.
+
+It is for the demo and the tests alone: trained on painted scenes by `python -m lhq.sandbox.train_detector`, so
+that the true object filter runs offline. On photographs it knows nothing; real crawls use COCO weights.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models import mobilenet_v3_small
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign
+
+from lhq.errors import WeightsMissing
+from lhq.sandbox.objects import OBJECTS
+
+CLASSES: tuple[str, ...] = tuple(OBJECTS)
+"""Names of the labels 1, 2, …; 0 is the background."""
+MIN_SCORE = 0.5
+"""The score from which a detection should count."""
+WEIGHTS = Path(__file__).with_name("detector.safetensors")
+_CHANNELS = 64
+
+
+def build() -> MaskRCNN:
+    """The untrained network: MobileNetV3-Small to stride 32, a pyramid of 64 channels, light heads; 1.7 M weights.
+
+    Pictures go in as torchvision takes them (a list of float [3, H, W] in 0 … 1) and are shown at a short side
+    of 256 px; out come its usual dicts of boxes, labels, scores and masks.
+    """
+    stages = mobilenet_v3_small(weights=None).features
+    body = BackboneWithFPN(stages, {"3": "0", "8": "1", "11": "2"}, [24, 48, 96], _CHANNELS)
+    heads = len(CLASSES) + 1
+    return MaskRCNN(
+        body,
+        min_size=256,
+        max_size=512,
+        image_mean=[0.45, 0.45, 0.45],
+        image_std=[0.27, 0.27, 0.27],
+        rpn_anchor_generator=AnchorGenerator(((24, 36), (52, 76), (108, 150), (210, 280)), ((0.5, 1.0, 2.0),) * 4),
+        rpn_pre_nms_top_n_train=400,
+        rpn_post_nms_top_n_train=150,
+        rpn_pre_nms_top_n_test=200,
+        rpn_post_nms_top_n_test=60,
+        rpn_batch_size_per_image=128,
+        box_batch_size_per_image=64,
+        box_detections_per_img=20,
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], 7, 2),
+        box_head=TwoMLPHead(_CHANNELS * 49, 160),
+        box_predictor=FastRCNNPredictor(160, heads),
+        mask_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], 14, 2),
+        mask_head=MaskRCNNHeads(_CHANNELS, (48, 48), 1),
+        mask_predictor=MaskRCNNPredictor(48, 48, heads),
+    )
+
+
+def load(path: Path | None = None) -> tuple[MaskRCNN, tuple[str, ...]]:
+    """The trained detector in eval mode on the CPU, and the names of its labels 1, 2, ….
+
+    Raises:
+        WeightsMissing: the package came without its weights.
+    """
+    from safetensors import safe_open
+
+    path = path or WEIGHTS
+    if not path.is_file():
+        raise WeightsMissing(
+            f"{path}: the sandbox detector's weights are missing",
+            hint=f"train them: python -m lhq.sandbox.train_detector --out {path}",
+        )
+    with safe_open(path, framework="pt") as file:
+        classes = json.loads((file.metadata() or {}).get("classes", "[]"))
+        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    if tuple(classes) != CLASSES:
+        raise WeightsMissing(
+            f"{path}: made for the classes {classes}, not {list(CLASSES)}",
+            hint=f"train them anew: python -m lhq.sandbox.train_detector --out {path}",
+        )
+    model = build()
+    model.load_state_dict(state)
+    return model.eval(), CLASSES
+
+
+def save(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
+    """Half-precision weights with a plain word about what they are for."""
+    from safetensors.torch import save_file
+
+    state = {
+        name: tensor.half().contiguous() for name, tensor in model.state_dict().items() if tensor.is_floating_point()
+    }
+    note = {
+        "what": "Mask R-CNN of the lhq sandbox: knows painted objects only, for its demo and tests; "
+        "use COCO weights for photographs",
+        "classes": json.dumps(CLASSES),
+        "min_score": str(MIN_SCORE),
+        **{name: json.dumps(value) for name, value in facts.items()},
+    }
+    save_file(state, path, metadata=note)
+
+
+def dropped(model: MaskRCNN, images: list[torch.Tensor], max_area: float = 0.01) -> list[bool]:
+    """Whether each picture (float [3, H, W], 0 … 1) holds things over `max_area` of it: the object filter's own rule."""
+    with torch.inference_mode():
+        found = model(images)
+    verdicts = []
+    for image, one in zip(images, found, strict=True):
+        sure = one["scores"] >= MIN_SCORE
+        area = (one["masks"][sure] >= 0.5).sum().item() / (image.shape[1] * image.shape[2])
+        verdicts.append(area > max_area)
+    return verdicts

@@ -1,0 +1,55 @@
+"""Place → picture: sky, land, trees and water in order, then the things that stand in them, then the film."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lhq.sandbox import places, sky, staging, terrain
+from lhq.sandbox.noise import Floats
+from lhq.sandbox.view import View
+
+
+@dataclass(slots=True)
+class Ground:
+    """A landscape before anything stands in it; `rng` goes on where the landscape's own draws ended."""
+
+    land: terrain.Land
+    above: sky.Sky
+    horizon: float
+    solid: bool
+    rng: np.random.Generator
+
+
+def lay(seed: int, place: int, width: int, height: int, bright: bool) -> Ground:
+    """The landscape of a place in float colours; the same place at another size is the same landscape."""
+    plan, hour = places.plan(seed, place, bright)
+    rng = np.random.default_rng([seed, place, 15])
+    horizon = height * plan.horizon
+    cover = rng.uniform(*plan.cover)
+    above = sky.paint(rng, width, height, horizon, hour, cover, aurora=plan.aurora and hour.name == "night")
+    view = View(width, height, horizon, plan.eye, plan.far, plan.spread, plan.fog, roughness=plan.roughness)
+    land = terrain.paint(rng, above, view, plan.heights, plan.ground, plan.water, plan.calm, plan.stands)
+    return Ground(land, above, horizon, "above the clouds" not in plan.tags, rng)
+
+
+def populate(ground: Ground, rng: np.random.Generator) -> tuple[staging.Thing, ...]:
+    """Objects onto the landscape, in place; what they are and where."""
+    return staging.stage(rng, ground.land, ground.above, ground.horizon, ground.solid)
+
+
+def develop(rng: np.random.Generator, pixels: Floats) -> Image.Image:
+    """Float colours 0 … 1 → an 8-bit picture with a camera's noise; `pixels` is used up."""
+    pixels *= 255
+    pixels += _film(rng, pixels.shape[0], pixels.shape[1])
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def _film(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
+    """A camera's noise [H, W, 1], which also keeps skies from banding: one square of it, laid out anew each time."""
+    square = rng.standard_normal((512, 512), np.float32) * np.float32(1.1)
+    rows, columns = rng.integers(0, 512, height), np.arange(width) + int(rng.integers(512))
+    return square[rows][:, columns % 512][..., None]
