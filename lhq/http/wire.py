@@ -183,8 +183,15 @@ class Wire:
             with self._watchman.watching(connection.sock, self._total_timeout_s) as is_late:
                 try:
                     answer, may_live = self._talk(connection, method, target, headers, body, max_bytes, judge, is_used)
+                    if is_late():  # an answer without a length, or cut within its headers, looks whole when shut
+                        raise TimeoutError
                 except (OSError, http.client.HTTPException, zlib.error) as error:
                     raise self._translate(error, target, is_late()) from error
+                except FetchError as error:
+                    # To the reader a socket that the watchman shut looks like an early end.
+                    if error.reason == "truncated" and is_late():
+                        raise self._translate(TimeoutError(), target, True) from error
+                    raise
         except _StaleError:
             connection.close()
             return self.exchange(method, target, headers, body, max_bytes=max_bytes, judge=judge)

@@ -1,0 +1,436 @@
+"""The client against servers with bad manners: where it goes, how long it waits, what it refuses."""
+
+from __future__ import annotations
+
+import gzip
+import ipaddress
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lhq.config import HttpSettings
+from lhq.errors import FetchError, KeyMissing, SourceError
+from lhq.http import Client, Guard, Hosts, clean
+from lhq.http.client import retry_after_s
+from lhq.http.guard import is_public, parse
+from lhq.http.pace import BREAKER_FAILURES
+from lhq.http.robots import opt_out
+from tests.lhq.bad_server import (
+    Route,
+    Server,
+    answer,
+    as_json,
+    chunked,
+    dripping,
+    in_turn,
+    redirect,
+    stalling,
+    truncated,
+)
+
+PHOTO = b"\xff\xd8\xff" + bytes(range(256)) * 400
+
+
+def client(*servers: Server, **changes: Any) -> Client:
+    settings = {"allow_hosts": [server.netloc for server in servers], "robots": False, "pace_per_s": 1e6}
+    return Client(HttpSettings.model_validate({**settings, "total_timeout_s": 20, "retry_delay_s": 0.01, **changes}))
+
+
+def refusal(found: Client, url: str) -> FetchError:
+    with pytest.raises(FetchError) as caught:
+        found.fetch(url)
+    return caught.value
+
+
+# --- where a connection may go ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "127.255.255.254", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.100.100.200",
+        "168.63.129.16", "0.0.0.0", "224.0.0.1", "255.255.255.255", "240.0.0.1", "198.18.0.1", "192.0.2.1",
+        "::", "::1", "fe80::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1",
+        "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001::1", "2001:db8::1",
+    ],
+)  # fmt: skip
+def test_addresses_inside_are_not_public(address: str) -> None:
+    assert not is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["151.101.1.69", "8.8.8.8", "2606:4700::6810:84e5", "64:ff9b::808:808"])
+def test_addresses_outside_are_public(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+
+
+_connects: list[object] | None = None
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and _connects is not None:
+        _connects.append(args[1])
+
+
+sys.addaudithook(_hook)
+
+
+@pytest.fixture
+def connects() -> Iterator[list[object]]:
+    """Every address that a socket of this process is connected to, as the interpreter itself reports it."""
+    global _connects
+    _connects = []
+    yield _connects
+    _connects = None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "127.0.0.3", "127.3", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "localhost",
+        "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0", "0.0.0.0", "127.0.0.1.", "LOCALHOST",
+        "169.254.169.254", "[fd00:ec2::254]", "10.0.0.1", "192.168.0.1", "100.64.0.1", "[fe80::1]",
+    ],
+)  # fmt: skip
+def test_no_hop_leads_inside_however_it_is_spelt(host: str, connects: list[object]) -> None:
+    with Server(host="0.0.0.0") as trap, Server() as server:
+        server.routes["/out"] = redirect(f"http://{host}:{trap.port}/secret")
+        error = refusal(client(server), server.url("/out"))
+        assert (error.reason, error.permanent) == ("forbidden-address", True)
+        assert connects == [("127.0.0.1", server.port)]
+        assert refusal(client(server), f"http://{host}:{trap.port}/").reason == "forbidden-address"
+        assert trap.num_connections == 0
+
+
+def test_an_exempt_pair_is_exact() -> None:
+    with Server({"/": answer(PHOTO)}) as server, Server({"/": answer(PHOTO)}) as other:
+        found = client(server)
+        assert bytes(found.fetch(server.url("/a")).body) == PHOTO
+        assert refusal(found, other.url("/a")).reason == "forbidden-address"
+        assert refusal(found, f"http://localhost:{server.port}/").reason == "forbidden-address"
+
+
+def test_the_judged_address_is_the_one_connected(monkeypatch: pytest.MonkeyPatch, connects: list[object]) -> None:
+    """A name that resolves differently a moment later gains nothing: it is asked once a connection."""
+    with Server({"/": answer(PHOTO)}) as server:
+        answers = iter(["127.0.0.1", "127.0.0.2", "127.0.0.2"])
+
+        def resolve(host: str, port: int, **options: object) -> list[tuple[object, ...]]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        found = Client(HttpSettings(allow_hosts=(f"name.test:{server.port}",), robots=False))
+        found.fetch(f"http://name.test:{server.port}/")
+        assert connects == [("127.0.0.1", server.port)]
+        assert next(answers) == "127.0.0.2"
+
+
+def test_one_forbidden_address_condemns_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 80)) for a in ("151.101.1.69", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: both)
+    with pytest.raises(FetchError, match=r"127\.0\.0\.1: not a public address"):
+        Guard().addresses(parse("http://mixed.test/"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://example.org/a", "file:///etc/passwd", "http://user:pw@example.org/", "http:///a", "//x", "http://[::1",
+     "http://example.org:99999/", "javascript:alert(1)", "http://exa mple.org/", "http://example.org/\x1b[2J", ""],
+)  # fmt: skip
+def test_odd_urls_are_refused(url: str) -> None:
+    assert refusal(client(), url).reason == "bad-url"
+
+
+def test_urls_are_written_as_the_wire_needs_them() -> None:
+    assert parse("http://Exämple.org/ä b?q=ü").url == "http://xn--exmple-cua.org/%C3%A4%20b?q=%C3%BC"
+    assert parse("https://a.org:443/x").netloc == "a.org:443"
+    assert parse("/b", base="http://[2606:4700::1]:81/a").url == "http://[2606:4700::1]:81/b"
+
+
+# --- what is taken, and what is refused -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("route", "reason", "permanent"),
+    [
+        (answer(b"gone", 404), "http-404", True),
+        (answer(b"gone", 410), "http-410", True),
+        (answer(b"no", 403), "http-403", False),
+        (answer(b"oops", 500), "http-500", False),
+        (answer(b"later", 429), "throttled", False),
+        (answer(b"", 204), "http-204", False),
+        (answer(PHOTO, x_robots_tag="noai"), "opt-out", True),
+        (answer(PHOTO, x_robots_tag="otherbot: noindex, nofollow"), "opt-out", True),
+        (truncated(PHOTO, 1000), "truncated", False),
+        (truncated(PHOTO, 0), "truncated", False),
+        (chunked([PHOTO], is_whole=False), "truncated", False),
+        (answer(bytes(200_001)), "too-large", True),
+        (chunked([bytes(70_000)] * 4), "too-large", True),
+        (answer(PHOTO, content_encoding="br"), "bad-answer", False),
+        (answer(gzip.compress(bytes(10**7)), content_encoding="gzip"), "too-large", True),
+        (answer(gzip.compress(PHOTO)[:-9], content_encoding="gzip"), "truncated", False),
+        (lambda talk: talk.hang_up(), "disconnected", False),
+        (lambda talk: talk.hang_up(rudely=True), "disconnected", False),
+        (lambda talk: (talk.raw(b"SSH-2.0-OpenSSH\r\n"), talk.hang_up())[0], "bad-answer", False),
+        (lambda talk: (talk.raw(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 99_999), talk.hang_up())[0], "bad-answer", False),
+        (stalling(PHOTO, 10), "timeout", False),
+        (dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", bytes(999)), "timeout", False),
+        (dripping(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"z" * 999), "timeout", False),
+    ],
+)  # fmt: skip
+def test_each_bad_answer_has_its_reason(route: Route, reason: str, permanent: bool) -> None:
+    with Server({"/": route}) as server:
+        found = client(server, max_bytes=200_000, read_timeout_s=0.3, total_timeout_s=0.5)
+        began = time.monotonic()
+        error = refusal(found, server.url("/p.jpg"))
+        assert (error.reason, error.permanent) == (reason, permanent)
+        assert time.monotonic() - began < 5
+
+
+def test_an_opt_out_is_judged_before_the_body_is_read() -> None:
+    with Server() as server:
+        server.routes["/"] = dripping(b"HTTP/1.1 200 OK\r\nX-Robots-Tag: noimageai\r\nContent-Length: 99\r\n\r\n", b"")
+        assert refusal(client(server), server.url("/")).reason == "opt-out"
+
+
+@pytest.mark.parametrize(
+    "header", ["noai", "NOAI, noimageai", "somebot: noindex", "noml", "none", "a: b, noimageindex"]
+)
+def test_opt_out_words(header: str) -> None:
+    assert opt_out(header)
+
+
+@pytest.mark.parametrize("header", ["", "all", "nofollow", "noarchive", "max-snippet: 5"])
+def test_words_that_are_no_opt_out(header: str) -> None:
+    assert opt_out(header) is None
+
+
+def test_a_length_that_lies_low_gives_what_was_promised_and_no_more() -> None:
+    with Server({"/": lambda talk: (talk.head(200, {}, 10), talk.raw(PHOTO))[0]}) as server:
+        found = client(server)
+        assert len(found.fetch(server.url("/a")).body) == 10
+        # What followed is not taken for the next answer.
+        assert len(found.fetch(server.url("/b")).body) == 10
+
+
+def test_redirects_are_followed_five_times() -> None:
+    with Server({"/photo": answer(PHOTO)}) as server:
+        for hop in range(6):
+            server.routes[f"/hop{hop}"] = redirect(f"/hop{hop - 1}" if hop else "/photo")
+        found = client(server)
+        assert found.fetch(server.url("/hop4")).url == server.url("/photo")
+        assert refusal(found, server.url("/hop5")).reason == "redirects"
+        server.routes["/loop"] = redirect("/loop")
+        assert refusal(found, server.url("/loop")).reason == "redirects"
+        server.routes["/file"] = redirect("file:///etc/passwd")
+        assert refusal(found, server.url("/file")).reason == "bad-url"
+
+
+def test_connections_are_kept_and_a_closed_one_is_replaced() -> None:
+    with Server({"/": answer(PHOTO)}) as server:
+        found = client(server)
+        for _ in range(5):
+            found.fetch(server.url("/a"))
+        assert server.num_connections == 1
+        server.routes["/bye"] = lambda talk: (talk.send(200, PHOTO), talk.hang_up())[0]
+        found.fetch(server.url("/bye"))
+        found.fetch(server.url("/a"))
+        assert server.paths() == ["/a"] * 5 + ["/bye", "/a"]
+
+
+def test_abort_ends_what_is_under_way() -> None:
+    with Server({"/": stalling(PHOTO, 10)}) as server:
+        found = client(server)
+        threading.Timer(0.2, found.abort).start()
+        assert refusal(found, server.url("/a")).reason == "stopped"
+
+
+def test_who_asks_is_said_honestly() -> None:
+    with Server({"/": answer(PHOTO)}) as server:
+        client(server, user_agent="lab/1", contact="mailto:a@b.org").fetch(server.url("/"))
+        assert server.seen[0].headers["user-agent"] == "lab/1 (+mailto:a@b.org)"
+
+
+# --- robots.txt -------------------------------------------------------------------------------------------------
+
+
+def test_robots_are_asked_once_and_obeyed() -> None:
+    rules = b"User-agent: *\nDisallow: /private/\nDisallow: /*.gif$\n"
+    with Server({"/": answer(PHOTO), "/robots.txt": answer(rules)}) as server:
+        found = client(server, robots=True)
+        found.fetch(server.url("/a.jpg"))
+        found.fetch(server.url("/b.jpg"))
+        error = refusal(found, server.url("/private/a.jpg"))
+        assert (error.reason, error.permanent) == ("robots", True)
+        assert refusal(found, server.url("/c.gif")).reason == "robots"
+        assert [request.path for request in server.seen] == ["/robots.txt", "/a.jpg", "/b.jpg"]
+
+
+def test_no_robots_file_allows_and_a_broken_one_waits() -> None:
+    with Server({"/": answer(PHOTO), "/robots.txt": answer(b"", 404)}) as server:
+        client(server, robots=True).fetch(server.url("/a.jpg"))
+        server.routes["/robots.txt"] = answer(b"", 500)
+        error = refusal(client(server, robots=True), server.url("/a.jpg"))
+        assert (error.reason, error.permanent) == ("robots-http-500", False)
+
+
+def test_a_crawl_delay_slows_the_host() -> None:
+    with Server({"/": answer(PHOTO), "/robots.txt": answer(b"User-agent: *\nCrawl-delay: 20\n")}) as server:
+        found = client(server, robots=True)
+        found.fetch(server.url("/a.jpg"))
+        assert found.host_of(server.url()).pace_per_s == 1 / 20
+
+
+# --- pace -------------------------------------------------------------------------------------------------------
+
+
+def test_throttling_halves_the_pace_once_for_all_that_was_under_way() -> None:
+    hosts = Hosts(num_slots=4, pace_per_s=64)
+    host = hosts["a"]
+    began = time.monotonic()
+    for _ in range(4):
+        hosts.throttled(host, began, 0.0, 429)
+    assert host.pace_per_s == 32
+    hosts.throttled(host, time.monotonic(), 0.0, 429)
+    assert host.pace_per_s == 16
+    host.halved_at -= 5
+    hosts.succeeded(host)
+    assert host.pace_per_s == pytest.approx(16.8)
+    hosts.succeeded(host)
+    assert host.pace_per_s == pytest.approx(16.8), "not more often than each second"
+
+
+def test_retry_after_is_obeyed_to_the_second() -> None:
+    with Server({"/": answer(b"", 429, retry_after="7")}) as server:
+        found = client(server)
+        refusal(found, server.url("/"))
+        assert 6 < found.host_of(server.url()).wait_s(time.monotonic()) <= 7
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "12"}, 12),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-3"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "99999999"}, 86400),
+        ({"x-ratelimit-reset": "30"}, 30),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_read_or_ignored(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers) == seconds
+
+
+def test_slots_of_a_host_are_never_exceeded() -> None:
+    most, now, lock = 0, 0, threading.Lock()
+
+    def route(talk: Any) -> None:
+        nonlocal most, now
+        with lock:
+            now += 1
+            most = max(most, now)
+        talk.closing.wait(0.02)
+        with lock:
+            now -= 1
+        talk.send(200, PHOTO)
+
+    with Server({"/": route}) as server:
+        found = client(server, per_host=3)
+        threads = [threading.Thread(target=found.fetch, args=(server.url(f"/{i}"),)) for i in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert most == 3
+
+
+def test_the_circuit_opens_after_failures_and_a_probe_decides() -> None:
+    with Server({"/": answer(b"", 500)}) as server:
+        found = client(server)
+        host = found.host_of(server.url())
+        for _ in range(BREAKER_FAILURES):
+            refusal(found, server.url("/"))
+        assert 25 < host.wait_s(time.monotonic()) < 35
+        host.paused_until = 0.0
+        assert found.hosts.try_take(host) == 0
+        assert host.wait_s(time.monotonic()) > 1e9, "one probe at a time"
+        found.hosts.give_back(host)
+        refusal(found, server.url("/"))
+        assert host.wait_s(time.monotonic()) > 50, "a failed probe doubles the wait"
+        host.paused_until = 0.0
+        server.routes["/"] = answer(PHOTO)
+        found.fetch(server.url("/"))
+        assert host.num_failures == 0
+
+
+def test_bytes_are_paced_where_a_host_asks_for_it() -> None:
+    with Server({"/": answer(PHOTO)}) as server:
+        found = client(server)
+        found.limit(server.url(), bytes_per_s=len(PHOTO) / 5)
+        found.fetch(server.url("/"))
+        assert 4 < found.host_of(server.url()).wait_s(time.monotonic()) <= 5.1
+
+
+# --- services ---------------------------------------------------------------------------------------------------
+
+
+def test_a_service_is_asked_again_after_mishaps() -> None:
+    ok = as_json({"fine": True})
+    with Server(
+        {"/": in_turn(answer(b"", 500), answer(b"", 429, retry_after="0"), truncated(b"x" * 9, 2), ok)}
+    ) as server:
+        found = client(server)
+        body = found.read_json("x", found.api("GET", server.url("/")))
+        assert (body, len(server.seen)) == ({"fine": True}, 4)
+
+
+def test_a_service_that_stays_down_is_given_up() -> None:
+    with Server({"/": answer(b"", 502)}) as server:
+        with pytest.raises(SourceError, match="502"):
+            client(server, max_attempts=3).api("GET", server.url("/"))
+        assert len(server.seen) == 3
+
+
+def test_a_redirect_of_a_service_is_not_followed_with_the_key() -> None:
+    with Server() as other, Server({"/": redirect("http://127.0.0.1:1/")}) as server:
+        found = client(server, other)
+        with pytest.raises(SourceError, match="302"):
+            found.read_json("x", found.api("GET", server.url("/"), headers={"Authorization": "key"}))
+        assert other.num_connections == 0
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"a": ', b"\xff\xfe", b"[" * 100_000])
+def test_nonsense_of_a_service_is_one_error(body: bytes) -> None:
+    with Server({"/": answer(body)}) as server:
+        found = client(server)
+        with pytest.raises(SourceError, match="not JSON"):
+            found.read_json("x", found.api("GET", server.url("/")))
+
+
+def test_keys_and_control_characters_never_reach_a_message() -> None:
+    with Server({"/": answer(b"bad key s3cret \x1b[31m\r\nINFO all is well", 401)}) as server:
+        found = client(server)
+        found.keep_secret("s3cret", "")
+        with pytest.raises(KeyMissing) as caught:
+            found.read_json(server.url("/?key=s3cret"), found.api("GET", server.url("/?key=s3cret")))
+        assert "s3cret" not in str(caught.value)
+        assert "***" in str(caught.value)
+        assert str(caught.value).isprintable()
+    assert clean("a\u202eb\u2028c\x00") == "a\\x202eb\\x2028c\\x00"
+
+
+def test_a_requests_session_goes_through_the_client() -> None:
+    with Server({"/": in_turn(answer(b"", 503, retry_after="0"), as_json({"a": 1}))}) as server:
+        session = client(server).session()
+        response = session.post(server.url("/rest"), data={"q": "ü"})
+        assert response.json() == {"a": 1}
+        assert [request.params for request in server.seen] == [{"q": "ü"}] * 2
+        with pytest.raises(SourceError, match="not a public address"):
+            session.get("http://127.0.0.1:9/")
