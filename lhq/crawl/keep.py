@@ -73,11 +73,6 @@ class Keeper:
                 self._spool.seal(self._shards, self._frontier.queries_of)
             self._spool = Spool(self._folder, number)
             lost += self._mark(self._spool)
-        present = {*self._shards.numbers(), *open_numbers(self._folder)}
-        for number in self._frontier.shards():
-            if number not in present and number == max(present, default=-1) + 1:
-                # The cut took the young spool whole, name and all.
-                lost += self._frontier.lose(self._frontier.kept_in(number), "lost")
         return lost
 
     def missing(self) -> list[int]:

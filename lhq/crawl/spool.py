@@ -103,6 +103,8 @@ class Spool:
             last = self.entries[-1] if self.entries else None
             self.size_bytes = last.at + _HEAD.size + last.papers_bytes + last.size_bytes if last else 0
             os.ftruncate(self._fd, self.size_bytes)
+            if not self.size_bytes:
+                _sync_name(self.path)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -191,6 +193,15 @@ class Spool:
                 arrays = [pa.array([row[name] for row in rows], PHOTO_SCHEMA.field(name).type) for name in columns]
                 arrays.append(_images(view, group))
                 writer.write_table(pa.Table.from_arrays(arrays, schema=PHOTO_SCHEMA))
+
+
+def _sync_name(path: Path) -> None:
+    """Let the file's name survive a power cut, so that a missing one means that somebody removed it."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def open_numbers(folder: str | os.PathLike[str]) -> list[int]:

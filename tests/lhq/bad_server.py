@@ -191,6 +191,7 @@ class Server:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self.num_connections += 1
                 self._sockets.add(sock)
