@@ -181,6 +181,12 @@ class Panorama:
         """Pixel columns [a, b) that an anchor takes part in: up to its two neighbours."""
         return (index - 1) * self.anchor_px, (index + 1) * self.anchor_px
 
+    def check_tile(self, k: int) -> None:
+        """Raises: InputError: no whole number, or where nobody has been."""
+        most = MAX_ANCHOR * self.g.config.anchor_patches
+        if isinstance(k, bool) or not isinstance(k, int) or abs(k) > most:
+            raise InputError(f"tile {k!r} is out of range", hint=f"use a whole number within ±{most}")
+
     def tile(self, k: int) -> Pixels:
         """Patch column k, any whole number: uint8 [R, R/g, 3]."""
         pixels: Pixels = paint([(self, k)])[0]
@@ -231,8 +237,7 @@ def paint(wanted: Sequence[tuple[Panorama, int]]) -> Pixels:
     codes: list[Tensor] = []
     anchors_P3, places, columns = [], [], []
     for plane, k in wanted:
-        if isinstance(k, bool) or not isinstance(k, int) or abs(k) > MAX_ANCHOR * between:
-            raise InputError(f"tile {k!r} is out of range", hint=f"use a whole number within ±{MAX_ANCHOR * between}")
+        plane.check_tile(k)
         if plane.sketch.ring is not None:
             k %= plane.sketch.ring * between
         left, place = k // between, k % window

@@ -41,16 +41,17 @@ def painting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_panorama(
-    model: str, *, seed: int, psi: float, cluster: int | str | None, noise: str, device: str, ring: int | None = None
-) -> Panorama:
-    """The model's plane with its clusters, if it has any."""
-    from alis import clusters, models
+    model: str, *, seed: int, psi: float, cluster: int | str | None, noise: str, device: str,
+    codes_files: tuple[str, ...] = (),
+) -> Panorama:  # fmt: skip
+    """The model's plane with its clusters, if it has any, and with saved codes."""
+    from alis import clusters, codes, models
     from alis.panorama import Panorama, choose_device
 
     g = models.load(model, device=choose_device(device))
-    return Panorama(
-        g, seed, psi=psi, cluster=cluster, noise=noise, ring=ring, centres=clusters.find(model, g.config)
-    )  # fmt: skip
+    centres = clusters.find(model, g.config)
+    saved = codes.read_all(codes_files)
+    return Panorama(g, seed, psi=psi, cluster=cluster, noise=noise, centres=centres, codes=saved)
 
 
 def report(strip: Strip) -> None:

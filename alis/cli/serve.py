@@ -1,0 +1,46 @@
+"""`alis serve`: the live page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from alis.cli.painting import open_panorama, painting_options
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 shows the page to the whole network.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8200, show_default=True, help="0 takes a free one.")
+@click.option("--codes", "codes_files", multiple=True, type=click.Path(), help="Saved codes to offer (alis invert).")
+@click.option("--queue", type=click.IntRange(1), default=256, show_default=True, help="Most tiles waiting.")
+@click.option("--cache-mb", type=click.IntRange(1), default=256, show_default=True, help="Most tiles kept, in MB.")
+@click.option("--max-frames", type=click.IntRange(1), default=128, show_default=True, help="Widest strip to download.")
+@click.option(
+    "--per-viewer", type=click.IntRange(1), default=128, show_default=True, help="Most requests at once of one address."
+)
+@painting_options
+def command(
+    model: str, host: str, port: int, codes_files: tuple[str, ...], queue: int, cache_mb: int, max_frames: int,
+    per_viewer: int,
+    seed: int, psi: float, cluster: int | str | None, noise: str, device: str,
+) -> None:  # fmt: skip
+    """Open the live page: pan for ever, redraw, lock, connect, share, download.
+
+    \b
+    Example:
+      alis serve runs/first
+      alis serve runs/first --port 8080 --codes my-photo.safetensors
+    """
+    from alis.web import app, painter, serve
+
+    listener = serve.bind(host, port)
+    panorama = open_panorama(
+        model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device, codes_files=codes_files
+    )
+    work = painter.Painter(panorama, queue_tiles=queue, cache_bytes=cache_mb << 20)
+    page = app.create(
+        panorama, name=Path(model).resolve().name, max_frames=max_frames, per_viewer=per_viewer, painter=work
+    )
+    serve.run(page, listener, started=lambda url: click.echo(url))

@@ -1,0 +1,290 @@
+// The canvas: tiles are put side by side at their own size, then scaled to the screen in one go, so no seam can show.
+// Everything that moves is integrated over real time; when nothing moves, nothing is drawn.
+
+import { tileAddress } from "./sketch.js";
+
+const MOST_LOADING = 6;
+const MOST_KEPT = 600;
+const FADE_MS = 650;
+const FRICTION = 2.6; // 1/s
+const GLIDE_MS = 1500;
+
+export class Plane {
+  constructor(canvas, ambient, model, events) {
+    Object.assign(this, { canvas, ambient, model, events });
+    this.context = canvas.getContext("2d", { alpha: false });
+    this.soft = ambient.getContext("2d", { alpha: false });
+    this.native = document.createElement("canvas");
+    this.paper = this.native.getContext("2d", { alpha: false });
+    this.x = 0; // centre of the view, in tiles
+    this.v = 0; // tiles a second
+    this.push = 0; // from held keys: -1, 0, 1 or more
+    this.drift = 0;
+    this.zoom = 1;
+    this.kept = new Map(); // address → bitmap, least recently used first
+    this.slots = new Map(); // k → what it shows
+    this.loading = new Map(); // address → AbortController
+    this.waits = new Map(); // address → {until, tries}
+    this.frames = [];
+    this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.resize();
+  }
+
+  // ---- size ----
+  resize() {
+    const ratio = Math.min(devicePixelRatio || 1, 2);
+    this.width = innerWidth;
+    this.screen = innerHeight;
+    this.canvas.width = Math.round(innerWidth * ratio);
+    this.canvas.height = Math.round(innerHeight * ratio);
+    this.ambient.width = 36;
+    this.ambient.height = 8;
+    this.ratio = ratio;
+    this.wake();
+  }
+
+  // Tall screens show a strip across, with its own light above and below; small models are not blown up for ever.
+  get height() {
+    const fit = Math.min(this.screen, Math.max(this.width * 1.15, 320), Math.max(this.model.resolution * 7, 440));
+    return Math.max(80, Math.min(this.screen, fit * this.zoom));
+  }
+  get top() { return Math.round((this.screen - this.height) / 2); }
+  get tile() { return this.height / this.model.grid; }
+  get left() { return this.x - this.width / 2 / this.tile; }
+  get right() { return this.x + this.width / 2 / this.tile; }
+  toScreen(x) { return (x - this.x) * this.tile + this.width / 2; }
+  toPlane(px) { return this.x + (px - this.width / 2) / this.tile; }
+
+  // ---- what is shown ----
+  show(sketch) {
+    this.sketch = sketch;
+    this.wake();
+  }
+  jump(x) {
+    this.glide = null;
+    this.x = x;
+    this.v = 0;
+    this.wake();
+  }
+  glideTo(stops, ms = GLIDE_MS) {
+    this.v = 0;
+    if (this.calm) return this.jump(stops[stops.length - 1]);
+    this.glide = { from: this.x, stops: [...stops], start: performance.now(), ms };
+    this.wake();
+  }
+  stop() {
+    this.glide = null;
+    this.v = 0;
+  }
+  get isMoving() {
+    return Math.abs(this.v) > 0.003 || this.push !== 0 || this.drift !== 0 || Boolean(this.glide) || this.held;
+  }
+  get isSettled() {
+    return !this.isMoving && this.loading.size === 0 && this.wanted().visible.every((k) => this.slots.get(k)?.settled);
+  }
+
+  wake() {
+    if (!this.frame) {
+      this.before = performance.now();
+      this.frame = requestAnimationFrame((now) => this.step(now));
+    }
+  }
+
+  step(now) {
+    this.frame = 0;
+    const passed = Math.min(Math.max(now - this.before, 0), 100);
+    if (this.isMoving) {
+      this.frames.push(now - this.before);
+      if (this.frames.length > 2000) this.frames.splice(0, 1000);
+    }
+    this.before = now;
+    this.move(passed / 1000, now);
+    this.fetchTiles(now);
+    const busy = this.paint(now);
+    this.events.moved();
+    if (busy || this.isMoving) this.frame = requestAnimationFrame((next) => this.step(next));
+    else if (this.waits.size) setTimeout(() => this.wake(), 250);
+    else this.events.rested();
+  }
+
+  move(seconds, now) {
+    if (this.glide) {
+      const way = Math.min((now - this.glide.start) / this.glide.ms, 1);
+      const eased = way < 0.5 ? 4 * way ** 3 : 1 - (2 - 2 * way) ** 3 / 2;
+      this.x = this.glide.from + (this.glide.stops[0] - this.glide.from) * eased;
+      if (way === 1) {
+        this.glide.stops.shift();
+        this.glide = this.glide.stops.length
+          ? { ...this.glide, from: this.x, start: now, ms: this.glide.ms * 2.2 } : null;
+      }
+    } else if (!this.held) {
+      this.v += this.push * 9 * seconds;
+      const kept = Math.exp(-FRICTION * seconds);
+      this.x += (this.v * (1 - kept)) / FRICTION + this.drift * seconds;
+      this.v *= kept;
+      if (!this.push && Math.abs(this.v) < 0.003) this.v = 0;
+    }
+    const most = this.model.max_anchor * this.model.anchor_tiles - 64;
+    this.x = Math.max(-most, Math.min(most, this.x));
+  }
+
+  // Tiles on the screen from the centre outwards, then those that come next.
+  wanted() {
+    const first = Math.floor(this.left), last = Math.ceil(this.right) - 1;
+    const visible = [];
+    for (let k = first; k <= last; k++) visible.push(k);
+    visible.sort((a, b) => Math.abs(a + 0.5 - this.x) - Math.abs(b + 0.5 - this.x));
+    const ahead = [], speed = this.v + this.drift + this.push;
+    const reach = Math.min(24, Math.ceil((last - first + 1) * 1.2) + 2);
+    for (let step = 1; step <= reach; step++) {
+      if (speed >= 0) ahead.push(last + step);
+      if (speed <= 0) ahead.push(first - step);
+    }
+    return { visible, ahead };
+  }
+
+  fetchTiles(now) {
+    const { visible, ahead } = this.wanted();
+    const addresses = new Map([...visible, ...ahead].map((k) => [tileAddress(this.sketch, k, this.model), k]));
+    for (const [address, control] of this.loading) {
+      if (!addresses.has(address)) control.abort();
+    }
+    for (const [address, k] of addresses) {
+      const slot = this.slots.get(k);
+      const bitmap = this.kept.get(address);
+      if (bitmap) {
+        if (slot?.address !== address) this.place(k, address, bitmap, now);
+        this.kept.delete(address);
+        this.kept.set(address, bitmap);
+      } else if (!this.loading.has(address) && this.loading.size < MOST_LOADING) {
+        if ((this.waits.get(address)?.until ?? 0) <= now) this.fetchTile(address);
+      }
+    }
+    for (const k of this.slots.keys()) {
+      if (k < Math.floor(this.left) - 64 || k > this.right + 64) this.slots.delete(k);
+    }
+    for (const [address, bitmap] of this.kept) {
+      if (this.kept.size <= MOST_KEPT) break;
+      this.kept.delete(address);
+      if (![...this.slots.values()].some((slot) => slot.bitmap === bitmap || slot.old === bitmap)) bitmap.close();
+    }
+  }
+
+  place(k, address, bitmap, now) {
+    const before = this.slots.get(k);
+    const isSame = before?.bitmap === bitmap;
+    this.slots.set(k, { address, bitmap, old: isSame ? null : before?.bitmap, since: isSame || this.calm ? 0 : now });
+  }
+
+  async fetchTile(address) {
+    const control = new AbortController();
+    this.loading.set(address, control);
+    try {
+      const answer = await fetch(address, { signal: control.signal });
+      if (!answer.ok) throw Object.assign(new Error(answer.statusText), { answer });
+      this.kept.set(address, await createImageBitmap(await answer.blob()));
+      this.waits.delete(address);
+      this.events.reached();
+    } catch (error) {
+      if (error.name !== "AbortError") {
+        const tries = (this.waits.get(address)?.tries ?? 0) + 1;
+        const told = Number(error.answer?.headers.get("Retry-After")) * 1000;
+        const isFinal = error.answer && error.answer.status < 500 && error.answer.status !== 429;
+        const pause = isFinal ? 60000 : Math.max(told || 0, Math.min(8000, 400 * 2 ** tries));
+        this.waits.set(address, { until: performance.now() + pause, tries });
+        if (tries > 1 || isFinal) this.events.failed(error.answer?.status ?? 0);
+      } else this.waits.delete(address);
+    } finally {
+      this.loading.delete(address);
+      this.wake();
+    }
+  }
+
+  // ---- painting ----
+  paint(now) {
+    const { resolution, tile_px: wide } = this.model;
+    const first = Math.floor(this.left) - 1, count = Math.ceil(this.right) + 1 - first;
+    if (this.native.width !== count * wide || this.native.height !== resolution) {
+      this.native.width = count * wide;
+      this.native.height = resolution;
+    }
+    let busy = false;
+    for (let n = 0; n < count; n++) busy = this.paintTile(first + n, n * wide, now) || busy;
+
+    const { context, canvas, ratio } = this;
+    const top = this.top * ratio, high = Math.round(this.height * ratio);
+    if (top > 0) this.bleed(top, high, wide);
+    context.imageSmoothingEnabled = true;
+    context.imageSmoothingQuality = "high";
+    const scale = wide; // native pixels a tile
+    context.drawImage(
+      this.native, (this.left - first) * scale, 0, (this.right - this.left) * scale, resolution,
+      0, top, canvas.width, high,
+    );
+    if (top > 0) this.feather(top, high);
+    return busy;
+  }
+
+  // Beyond the strip the sky goes on upwards and the ground downwards, out of focus and into the dark.
+  bleed(top, high, wide) {
+    const { context, canvas, soft, ambient } = this, rows = Math.max(2, this.model.resolution * 0.16);
+    const width = this.native.width - 2 * wide;
+    soft.imageSmoothingEnabled = context.imageSmoothingEnabled = true;
+    soft.imageSmoothingQuality = context.imageSmoothingQuality = "high";
+    for (const isSky of [true, false]) {
+      const from = isSky ? 0 : this.model.resolution - rows;
+      soft.setTransform(1, 0, 0, -1, 0, ambient.height); // mirrored at the edge
+      soft.drawImage(this.native, wide, from, width, rows, 0, 0, ambient.width, ambient.height);
+      const y = isSky ? 0 : top + high, tall = isSky ? top : canvas.height - top - high;
+      if (tall > 0) context.drawImage(ambient, 0, y, canvas.width, Math.ceil(tall) + 1);
+    }
+    const dark = context.createLinearGradient(0, 0, 0, canvas.height);
+    const edge = top / canvas.height;
+    dark.addColorStop(0, "rgba(8, 10, 16, .9)");
+    dark.addColorStop(edge, "rgba(8, 10, 16, .18)");
+    dark.addColorStop(1 - edge, "rgba(8, 10, 16, .18)");
+    dark.addColorStop(1, "rgba(8, 10, 16, .92)");
+    context.fillStyle = dark;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+  }
+
+  feather(top, high) {
+    const { context, canvas, ratio } = this, soft = 26 * ratio;
+    for (const [edge, inner] of [[top, top + soft], [top + high, top + high - soft]]) {
+      const veil = context.createLinearGradient(0, edge, 0, inner);
+      veil.addColorStop(0, "rgba(8, 10, 16, .2)");
+      veil.addColorStop(1, "rgba(8, 10, 16, 0)");
+      context.fillStyle = veil;
+      context.fillRect(0, Math.min(edge, inner), canvas.width, soft);
+    }
+  }
+
+  paintTile(k, at, now) {
+    const { resolution: high, tile_px: wide } = this.model, slot = this.slots.get(k);
+    const way = slot ? Math.min(1, (now - slot.since) / FADE_MS) : 0;
+    if (way < 1) {
+      if (slot?.old) this.paper.drawImage(slot.old, at, 0);
+      else this.shimmer(k, at, wide, high, now);
+    }
+    if (slot) {
+      this.paper.globalAlpha = way < 1 ? way * way * (3 - 2 * way) : 1;
+      this.paper.drawImage(slot.bitmap, at, 0);
+      this.paper.globalAlpha = 1;
+      slot.settled = way === 1 && slot.address === tileAddress(this.sketch, k, this.model);
+    }
+    const isOnScreen = k + 1 > this.left && k < this.right;
+    return way < 1 && (Boolean(slot) || isOnScreen);
+  }
+
+  // A slow light that runs along the plane, the same across all tiles that are still being painted.
+  shimmer(k, at, wide, high, now) {
+    const phase = this.calm ? 0.5 : (Math.sin(k * 0.9 - now / 420) + 1) / 2;
+    const next = this.calm ? 0.5 : (Math.sin((k + 1) * 0.9 - now / 420) + 1) / 2;
+    const light = this.paper.createLinearGradient(at, 0, at + wide, 0);
+    const tone = (p) => `hsl(${222 - 14 * p} 24% ${11 + 9 * p}%)`;
+    light.addColorStop(0, tone(phase));
+    light.addColorStop(1, tone(next));
+    this.paper.fillStyle = light;
+    this.paper.fillRect(at, 0, wide, high);
+  }
+}

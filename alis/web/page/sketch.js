@@ -1,0 +1,79 @@
+// What a plane is drawn from, in the one spelling that the server reads (alis.anchors.Sketch.text).
+// {seed, psi (percent), cluster (null | "n" | number), noise (null | "n" | "c"), ring, edits: Map(anchor → source)};
+// a source is {seed, index, variant} or {name}.
+
+const TERM = new RegExp(
+  "^(?:p(\\d{1,3})|c(n|\\d{1,4})|n(n|c)|r(\\d{1,13})" +
+    "|a(-?\\d{1,13})(?:f([A-Za-z0-9.-]{1,40})|(?:s(\\d{1,16})i(-?\\d{1,13}))?v(\\d{1,10})))$",
+);
+
+export function parse(text) {
+  const [seed, edits] = text.split("/");
+  const sketch = { seed: Number(seed), psi: 100, cluster: null, noise: null, ring: null, edits: new Map() };
+  if (!/^\d{1,16}$/.test(seed) || !edits || sketch.seed > Number.MAX_SAFE_INTEGER) return null;
+  for (const term of edits === "-" ? [] : edits.split("_")) {
+    const got = TERM.exec(term);
+    if (!got) return null;
+    const [, psi, cluster, noise, ring, at, name, from, index, variant] = got;
+    if (psi) sketch.psi = Number(psi);
+    else if (cluster) sketch.cluster = cluster === "n" ? "n" : Number(cluster);
+    else if (noise) sketch.noise = noise;
+    else if (ring) sketch.ring = Number(ring);
+    else if (name) sketch.edits.set(Number(at), { name });
+    else sketch.edits.set(Number(at), { seed: Number(from ?? seed), index: Number(index ?? at), variant: Number(variant) });
+  }
+  return sketch;
+}
+
+export function source(sketch, anchor) {
+  return sketch.edits.get(anchor) ?? { seed: sketch.seed, index: anchor, variant: 0 };
+}
+
+function isPlain(sketch, anchor, it) {
+  return !it.name && it.seed === sketch.seed && it.index === anchor && it.variant === 0;
+}
+
+export function format(sketch, only = null) {
+  const terms = [];
+  if (sketch.psi !== 100) terms.push(`p${sketch.psi}`);
+  if (sketch.cluster !== null) terms.push(`c${sketch.cluster}`);
+  if (sketch.noise) terms.push(`n${sketch.noise}`);
+  if (sketch.ring) terms.push(`r${sketch.ring}`);
+  const anchors = [...sketch.edits.keys()].filter((i) => !only || only.includes(i)).sort((a, b) => a - b);
+  for (const i of anchors) {
+    const it = sketch.edits.get(i);
+    if (isPlain(sketch, i, it)) continue;
+    if (it.name) terms.push(`a${i}f${it.name}`);
+    else if (it.seed === sketch.seed && it.index === i) terms.push(`a${i}v${it.variant}`);
+    else terms.push(`a${i}s${it.seed}i${it.index}v${it.variant}`);
+  }
+  return `${sketch.seed}/${terms.join("_") || "-"}`;
+}
+
+// Only the two anchors beside a tile decide it: tiles beyond an edit's reach keep their address, and their pixels.
+export function tileAddress(sketch, k, model) {
+  const left = Math.floor(k / model.anchor_tiles);
+  const beside = sketch.ring ? [left, left + 1].map((i) => ((i % sketch.ring) + sketch.ring) % sketch.ring) : [left, left + 1];
+  return `tile/${format(sketch, beside)}/${k}.webp?m=${model.model}`;
+}
+
+export function edited(sketch, changes) {
+  const edits = new Map(sketch.edits);
+  for (const [anchor, it] of changes) {
+    if (isPlain(sketch, anchor, it)) edits.delete(anchor);
+    else edits.set(anchor, it);
+  }
+  return { ...sketch, edits };
+}
+
+export function reseeded(sketch, seed, locked) {
+  const edits = new Map([...locked].map((i) => [i, source(sketch, i)]));
+  return { ...sketch, seed, edits };
+}
+
+// A plane that is one scene everywhere: all anchors hold the same source.
+export function sceneSketch(sketch, it, model) {
+  const base = { ...sketch, ring: model.ring_step, edits: new Map() };
+  for (let i = 0; i < model.ring_step; i++) base.edits.set(i, it);
+  return base;
+}

@@ -1,0 +1,212 @@
+"""Wanted tiles → WebP bytes: one queue, one device, many viewers.
+
+Tiles wanted at the same time go through the network in one batch, whoever wants them and whatever they edited. The
+queue is bounded (then `Busy`), a tile wanted twice is painted once, a tile nobody waits for any more is not painted,
+and finished tiles stay in a cache of bounded bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from PIL import Image
+
+from alis.anchors import Sketch
+from alis.formats import Pixels
+from alis.panorama import Panorama, paint
+
+_QUALITY = 90
+_SKETCHES = 512
+
+
+class Busy(Exception):
+    """The queue is full; try again in a moment."""
+
+
+@dataclass
+class Stats:
+    """What the painter did since it started."""
+
+    hits: int = 0
+    joined: int = 0
+    painted: int = 0
+    batches: int = 0
+    refused: int = 0
+    dropped: int = 0
+
+
+@dataclass
+class _Job:
+    plane: Panorama
+    k: int
+    waiters: set[asyncio.Future[bytes]] = field(default_factory=set)
+
+
+class Painter:
+    """Paints tiles on one thread.
+
+    Args:
+        panorama: the model's plane; each tile's own sketch is put in its place.
+        queue_tiles: most tiles waiting.
+        batch: most tiles in one go.
+        cache_bytes: most bytes of finished tiles kept.
+    """
+
+    def __init__(
+        self, panorama: Panorama, *, queue_tiles: int = 256, batch: int | None = None, cache_bytes: int = 256 << 20
+    ) -> None:  # fmt: skip
+        self.panorama, self.queue_tiles, self.cache_bytes = panorama, queue_tiles, cache_bytes
+        self.batch = batch or panorama.batch
+        self.stats = Stats()
+        self.plane = lru_cache(maxsize=_SKETCHES)(self._plane)
+        self._device = threading.Lock()
+        self._wanted = threading.Condition()
+        self._waiting: OrderedDict[tuple[Sketch, int], _Job] = OrderedDict()
+        self._painting: dict[tuple[Sketch, int], _Job] = {}
+        self._done: OrderedDict[tuple[Sketch, int], bytes] = OrderedDict()
+        self._done_bytes = 0
+        self._open = True
+        self._encoders = ThreadPoolExecutor(2, thread_name_prefix="alis-encode")
+        self._thread = threading.Thread(target=self._work, name="alis-paint", daemon=True)
+        self._thread.start()
+
+    def _plane(self, sketch: Sketch) -> Panorama:
+        return self.panorama.with_sketch(sketch)
+
+    @property
+    def num_waiting(self) -> int:
+        """Tiles in the queue."""
+        return len(self._waiting)
+
+    @property
+    def num_cached(self) -> tuple[int, int]:
+        """Tiles and bytes in the cache."""
+        return len(self._done), self._done_bytes
+
+    def want(self, sketch: Sketch, k: int) -> asyncio.Future[bytes]:
+        """A future of the tile's WebP bytes; cancel it when nobody wants the tile any more.
+
+        Raises:
+            Busy: the queue is full.
+            InputError: the sketch asks for codes or clusters that are not here.
+        """
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        plane, key = self.plane(sketch), (sketch, k)
+        with self._wanted:
+            if key in self._done:
+                self._done.move_to_end(key)
+                self.stats.hits += 1
+                future.set_result(self._done[key])
+                return future
+            job = self._painting.get(key) or self._waiting.get(key)
+            if job:
+                self.stats.joined += 1
+            elif len(self._waiting) >= self.queue_tiles or not self._open:
+                self.stats.refused += 1
+                raise Busy
+            else:
+                job = self._waiting[key] = _Job(plane, k)
+            job.waiters.add(future)
+            self._wanted.notify()
+        future.add_done_callback(lambda done: self._leave(key, done))
+        return future
+
+    def _leave(self, key: tuple[Sketch, int], future: asyncio.Future[bytes]) -> None:
+        """A waiter went away; a tile that nobody waits for leaves the queue."""
+        with self._wanted:
+            job = self._waiting.get(key)
+            if future.cancelled() and job and future in job.waiters:
+                job.waiters.discard(future)
+                if not job.waiters:
+                    del self._waiting[key]
+                    self.stats.dropped += 1
+
+    def blocks(self, sketch: Sketch, start: int, stop: int) -> Iterator[Pixels]:
+        """A strip's pieces, painted between the tiles' batches."""
+        pieces = self.plane(sketch).blocks(start, stop)
+        while True:
+            with self._device:
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    def close(self) -> None:
+        """Paint no more; whoever still waits is told to come back."""
+        with self._wanted:
+            self._open = False
+            left = [*self._waiting.values(), *self._painting.values()]
+            self._waiting.clear()
+            self._wanted.notify()
+        for job in left:
+            _settle(job, Busy())
+        self._thread.join(timeout=30)
+        self._encoders.shutdown()
+
+    def _work(self) -> None:
+        while True:
+            with self._wanted:
+                while self._open and not self._waiting:
+                    self._wanted.wait()
+                if not self._open:
+                    return
+                keys = [self._waiting.popitem(last=False) for _ in range(min(self.batch, len(self._waiting)))]
+                self._painting.update(keys)
+            self._paint(keys)
+
+    def _paint(self, keys: list[tuple[tuple[Sketch, int], _Job]]) -> None:
+        try:
+            with self._device:
+                tiles = paint([(job.plane, job.k) for _, job in keys])
+            files = list(self._encoders.map(_encoded, tiles))
+        except Exception as error:
+            # One viewer's tile must not spoil the batch of others, nor end the painter.
+            if len(keys) > 1:
+                for one in keys:
+                    self._paint([one])
+                return
+            with self._wanted:
+                self._painting.pop(keys[0][0], None)
+            _settle(keys[0][1], error)
+            return
+        with self._wanted:
+            self.stats.painted += len(keys)
+            self.stats.batches += 1
+            for (key, _), data in zip(keys, files, strict=True):
+                self._painting.pop(key, None)
+                self._done[key] = data
+                self._done_bytes += len(data)
+            while self._done_bytes > self.cache_bytes:
+                self._done_bytes -= len(self._done.popitem(last=False)[1])
+        for (_, job), data in zip(keys, files, strict=True):
+            _settle(job, data)
+
+
+def _encoded(tile_HwC: Pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(tile_HwC).save(file, "WEBP", quality=_QUALITY, method=2)
+    return file.getvalue()
+
+
+def _settle(job: _Job, outcome: bytes | Exception) -> None:
+    """Tell every waiter, each on its own loop."""
+
+    def tell(future: asyncio.Future[bytes]) -> None:
+        if not future.done():
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    for future in job.waiters:
+        try:
+            future.get_loop().call_soon_threadsafe(tell, future)
+        except RuntimeError:
+            continue  # its loop is closed: the server is gone, and the viewer with it
