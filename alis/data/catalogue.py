@@ -69,7 +69,8 @@ def open_catalogue(address: str, column: str | None = None) -> Catalogue:
     """Look at the dataset's footers.
 
     Args:
-        address: folder, glob, Parquet file or URL. In a folder, files of validation and test splits are left out.
+        address: folder, glob, Parquet file or URL. A dataset folder is read by its `data/` (what lies beside it,
+            manifests and credits, holds no images); files of validation and test splits are left out.
         column: the image column; None: the one marked as an `Image` feature, else `image`, else the only binary one.
 
     Raises:
@@ -114,6 +115,7 @@ def _find(address: str) -> tuple[Any, list[str]]:
             files = [root] if fs.exists(root) else []
         else:
             files = [name for name in fs.find(root) if name.endswith(".parquet")]
+            files = [name for name in files if posixpath.dirname(name) == posixpath.join(root, "data")] or files
             under = {name: name[len(root) :] for name in files}
             train = [name for name in files if not _HELD_OUT.search(under[name])]
             files = train or files
