@@ -64,9 +64,7 @@ def look(photo: Photo) -> Look:
 
 def _look(photo: Photo) -> Look:
     try:
-        header = inspect(photo.data, max_pixels=MAX_PIXELS)
-        if photo.sha256 and photo.sha256 != header.sha256:
-            return Look(None, error="corrupt", said="the bytes are not those that were fetched (sha256 differs)")
+        header = inspect(photo.data, max_pixels=MAX_PIXELS, sha256=photo.sha256)
         if header.format == "jpeg" and header.mode in {"RGB", "L"}:
             rgb = _jpeg(photo.data)
             if rgb is not None:
