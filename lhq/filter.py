@@ -98,12 +98,11 @@ def run(
     if not Shards(store, "photos").numbers():
         raise InputError(f"{store}: no photos to filter", hint="run `lhq crawl PIPELINE` first")
     reports: list[ShardReport] = []
-    quarantined: list[str] = []
     if not judge_only:
-        for report in measure(store, rules, engine, on_report):
-            reports.append(report)
-            if report.damaged:
-                quarantined.append(_quarantine(store, int(report.key)))
+        reports += measure(store, rules, engine, on_report)
+    known = {report.key for report in reports if report.damaged}
+    reports += [report for report in _unreadable(store) if report.key not in known]
+    quarantined = [_quarantine(store, int(report.key)) for report in reports if report.damaged]
     failed = [report for report in reports if report.error]
     judged = judge(store, rules, unmeasured_allowed=bool(failed))
     write_verdicts(store, judged, rules)
@@ -216,6 +215,16 @@ def _facts(store: str, measure: Measure[Any]) -> Shards:
     return Shards(store, f"facts/{measure.name}")
 
 
+def _unreadable(store: str) -> Iterator[ShardReport]:
+    """Shards of photos that judging can't even read the ids of: facts made earlier hid the damage."""
+    photos = Shards(store, "photos")
+    for number in photos.numbers():
+        try:
+            photos.read(number, ["id"])
+        except ShardDamaged as error:
+            yield ShardReport(key(number), error=str(error), damaged=True)
+
+
 def _quarantine(store: str, number: int) -> str:
     """Move a damaged shard of photos aside; its new place."""
     photos = Shards(store, "photos")
@@ -288,7 +297,7 @@ def _load(store: str, rule: Rule, ids: Mapping[int, pa.Array], unmeasured_allowe
                 )
         tables.append(table)
         measured.append(np.full(len(shard_ids), number not in lacking))
-    return pa.concat_tables(tables), np.concatenate(measured)
+    return pa.concat_tables([schema.empty_table(), *tables]), np.concatenate([np.ones(0, bool), *measured])
 
 
 def _drop_unmeasured(given: Verdicts, measured: np.ndarray) -> Verdicts:
