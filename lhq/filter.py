@@ -198,17 +198,13 @@ def read_photos(shards: Shards, number: int, measures: Sequence[Measure[Any]]) -
     needs_bytes = any(getattr(measure, "needs_bytes", True) for measure in measures)
     columns = [*_PAPERS, "image"] if needs_bytes else list(_PAPERS)
     rows = min(measure.rows for measure in measures)
-    try:
-        for batch in shards.batches(number, columns, rows):
-            images = batch["image"] if needs_bytes else [None] * len(batch)
-            papers = batch.select(list(_PAPERS)).to_pylist()
-            yield [
-                Photo(data=b"" if image is None else image.as_py(), **{**row, "tags": tuple(row["tags"])})
-                for row, image in zip(papers, images, strict=True)
-            ]
-    except KeyError as error:
-        path = shards.path(number)
-        raise ShardDamaged(f"{path}: no column {error}", hint="see docs/formats.md, 'A damaged shard'") from error
+    for batch in shards.batches(number, columns, rows):
+        images = batch["image"] if needs_bytes else [None] * len(batch)
+        papers = batch.select(list(_PAPERS)).to_pylist()
+        yield [
+            Photo(data=b"" if image is None else image.as_py(), **{**row, "tags": tuple(row["tags"])})
+            for row, image in zip(papers, images, strict=True)
+        ]
 
 
 def _facts(store: str, measure: Measure[Any]) -> Shards:

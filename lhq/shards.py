@@ -86,7 +86,7 @@ class Shards:
         path = self.path(number)
         try:
             with self.fs.open(path, "rb") as file:
-                return pq.read_table(file, columns=None if columns is None else list(columns))
+                return _file(file, columns).read(columns=columns)
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
@@ -113,7 +113,7 @@ class Shards:
         path = self.path(number)
         try:
             with self.fs.open(path, "rb") as file:
-                yield from pq.ParquetFile(file).iter_batches(rows, columns=None if columns is None else list(columns))
+                yield from _file(file, columns).iter_batches(rows, columns=columns)
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
@@ -122,6 +122,15 @@ class Shards:
     @staticmethod
     def _damaged(path: str, error: Exception) -> ShardDamaged:
         return ShardDamaged(f"{path}: not readable ({error})", hint="see docs/formats.md, 'A damaged shard'")
+
+
+def _file(file: IO[bytes], columns: Sequence[str] | None) -> pq.ParquetFile:
+    """An open shard that has `columns`. `pq.read_table` would load Arrow's whole dataset engine for it."""
+    opened = pq.ParquetFile(file)
+    missing = set(columns or ()) - set(opened.schema_arrow.names)
+    if missing:
+        raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")
+    return opened
 
 
 def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:

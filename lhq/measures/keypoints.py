@@ -119,7 +119,8 @@ def _extrema(contrast: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
 def _fraction(before: np.ndarray, here: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Where the parabola through three values has its top, -0.5..0.5."""
     bend = before + after - 2 * here
-    return np.clip(0.5 * (before - after) / np.where(bend < -1e-6, bend, -1e-6), -0.5, 0.5)
+    top: np.ndarray = np.clip(0.5 * (before - after) / np.where(bend < -1e-6, bend, -1e-6), -0.5, 0.5)
+    return top
 
 
 def _squares(blurred: np.ndarray, level: np.ndarray, y: np.ndarray, x: np.ndarray, half: np.ndarray) -> np.ndarray:
@@ -134,14 +135,16 @@ def _squares(blurred: np.ndarray, level: np.ndarray, y: np.ndarray, x: np.ndarra
     corner = (((level - 1) * height)[:, None] + top)[:, :, None] * width + left[:, None, :]
     upper = flat[corner] * (1 - right) + flat[corner + 1] * right
     lower = flat[corner + width] * (1 - right) + flat[corner + width + 1] * right
-    return upper * (1 - down) + lower * down
+    squares: np.ndarray = upper * (1 - down) + lower * down
+    return squares
 
 
 def _hashes(squares: np.ndarray) -> np.ndarray:
     """Signs of the low frequencies, DC left out: uint64 [K]."""
     spectrum = _COSINES @ squares @ _COSINES.T
     signs = spectrum[:, _FREQUENCIES[0], _FREQUENCIES[1]] > 0
-    return signs.astype(np.uint64) @ (np.uint64(1) << np.arange(NUM_BITS, dtype=np.uint64))
+    hashes: np.ndarray = signs.astype(np.uint64) @ (np.uint64(1) << np.arange(NUM_BITS, dtype=np.uint64))
+    return hashes
 
 
 # DCT-II, frequencies 0-7 of 16 samples.

@@ -176,7 +176,8 @@ def _sample(thumbs: np.ndarray, place: np.ndarray) -> np.ndarray:
     flat = thumbs.reshape(-1).astype(np.float32)
     upper = flat[corner] * (1 - right) + flat[corner + 1] * right
     lower = flat[corner + THUMB] * (1 - right) + flat[corner + THUMB + 1] * right
-    return (upper * (1 - down) + lower * down).reshape(len(thumbs), -1)
+    samples: np.ndarray = (upper * (1 - down) + lower * down).reshape(len(thumbs), -1)
+    return samples
 
 
 def _best(pairs: np.ndarray, likeness: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:

@@ -68,7 +68,8 @@ def test_the_first_failing_measure_is_the_reason_and_all_are_kept(store: Path) -
     done = run(store)
     assert done.funnel == "photos 7 · kept 2 · size 3 · text 1 · duplicates 1"
     rows = verdicts(store)
-    assert list(rows) == [f"flickr:{n}" for n in "one two small wedding one-again cut small-wedding".split()]
+    names = ("one", "two", "small", "wedding", "one-again", "cut", "small-wedding")
+    assert list(rows) == [f"flickr:{name}" for name in names]
     assert [row["shard"] for row in rows.values()] == [0, 0, 0, 3, 3, 3, 3]
     assert [row["reason"] for row in rows.values()] == ["", "", "size", "text", "duplicates", "size", "size"]
     assert rows["flickr:small-wedding"]["failed"] == ["size", "text"]
@@ -311,7 +312,7 @@ def test_the_command(pipeline_file: Path, store: Path) -> None:
     }  # fmt: skip
     (store / "photos/000000.parquet").write_bytes(b"damaged")
     (store / "facts/size/000000.parquet").unlink()
-    broken = command(pipeline_file)
+    broken = command(pipeline_file, "--workers", 1)
     assert broken.returncode == 1
     assert "000000.parquet: not readable" in broken.stderr
     assert "--retry-failed damaged" in broken.stderr

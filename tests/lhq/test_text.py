@@ -50,7 +50,9 @@ def test_words_count_only_whole_and_in_any_case_accent_plural_or_form() -> None:
 
 def test_every_field_is_read_and_named() -> None:
     settings = TextSettings()
-    verdicts = judged(settings, ("", ("sunset", "classic car"), ""), ("", (), "Portrait of my sister"), ("lake", (), ""))
+    verdicts = judged(
+        settings, ("", ("sunset", "classic car"), ""), ("", (), "Portrait of my sister"), ("lake", (), "")
+    )
     assert [v.kept for v in verdicts] == [False, False, True]
     assert verdicts[0].detail == "says classic car"
     assert verdicts[1].detail == "says portrait"
