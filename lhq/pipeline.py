@@ -65,8 +65,8 @@ class SandboxSettings(Settings):
     """
 
     port: int = pydantic.Field(8210, gt=0, lt=65536)
-    photos: str = ""
-    """A folder of pictures to serve; empty: painted scenes."""
+    photos: str | tuple[str, ...] = ()
+    """Folders of pictures to serve; none: painted scenes."""
     num_scenes: int = pydantic.Field(300, gt=0)
     seed: int = 0
 
