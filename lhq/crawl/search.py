@@ -13,7 +13,7 @@ from lhq.errors import FetchError, KeyMissing, LhqError, SourceError
 from lhq.frontier import Frontier, OpenQuery
 from lhq.http import Client
 from lhq.records import Candidate, Query
-from lhq.sources import Local, Page, Reporting, Source
+from lhq.sources import Enumerating, Local, Reporting, Source
 
 LOCAL_HOST = "file"
 MOST_AHEAD = 2000
@@ -45,6 +45,8 @@ class Searcher:
         self.crash: BaseException | None = None
         self.has_pages = True
         self._removed_ids = removed_ids
+        if isinstance(source, Enumerating):
+            queries = source.queries(queries)
         self._texts = frozenset(query.text for query in queries)
         self._frontier, self._client = frontier, client
         self._need, self._changed = need, changed
@@ -53,7 +55,7 @@ class Searcher:
         self._wake = threading.Event()
         self._is_final = False
         self.thread = threading.Thread(target=self._run, name=f"search {source.name}", daemon=True)
-        frontier.add_queries(source.name, queries)
+        frontier.add_queries(source.name, queries, source.settings.per_query)
 
     def wake(self) -> None:
         """Look again whether pages or reports are needed."""
@@ -100,13 +102,13 @@ class Searcher:
     def _wants_page(self) -> bool:
         """Fewer wait than may be needed: some fail, some are met under many queries."""
         need = self._need()
-        waiting = self._frontier.counts(self.source.name).get("waiting", 0)
-        return need > 0 and waiting < min(MOST_AHEAD, int(need * 1.25) + 10)
+        enough = min(MOST_AHEAD, int(need * 1.25) + 10)
+        return need > 0 and self._frontier.num_waiting(self.source.name, enough) < enough
 
     def _page(self, asked: OpenQuery) -> None:
-        room = self.source.settings.per_query - self._frontier.num_wanted_of(asked.number)
+        room = self.source.settings.per_query - asked.num_offered
         if room <= 0:
-            self._frontier.add_page(asked, [], None)
+            self._frontier.add_page(asked, [], None, is_full=True)
             return
         try:
             page = self.source.search(asked.query, asked.cursor)
@@ -121,7 +123,7 @@ class Searcher:
         pairs = [pair for candidate in page.candidates if (pair := self._placed(candidate))]
         num_unusable = len(page.candidates) - len(pairs)
         skipped = [*page.skipped, ("unusable", num_unusable)] if num_unusable else page.skipped
-        self._frontier.add_page(asked, pairs[:room], _next(page, len(pairs) > room), page.total, skipped)
+        self._frontier.add_page(asked, pairs[:room], page.next_cursor, page.total, skipped, is_full=len(pairs) > room)
         self._changed()
 
     def _failed(self, asked: OpenQuery, error: SourceError) -> None:
@@ -155,7 +157,3 @@ class Searcher:
         self.source.report_use(url)
         self._frontier.reported(number)
         return True
-
-
-def _next(page: Page, is_cut: bool) -> str | None:
-    return None if is_cut else page.next_cursor

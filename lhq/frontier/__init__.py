@@ -20,12 +20,14 @@ from lhq.records import Candidate, Query
 
 @dataclass(frozen=True, slots=True)
 class OpenQuery:
-    """A query that has pages left; `number` is its key here, `cursor` None means its first page."""
+    """A query that has pages left; `number` is its key here, `cursor` None means its first page. `num_offered` are
+    its candidates so far."""
 
     number: int
     query: Query
     cursor: str | None
     num_pages: int
+    num_offered: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,34 +91,32 @@ class Frontier(Database):
 
     # --- queries and their pages --------------------------------------------------------------------------------
 
-    def add_queries(self, source: str, queries: Iterable[Query]) -> None:
-        """Make queries known; those known already keep their place. Queries that failed are open again."""
+    def add_queries(self, source: str, queries: Iterable[Query], per_query: int) -> None:
+        """Make queries known; those known already keep their place. Queries that failed are open again, and those
+        that were full while `per_query` was smaller."""
         with self._write() as db:
             db.executemany(
                 "INSERT INTO queries (source, text, theme) VALUES (?, ?, ?) "
                 "ON CONFLICT (source, text) DO UPDATE SET theme = excluded.theme",
                 [(source, query.text, query.theme) for query in queries],
             )
-            db.execute("UPDATE queries SET state = 'open' WHERE source = ? AND state = 'failed'", (source,))
+            db.execute(
+                "UPDATE queries SET state = 'open' WHERE source = ? "
+                "AND (state = 'failed' OR state = 'full' AND num_offered < ?)",
+                (source, per_query),
+            )
 
     def next_query(self, source: str, texts: frozenset[str]) -> OpenQuery | None:
         """The open query with the fewest pages, so that all advance together; only those of `texts`."""
         rows = self._all(
-            "SELECT number, text, theme, cursor, num_pages FROM queries WHERE source = ? AND state = 'open' "
-            "ORDER BY num_pages, number", (source,),
-        )  # fmt: skip
-        for number, text, theme, cursor, num_pages in rows:
+            "SELECT number, text, theme, cursor, num_pages, num_offered FROM queries "
+            "WHERE source = ? AND state = 'open' ORDER BY num_pages, number",
+            (source,),
+        )
+        for number, text, theme, cursor, num_pages, num_offered in rows:
             if text in texts:
-                return OpenQuery(number, Query(text, theme), cursor, num_pages)
+                return OpenQuery(number, Query(text, theme), cursor, num_pages, num_offered)
         return None
-
-    def num_wanted_of(self, query: int) -> int:
-        """How many candidates of a query are kept or still may be."""
-        (num,) = self._one(
-            "SELECT count(*) FROM candidate_queries JOIN candidates ON number = candidate "
-            "WHERE query = ? AND status != 'failed'", (query,),
-        )  # fmt: skip
-        return int(num)
 
     def add_page(
         self,
@@ -125,11 +125,13 @@ class Frontier(Database):
         next_cursor: str | None,
         total: int | None = None,
         skipped: Sequence[tuple[str, int]] = (),
+        *,
+        is_full: bool = False,
     ) -> int:
         """Commit one page: its candidates (each with its host), and where the query goes on.
 
         A query ends with its last page, with a cursor it was at before, and after three pages of nothing but what it
-        had: services repeat pages rather than admit that there are no more.
+        had: services repeat pages rather than admit that there are no more. With `is_full` it rests at this page.
 
         Returns:
             how many candidates were new to the frontier.
@@ -161,11 +163,13 @@ class Frontier(Database):
             )
             (num_stale,) = db.execute("SELECT num_stale FROM queries WHERE number = ?", (asked.number,)).fetchone()
             num_stale = num_stale + 1 if candidates and not num_linked else 0
-            is_done = next_cursor is None or is_loop or num_stale >= 3
+            state = "done" if next_cursor is None or is_loop or num_stale >= 3 else "open"
+            if is_full:
+                state, next_cursor = "full", asked.cursor
             db.execute(
                 "UPDATE queries SET cursor = ?, num_pages = num_pages + 1, num_stale = ?, state = ?, error = '', "
-                "total = coalesce(?, total) WHERE number = ?",
-                (next_cursor, num_stale, "done" if is_done else "open", total, asked.number),
+                "total = coalesce(?, total), num_offered = num_offered + ? WHERE number = ?",
+                (next_cursor, num_stale, state, total, num_linked, asked.number),
             )
         return num_new
 
@@ -195,11 +199,20 @@ class Frontier(Database):
     def waiting(self, host: str, now: float, limit: int, sources: Sequence[str]) -> list[Waiting]:
         """Candidates of a host that are due, in the order of offers, fresh ones before retries."""
         rows = self._all(
-            "SELECT number, papers, attempts FROM candidates WHERE status = 'waiting' AND host = ? AND next_at <= ? "
+            "SELECT number, papers, attempts FROM candidates INDEXED BY candidates_waiting "
+            "WHERE status = 'waiting' AND host = ? AND next_at <= ? "
             f"AND source IN ({','.join('?' * len(sources))}) ORDER BY next_at, number LIMIT ?",
             (host, now, *sources, limit),
         )
         return [Waiting(number, _load(papers), attempts) for number, papers, attempts in rows]
+
+    def num_waiting(self, source: str, most: int) -> int:
+        """How many candidates of a source wait, counted up to `most`."""
+        (num,) = self._one(
+            "SELECT count(*) FROM (SELECT 1 FROM candidates WHERE status = 'waiting' AND source = ? LIMIT ?)",
+            (source, most),
+        )
+        return int(num)
 
     def next_due(self, sources: Sequence[str]) -> float | None:
         """When the next candidate of these sources is due (seconds since 1970), or None if none waits."""
@@ -337,10 +350,6 @@ class Frontier(Database):
         )
         return [Tally(*row) for row in rows]
 
-    def counts(self, source: str) -> dict[str, int]:
-        """status → how many candidates of one source."""
-        return dict(self._all("SELECT status, count(*) FROM candidates WHERE source = ? GROUP BY status", (source,)))
-
     def query_tallies(self) -> list[QueryTally]:
         """Every query of every source, in the order they were made known."""
         rows = self._all(
@@ -387,7 +396,7 @@ class Frontier(Database):
         if len(rows) < 2:
             return None
         num_kept = int(sum(num for _, num in rows[1:]))
-        return num_kept / max(time.time() - rows[0][0], 1.0)
+        return float(num_kept / max(time.time() - rows[0][0], 1.0))
 
 
 def _dump(candidate: Candidate) -> str:

@@ -19,7 +19,8 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE queries (
     number INTEGER PRIMARY KEY, source TEXT NOT NULL, text TEXT NOT NULL, theme TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT 'open', cursor TEXT, num_pages INTEGER NOT NULL DEFAULT 0,
-    num_stale INTEGER NOT NULL DEFAULT 0, total INTEGER, error TEXT NOT NULL DEFAULT '', UNIQUE (source, text));
+    num_offered INTEGER NOT NULL DEFAULT 0, num_stale INTEGER NOT NULL DEFAULT 0, total INTEGER,
+    error TEXT NOT NULL DEFAULT '', UNIQUE (source, text));
 CREATE TABLE pages (
     query INTEGER NOT NULL, cursor TEXT NOT NULL, at REAL NOT NULL, num_offered INTEGER NOT NULL,
     num_new INTEGER NOT NULL, skipped TEXT NOT NULL, PRIMARY KEY (query, cursor)) WITHOUT ROWID;
@@ -29,6 +30,7 @@ CREATE TABLE candidates (
     attempts INTEGER NOT NULL DEFAULT 0, next_at REAL NOT NULL DEFAULT 0, shard INTEGER,
     size_bytes INTEGER NOT NULL DEFAULT 0, use_report TEXT NOT NULL DEFAULT '', papers TEXT NOT NULL);
 CREATE INDEX candidates_waiting ON candidates (host, next_at, number) WHERE status = 'waiting';
+CREATE INDEX candidates_waiting_source ON candidates (source) WHERE status = 'waiting';
 CREATE INDEX candidates_funnel ON candidates (source, status, reason, licence, size_bytes);
 CREATE INDEX candidates_shard ON candidates (shard) WHERE status = 'kept';
 CREATE INDEX candidates_report ON candidates (source) WHERE use_report = 'due';

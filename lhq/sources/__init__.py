@@ -7,6 +7,7 @@ frontier keeps the cursor, so any page can be asked for again after a crash.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -88,6 +89,15 @@ class Reporting(Protocol):
         Raises:
             SourceError, KeyMissing: as `search`.
         """
+        ...
+
+
+@runtime_checkable
+class Enumerating(Protocol):
+    """A source that offers all it has, whatever is asked."""
+
+    def queries(self, asked: Sequence[Query]) -> Sequence[Query]:
+        """What to search for in place of the pipeline's queries."""
         ...
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit
 
 import pydantic
 
@@ -20,6 +20,7 @@ from lhq.http.wire import Headers
 from lhq.licences import Rights
 from lhq.records import Candidate, Query
 from lhq.sources import Limits, Page, Skips, SourceSettings, fields, link, number, text
+from lhq.sources.imgix import sized, with_params
 
 PAGE_SIZE = 30
 
@@ -141,7 +142,14 @@ class Unsplash:
         return Candidate(
             source=self.name,
             source_id=source_id,
-            url=self._sized(raw, width, height),
+            url=sized(
+                raw,
+                width,
+                height,
+                max_side=self.settings.max_side_px,
+                min_side=self.settings.min_side_px,
+                quality=self.settings.quality,
+            ),
             page_url=self._credit(page_url),
             author=author,
             author_url=self._credit(link(fields(user.get("links")).get("html"))),
@@ -157,23 +165,6 @@ class Unsplash:
             report_use_url=link(links.get("download_location")) or None,
         )
 
-    def _sized(self, raw: str, width: int | None, height: int | None) -> str:
-        """The URL of the whole picture as a JPEG, made smaller by the image host where it is larger than wanted."""
-        params = {"fm": "jpg", "q": str(self.settings.quality)}
-        if width is None or height is None or max(width, height) > self.settings.max_side_px:
-            # The short side must stay at min_side_px even for a panorama.
-            long_side = self.settings.max_side_px
-            if width and height:
-                long_side = max(long_side, -(-self.settings.min_side_px * max(width, height) // min(width, height)))
-            params |= {"w": str(long_side), "h": str(long_side), "fit": "max"}
-        return _with(raw, params)
-
     def _credit(self, url: str) -> str:
         """Credit links carry where they were used, as the guidelines ask."""
-        return _with(url, {"utm_source": self.settings.app_name, "utm_medium": "referral"}) if url else ""
-
-
-def _with(url: str, params: dict[str, str]) -> str:
-    parts = urlsplit(url)
-    query = {**dict(parse_qsl(parts.query, keep_blank_values=True)), **params}
-    return urlunsplit(parts._replace(query=urlencode(query)))
+        return with_params(url, {"utm_source": self.settings.app_name, "utm_medium": "referral"}) if url else ""

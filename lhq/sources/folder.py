@@ -1,0 +1,137 @@
+"""A folder of pictures → candidates: your own photos, read in place, with the papers that you state.
+
+Every picture below the folder is offered once, whatever the queries; the bytes pass the same door as photos from
+the network. The rights are your word, and every row says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import pydantic
+
+from lhq.errors import FetchError, InputError
+from lhq.http import Client
+from lhq.licences import LICENCES, Rights
+from lhq.records import Candidate, Query
+from lhq.sources import Limits, Page, SourceSettings
+
+PAGE_SIZE = 1000
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
+
+
+class FolderSettings(SourceSettings):
+    """`[source.folder]`."""
+
+    path: str
+    author: str = ""
+    licence: str = "own"
+    """An id of the licence table; "own" where the rights are yours."""
+    per_query: int = pydantic.Field(10_000_000, gt=0)
+
+    @pydantic.field_validator("licence")
+    @classmethod
+    def _known(cls, licence: str) -> str:
+        if licence not in LICENCES:
+            raise ValueError(f"not a known licence; known: {', '.join(sorted(LICENCES))}")
+        return licence
+
+
+class Folder:
+    """One folder and all below it. Links to folders are not followed.
+
+    Raises:
+        InputError: it is not there, or no folder.
+    """
+
+    name = "folder"
+    rights = Rights(train="user", redistribute="user", commercial="user", note="own folder: by the word of its owner")
+    limits = Limits(page_size=PAGE_SIZE, calls_per_kept=0, photo_bytes=3_000_000, photos_per_s=200)
+
+    def __init__(self, settings: FolderSettings, client: Client) -> None:
+        self.settings = settings
+        self._max_bytes = client.settings.max_bytes
+        self._root = Path(os.path.abspath(os.path.expanduser(settings.path)))
+        if not self._root.is_dir():
+            raise InputError(
+                f"[source.folder] path = {settings.path!r}: no such folder", hint="give a folder of photos"
+            )
+
+    def queries(self, asked: Sequence[Query]) -> Sequence[Query]:
+        """The folder itself is the one query; its name changes with its files, so that new ones are seen."""
+        listing = hashlib.sha256(b"\0".join(os.fsencode(path) for path in self._paths)).hexdigest()[:8]
+        return [Query(f"folder {_word(self._root.name)} {listing}")]
+
+    def search(self, query: Query, cursor: str | None) -> Page:
+        """Cursor: how many were offered before."""
+        start = int(cursor or 0)
+        end = start + PAGE_SIZE
+        candidates = tuple(self._candidate(path, query) for path in self._paths[start:end])
+        return Page(candidates, str(end) if end < len(self._paths) else None, len(self._paths))
+
+    def read(self, candidate: Candidate) -> bytes:
+        path = os.fsdecode(unquote_to_bytes(urlsplit(candidate.url).path))
+        try:
+            # Opened without waiting and then asked what it is: a pipe or a device must not hold the crawl.
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(handle, "rb") as file:
+                found = os.fstat(handle)
+                if not stat.S_ISREG(found.st_mode):
+                    raise _failure(candidate, "not a regular file", "not-a-file", permanent=True)
+                if found.st_size > self._max_bytes:
+                    raise _failure(candidate, f"{found.st_size:,} bytes", "too-large", permanent=True)
+                return file.read(self._max_bytes)
+        except FileNotFoundError:
+            raise _failure(candidate, "the file is gone", "gone", permanent=True) from None
+        except OSError as error:
+            raise _failure(candidate, str(error.strerror), "unreadable", permanent=False) from None
+
+    @functools.cached_property
+    def _paths(self) -> list[str]:
+        """Relative paths of all pictures, in a fixed order."""
+        found = []
+        for folder, _, files in os.walk(self._root):
+            inner = os.path.relpath(folder, self._root)
+            for name in files:
+                if os.path.splitext(name)[1].lower() in SUFFIXES:
+                    found.append(name if inner == "." else os.path.join(inner, name))
+        return sorted(found, key=os.fsencode)
+
+    def _candidate(self, path: str, query: Query) -> Candidate:
+        full = self._root / path
+        word = _word(path)
+        url = full.as_uri()
+        return Candidate(
+            source=self.name,
+            source_id=word,
+            url=url,
+            page_url=url,
+            author=self.settings.author or "the folder's owner",
+            author_url="",
+            licence=self.settings.licence,
+            query=query.text,
+            title=word,
+        )
+
+
+def _word(path: str) -> str:
+    """A path as an id: itself where it is clean text, else its readable part and a hash of its bytes."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        pass
+    else:
+        if path.isprintable():
+            return path
+    readable = "".join(letter if letter.isprintable() else "?" for letter in path)
+    return f"{readable}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}"
+
+
+def _failure(candidate: Candidate, what: str, reason: str, *, permanent: bool) -> FetchError:
+    return FetchError(f"{candidate.source_id}: {what}", hint="look at that file", reason=reason, permanent=permanent)
