@@ -30,9 +30,9 @@ from lhq.engines import Engine
 from lhq.errors import RunError
 from lhq.published import FAILED, FINGERPRINT, RENDER, Published, facts, failed_rows
 from lhq.render import BYTES_A_PIXEL
+from lhq.rendered import Rendered, RenderJob, unit
 from lhq.rows import PLACE_FIELDS
 from lhq.shards import Shards, write_whole
-from lhq.spool import RenderJob, Spool, unit
 
 Told = Callable[[str, int, int], None]
 """Called with (what, done, of) as the work goes on."""
@@ -104,10 +104,10 @@ class Assembly:
         done.shards_written, done.shards_reused = len(missing), len(files) - len(missing)
         if missing:
             earlier = Published(os.path.join(self.to, self.folder), self.render_key)
-            spool = self._render(missing, earlier, engine, told, done)
+            rendered = self._render(missing, earlier, engine, told, done)
             for number, file in enumerate(missing):
                 told(f"{self.variant.name}: writing shards", number, len(missing))
-                self._write(file, spool, earlier)
+                self._write(file, rendered, earlier)
             told(f"{self.variant.name}: writing shards", len(missing), len(missing))
         shutil.rmtree(self.work, ignore_errors=True)
         for file in files:
@@ -166,7 +166,7 @@ class Assembly:
         os.link(earlier, file.path)  # data files are never changed in place, so two names may share one
         return True
 
-    def _render(self, missing: list[_File], earlier: Published, engine: Engine, told: Told, done: Written) -> Spool:
+    def _render(self, missing: list[_File], earlier: Published, engine: Engine, told: Told, done: Written) -> Rendered:
         """What the missing files need and no earlier export has, by photo row group, through the engine."""
         rows = pa.concat_tables([file.rows for file in missing]).select(["id", "sha256", "shard", "row"])
         has = zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True)
@@ -188,9 +188,9 @@ class Assembly:
                 f"{len(errors)} of {len(keys)} row groups could not be rendered, the first: {errors[0]}",
                 hint="mend them and run the same command again: what is rendered is kept",
             )
-        spool = Spool(self.work, keys)
-        done.pictures_rendered = len(rows) - len(spool.failed)
-        return spool
+        rendered = Rendered(self.work, keys)
+        done.pictures_rendered = len(rows) - len(rendered.failed)
+        return rendered
 
     def _units(self, rows: pa.Table) -> list[str]:
         """For each row, the row group of the photo shard that holds its bytes."""
@@ -204,26 +204,26 @@ class Assembly:
         places = zip(rows["shard"].to_pylist(), rows["row"].to_pylist(), strict=True)
         return [unit(shard, int(np.searchsorted(edges[shard], row, "right"))) for shard, row in places]
 
-    def _write(self, file: _File, spool: Spool, earlier: Published) -> None:
-        failed = {id: spool.failed[id] for id in file.rows["id"].to_pylist() if id in spool.failed}
+    def _write(self, file: _File, rendered: Rendered, earlier: Published) -> None:
+        failed = {id: rendered.failed[id] for id in file.rows["id"].to_pylist() if id in rendered.failed}
         metadata = {FINGERPRINT: file.fingerprint, FAILED: json.dumps(failed)}
         schema = self.schema.with_metadata({**self.schema.metadata, **metadata})
 
         def write(sink: IO[bytes]) -> None:
             with pq.ParquetWriter(sink, schema, **_options(schema)) as writer:
                 for rows in file.groups:
-                    table = self._with_pictures(rows, spool, earlier, schema)
+                    table = self._with_pictures(rows, rendered, earlier, schema)
                     if len(table):
                         writer.write_table(table, row_group_size=len(table))
 
         write_whole(_DISK, file.path, write)
 
-    def _with_pictures(self, rows: pa.Table, spool: Spool, earlier: Published, schema: pa.Schema) -> pa.Table:
+    def _with_pictures(self, rows: pa.Table, rendered: Rendered, earlier: Published, schema: pa.Schema) -> pa.Table:
         """The rows that could be rendered, with their pictures: one row group in memory."""
-        rows = rows.filter(pa.array([id not in spool.failed for id in rows["id"].to_pylist()], pa.bool_()))
+        rows = rows.filter(pa.array([id not in rendered.failed for id in rows["id"].to_pylist()], pa.bool_()))
         pictures = []
         for id, sha256 in zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True):
-            pictures.append(spool.read(id) if id in spool else earlier.read((id, sha256)))
+            pictures.append(rendered.read(id) if id in rendered else earlier.read((id, sha256)))
         formats = rows["format"].to_pylist()
         names = [
             _file_name(id, self.variant.format or found)

@@ -93,6 +93,8 @@ LICENCES: dict[str, Licence] = {
                "https://github.com/unsplash/datasets/blob/master/TERMS.md", redistribute=False,
                commercial=False, freedom=8),
         _other("own", "Rights stated by the owner of the folder", "", freedom=2),
+        _other("not-stated", "No licence stated", "", redistribute=False, commercial=False, derivatives=False,
+               freedom=9),
         _other("all-rights-reserved", "All rights reserved", "", redistribute=False, commercial=False,
                derivatives=False, attribution=True, freedom=9),
     ]

@@ -44,7 +44,7 @@ def read(where: str) -> pa.Table:
         path = posixpath.join(path, dataset.MANIFEST)
     try:
         with fs.open(path, "rb") as file:
-            table = pq.read_table(file)
+            table = pq.ParquetFile(file).read()  # read_table on a Python file can crash at exit: apache/arrow 33975
     except FileNotFoundError:
         raise InputError(f"{path}: not there", hint=f"give a {dataset.MANIFEST} or the folder that holds it") from None
     except (OSError, pa.ArrowException) as error:

@@ -7,10 +7,9 @@ first use, so a crawl never loads torch.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,10 +20,8 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 import lhq.crawl
-import lhq.export
 import lhq.plan
 import lhq.status
-import lhq.verify
 from lhq.config import HttpSettings, Settings, read_toml, unknown_key, validate
 from lhq.crawl import CrawlReport
 from lhq.engines import Engine, ShardReport
@@ -34,7 +31,6 @@ from lhq.filter import Filtered, Rule
 from lhq.filter import run as run_filter
 from lhq.frontier import Listed
 from lhq.http import Client
-from lhq.licences import Rights
 from lhq.measures import MeasureSettings
 from lhq.records import Query
 from lhq.sources import Source, SourceSettings
@@ -298,31 +294,3 @@ def filter_photos(pipeline: Pipeline, *, judge_only: bool = False, workers: int 
         return run_filter(
             pipeline.store, rules(pipeline), engine(pipeline, workers), judge_only=judge_only, on_report=on_report
         )
-
-
-def rights() -> dict[str, Rights]:
-    """What each source's terms allow, by the source's name in a photo's papers."""
-    there = {name: entry for name, entry in SOURCES.items() if importlib.util.find_spec(entry[0])}
-    return {name: _find(module, kind).rights for name, (module, kind, _) in there.items()}
-
-
-def export(
-    pipeline: Pipeline, changes: Mapping[str, object], told: Callable[[str, int, int], None]
-) -> lhq.export.ExportReport:
-    """Write the dataset of the pipeline's kept photos.
-
-    Args:
-        changes: settings of `[export]` to take instead of the file's.
-        told: called with (what, done, of) as the work goes on.
-
-    Raises:
-        LhqError: see `lhq.export.export`.
-    """
-    settings = validate(lhq.export.ExportSettings, {**pipeline.export.model_dump(), **changes}, "lhq export")
-    # Always this machine's engine: rendered pictures lie on its disk.
-    return lhq.export.export(pipeline.store, settings, rights_of=rights(), engine=Local(), told=told)
-
-
-def verify(folder: str, told: Callable[[str, int, int], None]) -> lhq.verify.VerifyReport:
-    """Check a dataset's folder with all cores; see `lhq.verify.verify`."""
-    return lhq.verify.verify(folder, engine=Local(), told=told)

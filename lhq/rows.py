@@ -100,7 +100,7 @@ def read_verdicts(store: str) -> pa.Table:
     path = posixpath.join(root, "verdicts.parquet")
     try:
         with fs.open(path, "rb") as file:
-            return pq.read_table(file, columns=["id", "kept", "reason"])
+            return pq.ParquetFile(file).read(["id", "kept", "reason"])
     except FileNotFoundError:
         raise InputError(f"{path}: no verdicts yet", hint="run lhq filter first") from None
     except (pa.ArrowException, OSError) as error:

@@ -165,5 +165,5 @@ def _judged(store: str) -> dict[str, int] | None:
     if not fs.exists(path):
         return None
     with fs.open(path, "rb") as file:
-        counts = pc.value_counts(pq.read_table(file, columns=["reason"])["reason"])
+        counts = pc.value_counts(pq.ParquetFile(file).read(["reason"])["reason"])
     return {row["values"]: row["counts"] for row in sorted(counts.to_pylist(), key=lambda row: -row["counts"])}

@@ -38,7 +38,7 @@ def read(store: str) -> pa.Table:
     path = posixpath.join(root, NAME)
     try:
         with fs.open(path, "rb") as file:
-            return pq.read_table(file).cast(SCHEMA)
+            return pq.ParquetFile(file).read().cast(SCHEMA)
     except FileNotFoundError:
         return SCHEMA.empty_table()
     except (pa.ArrowException, OSError) as error:

@@ -7,9 +7,10 @@ import json
 
 import click
 
-from lhq import pipeline as way
+from lhq import publishing
 from lhq.cli.talk import progress, say
 from lhq.export import ExportReport
+from lhq.pipeline import load
 
 
 @click.command()
@@ -38,9 +39,9 @@ def command(
         "publish": publish,
         "licences": licences and tuple(licences.split(",")),
     }
-    plan = way.load(pipeline)
+    plan = load(pipeline)
     with progress() as told:
-        report = way.export(plan, {key: value for key, value in changes.items() if value is not None}, told)
+        report = publishing.export(plan, {key: value for key, value in changes.items() if value is not None}, told)
     _tell(report)
     if as_json:
         click.echo(json.dumps(_plain(report)))

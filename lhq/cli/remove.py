@@ -6,9 +6,9 @@ import json
 
 import click
 
-from lhq import pipeline as way
 from lhq import takedown
 from lhq.cli.talk import say
+from lhq.pipeline import load
 
 
 @click.command()
@@ -28,7 +28,7 @@ def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str
       lhq remove pipelines/lhq-90k.toml --file takedown.txt
     """
     given = [*names, *(takedown.read_names(path) if path else [])]
-    done = takedown.remove(way.load(pipeline).store, given, reason=reason)
+    done = takedown.remove(load(pipeline).store, given, reason=reason)
     for id in done.unseen:
         say(f"{id}: not in the store; kept out all the same")
     for id in done.known:

@@ -7,7 +7,7 @@ import json
 
 import click
 
-from lhq import pipeline as way
+from lhq import publishing
 from lhq.cli.talk import progress, say
 
 
@@ -24,7 +24,7 @@ def command(folder: str, as_json: bool) -> int:
       lhq verify data/quickstart/export
     """
     with progress() as told:
-        report = way.verify(folder, told)
+        report = publishing.verify(folder, told)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
     else:

@@ -50,7 +50,7 @@ class RenderJob:
 
     Args:
         store: the store whose photos are rendered.
-        folder: where the spool of this variant lies (local).
+        folder: where the rendered pictures of this variant lie (local).
         wanted: Parquet file with `id`, `sha256`, `unit` of the photos to render.
     """
 
@@ -136,7 +136,7 @@ def _is_done(index: str, fingerprint: str) -> bool:
     return bool(metadata.get(b"fingerprint") == fingerprint.encode())
 
 
-class Spool:
+class Rendered:
     """The rendered pictures of one variant, read by id.
 
     `failed` maps the id of every photo that could not be rendered to its reason.
@@ -158,7 +158,7 @@ class Spool:
         return id in self._at
 
     def read(self, id: str) -> Picture:
-        """The picture of a photo that is in the spool."""
+        """The picture of a photo that was rendered."""
         path, start, length, sha256, width, height = self._at[id]
         with open(path, "rb") as file:
             file.seek(start)

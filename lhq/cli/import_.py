@@ -1,0 +1,94 @@
+"""`lhq import`: collections that others made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from lhq import publishing
+from lhq.cli.talk import progress, say
+from lhq.pipeline import load
+
+
+@click.group()
+def command() -> None:
+    """Take photos of another collection into a pipeline's store, with their papers.
+
+    \b
+    Example:
+      lhq import lsun tower_train_lmdb pipelines/tower.toml
+      lhq import zip lhq_1024_jpg.zip pipelines/lhq-zip.toml --licence not-stated
+      lhq import folder ~/pictures pipelines/own.toml --licence own --author "Me"
+    """
+
+
+def _options(default_licence: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout."),
+            click.option("--papers", type=click.Path(),
+                         help='CSV, TSV or JSON lines: a column "file", and any of licence, author, author_url, url, '
+                              "page_url, title, description, taken_at, permission."),
+            click.option("--author", default="", help="Author of all photos that --papers doesn't name."),
+            click.option("--licence", default=default_licence, show_default=True,
+                         help="Licence of all photos that --papers doesn't name."),
+            click.option("--name", help="Name of the collection, part of every id; otherwise the file's."),
+        ):  # fmt: skip
+            function = option(function)
+        return click.argument("pipeline", type=click.Path())(function)
+
+    return wrap
+
+
+def _run(kind: str, path: str, pipeline: str, as_json: bool, name: str | None, **papers: str | None) -> int:
+    with progress() as told:
+        report = publishing.import_photos(load(pipeline), kind, path, told, name=name, **papers)
+    for entry, reason in report.failed.items():
+        say(f"not taken in: {entry}: {reason}")
+    say(f"new {report.new:,} · held before {report.held:,} · not taken in {len(report.failed):,}")
+    if as_json:
+        click.echo(json.dumps({"new": report.new, "held": report.held, "failed": report.failed}))
+    return 0
+
+
+@command.command()
+@click.argument("path", metavar="LMDB_DIR", type=click.Path())
+@_options("not-stated")
+def lsun(path: str, pipeline: str, as_json: bool, **more: str | None) -> int:
+    """LSUN (Tower, Bridge …): an LMDB folder of JPEG or WebP files.
+
+    \b
+    Example:
+      lhq import lsun tower_train_lmdb pipelines/tower.toml
+    """
+    return _run("lsun", path, pipeline, as_json, **more)
+
+
+@command.command()
+@click.argument("path", metavar="DIR", type=click.Path())
+@_options(None)
+def folder(path: str, pipeline: str, as_json: bool, **more: str | None) -> int:
+    """A folder of pictures, and the folders below it.
+
+    \b
+    Example:
+      lhq import folder ~/pictures pipelines/own.toml --licence own --author "Me"
+    """
+    return _run("folder", path, pipeline, as_json, **more)
+
+
+@command.command("zip")
+@click.argument("path", metavar="FILE", type=click.Path())
+@_options(None)
+def zip_(path: str, pipeline: str, as_json: bool, **more: str | None) -> int:
+    """A zip of pictures: the published LHQ ones, StyleGAN's with dataset.json, any other.
+
+    \b
+    Example:
+      lhq import zip lhq_256.zip pipelines/lhq-zip.toml --licence not-stated
+      lhq import zip mine.zip pipelines/own.toml --papers papers.csv
+    """
+    return _run("zip", path, pipeline, as_json, **more)
