@@ -72,16 +72,17 @@ def coast(rng: np.random.Generator) -> Plan:
 def dunes(rng: np.random.Generator) -> Plan:
     """Sand, crest behind crest."""
     ax, az = somewhere(rng)
-    wide, tall, turn = float(rng.uniform(22, 42)), float(rng.uniform(3.0, 6.5)), float(rng.uniform(-0.6, 0.6))
+    wide, tall = float(rng.uniform(26, 60)), float(rng.uniform(7, 13))
+    turn = float(rng.uniform(-0.6, 0.6))
 
     def heights(x: Floats, z: Floats) -> Floats:
         across = (z * np.float32(np.cos(turn)) + x * np.float32(np.sin(turn))) / np.float32(wide)
         along = (x * np.float32(np.cos(turn)) - z * np.float32(np.sin(turn))) / np.float32(wide * 2.6)
         bend = sample(along + ax, across * 0.35 + az) * np.float32(0.9)
-        crest = 1 - np.abs(sample(along * 0.6 + az, across + bend + ax)) * np.float32(0.8)
+        crest = 1 - np.sqrt(sample(along * 0.6 + az, across + bend + ax) ** 2 + np.float32(0.02)) * np.float32(0.8)
         broad = fractal(x / 160 + ax, z / 160 + az, 2) * np.float32(1.5)
         return (
-            np.clip(crest, 0, 1) ** 1.6 * np.float32(tall) * smoothstep(5, 60, z) + broad * smoothstep(30, 200, z) + 0.3
+            np.clip(crest, 0, 1) ** 1.6 * np.float32(tall) * smoothstep(4, 50, z) + broad * smoothstep(30, 200, z) + 0.3
         )
 
     sand = pick(rng, "d9a05a", "e0b070", "c9814a", "e8cfa0", "d89468", "efe6d6")
@@ -95,11 +96,11 @@ def dunes(rng: np.random.Generator) -> Plan:
         heights,
         ground,
         horizon=rng.uniform(0.36, 0.52),
-        eye=4.5,
+        eye=rng.uniform(4.5, 8),
         far=380,
         fog=0.85,
         roughness=0.05,
-        hours=(*DAY, "sunset", "crimson", "rose", "dusk"),
+        hours=("morning", "golden", "haze", "clear", "sunset", "crimson", "rose", "dusk"),
         cover=(0.0, 0.35),
     )
 

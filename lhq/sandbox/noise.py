@@ -103,7 +103,12 @@ def ridged(x: Floats, y: Floats, octaves: int, gain: float = 0.5, sharpness: flo
     total, size = np.zeros(np.broadcast(x, y).shape, np.float32), 1.0
     weight: Floats = np.ones(1, np.float32)
     for _ in range(octaves):
-        crest = 1.0 - np.abs(sample(x, y)) * np.float32(sharpness)
+        crest = sample(x, y)
+        crest *= crest
+        crest += np.float32(0.006)  # a knife edge would fall between two steps of the eye and look like a comb
+        np.sqrt(crest, out=crest)
+        crest *= np.float32(-sharpness)
+        crest += 1
         np.clip(crest, 0.0, 1.0, out=crest)
         crest *= crest
         crest *= weight

@@ -57,7 +57,7 @@ HOURS = {
         _hour("blue hour", "0a1838 1f3f74 6f8fb8 9ab4d0 4a6490 16294e 6c86b4 3d5a90", (-0.2, -0.1), "dusk", "blue"),
         _hour("night", "03060f 0a1530 1d3050 b8c8e0 253450 0a1224 8098c4 22335c", (0.4, 0.9), "night", "stars"),
         _hour("overcast", "8c99a6 a8b3bd c9d0d4 e6e8ea d5dade 8893a0 cfd4d8 97a4b2", (0.5, 1.0), "clouds", "mist"),
-        _hour("storm", "2b3440 4b5663 98a3a5 cfd2c4 8d979e 262d38 b4b6ac 5d6a79", (0.3, 0.8), "storm", "clouds"),
+        _hour("storm", "343f4d 5a6674 a6b0b0 d8d8c8 a2acb2 323a46 d0cdbc 7d8a98", (0.3, 0.8), "storm", "clouds"),
         _hour("haze", "87aac4 bccfd6 ecdfc6 fff2d4 fbf1de b4b6ba ffe7c0 9fb1c0", (0.35, 0.8), "haze", "mist"),
     ]
 }

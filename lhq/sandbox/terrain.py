@@ -21,6 +21,7 @@ from lhq.sandbox.view import View
 from lhq.sandbox.water import pour
 
 _STEPS = 288
+_BAND = 96
 
 Heights = Callable[[Floats, Floats], Floats]
 """(x, z) in world units [S, G] → height [S, G]; the eye stands at (0, 0), z looks forward, water lies at 0."""
@@ -67,9 +68,15 @@ def paint(
     first = int(max(0, np.floor(top.min())))
     solid = index[first:] < _STEPS
     near = np.minimum(index[first:], _STEPS - 1).astype(np.int32)
-    seen, x, z, air = _coloured(sky, view, colour_SG3, z_S, near, part[first:], shift)
+    four = np.zeros((colour_SG3.size // 3, 4), np.float32)  # 16 bytes a colour: one look-up fetches all of it
+    four[:, :3] = colour_SG3.reshape(-1, 3)
+    packed = four.view(np.complex128).ravel()
+    x, z, air = (np.empty(near.shape, np.float32) for _ in range(3))
+    for top_row in range(0, near.shape[0], _BAND):  # bands of rows stay in the cache: 1.5x as quick as all at once
+        rows = slice(top_row, top_row + _BAND)
+        seen, x[rows], z[rows], air[rows] = _coloured(sky, view, packed, z_S, near[rows], part[first:][rows], shift)
+        np.copyto(image[first:][rows], seen, where=solid[rows][..., None])
     wet = wet_SG.ravel()[near * x_SG.shape[1] + (np.arange(view.width, dtype=np.int32) // 2)[None, :]] & solid
-    np.copyto(image[first:], seen, where=solid[..., None])
     depth = np.full((view.height, view.width), np.inf, np.float32)
     depth[first:] = np.where(solid, z, np.inf)
     covered = flora.plant(rng, sky, view, image, depth, heights, stands, water is not None)
@@ -95,7 +102,7 @@ def _lit(sky: Sky, view: View, x: Floats, z: Floats, h: Floats, ground: Ground, 
     slope_z = np.gradient(h, axis=0) / np.maximum(np.gradient(z, axis=0), 1e-6)
     length = np.sqrt(slope_x * slope_x + slope_z * slope_z + 1)
     up = 1 / length
-    low = 0.25 + 0.75 * min(1.0, max(0.0, sky.height))
+    low = 0.25 + 0.6 * min(1.0, max(0.0, sky.height))
     sun = np.array([sky.azimuth * 1.3 or 0.3, low, 0.45 if sky.behind else -0.55], np.float32)
     sun /= np.linalg.norm(sun)
     lambert = np.clip((-slope_x * sun[0] + sun[1] - slope_z * sun[2]) * up / max(float(sun[1]), 0.35), 0, 1.7)
@@ -109,6 +116,8 @@ def _lit(sky: Sky, view: View, x: Floats, z: Floats, h: Floats, ground: Ground, 
         ..., None
     ] * skylight
     lit: Floats = albedo * light
+    bright = lit > 0.75  # snow and sand keep their shape: what is over 0.75 is bent towards 1
+    lit[bright] = 1 - np.float32(0.25) * np.exp((np.float32(0.75) - lit[bright]) * 4)
     return lit
 
 
@@ -138,24 +147,24 @@ def _visible(view: View, rise_SG: Floats) -> tuple[np.ndarray, Floats, Floats]:
 
 
 def _coloured(
-    sky: Sky, view: View, colour_SG3: Floats, z_S: Floats, near: Any, t: Floats, shift: tuple[float, float]
+    sky: Sky, view: View, packed: Any, z_S: Floats, near: Any, t: Floats, shift: tuple[float, float]
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """The land's pixels: seen colour [h, W, 3], x and z in the world and the share of air [h, W]."""
     before = np.maximum(near - 1, 0)
-    grounds = colour_SG3.shape[1]
+    grounds = view.width // 2 + 1
     column = (np.arange(view.width, dtype=np.int32) // 2)[None, :]
-    four = np.zeros((colour_SG3.shape[0] * grounds, 4), np.float32)  # 16 bytes a colour: one look-up fetches all
-    four[:, :3] = colour_SG3.reshape(-1, 3)
-    packed = four.view(np.complex128).ravel()
     here = packed.take(before * grounds + column).view(np.float32).reshape(*near.shape, 4)
     there = packed.take(near * grounds + column).view(np.float32).reshape(*near.shape, 4)
     there -= here
     there *= t[..., None]
     here += there
     log_z = np.log(z_S)
-    z = np.exp(log_z[before] + (log_z[near] - log_z[before]) * t)
+    far = log_z.take(near)
+    far -= log_z[1] - log_z[0]
+    far += (log_z[1] - log_z[0]) * t
+    z = np.exp(far)
     x = z * ((np.arange(view.width, dtype=np.float32) - view.width / 2) / np.float32(view.focal))[None, :]
-    texture = _texture(x + np.float32(shift[0]), z + np.float32(shift[1]), z)
+    texture = _texture(x + np.float32(shift[0]), z + np.float32(shift[1]), far)
     texture *= np.float32(view.roughness)
     texture += 1
     clear = np.exp(-((z / np.float32(view.far * view.fog)) ** np.float32(view.fog_power)))
@@ -168,13 +177,15 @@ def _coloured(
     return here[..., :3], x, z, air
 
 
-def _texture(x: Floats, z: Floats, distance: Floats) -> Floats:
+def _texture(x: Floats, z: Floats, log_distance: Floats) -> Floats:
     """Ground detail of about the same fineness on the picture at every distance: neighbouring octaves, blended."""
-    level = np.log2(np.maximum(distance, 1e-3)) - np.float32(3.9)
-    whole = np.floor(level)
+    level = log_distance * np.float32(1 / np.log(2)) + np.float32(20 - 3.9)
+    whole = level.astype(np.int32)
     blend = level - whole
-    scale = np.exp2(-whole).astype(np.float32)
+    scale = np.exp2(20 - np.arange(64)).astype(np.float32).take(whole)
     u, v = x * scale, z * scale
     fine, coarse = grain(u * 4, v * 3), grain(u * 2, v * np.float32(1.5))
-    detail: Floats = fine + (coarse - fine) * blend
-    return detail
+    coarse -= fine
+    coarse *= blend
+    fine += coarse
+    return fine
