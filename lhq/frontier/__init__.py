@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from lhq.frontier.database import Database
+from lhq.frontier.history import History, Listed, QueryTally, Tally
 from lhq.records import Candidate, Query
+
+__all__ = ["Frontier", "Kept", "Listed", "OpenQuery", "QueryTally", "Tally", "Waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,45 +49,7 @@ class Kept:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How many candidates share source, status, reason and licence; `size_bytes` is their kept bytes."""
-
-    source: str
-    status: str
-    reason: str
-    licence: str
-    num: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class QueryTally:
-    """What one query of one source has brought: `total` as the source claims, `kept` photos also met elsewhere."""
-
-    source: str
-    query: str
-    state: str
-    num_pages: int
-    total: int | None
-    offered: int
-    kept: int
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One candidate in a list."""
-
-    id: str
-    status: str
-    reason: str
-    attempts: int
-    licence: str
-    shard: int | None
-
-
-class Frontier(Database):
+class Frontier(History):
     """The frontier file of one store; safe to use from many threads. Opens as `Database` does."""
 
     # --- queries and their pages --------------------------------------------------------------------------------
@@ -339,64 +302,6 @@ class Frontier(Database):
     def reported(self, number: int) -> None:
         with self._write() as db:
             db.execute("UPDATE candidates SET use_report = 'done' WHERE number = ?", (number,))
-
-    # --- looking back -------------------------------------------------------------------------------------------
-
-    def tallies(self) -> list[Tally]:
-        """Every candidate exactly once, grouped: the funnel."""
-        rows = self._all(
-            "SELECT source, status, reason, licence, count(*), sum(size_bytes) FROM candidates "
-            "GROUP BY source, status, reason, licence"
-        )
-        return [Tally(*row) for row in rows]
-
-    def query_tallies(self) -> list[QueryTally]:
-        """Every query of every source, in the order they were made known."""
-        rows = self._all(
-            "SELECT q.source, text, state, num_pages, total, count(c.number), "
-            "coalesce(sum(c.status = 'kept'), 0), error FROM queries q "
-            "LEFT JOIN candidate_queries ON query = q.number LEFT JOIN candidates c ON c.number = candidate "
-            "GROUP BY q.number ORDER BY q.number"
-        )
-        return [QueryTally(*row) for row in rows]
-
-    def skipped(self) -> Counter[str]:
-        """Offers that became no candidates, by reason."""
-        found: Counter[str] = Counter()
-        for (skipped,) in self._all("SELECT skipped FROM pages WHERE skipped != '{}'"):
-            found.update(json.loads(skipped))
-        return found
-
-    def num_reports_due(self) -> int:
-        (num,) = self._one("SELECT count(*) FROM candidates WHERE use_report = 'due'")
-        return int(num)
-
-    def listing(self, statuses: Sequence[str], reasons: Sequence[str], sources: Sequence[str]) -> Iterator[Listed]:
-        """Candidates in the order of offers; an empty sequence narrows nothing. Read a thousand at a time."""
-        where: list[str] = ["number > ?"]
-        values: list[str] = []
-        for column, wanted in (("status", statuses), ("reason", reasons), ("source", sources)):
-            if wanted:
-                where.append(f"{column} IN ({','.join('?' * len(wanted))})")
-                values += wanted
-        last = -1
-        while rows := self._all(
-            "SELECT number, id, status, reason, attempts, licence, shard FROM candidates "
-            f"WHERE {' AND '.join(where)} ORDER BY number LIMIT 1000",
-            (last, *values),
-        ):
-            last = rows[-1][0]
-            yield from (Listed(*row[1:]) for row in rows)
-
-    # --- the clock of keeping: for the rate that `lhq status` shows ----------------------------------------------
-
-    def rate(self, window_s: float = 600.0) -> float | None:
-        """Photos a second over the last minutes, or None where none was kept in them."""
-        rows = self._all("SELECT at, num FROM beats WHERE at > ? ORDER BY at", (time.time() - window_s,))
-        if len(rows) < 2:
-            return None
-        num_kept = int(sum(num for _, num in rows[1:]))
-        return float(num_kept / max(time.time() - rows[0][0], 1.0))
 
 
 def _dump(candidate: Candidate) -> str:
