@@ -54,6 +54,7 @@ _FIGURES = {
     "sharpness": pa.float32(),
     "noise": pa.float32(),
 }
+_JUDGED = ("width_px", "height_px", "border", "colour", "sharpness", "noise")
 
 
 class Size:
@@ -61,8 +62,8 @@ class Size:
 
     `width_px`, `height_px` are the true size, upright. `colour` is the RMS distance of the pixels from their
     own grey after the mean tone is taken away, 0..1; `border` the largest share of a side that flat bars take
-    (both ends together), 0..1; `sharpness` the mean absolute second difference over the mean absolute first
-    difference of brightness; `noise` the robust standard deviation of brightness against its neighbours, 0..1.
+    (both ends together), 0..1; `sharpness` the mean absolute second difference over the standard
+    deviation of brightness; `noise` the robust standard deviation of brightness against its neighbours, 0..1.
     """
 
     name = "size"
@@ -73,9 +74,7 @@ class Size:
         [pa.field("id", pa.string(), nullable=False), pa.field("error", pa.string()), pa.field("said", pa.string())]
         + [pa.field(name, kind) for name, kind in _FIGURES.items()]
     )
-    judged: Sequence[str] = [
-        name for name in schema.names if name not in {"stored_width_px", "stored_height_px", "mode", "bits_per_pixel"}
-    ]
+    judged: Sequence[str] = ["id", "error", "said", *_JUDGED]
 
     def __init__(self, settings: SizeSettings) -> None:
         self.settings = settings
@@ -91,7 +90,7 @@ class Size:
         """Whole, then large enough, then the rest; the score is the figure of the first test failed, else the
         short side in pixels."""
         failed = pc.is_valid(facts["error"]).to_numpy()
-        figure = {name: _column(facts, name) for name in _FIGURES if name in facts.column_names}
+        figure = {name: _column(facts, name) for name in _JUDGED}
         short = np.minimum(figure["width_px"], figure["height_px"])
         with np.errstate(invalid="ignore", divide="ignore"):
             aspect = np.maximum(figure["width_px"], figure["height_px"]) / short
@@ -173,17 +172,17 @@ def _colour(rgb: np.ndarray) -> float:
 
 def _detail(rgb: np.ndarray) -> tuple[float, float]:
     """(sharpness, noise) of the green channel along every twenty-fourth row and column."""
-    first, second, rough = 0.0, 0.0, []
-    for lines in (rgb[8::24, :, 1], rgb[:, 8::24, 1].T):
-        step = np.diff(lines.astype(np.int16), axis=1)
-        bend = np.abs(np.diff(step, axis=1))
+    bends, spreads, rough = [], [], []
+    for lines in (rgb[8::24, :, 1].astype(np.int16), rgb[:, 8::24, 1].T.astype(np.int16)):
+        bend = np.abs(lines[:, 2:] - 2 * lines[:, 1:-1] + lines[:, :-2])
         if bend.size:
-            first += float(np.abs(step).mean())
-            second += float(bend.mean())
+            bends.append(float(bend.mean()))
+            spreads.append(float(lines.std()))
             rough.append(float(np.median(bend)))
+    if not bends:
+        return 0.0, 0.0
     # The median of |N(0, s²)| is 0.6745 s, and a second difference has six times the variance.
-    noise = min(rough) / (0.6745 * 6**0.5 * 255) if rough else 0.0
-    return (second / first if first else 0.0), noise
+    return sum(bends) / (sum(spreads) + 1), min(rough) / (0.6745 * 6**0.5 * 255)
 
 
 def _border(rgb: np.ndarray) -> float:
