@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from lhq import tombstones
 from lhq.crawl import FRONTIER, LOCK
 from lhq.crawl.spool import Spool, now, open_numbers, papers_of
 from lhq.errors import ImageError, StoreError
-from lhq.images import MAX_PIXELS, inspect
+from lhq.images import MAX_PIXELS, Header, inspect
 from lhq.records import Candidate
 from lhq.shards import Shards
 
@@ -45,13 +46,35 @@ class Intake:
             StoreError: the disk is full; what was taken in before stays.
         """
         header = inspect(data, max_pixels=self._max_pixels)
-        if header.sha256 in self._removed_sha256:
+        self.put(papers_of(candidate, header, candidate.url, now()), data)
+
+    def put_changed(self, papers: Mapping[str, Any], header: Header, data: bytes | bytearray) -> None:
+        """Take in a photo whose bytes are no longer those that its papers speak of: fetched now, papers mended."""
+        mended = {
+            "fetched_at": int(now().timestamp() * 1000),
+            "sha256": header.sha256,
+            "size_bytes": header.size_bytes,
+            "format": header.format,
+            "width_px": header.width_px,
+            "height_px": header.height_px,
+            "orientation": header.orientation,
+        }
+        self.put({**papers, **mended}, data)
+
+    def put(self, papers: Mapping[str, Any], data: bytes | bytearray) -> None:
+        """Take one photo in whose papers are complete (`PHOTO_SCHEMA` but `image`; `fetched_at` in ms since 1970).
+
+        Raises:
+            ImageError: the bytes were taken down.
+            StoreError: the disk is full.
+        """
+        if papers["sha256"] in self._removed_sha256:
             raise ImageError("these bytes were taken down", hint="see removed.parquet", reason="removed")
         if self._spool is None:
             taken = [*self._shards.numbers(), *open_numbers(self._folder)]
             self._spool = Spool(self._folder, max(taken, default=-1) + 1)
-        self._spool.append(papers_of(candidate, header, candidate.url, now()), data)
-        self.held.add(candidate.id)
+        self._spool.append(papers, data)
+        self.held.add(str(papers["id"]))
         if self._spool.is_full:
             self.finish()
 

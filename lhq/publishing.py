@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
 import lhq.export
 import lhq.importing
+import lhq.recheck
+import lhq.rehydrate
 import lhq.verify
 from lhq.config import validate
 from lhq.engines.local import Local
+from lhq.http import Client
 from lhq.licences import Rights
-from lhq.pipeline import SOURCES, Pipeline
+from lhq.pipeline import MEASURES, SOURCES, Pipeline, build, services
+from lhq.recheck import RecheckReport
+from lhq.rehydrate import RehydrateReport
 
 Told = Callable[[str, int, int], None]
 """Called with (what, done, of) as the work goes on."""
@@ -22,8 +26,7 @@ Told = Callable[[str, int, int], None]
 
 def rights() -> dict[str, Rights]:
     """What each source's terms allow, by the source's name in a photo's papers."""
-    there = {name: entry for name, entry in SOURCES.items() if importlib.util.find_spec(entry[0])}
-    return lhq.importing.RIGHTS | {name: _rights(module, kind) for name, (module, kind, _) in there.items()}
+    return lhq.importing.RIGHTS | {name: _rights(module, kind) for name, (module, kind, _) in SOURCES.items()}
 
 
 def import_photos(
@@ -66,6 +69,30 @@ def export(pipeline: Pipeline, changes: Mapping[str, object], told: Told) -> lhq
 def verify(folder: str, told: Told) -> lhq.verify.VerifyReport:
     """Check a dataset's folder with all cores; see `lhq.verify.verify`."""
     return lhq.verify.verify(folder, engine=Local(), told=told)
+
+
+def rehydrate(pipeline: Pipeline, manifest: str, told: Told, *, takes_changed: bool) -> RehydrateReport:
+    """Fetch a manifest's photos into the pipeline's store; see `lhq.rehydrate.rehydrate`."""
+    with services(pipeline) as served:
+        client = Client(served.http)
+        try:
+            return lhq.rehydrate.rehydrate(
+                manifest, served.store, served.local, client,
+                takes_changed=takes_changed, measures=tuple(MEASURES), told=told,
+            )  # fmt: skip
+        finally:
+            client.close()
+
+
+def recheck(pipeline: Pipeline, told: Told, *, reads_bytes: bool, limit: int | None) -> RecheckReport:
+    """What changed at the photos' hosts and sources; see `lhq.recheck.recheck`."""
+    with services(pipeline) as served:
+        client = Client(served.http)
+        try:
+            sources = {name: build(SOURCES, name, settings, client) for name, settings in served.sources.items()}
+            return lhq.recheck.recheck(served.store, client, sources, reads_bytes=reads_bytes, limit=limit, told=told)
+        finally:
+            client.close()
 
 
 def _rights(module: str, kind: str) -> Rights:

@@ -102,6 +102,19 @@ class Enumerating(Protocol):
 
 
 @runtime_checkable
+class Stating(Protocol):
+    """A source that can be asked for what it states of one photo today."""
+
+    def licence_of(self, source_id: str) -> str | None:
+        """The id of the photo's licence now; "" for one that `lhq.licences` doesn't know, None if the photo is gone.
+
+        Raises:
+            SourceError, KeyMissing: as `search`.
+        """
+        ...
+
+
+@runtime_checkable
 class Local(Protocol):
     """A source whose photos are files of this machine, not URLs."""
 

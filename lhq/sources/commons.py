@@ -96,6 +96,20 @@ class Commons:
         following = fields(body.get("continue"))
         return Page(tuple(found), json.dumps(following, sort_keys=True) if following else None, None, skips.all())
 
+    def licence_of(self, source_id: str) -> str | None:
+        """By the page's imageinfo; a page that is missing is a photo that was deleted."""
+        body = self._call(
+            {"action": "query", "format": "json", "formatversion": 2, "maxlag": 5, "pageids": source_id,
+             "prop": "imageinfo", "iiprop": "extmetadata", "iiextmetadatafilter": "LicenseUrl"}
+        )  # fmt: skip
+        pages = fields(body.get("query")).get("pages")
+        page = fields(pages[0]) if isinstance(pages, list) and pages else {}
+        infos = page.get("imageinfo")
+        if page.get("missing") or not isinstance(infos, list) or not infos:
+            return None
+        licence = from_url(_value(fields(fields(infos[0]).get("extmetadata")), "LicenseUrl"))
+        return licence.id if licence else ""
+
     def _call(self, params: dict[str, object]) -> dict[str, object]:
         url = f"{self.settings.api}?{urlencode(params)}"
         for _ in range(MOST_LAGS):

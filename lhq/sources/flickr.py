@@ -121,6 +121,17 @@ class Flickr:
             todo = [*todo, [middle + 1, last, 1], [first, middle, 1]]
         return Page(tuple(found), _cursor(todo), total if cursor is None else None, skips.all())
 
+    def licence_of(self, source_id: str) -> str | None:
+        """By `flickr.photos.getInfo`; codes 1 and 2 say that the photo is gone, or no longer public."""
+        try:
+            answer: Any = self._api.photos.getInfo(photo_id=source_id)
+        except flickrapi.FlickrError as error:
+            if str(getattr(error, "code", "")) in {"1", "2"}:
+                return None
+            raise self._refusal(error) from None
+        code = text(fields(fields(answer).get("photo")).get("license"))
+        return FLICKR.get(int(code), "") if code.isdecimal() else ""
+
     def _call(self, query: Query, first: int, last: int, page: int) -> dict[str, object]:
         try:
             answer: Any = self._api.photos.search(

@@ -53,9 +53,9 @@ class Unsplash:
     name = "unsplash"
     rights = Rights(
         train="by-permission",
-        redistribute="no",
+        redistribute="by-permission",
         commercial="by-permission",
-        note="Unsplash API: machine learning needs Unsplash's permission; photos may not be republished as a set",
+        note="Unsplash API: learning from its photos, and republishing them as a set, need Unsplash's permission",
     )
     limits = Limits(page_size=PAGE_SIZE, calls_per_kept=1, photo_bytes=2_500_000, photos_per_s=10)
 
@@ -96,6 +96,15 @@ class Unsplash:
         num_pages = number(body.get("total_pages"))
         is_last = not results or (num_pages is not None and page >= num_pages)
         return Page(tuple(found), None if is_last else str(page + 1), number(body.get("total")), skips.all())
+
+    def licence_of(self, source_id: str) -> str | None:
+        """Unsplash has one licence; what can change is that a photo is gone."""
+        url = f"{self._api}/photos/{source_id}"
+        answer = self._client.api("GET", url, headers=self._headers)
+        if answer.status == 404:
+            return None
+        self._client.read_json(url, answer)
+        return "unsplash"
 
     def report_use(self, url: str) -> None:
         if urlsplit(url).netloc != urlsplit(self._api).netloc:

@@ -1,0 +1,41 @@
+"""`lhq recheck`: what changed since the photos were fetched."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+from lhq import publishing
+from lhq.cli.talk import progress, say
+from lhq.pipeline import load
+
+
+@click.command()
+@click.argument("pipeline", type=click.Path())
+@click.option("--bytes", "reads_bytes", is_flag=True, help="Fetch every photo and compare its sha256.")
+@click.option("--limit", type=click.IntRange(1), help="Check so many photos, those fetched longest ago first.")
+@click.option("--json", "as_json", is_flag=True, help="The findings as JSON on stdout.")
+def command(pipeline: str, reads_bytes: bool, limit: int | None, as_json: bool) -> None:
+    """Ask the photos' hosts and sources: is it there, is it the same, is its licence what it was?
+
+    Prints one change a line: id, tab, what (gone, licence, bytes, opt-out), tab, detail.
+
+    \b
+    Example:
+      lhq recheck pipelines/lhq-90k.toml --limit 3000
+      lhq recheck pipelines/lhq-90k.toml | cut -f1 | sort -u > gone.txt
+      lhq remove pipelines/lhq-90k.toml --file gone.txt --reason "changed at the source"
+    """
+    with progress() as told:
+        report = publishing.recheck(load(pipeline), told, reads_bytes=reads_bytes, limit=limit)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report)))
+    else:
+        for change in report.changes:
+            click.echo(f"{change.id}\t{change.what}\t{change.detail}")
+    for id, reason in report.unknown.items():
+        say(f"could not ask: {id}: {reason}")
+    say(f"checked {report.checked:,} · changed {len({one.id for one in report.changes}):,} · "
+        f"could not ask {len(report.unknown):,}")  # fmt: skip

@@ -1,0 +1,39 @@
+"""`lhq rehydrate`: a set from its manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+from lhq import publishing
+from lhq.cli.talk import progress, say
+from lhq.pipeline import load
+
+
+@click.command()
+@click.argument("manifest", type=click.Path())
+@click.argument("pipeline", type=click.Path())
+@click.option("--take-changed", is_flag=True, help="Keep bytes that are no longer those the manifest hashes.")
+@click.option("--json", "as_json", is_flag=True, help="The report of lost photos as JSON on stdout.")
+def command(manifest: str, pipeline: str, take_changed: bool, as_json: bool) -> None:
+    """Fetch a manifest's photos into the pipeline's store, ready for `lhq export`.
+
+    MANIFEST is a manifest.parquet or the folder of a dataset. Photos that are gone or are no longer the same
+    are reported with their reason, one a line: id, tab, reason.
+
+    \b
+    Example:
+      lhq rehydrate lhq-90k/manifest.parquet pipelines/rebuilt.toml
+    """
+    with progress() as told:
+        report = publishing.rehydrate(load(pipeline), manifest, told, takes_changed=take_changed)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report)))
+    else:
+        for id, reason in report.lost.items():
+            click.echo(f"{id}\t{reason}")
+    for source, outcomes in report.by_source.items():
+        say(f"{source}: " + " · ".join(f"{outcome} {count:,}" for outcome, count in outcomes.items()))
+    say(f"rows {report.num_rows:,} · new {report.new:,} · held before {report.held:,} · lost {len(report.lost):,}")
