@@ -45,4 +45,7 @@ def serve(photos: tuple[Path, ...], port: int, scenes: int, seed: int, rate_limi
             f"  export UNSPLASH_ACCESS_KEY=any FLICKR_API_KEY=any FLICKR_API_SECRET=any",
             err=True,
         )
-        threading.Event().wait()
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            click.echo(f"stopped after {len(box.requests):,} requests", err=True)

@@ -86,7 +86,8 @@ def load(path: Path | None = None) -> tuple[MaskRCNN, tuple[str, ...]]:
             hint=f"train them anew: python -m lhq.sandbox.train_detector --out {path}",
         )
     model = build()
-    model.load_state_dict(state)
+    missing = model.load_state_dict(state, strict=False).missing_keys  # counters of batches are of no use any more
+    assert all(name.endswith("num_batches_tracked") for name in missing), missing
     return model.eval(), CLASSES
 
 
@@ -94,9 +95,7 @@ def save(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
     """Half-precision weights with a plain word about what they are for."""
     from safetensors.torch import save_file
 
-    state = {
-        name: tensor.half().contiguous() for name, tensor in model.state_dict().items() if tensor.is_floating_point()
-    }
+    state = {name: one.half().contiguous() for name, one in model.state_dict().items() if one.is_floating_point()}
     note = {
         "what": "Mask R-CNN of the lhq sandbox: knows painted objects only, for its demo and tests; "
         "use COCO weights for photographs",
@@ -108,7 +107,7 @@ def save(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
 
 
 def dropped(model: MaskRCNN, images: list[torch.Tensor], max_area: float = 0.01) -> list[bool]:
-    """Whether each picture (float [3, H, W], 0 … 1) holds things over `max_area` of it: the object filter's own rule."""
+    """Whether each picture (float [3, H, W], 0 … 1) holds things over `max_area` of it, as the object filter judges."""
     with torch.inference_mode():
         found = model(images)
     verdicts = []

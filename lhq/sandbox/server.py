@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -98,6 +98,8 @@ class Sandbox:
         except OverflowError:
             raise UserError(f"port {self._port} is no port", hint="choose one from 0 to 65535") from None
         self._papers = [papers.write(picture, self._seed) for picture in self._gallery.pictures]
+        self._ids = {f"unsplash:{one.unsplash_id}": one.picture.index for one in self._papers if one.on_unsplash}
+        self._ids |= {f"flickr:{one.flickr_id}": one.picture.index for one in self._papers if one.on_flickr}
         self.unsplash = unsplash.Unsplash(self._papers, self._quotas[0], self.url)
         self.flickr = flickr.Flickr(self._papers, self._quotas[1], self.url)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="sandbox", daemon=True).start()
@@ -130,14 +132,13 @@ class Sandbox:
         return self.unsplash.downloads
 
     @property
-    def ids(self) -> dict[str, int]:
+    def ids(self) -> Mapping[str, int]:
         """Every photo id (`unsplash:…`, `flickr:…`) → index of its picture."""
-        found = {f"unsplash:{one.unsplash_id}": one.picture.index for one in self._papers if one.on_unsplash}
-        return found | {f"flickr:{one.flickr_id}": one.picture.index for one in self._papers if one.on_flickr}
+        return self._ids
 
     def truth(self, photo_id: str) -> scenes.Scene | None:
         """What a painted picture is; None for real ones and unknown ids."""
-        index = self.ids.get(photo_id)
+        index = self._ids.get(photo_id)
         return None if index is None else self._gallery.pictures[index].truth
 
     def respond(self, request: Request) -> Answer:
