@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lhq import filter
+from lhq import filter, pipeline
 from lhq.engines.local import Local
 from lhq.errors import InputError, ShardDamaged, StoreError
 from lhq.filter import Filtered, Rule
@@ -317,3 +317,14 @@ def test_the_command(pipeline_file: Path, store: Path) -> None:
     assert "000000.parquet: not readable" in broken.stderr
     assert "--retry-failed damaged" in broken.stderr
     assert broken.stdout == "photos 4 · kept 2 · size 2 · duplicates 0\n"
+
+
+def test_the_papers_recipe() -> None:
+    recipe = pipeline.load(ROOT / "pipelines/lhq-90k.toml")
+    assert list(recipe.filters) == ["size", "objects", "outliers", "connectability", "text", "duplicates"]
+    assert len(recipe.queries) == 400
+    made = pipeline.rules(recipe)
+    assert [rule.measure.name for rule in made] == list(recipe.filters)
+    near = made[-1].settings
+    assert isinstance(near, DuplicatesSettings)
+    assert near.sources == ("unsplash", "flickr")
