@@ -144,6 +144,9 @@ class Unsplash:
         if not (source_id and raw and page_url and author):
             skips.add("no papers")
             return None
+        if item.get("premium") or item.get("plus") or urlsplit(raw).hostname == "plus.unsplash.com":
+            skips.add("Unsplash+ licence")
+            return None
         if width and height and min(width, height) < self.settings.min_side_px:
             skips.add("too small")
             return None
