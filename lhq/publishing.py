@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import lhq.export
 import lhq.importing
 import lhq.recheck
 import lhq.rehydrate
 import lhq.verify
+from lhq import archives, hub
 from lhq.config import validate
 from lhq.engines.local import Local
+from lhq.errors import RightsRefused
 from lhq.http import Client
 from lhq.licences import Rights
 from lhq.pipeline import MEASURES, SOURCES, Pipeline, build, services
@@ -51,19 +54,45 @@ def import_photos(
     return lhq.importing.bring(entries, kind, collection, stated, pipeline.store, pipeline.local, told, total=total)
 
 
-def export(pipeline: Pipeline, changes: Mapping[str, object], told: Told) -> lhq.export.ExportReport:
-    """Write the dataset of the pipeline's kept photos.
+@dataclass(frozen=True)
+class Published:
+    """What an export left: its report, the folder of archives and the repository's address ("" if not asked for)."""
+
+    report: lhq.export.ExportReport
+    archives: str
+    address: str
+
+
+def export(
+    pipeline: Pipeline, changes: Mapping[str, object], told: Told, *,
+    format: Literal["parquet", "zip", "webdataset"] = "parquet", repository: str = "", public: bool = False,
+) -> Published:  # fmt: skip
+    """Write the dataset of the pipeline's kept photos; see `lhq.export.export`.
 
     Args:
         changes: settings of `[export]` to take instead of the file's.
-        told: called with (what, done, of) as the work goes on.
+        format: archives to write beside the dataset, if not `parquet`.
+        repository: ORG/NAME of the Hub to push to; made private if it is not there, unless `public`.
 
     Raises:
-        LhqError: see `lhq.export.export`.
+        RightsRefused: also where a private set is to be pushed.
+        LhqError: see `lhq.export.export`, `lhq.archives.write`, `lhq.hub.push`.
     """
     settings = validate(lhq.export.ExportSettings, {**pipeline.export.model_dump(), **changes}, "lhq export")
+    if repository:
+        hub.check_name(repository)
+        if settings.publish == "private":
+            raise RightsRefused(
+                f'publish = "private": this set may not be pushed to {repository}',
+                hint="give --publish bytes if all licences allow it, or --publish manifest for ids and URLs",
+            )
     # Always this machine's engine: rendered pictures lie on its disk.
-    return lhq.export.export(pipeline.store, settings, rights_of=rights(), engine=Local(), told=told)
+    report = lhq.export.export(pipeline.store, settings, rights_of=rights(), engine=Local(), told=told)
+    beside = ""
+    if format != "parquet":
+        names = {one.variant.name: one.folder for one in report.written}
+        beside = archives.write(report.to, names, format, told)
+    return Published(report, beside, hub.push(report.to, repository, public=public) if repository else "")
 
 
 def verify(folder: str, told: Told) -> lhq.verify.VerifyReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Literal
 
 import click
 
@@ -19,9 +20,27 @@ from lhq.pipeline import load
 @click.option("--variants", help='Comma list, e.g. "1024,256,full,256-png".')
 @click.option("--publish", type=click.Choice(["bytes", "manifest", "private"]), help="What may leave the house.")
 @click.option("--licences", help='Comma list of subsets and licences, e.g. "commercial-ok" or "cc0-1.0,cc-by-*".')
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "zip", "webdataset"]),
+    default="parquet",
+    show_default=True,
+    help="Archives for other trainers, written beside the dataset.",
+)
+@click.option("--push-to-hub", "repository", metavar="ORG/NAME", default="", help="Upload to the Hugging Face Hub.")
+@click.option("--public", is_flag=True, help="A repository that is made by the push is public, not private.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
 def command(
-    pipeline: str, to: str | None, variants: str | None, publish: str | None, licences: str | None, as_json: bool
+    pipeline: str,
+    to: str | None,
+    variants: str | None,
+    publish: str | None,
+    licences: str | None,
+    kind: Literal["parquet", "zip", "webdataset"],
+    repository: str,
+    public: bool,
+    as_json: bool,
 ) -> None:
     """Publish the kept photos as Parquet that `datasets` loads as it is.
 
@@ -32,6 +51,8 @@ def command(
     Example:
       lhq export pipelines/quickstart.toml
       lhq export pipelines/lhq-90k.toml --to out --variants 1024,256 --licences commercial-ok
+      lhq export pipelines/lhq-90k.toml --format webdataset
+      lhq export pipelines/flickr-cc.toml --publish bytes --push-to-hub my-org/landscapes
     """
     changes = {
         "to": to,
@@ -39,14 +60,16 @@ def command(
         "publish": publish,
         "licences": licences and tuple(licences.split(",")),
     }
-    plan = load(pipeline)
+    given = {key: value for key, value in changes.items() if value is not None}
     with progress() as told:
-        report = publishing.export(plan, {key: value for key, value in changes.items() if value is not None}, told)
-    _tell(report)
+        done = publishing.export(load(pipeline), given, told, format=kind, repository=repository, public=public)
+    _tell(done.report)
     if as_json:
-        click.echo(json.dumps(_plain(report)))
+        click.echo(json.dumps({**_plain(done.report), "archives": done.archives, "address": done.address}))
     else:
-        click.echo(report.to)
+        for place in (done.report.to, done.archives, done.address):
+            if place:
+                click.echo(place)
 
 
 def _tell(report: ExportReport) -> None:
