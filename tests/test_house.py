@@ -22,11 +22,11 @@ RANKS = {
         ["assemble", "archives"],
         ["card", "hub"],
         ["croissant"],
-        ["crawl", "filter", "export", "report", "takedown", "verify"],
+        ["crawl", "filter", "export", "report", "show", "takedown", "verify"],
         ["status", "plan", "intake"],
         ["importing", "rehydrate", "recheck"],
         ["pipeline"],
-        ["publishing"],
+        ["publishing", "looking"],
         ["cli"],
     ],
     "alis": [

@@ -1,0 +1,28 @@
+"""`lhq report`: verdicts → one self-contained page."""
+
+from __future__ import annotations
+
+import click
+
+from lhq import looking, pipeline
+from lhq.cli.talk import say
+
+
+@click.command()
+@click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
+@click.option(
+    "-o", "--output", default="report.html", show_default=True, type=click.Path(dir_okay=False), help="The page."
+)
+def command(pipeline_file: str, output: str) -> None:
+    """Show what the filter does, as one page that opens from disk.
+
+    Funnel, histograms of the scores with their limits, the photos next to each limit, what the detector saw,
+    duplicates side by side, shares by source, licence and query. Facts are judged by the file's present limits;
+    nothing is measured and verdicts.parquet stays as it is.
+
+    \b
+    Example:
+      lhq report pipelines/quickstart.toml -o report.html
+    """
+    size_bytes = looking.report(pipeline.load(pipeline_file), output)
+    say(f"{output}: {size_bytes / 1e6:.1f} MB")

@@ -1,0 +1,78 @@
+"""`lhq show`: one photo with all its facts and verdicts."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from lhq import looking, pipeline
+from lhq.cli.talk import say
+from lhq.show import Shown
+
+
+@click.command()
+@click.argument("id", metavar="ID")
+@click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--image", type=click.Path(dir_okay=False), help="Write the photo here (JPEG), with what was detected.")
+def command(id: str, pipeline_file: str, as_json: bool, image: str | None) -> None:
+    """Show one photo with all its facts and verdicts.
+
+    \b
+    Example:
+      lhq show flickr:53154813171 pipelines/quickstart.toml
+      lhq show flickr:53154813171 pipelines/quickstart.toml --image photo.jpg
+    """
+    loaded = pipeline.load(pipeline_file)
+    shown = looking.show(loaded, id)
+    if image:
+        with open(image, "wb") as file:
+            file.write(looking.picture(loaded, shown))
+        say(f"{image}: written")
+    if as_json:
+        click.echo(json.dumps(shown.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print(shown)
+
+
+def _print(shown: Shown) -> None:
+    """Papers, verdicts and facts as three tables."""
+    console = Console(highlight=False, soft_wrap=True)
+    fate = f"dropped by {shown.reason}" if shown.reason else "kept" if shown.verdicts else "not judged"
+    console.print(f"[bold]{shown.papers['id']}[/] · {fate} · shard {shown.shard:06d}", markup=True)
+    papers = Table("paper", "value", box=None)
+    for name, value in shown.papers.items():
+        papers.add_row(name, _words(value))
+    verdicts = Table("measure", "verdict", "score", "why", box=None)
+    for name, verdict in shown.verdicts.items():
+        score = "" if verdict.score != verdict.score else f"{verdict.score:.6g}"
+        verdicts.add_row(name, "keeps" if verdict.kept else "drops", score, verdict.detail)
+    facts = Table("measure", "fact", "value", box=None)
+    for name, found in shown.facts.items():
+        if found is None:
+            facts.add_row(name, "", "not measured")
+            continue
+        for key, value in found.items():
+            facts.add_row(name, key, _words(value))
+    for table in (papers, verdicts, facts):
+        console.print()
+        console.print(table, markup=False)
+
+
+def _words(value: object) -> str:
+    """A value on one short line; bytes and long lists by their size."""
+    if value is None:
+        return "-"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        if value and isinstance(value[0], bytes):
+            return f"{len(value)} of {len(value[0])} bytes"
+        shown = ", ".join(_words(one) for one in value[:12])
+        return shown if len(value) <= 12 else f"{shown}, … ({len(value)})"
+    return str(value)
