@@ -62,6 +62,7 @@ class Part:
     mosaics: list[Mosaic]
     clusters: list[Cluster]
     is_drawn: bool
+    figures: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,13 @@ def _page(
     shard = table["shard"].to_numpy()
     reason = np.array(table["reason"].to_pylist(), object)
     papers = _papers(store, shard)
-    parts = [_part(name, given, settings[name], reason, papers, table["id"]) for name, given in verdicts.items()]
+    failures = np.zeros(len(table), np.int64)
+    for given in verdicts.values():
+        failures += ~given.kept
+    parts = [
+        _part(name, given, settings[name], reason, failures == ~given.kept, papers, table["id"])
+        for name, given in verdicts.items()
+    ]
     kept_rows = picks.at_random(np.flatnonzero(kept), picks.RANDOM)
     shown = sorted({*kept_rows, *_shown(parts)})
     first = {int(number): int(np.searchsorted(shard, number)) for number in np.unique(shard)}
@@ -173,6 +180,7 @@ def _part(
     given: Verdicts,
     settings: MeasureSettings,
     reason: npt.NDArray[np.object_],
+    others_keep: npt.NDArray[np.bool_],
     papers: Mapping[str, list[object]],
     ids: pa.ChunkedArray,
 ) -> Part:
@@ -181,10 +189,11 @@ def _part(
         sides = [np.array(papers[side], np.float64) for side in ("width_px", "height_px")]
         score = np.minimum(*sides)
     axis = axis_of(name, settings, score, given.kept)
-    clusters, mosaics = [], picks.near(score, given.kept, axis.limit if axis else None)
+    clusters, mosaics = [], picks.near(score, given.kept, others_keep, axis.limit if axis else None)
     if name == "duplicates":
         clusters = picks.clusters(given, {id: row for row, id in enumerate(ids.to_pylist())})
         mosaics = []
+    rows = [row for mosaic in mosaics for row in mosaic.rows]
     return Part(
         name=name,
         does=does(name),
@@ -195,6 +204,7 @@ def _part(
         mosaics=mosaics,
         clusters=clusters,
         is_drawn=name == "objects",
+        figures={row: axis.words(float(score[row])) for row in rows if np.isfinite(score[row])} if axis else {},
     )
 
 

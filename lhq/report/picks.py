@@ -38,11 +38,23 @@ class Cluster:
     size: int
 
 
-def near(score: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_], limit: float | None) -> list[Mosaic]:
-    """The kept and the dropped nearest to the limit, and the dropped furthest from it."""
+def near(
+    score: npt.NDArray[np.float64],
+    kept: npt.NDArray[np.bool_],
+    others_keep: npt.NDArray[np.bool_],
+    limit: float | None,
+) -> list[Mosaic]:
+    """The kept and the dropped nearest to the limit, and the dropped furthest from it.
+
+    Photos that no other measure drops come alone where there are any: only their fate hangs on this limit.
+    """
     finite = np.isfinite(score)
-    dropped, stayed = np.flatnonzero(finite & ~kept), np.flatnonzero(finite & kept)
-    unscored = np.flatnonzero(~finite & ~kept)
+
+    def rows(wanted: npt.NDArray[np.bool_]) -> Rows:
+        alone = np.flatnonzero(wanted & others_keep)
+        return alone if len(alone) else np.flatnonzero(wanted)
+
+    dropped, stayed, unscored = rows(finite & ~kept), rows(finite & kept), rows(~finite & ~kept)
     if limit is None:
         return _named(("Dropped", dropped[:NEAR]), ("Dropped without a score", unscored[:NEAR]))
     away = np.abs(score - limit)
