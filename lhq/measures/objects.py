@@ -70,8 +70,12 @@ class ObjectsSettings(MeasureSettings):
     def _classes_are_known(
         cls, given: tuple[str, ...] | dict[str, ClassLimits], info: pydantic.ValidationInfo
     ) -> tuple[str, ...] | dict[str, ClassLimits]:
-        names = info.data.get("names") or ()
-        coco.check(given, names or coco.CLASSES, "names" if names else "COCO")
+        names, whose = info.data.get("names") or coco.CLASSES, "names" if info.data.get("names") else "COCO"
+        if info.data.get("weights") == "sandbox":
+            from lhq.sandbox.objects import OBJECTS
+
+            names, whose = tuple(OBJECTS), "the sandbox"
+        coco.check(given, names, whose)
         return given
 
     @pydantic.field_validator("min_score", "per_class")

@@ -187,7 +187,7 @@ def _part(
     score = given.score
     if name == "size":  # its score is that of the test failed; the short side is what a histogram can show
         sides = [np.array(papers[side], np.float64) for side in ("width_px", "height_px")]
-        score = np.minimum(*sides)
+        score = np.where(np.isnan(score), np.nan, np.minimum(*sides))
     axis = axis_of(name, settings, score, given.kept)
     clusters, mosaics = [], picks.near(score, given.kept, others_keep, axis.limit if axis else None)
     if name == "duplicates":

@@ -118,7 +118,7 @@ def _range(finite: Doubles, axis: Axis) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, scale: Scale) -> list[float]:
-    if scale == "sqrt":
+    if scale == "sqrt" and high <= 1:
         return [
             v for v in (0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0) if v <= high * 1.001 and (v == 0 or v > high / 60)
         ]

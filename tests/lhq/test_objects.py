@@ -274,6 +274,7 @@ def test_backend_and_weights_must_agree() -> None:
         ({"min_score": 0.01}, "below low_score"),
         ({"max_aera": 0.1}, 'did you mean "max_area"'),
         ({"backend": "detectron3"}, "detectron2"),
+        ({"weights": "sandbox", "allow": ["baloon"]}, 'did you mean "balloon"'),
         ({"names": ["tree"], "allow": ["bird"]}, 'names has no class "bird"'),
     ],
 )

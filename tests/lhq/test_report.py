@@ -18,7 +18,8 @@ import pyarrow as pa
 import pytest
 
 from lhq import filter as filter_room
-from lhq import pipeline
+from lhq import looking, pipeline
+from lhq.errors import InputError
 from lhq.measures import Verdicts
 from lhq.measures.objects import Objects
 from lhq.measures.outlines import hue_of, outlines, path
@@ -405,10 +406,8 @@ def test_a_store_without_photos_is_named(tmp_path: Path) -> None:
 
 def test_a_page_that_cannot_be_written_is_named(toml: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = lhq("report", str(toml), "-o", str(tmp_path / "file" / "r.html"))
-    assert done.returncode == 2
-    assert "can't be written" in done.stderr
-    assert "-o" in done.stderr
+    with pytest.raises(InputError, match=r"file/r\.html: can't be written.*-o"):
+        looking.report(pipeline.load(toml), str(tmp_path / "file" / "r.html"))
 
 
 # --- lhq show ---------------------------------------------------------------------------------------------------
@@ -439,21 +438,19 @@ def test_show_prints_all_of_one_photo(toml: Path, tmp_path: Path) -> None:
 
 def test_show_draws_what_counts(toml: Path) -> None:
     loaded = pipeline.load(toml)
-    shown = pipeline.show(loaded, "flickr:p33")
+    shown = looking.show(loaded, "flickr:p33")
     import io
 
     from PIL import Image
 
     from lhq.images import decode
 
-    drawn = np.asarray(Image.open(io.BytesIO(pipeline.picture(loaded, shown))), np.int16)
+    drawn = np.asarray(Image.open(io.BytesIO(looking.picture(loaded, shown))), np.int16)
     plain = np.asarray(decode(shown.image), np.int16)
     assert drawn.shape == plain.shape
     assert (np.abs(drawn - plain).max(axis=2) > 40).mean() > 0.001
 
 
 def test_show_names_an_unknown_photo(toml: Path) -> None:
-    done = lhq("show", "flickr:none", str(toml))
-    assert done.returncode == 2
-    assert "no photo 'flickr:none'" in done.stderr
-    assert "lhq list" in done.stderr
+    with pytest.raises(InputError, match="no photo 'flickr:none'.*lhq list"):
+        looking.show(pipeline.load(toml), "flickr:none")
