@@ -157,21 +157,27 @@ class Panorama:
         other._check()
         return other
 
+    def with_codes(self, codes: Mapping[str, Tensor]) -> Panorama:
+        """The same plane with more named codes at hand.
+
+        Raises:
+            InputError: a code of another shape.
+        """
+        other = copy.copy(self)
+        other.book = copy.copy(self.book)
+        other.book.saved = self.book.saved | {n: _checked_code(self.g, n, code) for n, code in codes.items()}
+        return other
+
     def with_edits(self, edits: Mapping[int, Source | int | Tensor]) -> Panorama:
         """The plane with anchors edited: i → variant n of its draw, another draw, a saved code or a code itself."""
         plain: dict[int, Source | int] = {}
         given: dict[str, Tensor] = {}
         for index, source in edits.items():
             if isinstance(source, Tensor):
-                code = _checked_code(self.g, f"for anchor {index}", source)
-                name = "t" + hashlib.blake2s(code.cpu().numpy().tobytes(), digest_size=8).hexdigest()
-                given[name], source = code, Saved(name)
+                name = "t" + hashlib.blake2s(source.detach().cpu().numpy().tobytes(), digest_size=8).hexdigest()
+                given[name], source = source, Saved(name)
             plain[index] = source
-        widened = copy.copy(self)
-        if given:
-            widened.book = copy.copy(self.book)
-            widened.book.saved = self.book.saved | given
-        return widened.with_sketch(self.sketch.edited(plain))
+        return self.with_codes(given).with_sketch(self.sketch.edited(plain))
 
     def code(self, index: int) -> Tensor:
         """The code that stands at an anchor: [S] or, when a W+ code was given, [num_ws, S]."""
@@ -192,15 +198,17 @@ class Panorama:
         pixels: Pixels = paint([(self, k)])[0]
         return pixels
 
+    def block(self, number: int) -> Pixels:
+        """Tiles batch · number … batch · (number + 1) − 1 side by side, uint8 [R, batch·R/g, 3]."""
+        tiles_PHwC = paint([(self, k) for k in range(number * self.batch, (number + 1) * self.batch)])
+        return tiles_PHwC.transpose(1, 0, 2, 3).reshape(self.height, -1, 3)
+
     def blocks(self, start: int, stop: int) -> Iterator[Pixels]:
         """Pixel columns start … stop − 1 from left to right, in pieces uint8 [R, ≤ batch·R/g, 3]."""
-        first, last = start // self.tile_px, -(-stop // self.tile_px)
-        for block in range(first // self.batch, -(-last // self.batch)):
-            ks = range(block * self.batch, (block + 1) * self.batch)
-            tiles_PHwC = paint([(self, k) for k in ks])
-            wide = tiles_PHwC.transpose(1, 0, 2, 3).reshape(self.height, -1, 3)
-            left = ks[0] * self.tile_px
-            yield wide[:, max(start - left, 0) : stop - left]
+        size = self.batch * self.tile_px
+        for number in range(start // size, -(-stop // size)):
+            left = number * size
+            yield self.block(number)[:, max(start - left, 0) : stop - left]
 
     def __getitem__(self, columns: slice) -> Pixels:
         """Pixel columns a … b − 1 as uint8 [R, b − a, 3]; negative ones lie left of the origin.

@@ -26,7 +26,7 @@ from alis.formats import Pixels
 from alis.progress import bar
 
 _SYNC_S = 2.0
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def write(
         form.encode(spool, path, note)
         spool.discard()
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         raise RunError(
             f"{path}: the disk is full at column {spool.done_px:,} of {width:,}",

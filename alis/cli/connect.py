@@ -1,0 +1,36 @@
+"""`alis connect`: any scenes in one picture."""
+
+from __future__ import annotations
+
+import click
+
+from alis.cli.painting import open_panorama, painting_options, report
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("scenes", nargs=-1, required=True)
+@click.option("-o", "--out", required=True, type=click.Path(), help="Picture: .png .jpg .webp .tif (BigTIFF) .dzi.")
+@click.option("--gap", type=int, default=0, show_default=True, help="Free anchors between two scenes.")
+@click.option("--steps", type=int, default=300, show_default=True, help="Steps for each photograph's inversion.")
+@click.option("--force", is_flag=True, help="Replace a finished picture of that name.")
+@painting_options
+def command(
+    model: str, scenes: tuple[str, ...], out: str, gap: int, steps: int, force: bool, seed: int, psi: float,
+    cluster: int | str | None, noise: str, device: str,
+) -> None:  # fmt: skip
+    """Walk from scene to scene: seeds, saved codes or your own photographs.
+
+    A photograph is inverted first (alis invert); its code is kept beside the picture.
+
+    \b
+    Example:
+      alis connect runs/first 3 14 15 -o walk.png --gap 1
+      alis connect runs/first beach.jpg 7 alps.safetensors -o home.png
+    """
+    from alis import connect, strip
+
+    wishes = connect.sort_out(scenes)
+    panorama = open_panorama(model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device)
+    panorama = connect.with_codes(panorama, wishes, model=model, out=out, steps=steps)
+    report(strip.paint(connect.plan(panorama, wishes.sources, gap=gap), out, overwrite=force))

@@ -1,0 +1,42 @@
+"""`alis invert`: a photograph's code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("photo", type=click.Path())
+@click.option("-o", "--out", type=click.Path(), help="The code; by default PHOTO's name with .safetensors, here.")
+@click.option("--space", type=click.Choice(["w", "w+"]), default="w+", show_default=True, help="w+ comes closer.")
+@click.option("--steps", type=int, default=300, show_default=True)
+@click.option(
+    "--crop", "place", type=float, default=0.5, show_default=True, help="The square's place: 0 left, 1 right."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random scenes it starts from.")
+@click.option("--device", default="auto", show_default=True)
+def command(
+    model: str, photo: str, out: str | None, space: str, steps: int, place: float, seed: int, device: str
+) -> None:  # fmt: skip
+    """Find the code whose scene looks most like a photograph.
+
+    Writes the code and, beside it, a picture of photograph and scene side by side.
+
+    \b
+    Example:
+      alis invert runs/first photo.jpg
+      alis connect runs/first photo.safetensors 7 -o walk.png
+    """
+    from alis import invert, models
+    from alis.panorama import choose_device
+
+    g = models.load(model, device=choose_device(device))
+    target = Path(out) if out else Path(Path(photo).stem + ".safetensors")
+    done = invert.to_file(
+        g, photo, target, d=invert.discriminator(model, g), space=space, steps=steps, place=place, seed=seed
+    )
+    click.echo(str(target))
+    click.echo(f"distance {done.loss_start:.3f} → {done.loss:.3f} · {done.psnr_db:.1f} dB", err=True)
