@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 import pyarrow.parquet as pq
 
@@ -45,9 +46,12 @@ def push(folder: str, repository: str, *, public: bool = False) -> str:
     import httpx
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils import disable_progress_bars
 
     if not get_token():
         raise KeyMissing("no token of the Hugging Face Hub", hint="export HF_TOKEN, or run: hf auth login")
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     api = HfApi(library_name="lhq")
     try:
         made = api.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
@@ -70,7 +74,7 @@ def push(folder: str, repository: str, *, public: bool = False) -> str:
                 hint="give HF_TOKEN a token with write access to it",
             ) from error
         raise _unreachable(repository, error) from error
-    except (OSError, httpx.HTTPError) as error:
+    except (OSError, RuntimeError, httpx.HTTPError) as error:  # a failed upload comes as a RuntimeError
         raise _unreachable(repository, error) from error
 
 

@@ -1,0 +1,171 @@
+"""A Hub on loopback that speaks what pushing a dataset needs: repositories, LFS storage, commits.
+
+It keeps bytes and believes nothing: every object's sha256 is checked, private or public is remembered, and a file
+is in the repository only after a commit. Source: the HTTP calls of huggingface_hub.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Hub:
+    """What the server holds. `files` maps repository → path → bytes; `asked` counts calls by method and kind."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.token = "hf_test"
+        self.private: dict[str, bool] = {}
+        self.files: dict[str, dict[str, bytes]] = {}
+        self.objects: dict[str, bytes] = {}
+        self.commits: list[str] = []
+        self.asked: Counter[str] = Counter()
+        self.breaks_after_uploads: int | None = None
+
+
+@contextmanager
+def hub() -> Iterator[Hub]:
+    """A running Hub."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._serve("GET")
+
+        def do_POST(self) -> None:
+            self._serve("POST")
+
+        def do_PUT(self) -> None:
+            self._serve("PUT")
+
+        def _serve(self, method: str) -> None:
+            if "chunked" in self.headers.get("Transfer-Encoding", ""):
+                body = b""
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
+            else:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            path = self.path.split("?")[0]
+            with lock:
+                status, answer = _answer(made, method, path, body, self.headers.get("Authorization", ""))
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    lock = threading.Lock()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = Hub(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _answer(made: Hub, method: str, path: str, body: bytes, token: str) -> tuple[int, Any]:
+    parts = path.strip("/").split("/")
+    if method == "PUT" and parts[0] == "store":
+        made.asked["upload"] += 1
+        if made.breaks_after_uploads is not None and made.asked["upload"] > made.breaks_after_uploads:
+            return 403, {"error": "broken"}
+        if hashlib.sha256(body).hexdigest() != parts[1]:
+            return 400, {"error": "wrong bytes"}
+        made.objects[parts[1]] = body
+        return 200, {}
+    if token != f"Bearer {made.token}":
+        return 401, {"error": "Invalid credentials"}
+    if path == "/api/whoami-v2":
+        return 200, {"name": "tester", "type": "user", "orgs": [], "auth": {"accessToken": {"role": "write"}}}
+    if path == "/api/validate-yaml":
+        text = json.loads(body)["content"]
+        return (
+            (200, {"errors": [], "warnings": []})
+            if text.startswith("---\n")
+            else (400, {"errors": [{"message": "no YAML"}]})
+        )
+    if path == "/api/repos/create":
+        asked = json.loads(body)
+        name = "/".join(filter(None, [asked.get("organization"), asked["name"]]))
+        if name in made.files:
+            return 409, {"error": "exists", "url": f"{made.url}/datasets/{name}"}
+        made.files[name], made.private[name] = {}, asked.get("visibility") == "private"
+        return 200, {"url": f"{made.url}/datasets/{name}", "name": name}
+    if parts[0] == "datasets" and path.endswith("/info/lfs/objects/batch"):
+        return _batch(made, json.loads(body))
+    if parts[:2] == ["api", "datasets"]:
+        return _repository(made, method, "/".join(parts[2:4]), parts[4:], body)
+    return 404, {"error": f"{method} {path}"}
+
+
+def _batch(made: Hub, asked: dict[str, Any]) -> tuple[int, Any]:
+    objects = []
+    for one in asked["objects"]:
+        entry = {"oid": one["oid"], "size": one["size"]}
+        if one["oid"] not in made.objects:
+            entry["actions"] = {"upload": {"href": f"{made.url}/store/{one['oid']}", "header": {}}}
+        objects.append(entry)
+    return 200, {"transfer": "basic", "objects": objects}
+
+
+def _repository(made: Hub, method: str, name: str, rest: list[str], body: bytes) -> tuple[int, Any]:
+    if name not in made.files:
+        return 404, {"error": "Repository not found"}
+    files = made.files[name]
+    if not rest or rest[0] == "revision":
+        siblings = [{"rfilename": path} for path in files]
+        return 200, {"id": name, "sha": "0" * 40, "private": made.private[name], "siblings": siblings, "tags": []}
+    if rest[0] == "tree":
+        return 200, [{"type": "file", "path": path, "size": len(data), "oid": "0" * 40} for path, data in files.items()]
+    if rest[0] == "preupload":
+        wanted = json.loads(body)["files"]
+        modes = [
+            {
+                "path": one["path"],
+                "shouldIgnore": False,
+                "uploadMode": "lfs" if one["path"].endswith(".parquet") else "regular",
+            }
+            for one in wanted
+        ]
+        return 200, {"files": modes}
+    if rest[0] == "commit":
+        return _commit(made, name, [json.loads(line) for line in body.splitlines()])
+    return 404, {"error": "/".join(rest)}
+
+
+def _commit(made: Hub, name: str, lines: list[dict[str, Any]]) -> tuple[int, Any]:
+    files = dict(made.files[name])
+    for line in lines:
+        value = line["value"]
+        if line["key"] == "header":
+            made.commits.append(value["summary"])
+        elif line["key"] == "file":
+            files[value["path"]] = base64.b64decode(value["content"])
+        elif line["key"] == "lfsFile":
+            if value["oid"] not in made.objects:
+                return 400, {"error": f"object {value['oid']} was never uploaded"}
+            files[value["path"]] = made.objects[value["oid"]]
+        elif line["key"] == "deletedFile":
+            del files[value["path"]]
+    made.files[name] = files
+    oid = hashlib.sha1(str(len(made.commits)).encode()).hexdigest()
+    return 200, {"success": True, "commitOid": oid, "commitUrl": f"{made.url}/datasets/{name}/commit/{oid}"}
