@@ -110,5 +110,5 @@ def wave_columns(across_2KT: Tensor, width: int, grid_size: int, place_P: Tensor
     Args:
         place_P: each patch's number in its window; only its remainder by 2g matters, the period.
     """
-    parts_g2KW = torch.stack(across_2KT.split(width // grid_size, dim=2))
+    parts_g2KW = torch.stack(torch.split(across_2KT, width // grid_size, dim=2))
     return parts_g2KW[place_P % (2 * grid_size)].transpose(0, 1)

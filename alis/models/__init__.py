@@ -1,8 +1,20 @@
 """The networks: mapping and synthesis (`Generator`), `Discriminator`, and their folder on disk."""
 
+from alis.models import directory, hub
 from alis.models.directory import load, load_discriminator, save
 from alis.models.discriminator import Discriminator
 from alis.models.generator import Generator, Mapping
 from alis.models.synthesis import Noise, Synthesis
 
-__all__ = ["Discriminator", "Generator", "Mapping", "Noise", "Synthesis", "load", "load_discriminator", "save"]
+__all__ = [
+    "Discriminator",
+    "Generator",
+    "Mapping",
+    "Noise",
+    "Synthesis",
+    "directory",
+    "hub",
+    "load",
+    "load_discriminator",
+    "save",
+]

@@ -123,8 +123,9 @@ class PatchConv(Anchored):
         """The weight over its own length for each output channel, times the gains: [O, I, 3, 3], [I, O, 3, 3] for up.
 
         The published half-precision blocks scale the weight before; the length cancels that.
-        Kept from call to call while no gradient is recorded and the weight stays as it is."""
-        if needs_gradient(self.weight) or self.weight.is_inference():
+        Kept from call to call in a generator opened to paint (eval mode, weights without gradient) while the
+        weight stays as it is; writing through `weight.data` would not be noticed."""
+        if self.training or self.weight.requires_grad or self.weight.is_inference():
             return self._fold(dtype, layout)
         key = (dtype, layout, self.weight.device, self.weight.data_ptr(), self.weight._version)
         if self._kept is None or self._kept[0] != key:

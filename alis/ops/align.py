@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from alis.ops.dispatch import uses_triton
+
 
 def align(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out: Tensor | None = None) -> Tensor:
     """x times its columns' styles, [B, C, H, W] in x's dtype.
@@ -19,6 +21,10 @@ def align(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out: Tensor
         shares_BAW: share of each anchor in each column (`alis.coords.shares`), no gradient.
         out: where to write, any strides; only when no gradient is recorded.
     """
+    if uses_triton(x_BCHW):
+        from alis.ops.align_triton import align_triton
+
+        return align_triton(x_BCHW, styles_BAC, shares_BAW, out=out)
     return align_reference(x_BCHW, styles_BAC, shares_BAW, out=out)
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from alis.ops.dispatch import uses_triton
+
 SLOPE = 0.2
 GAIN = math.sqrt(2)
 
@@ -35,7 +37,12 @@ def bias_act(
         clamp: the result is held within ± this; None = never.
         overwrite: x is the caller's own and may be written to where no gradient is recorded.
     """
-    if overwrite and not needs_gradient(x, bias_C, noise):
+    overwrite = overwrite and not needs_gradient(x, bias_C, noise)
+    if uses_triton(x):
+        from alis.ops.bias_act_triton import bias_act_triton
+
+        return bias_act_triton(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp, overwrite=overwrite)
+    if overwrite:
         return _bias_act_overwriting(x, bias_C, noise, slope, gain, clamp)
     return bias_act_reference(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
 

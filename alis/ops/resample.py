@@ -10,21 +10,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from alis.ops.dispatch import uses_triton
+
 TAPS = (0.125, 0.375, 0.375, 0.125)
 
 
 def up2(x_BCHW: Tensor) -> Tensor:
     """Twice the height and width: zeros between, then filtered with gain 4."""
+    if uses_triton(x_BCHW):
+        from alis.ops.resample_triton import up2_triton
+
+        return up2_triton(x_BCHW)
     return up2_reference(x_BCHW)
 
 
 def down2(x_BCHW: Tensor) -> Tensor:
     """Half the height and width (both even): filtered, then every second sample."""
+    if uses_triton(x_BCHW):
+        from alis.ops.resample_triton import down2_triton
+
+        return down2_triton(x_BCHW)
     return down2_reference(x_BCHW)
 
 
 def blur(x_BCHW: Tensor, pad: int, gain: float = 1.0) -> Tensor:
     """Filtered with `pad` zeros (1 or 2) around: height and width grow by 2·pad − 3."""
+    if uses_triton(x_BCHW):
+        from alis.ops.resample_triton import blur_triton
+
+        return blur_triton(x_BCHW, pad, gain)
     return blur_reference(x_BCHW, pad, gain)
 
 
@@ -41,15 +55,20 @@ def up2_reference(x_BCHW: Tensor) -> Tensor:
 
 def down2_reference(x_BCHW: Tensor) -> Tensor:
     """`down2` in plain PyTorch."""
-    return blur_reference(x_BCHW, 1)[:, :, ::2, ::2]
+    return _filter(x_BCHW, 1, 1.0, stride=2)
 
 
 def blur_reference(x_BCHW: Tensor, pad: int, gain: float = 1.0) -> Tensor:
-    """`blur` in plain PyTorch: a convolution of each channel with the 4×4 filter."""
+    """`blur` in plain PyTorch."""
+    return _filter(x_BCHW, pad, gain, stride=1)
+
+
+def _filter(x_BCHW: Tensor, pad: int, gain: float, stride: int) -> Tensor:
+    """Each channel's convolution with the 4×4 filter."""
     taps = torch.tensor(TAPS, dtype=x_BCHW.dtype, device=x_BCHW.device)
     num = x_BCHW.shape[1]
     weight = (taps[:, None] * taps * gain).expand(num, 1, 4, 4)
-    return functional.conv2d(x_BCHW, weight, padding=pad, groups=num)
+    return functional.conv2d(x_BCHW, weight, padding=pad, stride=stride, groups=num)
 
 
 def _pad(x: Tensor, dim: int, pad: int) -> Tensor:

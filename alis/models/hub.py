@@ -1,0 +1,134 @@
+"""Generators on the Hugging Face Hub: our model folder as a repository, with a card that says what it is.
+
+    alis.Generator.from_pretrained("user/name")        # or a folder
+    g.push_to_hub("user/name", private=True)
+
+What is downloaded is JSON and safetensors; nothing of it can run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+from alis.errors import InputError
+
+if TYPE_CHECKING:
+    from alis.models.generator import Generator
+
+CARD = """---
+library_name: alis
+pipeline_tag: unconditional-image-generation
+tags:
+- alis
+- gan
+- panorama
+- landscape
+---
+
+# {title}
+
+A generator of endless landscape panoramas, by the method of
+[Aligning Latent and Image Spaces to Connect the Unconnectable](https://arxiv.org/abs/2104.06954).
+
+| | |
+|---|---|
+| frame | {resolution} × {resolution} pixels, {grid_size} patches |
+| anchors | {anchor_patches} patches apart |
+| parameters | {num_parameters:,} |
+| arithmetic | {gflop:.1f} GFLOP a frame |
+| half precision | {half} |
+
+```python
+import alis
+
+g = alis.Generator.from_pretrained("{name}")
+tile = alis.Panorama(g, seed=7).tile(0)  # uint8, any whole number
+```
+
+Files: `config.json` and `model.safetensors` (the averaged generator).
+"""
+
+
+class HubGenerator(ModelHubMixin):
+    """What makes a generator known to the Hub."""
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from alis.models import directory
+
+        directory.save(save_directory, cast("Generator", self))
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The card of this generator; `repo_id` among the keywords names it."""
+        from alis.models.account import of_generator
+
+        config = cast("Generator", self).config
+        name = str(kwargs.get("repo_id") or "user/name")
+        account = of_generator(config)
+        half = f"from {config.half_from} rows up" if config.half_from else "none"
+        return ModelCard(
+            CARD.format(
+                title=name.rpartition("/")[2] if name != "user/name" else "ALIS",
+                name=name,
+                half=half,
+                anchor_patches=config.anchor_patches,
+                num_parameters=account.num_parameters,
+                gflop=account.flops / 1e9,
+                **config.model_dump(include={"resolution", "grid_size"}),
+            )
+        )
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        device: str = "cpu",
+        **_: object,
+    ) -> Generator:
+        from alis.models import directory
+
+        if Path(model_id).is_dir():
+            return directory.load(model_id, device=device)
+        try:
+            files = [
+                hf_hub_download(
+                    model_id, name, revision=revision, cache_dir=cache_dir, force_download=force_download,
+                    token=token, local_files_only=local_files_only,
+                )
+                for name in (directory.CONFIG, directory.MODEL)
+            ]  # fmt: skip
+        except (EntryNotFoundError, LocalEntryNotFoundError) as error:
+            raise InputError(f"{model_id}: {error}", hint="it needs config.json and model.safetensors") from None
+        except HfHubHTTPError as error:
+            raise InputError(f"{model_id}: {error}", hint="check the name, and `hf auth login` if private") from None
+        return directory.load(Path(files[0]).parent, device=device)
+
+
+def publish(generator: Generator, repository: str, *, private: bool, dry_run: bool = False) -> str:
+    """Send a generator to the Hub, or write the files to a folder of that name; gives where they are.
+
+    Raises:
+        InputError: the Hub refuses (not logged in, no right to the name).
+    """
+    if dry_run:
+        generator.save_pretrained(repository, model_card_kwargs={"repo_id": repository})
+        return repository
+    try:
+        return str(
+            generator.push_to_hub(
+                repository, private=private, commit_message="Add generator", model_card_kwargs={"repo_id": repository}
+            )
+        )
+    except (HfHubHTTPError, ValueError, OSError) as error:
+        raise InputError(
+            f"{repository}: {str(error).splitlines()[0]}", hint="log in with `hf auth login`; name it user/name"
+        ) from None
