@@ -20,7 +20,7 @@ from lhq.http.wire import Budget
 from lhq.shards import Shards
 
 SYNC_EVERY_S = 3.0
-MEMORY_CAP = 64 * 2**20
+MEMORY_CAP = 48 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Parquet can't be appended to, and a shard takes minutes to fill. So every fetched photo is first appended to the
 open shard's spool (`spool/000123.spool`), where it survives whatever happens to the process; the filesystem is
 asked to make it survive a power cut every few seconds. A full spool is sealed into `photos/000123.parquet`, in
-row groups of at most 32 MB so that memory stays flat, and then removed. A torn last record is cut off on opening.
+row groups of at most 16 MB so that memory stays flat, and then removed. A torn last record is cut off on opening.
 
 A record: `LHQ1`, length of papers (u32), length of bytes (u64), CRC-32 of the papers (u32), all little-endian;
 then the papers (JSON, the columns of PHOTO_SCHEMA but `image`), then the photo's bytes, whose sha256 the papers hold.
@@ -34,7 +34,7 @@ from lhq.shards import Shards, key, write_whole
 
 MAX_PHOTOS = 1000
 MAX_BYTES = 512 * 2**20
-ROW_GROUP_BYTES = 32 * 2**20
+ROW_GROUP_BYTES = 16 * 2**20
 
 _HEAD = struct.Struct("<4sIQI")
 _MAGIC = b"LHQ1"
@@ -174,25 +174,44 @@ class Spool:
         self, sink: IO[bytes], entries: list[Entry], queries_of: Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
     ) -> None:
         columns = [name for name in PHOTO_SCHEMA.names if name != "image"]
-        with (
-            mmap.mmap(self._fd, self.size_bytes, prot=mmap.PROT_READ) as memory,
-            memoryview(memory) as view,
-            pq.ParquetWriter(
-                sink,
-                PHOTO_SCHEMA,
-                compression={name: "none" if name == "image" else "zstd" for name in PHOTO_SCHEMA.names},
-                use_dictionary=["source", "licence", "licence_version", "licence_url", "permission", "format"],
-                write_statistics=columns,
-            ) as writer,
-        ):
+        with pq.ParquetWriter(
+            sink,
+            PHOTO_SCHEMA,
+            compression={name: "none" if name == "image" else "zstd" for name in PHOTO_SCHEMA.names},
+            use_dictionary=["source", "licence", "licence_version", "licence_url", "permission", "format"],
+            write_statistics=columns,
+        ) as writer:
             for group in _groups(entries):
-                rows = [json.loads(_papers(view, entry)) for entry in group]
+                rows = [json.loads(self._papers(entry)) for entry in group]
                 known = queries_of([entry.id for entry in group])
                 for row in rows:
                     row["queries"] = list(known.get(row["id"]) or row["queries"])
                 arrays = [pa.array([row[name] for row in rows], PHOTO_SCHEMA.field(name).type) for name in columns]
-                arrays.append(_images(view, group))
+                arrays.append(self._images(group))
                 writer.write_table(pa.Table.from_arrays(arrays, schema=PHOTO_SCHEMA))
+
+    def _papers(self, entry: Entry) -> bytes:
+        return os.pread(self._fd, entry.papers_bytes, entry.at + _HEAD.size)
+
+    def _images(self, group: list[Entry]) -> pa.Array:
+        """The photos' bytes as one Arrow array, read straight into its buffer. Not mapped: a mapped spool of half
+        a gigabyte would count as this process's memory."""
+        offsets = [0]
+        for entry in group:
+            offsets.append(offsets[-1] + entry.size_bytes)
+        values = pa.allocate_buffer(offsets[-1])
+        target = memoryview(values).cast("B")
+        for entry, start in zip(group, offsets, strict=False):
+            at = entry.at + _HEAD.size + entry.papers_bytes
+            part = target[start : start + entry.size_bytes]
+            while part:
+                num = os.preadv(self._fd, [part], at)
+                if not num:
+                    raise OSError(f"{self.path} ends within {entry.id}")
+                part, at = part[num:], at + num
+        return pa.Array.from_buffers(
+            pa.binary(), len(group), [None, pa.array(offsets, pa.int32()).buffers()[1], values]
+        )
 
 
 def _sync_name(path: Path) -> None:
@@ -245,25 +264,6 @@ def _groups(entries: list[Entry]) -> Iterator[list[Entry]]:
         size += entry.size_bytes
     if group:
         yield group
-
-
-def _papers(view: memoryview, entry: Entry) -> bytes:
-    start = entry.at + _HEAD.size
-    return bytes(view[start : start + entry.papers_bytes])
-
-
-def _images(view: memoryview, group: list[Entry]) -> pa.Array:
-    """The photos' bytes as one Arrow array, copied once, straight from the mapped file."""
-    offsets, total = [0], 0
-    for entry in group:
-        total += entry.size_bytes
-        offsets.append(total)
-    values = pa.allocate_buffer(total)
-    target = memoryview(values).cast("B")
-    for entry, start in zip(group, offsets, strict=False):
-        at = entry.at + _HEAD.size + entry.papers_bytes
-        target[start : start + entry.size_bytes] = view[at : at + entry.size_bytes]
-    return pa.Array.from_buffers(pa.binary(), len(group), [None, pa.array(offsets, pa.int32()).buffers()[1], values])
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:

@@ -24,7 +24,7 @@ from lhq.errors import FetchError
 from lhq.http.guard import Guard, Target, clean
 
 IDLE_LONGEST_S = 30.0
-MEMORY_CAP = 96 * 2**20
+MEMORY_CAP = 64 * 2**20
 UNKNOWN_LENGTH = 8 * 2**20
 _BLOCK = 128 * 1024
 
