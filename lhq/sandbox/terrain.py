@@ -31,14 +31,13 @@ Ground = Callable[[Floats, Floats, Floats, Floats, Floats], Floats]
 
 @dataclass(slots=True)
 class Land:
-    """What was painted: `image` [H, W, 3]; `depth` [H, W] world distance (inf: sky); `top` [W] the skyline's row.
+    """What was painted: `image` [H, W, 3]; `depth` [H, W] world distance (inf: sky);
 
     `wet` [H, W] bool is where water shows.
     """
 
     image: Floats
     depth: Floats
-    top: Floats
     wet: npt.NDArray[np.bool_]
 
 
@@ -85,7 +84,7 @@ def paint(
         pour(sky, view, image, first, wet, x, z, air, water, calm, shift)
     wet_whole = np.zeros((view.height, view.width), bool)
     wet_whole[first:] = wet
-    return Land(image, depth, top, wet_whole)
+    return Land(image, depth, wet_whole)
 
 
 def _grid(rng: np.random.Generator, view: View) -> tuple[Floats, Floats, tuple[float, float]]:

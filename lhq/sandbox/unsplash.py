@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from lhq.sandbox.papers import Papers
 from lhq.sandbox.search import Search
@@ -169,9 +169,3 @@ def _key(request: Request) -> str:
 def _orientation(one: Papers) -> str:
     ratio = one.picture.width_px / one.picture.height_px
     return "squarish" if 0.95 < ratio < 1.05 else "landscape" if ratio > 1 else "portrait"
-
-
-def imgix(url: str) -> tuple[str, dict[str, str]]:
-    """Photo id and parameters of an image URL of ours."""
-    parts = urlsplit(url)
-    return parts.path.rsplit("/photo-", 1)[-1], {k: v[0] for k, v in parse_qs(parts.query).items()}
