@@ -1,0 +1,40 @@
+"""`alis evaluate`: a model and a dataset → figures, with everything they depend on beside them."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("evaluate")
+@click.argument("model")
+@click.option("--data", help="Real pictures: folder, s3://… or hf://datasets/… of Parquet.")
+@click.option(
+    "--metrics", default="fid,inf-fid", show_default=True,
+    help="Any of fid, inf-fid, kid, precision-recall, eq-t, path-length; or all.",
+)  # fmt: skip
+@click.option("--num-images", "num", default=50_000, show_default=True, help="Generated pictures.")
+@click.option("--num-real", type=int, help="Real pictures, at random; default: all.")
+@click.option(
+    "--features", default="inception", show_default=True, help="inception, torchvision, lite0, random, or a file."
+)
+@click.option("--psi", default=1.0, show_default=True, help="Truncation.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--batch", default=32, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "is_json", is_flag=True, help="One line of JSON on stdout.")
+def command(
+    model: str, data: str | None, metrics: str, num: int, num_real: int | None, features: str, psi: float,
+    seed: int, batch: int, device: str, is_json: bool,
+) -> None:  # fmt: skip
+    """Measure a model folder, or a run's newest snapshot; what was measured is also kept in its evaluation.jsonl.
+
+    \b
+    Example:
+      alis evaluate runs/first --data data/quickstart/export --num-images 5000 --features lite0
+      torchrun --nproc-per-node=4 -m alis evaluate runs/lhq --data hf://datasets/me/lhq --metrics all
+    """
+    from alis.launch import evaluate
+    from alis.metrics import Plan, names
+
+    plan = Plan(names(metrics), num=num, num_real=num_real, features=features, psi=psi, seed=seed, batch=batch)
+    click.echo(evaluate(model, data, plan, device=device, is_json=is_json), nl=False)

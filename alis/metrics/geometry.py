@@ -1,0 +1,51 @@
+"""What needs no features: how exactly the plane shifts, and how even the way from codes to pictures is."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from alis.losses import draw, path_lengths, seeded
+from alis.models import Generator
+
+PEAK = 2.0  # pictures go from −1 to 1
+MAX_DB = 200.0
+
+
+@torch.no_grad()
+def equivariance_db(generator: Generator, num: int, *, seed: int, batch: int = 16) -> float:
+    """EQ-T: signal-to-noise ratio, in dB, of a frame at place s + k against the same frame shifted by k patches.
+
+    Both are painted without noise and compared on the columns they share, over `num` frames, all k < g; at most
+    200 dB (an exact copy). Source: arXiv 2106.12423, equation 6, with the shifts that this plane has: whole patches.
+    """
+    config = generator.config
+    width, g = config.resolution // config.grid_size, config.grid_size
+    total, count = 0.0, 0
+    for start in range(0, num, batch):
+        size = min(batch, num - start)
+        with seeded(seed, start):
+            z = torch.randn(3 * size, config.z_dim)
+            place = torch.randint(0, config.max_shift - g + 2, [size])
+        left, centre, right = generator.map(z.to(generator.device)).chunk(3)
+        here = generator(left, centre, right, place.to(generator.device), noise="none").double()
+        for k in range(1, g):
+            there = generator(left, centre, right, (place + k).to(generator.device), noise="none").double()
+            total += float((here[..., k * width :] - there[..., : -k * width]).square().sum())
+            count += here[..., k * width :].numel()
+    if not count or total == 0:
+        return MAX_DB
+    return min(10 * math.log10(PEAK**2 / (total / count)), MAX_DB)
+
+
+def path_length(generator: Generator, num: int, *, seed: int, batch: int = 16) -> tuple[float, float]:
+    """(mean, standard deviation) of ‖Jᵀy‖ with respect to the centre codes, noise off (see `losses.path_lengths`)."""
+    found = []
+    for start in range(0, num, batch):
+        with seeded(seed, start):
+            codes = draw(generator, min(batch, num - start), mixing=0.0, is_ramping=False)
+            lengths = path_lengths(lambda *args: generator(*args, noise="none"), codes)
+        found.append(lengths.detach())
+    lengths = torch.cat(found)
+    return float(lengths.mean()), float(lengths.std())
