@@ -135,7 +135,7 @@ def status(store: str, folder: str, want: int) -> Status:
             photos_per_s=rate,
             left_s=(want - num_kept) / rate if rate and want > num_kept else None,
             judged=judged,
-            num_unjudged=num_kept - sum(judged.values()) if judged is not None else 0,
+            num_unjudged=max(0, num_kept - sum(judged.values())) if judged is not None else 0,
         )
     finally:
         frontier.close()

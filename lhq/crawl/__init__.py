@@ -19,14 +19,15 @@ from types import FrameType
 
 from lhq.crawl.fetch import Board, Fetcher
 from lhq.crawl.keep import Keeper
+from lhq.crawl.mend import mend
 from lhq.crawl.progress import Progress
 from lhq.crawl.search import Searcher
 from lhq.errors import LhqError, SourceError, StoreError
 from lhq.frontier import Frontier
 from lhq.http import Client
-from lhq.records import Query
+from lhq.records import Candidate, Query
 from lhq.shards import Shards
-from lhq.sources import Source
+from lhq.sources import Local, Source
 from lhq.tombstones import removed_ids, removed_sha256
 
 GRACE_S = 5.0
@@ -81,7 +82,8 @@ def crawl(
     Args:
         store: where `photos/` is written (a folder or URL); `folder` the local folder of frontier and spool.
         retry: reasons of failed candidates that are to be tried again; "all" for every reason. "damaged" means
-            the photos of shards that are gone from `photos/`: moved to `quarantine/`, or lost.
+            the photos of shards that are gone from `photos/`: moved to `quarantine/`, or lost. Kept photos whose
+            facts name the reason as their error (`corrupt`) are fetched again into their place.
 
     Raises:
         StoreError: the store is in use, can't be written, or is of a newer format.
@@ -102,7 +104,7 @@ class _Crawl:
         self, store: str, folder: str, sources: Mapping[str, Source], queries: Sequence[Query], want: int,
         client: Client, frontier: Frontier,
     ) -> None:  # fmt: skip
-        self._sources, self._queries, self._want = sources, queries, want
+        self._store, self._sources, self._queries, self._want = store, sources, queries, want
         self._removed_ids, self._removed_sha256 = removed_ids(store), removed_sha256(store)
         self._client, self._frontier = client, frontier
         self._notes: list[str] = []
@@ -147,10 +149,26 @@ class _Crawl:
                     f"photos/{number:06d}.parquet is gone with {len(ids):,} photos; "
                     f"--retry-failed {DAMAGED} fetches them again"
                 )
+        reasons = [reason for reason in retry if reason not in {DAMAGED, "all"}]
+        if reasons:
+            done = mend(self._store, reasons, self._candidates_of, self._bytes_of)
+            if done.num_mended or done.num_same:
+                self._notes.append(
+                    f"{done.num_mended:,} broken photos have fresh bytes (lhq filter measures their shards again), "
+                    f"{done.num_same:,} come as broken as before"
+                )
         if retry:
             self._notes.append(f"{self._frontier.retry(retry):,} failed candidates wait again")
         self._frontier.refuse(sorted(self._removed_ids), "removed")
         self._board.num_kept = sum(tally.num for tally in self._frontier.tallies() if tally.status == "kept")
+
+    def _candidates_of(self, ids: Sequence[str]) -> list[Candidate]:
+        found = self._frontier.candidates_of(ids)
+        return [each for each in found if each.source in self._sources and not self._client.is_stopped()]
+
+    def _bytes_of(self, candidate: Candidate) -> bytes | bytearray:
+        source = self._sources[candidate.source]
+        return source.read(candidate) if isinstance(source, Local) else self._client.fetch(candidate.url).body
 
     def _watch(self, searchers: list[Searcher], progress: Progress) -> None:
         """Until enough is kept, nothing is left, or someone stops it."""

@@ -18,7 +18,9 @@ from lhq.sources import Enumerating, Local, Reporting, Source
 LOCAL_HOST = "file"
 MOST_AHEAD = 2000
 QUERY_FAILURES = 3
-SOURCE_FAILURES = 5
+# A service that was there is waited for about an hour; one that never answered is the user's to look at.
+SOURCE_FAILURES = 12
+OUTAGE_LONGEST_S = 600.0
 
 
 class Searcher:
@@ -52,6 +54,7 @@ class Searcher:
         self._need, self._changed = need, changed
         self._failures: dict[int, int] = {}
         self._num_failures = 0
+        self._has_answered = False
         self._wake = threading.Event()
         self._is_final = False
         self.thread = threading.Thread(target=self._run, name=f"search {source.name}", daemon=True)
@@ -119,6 +122,7 @@ class Searcher:
             self._failed(asked, error)
             return
         self._num_failures = 0
+        self._has_answered = True
         self._failures.pop(asked.number, None)
         pairs = [pair for candidate in page.candidates if (pair := self._placed(candidate))]
         num_unusable = len(page.candidates) - len(pairs)
@@ -127,13 +131,21 @@ class Searcher:
         self._changed()
 
     def _failed(self, asked: OpenQuery, error: SourceError) -> None:
-        """A page that can't be had: the query rests after three failures, the source after five in a row."""
+        """A page that can't be had: wait, longer each time. A query rests after three failures of its own; the
+        source gives up when it never answered, or after an hour of failures in a row."""
         self._num_failures += 1
-        count = self._failures[asked.number] = self._failures.get(asked.number, 0) + 1
-        self._frontier.fail_query(asked.number, error.message, is_final=count >= QUERY_FAILURES)
-        if self._num_failures >= SOURCE_FAILURES:
+        is_outage = self._num_failures > QUERY_FAILURES
+        if not is_outage:
+            self._failures[asked.number] = self._failures.get(asked.number, 0) + 1
+        is_final = self._failures.get(asked.number, 0) >= QUERY_FAILURES and not is_outage
+        self._frontier.fail_query(asked.number, error.message, is_final=is_final)
+        if not self._has_answered or self._num_failures >= SOURCE_FAILURES:
             raise error
-        self.problem = error if count >= QUERY_FAILURES else self.problem
+        if is_final:
+            self.problem = error
+        else:
+            delay_s = self._client.settings.retry_delay_s * 3.0 ** (self._num_failures - 1)
+            self._client.wait(min(OUTAGE_LONGEST_S, delay_s))
 
     def _placed(self, candidate: Candidate) -> tuple[Candidate, str] | None:
         """The candidate with its host, or None where it was taken down or its URL could never be fetched."""
@@ -154,6 +166,15 @@ class Searcher:
         if not due:
             return False
         number, url = due[0]
-        self.source.report_use(url)
+        try:
+            self.source.report_use(url)
+        except SourceError as error:
+            # A photo that is gone from the service must not hold up the reports of others.
+            self._num_failures += 1
+            if self._num_failures >= SOURCE_FAILURES:
+                raise
+            self._frontier.reported(number, error=error.message)
+            return True
+        self._num_failures = 0
         self._frontier.reported(number)
         return True

@@ -174,13 +174,7 @@ class Spool:
         self, sink: IO[bytes], entries: list[Entry], queries_of: Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
     ) -> None:
         columns = [name for name in PHOTO_SCHEMA.names if name != "image"]
-        with pq.ParquetWriter(
-            sink,
-            PHOTO_SCHEMA,
-            compression={name: "none" if name == "image" else "zstd" for name in PHOTO_SCHEMA.names},
-            use_dictionary=["source", "licence", "licence_version", "licence_url", "permission", "format"],
-            write_statistics=columns,
-        ) as writer:
+        with writer(sink) as shard:
             for group in _groups(entries):
                 rows = [json.loads(self._papers(entry)) for entry in group]
                 known = queries_of([entry.id for entry in group])
@@ -188,7 +182,7 @@ class Spool:
                     row["queries"] = list(known.get(row["id"]) or row["queries"])
                 arrays = [pa.array([row[name] for row in rows], PHOTO_SCHEMA.field(name).type) for name in columns]
                 arrays.append(self._images(group))
-                writer.write_table(pa.Table.from_arrays(arrays, schema=PHOTO_SCHEMA))
+                shard.write_table(pa.Table.from_arrays(arrays, schema=PHOTO_SCHEMA))
 
     def _papers(self, entry: Entry) -> bytes:
         return os.pread(self._fd, entry.papers_bytes, entry.at + _HEAD.size)
@@ -221,6 +215,17 @@ def _sync_name(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def writer(sink: IO[bytes]) -> pq.ParquetWriter:
+    """The writer of photo shards: bytes as they are, papers packed, no statistics over pictures."""
+    return pq.ParquetWriter(
+        sink,
+        PHOTO_SCHEMA,
+        compression={name: "none" if name == "image" else "zstd" for name in PHOTO_SCHEMA.names},
+        use_dictionary=["source", "licence", "licence_version", "licence_url", "permission", "format"],
+        write_statistics=[name for name in PHOTO_SCHEMA.names if name != "image"],
+    )
 
 
 def open_numbers(folder: str | os.PathLike[str]) -> list[int]:

@@ -190,7 +190,7 @@ class Frontier(History):
         with self._write() as db:
             db.executemany(
                 "UPDATE candidates SET status = 'kept', reason = '', attempts = attempts + 1, shard = ?, "
-                "size_bytes = ?, use_report = CASE WHEN use_report = 'done' THEN 'done' "
+                "size_bytes = ?, use_report = CASE WHEN use_report != '' THEN use_report "
                 "WHEN json_extract(papers, '$.report_use_url') IS NULL THEN '' ELSE 'due' END WHERE number = ?",
                 [(photo.shard, photo.size_bytes, photo.number) for photo in photos],
             )
@@ -259,6 +259,11 @@ class Frontier(History):
                 found[id] = (int(row[0]), str(row[1]))
         return found
 
+    def candidates_of(self, ids: Sequence[str]) -> list[Candidate]:
+        """The candidates of these ids, of those that are known."""
+        rows = [self._one("SELECT papers FROM candidates WHERE id = ?", (id,)) for id in ids]
+        return [_load(row[0]) for row in rows if row is not None]
+
     def kept_in(self, shard: int) -> list[str]:
         """Ids that should be in one shard."""
         rows = self._all("SELECT id FROM candidates WHERE status = 'kept' AND shard = ?", (shard,))
@@ -299,9 +304,13 @@ class Frontier(History):
             (source, limit),
         )
 
-    def reported(self, number: int) -> None:
+    def reported(self, number: int, *, error: str = "") -> None:
+        """The source was told, or refused to listen (`error`, remembered among the attempts)."""
         with self._write() as db:
-            db.execute("UPDATE candidates SET use_report = 'done' WHERE number = ?", (number,))
+            done = "failed" if error else "done"
+            db.execute("UPDATE candidates SET use_report = ? WHERE number = ?", (done, number))
+            if error:
+                db.execute("INSERT INTO attempts VALUES (?, ?, 'report', ?)", (number, time.time(), error))
 
 
 def _dump(candidate: Candidate) -> str:

@@ -27,6 +27,7 @@ from lhq.http.robots import Robots, opt_out
 from lhq.http.wire import Answer, Headers, Wire
 
 API_MAX_BYTES = 32 * 2**20
+API_ATTEMPTS = 3
 RETRY_AFTER_LONGEST_S = 24 * 3600.0
 _HOST_FAILURES = {"connect", "timeout", "disconnected", "tls", "unresolved"}
 # Statuses that can't change by asking again; 403 may be a CDN's mood, so it is tried again a few times.
@@ -106,6 +107,10 @@ class Client:
 
     def is_stopped(self) -> bool:
         return self._stopped.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not past a stop."""
+        self._stopped.wait(seconds)
 
     def close(self) -> None:
         self._wire.close()
@@ -200,7 +205,7 @@ class Client:
         """One call of a service, waited for and retried as its manners ask; any status but 429 and 5xx is returned.
 
         Raises:
-            SourceError: no usable answer after `max_attempts`.
+            SourceError: no usable answer after three attempts; longer patience is the caller's.
             FetchError: `stopped`, if the run is being stopped meanwhile.
         """
         try:
@@ -210,9 +215,10 @@ class Client:
         host = self.service_of(url)
         sent = {"User-Agent": self.user_agent, "Accept-Encoding": "gzip", **(headers or {})}
         problem = ""
-        for attempt in range(self.settings.max_attempts):
+        num_attempts = min(API_ATTEMPTS, self.settings.max_attempts)
+        for attempt in range(num_attempts):
             if attempt and not host.paused_until > time.monotonic():
-                self._stopped.wait(min(30.0, self.settings.retry_delay_s * 2**attempt) * random.uniform(0.5, 1.0))
+                self.wait(self.settings.retry_delay_s * attempt * random.uniform(0.5, 1.0))
             with self.hosts.slot(host, self.is_stopped) as is_mine:
                 if not is_mine or self.is_stopped():
                     raise _stopped(target)
@@ -229,8 +235,7 @@ class Client:
                 return answer
             problem = f"status {answer.status}"
         raise SourceError(
-            f"{self.clean(target.netloc)}: no usable answer in {self.settings.max_attempts} attempts "
-            f"({self.clean(problem)})",
+            f"{self.clean(target.netloc)}: no usable answer in {num_attempts} attempts ({self.clean(problem)})",
             hint="is the service up? run the same command again to go on",
         )
 

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from lhq import pipeline as way
@@ -213,6 +214,29 @@ def test_a_service_that_talks_nonsense_ends_the_crawl_with_one_error(tmp_path: P
         assert len(server.seen) <= 5
 
 
+def test_an_outage_in_the_midst_is_waited_out(tmp_path: Path) -> None:
+    with Server() as server:
+        photos = {f"p{i}": photo(i) for i in range(60)}
+        serve(server, photos)
+        found = server.routes["/unsplash/search/photos"]
+        down = answer(b"", 502)
+        server.routes["/unsplash/search/photos"] = in_turn(found, *[down] * 7, found)
+        report = way.crawl_photos(way.load(pipeline(tmp_path, server, want=60, retry_delay_s=0.01)))
+        assert (report.num_kept, report.problems) == (60, ())
+
+
+def test_a_use_that_cannot_be_reported_holds_up_no_other(tmp_path: Path) -> None:
+    with Server() as server:
+        serve(server, {f"p{i}": photo(i) for i in range(3)})
+        server.routes["/unsplash/photos/p1"] = answer(b'{"errors": ["gone"]}', 404)
+        path = pipeline(tmp_path, server, want=3)
+        assert way.crawl_photos(way.load(path)).exit_code == 0
+        asked = Counter(server.paths())
+        assert {name: asked[f"/unsplash/photos/{name}/download"] for name in ("p0", "p1", "p2")} == {
+            "p0": 1, "p1": 1, "p2": 1,
+        }  # fmt: skip
+
+
 def test_pages_that_repeat_for_ever_end(tmp_path: Path) -> None:
     with Server() as server:
         serve(server, {"a": photo(1), "b": photo(2)})
@@ -356,6 +380,34 @@ def test_a_vanished_shard_is_told_and_fetched_again_on_demand(tmp_path: Path) ->
         assert "000000.parquet is gone with 5 photos" in notes[0]
         assert way.crawl_photos(way.load(path), retry=("damaged",)).num_new == 5
         assert kept(tmp_path).num_rows == 5
+
+
+def test_a_photo_that_the_filter_found_broken_is_fetched_into_its_place(tmp_path: Path) -> None:
+    photos = {f"p{i}": photo(i, 300, 200) for i in range(6)}
+    broken = photos["p2"][:1500] + photos["p2"][-2:]  # whole by its structure, broken within
+    store = str(tmp_path / "store")
+    with Server() as server:
+        serve(server, photos)
+        server.routes["/images/p2"] = answer(broken)
+        path = pipeline(tmp_path, server, want=6)
+        crawl(path)
+        before = kept(tmp_path)["id"].to_pylist()
+        errors = ["corrupt" if id == "unsplash:p2" else None for id in before]
+        facts = Shards(store, "facts/size")
+        facts.write(0, pa.table({"id": before, "error": pa.array(errors, pa.string())}))
+        Shards(store, "facts/text").write(0, pa.table({"id": before}))
+
+        assert "1 come as broken as before" in " ".join(way.crawl_photos(way.load(path), retry=("corrupt",)).notes)
+        assert facts.exists(0)
+        server.routes["/images/p2"] = answer(photos["p2"])
+        report = way.crawl_photos(way.load(path), retry=("corrupt",))
+        assert "1 broken photos have fresh bytes" in " ".join(report.notes)
+        rows = kept(tmp_path).to_pylist()
+        assert [row["id"] for row in rows] == before, "number, order and ids stay"
+        assert {row["source_id"]: row["image"] for row in rows} == photos
+        assert all(hashlib.sha256(row["image"]).hexdigest() == row["sha256"] for row in rows)
+        assert not facts.exists(0)
+        assert not Shards(store, "facts/text").exists(0)
 
 
 def test_nasty_files_served_as_photos(tmp_path: Path, shared: Path) -> None:

@@ -96,21 +96,24 @@ def test_offers_without_papers_are_counted_not_taken() -> None:
         assert dict(page.skipped) == {"no papers": 7, "licence": 1, "not a photo": 1, "too small": 1}
 
 
-def test_the_wall_is_passed_by_splitting_the_upload_dates() -> None:
-    """9,000 photos bunched in a few days; the service shows no more than the first 4,000 of any search."""
-    uploads = sorted(FIRST_UPLOAD + 10**8 + (i**2 * 37) % 10**6 for i in range(9_000))
+def test_the_wall_is_passed_by_splitting_the_upload_dates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """900 photos bunched in a few days; this service shows no more than the first 400 of any search, 50 a page."""
+    monkeypatch.setattr("lhq.sources.flickr.WALL", 400)
+    monkeypatch.setattr("lhq.sources.flickr.PAGE_SIZE", 50)
+    assert WALL == 4000
+    uploads = sorted(FIRST_UPLOAD + 10**8 + (i**2 * 370) % 10**6 for i in range(900))
 
     def route(talk: Talk) -> None:
         params = talk.request.params
         low, high, page = int(params["min_upload_date"]), int(params["max_upload_date"]), int(params["page"])
         hits = [i for i, at in enumerate(uploads) if low <= at <= high]
-        shown = hits[:WALL][(page - 1) * 500 : page * 500]
+        shown = hits[:400][(page - 1) * 50 : page * 50]
         body = {"page": page, "total": len(hits) if page % 2 else str(len(hits)), "photo": [item(i) for i in shown]}
         talk.send(200, json.dumps({"photos": body, "stat": "ok"}).encode())
 
     with Server({REST: route}) as server:
         ids = [int(one.source_id) for one in walk(source(server))]
-        assert set(ids) == set(range(9_000))
+        assert set(ids) == set(range(900))
         assert len(server.seen) < 150
 
 
