@@ -125,7 +125,7 @@ def ema_beta(batch: int, images: int, half_life_kimg: float, ramp_up: float | No
     half_life = half_life_kimg * 1000 * batch / 32
     if ramp_up is not None:
         half_life = min(half_life, images * ramp_up)
-    return 0.5 ** (batch / max(half_life, 1e-8))
+    return float(0.5 ** (batch / max(half_life, 1e-8)))
 
 
 @torch.no_grad()
@@ -133,5 +133,5 @@ def average(ema: Generator, generator: Generator, beta: float) -> None:
     """Move the averaged generator towards the one in training; buffers are copied."""
     for mean, value in zip(ema.parameters(), generator.parameters(), strict=True):
         mean.lerp_(value, 1 - beta)
-    for mean, value in zip(ema.buffers(), generator.buffers(), strict=True):
-        mean.copy_(value)
+    for kept, buffer in zip(ema.buffers(), generator.buffers(), strict=True):
+        kept.copy_(buffer)

@@ -117,12 +117,12 @@ class TrainConfig(Settings):
     """Everything about a run but its data's address and its folder."""
 
     model: ModelConfig = pydantic.Field(default_factory=lambda: ModelConfig(num_half_res=4))
-    data: DataSettings = DataSettings()
-    loss: LossSettings = LossSettings()
-    optim: OptimSettings = OptimSettings()
-    ema: EmaSettings = EmaSettings()
-    augment: AugmentSettings = AugmentSettings()
-    run: RunSettings = RunSettings()
+    data: DataSettings = pydantic.Field(default_factory=lambda: DataSettings.model_validate({}))
+    loss: LossSettings = pydantic.Field(default_factory=lambda: LossSettings.model_validate({}))
+    optim: OptimSettings = pydantic.Field(default_factory=lambda: OptimSettings.model_validate({}))
+    ema: EmaSettings = pydantic.Field(default_factory=lambda: EmaSettings.model_validate({}))
+    augment: AugmentSettings = pydantic.Field(default_factory=lambda: AugmentSettings.model_validate({}))
+    run: RunSettings = pydantic.Field(default_factory=lambda: RunSettings.model_validate({}))
 
     def resolved(self, num_processes: int) -> TrainConfig:
         """With the values that depend on resolution and processes filled in.

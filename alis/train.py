@@ -65,7 +65,9 @@ def train(
         state.restore(s, snapshot)
         log.info("going on from %s", snapshot)
     dist.broadcast([*s.generator.state_dict().values(), *s.discriminator.state_dict().values()])
-    about = {"address": data, "num_images": catalogue.num_images, "fingerprint": catalogue.fingerprint}
+    about: dict[str, str | int] = {
+        "address": data, "num_images": catalogue.num_images, "fingerprint": catalogue.fingerprint,
+    }  # fmt: skip
     total, tick = round(config.run.kimg * 1000), max(round(config.run.tick_kimg * 1000), batch)
     board = None
     if dist.rank() == 0:

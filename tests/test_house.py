@@ -37,7 +37,7 @@ RANKS = {
         ["models", "data", "augment"],
         ["losses", "plane", "clusters"],
         ["monitor", "metrics", "state", "import_published", "invert"],
-        ["step", "panorama"],
+        ["step", "panorama", "plot"],
         ["train", "strip"],
         ["launch", "connect", "video"],
         ["web"],

@@ -5,8 +5,8 @@ three on threads. Any Parquet image dataset will do, ours or the Hugging Face hu
 """
 
 from alis.data.catalogue import Catalogue, open_catalogue
-from alis.data.decode import BadImage, decode_into
+from alis.data.decode import BadImage, Fit, decode_into
 from alis.data.loader import Loader
 from alis.data.order import Order
 
-__all__ = ["BadImage", "Catalogue", "Loader", "Order", "decode_into", "open_catalogue"]
+__all__ = ["BadImage", "Catalogue", "Fit", "Loader", "Order", "decode_into", "open_catalogue"]

@@ -99,7 +99,10 @@ def open_catalogue(address: str, column: str | None = None) -> Catalogue:
     if not places:
         raise InputError(f"{address}: the dataset holds no images", hint="give a dataset with rows")
     table = np.array(places, dtype=np.int64).T
-    return Catalogue(address, fs, tuple(files), column, is_struct, *table, fingerprint=digest.hexdigest()[:16])
+    file, index, rows, size, start = table
+    return Catalogue(
+        address, fs, tuple(files), column, is_struct, file, index, rows, size, start, digest.hexdigest()[:16]
+    )
 
 
 def _find(address: str) -> tuple[Any, list[str]]:
@@ -171,11 +174,13 @@ def _image_features(schema: pa.Schema) -> list[str]:
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _is_struct(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
+    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        return False
+    return _is_binary(kind.field("bytes").type)
 
 
 def _leaf(footer: pq.FileMetaData, column: str, name: str) -> int:

@@ -140,7 +140,8 @@ class Loader:
         if isinstance(item, BaseException):
             self._ready.put(item)
             raise item
-        batch, jobs = item
+        batch: torch.Tensor = item[0]
+        jobs: list[Future[None]] = item[1]
         try:
             for job in jobs:
                 job.result()

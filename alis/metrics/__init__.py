@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from alis import dist, plane
-from alis.data import open_catalogue
+from alis.data import Fit, open_catalogue
 from alis.errors import InputError
 from alis.metrics.distances import frechet, kernel, precision_recall
 from alis.metrics.features import NAMES, Extractor, open_features
@@ -42,7 +42,7 @@ class Plan:
     psi: float = 1.0
     seed: int = 0
     batch: int = 32
-    fit: str = "resize"
+    fit: Fit = "resize"
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]
@@ -116,7 +116,8 @@ def _compare(
     generator: Generator, frames: Frames, extractor: Extractor, real: Reference, plan: Plan, wanted: set[str]
 ) -> dict[str, float]:
     """Distances of painted frames from the real ones. Chunk c of `batch` pictures is seeded by (seed, c)."""
-    moments, kept = Moments(), []
+    moments = Moments()
+    kept: list[Tensor] = []
     num_chunks = -(-plan.num // plan.batch)
     num_kept = -(-min(plan.num_kept, plan.num) // plan.batch) if wanted - {"fid"} else 0
     for chunk in range(dist.rank(), num_chunks, dist.world()):

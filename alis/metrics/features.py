@@ -58,7 +58,8 @@ def open_features(name: str, device: torch.device) -> Extractor:
 
     def run(images: Tensor) -> Tensor:
         result = module(images.to(device))
-        return result[0] if isinstance(result, (tuple, list)) else result
+        first: Tensor = result[0] if isinstance(result, (tuple, list)) else result
+        return first
 
     with torch.no_grad():
         probe = run(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
@@ -199,6 +200,8 @@ class _Lite(nn.Module):
         self.network = network
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
+        self.mean: Tensor
+        self.std: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
         x = (_resized(images, 224) - self.mean) / self.std

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from alis import dist
-from alis.data import Catalogue, Loader
+from alis.data import Catalogue, Fit, Loader
 from alis.metrics.features import Extractor
 from alis.metrics.moments import Moments
 
@@ -38,7 +38,7 @@ def reference(
     *,
     num_kept: int,
     num_real: int | None = None,
-    fit: str = "resize",
+    fit: Fit = "resize",
     batch: int = 32,
     threads: int = 2,
 ) -> Reference:
@@ -53,7 +53,8 @@ def reference(
     if path.is_file():
         with np.load(path) as stored:
             return Reference(stored["mean"], stored["covariance"], int(stored["num"]), torch.from_numpy(stored["kept"]))
-    moments, kept = Moments(), []
+    moments = Moments()
+    kept: list[Tensor] = []
     num, world = min(num_real or catalogue.num_images, catalogue.num_images), dist.world()
     share = -(-min(num_kept, num) // world)
     with Loader(

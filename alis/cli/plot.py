@@ -1,0 +1,25 @@
+"""`alis plot`: runs → one picture or page of their curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("plot")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="A .png, .svg or .html; default: curves.png in the run."
+)
+def command(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Draw the curves of one run, or of several over each other; works while they train.
+
+    \b
+    Example:
+      alis plot runs/first
+      alis plot runs/first runs/second -o compare.html
+    """
+    from alis.plot import plot
+
+    click.echo(str(plot(runs, out or runs[0] / "curves.png")))
