@@ -23,20 +23,17 @@ def g() -> alis.Generator:
 
 
 def test_a_scene_of_the_model_is_found_again(g: alis.Generator) -> None:
-    target = invert.surroundings(
-        g, g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[:, None].expand(-1, g.num_ws, -1)
-    )[0]
-    photo = target.clamp(-1, 1)
+    w_S = g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[0]
+    photo = invert.surroundings(g, w_S.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
+    mean = invert.scene(g, g.mapping.w_avg.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
+    mean_error = float((mean - photo[:, :, 16:48]).square().mean())
     torch.manual_seed(0)
     d = alis.Discriminator(g.config).eval().requires_grad_(False)
     for space, d_or_none in [("w", None), ("w+", d)]:
-        found = invert.invert(g, photo, d=d_or_none, space=space, steps=120)
-        assert found.loss < 0.75 * found.loss_start, (space, found.loss_start, found.loss)
+        found = invert.invert(g, photo, d=d_or_none, space=space, steps=40)
+        assert found.loss < 0.9 * found.loss_start, (space, found.loss_start, found.loss)
         assert found.w.shape == ((32,) if space == "w" else (g.num_ws, 32))
-        mean = (
-            (invert.scene(g, g.mapping.w_avg.expand(g.num_ws, -1)[None])[0].clamp(-1, 1) - photo[:, :, 16:48]) ** 2
-        ).mean()
-        assert 10 ** (-found.psnr_db / 10) * 4 < 0.7 * float(mean), "closer than the mean scene"
+        assert 10 ** (-found.psnr_db / 10) * 4 < 0.7 * mean_error, "closer than the mean scene"
 
 
 def test_the_same_arguments_find_the_same_code(g: alis.Generator) -> None:
@@ -120,7 +117,7 @@ def test_from_the_command_line(g: alis.Generator, tmp_path: Path, monkeypatch: p
     assert Path("c-photo.safetensors").exists()
     for words, told in [
         (["photo.png", "--steps", "0"], "0 steps"), (["photo.png", "--crop", "2"], "crop"),
-        (["photo.png", "-o", "code.txt"], "safetensors"), (["photo.png", "-o", "no/code.safetensors"], "no such folder"),
+        (["photo.png", "-o", "code.txt"], "safetensors"), (["photo.png", "-o", "no/c.safetensors"], "no such folder"),
     ]:  # fmt: skip
         result = CliRunner().invoke(cli, ["invert", "model", *words])
         assert isinstance(result.exception, InputError)

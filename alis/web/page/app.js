@@ -76,9 +76,12 @@ function readLink() {
   locked.clear();
   (locks ?? "").split(",").filter((i) => /^-?\d+$/.test(i)).forEach((i) => locked.add(Number(i)));
   show(found);
-  plane.jump(Number.isFinite(Number(x)) && x ? Number(x) : model.anchor_tiles / 2);
+  plane.jump(Number.isFinite(Number(x)) && x ? Number(x) : home());
   return true;
 }
+
+// Wide screens begin between two scenes, narrow ones on a scene, so that its ring is in sight.
+const home = () => (plane.right - plane.left > model.anchor_tiles + 0.5 ? model.anchor_tiles / 2 : 0);
 
 let told;
 function tell(text) {
@@ -237,7 +240,7 @@ const KEYS = {
   " ": () => setDrift(!plane.drift), r: () => redrawAnchor(nearest()), l: () => lockAnchor(nearest()), s: shuffle,
   c: openConnect, k: share, d: openSave, "?": () => $("help-sheet").showModal(), z: () => step(past, future),
   "+": () => zoomTo(plane.zoom * 1.15), "=": () => zoomTo(plane.zoom * 1.15), "-": () => zoomTo(plane.zoom / 1.15),
-  Home: () => plane.glideTo([model.anchor_tiles / 2]),
+  Home: () => plane.glideTo([home()]),
 };
 addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]")) return;
@@ -427,7 +430,7 @@ addEventListener("hashchange", () => { if (location.hash !== link()) readLink();
 $("name").textContent = model.name;
 if (!readLink()) {
   show(sketch);
-  plane.jump(model.anchor_tiles / 2);
+  plane.jump(home());
 }
 stage.focus();
 document.body.classList.add("ready");
