@@ -7,6 +7,7 @@ place that turns an error into one line and an exit code.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 
@@ -63,6 +64,11 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: exit code 0 done, 1 the run failed somewhere, 2 the user's mistake, 130 interrupted."""
+    # What stages have to say as they go (a fallback, a fit made) is talk: one line each, on stderr.
+    talk = logging.StreamHandler()
+    talk.setFormatter(logging.Formatter("lhq: %(message)s"))
+    logging.getLogger("lhq").addHandler(talk)
+    logging.getLogger("lhq").setLevel(logging.INFO)
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

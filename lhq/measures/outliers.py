@@ -107,9 +107,12 @@ class Outliers:
             return
         extractor, _ = _open(self.settings)
         moments = Moments(extractor.num_features)
+        seen = 0
         for chunk in _chunks(_trusted(shards, self.settings)):
             features, _ = self._features(chunk)
-            moments.add(features[np.isfinite(features).all(1)])
+            moments.add(features[np.isfinite(features).all(axis=1)])
+            seen += len(chunk)
+            log.info("outliers: features of %s trusted photos", f"{seen:,}")
         if moments.num < 10:
             raise InputError(
                 f"[filter.outliers]: {moments.num} trusted photos are too few for a Gaussian",

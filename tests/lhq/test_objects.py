@@ -367,3 +367,35 @@ def test_450_000_photos_are_judged_in_seconds() -> None:
     verdicts = judge(facts, allow=["bird"], max_area=0.05)
     assert time.perf_counter() - start < 6
     assert 0.05 < verdicts.kept.mean() < 0.95
+
+
+# --- detectron2 -------------------------------------------------------------------------------------------------
+
+
+def test_detectron2_says_what_it_says_alone(tmp_path: Path) -> None:
+    """Our batches and unpasted masks against its untouched model, where it is installed."""
+    pytest.importorskip("detectron2", reason="detectron2 is not installed")
+    import detectron2
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_model
+
+    config = "model_zoo/configs/COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+    cfg = get_cfg()
+    cfg.merge_from_file(str(Path(detectron2.__file__).parent / config))
+    cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = "cpu", 0.0127
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    for module in model.modules():
+        if type(module).__name__ == "FrozenBatchNorm2d":
+            module.weight.mul_(0.7)  # random weights grow from layer to layer otherwise
+    torch.save(model.state_dict(), tmp_path / "r50.pth")
+    detector = open_detector("auto", Wanted(str(tmp_path / "r50.pth"), 0.0127, 128, 192, "cpu", False, ()))
+    assert detector.name.startswith("detectron2 r50.pth")
+    image = pixels(photo(7), detector.fit)
+    ours = detector.detect([image])[0]
+    bgr = torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy())
+    with torch.inference_mode():
+        theirs = model([{"image": bgr, "height": 128, "width": 192}])[0]["instances"]
+    assert len(ours.classes) == len(theirs) > 0
+    np.testing.assert_allclose(ours.scores_N, theirs.scores, atol=1e-4)
+    np.testing.assert_allclose(ours.boxes_N4 * [192, 128, 192, 128], theirs.pred_boxes.tensor, atol=0.02)

@@ -452,5 +452,5 @@ def test_show_draws_what_counts(toml: Path) -> None:
 
 
 def test_show_names_an_unknown_photo(toml: Path) -> None:
-    with pytest.raises(InputError, match="no photo 'flickr:none'.*lhq list"):
+    with pytest.raises(InputError, match=r"no photo 'flickr:none'.*lhq list"):
         looking.show(pipeline.load(toml), "flickr:none")
