@@ -47,7 +47,8 @@ class Ray:
             log.warning("the Ray cluster has no GPU: measures of the GPU lane run on its CPUs")
         run = ray.remote(num_cpus=1, num_gpus=1 if lane == "gpu" and has_gpus else 0, max_retries=1)(_run)
         shared = ray.put(job)
-        waiting, under_way = list(reversed(keys)), {}
+        waiting = list(reversed(keys))
+        under_way: dict[Any, str] = {}
         while waiting or under_way:
             while waiting and (not self.workers or len(under_way) < self.workers):
                 key = waiting.pop()

@@ -85,25 +85,77 @@ class Text:
         return pa.RecordBatch.from_arrays([pa.array(c, pa.string()) for c in columns], schema=self.schema)
 
     def judge(self, facts: pa.Table, settings: TextSettings) -> Verdicts:
-        """The score is the number of blacklisted words found, or -1 where no required one is."""
+        """The score is the number of blacklisted words found, or -1 where no required one is.
+
+        One pass of a regular expression finds the rows that hold any such word; only those are read word by word.
+        """
         text = pc.binary_join_element_wise(*(facts[name] for name in settings.fields), "|")
         drop, excuse = _lists(settings)
-        cleared = pc.replace_substring_regex(text, _pattern(excuse), " ~ ") if excuse else text
-        pattern = _pattern(drop) if drop else ""
-        found = pc.count_substring_regex(cleared, pattern) if drop else pa.chunked_array([np.zeros(len(facts), int)])
-        num = pc.fill_null(found, 0).to_numpy().astype(np.float64)
-        lacks = np.zeros(len(num), bool)
-        if settings.require:
-            lacks = ~pc.fill_null(pc.match_substring_regex(text, _pattern(settings.require)), False).to_numpy()
+        suspects = np.flatnonzero(_says(text, drop)) if drop else np.empty(0, np.int64)
+        blacklist, whitelist = _Phrases(drop), _Phrases(excuse)
+        num, words = np.zeros(len(facts)), {}
+        for row, said in zip(suspects.tolist(), text.take(pa.array(suspects)).to_pylist(), strict=True):
+            found = _found(said, blacklist, whitelist)
+            num[row] = len(found)
+            if len(found) > settings.max_words:
+                words[row] = ", ".join(dict.fromkeys(found))
+        lacks = ~_says(text, settings.require) if settings.require else np.zeros(len(facts), bool)
 
         def detail(row: int) -> str:
             if lacks[row]:
                 return "none of the required words"
-            words = [" ".join(match.split()) for match in re.findall(pattern, cleared[row].as_py())] if num[row] else []
-            return f"says {', '.join(dict.fromkeys(words))}" if num[row] > settings.max_words else ""
+            return f"says {words[row]}" if row in words else ""
 
         kept = (num <= settings.max_words) & ~lacks
         return Verdicts(self.name, facts["id"], kept, np.where(lacks, -1.0, num), detail)
+
+
+class _Phrases:
+    """Phrases to be found at a place in a row of words, the longest first; each ends also with -s or -es."""
+
+    def __init__(self, phrases: Sequence[str]) -> None:
+        self._phrases = {tuple(fold(phrase).split()) for phrase in phrases}
+        self._lengths = sorted({len(phrase) for phrase in self._phrases}, reverse=True)
+        self._starts = {form for phrase in self._phrases for form in (phrase[0], f"{phrase[0]}s", f"{phrase[0]}es")}
+
+    def length_at(self, words: Sequence[str], at: int) -> int:
+        """Words of the longest phrase that starts at `at`; 0: none does."""
+        if words[at] not in self._starts:
+            return 0
+        for length in self._lengths:
+            given = tuple(words[at : at + length])
+            if len(given) < length:
+                continue
+            if given in self._phrases:
+                return length
+            last = given[-1]
+            for ending in ("s", "es"):
+                singular = (*given[:-1], last.removesuffix(ending))
+                if last.endswith(ending) and singular in self._phrases and sum(map(len, singular)) > 2:
+                    return length
+        return 0
+
+
+def _found(text: str, blacklist: _Phrases, whitelist: _Phrases) -> list[str]:
+    """Blacklisted phrases of one text, in order; what an excuse covers is skipped. Fields and tags keep apart."""
+    found = []
+    for part in text.split("|"):
+        words, at = part.split(), 0
+        while at < len(words):
+            excused, bad = whitelist.length_at(words, at), blacklist.length_at(words, at)
+            if bad > excused:
+                found.append(" ".join(words[at : at + bad]))
+            at += max(excused, bad, 1)
+    return found
+
+
+def _says(text: pa.ChunkedArray, phrases: Sequence[str]) -> np.ndarray:
+    """bool [N]: which texts hold one of the phrases, excused or not."""
+    folded = sorted({fold(phrase).strip() for phrase in phrases})
+    ends = ("(?:e?s)?" if len(phrase) > 2 else "" for phrase in folded)
+    pattern = f" (?:{'|'.join(phrase + end for phrase, end in zip(folded, ends, strict=True))}) "
+    says: np.ndarray = pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy()
+    return says
 
 
 def fold(text: str) -> str:
@@ -136,10 +188,3 @@ def _builtin() -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _lists(settings: TextSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     drop, excuse = _builtin() if settings.builtin else ((), ())
     return drop + settings.blacklist, excuse + settings.whitelist
-
-
-def _pattern(phrases: Sequence[str]) -> str:
-    """Any of the phrases as whole words, longest first; phrases of three letters and more also with -s or -es."""
-    folded = sorted({fold(phrase).strip() for phrase in phrases}, key=lambda phrase: (-len(phrase), phrase))
-    parts = [re.escape(phrase).replace(r"\ ", " ") + ("(?:e?s)?" if len(phrase) > 2 else "") for phrase in folded]
-    return f" (?:{'|'.join(parts)}) "
