@@ -34,7 +34,7 @@ class DuplicatesSettings(MeasureSettings):
 
     judgement: ClassVar[frozenset[str]] = frozenset({"radius", "min_likeness", "sources"})
 
-    radius: int = pydantic.Field(8, ge=0, le=12)
+    radius: int = pydantic.Field(6, ge=0, le=12)
     """Bits of 64 in which the hashes of two whole pictures may differ for a second look."""
     min_likeness: float = pydantic.Field(0.92, gt=0, le=1)
     """Correlation of what two pictures share from which on they are one scene."""

@@ -59,12 +59,13 @@ def near_pairs(hashes: np.ndarray, radius: int) -> np.ndarray:
     return ordered
 
 
-def near_values(values: np.ndarray, radius: int) -> np.ndarray:
-    """Like `near_pairs` for hashes that are ascending and distinct; pairs in no particular order."""
+def near_values(values: np.ndarray, radius: int, num_bits: int = _BITS) -> np.ndarray:
+    """Like `near_pairs` for hashes that are ascending, distinct and below 2 ** `num_bits`; pairs in no particular
+    order."""
     _check(values, radius)
     if len(values) < 2:
         return np.empty((0, 2), np.int64)
-    found = _search(values, _BITS, min(radius, _BITS), threads=len(os.sched_getaffinity(0)))
+    found = _search(values, num_bits, min(radius, num_bits), threads=len(os.sched_getaffinity(0)))
     pairs = np.searchsorted(values, np.concatenate([found, np.empty((0, 2), np.uint64)]))
     pairs.sort(axis=1)
     return pairs

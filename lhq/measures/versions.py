@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lhq.measures.clusters import components
-from lhq.measures.keypoints import MAX_KEYPOINTS
+from lhq.measures.keypoints import MAX_KEYPOINTS, NUM_BITS
 from lhq.measures.near_pairs import near_values
 
 THUMB = 24
@@ -81,7 +81,7 @@ def clusters(photos: Descriptors, rank: np.ndarray, radius: int, min_likeness: f
     return _around_keepers(photos, components(num, pairs), rank, pairs, best, min_likeness)
 
 
-def _near(hashes: np.ndarray, photo: np.ndarray, photos: Descriptors, radius: int) -> np.ndarray:
+def _near(hashes: np.ndarray, photo: np.ndarray, photos: Descriptors, radius: int, num_bits: int = 64) -> np.ndarray:
     """Rows of `hashes` that are candidates for each other: int64 [M, 2]; big piles only with their neighbours."""
     order = np.lexsort((photos.thumb.mean(axis=1)[photo], hashes))
     ranked = hashes[order]
@@ -96,7 +96,7 @@ def _near(hashes: np.ndarray, photo: np.ndarray, photos: Descriptors, radius: in
         if step > _NEIGHBOURS:
             here = here[size[pile[here]] <= _PILE]
         found.append(np.stack([here, here + step], axis=1))
-    across = near_values(ranked[start], radius)
+    across = near_values(ranked[start], radius, num_bits)
     across = across[(size[across] <= _PILE).all(axis=1)]
     left = np.repeat(across, size[across[:, 0]] * size[across[:, 1]], axis=0)
     each = size[across[:, 0]] * size[across[:, 1]]
@@ -118,7 +118,7 @@ def _by_whole(photos: Descriptors, pairs: np.ndarray) -> _Fits:
 
 def _by_keypoint(photos: Descriptors) -> _Fits:
     """One hypothesis for each pair of keypoints whose hashes are near, at most `_MAX_FITS` a pair of photos."""
-    keys = _near(photos.key_hash, photos.key_photo, photos, _KEY_RADIUS)
+    keys = _near(photos.key_hash, photos.key_photo, photos, _KEY_RADIUS, NUM_BITS)
     keys = np.where((photos.key_photo[keys[:, 0]] <= photos.key_photo[keys[:, 1]])[:, None], keys, keys[:, ::-1])
     keys = keys[photos.key_photo[keys[:, 0]] != photos.key_photo[keys[:, 1]]]
     apart = np.bitwise_count(photos.key_hash[keys[:, 0]] ^ photos.key_hash[keys[:, 1]])

@@ -122,6 +122,13 @@ def test_wrong_arguments(hashes: np.ndarray, radius: int, error: type[Exception]
         near_pairs(hashes, radius)
 
 
+def test_hashes_of_fewer_bits_may_say_so() -> None:
+    values = np.unique(np.random.default_rng(6).integers(0, 2**21, 4000, dtype=np.uint64))
+    for num_bits in (21, 30, 64):
+        found = near_values(values, 2, num_bits)
+        np.testing.assert_array_equal(found[np.lexsort(found.T[::-1])], all_with_all(values, 2))
+
+
 def test_memory_a_hash() -> None:
     hashes = np.random.default_rng(5).integers(0, 2**64, 1_000_000, dtype=np.uint64)
     tracemalloc.start()
