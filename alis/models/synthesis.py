@@ -115,6 +115,8 @@ class Synthesis(nn.Module):
             self.add_module(f"b{resolution}", Block(config, resolution))
         self.dtype = torch.float32
         self.half_from: int | None = None
+        self.layout: torch.memory_format | None = None
+        """How features are stored; None chooses channels last on the CPU, rows last elsewhere."""
 
     @property
     def blocks(self) -> list[Block]:
@@ -164,10 +166,10 @@ class Synthesis(nn.Module):
             seat_P = place_P % self.config.grid_size
         patches = Patches(self.config, anchors_P3, place_P, seat_P)
         maps = iter(self._noise(noise, patches, ws))
-        layout = torch.contiguous_format
+        layout = self.layout
         if ws.device.type == "cpu":
             # Measured: oneDNN's convolutions take half the time with channels last, and half of that on kept pages.
-            layout = torch.channels_last
+            layout = layout or torch.channels_last
             keep_pages()
         x: Tensor | None = None
         image: Tensor | None = None
@@ -177,7 +179,9 @@ class Synthesis(nn.Module):
             codes = [ws[:, first + k] for k in range(3)]
             own = [next(maps) for _ in range(1 if block.first else 2)]
             is_half = self.half_from is not None and block.resolution >= self.half_from
-            x, image = block(x, image, codes, patches, own, self.dtype if is_half else ws.dtype, layout)
+            x, image = block(
+                x, image, codes, patches, own, self.dtype if is_half else ws.dtype, layout or torch.contiguous_format
+            )
         assert image is not None
         return image
 
