@@ -120,8 +120,15 @@ def explain(run: Path, config: TrainConfig, data: Mapping[str, Any], images: int
     starts = []
     if path.exists():
         try:
-            starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
-        except (ValueError, KeyError):
+            before = json.loads(path.read_text(encoding="utf-8"))
+            starts = before["starts"]
+            if before["data"]["fingerprint"] != data["fingerprint"]:
+                log.warning(
+                    "the data is not what it was: %s before, %s now", before["data"]["address"], data["address"]
+                )
+            for change in _changes(before["config"], config.model_dump()):
+                log.info("changed since the last start: %s", change)
+        except (ValueError, KeyError, TypeError):
             log.warning("%s: was damaged and is written anew", path)
     starts.append({"images": images, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": sys.argv[1:]})
     table = {
@@ -139,6 +146,16 @@ def explain(run: Path, config: TrainConfig, data: Mapping[str, Any], images: int
     part = path.with_suffix(".json.part")
     part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     os.replace(part, path)
+
+
+def _changes(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """`loss.r1_gamma: 10.0 → 5.0` for each value that differs."""
+    return [
+        f"{section}.{name}: {before[section][name]} → {value}"
+        for section, values in now.items()
+        for name, value in values.items()
+        if name in before.get(section, {}) and before[section][name] != value
+    ]
 
 
 def machine() -> dict[str, str | int | None]:

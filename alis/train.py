@@ -106,8 +106,9 @@ def train(
             is_end = s.images >= total or is_stopping
             if is_end or _crosses(tick, s.images, batch):
                 _check(s, figures, snapshot)
+                num_bad = dist.sum_(torch.tensor(float(loader.num_bad), device=where))
                 if board is not None:
-                    board.tick(s.images, loader.wait_s, num_bad=loader.num_bad, augment_p=float(s.augment_p))
+                    board.tick(s.images, loader.wait_s, num_bad=int(num_bad), augment_p=float(s.augment_p))
             if is_end or _crosses(tick * config.run.snapshot_ticks, s.images, batch):
                 snapshot = _snapshot(s, run, config, about, snapshot, board, None if is_stopping else measure)
             if is_stopping:
