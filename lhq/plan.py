@@ -101,7 +101,7 @@ def plan(want: int, num_kept: int, num_queries: int, sources: Mapping[str, tuple
 
 def _one(name: str, num_photos: int, num_queries: int, limits: Limits, calls_per_hour: float | None) -> SourcePlan:
     per_query = num_photos / NEW_SHARE / max(1, num_queries)
-    pages = math.ceil(per_query / limits.page_size) * num_queries if num_photos else 0
+    pages = math.ceil(per_query / limits.page_size) * num_queries if num_photos and limits.page_size else 0
     calls = pages + num_photos * limits.calls_per_kept
     hours = calls / calls_per_hour if calls_per_hour else 0.0
     hours = max(hours, num_photos / NEW_SHARE / limits.photos_per_s / 3600)

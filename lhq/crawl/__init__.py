@@ -140,6 +140,9 @@ class _Crawl:
         lost = self._keeper.recover()
         if lost:
             self._notes.append(f"{lost:,} photos did not survive the last stop and are fetched again")
+        adopted = self._keeper.adopt()
+        if adopted:
+            self._notes.append(f"{adopted:,} photos are here that no crawl fetched, or whose frontier was lost: kept")
         for number in self._keeper.missing():
             ids = self._frontier.kept_in(number)
             if DAMAGED in retry:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from lhq.crawl.spool import Spool, open_numbers
 from lhq.frontier import Frontier, Kept
 from lhq.http.wire import Budget
+from lhq.records import PAPERS, Candidate
 from lhq.shards import Shards
 
 SYNC_EVERY_S = 3.0
+_OF_CANDIDATE = {field.name for field in fields(Candidate)} & set(PAPERS)
 MEMORY_CAP = 48 * 2**20
 
 
@@ -75,6 +77,19 @@ class Keeper:
             lost += self._mark(self._spool)
         return lost
 
+    def adopt(self) -> int:
+        """Make the frontier know photos of shards that it has never heard of: imported ones, or all of them where
+        the frontier was lost. Returns how many; they are not fetched again."""
+        num = 0
+        known = set(self._frontier.shards())
+        for number in self._shards.numbers():
+            if number in known:
+                continue
+            columns = [name for name in PAPERS if name in _OF_CANDIDATE or name in {"queries", "size_bytes"}]
+            for batch in self._shards.batches(number, columns, rows=1000):
+                num += self._frontier.adopt([_candidate(row) for row in batch.to_pylist()], number)
+        return num
+
     def missing(self) -> list[int]:
         """Shards that photos are marked to be in, but that are not there."""
         present = {*self._shards.numbers(), *open_numbers(self._folder)}
@@ -86,6 +101,8 @@ class Keeper:
         known = self._frontier.numbers_of(list(sizes))
         late = [Kept(number, spool.number, sizes[id]) for id, (number, status) in known.items() if status == "waiting"]
         self._frontier.keep(late)
+        strange = [entry for entry in spool.entries if entry.id not in known]
+        self._frontier.adopt([_candidate(spool.papers(entry)) for entry in strange], spool.number)
         gone = [id for id in self._frontier.kept_in(spool.number) if id not in sizes]
         return self._frontier.lose(gone, "lost")
 
@@ -184,3 +201,10 @@ class Keeper:
         if self._seal_error is not None:
             error, self._seal_error = self._seal_error, None
             raise error
+
+
+def _candidate(row: Mapping[str, Any]) -> tuple[Candidate, int]:
+    """The candidate that a photo's papers tell of, and the size of its bytes."""
+    papers = {name: row[name] for name in _OF_CANDIDATE if name != "tags"}
+    query = row["queries"][0] if row["queries"] else ""
+    return Candidate(**papers, tags=tuple(row["tags"]), query=query), row["size_bytes"]

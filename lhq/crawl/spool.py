@@ -176,7 +176,7 @@ class Spool:
         columns = [name for name in PHOTO_SCHEMA.names if name != "image"]
         with writer(sink) as shard:
             for group in _groups(entries):
-                rows = [json.loads(self._papers(entry)) for entry in group]
+                rows = [self.papers(entry) for entry in group]
                 known = queries_of([entry.id for entry in group])
                 for row in rows:
                     row["queries"] = list(known.get(row["id"]) or row["queries"])
@@ -184,8 +184,10 @@ class Spool:
                 arrays.append(self._images(group))
                 shard.write_table(pa.Table.from_arrays(arrays, schema=PHOTO_SCHEMA))
 
-    def _papers(self, entry: Entry) -> bytes:
-        return os.pread(self._fd, entry.papers_bytes, entry.at + _HEAD.size)
+    def papers(self, entry: Entry) -> dict[str, Any]:
+        """The papers of one photo, as they were appended."""
+        found: dict[str, Any] = json.loads(os.pread(self._fd, entry.papers_bytes, entry.at + _HEAD.size))
+        return found
 
     def _images(self, group: list[Entry]) -> pa.Array:
         """The photos' bytes as one Arrow array, read straight into its buffer. Not mapped: a mapped spool of half

@@ -201,6 +201,18 @@ class Frontier(History):
                 (beat, len(photos)),
             )
 
+    def adopt(self, photos: Sequence[tuple[Candidate, int]], shard: int) -> int:
+        """Make photos known that a shard holds and this frontier has never heard of (bytes' size beside each)."""
+        with self._write() as db:
+            return sum(
+                db.execute(
+                    "INSERT INTO candidates (id, source, licence, host, papers, status, shard, size_bytes, use_report) "
+                    "VALUES (?, ?, ?, '', ?, 'kept', ?, ?, 'done') ON CONFLICT (id) DO NOTHING",
+                    (each.id, each.source, each.licence, _dump(each), shard, size_bytes),
+                ).rowcount
+                for each, size_bytes in photos
+            )
+
     def fail(self, number: int, reason: str, detail: str, *, retry_at: float | None, counts: bool = True) -> None:
         """Remember a failed attempt; with `retry_at` the candidate waits on, without it has failed.
 

@@ -52,7 +52,7 @@ class Folder:
 
     name = "folder"
     rights = Rights(train="user", redistribute="user", commercial="user", note="own folder: by the word of its owner")
-    limits = Limits(page_size=PAGE_SIZE, calls_per_kept=0, photo_bytes=3_000_000, photos_per_s=200)
+    limits = Limits(page_size=0, calls_per_kept=0, photo_bytes=3_000_000, photos_per_s=200)
 
     def __init__(self, settings: FolderSettings, client: Client) -> None:
         self.settings = settings

@@ -52,7 +52,7 @@ class UnsplashDataset:
         commercial="by-licence",
         note="Unsplash Dataset: training is allowed (Full: non-commercial), the photos may not be passed on",
     )
-    limits = Limits(page_size=PAGE_SIZE, calls_per_kept=0, photo_bytes=2_500_000, photos_per_s=10)
+    limits = Limits(page_size=0, calls_per_kept=0, photo_bytes=2_500_000, photos_per_s=10)
 
     def __init__(self, settings: UnsplashDatasetSettings, client: Client) -> None:
         self.settings = settings

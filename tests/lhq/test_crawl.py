@@ -382,6 +382,22 @@ def test_a_vanished_shard_is_told_and_fetched_again_on_demand(tmp_path: Path) ->
         assert kept(tmp_path).num_rows == 5
 
 
+def test_a_lost_frontier_costs_no_photo(tmp_path: Path) -> None:
+    with Server() as server:
+        serve(server, {f"p{i}": photo(i) for i in range(5)})
+        path = pipeline(tmp_path, server, want=4)
+        crawl(path)
+        for file in (tmp_path / "store").glob("frontier.sqlite*"):
+            file.unlink()
+        asked = Counter(server.paths())
+        report = way.crawl_photos(way.load(path), want=5)
+        assert (report.num_kept, report.num_new) == (5, 1)
+        images = {name: num for name, num in Counter(server.paths()).items() if name.startswith("/images/")}
+        assert images == {f"/images/p{i}": 1 for i in range(5)}
+        assert sum(asked.values()) > 4
+        assert sorted(kept(tmp_path)["source_id"].to_pylist()) == [f"p{i}" for i in range(5)]
+
+
 def test_a_photo_that_the_filter_found_broken_is_fetched_into_its_place(tmp_path: Path) -> None:
     photos = {f"p{i}": photo(i, 300, 200) for i in range(6)}
     broken = photos["p2"][:1500] + photos["p2"][-2:]  # whole by its structure, broken within

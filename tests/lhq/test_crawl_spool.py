@@ -110,3 +110,19 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("a file")
     with pytest.raises(StoreError, match="can't be written"):
         Spool(tmp_path, 0)
+
+
+def test_a_spool_whose_frontier_was_lost_is_adopted(tmp_path: Path) -> None:
+    from lhq.crawl.keep import Keeper
+    from lhq.frontier import Frontier
+
+    fill(tmp_path, [b"a", b"b"]).close()
+    frontier = Frontier(tmp_path / "frontier.sqlite")
+    keeper = Keeper(str(tmp_path), Shards(str(tmp_path), "photos"), frontier, lambda numbers: None, lambda error: None)
+    assert keeper.recover() == 0
+    assert [(each.id, each.status, each.shard) for each in frontier.listing((), (), ())] == [
+        ("s:p0", "kept", 3), ("s:p1", "kept", 3),
+    ]  # fmt: skip
+    keeper.start()
+    keeper.finish()
+    assert Shards(str(tmp_path), "photos").numbers() == [3]
