@@ -159,7 +159,8 @@ def main() -> None:
         for row in found["speed"]:  # type: ignore[attr-defined]
             print(
                 f"R = {row['resolution']:4d}  {row['ratio']:.2f} × the walk (floor {FLOOR_SPEED})   "
-                f"{row['panorama_mpx_s']:.3f} against {row['walk_mpx_s']:.3f} Mpx/s   convolutions {row['share_of_convolutions']:.0%}", flush=True,
+                f"{row['panorama_mpx_s']:.3f} against {row['walk_mpx_s']:.3f} Mpx/s   "
+                f"convolutions {row['share_of_convolutions']:.0%}", flush=True,
             )  # fmt: skip
     if args.only != "speed":
         plans = [(64, 20_000), (256, 4_000)] if quick else [(64, 1_000_000), (256, 50_000)]
