@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import alis
@@ -275,3 +277,28 @@ def test_wrong_settings_name_their_nearest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", recipe.known())
 def test_shipped_configs_are_valid(name: str) -> None:
     assert recipe.read(name).resolved(4).optim.batch
+
+
+def test_lsun_goes_from_its_lmdb_into_training(tmp_path: Path) -> None:
+    """An LMDB as LSUN ships them → `lhq import lsun` → export as they are → the Tower recipe, made small."""
+    lmdb = pytest.importorskip("lmdb")
+    with lmdb.open(str(tmp_path / "tower_lmdb"), map_size=2**24) as database, database.begin(write=True) as writing:
+        for number in range(24):
+            buffer = io.BytesIO()
+            Image.open(io.BytesIO(sets.scenery(number, 48))).resize((32, 48)).save(buffer, "WEBP")
+            writing.put(f"{number:040x}".encode(), buffer.getvalue())
+    pipeline = tmp_path / "tower.toml"
+    pipeline.write_text(
+        f'store = "{tmp_path / "store"}"\nwant = 24\n[filter.size]\nmin_side_px = 16\n'
+        f'[export]\nto = "{tmp_path / "set"}"\nvariants = ["full"]\nvalidation = 0.0\n'
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for words in (["import", "lsun", str(tmp_path / "tower_lmdb")], ["filter"], ["export"]):
+        line = [sys.executable, "-m", "lhq", *words, str(pipeline)]
+        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    config = recipe.read("tower256", {**SMALL, "run.kimg": 0.016, "model.num_half_res": 1})
+    assert config.data.fit == "crop"
+    last = train(config, str(tmp_path / "set"), tmp_path / "run", device="cpu")
+    assert alis.load(last).config.num_half_res == 1
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["num_images"] == 24
