@@ -4,6 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/.installed
 PIPELINE := pipelines/quickstart.toml
 DEMO := demo
+DEMO_KIMG ?= 4
 
 .PHONY: help install demo test lint types bench clean
 
@@ -24,9 +25,23 @@ $(STAMP): pyproject.toml
 	$(PY) -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+# Everything after the install is offline. Stopped half way? The same command goes on.
+demo: export HF_HUB_OFFLINE := 1
 demo: install
+	@mkdir -p $(DEMO)
 	$(PY) -m lhq run $(PIPELINE)
 	$(PY) -m lhq status $(PIPELINE)
+	$(PY) -m lhq report $(PIPELINE) -o $(DEMO)/report.html
+	$(PY) -m lhq verify data/quickstart/export
+	$(PY) -c "import datasets; rows = datasets.load_dataset('data/quickstart/export'); print(rows); print(rows['train'][0]['image'])"
+	$(PY) -m alis train --data data/quickstart/export --config tiny --run.kimg $(DEMO_KIMG) --out runs/quickstart
+	$(PY) -m alis panorama runs/quickstart -o $(DEMO)/panorama.png --frames 12
+	@echo
+	@echo "dataset    data/quickstart/export       (lhq show ID $(PIPELINE) tells all about a photo)"
+	@echo "filter     $(DEMO)/report.html"
+	@echo "model      runs/quickstart              (run make demo DEMO_KIMG=200 to train it for hours, not minutes)"
+	@echo "panorama   $(DEMO)/panorama.png"
+	@echo "live page  .venv/bin/alis serve runs/quickstart"
 
 test: install
 	$(PY) -m pytest
@@ -37,6 +52,9 @@ lint: install
 
 types: install
 	$(PY) -m mypy
+
+bench: install
+	@for script in $$(ls benchmarks/*.py | grep -v photo_server); do echo "== $$script"; $(PY) $$script || exit 1; done
 
 clean:
 	rm -rf $(DEMO) data/quickstart runs/quickstart .pytest_cache .mypy_cache .ruff_cache
