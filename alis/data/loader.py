@@ -251,7 +251,8 @@ class Loader:
         if group in self._lost_groups:
             return None
         why: Exception
-        for attempt in range(_TRIES):
+        tries = 1 if "file" in self.catalogue.fs.protocol else _TRIES  # a disk says the same thing again
+        for attempt in range(tries):
             try:
                 return self.catalogue.rows(group)
             except (FileNotFoundError, pa.ArrowInvalid) as error:  # no use in asking again
@@ -259,7 +260,7 @@ class Loader:
                 break
             except Exception as error:  # remote filesystems raise their own trees
                 why = error
-                if self._closed.wait(0.5 * 4**attempt if attempt + 1 < _TRIES else 0):
+                if self._closed.wait(0.5 * 4**attempt if attempt + 1 < tries else 0):
                     break
         with self._lock:
             if group not in self._lost_groups:
