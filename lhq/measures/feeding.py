@@ -49,7 +49,8 @@ class Fit:
         """Width and height of the shown picture, at least 1."""
         if self.square != "no":
             return self.short_px, self.short_px
-        scale = min(self.short_px / min(width_px, height_px), self.long_px / max(width_px, height_px))
+        short, long = max(1, min(width_px, height_px)), max(1, width_px, height_px)
+        scale = min(self.short_px / short, self.long_px / long)
         return max(1, round(width_px * scale)), max(1, round(height_px * scale))
 
     def canvas(self, width_px: int, height_px: int) -> tuple[int, int]:

@@ -54,9 +54,9 @@ def near(
         alone = np.flatnonzero(wanted & others_keep)
         return alone if len(alone) else np.flatnonzero(wanted)
 
-    dropped, stayed, unscored = rows(finite & ~kept), rows(finite & kept), rows(~finite & ~kept)
     if limit is None:
-        return _named(("Dropped", dropped[:NEAR]), ("Dropped without a score", unscored[:NEAR]))
+        return _named(("Dropped", rows(~kept)[:NEAR]))
+    dropped, stayed, unscored = rows(finite & ~kept), rows(finite & kept), rows(~finite & ~kept)
     away = np.abs(score - limit)
     dropped = dropped[np.argsort(away[dropped], kind="stable")]
     stayed = stayed[np.argsort(away[stayed], kind="stable")]

@@ -61,7 +61,7 @@ def measure(weights: Path) -> Objects:
     return Objects(
         ObjectsSettings(
             backend="torchvision", weights=str(weights), names=("rock", "tree", "cow"), low_score=0.08, min_score=0.08,
-            short_side_px=128, long_side_px=192, batch=2, device="cpu",
+            short_side_px=64, long_side_px=128, batch=2, device="cpu",
         )
     )  # fmt: skip
 
@@ -99,17 +99,17 @@ def test_facts_do_not_depend_on_the_neighbours_in_the_batch(measure: Objects) ->
 def test_the_detector_says_what_torchvision_says(weights: Path) -> None:
     """Our transform and unpasted masks against the untouched model, on a picture that both show alike."""
     model = detection.maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=4, min_size=128, max_size=192, box_score_thresh=0.08
+        weights=None, weights_backbone=None, num_classes=4, min_size=64, max_size=128, box_score_thresh=0.08
     ).eval()
     model.load_state_dict(torch.load(weights, weights_only=True))
-    detector = open_detector("torchvision", Wanted(str(weights), 0.08, 128, 192, "cpu", False, ("rock", "tree", "cow")))
-    image = pixels(photo(7), detector.fit)
+    detector = open_detector("torchvision", Wanted(str(weights), 0.08, 64, 128, "cpu", False, ("rock", "tree", "cow")))
+    image = pixels(photo(7, 256, 128), detector.fit)
     with torch.inference_mode():
         theirs = model([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
     ours = detector.detect([image])[0]
     assert len(ours.classes) == len(theirs["labels"]) > 0
     np.testing.assert_allclose(ours.scores_N, theirs["scores"], atol=1e-4)
-    np.testing.assert_allclose(ours.boxes_N4 * [192, 128, 192, 128], theirs["boxes"], atol=0.02)
+    np.testing.assert_allclose(ours.boxes_N4 * [128, 64, 128, 64], theirs["boxes"], atol=0.02)
 
 
 def test_areas_are_those_of_pasted_masks() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import re
 import subprocess
@@ -17,93 +16,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lhq import filter as filter_room
 from lhq import looking, pipeline
 from lhq.errors import InputError
 from lhq.measures import Verdicts
-from lhq.measures.objects import Objects
 from lhq.measures.outlines import hue_of, outlines, path
 from lhq.records import VERDICT_SCHEMA
 from lhq.report import picks, render
 from lhq.report.charts import Axis, histogram
-from lhq.shards import Shards
 
 from . import making
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
-EVIL = "<script>alert(1)</script>\"'&"
-
-
-def disc(radius: float) -> bytes:
-    """A packed 28 x 28 mask of a disc."""
-    yy, xx = np.mgrid[0:28, 0:28] - 13.5
-    return np.packbits(np.hypot(xx, yy) <= radius * 14).tobytes()
-
-
-def objects_facts(ids: list[str]) -> list[dict[str, Any]]:
-    """Facts as the detector would leave them: every third photo has a person, ever larger."""
-    rows = []
-    for number, id in enumerate(ids):
-        size = 0.08 + 0.8 * number / len(ids)
-        found = [("person", 0.97, 0.78 * size * size, [0.1, 0.1, 0.1 + size, 0.1 + size], disc(1.0))]
-        found.append(("bird", 0.8, 0.001, [0.7, 0.1, 0.8, 0.15], disc(0.8)))
-        found = found if number % 3 == 0 else found[1:]
-        rows.append(
-            {
-                "id": id, "detector": "made for a test",
-                "classes": [f[0] for f in found], "scores": [f[1] for f in found], "areas": [f[2] for f in found],
-                "boxes": [x for f in found for x in f[3]], "masks": [f[4] for f in found],
-            }
-        )  # fmt: skip
-    return rows
-
-
-@pytest.fixture(scope="session")
-def toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline file whose store was filtered: 44 photos, two of them versions of one, one broken."""
-    root = tmp_path_factory.mktemp("report")
-    rows = []
-    for seed in range(40):
-        source, licence = ("flickr", "cc-by-2.0") if seed % 4 else ("unsplash", "unsplash")
-        width = 360 + 6 * seed
-        rows.append(
-            making.photo(
-                making.scene(seed, width, width * 2 // 3), f"p{seed}", source, licence, title=f"Scene {seed}",
-                queries=["mountain lake" if seed % 2 else "misty forest"],
-            )
-        )  # fmt: skip
-    rows.append(making.photo(making.scene(5, 390, 260, quality=60), "again", title="Scene 5 once more"))
-    rows.append(making.photo(making.scene(5, 390, 260, quality=40), "more", title="Scene 5 again"))
-    rows.append(making.photo(making.scene(50)[:3000], "cut", title="Cut short", description=EVIL))
-    rows.append(making.photo(making.scene(51), "evil", title=EVIL, author=EVIL, page_url="javascript:alert(2)"))
-    making.add_shard(root / "store", 0, rows[:25])
-    making.add_shard(root / "store", 2, rows[25:])
-    file = root / "my-photos.toml"
-    file.write_text(
-        f"""
-store = "{root / "store"}"
-queries = ["mountain lake"]
-want = 10
-[filter.size]
-min_side_px = 260
-[filter.duplicates]
-[filter.objects]
-allow = ["bird"]
-[filter.outliers]
-features = "thumbnail"
-drop_share = 0.1
-"""
-    )
-    loaded = pipeline.load(file)
-    found = pipeline.rules(loaded)
-    made = next(rule.made for rule in found if rule.measure.name == "objects")
-    for number in (0, 2):
-        ids = Shards(loaded.store, "photos").read(number, ["id"])["id"].to_pylist()
-        table = pa.Table.from_pylist(objects_facts(ids), Objects.schema).replace_schema_metadata({b"lhq.made": made})
-        Shards(loaded.store, "facts/objects").write(number, table)
-    filter_room.run(loaded.store, found, making.Here())
-    return file
 
 
 @pytest.fixture(scope="session")
@@ -408,49 +332,3 @@ def test_a_page_that_cannot_be_written_is_named(toml: Path, tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/r\.html: can't be written.*-o"):
         looking.report(pipeline.load(toml), str(tmp_path / "file" / "r.html"))
-
-
-# --- lhq show ---------------------------------------------------------------------------------------------------
-
-
-def test_show_prints_all_of_one_photo(toml: Path, tmp_path: Path) -> None:
-    done = lhq("show", "flickr:p27", str(toml), "--json", "--image", str(tmp_path / "p.jpg"))
-    assert done.returncode == 0, done.stderr
-    shown = json.loads(done.stdout)
-    assert shown["id"] == "flickr:p27"
-    assert shown["shard"] == 2
-    assert set(shown["verdicts"]) == {"size", "duplicates", "objects", "outliers"}
-    assert shown["papers"]["title"] == "Scene 27"
-    assert shown["papers"]["fetched_at"].startswith("2026-05-01")
-    assert "person" in shown["facts"]["objects"]["classes"] or "bird" in shown["facts"]["objects"]["classes"]
-    assert shown["facts"]["outliers"]["log_likelihood"] == shown["verdicts"]["outliers"]["score"]
-    from PIL import Image
-
-    with Image.open(tmp_path / "p.jpg") as image:
-        image.load()
-        assert image.size == (522, 348)
-
-    plain = lhq("show", "flickr:p27", str(toml))
-    assert plain.returncode == 0
-    for word in ("flickr:p27", "Scene 27", "log_likelihood", "shard 000002"):
-        assert word in plain.stdout
-
-
-def test_show_draws_what_counts(toml: Path) -> None:
-    loaded = pipeline.load(toml)
-    shown = looking.show(loaded, "flickr:p33")
-    import io
-
-    from PIL import Image
-
-    from lhq.images import decode
-
-    drawn = np.asarray(Image.open(io.BytesIO(looking.picture(loaded, shown))), np.int16)
-    plain = np.asarray(decode(shown.image), np.int16)
-    assert drawn.shape == plain.shape
-    assert (np.abs(drawn - plain).max(axis=2) > 40).mean() > 0.001
-
-
-def test_show_names_an_unknown_photo(toml: Path) -> None:
-    with pytest.raises(InputError, match=r"no photo 'flickr:none'.*lhq list"):
-        looking.show(pipeline.load(toml), "flickr:none")

@@ -61,6 +61,12 @@ def _floats(module: nn.Module, args: object, output: Any) -> Any:
     return type(output)(_floats(module, args, part) for part in output)
 
 
+def _float_anchors(module: nn.Module, args: tuple[ImageList, list[Tensor]]) -> tuple[ImageList, list[Tensor]]:
+    """Anchors take shape and dtype from the features; in half precision they would move by half a pixel."""
+    images, features = args
+    return images, [feature[:1, :1].float() for feature in features]
+
+
 class TorchvisionDetector:
     """A torchvision Mask R-CNN behind the `Detector` protocol."""
 
@@ -71,6 +77,7 @@ class TorchvisionDetector:
         model.transform = _Prepared(model.transform.image_mean, model.transform.image_std, fit)
         for head in (model.rpn.head, model.roi_heads.box_predictor, model.roi_heads.mask_predictor):
             head.register_forward_hook(_floats)
+        model.rpn.anchor_generator.register_forward_pre_hook(_float_anchors)
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()

@@ -1,0 +1,64 @@
+"""One photo with all its facts, in words, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from lhq import looking, pipeline
+from lhq.cli import cli
+from lhq.errors import InputError
+from lhq.images import decode
+
+ROOT = Path(__file__).parents[2]
+
+
+def lhq(*args: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "lhq", *args], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_prints_all_of_one_photo(toml: Path, tmp_path: Path) -> None:
+    done = lhq("show", "flickr:p27", str(toml), "--json", "--image", str(tmp_path / "p.jpg"))
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["id"] == "flickr:p27"
+    assert shown["shard"] == 2
+    assert set(shown["verdicts"]) == {"size", "duplicates", "objects", "outliers"}
+    assert shown["papers"]["title"] == "Scene 27"
+    assert shown["papers"]["fetched_at"].startswith("2026-05-01")
+    assert "person" in shown["facts"]["objects"]["classes"] or "bird" in shown["facts"]["objects"]["classes"]
+    assert shown["facts"]["outliers"]["log_likelihood"] == shown["verdicts"]["outliers"]["score"]
+    with Image.open(tmp_path / "p.jpg") as image:
+        image.load()
+        assert image.size == (522, 348)
+
+    plain = CliRunner().invoke(cli, ["show", "flickr:p27", str(toml)])
+    assert plain.exit_code == 0
+    for word in ("flickr:p27", "Scene 27", "log_likelihood", "shard 000002"):
+        assert word in plain.output
+
+
+def test_draws_what_counts(toml: Path) -> None:
+    loaded = pipeline.load(toml)
+    shown = looking.show(loaded, "flickr:p33")
+    drawn = np.asarray(Image.open(io.BytesIO(looking.picture(loaded, shown))), np.int16)
+    plain = np.asarray(decode(shown.image), np.int16)
+    assert drawn.shape == plain.shape
+    assert (np.abs(drawn - plain).max(axis=2) > 40).mean() > 0.001
+
+
+def test_names_an_unknown_photo(toml: Path) -> None:
+    with pytest.raises(InputError, match=r"no photo 'flickr:none'.*lhq list"):
+        looking.show(pipeline.load(toml), "flickr:none")
