@@ -146,11 +146,8 @@ def memory(at: Path, pictures: list[bytes], num: int) -> dict[str, float]:
     found = {}
     for shards in (2, 8):
         store = store_of(at / f"memory-{shards}", pictures, num * shards // 2, num // 2)
-        code = (
-            "import sys\nfrom lhq.engines.local import Local\nfrom lhq.export import *\n"
-            "from lhq.importing import RIGHTS\nexport(sys.argv[1], ExportSettings(variants=('1024', '256')), rights_of=RIGHTS, engine=Local())"
-        )
-        process = subprocess.Popen([sys.executable, "-c", code, str(store)])
+        code = "import sys; sys.path.insert(0, sys.argv[2]); import export; export.export_alone(sys.argv[1])"
+        process = subprocess.Popen([sys.executable, "-c", code, str(store), str(Path(__file__).parent)])
         peak = 0
         while process.poll() is None:
             peak = max(peak, sum(map(_pss_bytes, _family(process.pid))))
@@ -158,6 +155,11 @@ def memory(at: Path, pictures: list[bytes], num: int) -> dict[str, float]:
         assert process.returncode == 0
         found[f"peak_mb_{shards}_shards"] = round(peak / 1e6)
     return found
+
+
+def export_alone(store: str) -> None:
+    """What the memory of is measured."""
+    export(store, ExportSettings(variants=("1024", "256")), rights_of=RIGHTS, engine=Local())
 
 
 def _family(pid: int) -> list[int]:

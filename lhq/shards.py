@@ -86,7 +86,7 @@ class Shards:
         path = self.path(number)
         try:
             with self.fs.open(path, "rb") as file:
-                return _file(file, columns).read(columns=columns)
+                return _file(file, columns).read(columns=columns, use_threads=False)  # no thread outlives it
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:

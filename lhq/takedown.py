@@ -49,7 +49,7 @@ def remove(store: str, names: Sequence[str], *, reason: str = "", at: datetime.d
     photos = Shards(store, "photos")
     for number in photos.numbers():
         for row in photos.read(number, ["id", "url", "page_url", "sha256"]).to_pylist():
-            for name in (row["id"], row["url"], row["page_url"]):
+            for name in {row["id"], row["url"], row["page_url"]}:
                 if name in wanted:
                     found.setdefault(name, []).append(row["id"])
                     sha256_of[row["id"]] = row["sha256"]
@@ -60,7 +60,7 @@ def remove(store: str, names: Sequence[str], *, reason: str = "", at: datetime.d
             raise InputError(f"{name}: is no id", hint="ids are source:source_id, for instance flickr:53512345678")
         found[name] = [name]
         sha256_of[name] = ""
-    ids = [id for name in wanted for id in found[name]]
+    ids = list(dict.fromkeys(id for name in wanted for id in found[name]))
     before = tombstones.removed_ids(store)
     tombstones.add(store, {id: sha256_of[id] for id in ids}, reason, at or datetime.datetime.now(datetime.UTC))
     return Removed(
