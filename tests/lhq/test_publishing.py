@@ -14,7 +14,7 @@ from tests.lhq.making import judge, scene
 
 
 def lhq(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=True)
+    return CliRunner().invoke(cli, [str(word) for word in words], standalone_mode=False)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_from_import_to_takedown(pipeline: Path, tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [f"{tmp_path}/store/export", f"{tmp_path}/store/export-zip"]
     assert "photos 3 · kept 3" in done.stderr
     done = lhq("verify", tmp_path / "store" / "export", "--json")
-    assert (done.exit_code, json.loads(done.stdout)["problems"]) == (0, [])
+    assert (done.return_value, json.loads(done.stdout)["problems"]) == (0, [])
     done = lhq("remove", pipeline, "folder:mine/1.jpg", "folder:mine/9.jpg")
     assert done.stdout.splitlines() == ["folder:mine/1.jpg", "folder:mine/9.jpg"]
     assert "folder:mine/9.jpg: not in the store; kept out all the same" in done.stderr
@@ -50,7 +50,7 @@ def test_from_import_to_takedown(pipeline: Path, tmp_path: Path) -> None:
     assert (told["num_rows"], told["funnel"]) == (2, {"taken down": 1})
     (tmp_path / "store" / "export" / "CREDITS.md").write_text("changed")
     done = lhq("verify", tmp_path / "store" / "export")
-    assert done.exit_code == 1
+    assert done.return_value == 1
     assert done.stdout.splitlines() == ["CREDITS.md: its sha256 is not the one in croissant.json"]
 
 
