@@ -60,7 +60,7 @@ class _Collect(torch.autograd.Function):
 
 
 def _product(x: Tensor, styles: Tensor, shares: Tensor, y: Tensor) -> Tensor:
-    way = tiles.walk(y if tiles.is_channels_last(x) else x)
+    way = tiles.walk(x)
     if x.numel():
         _product_kernel[way.grid](
             x, styles, shares, y, *x.shape[1:], *x.stride(), *styles.stride(), *shares.stride(), *y.stride(),

@@ -27,9 +27,11 @@ def bias_act_triton(
     clamp: float | None,
     overwrite: bool = False,
 ) -> Tensor:
-    """`alis.ops.bias_act` by a Triton kernel; [B, C] is taken as a map of one pixel."""
+    """`alis.ops.bias_act` by a Triton kernel; [B, C] is taken as one column of B pixels, channels last."""
     if x.ndim == 2:
-        return bias_act_triton(x[:, :, None, None], bias_C, noise, slope=slope, gain=gain, clamp=clamp)[:, :, 0, 0]
+        assert noise is None
+        column = x.t()[None, :, :, None]
+        return bias_act_triton(column, bias_C, None, slope=slope, gain=gain, clamp=clamp)[0, :, :, 0].t()
     if overwrite:
         return _forward(x, bias_C, noise, x, slope, gain, clamp)
     y: Tensor = _BiasAct.apply(x, bias_C, noise, slope, gain, clamp)

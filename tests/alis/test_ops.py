@@ -127,6 +127,42 @@ def test_kernels_by_the_interpreter() -> None:
     assert done.returncode == 0, done.stdout[-4000:]
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["rows last", "channels last"])
+def test_kernels_compile_for_a_device_that_is_not_here(
+    last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interpreter takes what the compiler would not; this is the compiler, down to the PTX of a GPU."""
+    triton = pytest.importorskip("triton", reason="Triton is not installed")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from alis.ops import align_triton, bias_act_triton, resample_triton
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    tl = triton.language
+    walk = {"WIDE": tl.float32, "LAST": last, "OUTER": 8, "INNER": 128}
+    product = {"NUM": 2, **walk}
+    filters = {"UP": 2, "DOWN": 1, "PAD": 2, **walk}
+    flags = {"NOISE": True, "CLAMP": True, **walk}
+    kernels = [
+        (align_triton._product_kernel, {"x": "*fp16", "styles": "*fp32", "shares": "*fp64", "y": "*fp16"}, product),
+        (bias_act_triton._forward_kernel, {"x": "*fp16", "bias": "*fp32", "noise": "*fp32", "y": "*fp16"}, flags),
+        (bias_act_triton._slope_kernel, {"g": "*fp16", "y": "*fp16", "out": "*fp16"}, {"CLAMP": True, **walk}),
+        (resample_triton._filter_kernel, {"x": "*bf16", "y": "*bf16"}, filters),
+    ]  # fmt: skip
+    if not last:
+        sums = {"NUM": 2, "CHUNK": 64, "WIDE": tl.float32, "OUTER": 8, "INNER": 128}
+        kernels.append(
+            (align_triton._sums_kernel, {"p": "*fp16", "q": "*fp16", "shares": "*fp64", "part": "*fp32"}, sums)
+        )
+    for kernel, pointers, constants in kernels:
+        numbers = {name: "fp32" if name in {"slope", "gain", "clamp"} else "i32" for name in kernel.arg_names}
+        signature = {**numbers, **pointers, **dict.fromkeys(constants, "constexpr")}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+        built = triton.compile(source, target=GPUTarget("cuda", 80, 32))
+        assert "ld.global" in built.asm["ptx"]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: kernels are tested by the interpreter")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_kernels_on_the_device(dtype: torch.dtype) -> None:
