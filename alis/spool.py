@@ -141,10 +141,7 @@ def write(
     path = Path(path)
     form = formats.find(path)
     formats.check_size(path, width, height)
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists", hint="remove it, or overwrite it with --force")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder", hint="make it first")
+    formats.check_place(path, overwrite=overwrite)
     started = time.monotonic()
     try:
         _check_room(path, width, height, form)

@@ -169,10 +169,10 @@ def write(path: str | Path, frames: Iterator[Pixels], shot: Shot, *, overwrite: 
     path = Path(path)
     if path.suffix.lower() not in _CODECS:
         raise InputError(f"{path}: no film format ends in {path.suffix!r}", hint=f"use {', '.join(_CODECS)}")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists", hint="remove it, or overwrite it with --force")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path.parent}: no such folder", hint="make it first")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise InputError(f"{path}: exists", hint="remove it, or overwrite a film with --force")
     av = need("av", path)
     codec, options = _CODECS[path.suffix.lower()]
     try:

@@ -11,7 +11,7 @@ from alis.errors import InputError
 from alis.formats import deep_zoom, png, tiff, vips
 from alis.formats.rows import Pixels, Rows
 
-__all__ = ["FORMATS", "Format", "Pixels", "Rows", "check_size", "find", "read_note"]
+__all__ = ["FORMATS", "Format", "Pixels", "Rows", "check_place", "check_size", "find", "read_note"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,19 @@ def find(path: Path) -> Format:
     if not found:
         raise InputError(f"{path}: no picture format ends in {path.suffix!r}", hint=f"use {', '.join(FORMATS)}")
     return found
+
+
+def check_place(path: Path, *, overwrite: bool) -> None:
+    """Raises: InputError: something of that name is in the way, or there is no such folder."""
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder", hint="make it first")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder", hint="give a file's name")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists", hint="remove it, or overwrite it with --force")
+    tiles = deep_zoom.folder_of(path)
+    if find(path) is FORMATS[".dzi"] and tiles.exists() and deep_zoom.is_foreign(tiles):
+        raise InputError(f"{tiles}: holds something else than a picture's tiles", hint="give another -o")
 
 
 def check_size(path: Path, width: int, height: int) -> None:

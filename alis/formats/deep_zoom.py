@@ -25,6 +25,11 @@ def folder_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}_files")
 
 
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder that has a picture's name was not made by `encode`."""
+    return not (folder / _NOTE).is_file()
+
+
 def encode(rows: Rows, path: Path, note: str) -> None:
     """Write the pyramid, then its description; the note lies among the tiles as `alis.json`."""
     folder, aside = folder_of(path), path.with_name(f".{path.stem}_files.encoding")

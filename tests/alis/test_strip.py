@@ -102,6 +102,20 @@ def test_deep_zoom_tiles_show_the_picture_at_every_level(g: alis.Generator, tmp_
     assert _pixels(levels[0] / "0_0.jpg").shape == (1, 1, 3)
 
 
+def test_a_folder_of_somebody_else_is_not_touched(g: alis.Generator, tmp_path: Path) -> None:
+    (tmp_path / "z_files").mkdir()
+    (tmp_path / "z_files" / "diary.txt").write_text("mine")
+    plan = strip.plan(alis.Panorama(g, 5), width=64)
+    with pytest.raises(InputError, match="something else"):
+        strip.paint(plan, tmp_path / "z.dzi", overwrite=True)
+    assert (tmp_path / "z_files" / "diary.txt").read_text() == "mine"
+    strip.paint(plan, tmp_path / "y.dzi")
+    strip.paint(plan, tmp_path / "y.dzi", overwrite=True)
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        strip.paint(plan, tmp_path / "x.png", overwrite=True)
+
+
 @pytest.mark.parametrize("ending", [".png", ".tif", ".jpg", ".webp", ".dzi"])
 def test_a_picture_says_how_it_was_painted(g: alis.Generator, tmp_path: Path, ending: str) -> None:
     panorama = alis.Panorama(g, 5, psi=0.7).with_edits({1: 4})
