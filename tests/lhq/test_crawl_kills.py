@@ -31,7 +31,7 @@ NURSERY = """
 import os, sys
 import pandas, lhq.crawl.spool
 import lhq.cli, lhq.cli.crawl, lhq.pipeline, lhq.sources.unsplash
-lhq.crawl.spool.MAX_PHOTOS = 25
+lhq.crawl.spool.MAX_PHOTOS = 20
 print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()
@@ -45,7 +45,7 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def nursery() -> Iterator[subprocess.Popen[str]]:
     """Give it a pipeline file a line; it answers with the crawl's process number, then with its exit code."""
     with subprocess.Popen(
@@ -80,7 +80,7 @@ def wait_until(server: Server, num_seen: int) -> None:
 
 
 def test_thirty_kills(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
-    photos = {f"p{i}": photo(i) for i in range(600)}
+    photos = {f"p{i}": photo(i) for i in range(240)}
     random.seed(4)
     kills = 0
     with Server() as server:
@@ -89,20 +89,20 @@ def test_thirty_kills(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
             plain = server.routes[f"/images/{name}"]
 
             def unhurried(talk: Talk, plain: object = plain) -> None:
-                talk.closing.wait(0.01)
+                talk.closing.wait(0.004)
                 plain(talk)  # type: ignore[operator]
 
             server.routes[f"/images/{name}"] = unhurried
-        path = pipeline(tmp_path, server, want=600, per_host=PER_HOST)
+        path = pipeline(tmp_path, server, want=240, per_host=PER_HOST)
         code = -signal.SIGKILL
         while code == -signal.SIGKILL:
             child = start(nursery, path)
             if kills < 30:
                 if kills % 5:  # a moment in the midst of its work
-                    wait_until(server, len(server.seen) + random.randrange(40))
+                    wait_until(server, len(server.seen) + random.randrange(1, 12))
                     time.sleep(random.uniform(0.0, 0.02))
                 else:  # a moment of its youth
-                    time.sleep(random.uniform(0.0, 0.3))
+                    time.sleep(random.uniform(0.0, 0.2))
                 os.kill(child, signal.SIGKILL)
                 kills += 1
             code = end(nursery)
@@ -116,7 +116,7 @@ def test_thirty_kills(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
         extra = sum(server.answered[f"/images/{name}"] - 1 for name in photos)
         assert extra <= kills * (PER_HOST + 2), f"{extra} photos were fetched again"
         status = way.crawl_status(way.load(path))
-        assert (status.num_candidates, status.num_kept, status.num_waiting) == (600, 600, 0)
+        assert (status.num_candidates, status.num_kept, status.num_waiting) == (240, 240, 0)
         assert list((tmp_path / "store/spool").iterdir()) == []
 
 
