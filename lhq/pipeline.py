@@ -222,11 +222,12 @@ def crawl_photos(pipeline: Pipeline, *, retry: Sequence[str] = (), want: int | N
 
     Raises:
         ConfigError: the pipeline file names no source.
+        StoreError: another crawl is at work on the store.
         KeyMissing: a source's key or permission is not there.
     """
     if not pipeline.sources:
         raise ConfigError(f"{pipeline.path}: no source to crawl", hint=f"add [source.NAME]: {', '.join(SOURCES)}")
-    with services(pipeline) as served:
+    with lhq.crawl.locked(pipeline.local), services(pipeline) as served:
         client = Client(served.http)
         sources: dict[str, Source] = {
             name: build(SOURCES, name, settings, client) for name, settings in served.sources.items()

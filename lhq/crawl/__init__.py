@@ -77,7 +77,7 @@ def crawl(
     *,
     retry: Sequence[str] = (),
 ) -> CrawlReport:
-    """Fetch photos until the store holds `want`, or the sources have no more.
+    """Fetch photos until the store holds `want`, or the sources have no more. The caller holds `locked(folder)`.
 
     Args:
         store: where `photos/` is written (a folder or URL); `folder` the local folder of frontier and spool.
@@ -86,15 +86,14 @@ def crawl(
             facts name the reason as their error (`corrupt`) are fetched again into their place.
 
     Raises:
-        StoreError: the store is in use, can't be written, or is of a newer format.
+        StoreError: the store can't be written, or is of a newer format.
         SourceError: no source offered anything.
     """
-    with _locked(Path(folder)):
-        frontier = Frontier(Path(folder) / FRONTIER)
-        try:
-            return _Crawl(store, folder, sources, queries, want, client, frontier).run(retry)
-        finally:
-            frontier.close()
+    frontier = Frontier(Path(folder) / FRONTIER)
+    try:
+        return _Crawl(store, folder, sources, queries, want, client, frontier).run(retry)
+    finally:
+        frontier.close()
 
 
 class _Crawl:
@@ -190,12 +189,12 @@ class _Crawl:
 
     def _end(self, fetcher: Fetcher, searchers: list[Searcher], progress: Progress) -> None:
         """Let what is under way finish, for a few seconds if someone waits; then close the files."""
+        if self._board.crash is not None:
+            self._client.stop()
         while not fetcher.join(self._is_overdue):
             self._client.abort()
         self._keeper.finish()
         for searcher in searchers:
-            if self._board.crash is not None:
-                self._client.stop()
             searcher.finish()
         while any(searcher.thread.is_alive() for searcher in searchers):
             progress.update("telling the sources what was kept")
@@ -225,8 +224,13 @@ class _Crawl:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One crawl a store; the lock dies with its process, however that ends."""
+def locked(place: str) -> Iterator[None]:
+    """One crawl a store; the lock dies with its process, however that ends.
+
+    Raises:
+        StoreError: another crawl is at work (with its process number), or the folder can't be written.
+    """
+    folder = Path(place)
     path = folder / LOCK
     try:
         folder.mkdir(parents=True, exist_ok=True)

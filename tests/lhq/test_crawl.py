@@ -125,7 +125,7 @@ def test_every_bad_photo_ends_with_its_reason_and_the_sums_are_exact(tmp_path: P
         serve(server, {name: photo(1) for name in [*BAD, "good"]})
         for name, (route, _) in BAD.items():
             server.routes[f"/images/{name}"] = route
-        path = pipeline(tmp_path, server, want=100, max_bytes=60_000, read_timeout_s=0.3, total_timeout_s=0.6)
+        path = pipeline(tmp_path, server, want=100, max_bytes=60_000, read_timeout_s=1.0, total_timeout_s=1.5)
         report = way.crawl_photos(way.load(path))
         assert report.num_kept == 1
         assert statuses(path) == {
