@@ -52,7 +52,7 @@ def measure(kind: scenes.Kind, count: int, work: Path | None) -> dict[str, float
         image = ImageOps.exif_transpose(Image.open(io.BytesIO(stored(scene, work)))).convert("RGB")
         pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).float() / 255
         start = time.process_time()
-        verdict = detector.dropped(model, [pixels])[0]
+        verdict = detector.dropped(model, pixels)
         detecting_s += time.process_time() - start
         dropped += verdict
         if verdict != (kind == "objects"):

@@ -7,6 +7,7 @@ that the true object filter runs offline. On photographs it knows nothing; real 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +107,15 @@ def save(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
     save_file(state, path, metadata=note)
 
 
-def dropped(model: MaskRCNN, images: list[torch.Tensor], max_area: float = 0.01) -> list[bool]:
-    """Whether each picture (float [3, H, W], 0 … 1) holds things over `max_area` of it, as the object filter judges."""
+def dropped_at(model: MaskRCNN, image: torch.Tensor, scores: Iterable[float], max_area: float = 0.01) -> list[bool]:
+    """Whether a picture (float [3, H, W], 0 … 1) holds things over `max_area` of it, as the object filter judges,
+    for each least score that a detection must have to count."""
     with torch.inference_mode():
-        found = model(images)
-    verdicts = []
-    for image, one in zip(images, found, strict=True):
-        sure = one["scores"] >= MIN_SCORE
-        area = (one["masks"][sure] >= 0.5).sum().item() / (image.shape[1] * image.shape[2])
-        verdicts.append(area > max_area)
-    return verdicts
+        (found,) = model([image])
+    shares = (found["masks"] >= 0.5).flatten(1).float().mean(dim=1)
+    return [float(shares[found["scores"] >= score].sum()) > max_area for score in scores]
+
+
+def dropped(model: MaskRCNN, image: torch.Tensor) -> bool:
+    """Whether the object filter drops this picture (float [3, H, W], 0 … 1) at its default limits."""
+    return dropped_at(model, image, [MIN_SCORE])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ def _dropped(kind: str, count: int) -> int:
     found = [scene for scene in scenes.catalogue(SEED, 400) if scene.kind == kind][:count]
     total = 0
     for scene in found:
-        pixels = np.asarray(uploads.paint(scene).image)
-        total += detector.dropped(model, [torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255])[0]
+        half = replace(scene, width_px=scene.width_px // 2, height_px=scene.height_px // 2)  # a third of the time
+        pixels = np.asarray(uploads.paint(half).image)
+        total += detector.dropped(model, torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255)
     return total
 
 
