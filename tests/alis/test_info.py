@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,9 @@ import alis
 from alis.cli import cli
 from alis.config import ModelConfig
 from alis.models.account import of_discriminator, of_generator
+from tests.alis.model_hub import model_hub
+
+ROOT = Path(__file__).parents[2]
 
 CONFIG = ModelConfig(resolution=64, channel_base=1024, channel_max=32, z_dim=16, w_dim=16, num_half_res=2)
 
@@ -75,3 +81,30 @@ def test_a_generator_as_a_repository(folder: Path, tmp_path: Path, monkeypatch: 
     again, wanted = alis.Generator.from_pretrained("copy"), alis.load(folder)
     assert again.config == CONFIG
     assert all(torch.equal(value, wanted.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_pushed_to_a_hub_and_fetched_again(folder: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+import alis
+from alis.cli import cli
+from alis.errors import InputError
+cli(["push-to-hub", {str(folder)!r}, "someone/alis-small", "--private"], standalone_mode=False)
+g = alis.Generator.from_pretrained("someone/alis-small")
+print(g.config.resolution, type(g).__name__, g.training)
+try:
+    alis.Generator.from_pretrained("someone/nothing")
+except InputError as error:
+    print("refused", error.hint)
+"""
+    with model_hub() as made:
+        env = {**os.environ, "HF_ENDPOINT": made.url, "HF_TOKEN": made.token, "PYTHONPATH": str(ROOT),
+               "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(tmp_path)}  # fmt: skip
+        words = [sys.executable, "-c", code]
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=280)
+        assert done.returncode == 0, done.stderr
+        assert made.private == {"someone/alis-small": True}
+        assert sorted(made.files["someone/alis-small"]) == ["README.md", "config.json", "model.safetensors"]
+        lines = done.stdout.splitlines()
+        assert lines[0].startswith(f"{made.url}/someone/alis-small")
+        assert lines[1:] == ["64 Generator False", "refused check the name, and `hf auth login` if private"]
