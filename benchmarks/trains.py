@@ -52,11 +52,11 @@ def paint(out: Path, num_scenes: int, size: int) -> None:
     print(f"{len(rows)} pictures")
 
 
-def measure(run: Path, data: str, num: int, every: int, out: Path) -> None:
+def measure(run: Path, data: str, num: int, at: list[int] | None, out: Path) -> None:
     """∞-FID of the run's snapshots, and a picture: one strip a row, oldest first."""
     plan = Plan(("inf-fid",), num=num, num_real=num, features="lite0", seed=1)
     snapshots = sorted(path.parent for path in run.glob("snapshots/*/config.json"))
-    chosen = sorted({*snapshots[::every], snapshots[-1]})
+    chosen = [folder for folder in snapshots if not at or int(folder.name) in at]
     points, strips = [], []
     for folder in chosen:
         value = _known(folder, plan)
@@ -104,13 +104,13 @@ def main() -> None:
     measuring.add_argument("run", type=Path)
     measuring.add_argument("data")
     measuring.add_argument("--num", type=int, default=500)
-    measuring.add_argument("--every", type=int, default=1, help="every n-th snapshot, and the last")
+    measuring.add_argument("--at", type=int, nargs="*", help="images of the snapshots to measure; default: all")
     measuring.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "trains.json")
     asked = parser.parse_args()
     if asked.command == "paint":
         paint(asked.out, asked.scenes, asked.size)
     else:
-        measure(asked.run, asked.data, asked.num, asked.every, asked.out)
+        measure(asked.run, asked.data, asked.num, asked.at, asked.out)
 
 
 if __name__ == "__main__":
