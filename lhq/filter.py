@@ -134,7 +134,10 @@ class MeasureShard:
         try:
             rows, failed_rows = self._measure(number, [rule.measure for rule in todo], [rule.made for rule in todo])
         except ShardDamaged as error:
-            return ShardReport(shard, error=str(error), damaged=True, seconds=time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            return ShardReport(shard, error=str(error), damaged=_is_damage(error), seconds=seconds)
+        except FileNotFoundError as error:
+            return ShardReport(shard, error=f"gone while it was measured ({error})")
         except RunError as error:
             return ShardReport(shard, error=str(error), seconds=time.perf_counter() - start)
         return ShardReport(shard, rows, failed_rows, time.perf_counter() - start)
@@ -167,8 +170,10 @@ def measure(
     photos = Shards(store, "photos")
     together = tuple(rule for rule in rules if rule.measure.lane == "cpu")
     passes = [together] * bool(together) + [(rule,) for rule in rules if rule.measure.lane == "gpu"]
+    damaged: set[str] = set()
     for group in passes:
         todo = [n for n in photos.numbers() if not all(is_measured(store, rule, n) for rule in group)]
+        todo = [n for n in todo if key(n) not in damaged]
         if not todo:
             continue
         for rule in group:
@@ -177,6 +182,8 @@ def measure(
         for report in engine.map(MeasureShard(store, group), [key(n) for n in todo], group[0].measure.lane):
             if on_report:
                 on_report(names, len(todo), report)
+            if report.damaged:
+                damaged.add(report.key)
             yield report
 
 
@@ -184,7 +191,7 @@ def is_measured(store: str, rule: Rule, number: int) -> bool:
     """True if a shard's facts are there, readable, and made as `rule` would make them."""
     facts = _facts(store, rule.measure)
     try:
-        return facts.exists(number) and facts.metadata(number).get(_MADE.decode()) == rule.made
+        return facts.metadata(number).get(_MADE.decode()) == rule.made
     except (ShardDamaged, FileNotFoundError):
         return False
 
@@ -218,7 +225,12 @@ def _unreadable(store: str) -> Iterator[ShardReport]:
         try:
             photos.read(number, ["id"])
         except ShardDamaged as error:
-            yield ShardReport(key(number), error=str(error), damaged=True)
+            yield ShardReport(key(number), error=str(error), damaged=_is_damage(error))
+
+
+def _is_damage(error: ShardDamaged) -> bool:
+    """False where the file may be whole, but could not be reached."""
+    return not isinstance(error.__cause__, (PermissionError, ConnectionError, TimeoutError))
 
 
 def _quarantine(store: str, number: int) -> str:
