@@ -38,14 +38,14 @@ from lhq.shards import Shards
 RESULT = Path(__file__).parent / "results/size_rate.json"
 
 
-def pillow(data: bytes) -> None:
-    image = Image.open(io.BytesIO(data))
+def pillow(path: Path) -> None:
+    image = Image.open(path)
     image.draft("RGB", (image.width // 8, image.height // 8))
     image.load()
 
 
-def bare(data: bytes) -> None:
-    simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1, min_factor=1)
+def bare(path: Path) -> None:
+    simplejpeg.decode_jpeg(path.read_bytes(), "RGB", min_height=1, min_width=1, min_factor=1)
 
 
 def resized(data: bytes, megapixels: float) -> bytes:
@@ -89,9 +89,12 @@ def compare(photos: Sequence[bytes], rounds: int) -> dict[str, float]:
     store = Path(tempfile.mkdtemp(prefix="lhq-rate-"))
     try:
         shard(store, photos)
+        files = [store / f"{number}.jpg" for number in range(len(photos))]
+        for path, data in zip(files, photos, strict=True):
+            path.write_bytes(data)
         loops = {
-            "pillow": lambda: [pillow(data) for data in photos],
-            "bare": lambda: [bare(data) for data in photos],
+            "pillow": lambda: [pillow(path) for path in files],
+            "bare": lambda: [bare(path) for path in files],
             "ours": lambda: ours(store),
         }
         best = dict.fromkeys(loops, float("inf"))

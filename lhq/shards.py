@@ -85,7 +85,7 @@ class Shards:
         """
         path = self.path(number)
         try:
-            with self.fs.open(path, "rb") as file:
+            with self._open(path) as file:
                 return _file(file, columns).read(columns=columns, use_threads=False)  # no thread outlives it
         except FileNotFoundError:
             raise
@@ -96,7 +96,7 @@ class Shards:
         """The key-value metadata of one shard's schema (what settings made it, for facts)."""
         path = self.path(number)
         try:
-            with self.fs.open(path, "rb") as file:
+            with self._open(path) as file:
                 schema = pq.read_schema(file)
         except FileNotFoundError:
             raise
@@ -112,12 +112,16 @@ class Shards:
         """
         path = self.path(number)
         try:
-            with self.fs.open(path, "rb") as file:
+            with self._open(path) as file:
                 yield from _file(file, columns).iter_batches(rows, columns=columns)
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(path, error) from error
+
+    def _open(self, path: str) -> Any:
+        """The file for reading; local ones by Arrow itself, which halves the time to read a shard of photos."""
+        return pa.OSFile(path, "rb") if _is_local(self.fs) else self.fs.open(path, "rb")
 
     @staticmethod
     def _damaged(path: str, error: Exception) -> ShardDamaged:
@@ -133,13 +137,17 @@ def _file(file: IO[bytes], columns: Sequence[str] | None) -> pq.ParquetFile:
     return opened
 
 
+def _is_local(fs: Any) -> bool:
+    return "file" in (fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,))
+
+
 def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that it has its name if and only if it is complete.
 
     Raises:
         StoreError: the place can't be written; nothing is left behind.
     """
-    local = "file" in (fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,))
+    local = _is_local(fs)
     aside = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else path
     try:
         if local:
