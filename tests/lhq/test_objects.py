@@ -16,6 +16,7 @@ from PIL import Image
 
 from lhq.config import validate
 from lhq.errors import ConfigError, InputError, RunError, WeightsMissing
+from lhq.images import inspect
 from lhq.measures import Verdicts
 from lhq.measures.feeding import Feed, Fit, Halving, pixels
 from lhq.measures.objects import Objects, ObjectsSettings
@@ -367,6 +368,29 @@ def test_450_000_photos_are_judged_in_seconds() -> None:
     verdicts = judge(facts, allow=["bird"], max_area=0.05)
     assert time.perf_counter() - start < 6
     assert 0.05 < verdicts.kept.mean() < 0.95
+
+
+def test_the_sandbox_detector_decides_alike_in_full_and_half_precision() -> None:
+    """The small trained detector on two painted scenes: what is measured in half precision is judged the same."""
+    from lhq.sandbox import detector, scenes, uploads
+
+    if not detector.WEIGHTS.is_file():
+        pytest.skip("the sandbox's detector is not trained yet")
+    catalogue = scenes.catalogue(77, 60)
+    chosen = [next(scene for scene in catalogue if scene.kind == kind) for kind in ("objects", "clean")]
+    photos = []
+    for scene in chosen:
+        header = inspect(data := uploads.encode(scene))
+        photos.append(Photo(scene.kind, data, header.width_px, header.height_px, header.orientation))
+    scores = []
+    for precision in ("full", "half"):
+        given = ObjectsSettings(weights="sandbox", device="cpu", precision=precision, allow=("balloon",))
+        facts = pa.Table.from_batches([Objects(given).measure(photos)])
+        verdicts = Objects(given).judge(facts, given)
+        assert verdicts.kept.tolist() == [False, True]
+        assert set(facts["detector"].to_pylist()) == {"torchvision sandbox"}
+        scores.append(verdicts.score)
+    np.testing.assert_allclose(*scores, atol=1e-3)
 
 
 # --- detectron2 -------------------------------------------------------------------------------------------------
