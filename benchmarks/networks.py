@@ -2,7 +2,8 @@
 
 The peer is the method as its formulas read: frames in NCHW, every layer cut into patches and glued again, styles
 spread over the whole window for each layer, waves by sines, the filter as a grouped convolution, weights scaled at
-every call. The floor is a matrix product of the same number of operations at the speed this machine reaches.
+every call; it runs in a process of its own, with the allocator as it comes. The floor is a matrix product of the same
+number of operations at the speed this machine reaches.
 
     OMP_NUM_THREADS=2 python benchmarks/networks.py              # CPU, and the GPU where there is one
     python benchmarks/networks.py --quick                        # a small frame, to see that it runs
@@ -17,6 +18,8 @@ import math
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -139,6 +142,25 @@ def floor(flops: float, dtype: torch.dtype, repeats: int, device: str) -> float:
     return seconds(lambda: a @ b, repeats, device) * flops / (2 * size**3)
 
 
+def peer_seconds(resolution: int, channel_base: int, dtype: str, repeats: int) -> tuple[float, float]:
+    """Seconds and core-seconds of the peer, in a process where no allocator was tuned."""
+    words = [sys.executable, __file__, "--peer", str(resolution), str(channel_base), dtype, "--repeats", str(repeats)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, "ALIS_KEEP_PAGES": "0"})
+    wall, core = json.loads(done.stdout)
+    return wall, core
+
+
+def time_peer(resolution: int, channel_base: int, dtype: str, repeats: int) -> None:
+    """What the peer's process does: print its seconds and core-seconds."""
+    torch.manual_seed(0)
+    config = ModelConfig(resolution=resolution, channel_base=channel_base, num_half_res=4)
+    g = alis.Generator(config).eval().requires_grad_(False)
+    peer, w = Published(g), [g.map(torch.randn(1, config.z_dim)) for _ in range(3)]
+    peer.dtype = getattr(torch, dtype)
+    wall = seconds(lambda: peer(w, 1), repeats, "cpu")
+    print(json.dumps([wall, core_seconds(lambda: peer(w, 1), max(repeats // 3, 1))]))
+
+
 def on_cpu(resolution: int, channel_base: int, repeats: int) -> Iterator[Row]:
     """Peer, ours and floor for one size, float32 and bfloat16."""
     torch.manual_seed(0)
@@ -150,10 +172,9 @@ def on_cpu(resolution: int, channel_base: int, repeats: int) -> Iterator[Row]:
     assert agree < 1e-3, f"the peer computes something else: {float(agree):.1e}"
     for dtype in (torch.float32, torch.bfloat16):
         g.set_precision(dtype, 4 if dtype == torch.bfloat16 else None)
-        peer.dtype = dtype
         name = str(dtype).removeprefix("torch.")
-        theirs, mine = seconds(lambda: peer(w, 1), repeats, "cpu"), seconds(lambda: g(*w, 1), repeats, "cpu")
-        least = floor(flops, dtype, repeats, "cpu")
+        theirs, their_core = peer_seconds(resolution, channel_base, name, repeats)
+        mine, least = seconds(lambda: g(*w, 1), repeats, "cpu"), floor(flops, dtype, repeats, "cpu")
         yield {
             "what": f"frame {resolution}, {name}, CPU",
             "published_s": theirs,
@@ -161,7 +182,7 @@ def on_cpu(resolution: int, channel_base: int, repeats: int) -> Iterator[Row]:
             "floor_s": least,
             "times_faster": theirs / mine,
             "of_floor": least / mine,
-            "published_core_s": core_seconds(lambda: peer(w, 1), max(repeats // 3, 1)),
+            "published_core_s": their_core,
             "ours_core_s": core_seconds(lambda: g(*w, 1), max(repeats // 3, 1)),
             "wanted_s": WANTED.get((resolution, name)),
         }
@@ -214,7 +235,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one small frame, nothing written")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--peer", nargs=3, metavar=("RESOLUTION", "BASE", "DTYPE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.peer:
+        with torch.inference_mode():
+            time_peer(int(args.peer[0]), int(args.peer[1]), args.peer[2], args.repeats)
+        return
     sizes = [(64, 4096)] if args.quick else [(256, 16384), (1024, 32768)]
     rows: list[Row] = []
     with torch.inference_mode():
