@@ -250,6 +250,7 @@ def main() -> None:
     result = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "load_average": os.getloadavg(),
         "photos": asked.photos,
         "photo_bytes": size,
         "lhq_over_img2dataset": rate["lhq"] / rate["img2dataset"] if asked.peer else None,
