@@ -46,7 +46,7 @@ class Page:
     def ask(self, code: str) -> Any:
         return self.page.evaluate(code)
 
-    def until(self, what: Callable[[], object], seconds: float = 30) -> None:
+    def until(self, what: Callable[[], object], seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < deadline, f"waited {seconds} s in vain; {self.complaints}"
@@ -280,7 +280,7 @@ def test_a_phone_has_it_all_within_reach(open_page: Callable[..., Page]) -> None
     page.page.touchscreen.tap(*_middle(page, "Redraw scene 2"))
     page.until(lambda: page.sketch == "7/a2v1")
     page.page.locator("#tune").tap()
-    assert page.page.locator("#psi").is_visible()
+    page.until(lambda: page.page.locator("#psi").is_visible())
 
 
 def _middle(page: Page, label: str) -> tuple[float, float]:
