@@ -49,8 +49,8 @@ class Page:
 class Limits:
     """What a plan reckons with: how much a source gives a call, and how fast.
 
-    `page_size` 0 stands for a source that is read in place, `calls_per_kept` for reports of use. `photo_bytes`, `photos_per_s` are typical figures for one full-size photo
-    and for its image host under the default manners.
+    `page_size` 0 stands for a source that is read in place, `calls_per_kept` for reports of use. `photo_bytes`,
+    `photos_per_s` are typical figures for one full-size photo and for its image host under the default manners.
     """
 
     page_size: int

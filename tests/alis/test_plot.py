@@ -47,5 +47,5 @@ def test_a_page_holds_curves_and_pictures(run: Path, tmp_path: Path) -> None:
 def test_what_can_not_be_drawn_is_said(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.png, \.svg or \.html"):
         plot([run], tmp_path / "curves.gif")
-    with pytest.raises(InputError, match="no metrics.jsonl"):
+    with pytest.raises(InputError, match=r"no metrics\.jsonl"):
         plot([tmp_path], tmp_path / "curves.png")

@@ -25,7 +25,9 @@ def exported(store: Path, out: Path) -> set[str]:
 def test_gone_from_the_next_export(tmp_path: Path) -> None:
     store, out = painted_store(tmp_path / "store", 6), tmp_path / "out"
     assert len(exported(store, out)) == 6
-    done = remove(str(store), ["flickr:0002", "https://photos.example/0004", "https://photos.example/0002.jpg"], reason="asked")
+    done = remove(
+        str(store), ["flickr:0002", "https://photos.example/0004", "https://photos.example/0002.jpg"], reason="asked"
+    )
     assert done.new == ("flickr:0002", "flickr:0004")
     assert exported(store, out) == {"flickr:0000", "flickr:0001", "flickr:0003", "flickr:0005"}
     for path in out.rglob("*"):
