@@ -34,7 +34,7 @@ class CodeBook:
 
     def __init__(self, g: Generator, saved: Mapping[str, Tensor], centres_KS: Tensor | None) -> None:
         self.g, self.saved, self.centres_KS = g, dict(saved), centres_KS
-        self.drawn = lru_cache(maxsize=8192)(self._drawn)
+        self.drawn = lru_cache(maxsize=1024)(self._drawn)
 
     def code(self, source: Source, psi: float, cluster: int | str | None) -> Tensor:
         """[S] or [num_ws, S]."""
