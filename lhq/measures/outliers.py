@@ -263,7 +263,7 @@ def _trust(shards: Shards, trusted: str) -> Callable[[str], bool]:
         fs, root = fsspec.core.url_to_fs(shards.store)
         try:
             with fs.open(f"{root}/verdicts.parquet", "rb") as file:
-                table = pq.read_table(file, columns=["id", "failed"])
+                table = pq.ParquetFile(file).read(columns=["id", "failed"], use_threads=False)
         except FileNotFoundError:
             raise InputError(
                 '[filter.outliers]: trusted = "kept", but nothing was judged yet',
