@@ -5,6 +5,7 @@ STAMP := .venv/.installed
 PIPELINE := pipelines/quickstart.toml
 DEMO := demo
 DEMO_KIMG ?= 4
+TEST_WORKERS ?= 2
 
 .PHONY: help install demo test lint types bench clean
 
@@ -43,8 +44,9 @@ demo: install
 	@echo "panorama   $(DEMO)/panorama.png"
 	@echo "live page  .venv/bin/alis serve runs/quickstart"
 
+test: export OMP_NUM_THREADS ?= 1
 test: install
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(TEST_WORKERS)
 
 lint: install
 	$(PY) -m ruff check .

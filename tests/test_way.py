@@ -97,7 +97,7 @@ def test_painted_scenes_become_a_panorama(tmp_path: Path) -> None:
     path = written(tmp_path, [], want=40)
     status = walk(tmp_path, path)
     assert status["failed"], "the sandbox has corrupt files; the crawl saw none"
-    verdicts = run("lhq", "filter", path, "--judge-only").stderr
+    verdicts = run("lhq", "filter", path, "--judge-only").stdout
     assert "duplicates" in verdicts
     assert "objects" in verdicts
     again = run("lhq", "run", path)
