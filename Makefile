@@ -4,7 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/.installed
 PIPELINE := pipelines/quickstart.toml
 DEMO := demo
-DEMO_KIMG ?= 4
+DEMO_KIMG ?= 6
 TEST_WORKERS ?= 2
 
 .PHONY: help install demo test lint types bench clean
@@ -36,7 +36,7 @@ demo: install
 	$(PY) -m lhq verify data/quickstart/export
 	$(PY) -c "import datasets; rows = datasets.load_dataset('data/quickstart/export'); print(rows); print(rows['train'][0]['image'])"
 	$(PY) -m alis train --data data/quickstart/export --config tiny --run.kimg $(DEMO_KIMG) --out runs/quickstart
-	$(PY) -m alis panorama runs/quickstart -o $(DEMO)/panorama.png --frames 12
+	$(PY) -m alis panorama runs/quickstart -o $(DEMO)/panorama.png --frames 12 --psi 0.6
 	@echo
 	@echo "dataset    data/quickstart/export       (lhq show ID $(PIPELINE) tells all about a photo)"
 	@echo "filter     $(DEMO)/report.html"

@@ -46,7 +46,7 @@ def push(folder: str, repository: str, *, public: bool = False) -> str:
     import httpx
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not get_token():
         raise KeyMissing("no token of the Hugging Face Hub", hint="export HF_TOKEN, or run: hf auth login")
