@@ -15,7 +15,7 @@ import click
 from alis import __version__
 from alis.errors import AlisError
 
-# command → module of alis.cli that defines `command`; in the order that `lhq --help` shows.
+# command → module of alis.cli that defines `command`; in the order that `alis --help` shows.
 COMMANDS = {
     "train": "train",
     "panorama": "panorama",
@@ -37,11 +37,10 @@ class _Commands(click.Group):
     """A group whose commands are imported when asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        here = os.path.dirname(__file__)
-        return [name for name, module in COMMANDS.items() if os.path.exists(os.path.join(here, f"{module}.py"))]
+        return [*COMMANDS]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in self.list_commands(ctx):
+        if name not in COMMANDS:
             return None
         found = importlib.import_module(f"alis.cli.{COMMANDS[name]}").command
         assert isinstance(found, click.Command)
