@@ -208,7 +208,7 @@ def test_two_processes_measure_what_one_does(generator: Generator, data: str, tm
     command += ["--metrics", "all", "--batch", "8", "--device", "cpu", "--json"]
     launchers = {
         1: ["-m", "alis"],
-        2: ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611", "-m", "alis"],
+        2: ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "alis"],
     }
     found = {}
     for num, launcher in launchers.items():

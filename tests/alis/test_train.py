@@ -112,7 +112,7 @@ def test_two_processes_equal_one_but_for_rounding(data: str, tmp_path: Path) -> 
     """One process that accumulates two microbatches, and two processes with one each (gloo)."""
     command = [*flags(optim__micro=4), "--data", data, "--device", "cpu"]
     one = [sys.executable, "-m", "alis", "train", *command, "--config", "tiny", "--out", str(tmp_path / "one")]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29617", "-m", "alis"]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "alis"]
     two = [sys.executable, *launcher, "train", *command, "--config", "tiny", "--out", str(tmp_path / "two")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for line in (one, two):
