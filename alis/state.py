@@ -14,10 +14,12 @@ A folder in snapshots/ is complete. There is no random state to save: every draw
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,31 @@ class State:
     """Sum of signs of real logits and their number since p last moved, float32 [2]."""
     images: int = 0
     step: int = 0
+
+
+@contextlib.contextmanager
+def held(run: Path) -> Iterator[None]:
+    """The run's folder, made and kept from any other process that would train in it.
+
+    Raises:
+        InputError: another process trains there (its pid is named), or the folder can't be made.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((run / ".lock").open("a+"))
+        except OSError as error:
+            raise InputError(f"{run}: can't be written ({error})", hint="give another --out") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            hint = "wait for it, stop it (kill saves a snapshot), or give another --out"
+            raise InputError(f"{run}: process {lock.read().strip()} trains there", hint=hint) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
 
 
 def newest(run: Path) -> Path | None:

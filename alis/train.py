@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -54,7 +54,14 @@ def train(
         TrainingDiverged: a loss or a weight became NaN; the hint names the last good snapshot.
     """
     where = dist.start(device)
-    config = config.resolved(dist.world())
+    with state.held(run) if dist.rank() == 0 else nullcontext():
+        return _train(config.resolved(dist.world()), data, run, resume, where, measure)
+
+
+def _train(
+    config: TrainConfig, data: str, run: Path, resume: str, where: torch.device, measure: Measure | None
+) -> Path:
+    """The loop: see `train`. `config` is resolved."""
     batch, micro = config.optim.batch, config.optim.micro
     assert batch is not None
     assert micro is not None
@@ -71,7 +78,6 @@ def train(
     total, tick = round(config.run.kimg * 1000), max(round(config.run.tick_kimg * 1000), batch)
     board = None
     if dist.rank() == 0:
-        run.mkdir(parents=True, exist_ok=True)
         monitor.explain(run, config, about, s.images)
         board = Monitor(run, start=s.images, total=total, device=where)
         log.info("%d images of %s · batch %d on %d × %s", catalogue.num_images, data, batch, dist.world(), where)

@@ -128,6 +128,18 @@ def test_two_processes_equal_one_but_for_rounding(data: str, tmp_path: Path) -> 
         assert (x["loss_g"], x["loss_d"]) == pytest.approx((y["loss_g"], y["loss_d"]), rel=1e-4)
 
 
+def test_two_runs_in_one_folder_are_one_too_many(data: str, tmp_path: Path) -> None:
+    with (
+        state.held(tmp_path),
+        pytest.raises(InputError, match=f"process {os.getpid()} trains there") as caught,
+    ):
+        train(small(), data, tmp_path, device="cpu")
+    assert "another --out" in str(caught.value.hint)
+    assert not (tmp_path / "snapshots").exists()
+    train(small(run__kimg=0.008), data, tmp_path, device="cpu")
+    assert (tmp_path / "snapshots" / "000000008").is_dir()
+
+
 def test_sigterm_saves_and_leaves_with_0(data: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "alis", "train", "--data", data, "--config", "tiny", "--out", str(tmp_path)]
     command += [*flags(run__kimg=1000, run__snapshot_ticks=10_000), "--device", "cpu"]
