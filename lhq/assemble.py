@@ -30,13 +30,14 @@ from lhq.engines import Engine
 from lhq.errors import RunError
 from lhq.published import FAILED, FINGERPRINT, RENDER, Published, facts, failed_rows
 from lhq.render import BYTES_A_PIXEL
-from lhq.rendered import Rendered, RenderJob, unit
+from lhq.rendered import Rendered, RenderJob, unit, write_wanted
 from lhq.rows import PLACE_FIELDS
 from lhq.shards import Shards, write_whole
 
 Told = Callable[[str, int, int], None]
 """Called with (what, done, of) as the work goes on."""
 
+_CHUNK_BYTES = 8 * 2**20  # of pictures: those of a row group are held as Arrow's, and this much as Python's
 _RENDER_VERSION = 1  # raised when the code gives other bytes for the same photo and settings
 _DISK = fsspec.filesystem("file")
 _PLACE = [field.name for field in PLACE_FIELDS]
@@ -51,7 +52,7 @@ class Written:
     rows: dict[str, int] = field(default_factory=dict)
     size_bytes: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    ids: set[str] = field(default_factory=set)
+    ids: pa.Array = field(default_factory=lambda: pa.array([], pa.string()))
     shards_written: int = 0
     shards_reused: int = 0
     pictures_rendered: int = 0
@@ -113,9 +114,10 @@ class Assembly:
         for file in files:
             failed = failed_rows(file.path)
             done.failed.update(failed)
-            done.ids.update(set(file.rows["id"].to_pylist()) - failed.keys())
             done.rows[file.split] = done.rows.get(file.split, 0) + len(file.rows) - len(failed)
             done.size_bytes[file.split] = done.size_bytes.get(file.split, 0) + os.path.getsize(file.path)
+        ids = self.rows["id"].combine_chunks()
+        done.ids = ids.filter(pc.invert(pc.is_in(ids, pa.array(sorted(done.failed), pa.string()))))
         return done
 
     def _files(self, split: str) -> list[_File]:
@@ -128,9 +130,8 @@ class Assembly:
         else:
             size = len(rows) * self.variant.side_px**2 * BYTES_A_PIXEL[self.variant.format]
         grid = dataset.grid(size, shard_bytes=self.shard_bytes, group_bytes=self.group_bytes)
-        cells = [grid.cell(place) for place in rows["place"].to_pylist()]
-        flat = np.asarray([shard * grid.num_groups + group for shard, group in cells])
-        edges = np.searchsorted(flat, np.arange(grid.num_shards * grid.num_groups + 1)).tolist()
+        cells = grid.cells(rows["place"].to_numpy())
+        edges = np.searchsorted(cells, np.arange(grid.num_shards * grid.num_groups + 1)).tolist()
         files = []
         for shard in range(grid.num_shards):
             cuts = edges[shard * grid.num_groups : (shard + 1) * grid.num_groups + 1]
@@ -172,9 +173,8 @@ class Assembly:
         has = zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True)
         rows = rows.filter(pa.array([key not in earlier for key in has], pa.bool_()))
         units = self._units(rows)
-        wanted = os.path.join(self.work, "wanted.parquet")
-        table = rows.select(["id", "sha256"]).append_column("unit", pa.array(units, pa.string()))
-        write_whole(_DISK, wanted, lambda sink: pq.write_table(table, sink))
+        wanted = os.path.join(self.work, "wanted")
+        write_wanted(wanted, rows.select(["id", "sha256"]).append_column("unit", pa.array(units, pa.string())))
         job = RenderJob(self.store, self.work, wanted, self.variant, self.quality)
         keys, errors, finished = sorted(set(units)), [], 0
         told(f"{self.variant.name}: rendering", 0, len(rows))
@@ -195,14 +195,15 @@ class Assembly:
     def _units(self, rows: pa.Table) -> list[str]:
         """For each row, the row group of the photo shard that holds its bytes."""
         photos = Shards(self.store, "photos")
-        edges: dict[int, np.ndarray] = {}
-        for shard in sorted(set(rows["shard"].to_pylist())):
-            with photos.fs.open(photos.path(shard), "rb") as file:
+        of_shard, of_row = rows["shard"].to_numpy(), rows["row"].to_numpy()
+        groups = np.empty(len(rows), np.int64)
+        for shard in np.unique(of_shard).tolist():
+            with photos.open(shard) as file:
                 metadata = pq.ParquetFile(file).metadata
                 sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-            edges[shard] = np.cumsum(sizes)
-        places = zip(rows["shard"].to_pylist(), rows["row"].to_pylist(), strict=True)
-        return [unit(shard, int(np.searchsorted(edges[shard], row, "right"))) for shard, row in places]
+            mine = of_shard == shard
+            groups[mine] = np.searchsorted(np.cumsum(sizes), of_row[mine], "right")
+        return [unit(shard, group) for shard, group in zip(of_shard.tolist(), groups.tolist(), strict=True)]
 
     def _write(self, file: _File, rendered: Rendered, earlier: Published) -> None:
         failed = {id: rendered.failed[id] for id in file.rows["id"].to_pylist() if id in rendered.failed}
@@ -215,33 +216,33 @@ class Assembly:
                     table = self._with_pictures(rows, rendered, earlier, schema)
                     if len(table):
                         writer.write_table(table, row_group_size=len(table))
+                    del table
+                    pa.default_memory_pool().release_unused()  # or it would keep the largest row group for good
 
         write_whole(_DISK, file.path, write)
 
     def _with_pictures(self, rows: pa.Table, rendered: Rendered, earlier: Published, schema: pa.Schema) -> pa.Table:
-        """The rows that could be rendered, with their pictures: one row group in memory."""
+        """The rows that could be rendered, with their pictures: one row group in memory, once."""
         rows = rows.filter(pa.array([id not in rendered.failed for id in rows["id"].to_pylist()], pa.bool_()))
-        pictures = []
-        for id, sha256 in zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True):
-            pictures.append(rendered.read(id) if id in rendered else earlier.read((id, sha256)))
-        formats = rows["format"].to_pylist()
-        names = [
-            _file_name(id, self.variant.format or found)
-            for id, found in zip(rows["id"].to_pylist(), formats, strict=True)
-        ]
-        columns: dict[str, Any] = {
-            "image": pa.StructArray.from_arrays(
-                [pa.array([one.data for one in pictures], pa.binary()), pa.array(names, pa.string())],
-                fields=list(dataset.IMAGE_TYPE),
-            ),
-            "image_sha256": pa.array([one.sha256 for one in pictures], pa.string()),
-            "image_width_px": pa.array([one.width_px for one in pictures], pa.int32()),
-            "image_height_px": pa.array([one.height_px for one in pictures], pa.int32()),
-        }
-        return pa.table(
-            [columns.get(name, rows[name] if name in rows.column_names else None) for name in schema.names],
-            schema=schema,
-        )
+        rows = rows.combine_chunks()
+        papers = (rows[name].to_pylist() for name in ("id", "sha256", "format"))
+        chunks: list[pa.Array] = []
+        held: list[dict[str, object]] = []
+        made: list[tuple[str, int, int]] = []
+        size = 0
+        for id, sha256, format in zip(*papers, strict=True):
+            picture = rendered.read(id) if id in rendered else earlier.read((id, sha256))
+            made.append((picture.sha256, picture.width_px, picture.height_px))
+            held.append({"bytes": picture.data, "path": _file_name(id, self.variant.format or format)})
+            size += len(picture.data)
+            if size >= _CHUNK_BYTES:
+                chunks.append(pa.array(held, dataset.IMAGE_TYPE))
+                held, size = [], 0
+        chunks.append(pa.array(held, dataset.IMAGE_TYPE))
+        columns: dict[str, Any] = {"image": pa.chunked_array(chunks)}
+        for at, fact in enumerate(dataset.PICTURE_FIELDS):
+            columns[fact.name] = pa.array([one[at] for one in made], fact.type)
+        return pa.table([columns[name] if name in columns else rows[name] for name in schema.names], schema=schema)
 
 
 def _file_name(id: str, format: str) -> str:

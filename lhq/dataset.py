@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lhq.errors import ConfigError
@@ -105,10 +106,11 @@ class Grid:
     num_shards: int
     num_groups: int
 
-    def cell(self, place: int) -> tuple[int, int]:
-        """(shard, row group) of a place in the shuffle."""
-        cell = place * self.num_shards * self.num_groups >> 64
-        return divmod(cell, self.num_groups)
+    def cells(self, places: np.ndarray) -> np.ndarray:
+        """For places in the shuffle (uint64 [N]) their cells (int64 [N]): shard * num_groups + row group."""
+        bits = (self.num_shards * self.num_groups).bit_length() - 1
+        # In two steps: a shift by all 64 bits is undefined.
+        return (places >> np.uint64(1) >> np.uint64(63 - bits)).astype(np.int64)
 
 
 def grid(size_bytes: float, *, shard_bytes: int, group_bytes: int) -> Grid:

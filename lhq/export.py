@@ -143,7 +143,7 @@ def target(store: str, settings: ExportSettings) -> str:
 
 def _refuse_other(to: str, rows: Rows) -> None:
     ids = manifest_ids(to)
-    if ids and not ids & rows.all_ids:
+    if ids is not None and len(ids) and not pc.any(pc.is_in(ids, rows.all_ids)).as_py():
         raise InputError(
             f"{to}: holds a dataset that shares no photo with this store",
             hint="give another folder, or remove that one",
@@ -181,9 +181,8 @@ def _published(table: pa.Table, written: list[Written]) -> pa.Table:
     if not written:
         return table
     out = np.zeros(len(table), bool)
-    ids = table["id"].combine_chunks()
     for one in written:
-        out |= np.asarray(pc.is_in(ids, pa.array(sorted(one.ids), pa.string())))
+        out |= pc.is_in(table["id"], one.ids).to_numpy()
     return table.filter(pa.array(out))
 
 

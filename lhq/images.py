@@ -128,18 +128,20 @@ def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXEL
 
 
 def decode(
-    data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS, short_side_px: int | None = None
-) -> Image.Image:
+    data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS, short_side_px: int | None = None,
+    header: Header | None = None,
+) -> Image.Image:  # fmt: skip
     """The picture: 8-bit sRGB (mode `RGB`), turned upright, alpha laid over white.
 
     Args:
         short_side_px: the caller needs no more than this on the short side; a JPEG is then decoded at 1/2, 1/4
             or 1/8 where its short side stays at least twice that (several times quicker, no aliasing).
+        header: what `inspect` found in these bytes, where it was asked already.
 
     Raises:
         ImageError: as `inspect`, or `corrupt` where the pixels can't be decoded.
     """
-    header = inspect(data, max_pixels=max_pixels)
+    header = header or inspect(data, max_pixels=max_pixels)
     try:
         image = Image.open(io.BytesIO(data), formats=[header.format.upper()])
         if short_side_px is not None and header.format == "jpeg":

@@ -39,7 +39,7 @@ def failed_rows(path: str) -> dict[str, str]:
     return dict(json.loads(facts(path).get(FAILED, "{}")))
 
 
-def manifest_ids(to: str) -> set[str] | None:
+def manifest_ids(to: str) -> pa.ChunkedArray | None:
     """Ids in the manifest of an earlier export; None where the folder is missing or empty.
 
     Raises:
@@ -50,7 +50,8 @@ def manifest_ids(to: str) -> set[str] | None:
             raise InputError(f"{to}: is a file", hint="give a folder")
         return None
     try:
-        return set(pq.read_table(os.path.join(to, dataset.MANIFEST), columns=["id"])["id"].to_pylist())
+        with pq.ParquetFile(os.path.join(to, dataset.MANIFEST)) as file:
+            return file.read(["id"])["id"]
     except (OSError, KeyError, pa.ArrowException):
         raise InputError(
             f"{to}: is not empty, and not a dataset that lhq export wrote",

@@ -50,7 +50,7 @@ def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "") -> 
         raise ImageError(f"sha256 is {header.sha256}, not {sha256}", hint="fetch it again", reason="damaged")
     width, height = header.upright_px
     if variant.side_px is None:
-        images.decode(data)
+        images.decode(data, header=header)
         return Picture(data, header.sha256, width, height)
     side = variant.side_px
     if min(width, height) < side:
@@ -58,7 +58,7 @@ def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "") -> 
             f"{width} x {height} is smaller than {side}", hint="raise [filter.size] min_side_px", reason="too-small"
         )
     wanted = -(-side * _OVERSAMPLING // _LEAST_WANTED)
-    image = images.decode(data, short_side_px=wanted)
+    image = images.decode(data, short_side_px=wanted, header=header)
     scale = round(width / image.width)
     left, top = (width - min(width, height)) / 2 / scale, (height - min(width, height)) / 2 / scale
     edge = min(width / scale, height / scale)

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import fsspec
 import pyarrow as pa
@@ -51,7 +52,7 @@ class RenderJob:
     Args:
         store: the store whose photos are rendered.
         folder: where the rendered pictures of this variant lie (local).
-        wanted: Parquet file with `id`, `sha256`, `unit` of the photos to render.
+        wanted: folder of what is to be rendered, see `write_wanted`.
     """
 
     store: str
@@ -62,8 +63,7 @@ class RenderJob:
 
     def __call__(self, key: str) -> ShardReport:
         began = time.perf_counter()
-        rows = pq.read_table(self.wanted, filters=pc.field("unit") == key)
-        wanted = dict(zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
+        wanted = _wanted(self.wanted, key)
         fingerprint = hashlib.sha256(f"{self.variant.key} {self.quality} {sorted(wanted.items())}".encode()).hexdigest()
         index = os.path.join(self.folder, f"{key}.parquet")
         if not _is_done(index, fingerprint):
@@ -71,7 +71,7 @@ class RenderJob:
                 self._render(key, wanted, fingerprint, index)
             except ShardDamaged as error:
                 return ShardReport(key, error=str(error), seconds=time.perf_counter() - began)
-        reasons = pq.read_table(index, columns=["reason"])["reason"]
+        reasons = _read(index, ["reason"])["reason"]
         failed = len(reasons) - pc.sum(pc.equal(reasons, "")).as_py()
         return ShardReport(key, len(reasons), failed, time.perf_counter() - began)
 
@@ -97,6 +97,28 @@ class RenderJob:
         write_whole(disk, index, lambda sink: pq.write_table(table, sink))
 
 
+def write_wanted(folder: str, wanted: pa.Table) -> None:
+    """Write which photos are to be rendered (`id`, `sha256`, `unit`), a file a photo shard: jobs read no other."""
+    shards = pc.utf8_slice_codeunits(wanted["unit"], 0, 6)
+    for shard in pc.unique(shards):
+        mine = wanted.filter(pc.equal(shards, shard))
+        path = os.path.join(folder, f"{shard}.parquet")
+        write_whole(fsspec.filesystem("file"), path, partial(pq.write_table, mine))
+
+
+def _wanted(folder: str, key: str) -> dict[str, str]:
+    """id → sha256 of the photos that one unit is to render."""
+    rows = _read(os.path.join(folder, f"{key[:6]}.parquet"), ["id", "sha256", "unit"])
+    rows = rows.filter(pc.equal(rows["unit"], key))
+    return dict(zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
+
+
+def _read(path: str, columns: list[str] | None = None) -> pa.Table:
+    """A small local file; `pq.read_table` would load Arrow's dataset engine for it, half a second a process."""
+    with pq.ParquetFile(path) as file:
+        return file.read(columns, use_threads=False)
+
+
 def _entry(id: str, start: int, picture: Picture, reason: str) -> dict[str, object]:
     return {
         "id": id,
@@ -115,9 +137,11 @@ def _photos(store: str, shard: int, group: int, wanted: dict[str, str]) -> Itera
     path = shards.path(shard)
     left = set(wanted)
     try:
-        with shards.fs.open(path, "rb") as file:
-            parquet = pq.ParquetFile(file, buffer_size=_READ_AHEAD_BYTES)
-            for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=["id", "image"]):
+        with shards.open(shard) as file:
+            parquet = pq.ParquetFile(file, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False)
+            for batch in parquet.iter_batches(
+                _BATCH_ROWS, row_groups=[group], columns=["id", "image"], use_threads=False
+            ):
                 for id, data in zip(batch["id"].to_pylist(), batch["image"], strict=True):
                     if id in left:
                         left.discard(id)
@@ -147,7 +171,7 @@ class Rendered:
         self.failed: dict[str, str] = {}
         for key in units:
             path = os.path.join(folder, f"{key}.bin")
-            for row in pq.read_table(os.path.join(folder, f"{key}.parquet")).to_pylist():
+            for row in _read(os.path.join(folder, f"{key}.parquet")).to_pylist():
                 if row["reason"]:
                     self.failed[row["id"]] = row["reason"]
                 else:

@@ -1,12 +1,15 @@
 """Verdicts × papers × facts → the rows to export: everything but the pictures, in memory, in their order for life.
 
-Only columns before `image` are read, so 90,000 rows take seconds and some hundred MB.
+Only columns before `image` are read, so 90,000 rows take seconds and some hundred MB, whatever the number of photos
+that were not kept.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import fsspec
@@ -33,12 +36,12 @@ PLACE_FIELDS = [
 class Rows:
     """Kept photos, sorted by `place`: the papers, the scores, and `PLACE_FIELDS`.
 
-    `all_ids` are those of all photos of the store, kept or not. `funnel` counts the ones that are not: reason →
-    photos, the most frequent first.
+    `all_ids` [num photos] are those of all photos of the store, kept or not. `funnel` counts the ones that are not:
+    reason → photos, the most frequent first.
     """
 
     table: pa.Table
-    all_ids: frozenset[str]
+    all_ids: pa.Array
     scores: tuple[pa.Field, ...]
     num_photos: int
     funnel: dict[str, int]
@@ -56,24 +59,24 @@ def kept_rows(store: str, *, seed: int, validation: float) -> Rows:
     if not numbers:
         raise InputError(f"{store}: no photos", hint="run lhq crawl (or lhq import) first")
     verdicts = read_verdicts(store)
-    removed, removed_sha256 = tombstones.removed_ids(store), tombstones.removed_sha256(store)
-    kept_ids = pa.array(verdicts.filter(verdicts["kept"])["id"].combine_chunks(), pa.string())
-    judged = pa.array(verdicts["id"].combine_chunks(), pa.string())
-
-    all_ids: set[str] = set()
-    parts, unjudged, taken_down = [], 0, 0
-    for number in numbers:
-        papers = photos.read(number, PAPERS)
-        papers = papers.append_column("shard", pa.array(np.full(len(papers), number, np.int32)))
-        papers = papers.append_column("row", pa.array(np.arange(len(papers), dtype=np.int32)))
-        all_ids.update(papers["id"].to_pylist())
-        unjudged += len(papers) - pc.sum(pc.is_in(papers["id"], judged)).as_py() if len(papers) else 0
-        papers = papers.filter(pc.is_in(papers["id"], kept_ids))
-        ids, sums = papers["id"].to_pylist(), papers["sha256"].to_pylist()
-        stays = [id not in removed and sha256 not in removed_sha256 for id, sha256 in zip(ids, sums, strict=True)]
-        taken_down += len(stays) - sum(stays)
-        parts.append(papers.filter(pa.array(stays, pa.bool_())))
-    table = pa.concat_tables(parts)
+    kept_ids, judged = verdicts.filter(verdicts["kept"])["id"].combine_chunks(), verdicts["id"].combine_chunks()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        ids = [*pool.map(lambda number: photos.read(number, ["id"])["id"].combine_chunks(), numbers)]
+        all_ids = pa.concat_arrays(ids)
+        unjudged = len(all_ids) - _count(pc.is_in(all_ids, judged))
+        # One look-up for all shards: building its hash table is the dear part.
+        keep = pc.is_in(all_ids, kept_ids)
+        ends = np.cumsum([len(part) for part in ids]).tolist()
+        cuts = [keep.slice(end - len(part), len(part)) for part, end in zip(ids, ends, strict=True)]
+        table = pa.concat_tables(pool.map(lambda number, cut: _papers(photos, number, cut), numbers, cuts))
+    stays = pc.invert(
+        pc.or_(
+            pc.is_in(table["id"], pa.array(sorted(tombstones.removed_ids(store)), pa.string())),
+            pc.is_in(table["sha256"], pa.array(sorted(tombstones.removed_sha256(store)), pa.string())),
+        )
+    )
+    taken_down = len(table) - _count(stays)
+    table = table.filter(stays)
     table, scores = _with_scores(store, table)
     table = _in_place(table, seed, validation)
 
@@ -86,7 +89,23 @@ def kept_rows(store: str, *, seed: int, validation: float) -> Rows:
             f"{store}: no photo is kept ({_told(funnel)})", hint="see why: lhq report, then loosen a filter or crawl on"
         )
     num_photos = sum(funnel.values()) + len(table)
-    return Rows(table, frozenset(all_ids), scores, num_photos, dict(funnel.most_common()))
+    return Rows(table, all_ids, scores, num_photos, dict(funnel.most_common()))
+
+
+def _papers(photos: Shards, number: int, keep: pa.BooleanArray) -> pa.Table:
+    """The kept rows of one shard, and where they lie."""
+    papers = photos.read(number, PAPERS)
+    rows = np.flatnonzero(keep.to_numpy(zero_copy_only=False)).astype(np.int32)
+    return (
+        papers.filter(keep)
+        .append_column("shard", pa.array(np.full(len(rows), number, np.int32)))
+        .append_column("row", pa.array(rows))
+    )
+
+
+def _count(claims: pa.BooleanArray | pa.ChunkedArray) -> int:
+    """How many are true."""
+    return int(pc.sum(claims).as_py() or 0)
 
 
 def read_verdicts(store: str) -> pa.Table:

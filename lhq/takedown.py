@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from lhq import tombstones
 from lhq.errors import InputError
 from lhq.shards import Shards
@@ -47,8 +50,11 @@ def remove(store: str, names: Sequence[str], *, reason: str = "", at: datetime.d
     sha256_of: dict[str, str] = {}
     found: dict[str, list[str]] = {}
     photos = Shards(store, "photos")
+    sought = pa.array(wanted, pa.string())
     for number in photos.numbers():
-        for row in photos.read(number, ["id", "url", "page_url", "sha256"]).to_pylist():
+        rows = photos.read(number, ["id", "url", "page_url", "sha256"])
+        is_sought = pc.or_(pc.is_in(rows["id"], sought), pc.is_in(rows["url"], sought))
+        for row in rows.filter(pc.or_(is_sought, pc.is_in(rows["page_url"], sought))).to_pylist():
             for name in {row["id"], row["url"], row["page_url"]}:
                 if name in wanted:
                     found.setdefault(name, []).append(row["id"])

@@ -227,6 +227,7 @@ def writer(sink: IO[bytes]) -> pq.ParquetWriter:
         compression={name: "none" if name == "image" else "zstd" for name in PHOTO_SCHEMA.names},
         use_dictionary=["source", "licence", "licence_version", "licence_url", "permission", "format"],
         write_statistics=[name for name in PHOTO_SCHEMA.names if name != "image"],
+        write_batch_size=1,  # a page a photo, or some small ones: whoever streams a row group never holds it twice
     )
 
 
