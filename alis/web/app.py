@@ -125,10 +125,12 @@ def create(
     def page(path: Path) -> Callable[[Request], Awaitable[Response]]:
         body = path.read_bytes()
         tag = f'"{hashlib.blake2s(body, digest_size=8).hexdigest()}"'
+        # Browsers look for the icon again whenever the address changes, which it does as one wanders.
+        keep = "public, max-age=86400" if path.suffix == ".svg" else _ASK
 
         async def serve(request: Request) -> Response:
-            return _tagged(request, tag, _ASK) or Response(
-                body, media_type=_TYPES[path.suffix], headers={"ETag": tag, "Cache-Control": _ASK}
+            return _tagged(request, tag, keep) or Response(
+                body, media_type=_TYPES[path.suffix], headers={"ETag": tag, "Cache-Control": keep}
             )
 
         return serve

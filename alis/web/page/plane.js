@@ -1,10 +1,14 @@
-// The canvas: tiles are put side by side at their own size, then scaled to the screen in one go, so no seam can show.
+// The canvas: a few tiles wider than the screen, and moved as a whole; it is painted only where a tile changes.
+// Tiles are put side by side at their own size, then scaled to the screen in one go, so no seam can show; a tile takes a
+// whole number of device pixels, so what is painted can be shifted by whole tiles and stays exact.
 // Everything that moves is integrated over real time; when nothing moves, nothing is drawn.
 
 import { tileAddress } from "./sketch.js";
 
 const MOST_LOADING = 6;
 const MOST_KEPT = 600;
+const BESIDE = 1; // tiles painted to the left and to the right of the screen
+const GLOW = 4; // columns of light a tile gives to the sky and the ground beyond the strip
 const FADE_MS = 650;
 const FRICTION = 2.6; // 1/s
 const GLIDE_MS = 1500;
@@ -25,6 +29,7 @@ export class Plane {
     this.slots = new Map(); // k → what it shows
     this.loading = new Map(); // address → AbortController
     this.waits = new Map(); // address → {until, tries}
+    this.drawn = new Map(); // k → what the canvas shows of it
     this.frames = [];
     this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.resize();
@@ -32,24 +37,21 @@ export class Plane {
 
   // ---- size ----
   resize() {
-    const ratio = Math.min(devicePixelRatio || 1, 2);
+    this.ratio = Math.min(devicePixelRatio || 1, 2);
     this.width = innerWidth;
     this.screen = innerHeight;
-    this.canvas.width = Math.round(innerWidth * ratio);
-    this.canvas.height = Math.round(innerHeight * ratio);
-    this.ambient.width = 36;
-    this.ambient.height = 8;
-    this.ratio = ratio;
     this.wake();
   }
 
   // Tall screens show a strip across, with its own light above and below; small models are not blown up for ever.
-  get height() {
+  get tileDots() {
     const fit = Math.min(this.screen, Math.max(this.width * 1.15, 320), Math.max(this.model.resolution * 7, 440));
-    return Math.max(80, Math.min(this.screen, fit * this.zoom));
+    const high = Math.max(80, Math.min(this.screen, fit * this.zoom)) * this.ratio;
+    return Math.max(1, Math.ceil(high / this.model.grid - 0.01));
   }
+  get height() { return (this.tileDots * this.model.grid) / this.ratio; }
   get top() { return Math.round((this.screen - this.height) / 2); }
-  get tile() { return this.height / this.model.grid; }
+  get tile() { return this.tileDots / this.ratio; }
   get left() { return this.x - this.width / 2 / this.tile; }
   get right() { return this.x + this.width / 2 / this.tile; }
   toScreen(x) { return (x - this.x) * this.tile + this.width / 2; }
@@ -128,9 +130,9 @@ export class Plane {
     this.x = Math.max(-most, Math.min(most, this.x));
   }
 
-  // Tiles on the screen from the centre outwards, then those that come next.
+  // Tiles on the canvas from the centre outwards, then those that come next.
   wanted() {
-    const first = Math.floor(this.left), last = Math.ceil(this.right) - 1;
+    const first = Math.floor(this.left) - BESIDE, last = Math.ceil(this.right) - 1 + BESIDE;
     const visible = [];
     for (let k = first; k <= last; k++) visible.push(k);
     visible.sort((a, b) => Math.abs(a + 0.5 - this.x) - Math.abs(b + 0.5 - this.x));
@@ -202,41 +204,89 @@ export class Plane {
 
   // ---- painting ----
   paint(now) {
-    const { resolution, tile_px: wide } = this.model;
-    const first = Math.floor(this.left) - 1, count = Math.ceil(this.right) + 1 - first;
-    if (this.native.width !== count * wide || this.native.height !== resolution) {
-      this.native.width = count * wide;
-      this.native.height = resolution;
-    }
+    const { canvas, ratio } = this, dots = this.tileDots;
+    const count = Math.ceil((this.width * ratio) / dots) + 1 + 2 * BESIDE, first = Math.floor(this.left) - BESIDE;
+    this.fit(first, count, dots);
+    const changed = [];
     let busy = false;
-    for (let n = 0; n < count; n++) busy = this.paintTile(first + n, n * wide, now) || busy;
-
-    const { context, canvas, ratio } = this;
-    const top = this.top * ratio, high = Math.round(this.height * ratio);
-    if (top > 0) this.bleed(top, high, wide);
-    context.imageSmoothingEnabled = true;
-    context.imageSmoothingQuality = "high";
-    const scale = wide; // native pixels a tile
-    context.drawImage(
-      this.native, (this.left - first) * scale, 0, (this.right - this.left) * scale, resolution,
-      0, top, canvas.width, high,
-    );
-    if (top > 0) this.feather(top, high);
+    for (let k = first - 1; k <= first + count; k++) {
+      const isInside = k >= first && k < first + count;
+      const slot = this.slots.get(k), way = slot ? Math.min(1, (now - slot.since) / FADE_MS) : 0;
+      const isOnScreen = k + 1 > this.left && k < this.right;
+      const moves = way < 1 && (Boolean(slot) || isOnScreen) && !(this.calm && !slot);
+      const shows = `${isInside}${slot ? slot.address : ""}${way === 1}`;
+      if (slot) slot.settled = way === 1 && slot.address === tileAddress(this.sketch, k, this.model);
+      if (moves || this.drawn.get(k) !== shows) {
+        this.paintTile(k, (k - first + 1) * this.model.tile_px, slot, way, now);
+        this.drawn.set(k, shows);
+        changed.push(k - first);
+      }
+      busy = busy || moves;
+    }
+    if (changed.length) this.enlarge(changed, count, dots);
+    const offset = (this.left - first) * dots;
+    // At rest on whole dots, for sharpness; in motion on fractions, for smoothness.
+    const shift = (this.isMoving ? offset : Math.round(offset)) / ratio;
+    canvas.style.transform = `translate3d(${-shift}px, 0, 0)`;
     return busy;
   }
 
+  // Make the canvas hold tiles first … first + count − 1; what it holds already is shifted, not painted again.
+  fit(first, count, dots) {
+    const { canvas, native, ambient, ratio, drawn } = this, { resolution, tile_px: wide } = this.model;
+    const size = [count * dots, Math.round(this.screen * ratio), dots].join();
+    if (this.size !== size) {
+      this.size = size;
+      canvas.width = count * dots;
+      canvas.height = Math.round(this.screen * ratio);
+      canvas.style.width = `${canvas.width / ratio}px`;
+      canvas.style.height = `${canvas.height / ratio}px`;
+      native.width = (count + 2) * wide;
+      native.height = resolution;
+      ambient.width = (count + 2) * GLOW;
+      ambient.height = 8;
+      drawn.clear();
+    } else if (this.first !== first) {
+      const by = this.first - first;
+      if (Math.abs(by) < count) {
+        this.context.drawImage(canvas, by * dots, 0);
+        this.paper.drawImage(native, by * wide, 0);
+      }
+      for (const k of drawn.keys()) {
+        if (k < first || k >= first + count || k < this.first || k >= this.first + count) drawn.delete(k);
+      }
+    }
+    this.first = first;
+  }
+
+  // Paint the changed columns at the screen's size, with as much beside them as the smoothing sees.
+  enlarge(changed, count, dots) {
+    const { context, canvas, native, ratio } = this, { tile_px: wide } = this.model;
+    const top = Math.round(this.top * ratio), high = Math.round(this.height * ratio);
+    const hasSky = top > 0, spill = hasSky ? dots : Math.ceil((3 * dots) / wide);
+    context.save();
+    context.beginPath();
+    for (const n of changed) context.rect(n * dots - spill, 0, dots + 2 * spill, canvas.height);
+    context.clip();
+    context.imageSmoothingEnabled = true;
+    context.imageSmoothingQuality = "high";
+    if (hasSky) this.bleed(top, high, count, dots);
+    context.drawImage(native, -dots, top, (count + 2) * dots, high);
+    if (hasSky) this.feather(top, high);
+    context.restore();
+  }
+
   // Beyond the strip the sky goes on upwards and the ground downwards, out of focus and into the dark.
-  bleed(top, high, wide) {
-    const { context, canvas, soft, ambient } = this, rows = Math.max(2, this.model.resolution * 0.16);
-    const width = this.native.width - 2 * wide;
-    soft.imageSmoothingEnabled = context.imageSmoothingEnabled = true;
-    soft.imageSmoothingQuality = context.imageSmoothingQuality = "high";
+  bleed(top, high, count, dots) {
+    const { context, canvas, soft, ambient, native } = this, rows = Math.max(2, this.model.resolution * 0.16);
+    soft.imageSmoothingEnabled = true;
+    soft.imageSmoothingQuality = "high";
     for (const isSky of [true, false]) {
       const from = isSky ? 0 : this.model.resolution - rows;
       soft.setTransform(1, 0, 0, -1, 0, ambient.height); // mirrored at the edge
-      soft.drawImage(this.native, wide, from, width, rows, 0, 0, ambient.width, ambient.height);
+      soft.drawImage(native, 0, from, native.width, rows, 0, 0, ambient.width, ambient.height);
       const y = isSky ? 0 : top + high, tall = isSky ? top : canvas.height - top - high;
-      if (tall > 0) context.drawImage(ambient, 0, y, canvas.width, Math.ceil(tall) + 1);
+      if (tall > 0) context.drawImage(ambient, -dots, y, (count + 2) * dots, Math.ceil(tall) + 1);
     }
     const dark = context.createLinearGradient(0, 0, 0, canvas.height);
     const edge = top / canvas.height;
@@ -259,9 +309,8 @@ export class Plane {
     }
   }
 
-  paintTile(k, at, now) {
-    const { resolution: high, tile_px: wide } = this.model, slot = this.slots.get(k);
-    const way = slot ? Math.min(1, (now - slot.since) / FADE_MS) : 0;
+  paintTile(k, at, slot, way, now) {
+    const { resolution: high, tile_px: wide } = this.model;
     if (way < 1) {
       if (slot?.old) this.paper.drawImage(slot.old, at, 0);
       else this.shimmer(k, at, wide, high, now);
@@ -270,10 +319,7 @@ export class Plane {
       this.paper.globalAlpha = way < 1 ? way * way * (3 - 2 * way) : 1;
       this.paper.drawImage(slot.bitmap, at, 0);
       this.paper.globalAlpha = 1;
-      slot.settled = way === 1 && slot.address === tileAddress(this.sketch, k, this.model);
     }
-    const isOnScreen = k + 1 > this.left && k < this.right;
-    return way < 1 && (Boolean(slot) || isOnScreen);
   }
 
   // A slow light that runs along the plane, the same across all tiles that are still being painted.
