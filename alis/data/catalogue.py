@@ -57,7 +57,8 @@ class Catalogue:
             OSError, pa.ArrowException: the file is gone, out of reach or damaged.
         """
         name = self.files[int(self.group_file[group])]
-        with self.fs.open(name, "rb") as stream:
+        # A file on disk is read by Arrow itself, without the interpreter in between.
+        with pa.OSFile(name) if "file" in self.fs.protocol else self.fs.open(name, "rb") as stream:
             table = pq.ParquetFile(stream).read_row_group(
                 int(self.group_index[group]), columns=[self.column], use_threads=False
             )

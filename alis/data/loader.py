@@ -8,6 +8,7 @@ so is a row group that can't be read after three tries.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import queue
 import threading
@@ -24,6 +25,7 @@ from alis.data.catalogue import Catalogue
 from alis.data.decode import BadImage, Fit, WrongSize, decode_into
 from alis.data.order import Order, Pool
 from alis.errors import DataError, InputError
+from alis.ops.pages import keep_pages
 
 log = logging.getLogger("alis")
 MAX_BAD_IN_A_ROW = 32
@@ -34,34 +36,55 @@ class _Rows:
     """The encoded rows of one pool, in memory: row i as a view on Arrow's buffer."""
 
     def __init__(self, pool: Pool, pieces: list[tuple[int, int, pa.Array]]) -> None:
-        self.places: list[tuple[int, int]] = []  # (piece, row)
         self.pieces = pieces
-        for number, (_, _, rows) in enumerate(pieces):
-            self.places += [(number, row) for row in range(len(rows))]
-        self.order = pool.permutation(len(self.places))
+        self._views = [_Views(rows) for _, _, rows in pieces]
+        self._ends = np.cumsum([len(rows) for _, _, rows in pieces]).tolist()
+        self._num: int = self._ends[-1] if pieces else 0
+        self.order = pool.permutation(self._num).tolist()
 
     def __len__(self) -> int:
-        return len(self.places)
+        return self._num
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """(piece, row of the piece) of the index-th row in shuffled order."""
+        place = self.order[index % self._num]
+        piece = bisect.bisect_right(self._ends, place)
+        return piece, place - (self._ends[piece - 1] if piece else 0)
 
     def at(self, index: int) -> tuple[memoryview | None, tuple[int, int]]:
         """(bytes, (group, row of the group)) of the index-th row in shuffled order; bytes None where null."""
-        number, row = self.places[int(self.order[index % len(self.places)])]
-        group, first, rows = self.pieces[number]
-        value = rows[row]
-        if pa.types.is_struct(rows.type):
-            value = value["bytes"] if value.is_valid else None
-        buffer = value.as_buffer() if value is not None and value.is_valid else None
-        return (memoryview(buffer).cast("B") if buffer is not None else None), (group, first + row)
+        piece, row = self._place(index)
+        group, first, _ = self.pieces[piece]
+        return self._views[piece].at(row), (group, first + row)
 
     def name(self, index: int, catalogue: Catalogue) -> str:
         """What the row is called: its file's row, and its own path where the dataset says one."""
-        number, row = self.places[int(self.order[index % len(self.places)])]
-        group, first, rows = self.pieces[number]
+        piece, row = self._place(index)
+        group, first, rows = self.pieces[piece]
         said = None
         if pa.types.is_struct(rows.type) and rows.type.get_field_index("path") >= 0 and rows[row].is_valid:
             said = rows[row]["path"].as_py()
         start = int(catalogue.group_start[group]) + first + row
         return f"{catalogue.files[int(catalogue.group_file[group])]} row {start}" + (f" ({said})" if said else "")
+
+
+class _Views:
+    """The rows of a binary (or struct with `bytes`) array by number, without making an Arrow scalar of each."""
+
+    def __init__(self, rows: pa.Array) -> None:
+        # Rows that are null as a whole have null bytes after `flatten`.
+        self._bytes = rows.flatten()[rows.type.get_field_index("bytes")] if pa.types.is_struct(rows.type) else rows
+        wide = pa.types.is_large_binary(self._bytes.type) or pa.types.is_large_string(self._bytes.type)
+        _, offsets, data = self._bytes.buffers()
+        numbers = np.frombuffer(offsets, np.int64 if wide else np.int32) if offsets is not None else np.zeros(1, int)
+        self._offsets = numbers[self._bytes.offset : self._bytes.offset + len(rows) + 1].tolist()
+        self._data = memoryview(data).cast("B") if data is not None else memoryview(b"")
+        self._has_nulls = self._bytes.null_count > 0
+
+    def at(self, row: int) -> memoryview | None:
+        if self._has_nulls and not self._bytes[row].is_valid:
+            return None
+        return self._data[self._offsets[row] : self._offsets[row + 1]]
 
 
 class Loader:
@@ -122,8 +145,11 @@ class Loader:
         self._seed, self._pin = seed, pin
         self._lock = threading.Lock()
         self._held: dict[tuple[int, int], tuple[int, Future[_Rows]]] = {}
+        self._here: dict[int, tuple[int, int, int, _Rows]] = {}  # lane → (epoch, first row, end, pool) in use
         self._lost_groups: set[int] = set()
         self._stand_ins: dict[int, tuple[tuple[int, int], _Rows]] = {}
+        if not pin:
+            keep_pages()  # a batch is 6 MB at 256 px: fresh pages for each cost a tenth of the decoding
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         self._ready: queue.Queue[Any] = queue.Queue(maxsize=ahead)
@@ -202,6 +228,9 @@ class Loader:
     def _rows(self, position: int) -> tuple[_Rows, int]:
         """The pool that holds a position, and its place in the pool."""
         epoch, lane, row = self.order.place(position)
+        here = self._here.get(lane)
+        if here is not None and here[0] == epoch and here[1] <= row < here[2]:
+            return here[3], row - here[1]
         pools, starts = self.order.pools(epoch, lane)
         number = int(np.searchsorted(starts, row, side="right")) - 1
         rows = self._fetch(epoch, lane, number).result()
@@ -210,6 +239,7 @@ class Loader:
             self._fetch(ahead[0], lane, ahead[1])
         if not len(rows):
             return self._stand_in(epoch, lane, number), row
+        self._here[lane] = (epoch, int(starts[number]), int(starts[number + 1]), rows)
         return rows, row - int(starts[number])
 
     def _stand_in(self, epoch: int, lane: int, lost: int) -> _Rows:
