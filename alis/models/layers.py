@@ -16,6 +16,8 @@ from alis import ops
 from alis.ops.align import column_styles
 from alis.ops.bias_act import GAIN, SLOPE, needs_gradient
 
+PUBLISHED_WIDTH = 512
+
 
 class Dense(nn.Module):
     """y = x·Wᵀ + b with equalised learning rate: stored N(0, 1)/lr, used times lr/√fan_in.
@@ -108,10 +110,16 @@ class PatchConv(Anchored):
     """
 
     def __init__(
-        self, num_in: int, num_out: int, w_dim: int, resolution: int, *, up: bool, normalise: bool, clamp: float | None
-    ) -> None:
+        self, num_in: int, num_out: int, w_dim: int, resolution: int, *, up: bool, normalise: bool,
+        clamp: float | None, num_waves: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__(num_in, w_dim, bias=1.0, normalise=normalise)
-        self.weight = nn.Parameter(torch.randn(num_out, num_in, 3, 3))
+        weight = torch.randn(num_out, num_in, 3, 3)
+        if num_waves:
+            # Waves start with the share of the input that they have beside the published 512 channels: a narrow
+            # network is else mostly waves at its start, and keeps their lattice (docs/log.md).
+            weight[:, -num_waves:] *= min((num_in - num_waves) / PUBLISHED_WIDTH, 1.0)
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(num_out))
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))

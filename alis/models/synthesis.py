@@ -39,13 +39,18 @@ class Block(nn.Module):
         self.across: Tensor
         self.down: Tensor
         normalise, clamp, w_dim = config.is_half(resolution), config.conv_clamp, config.w_dim
-        num_placed = num_in + 2 * len(basis_K2)
+        num_waves = 2 * len(basis_K2)
         if self.first:
             self.column = nn.Parameter(torch.randn(num_out, 4))
             self.input = Anchored(num_out, w_dim, bias=0.0)
-            self.conv1 = PatchConv(num_placed, num_out, w_dim, 4, up=False, normalise=normalise, clamp=clamp)
+            self.conv1 = PatchConv(
+                num_in + num_waves, num_out, w_dim, 4, up=False, normalise=normalise, clamp=clamp, num_waves=num_waves
+            )
         else:
-            self.conv0 = PatchConv(num_placed, num_out, w_dim, resolution, up=True, normalise=normalise, clamp=clamp)
+            self.conv0 = PatchConv(
+                num_in + num_waves, num_out, w_dim, resolution, up=True, normalise=normalise, clamp=clamp,
+                num_waves=num_waves,
+            )  # fmt: skip
             self.conv1 = PatchConv(num_out, num_out, w_dim, resolution, up=False, normalise=normalise, clamp=clamp)
         self.torgb = ToRGB(num_out, w_dim, clamp=clamp)
 

@@ -17,6 +17,8 @@ def tiny(*, seed: int = 0, resolution: int = 32, w_coord_dist: float = 4, grid_s
     )  # fmt: skip
     g = alis.Generator(config).eval().requires_grad_(False)
     for name, parameter in g.named_parameters():
+        if name.endswith(("conv0.weight", "conv1.weight")):
+            parameter.normal_()  # waves as loud as in a wide network
         if name.endswith("noise_strength"):
             parameter.fill_(0.3)
         if "torgb" in name and name.endswith(".weight") and "affine" not in name:

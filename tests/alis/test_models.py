@@ -25,13 +25,15 @@ def small(**values: object) -> ModelConfig:
 
 
 def generator(config: ModelConfig, seed: int = 0, *, to_paint: bool = True) -> alis.Generator:
-    """A generator with noise that is heard, biases and an average that are not zero."""
+    """A generator with noise and waves that are heard, biases and an average that are not zero."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         g = alis.Generator(config)
         for name, value in g.named_parameters():
             if name.endswith(("noise_strength", "bias")) and "affine" not in name:
                 value.data.normal_(std=0.3)
+            if name.endswith(("conv0.weight", "conv1.weight")):
+                value.data.normal_()
         g.mapping.w_avg.normal_()
     return g.eval().requires_grad_(False) if to_paint else g
 
@@ -201,6 +203,15 @@ def test_everything_learns_and_twice() -> None:
         assert value.grad is not None, name
         assert value.grad.isfinite().all(), name
         assert value.grad.abs().max() > 0 or name.startswith("b4.out.bias"), name
+
+
+@pytest.mark.parametrize(("channel_max", "wanted"), [(512, 1.0), (64, 64 / 512)])
+def test_waves_start_with_the_share_they_have_in_the_published_width(channel_max: int, wanted: float) -> None:
+    torch.manual_seed(0)
+    g = alis.Generator(small(channel_base=16 * channel_max, channel_max=channel_max))
+    own, waves = g.synthesis.get_submodule("b16.conv0").weight.split([channel_max, 24], dim=1)
+    assert float(own.detach().std()) == pytest.approx(1, abs=0.02)
+    assert float(waves.detach().std()) == pytest.approx(wanted, rel=0.03)
 
 
 def test_painting_keeps_up_with_its_weights() -> None:
