@@ -67,10 +67,11 @@ class Shards:
         Raises:
             StoreError: the store can't be written (full disk, no permission).
         """
-        options: dict[str, Any] = {"compression": {name: "zstd" for name in table.schema.names if name != "image"}}
-        options["compression"]["image"] = "none"
-        if "image" not in table.schema.names:
-            options["compression"] = "zstd"
+        others = [name for name in table.schema.names if name != "image"]
+        # Photos are written plain: in a dictionary all of a row group's would be one page, held twice to be read.
+        options: dict[str, Any] = {"compression": "zstd", "use_dictionary": others}
+        if "image" in table.schema.names:
+            options["compression"] = dict.fromkeys(others, "zstd") | {"image": "none"}
         write_whole(
             self.fs,
             self.path(number),
@@ -113,7 +114,8 @@ class Shards:
         path = self.path(number)
         try:
             with self.open(number) as file:
-                yield from _file(file, columns).iter_batches(rows, columns=columns)
+                # Buffered ahead, every row group that was read would stay in memory until the shard's end.
+                yield from _file(file, columns, pre_buffer=False).iter_batches(rows, columns=columns, use_threads=False)
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
@@ -129,9 +131,9 @@ class Shards:
         return ShardDamaged(f"{path}: not readable ({error})", hint="see docs/formats.md, 'A damaged shard'")
 
 
-def _file(file: IO[bytes], columns: Sequence[str] | None) -> pq.ParquetFile:
+def _file(file: IO[bytes], columns: Sequence[str] | None, *, pre_buffer: bool = True) -> pq.ParquetFile:
     """An open shard that has `columns`. `pq.read_table` would load Arrow's whole dataset engine for it."""
-    opened = pq.ParquetFile(file)
+    opened = pq.ParquetFile(file, pre_buffer=pre_buffer)
     missing = set(columns or ()) - set(opened.schema_arrow.names)
     if missing:
         raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")

@@ -74,7 +74,7 @@ class Duplicates:
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         """Hashes and small pictures of these photos, from the look that `size` shares."""
-        return pa.RecordBatch.from_pylist([_facts(photo) for photo in photos], self.schema)
+        return pa.RecordBatch.from_pylist(_facts(photos), self.schema)
 
     def judge(self, facts: pa.Table, settings: DuplicatesSettings) -> Verdicts:
         """Like `judge_among` where no other measure drops anything."""
@@ -105,26 +105,29 @@ class Duplicates:
         return Verdicts(self.name, ids, kept, np.where(kept, np.nan, alike), detail)
 
 
-def _facts(photo: Photo) -> dict[str, object]:
-    seen = look(photo)
-    base: dict[str, object] = {
-        "id": photo.id,
-        "error": seen.error or None,
-        "sha256": photo.sha256 or None,
-        "licence": photo.licence,
-    }
-    if seen.rgb is None:
-        return base
-    grey = small_grey(seen.rgb)
-    keys = keypoints(grey)
-    return base | {
-        "width_px": seen.width_px,
-        "height_px": seen.height_px,
-        "phash": int(np.packbits(imagehash.phash(grey).hash.reshape(-1)).view(">u8")[0]),
-        "thumb": grey.resize((THUMB, THUMB), Image.Resampling.BOX).tobytes(),
-        "key_hash": keys.hashes,
-        "key_place": keys.places.reshape(-1),
-    }
+def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
+    looks = [look(photo) for photo in photos]
+    greys = {row: small_grey(seen.rgb) for row, seen in enumerate(looks) if seen.rgb is not None}
+    keys = dict(zip(greys, keypoints(list(greys.values())), strict=True))
+    rows = []
+    for row, (photo, seen) in enumerate(zip(photos, looks, strict=True)):
+        facts: dict[str, object] = {
+            "id": photo.id,
+            "error": seen.error or None,
+            "sha256": photo.sha256 or None,
+            "licence": photo.licence,
+        }
+        if row in greys:
+            facts |= {
+                "width_px": seen.width_px,
+                "height_px": seen.height_px,
+                "phash": int(np.packbits(imagehash.phash(greys[row]).hash.reshape(-1)).view(">u8")[0]),
+                "thumb": greys[row].resize((THUMB, THUMB), Image.Resampling.BOX).tobytes(),
+                "key_hash": keys[row].hashes,
+                "key_place": keys[row].places.reshape(-1),
+            }
+        rows.append(facts)
+    return rows
 
 
 def _rank(facts: pa.Table, settings: DuplicatesSettings, kept_by_others: np.ndarray) -> np.ndarray:

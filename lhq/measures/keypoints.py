@@ -11,6 +11,7 @@ descriptor is the perceptual hash's (DCT signs) instead of gradients, so that it
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,13 +52,29 @@ def small_grey(rgb: np.ndarray) -> Image.Image:
     return Image.fromarray(rgb).convert("L").resize(size, Image.Resampling.BOX)
 
 
-def keypoints(grey: Image.Image) -> Keypoints:
-    """Keypoints of a picture that `small_grey` made."""
-    blurred = _blurred(np.asarray(grey, np.float32))
-    y, x, level, at = _extrema(np.abs(np.diff(blurred, axis=0)))
+def keypoints(greys: Sequence[Image.Image]) -> list[Keypoints]:
+    """Keypoints of pictures that `small_grey` made, in order; the same as of each alone.
+
+    Only blurring and the search for maxima go picture by picture. All else handles a dozen places a picture, where
+    numpy's calls cost more than its sums, so it takes all pictures at once.
+    """
+    if not greys:
+        return []
+    shape = np.array([(grey.height, grey.width) for grey in greys])
+    blurred = [_blurred(np.asarray(grey, np.float32)) for grey in greys]
+    contrast = [np.abs(np.subtract(planes[1:], planes[:-1])) for planes in blurred]
+    peaks = [_peaks(levels) for levels in contrast]
+    picture = np.repeat(np.arange(len(greys)), [len(peak) for peak in peaks])
+    picture, y, x, level, at = _extrema(_joined(contrast), shape, picture, np.concatenate(peaks))
     half = _REACH * _SIGMA_PX * 2 ** (level / 2)
-    squares = _squares(blurred, at, y, x, half)
-    return Keypoints(_hashes(squares), np.stack([x + 0.5, y + 0.5, half], axis=1).astype(np.float32) / SIDE_PX)
+    hashes = _hashes(_squares(_joined(blurred), shape, picture, y, x, at - 1, half))
+    places = np.stack([x + 0.5, y + 0.5, half], axis=1).astype(np.float32) / SIDE_PX
+    cuts = np.searchsorted(picture, np.arange(1, len(greys)))
+    return [Keypoints(*each) for each in zip(np.split(hashes, cuts), np.split(places, cuts), strict=True)]
+
+
+def _joined(planes: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([each.reshape(-1) for each in planes])
 
 
 def _blurred(pixels: np.ndarray) -> np.ndarray:
@@ -90,30 +107,49 @@ def _waves(size: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def _extrema(contrast: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Strongest local maxima of [levels, h, w] whose square fits: (y, x, level) with fractions, and the level."""
-    inner = contrast[1:-1, 1:-1, 1:-1]
-    peak = inner > _LEAST_CONTRAST
-    for axis in range(3):  # six comparisons leave few places to be compared with all 26 neighbours
-        for side in (slice(None, -2), slice(2, None)):
-            beside = [slice(1, -1)] * 3
-            beside[axis] = side
-            peak &= inner >= contrast[tuple(beside)]
-    level, y, x = (found + 1 for found in np.unravel_index(np.flatnonzero(peak), peak.shape))
-    around = contrast[level[:, None] + _AROUND[0], y[:, None] + _AROUND[1], x[:, None] + _AROUND[2]]
-    tops = around.max(axis=1) == contrast[level, y, x]
-    level, y, x = level[tops], y[tops], x[tops]
+def _peaks(contrast: np.ndarray) -> np.ndarray:
+    """Places of [levels, h, w] that no neighbour of six exceeds, as indices of the flat array: int64 [P].
+
+    The array is compared with itself moved along, so the margins see false neighbours: `_extrema` leaves them out.
+    """
+    flat = contrast.reshape(-1)
+    peak = flat > _LEAST_CONTRAST
+    for step in (1, contrast.shape[2], contrast.shape[1] * contrast.shape[2]):
+        before, after = flat[:-step], flat[step:]
+        peak[step:] &= after >= before
+        peak[:-step] &= before >= after
+    return np.flatnonzero(peak)
+
+
+def _extrema(
+    contrast: np.ndarray, shape: np.ndarray, picture: np.ndarray, peak: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Strongest local maxima whose square fits: (picture, y, x, level) with fractions, and the level without; picture
+    by picture, the strongest first.
+
+    Args:
+        contrast: [levels, h, w] of every picture, joined flat; `shape` is int64 [N, 2], their h and w.
+        picture, peak: int64 [P], the picture of each place, and where in the picture's array it is.
+    """
+    num_levels = _NUM_SCALES - 1
+    start = np.cumsum(num_levels * shape.prod(axis=1)) - num_levels * shape.prod(axis=1)
+    height, width = shape[picture].T
+    level, y, x = peak // (height * width), peak // width % height, peak % width
     half = _REACH * _SIGMA_PX * 2 ** (level / 2)
-    height, width = contrast.shape[1:]
-    fits = (y >= half - 0.5) & (y + half < height - 0.5) & (x >= half - 0.5) & (x + half < width - 0.5)
-    level, y, x = level[fits], y[fits], x[fits]
-    first = np.argsort(-contrast[level, y, x], kind="stable")[:MAX_KEYPOINTS]
-    level, y, x = level[first], y[first], x[first]
-    here = contrast[level, y, x]
-    dy = _fraction(contrast[level, y - 1, x], here, contrast[level, y + 1, x])
-    dx = _fraction(contrast[level, y, x - 1], here, contrast[level, y, x + 1])
-    dl = _fraction(contrast[level - 1, y, x], here, contrast[level + 1, y, x])
-    return y + dy, x + dx, level + dl, level
+    fits = (level > 0) & (level < num_levels - 1)
+    fits &= (y >= half - 0.5) & (y + half < height - 0.5) & (x >= half - 0.5) & (x + half < width - 0.5)
+    picture, level, y, x, width = picture[fits], level[fits], y[fits], x[fits], width[fits]
+    step = np.stack([height[fits] * width, width, np.ones_like(width)])  # to the next level, row and column
+    at = start[picture] + peak[fits]
+    here = contrast[at]
+    tops = contrast[at[:, None] + step.T @ _AROUND].max(axis=1) == here
+    order = np.flatnonzero(tops)
+    order = order[np.lexsort((-here[order], picture[order]))]
+    first = np.searchsorted(picture[order], picture[order])
+    few = order[np.arange(len(order)) - first < MAX_KEYPOINTS]
+    picture, level, y, x, at, here, step = picture[few], level[few], y[few], x[few], at[few], here[few], step[:, few]
+    dl, dy, dx = (_fraction(contrast[at - one], here, contrast[at + one]) for one in step)
+    return picture, y + dy, x + dx, level + dl, level
 
 
 def _fraction(before: np.ndarray, here: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -123,20 +159,35 @@ def _fraction(before: np.ndarray, here: np.ndarray, after: np.ndarray) -> np.nda
     return top
 
 
-def _squares(blurred: np.ndarray, level: np.ndarray, y: np.ndarray, x: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Surroundings of each keypoint, from the next finer scale, bilinear: float32 [K, grid, grid]."""
+def _squares(
+    blurred: np.ndarray,
+    shape: np.ndarray,
+    picture: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    scale: np.ndarray,
+    half: np.ndarray,
+) -> np.ndarray:
+    """Surroundings of each keypoint at the `scale` of its picture, bilinear: float32 [K, grid, grid].
+
+    `blurred` is [scales, h, w] of every picture, joined flat; `shape` is int64 [N, 2], their h and w.
+    """
+    start = np.cumsum(_NUM_SCALES * shape.prod(axis=1)) - _NUM_SCALES * shape.prod(axis=1)
     step = (np.arange(_GRID) + 0.5) / _GRID * 2 - 1
-    height, width = blurred.shape[1:]
-    rows = np.clip(y[:, None] + half[:, None] * step, 0, height - 1.001)
-    columns = np.clip(x[:, None] + half[:, None] * step, 0, width - 1.001)
-    top, left = rows.astype(np.int64), columns.astype(np.int64)
+    height, width = shape[picture].T[:, :, None]
+    rows = np.clip(y[:, None] + half[:, None] * step, 0, height - 1.001).astype(np.float32)
+    columns = np.clip(x[:, None] + half[:, None] * step, 0, width - 1.001).astype(np.float32)
+    top, left = np.floor(rows), np.floor(columns)
     down, right = (rows - top)[:, :, None], (columns - left)[:, None, :]
-    flat = blurred.reshape(-1)
-    corner = (((level - 1) * height)[:, None] + top)[:, :, None] * width + left[:, None, :]
-    upper = flat[corner] * (1 - right) + flat[corner + 1] * right
-    lower = flat[corner + width] * (1 - right) + flat[corner + width + 1] * right
-    squares: np.ndarray = upper * (1 - down) + lower * down
-    return squares
+    lines = start[picture][:, None] + (scale[:, None] * height + top.astype(np.int64)) * width
+    corner = lines[:, :, None] + left.astype(np.int64)[:, None, :]
+    below = corner + width[:, :, None]
+    upper: np.ndarray = blurred[corner]
+    lower: np.ndarray = blurred[below]
+    upper += (blurred[corner + 1] - upper) * right
+    lower += (blurred[below + 1] - lower) * right
+    upper += (lower - upper) * down
+    return upper
 
 
 def _hashes(squares: np.ndarray) -> np.ndarray:

@@ -84,7 +84,8 @@ class Size:
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         """Facts of these photos; `error` says why one can't be decoded to its end."""
-        return pa.RecordBatch.from_pylist([_facts(photo, look(photo)) for photo in photos], self.schema)
+        looks = [look(photo) for photo in photos]  # first all: a decode drives the code of the figures from the cache
+        return pa.RecordBatch.from_pylist([_facts(*each) for each in zip(photos, looks, strict=True)], self.schema)
 
     def judge(self, facts: pa.Table, settings: SizeSettings) -> Verdicts:
         """Whole, then large enough, then the rest; the score is the figure of the first test failed, else the
@@ -172,17 +173,24 @@ def _colour(rgb: np.ndarray) -> float:
 
 def _detail(rgb: np.ndarray) -> tuple[float, float]:
     """(sharpness, noise) of the green channel along every twenty-fourth row and column."""
-    bends, spreads, rough = [], [], []
+    bends, spreads, rough = 0.0, 0.0, np.inf
     for lines in (rgb[8::24, :, 1].astype(np.int16), rgb[:, 8::24, 1].T.astype(np.int16)):
-        bend = np.abs(lines[:, 2:] - 2 * lines[:, 1:-1] + lines[:, :-2])
-        if bend.size:
-            bends.append(float(bend.mean()))
-            spreads.append(float(lines.std()))
-            rough.append(float(np.median(bend)))
-    if not bends:
+        bend = lines[:, 2:] + lines[:, :-2]
+        bend -= lines[:, 1:-1]
+        bend -= lines[:, 1:-1]
+        num = bend.size
+        if not num:
+            continue
+        # Counting the 1,021 values that can be takes a fifth of the time of np.median, and sums of np.std.
+        ranks = np.bincount(np.abs(bend, out=bend).ravel("K")).cumsum()
+        rough = min(rough, int(np.searchsorted(ranks, [(num - 1) // 2, num // 2], "right").sum()) / 2)
+        bends += float(bend.sum()) / num
+        tones = lines.ravel("K").astype(np.float32)
+        spreads += max(0.0, float(np.vdot(tones, tones)) / len(tones) - (float(tones.sum()) / len(tones)) ** 2) ** 0.5
+    if rough == np.inf:
         return 0.0, 0.0
     # The median of |N(0, s²)| is 0.6745 s, and a second difference has six times the variance.
-    return sum(bends) / (sum(spreads) + 1), min(rough) / (0.6745 * 6**0.5 * 255)
+    return bends / (spreads + 1), rough / (0.6745 * 6**0.5 * 255)
 
 
 def _border(rgb: np.ndarray) -> float:
