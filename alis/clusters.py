@@ -21,7 +21,7 @@ from alis.errors import InputError
 from alis.models import Generator, directory
 from alis.progress import bar
 
-NAME = "clusters.safetensors"
+NAME = directory.CLUSTERS
 _ROUNDS, _BATCH = 100, 1024
 
 

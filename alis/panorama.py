@@ -26,6 +26,8 @@ from alis.formats import Pixels
 from alis.grain import column_noise
 from alis.models import Generator
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+_WIDE = 32
 _ATTEMPTS, _ROUNDS = 32, 8
 
 
@@ -307,6 +309,35 @@ def choose_device(name: str = "auto") -> torch.device:
             f"device {name!r} is not here ({str(error).splitlines()[0]})", hint="use --device cpu"
         ) from None
     return torch.device(name)
+
+
+def choose_precision(g: Generator, name: str) -> str:
+    """Paint the high resolutions in this precision from now on; gives back which (auto is decided by the device).
+
+    auto = float16 on a GPU; bfloat16 on processors that multiply it in hardware, for networks wide enough to gain
+    from it (measured on one core: 64 channels at full height 1.5 to 1.7 times as fast, 8 channels slower); else
+    float32. float16 on a processor is right but slow.
+
+    Raises:
+        InputError: an unknown precision.
+    """
+    if name == "auto":
+        has_bfloat16 = any(
+            getattr(torch.cpu, test, lambda: False)()
+            for test in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+        is_wide = g.config.channels(g.config.resolution) >= _WIDE
+        name = "float16" if g.device.type == "cuda" else "bfloat16" if has_bfloat16 and is_wide else "float32"
+    if name not in PRECISIONS:
+        raise InputError(f"precision {name!r} is unknown", hint=f"use one of {', '.join(PRECISIONS)} or auto")
+    if name != precision_of(g):
+        g.set_precision(getattr(torch, name))
+    return name
+
+
+def precision_of(g: Generator) -> str:
+    """The name of the precision that `g` paints the high resolutions in."""
+    return "float32" if g.synthesis.half_from is None else str(g.synthesis.dtype).removeprefix("torch.")
 
 
 def _checked_code(g: Generator, name: str, code: Tensor) -> Tensor:

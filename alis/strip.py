@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from alis import formats, spool
 from alis.anchors import MAX_ANCHOR, Draw, Sketch
 from alis.errors import InputError
-from alis.panorama import Panorama
+from alis.panorama import Panorama, choose_precision, precision_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,12 +31,13 @@ _FRAMES = 8
 
 @dataclass(frozen=True)
 class Note:
-    """What a strip says of itself: the model's fingerprint, `Sketch.text`, and its columns of the plane."""
+    """What a strip says of itself: the model's fingerprint, `Sketch.text`, its columns of the plane, the precision."""
 
     model: str
     sketch: str
     start: int
     width: int
+    precision: str = "float32"
 
     @property
     def text(self) -> str:
@@ -47,7 +48,10 @@ class Note:
     def parse(cls, text: str) -> Note:
         """Raises: ValueError: not a note."""
         table = json.loads(text)
-        return cls(str(table["model"]), str(table["sketch"]), int(table["start"]), int(table["width"]))
+        return cls(
+            str(table["model"]), str(table["sketch"]), int(table["start"]), int(table["width"]),
+            str(table.get("precision", "float32")),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class Plan:
     @property
     def note(self) -> Note:
         """Its papers."""
-        return Note(fingerprint(self.panorama.g), self.panorama.sketch.text, self.start, self.width)
+        g = self.panorama.g
+        return Note(fingerprint(g), self.panorama.sketch.text, self.start, self.width, precision_of(g))
 
     def columns(self, done: int) -> Iterator[formats.Pixels]:
         """The picture's pieces from a column on."""
@@ -122,7 +127,7 @@ def paint(plan: Plan, path: str | Path, *, overwrite: bool = False) -> spool.Str
 def read(
     path: str | Path, g: Generator, *, codes: Mapping[str, Tensor] | None = None, centres: Tensor | None = None
 ) -> Plan:
-    """The plan a finished strip was painted from.
+    """The plan a finished strip was painted from; `g` paints in that strip's precision from then on.
 
     Raises:
         InputError: no picture, no note in it, or a note of another model.
@@ -136,6 +141,7 @@ def read(
         raise InputError(f"{path}: carries no note of alis", hint="give a strip as alis saved it") from None
     if note.model != fingerprint(g):
         raise InputError(f"{path}: was painted by another model ({note.model})", hint="give the model that painted it")
+    choose_precision(g, note.precision)
     panorama = Panorama(g, sketch=sketch, codes=codes, centres=centres)
     return Plan(panorama, note.start, note.width)
 

@@ -1,10 +1,13 @@
 """Panoramas side by side with the walk of single frames: megapixels a second, share of convolutions, flat memory.
 
-    python benchmarks/panorama.py [--quick] [--device cuda]
+    python benchmarks/panorama.py [--quick] [--device cuda] [--only speed|memory] [--threads N]
 
 The peer is the published way to walk, with the same network and weights: frames one by one, each computing its own
 affine layers, put side by side in memory. Networks are the published 256 px size and this project's 64 px size, with
-random weights: speed and memory do not depend on what was learned. Floors: 1.5 × the walk; memory 1.15 × a strip of
+random weights: speed and memory do not depend on what was learned. Three ratios are told apart: `sharing`, panorama
+against walk, both float32; `precision`, the walk in what `--precision auto` chooses against the walk in float32; and
+`together`. `of_matrix_product` says how near the panorama in float32 comes to what the device multiplies at best: the
+network's arithmetic over its time, against a large matrix product's. Floors: 1.5 × the walk; memory 1.15 × a strip of
 ten frames.
 """
 
@@ -93,8 +96,12 @@ def share_of_convolutions(g) -> float:  # type: ignore[no-untyped-def]
 
     plane, on_gpu = alis.Panorama(g, 7), g.device.type == "cuda"
     plane.block(0)
-    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as watched:
-        plane.block(1)
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities):
+        plane.block(0)  # the profiler's own first steps are slow
+    with profile(activities=activities) as watched:
+        for number in range(1, 5):
+            plane.block(number)
     times = {
         event.key: (event.self_device_time_total if on_gpu else event.self_cpu_time_total)
         for event in watched.key_averages()
@@ -123,20 +130,68 @@ def peak_bytes(size: int, width: int, ending: str, device: str) -> int:
     return int(done.stdout.split()[-1]) * 1024
 
 
+def best_flops(device: str) -> float:
+    """Multiplications and additions a second of a large matrix product in float32."""
+    import torch
+
+    a, best = torch.randn(2048, 2048, device=device), 1e9
+    for _ in range(5):
+        started = time.perf_counter()
+        float((a @ a)[0, 0])
+        best = min(best, time.perf_counter() - started)
+    return 2 * 2048**3 / best
+
+
+def grey_levels(model: str) -> dict[str, object]:
+    """How far a trained model's pictures in less precision are from those in float32 (random weights tell nothing)."""
+    import numpy as np
+
+    import alis
+    from alis.panorama import choose_precision
+
+    g = alis.load(model)
+    plane = alis.Panorama(g, 7)
+    width = 16 * plane.height
+    exact, found = plane[0:width].astype(int), {}
+    for precision in ("bfloat16", "float16"):
+        choose_precision(g, precision)
+        apart = np.abs(plane[0:width].astype(int) - exact)
+        found[precision] = {
+            "mean": round(float(apart.mean()), 3), "p99": float(np.quantile(apart, 0.99)), "max": int(apart.max())
+        }  # fmt: skip
+    return {"resolution": g.config.resolution} | found
+
+
 def speed_table(size: int, device: str, num_frames: int, rounds: int) -> dict[str, object]:
-    """Both ways in turn, several rounds; the best of each counts, since other work on the machine only adds time."""
+    """All ways in turn, several rounds; the best of each counts, since other work on the machine only adds time."""
+    import alis
+    from alis.models.account import of_generator
+    from alis.panorama import choose_precision
+
     g = generator(size, device)
-    panorama(g, min(num_frames, 8)), walk(g, min(num_frames, 8))
-    ours, theirs = [], []
-    for _ in range(rounds):
-        theirs.append(walk(g, num_frames))
-        ours.append(panorama(g, num_frames))
-    megapixels = num_frames * size * size / 1e6
+    fast = choose_precision(g, "auto")
+    ways = [(name, way) for name in dict.fromkeys(("float32", fast)) for way in (walk, panorama)]
+    seconds: dict[tuple[str, object], list[float]] = {way: [] for way in ways}
+    for turn in range(rounds + 1):
+        for precision, way in ways:
+            choose_precision(g, precision)
+            took = way(g, num_frames if turn else min(num_frames, 8))
+            if turn:
+                seconds[precision, way].append(took)
+    best = {way: min(took) for way, took in seconds.items()}
+    megapixels, slow = num_frames * size * size / 1e6, best["float32", walk]
+    flops = of_generator(g.config).flops * num_frames / best["float32", panorama]
+    choose_precision(g, "float32")
+    share = share_of_convolutions(g)
     return {
-        "resolution": size, "frames": num_frames, "batch": __import__("alis").Panorama(g).batch,
-        "walk_mpx_s": round(megapixels / min(theirs), 3), "panorama_mpx_s": round(megapixels / min(ours), 3),
-        "ratio": round(min(theirs) / min(ours), 2), "floor": FLOOR_SPEED,
-        "share_of_convolutions": round(share_of_convolutions(g), 3),
+        "resolution": size, "frames": num_frames, "batch": alis.Panorama(g).batch, "auto_precision": fast,
+        "ratio_sharing": round(slow / best["float32", panorama], 2),
+        "ratio_precision": round(slow / best[fast, walk], 2),
+        "ratio_together": round(slow / best[fast, panorama], 2), "floor": FLOOR_SPEED,
+        "walk_mpx_s": round(megapixels / slow, 3),
+        "panorama_mpx_s": round(megapixels / best["float32", panorama], 3),
+        "panorama_auto_mpx_s": round(megapixels / best[fast, panorama], 3),
+        "share_of_convolutions": round(share, 3), "of_matrix_product": round(flops / best_flops(device), 3),
     }  # fmt: skip
 
 
@@ -154,8 +209,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the script")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU; 1 measures processor time")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the CPU; 1 measures processor time")
     parser.add_argument("--only", choices=["speed", "memory"])
+    parser.add_argument("--model", help="a trained one: how many grey levels less precision costs it")
     args = parser.parse_args()
     import torch
 
@@ -169,14 +225,22 @@ def main() -> None:
     }  # fmt: skip
     if args.only != "memory":
         fast = args.device.startswith("cuda")
-        plans = [(64, 64, 3), (256, 12, 2)] if not fast else [(64, 512, 5), (256, 256, 5)]
-        found["speed"] = [speed_table(size, args.device, 8 if quick else n, 1 if quick else r) for size, n, r in plans]
-        for row in found["speed"]:  # type: ignore[attr-defined]
+        plans = [(64, 64, 5), (256, 8, 5)] if not fast else [(64, 512, 5), (256, 256, 5)]
+        found["speed"] = []
+        for size, num_frames, rounds in plans:
+            row = speed_table(size, args.device, 8 if quick else num_frames, 1 if quick else rounds)
+            found["speed"].append(row)  # type: ignore[attr-defined]
+            save(found, args)
             print(
-                f"R = {row['resolution']:4d}  {row['ratio']:.2f} × the walk (floor {FLOOR_SPEED})   "
-                f"{row['panorama_mpx_s']:.3f} against {row['walk_mpx_s']:.3f} Mpx/s   "
-                f"convolutions {row['share_of_convolutions']:.0%}", flush=True,
+                f"R = {row['resolution']:4d}  × the walk: {row['ratio_sharing']:.2f} by sharing, "
+                f"{row['ratio_precision']:.2f} by {row['auto_precision']}, {row['ratio_together']:.2f} together "
+                f"(floor {FLOOR_SPEED})   {row['walk_mpx_s']:.3f} → {row['panorama_mpx_s']:.3f} → "
+                f"{row['panorama_auto_mpx_s']:.3f} Mpx/s   convolutions {row['share_of_convolutions']:.0%}, "
+                f"{row['of_matrix_product']:.0%} of a matrix product", flush=True,
             )  # fmt: skip
+    if args.model:
+        found["grey_levels_apart"] = grey_levels(args.model)
+        print(f"grey levels apart from float32: {found['grey_levels_apart']}", flush=True)
     if args.only != "speed":
         plans = [(64, 20_000, ".png"), (256, 4_000, ".png"), (64, 20_000, ".tif")]
         if not quick:

@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "plot": "plot",
     "info": "info",
+    "slim": "slim",
     "import-published": "import_published",
     "push-to-hub": "push_to_hub",
 }
@@ -56,6 +57,7 @@ def cli() -> None:
     Example:
       alis train --data data/quickstart/export --config tiny --out runs/first
       alis panorama runs/first -o strip.png --frames 8
+      alis serve demo
     """
 
 

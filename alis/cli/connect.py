@@ -17,7 +17,7 @@ from alis.cli.painting import open_panorama, painting_options, report
 @painting_options
 def command(
     model: str, scenes: tuple[str, ...], out: str, gap: int, steps: int, force: bool, seed: int, psi: float,
-    cluster: int | str | None, noise: str, device: str,
+    cluster: int | str | None, noise: str, device: str, precision: str,
 ) -> None:  # fmt: skip
     """Walk from scene to scene: seeds, saved codes or your own photographs.
 
@@ -31,6 +31,8 @@ def command(
     from alis import connect, strip
 
     wishes = connect.sort_out(scenes)
-    panorama = open_panorama(model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device)
+    panorama = open_panorama(
+        model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device, precision=precision
+    )
     panorama = connect.with_codes(panorama, wishes, model=model, out=out, steps=steps)
     report(strip.paint(connect.plan(panorama, wishes.sources, gap=gap), out, overwrite=force))

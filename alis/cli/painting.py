@@ -22,9 +22,16 @@ def _cluster(ctx: click.Context, param: click.Parameter, value: str | None) -> i
 
 
 def painting_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--seed, --psi, --cluster, --noise and --device."""
+    """--seed, --psi, --cluster, --noise, --precision and --device."""
     for option in (
         click.option("--device", default="auto", show_default=True, help="cpu, cuda or cuda:N."),
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
+            default="float32",
+            show_default=True,
+            help="Of the high resolutions. Less is faster where the device knows it, and a grey level or two off.",
+        ),
         click.option(
             "--noise",
             type=click.Choice(["random", "none", "const"]),
@@ -41,14 +48,15 @@ def painting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_panorama(
-    model: str, *, seed: int, psi: float, cluster: int | str | None, noise: str, device: str,
+    model: str, *, seed: int, psi: float, cluster: int | str | None, noise: str, device: str, precision: str,
     codes_files: tuple[str, ...] = (),
 ) -> Panorama:  # fmt: skip
     """The model's plane with its clusters, if it has any, and with saved codes."""
     from alis import clusters, codes, models
-    from alis.panorama import Panorama, choose_device
+    from alis.panorama import Panorama, choose_device, choose_precision
 
     g = models.load(model, device=choose_device(device))
+    choose_precision(g, precision)
     centres = clusters.find(model, g.config)
     saved = codes.read_all(codes_files)
     return Panorama(g, seed, psi=psi, cluster=cluster, noise=noise, centres=centres, codes=saved)

@@ -21,10 +21,11 @@ def command(
 ) -> None:  # fmt: skip
     """Paint a strip of the endless plane, of any width, in constant memory.
 
-    Interrupted, the same command goes on where it stopped.
+    Interrupted, the same command goes on where it stopped. MODEL is a model folder, a run's folder, or the word demo.
 
     \b
     Example:
+      alis panorama demo -o first.png
       alis panorama runs/first -o strip.png --frames 8
       alis panorama runs/first -o long.tif --width 100000 --seed 7 --psi 0.8
       alis panorama runs/first -o ring.jpg --frames 16 --loop

@@ -24,12 +24,15 @@ from alis.cli.painting import open_panorama, painting_options
 def command(
     model: str, host: str, port: int, codes_files: tuple[str, ...], queue: int, cache_mb: int, max_frames: int,
     per_viewer: int,
-    seed: int, psi: float, cluster: int | str | None, noise: str, device: str,
+    seed: int, psi: float, cluster: int | str | None, noise: str, device: str, precision: str,
 ) -> None:  # fmt: skip
     """Open the live page: pan for ever, redraw, lock, connect, share, download.
 
+    MODEL is a model folder, a run's folder, or the word demo: the small model that came with alis.
+
     \b
     Example:
+      alis serve demo
       alis serve runs/first
       alis serve runs/first --port 8080 --codes my-photo.safetensors
     """
@@ -37,7 +40,14 @@ def command(
 
     listener = serve.bind(host, port)
     panorama = open_panorama(
-        model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device, codes_files=codes_files
+        model,
+        seed=seed,
+        psi=psi,
+        cluster=cluster,
+        noise=noise,
+        device=device,
+        precision=precision,
+        codes_files=codes_files,
     )
     work = painter.Painter(panorama, queue_tiles=queue, cache_bytes=cache_mb << 20)
     page = app.create(

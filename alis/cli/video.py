@@ -23,7 +23,7 @@ from alis.cli.painting import open_panorama, painting_options
 def command(
     model: str, out: str, seconds: float, speed: float | None, changes: int | None, fps: int, aspect: str,
     height: int | None, start: int, loop: bool, force: bool, seed: int, psi: float, cluster: int | str | None,
-    noise: str, device: str,
+    noise: str, device: str, precision: str,
 ) -> None:  # fmt: skip
     """Film the plane: a camera that pans, or scenes that turn into others.
 
@@ -34,7 +34,9 @@ def command(
     """
     from alis import video
 
-    panorama = open_panorama(model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device)
+    panorama = open_panorama(
+        model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device, precision=precision
+    )
     shot = video.shot(panorama, seconds=seconds, fps=fps, aspect=aspect, height=height)
     frames = video.film(panorama, shot, speed=speed, changes=changes, start=start, loop=loop)
     video.write(out, frames, shot, overwrite=force)

@@ -5,7 +5,8 @@
     generator.safetensors       the generator in training (optional)
     discriminator.safetensors   (optional)
 
-A run's folder holds such folders as `snapshots/<name>`; opening a run opens its newest snapshot.
+A run's folder holds such folders as `snapshots/<name>`; opening a run opens its newest snapshot. The word `demo` means
+the model that came with the package.
 """
 
 from __future__ import annotations
@@ -30,14 +31,26 @@ N = TypeVar("N", bound=nn.Module)
 CONFIG, MODEL, TRAINED, DISCRIMINATOR = (
     "config.json", "model.safetensors", "generator.safetensors", "discriminator.safetensors"
 )  # fmt: skip
+CLUSTERS = "clusters.safetensors"
+DEMO_WORD, DEMO = "demo", Path(__file__).parents[1] / "demo"
 
 
 def find(path: str | Path) -> Path:
     """The model folder that `path` means: itself, or a run's newest snapshot (by name, which sorts by progress).
 
+    The word `demo` alone is the model inside the package; a folder of that name is `./demo`.
+
     Raises:
         InputError: there is none.
     """
+    if path == DEMO_WORD:
+        if not ((DEMO / CONFIG).is_file() and (DEMO / MODEL).is_file()):
+            raise InputError(
+                "this installation came without the demo model",
+                hint="train one with make demo and open runs/quickstart, or put one in: "
+                f"alis slim RUN {os.path.relpath(DEMO)}",
+            )
+        return DEMO
     path = Path(path)
     if (path / CONFIG).is_file() and (path / MODEL).is_file():
         return path

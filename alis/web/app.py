@@ -32,7 +32,7 @@ from alis import formats, spool, strip
 from alis.anchors import MAX_ANCHOR, MAX_EDITS, MAX_SEED, Sketch
 from alis.errors import AlisError, InputError
 from alis.formats import Pixels
-from alis.panorama import Panorama
+from alis.panorama import Panorama, precision_of
 from alis.web.painter import Busy, Painter
 
 PAGE = Path(__file__).parent / "page"
@@ -94,7 +94,7 @@ def create(
         max_frames: widest strip to take home, in frames.
         per_viewer: most requests of one address at a time.
     """
-    model = strip.fingerprint(panorama.g)
+    model = f"{strip.fingerprint(panorama.g)}-{precision_of(panorama.g)}".removesuffix("-float32")
     painter = painter or Painter(panorama)
     taking = threading.BoundedSemaphore(1)
 

@@ -142,6 +142,7 @@ function makeHandle(anchor) {
 }
 
 function redrawAnchor(anchor) {
+  if ($("drift").getAttribute("aria-pressed") !== "true") setDrift(false);
   anchor = wrap(anchor);
   if (locked.has(anchor)) return tell("This scene is locked; open its lock first");
   const here = source(sketch, anchor);
@@ -217,6 +218,7 @@ stage.addEventListener("lostpointercapture", letGo);
 stage.addEventListener("wheel", (event) => {
   event.preventDefault();
   greeted();
+  setDrift(false);
   if (event.ctrlKey) return zoomTo(plane.zoom * Math.exp(-event.deltaY / 300));
   const unit = event.deltaMode === 1 ? 30 : event.deltaMode === 2 ? plane.width : 1;
   const by = Math.abs(event.deltaX) > Math.abs(event.deltaY) ? event.deltaX : event.deltaY;
@@ -237,7 +239,7 @@ const pushed = () => {
   plane.wake();
 };
 const KEYS = {
-  " ": () => setDrift(!plane.drift), r: () => redrawAnchor(nearest()), l: () => lockAnchor(nearest()), s: shuffle,
+  " ": toggleDrift, r: () => redrawAnchor(nearest()), l: () => lockAnchor(nearest()), s: shuffle,
   c: openConnect, k: share, d: openSave, "?": () => $("help-sheet").showModal(), z: () => step(past, future),
   "+": () => zoomTo(plane.zoom * 1.15), "=": () => zoomTo(plane.zoom * 1.15), "-": () => zoomTo(plane.zoom / 1.15),
   Home: () => plane.glideTo([home()]),
@@ -260,10 +262,14 @@ addEventListener("keyup", (event) => { held.delete(event.key); pushed(); });
 addEventListener("blur", () => { held.clear(); pushed(); });
 
 function setDrift(on) {
-  plane.drift = on ? 0.22 : 0;
+  plane.drift = on ? 0.22 : 0; // tiles a second
   $("drift").setAttribute("aria-pressed", on);
   if (on) greeted();
   plane.wake();
+}
+
+function toggleDrift() {
+  setDrift($("drift").getAttribute("aria-pressed") !== "true");
 }
 
 function greeted() {
@@ -272,7 +278,7 @@ function greeted() {
 
 // ---- dock ----
 $("shuffle").onclick = shuffle;
-$("drift").onclick = () => setDrift(!plane.drift);
+$("drift").onclick = toggleDrift;
 $("undo").onclick = () => step(past, future);
 $("redo").onclick = () => step(future, past);
 $("help").onclick = KEYS["?"];
@@ -431,7 +437,10 @@ $("name").textContent = model.name;
 if (!readLink()) {
   show(sketch);
   plane.jump(home());
+  // It moves: so one sees that it is endless. The first touch stops it.
+  if (!plane.calm) plane.drift = 0.1;
 }
+setTimeout(greeted, 14000);
 stage.focus();
 document.body.classList.add("ready");
 // For tests and the curious: the plane, and what is drawn on it.

@@ -263,7 +263,7 @@ export class Plane {
   enlarge(changed, count, dots) {
     const { context, canvas, native, ratio } = this, { tile_px: wide } = this.model;
     const top = Math.round(this.top * ratio), high = Math.round(this.height * ratio);
-    const hasSky = top > 0, spill = hasSky ? dots : Math.ceil((3 * dots) / wide);
+    const hasSky = top > 0, spill = hasSky ? 2 * dots : Math.ceil((3 * dots) / wide);
     context.save();
     context.beginPath();
     for (const n of changed) context.rect(n * dots - spill, 0, dots + 2 * spill, canvas.height);

@@ -1,0 +1,29 @@
+"""`alis slim`: a model to hand on."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("out", type=click.Path())
+@click.option("--weights", type=click.Choice(["float16", "float32"]), default="float16", show_default=True)
+@click.option("--force", is_flag=True, help="Overwrite a model that is there already.")
+def command(model: str, out: str, weights: str, force: bool) -> None:
+    """Write a small copy of a model that only paints: the averaged generator, and its clusters.
+
+    Written to alis/demo in a checkout of the sources, it is the model that MODEL = demo means.
+
+    \b
+    Example:
+      alis slim runs/first models/first
+      alis serve models/first
+    """
+    from alis.models.slim import slim
+
+    made = slim(model, out, weights=weights, overwrite=force)
+    click.echo(str(made.folder))
+    click.echo(
+        f"{made.size_bytes / 1e6:.1f} MB · weights rounded by at most {made.rounding:.1e} of the largest", err=True
+    )

@@ -1,0 +1,62 @@
+"""A run or model folder → a small one that only paints: the averaged generator, its weights in two bytes each.
+
+Weights of float16 are turned to float32 as they are opened: they cost precision once, not speed. The folder that
+`alis serve demo` opens is made so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from alis.errors import InputError
+from alis.models import directory
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Slim:
+    """The new folder, its bytes, and the largest change of a weight relative to the largest weight of its tensor."""
+
+    folder: Path
+    size_bytes: int
+    rounding: float
+
+
+def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwrite: bool = False) -> Slim:
+    """Write the averaged generator alone, with the clusters beside it if the model has any.
+
+    Raises:
+        InputError: no model, an unknown kind of weights, or a folder in the way.
+    """
+    if weights not in DTYPES:
+        raise InputError(f"weights in {weights!r}", hint=f"use {' or '.join(DTYPES)}")
+    source, folder = directory.find(model), Path(out)
+    if folder.resolve() == source.resolve():
+        raise InputError(f"{folder}: is the model itself", hint="give another folder")
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise InputError(f"{folder}: is not empty", hint="give a new folder, or overwrite it with --force")
+    g = directory.load(source)
+    rounding = 0.0
+    for tensor in g.state_dict().values():
+        rounded = tensor.to(DTYPES[weights]).to(tensor.dtype)
+        if not bool(torch.isfinite(rounded).all()):
+            raise InputError(f"{source}: has weights beyond {weights}", hint="use --weights float32")
+        rounding = max(rounding, float((rounded - tensor).abs().max() / tensor.abs().max().clamp(min=1e-12)))
+    directory.save(folder, g.to(DTYPES[weights]), notes=_notes(source) | {"weights": weights})
+    if (source / directory.CLUSTERS).is_file():
+        shutil.copyfile(source / directory.CLUSTERS, folder / directory.CLUSTERS)
+    return Slim(folder, sum(path.stat().st_size for path in folder.iterdir()), rounding)
+
+
+def _notes(source: Path) -> dict[str, str | int | float | None]:
+    """What is told of a model to strangers: not where on the disk its data lay."""
+    notes = json.loads((source / directory.CONFIG).read_text(encoding="utf-8")).get("notes") or {}
+    return {
+        key: Path(value).name if key == "data" and isinstance(value, str) else value for key, value in notes.items()
+    }
