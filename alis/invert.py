@@ -3,10 +3,8 @@
 The scene is the frame in the middle between two anchors that hold the same code, as `alis connect` puts it into a
 panorama; what lies beside the square in the photograph (mirrored at its edges) is kept to a little, so that the land
 goes on from there. First one w for all layers (from the best of some hundred random scenes), then, in W+, one for each
-layer, held near each other. How alike two pictures are is measured without anything to download: by differences of a
-Laplacian pyramid, and of the features of the model's own discriminator where it was saved with it.
-Source: arXiv 1904.03189 (W+), arXiv 1912.04958 appendix D (projection); features of a discriminator as a perceptual
-measure: arXiv 1512.09300.
+layer, held near each other. How alike two pictures are is measured by `alis.likeness`, without anything to download.
+Source: arXiv 1904.03189 (W+), arXiv 1912.04958 appendix D (projection).
 """
 
 from __future__ import annotations
@@ -20,11 +18,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.nn import functional
 
 from alis import codes
 from alis.errors import InputError, RunError, WeightsMissing
 from alis.formats.rows import whole
+from alis.likeness import Features, Likeness, packaged_features
 from alis.models import Discriminator, Generator, load_discriminator
 from alis.progress import bar
 
@@ -104,53 +102,16 @@ def read_photo(path: str | Path, resolution: int, *, place: float = 0.5, beside:
     return torch.from_numpy(pixels_HWC[top : top + resolution, column_W]).permute(2, 0, 1).float() / 127.5 - 1
 
 
-class Likeness:
-    """Distance of frames to one photograph: a Laplacian pyramid, and a discriminator's features if there is one."""
-
-    def __init__(self, photo_3RR: Tensor, d: Discriminator | None) -> None:
-        self.d = d
-        with torch.no_grad():
-            self.want = [part[0] for part in self._parts(photo_3RR[None])]
-            # Each part weighs alike, whatever its size and scale.
-            self.scale = [part.abs().mean().clamp(min=1e-3) for part in self.want]
-
-    def _parts(self, x_B3RR: Tensor) -> list[Tensor]:
-        parts, x = [], x_B3RR
-        while x.shape[-2] > 8:
-            small = functional.avg_pool2d(x, 2)
-            parts.append(x - functional.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False))
-            x = small
-        parts.append(x)
-        if self.d is not None:
-            features = x_B3RR
-            for resolution in reversed(self.d.config.resolutions[1:]):
-                features = self.d.get_submodule(f"b{resolution}")(features)
-                parts.append(features)
-        return parts
-
-    def __call__(self, frames_B3RR: Tensor) -> Tensor:
-        """Distances [B]; 0 = the same, about 1 = nothing in common."""
-        parts = self._parts(frames_B3RR)
-        distances = [
-            (part - want).abs().mean(dim=(1, 2, 3)) / scale
-            for part, want, scale in zip(parts, self.want, self.scale, strict=True)
-        ]
-        # The coarsest pyramid level is the picture's light and colour: without it a likeness is none.
-        weights = [4.0 if part.shape[1] == 3 and part.shape[-2] <= 8 else 1.0 for part in parts]
-        total = sum(w * distance for w, distance in zip(weights, distances, strict=True))
-        assert isinstance(total, Tensor)
-        return total / sum(weights)
-
-
 def invert(
-    g: Generator, photo_3RW: Tensor, *, d: Discriminator | None = None, space: str = "w+", steps: int = 300,
-    seed: int = 0, preview: Callable[[Tensor], None] | None = None,
+    g: Generator, photo_3RW: Tensor, *, d: Discriminator | None = None, packaged: Features | None = None,
+    space: str = "w+", steps: int = 300, seed: int = 0, preview: Callable[[Tensor], None] | None = None,
 ) -> Inverted:  # fmt: skip
     """Find a photograph's code; the same arguments find the same code.
 
     Args:
         photo_3RW: as `read_photo` gives it, [3, R, R] or with as much beside it as lies between two anchors.
         d: the model's discriminator, if it was saved.
+        packaged: `alis.likeness.packaged_features`, if they are installed.
         space: "w", one code for all layers: a scene of the model's own, or "w+", one for each: closer to the photo.
         preview: shown the frame now and then.
 
@@ -165,7 +126,7 @@ def invert(
     size, beside = g.config.resolution, (photo_3RW.shape[2] - g.config.resolution) // 2
     photo_3RW = photo_3RW.to(g.device)
     photo = photo_3RW[:, :, beside : beside + size]
-    alike, around = Likeness(photo, d), Likeness(photo_3RW, None) if beside else None
+    alike, around = Likeness(photo, d, packaged), Likeness(photo_3RW) if beside else None
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         w_NS = g.map(torch.randn(_STARTS, g.config.z_dim, generator=random).to(g.device))
@@ -256,7 +217,8 @@ def to_file(
         with whole(shown) as aside:
             side_by_side(photo_3RR, frame_3RR).save(aside)
 
-    done = invert(g, photo_3RW, d=d, space=space, steps=steps, seed=seed, preview=preview)
+    packaged = packaged_features(g.device)
+    done = invert(g, photo_3RW, d=d, packaged=packaged, space=space, steps=steps, seed=seed, preview=preview)
     preview(done.frame_3RR)
     codes.save(out, done.w, made_from=Path(photo).name)
     return done

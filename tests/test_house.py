@@ -35,7 +35,7 @@ RANKS = {
         ["coords", "formats"],
         ["ops", "recipe", "spool"],
         ["models", "data", "augment"],
-        ["losses", "plane", "clusters"],
+        ["losses", "plane", "clusters", "likeness"],
         ["monitor", "metrics", "state", "import_published", "invert"],
         ["step", "panorama", "plot"],
         ["train", "strip"],

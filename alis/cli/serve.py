@@ -50,6 +50,7 @@ def command(
         codes_files=codes_files,
     )
     work = painter.Painter(panorama, queue_tiles=queue, cache_bytes=cache_mb << 20)
+    work.warm(sorted(range(-4, 12), key=lambda k: abs(k - panorama.g.config.anchor_patches // 2)))
     page = app.create(
         panorama, name=Path(model).resolve().name, max_frames=max_frames, per_viewer=per_viewer, painter=work
     )

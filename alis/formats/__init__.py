@@ -36,9 +36,13 @@ FORMATS = {
 }
 
 
+_OTHERS = {".jpeg": ".jpg", ".tiff": ".tif"}
+
+
 def find(path: Path) -> Format:
     """Raises: InputError: no format has this ending."""
-    found = FORMATS.get(path.suffix.lower())
+    ending = path.suffix.lower()
+    found = FORMATS.get(_OTHERS.get(ending, ending))
     if not found:
         raise InputError(f"{path}: no picture format ends in {path.suffix!r}", hint=f"use {', '.join(FORMATS)}")
     return found

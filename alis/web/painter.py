@@ -11,7 +11,7 @@ import asyncio
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -127,6 +127,13 @@ class Painter:
                 if not job.waiters:
                     del self._waiting[key]
                     self.stats.dropped += 1
+
+    def warm(self, ks: Iterable[int]) -> None:
+        """Paint these tiles of the page's first plane while nobody waits yet, so that its first second is not empty."""
+        with self._wanted:
+            for k in ks:
+                self._waiting[self.panorama.sketch, k] = _Job(self.panorama, k)
+            self._wanted.notify()
 
     def blocks(self, sketch: Sketch, start: int, stop: int) -> Iterator[Pixels]:
         """A strip's pieces, painted between the tiles' batches."""

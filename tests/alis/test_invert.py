@@ -14,6 +14,7 @@ import alis
 from alis import codes, invert
 from alis.cli import cli
 from alis.errors import InputError, WeightsMissing
+from alis.likeness import Likeness, packaged_features
 from tests.alis import painter
 
 
@@ -54,11 +55,22 @@ def test_the_scene_is_what_connect_paints(g: alis.Generator) -> None:
 
 def test_likeness_is_zero_for_the_same_and_grows(g: alis.Generator) -> None:
     photo = torch.rand(3, 32, 32) * 2 - 1
-    alike = invert.Likeness(photo, None)
     noise = torch.randn(3, 32, 32)
-    values = alike(torch.stack([photo, photo + 0.05 * noise, photo + 0.3 * noise, -photo]))
-    assert float(values[0]) == 0
-    assert values.tolist() == sorted(values.tolist())
+    packaged = packaged_features(torch.device("cpu"))
+    assert packaged is not None, "its packages are among the project's"
+    for alike in (Likeness(photo), Likeness(photo, packaged=packaged)):
+        values = alike(torch.stack([photo, photo + 0.05 * noise, photo + 0.3 * noise, -photo]))
+        assert float(values[0]) < 1e-4
+        assert values.tolist() == sorted(values.tolist())
+
+
+def test_packaged_features_have_a_gradient(g: alis.Generator) -> None:
+    packaged = packaged_features(torch.device("cpu"))
+    frame = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    Likeness(torch.rand(3, 32, 32), packaged=packaged)(frame)[0].backward()
+    assert float(frame.grad.abs().max()) > 0
+    found = invert.invert(g, torch.rand(3, 32, 32) * 2 - 1, packaged=packaged, steps=3)
+    assert found.loss <= found.loss_start
 
 
 def test_photographs_are_cut_turned_and_mirrored(tmp_path: Path) -> None:

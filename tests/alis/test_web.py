@@ -218,6 +218,17 @@ def test_ten_thousand_random_addresses(served: Served) -> None:
     assert served.painter.plane.cache_info().currsize <= 512
 
 
+def test_the_first_tiles_are_dry_before_the_first_viewer_comes(panorama: alis.Panorama) -> None:
+    server = Served(panorama)
+    try:
+        server.painter.warm(range(-2, 6))
+        _until(lambda: server.painter.stats.painted == 8)
+        assert _tile(server.client.get("/tile/7/-/-2.webp")).shape == (32, 16, 3)
+        assert (server.painter.stats.hits, server.painter.stats.painted) == (1, 8)
+    finally:
+        server.close()
+
+
 def test_viewers_share_batches_and_a_tile_is_painted_once(panorama: alis.Panorama) -> None:
     server = Served(panorama)
     try:

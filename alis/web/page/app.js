@@ -277,6 +277,7 @@ function greeted() {
 }
 
 // ---- dock ----
+$("dock").addEventListener("pointerdown", greeted);
 $("shuffle").onclick = shuffle;
 $("drift").onclick = toggleDrift;
 $("undo").onclick = () => step(past, future);
