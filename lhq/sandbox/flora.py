@@ -18,6 +18,7 @@ from lhq.sandbox.view import View
 
 Heights = Callable[[Floats, Floats], Floats]
 
+_BRIGHTEST = 1.5  # an unlit colour can be brighter than white
 _TALL = 224  # rows of a drawn sprite before it is shrunk to its place
 
 # kind → leaf colours, height in world units (low, high)
@@ -37,10 +38,30 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[float, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sprite:
-    """A drawn thing: `rgb` [h, w, 3] unlit colour, `alpha` [h, w]; its foot is the middle of the bottom row."""
+    """A drawn thing; its foot is the middle of the bottom row.
 
-    rgb: Floats
-    alpha: Floats
+    `picture` (mode RGBa) is its unlit colour over `_BRIGHTEST`, times its alpha, and its alpha: what is scaled so
+    has no fringe, and in 8 bits it is scaled in a fifth of the time.
+    """
+
+    picture: Image.Image
+
+    @classmethod
+    def of(cls, rgb: Floats, alpha: Floats) -> Sprite:
+        """From unlit colour [h, w, 3] and alpha [h, w], both about 0 … 1."""
+        packed = np.empty((*alpha.shape, 4), np.float32)
+        packed[..., 3] = np.clip(alpha, 0, 1) * np.float32(255)
+        packed[..., :3] = np.clip(rgb, 0, _BRIGHTEST) * np.float32(1 / _BRIGHTEST) * packed[..., 3:]
+        return cls._packed((packed + np.float32(0.5)).astype(np.uint8))
+
+    @classmethod
+    def _packed(cls, packed: npt.NDArray[np.uint8]) -> Sprite:
+        rows, columns, _ = packed.shape
+        return cls(Image.frombytes("RGBa", (columns, rows), packed.tobytes()))
+
+    def mirrored(self, strength: float) -> Sprite:
+        """Its mirror image in water, `strength` as solid."""
+        return Sprite._packed((np.asarray(self.picture)[::-1] * np.float32(strength)).astype(np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +176,7 @@ def draw(rng: np.random.Generator, kind: str, light_from: float) -> Sprite:
         only = trunk * (1 - alpha)
         rgb = rgb * (1 - only[..., None]) + bark * only[..., None]
         alpha = np.maximum(alpha, trunk)
-    return Sprite(rgb.astype(np.float32), alpha.astype(np.float32))
+    return Sprite.of(rgb, alpha)
 
 
 def _conifer(rng: np.random.Generator, t: Floats, x: Floats, rough: Floats) -> tuple[Floats, Floats]:
@@ -210,19 +231,20 @@ def stand(image: Floats, sprite: Sprite, foot: tuple[float, float], tall_px: flo
     Returns the rows, the columns and the alpha [h, w] of what was covered; None if nothing was.
     """
     rows = max(2, round(tall_px))
-    columns = max(2, round(tall_px * sprite.alpha.shape[1] / sprite.alpha.shape[0]))
+    columns = max(2, round(tall_px * sprite.picture.width / sprite.picture.height))
     left, top = round(foot[0] - columns / 2), round(foot[1] - rows)
     x0, x1 = max(0, left), min(image.shape[1], left + columns)
     y0, y1 = max(0, top), min(image.shape[0], top + rows)
     if x0 >= x1 or y0 >= y1:
         return None
-    size = (columns, rows)
-    method = Image.Resampling.BOX if rows < sprite.alpha.shape[0] else Image.Resampling.BILINEAR
-    planes = [Image.fromarray(plane).resize(size, method) for plane in (sprite.alpha, *np.moveaxis(sprite.rgb, -1, 0))]
-    cut = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
-    alpha, red, green, blue = (np.asarray(plane)[cut] for plane in planes)
-    colour = np.stack([red, green, blue], axis=-1) * light
-    colour += (haze - colour) * np.float32(air)
+    method = Image.Resampling.BOX if rows < sprite.picture.height else Image.Resampling.BILINEAR
+    scaled = np.asarray(sprite.picture.resize((columns, rows), method))[y0 - top : y1 - top, x0 - left : x1 - left]
+    alpha = scaled[..., 3] * np.float32(1 / 255)
+    clear = 1 - alpha
+    lit, mist = light * np.float32((1 - air) * _BRIGHTEST / 255), haze * np.float32(air)
     part = image[y0:y1, x0:x1]
-    part += (colour - part) * alpha[..., None]
+    for colour in range(3):
+        plane = part[..., colour]
+        plane *= clear
+        plane += scaled[..., colour] * lit[colour] + alpha * mist[colour]
     return slice(y0, y1), slice(x0, x1), alpha

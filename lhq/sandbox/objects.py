@@ -272,10 +272,9 @@ def draw(rng: np.random.Generator, label: str, tall_px: int, light_from: float) 
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     size = (max(2, round(tall_px * kind.wide)), max(2, tall_px))
-    alpha = np.asarray(image.getchannel("A").resize(size, Image.Resampling.BOX), np.float32) / 255
-    flat = Image.composite(image, image.filter(ImageFilter.BoxBlur(4)), image.getchannel("A")).convert("RGB")
-    rgb = np.asarray(flat.resize(size, Image.Resampling.BOX), np.float32) / 255
-    return Sprite(_rounded(rng, rgb, alpha, light_from, tall_px), alpha)
+    small = np.asarray(image.resize(size, Image.Resampling.BOX), np.float32) / 255  # colours weighted by alpha
+    rgb, alpha = small[..., :3], small[..., 3]
+    return Sprite.of(_rounded(rng, rgb, alpha, light_from, tall_px), alpha)
 
 
 def _rounded(rng: np.random.Generator, rgb: Floats, alpha: Floats, light_from: float, tall_px: int) -> Floats:

@@ -12,6 +12,8 @@ from lhq.sandbox import places, sky, staging, terrain
 from lhq.sandbox.noise import Floats
 from lhq.sandbox.view import View
 
+_BAND = 32  # rows developed at once: they stay in the cache
+
 
 @dataclass(slots=True)
 class Ground:
@@ -43,13 +45,21 @@ def populate(ground: Ground, rng: np.random.Generator) -> tuple[staging.Thing, .
 
 def develop(rng: np.random.Generator, pixels: Floats) -> Image.Image:
     """Float colours 0 … 1 → an 8-bit picture with a camera's noise; `pixels` is used up."""
-    pixels *= 255
-    pixels += _film(rng, pixels.shape[0], pixels.shape[1])
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    height, width, _ = pixels.shape
+    square, rows = _film(rng, height, width)
+    developed = np.empty(pixels.shape, np.uint8)
+    for top in range(0, height, _BAND):
+        band = pixels[top : top + _BAND]
+        band *= 255
+        noise = square.take(rows[top : top + _BAND], axis=0)
+        for colour in range(3):
+            band[..., colour] += noise
+        developed[top : top + _BAND] = np.clip(band, 0, 255, out=band)
+    return Image.fromarray(developed)
 
 
-def _film(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
-    """A camera's noise [H, W, 1], which also keeps skies from banding: one square of it, laid out anew each time."""
+def _film(rng: np.random.Generator, height: int, width: int) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """A camera's noise, which also keeps skies from banding: rows [512, W] of it, and which of them to lay out [H]."""
     square = rng.standard_normal((512, 512), np.float32) * np.float32(1.1)
     rows, columns = rng.integers(0, 512, height), np.arange(width) + int(rng.integers(512))
-    return square[rows][:, columns % 512][..., None]
+    return square.take(columns % 512, axis=1), rows

@@ -61,7 +61,8 @@ def somewhere(rng: np.random.Generator) -> tuple[np.float32, np.float32]:
 
 def patchy(base: Floats, wild: Floats, amount: float = 0.16) -> Floats:
     """A flat colour with patches in it."""
-    return base * (1 + np.float32(amount) * wild)[..., None]
+    change = 1 + np.float32(amount) * wild
+    return np.stack([change * part for part in base], axis=-1)
 
 
 def mountains(rng: np.random.Generator, height: float, near: float, full: float, wide: float = 150.0) -> Heights:

@@ -14,7 +14,7 @@ import numpy as np
 
 from lhq.sandbox import places
 
-VERSION = 1  # of everything painted: a new number whenever the same scene would have other bytes
+VERSION = 2  # of everything painted: a new number whenever the same scene would have other bytes
 
 Kind = Literal["clean", "objects", "near-duplicate", "small", "corrupt"]
 _SHARES: dict[Kind, float] = {"objects": 0.16, "near-duplicate": 0.10, "small": 0.06, "corrupt": 0.05}

@@ -16,6 +16,9 @@ from lhq.sandbox.noise import Floats, fractal, mix, sample, smoothstep
 Colour = tuple[float, float, float]
 
 
+_BELOW = 0.12  # of the picture's height: so far below the horizon a sky is painted, as the far land may leave it bare
+
+
 @dataclass(frozen=True, slots=True)
 class Hour:
     """The light of one time of day: sky from top to horizon, sun, clouds, what it does to the land."""
@@ -91,8 +94,9 @@ def paint(
     rng: np.random.Generator, width: int, height: int, horizon: float, hour: Hour, cover: float, aurora: bool = False
 ) -> Sky:
     """A sky over the row `horizon` (pixels from the top); `cover` 0 (clear) … 1 (all cloud)."""
-    half_w, half_h = width // 2, height // 2
+    half_w = width // 2
     y0 = max(8.0, horizon / 2)
+    half_h = min(height // 2, int(y0 + _BELOW * height / 2))
     rise = np.clip((y0 - np.arange(half_h, dtype=np.float32)) / np.float32(y0), -1.0, 1.0)[:, None]  # 1 at the top
     side = np.linspace(-1, 1, half_w, dtype=np.float32)[None, :] * np.float32(width / max(height, 1) / 1.2)
     azimuth = float(rng.uniform(-0.75, 0.75))
@@ -113,7 +117,11 @@ def paint(
         image = _stars(rng, image, rise)
     if cover > 0.02:
         image = _clouds(rng, image, rise, side, distance, hour, cover, azimuth)
-    full = np.stack([_enlarge(image[..., c], width, height) for c in range(3)], axis=-1)
+    rows = min(height, 2 * half_h) if half_h < height // 2 else height
+    full = np.empty((height, width, 3), np.float32)
+    for colour in range(3):
+        full[:rows, :, colour] = _enlarge(image[..., colour], width, rows)
+    full[rows:] = full[rows - 1]
     x = (azimuth / (width / max(height, 1) / 1.2) + 1) / 2 * width
     y = horizon * (1 - sun_height)
     if -0.02 <= sun_height < 0.95 and hour.name not in ("overcast", "storm"):

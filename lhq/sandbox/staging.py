@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lhq.sandbox import objects
-from lhq.sandbox.flora import Sprite, stand
+from lhq.sandbox.flora import stand
 from lhq.sandbox.noise import Floats
 from lhq.sandbox.sky import Sky
 from lhq.sandbox.terrain import Land
@@ -115,8 +115,9 @@ def _put(
     if where == "land":
         _shadow(image, foot, tall * objects.OBJECTS[label].wide)
     elif where == "water":
-        mirror = Sprite(sprite.rgb[::-1], sprite.alpha[::-1] * np.float32(0.4))
-        stand(image, mirror, (foot[0], foot[1] + tall * 0.7), tall * 0.7, light * np.float32(0.7), haze, 0.2)
+        stand(
+            image, sprite.mirrored(0.4), (foot[0], foot[1] + tall * 0.7), tall * 0.7, light * np.float32(0.7), haze, 0.2
+        )
     drawn = stand(image, sprite, foot, tall, light, haze, air)
     mask = np.zeros(image.shape[:2], bool)
     if drawn:

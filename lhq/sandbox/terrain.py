@@ -51,7 +51,12 @@ def paint(
     calm: float = 0.7,
     stands: tuple[flora.Stand, ...] = (),
 ) -> Land:
-    """The land below `sky`; `water` is the colour of the sea at height 0 (None: dry), `calm` 0 … 1."""
+    """The land below `sky`, painted onto its image.
+
+    Args:
+        water: the colour of the sea at height 0; None: dry.
+        calm: of the water, 0 … 1.
+    """
     x_SG, z_S, shift = _grid(rng, view)
     z_SG = np.broadcast_to(z_S[:, None], x_SG.shape)
     h_SG = heights(x_SG, z_SG).astype(np.float32)
@@ -63,7 +68,7 @@ def paint(
     colour_SG3 = _lit(sky, view, x_SG, z_SG, h_SG, ground, shift)
     rise_SG = (h_SG - np.float32(view.eye)) * np.float32(view.focal) / z_SG
     index, part, top = _visible(view, rise_SG)
-    image = sky.image.copy()
+    image = sky.image
     first = int(max(0, np.floor(top.min())))
     solid = index[first:] < _STEPS
     near = np.minimum(index[first:], _STEPS - 1).astype(np.int32)
@@ -74,7 +79,8 @@ def paint(
     for top_row in range(0, near.shape[0], _BAND):  # bands of rows stay in the cache: 1.5x as quick as all at once
         rows = slice(top_row, top_row + _BAND)
         seen, x[rows], z[rows], air[rows] = _coloured(sky, view, packed, z_S, near[rows], part[first:][rows], shift)
-        np.copyto(image[first:][rows], seen, where=solid[rows][..., None])
+        for colour in range(3):
+            np.copyto(image[first:][rows][..., colour], seen[..., colour], where=solid[rows])
     wet = wet_SG.ravel()[near * x_SG.shape[1] + (np.arange(view.width, dtype=np.int32) // 2)[None, :]] & solid
     depth = np.full((view.height, view.width), np.inf, np.float32)
     depth[first:] = np.where(solid, z, np.inf)
@@ -97,8 +103,8 @@ def _grid(rng: np.random.Generator, view: View) -> tuple[Floats, Floats, tuple[f
 
 def _lit(sky: Sky, view: View, x: Floats, z: Floats, h: Floats, ground: Ground, shift: tuple[float, float]) -> Floats:
     """Colour of every ground point: its material under sun and sky, before the air."""
-    slope_x = np.gradient(h, axis=1) / np.maximum(np.gradient(x, axis=1), 1e-6)
-    slope_z = np.gradient(h, axis=0) / np.maximum(np.gradient(z, axis=0), 1e-6)
+    slope_x = np.gradient(h, axis=1) / np.maximum(x[:, 1:2] - x[:, :1], 1e-6)  # columns stand evenly
+    slope_z = np.gradient(h, axis=0) / np.maximum(np.gradient(z[:, :1], axis=0), 1e-6)
     length = np.sqrt(slope_x * slope_x + slope_z * slope_z + 1)
     up = 1 / length
     low = 0.25 + 0.6 * min(1.0, max(0.0, sky.height))
@@ -111,12 +117,14 @@ def _lit(sky: Sky, view: View, x: Floats, z: Floats, h: Floats, ground: Ground, 
     skylight = np.array(sky.hour.skylight, np.float32) * np.float32(0.42)
     direct = 0.25 if sky.hour.name in ("overcast", "storm") else 0.78
     hollow = np.clip(0.65 + 0.35 * up + 0.06 * wild, 0, 1.1)
-    light = (lambert * np.float32(direct))[..., None] * sunlight + (hollow * np.float32(1.25 - direct * 0.5))[
-        ..., None
-    ] * skylight
-    lit: Floats = albedo * light
-    bright = lit > 0.75  # snow and sand keep their shape: what is over 0.75 is bent towards 1
-    lit[bright] = 1 - np.float32(0.25) * np.exp((np.float32(0.75) - lit[bright]) * 4)
+    lambert *= np.float32(direct)
+    hollow *= np.float32(1.25 - direct * 0.5)
+    lit = np.empty((*h.shape, 3), np.float32)
+    for colour in range(3):
+        plane = (lambert * sunlight[colour] + hollow * skylight[colour]) * albedo[..., colour]
+        bright = plane > 0.75  # snow and sand keep their shape: what is over 0.75 is bent towards 1
+        plane[bright] = 1 - np.float32(0.25) * np.exp((np.float32(0.75) - plane[bright]) * 4)
+        lit[..., colour] = plane
     return lit
 
 
@@ -131,7 +139,9 @@ def _visible(view: View, rise_SG: Floats) -> tuple[np.ndarray, Floats, Floats]:
     flat = rows * view.width + np.arange(view.width, dtype=np.int32)
     counts = np.bincount(flat.ravel(), minlength=(view.height + 1) * view.width).astype(np.int16)
     counts = counts.reshape(view.height + 1, view.width)
-    index = np.cumsum(counts[::-1], axis=0, dtype=np.int16)[::-1][1:]  # steps whose top lies below this pixel
+    for row in range(view.height - 1, 0, -1):  # a sum from below; row by row it is 5x as quick as `cumsum`
+        counts[row] += counts[row + 1]
+    index = counts[1:]  # steps whose top lies below this pixel
     skyline = row_SW[-1]
     first = int(max(0, np.floor(skyline.min())))
     near = np.clip(index[first:], 0, _STEPS - 1).astype(np.int32)
@@ -154,9 +164,6 @@ def _coloured(
     column = (np.arange(view.width, dtype=np.int32) // 2)[None, :]
     here = packed.take(before * grounds + column).view(np.float32).reshape(*near.shape, 4)
     there = packed.take(near * grounds + column).view(np.float32).reshape(*near.shape, 4)
-    there -= here
-    there *= t[..., None]
-    here += there
     log_z = np.log(z_S)
     far = log_z.take(near)
     far -= log_z[1] - log_z[0]
@@ -168,12 +175,16 @@ def _coloured(
     texture += 1
     clear = np.exp(-((z / np.float32(view.far * view.fog)) ** np.float32(view.fog_power)))
     texture *= clear
-    here *= texture[..., None]
-    haze = np.zeros((1, view.width, 4), np.float32)
-    haze[0, :, :3] = sky.haze
     air = 1 - clear
-    here += haze * air[..., None]
-    return here[..., :3], x, z, air
+    seen = np.empty((*near.shape, 3), np.float32)
+    for colour in range(3):  # one by one: loops over the picture's rows, not over three colours
+        plane = there[..., colour] - here[..., colour]
+        plane *= t
+        plane += here[..., colour]
+        plane *= texture
+        plane += sky.haze[:, colour] * air
+        seen[..., colour] = plane
+    return seen, x, z, air
 
 
 def _texture(x: Floats, z: Floats, log_distance: Floats) -> Floats:
