@@ -1,6 +1,6 @@
 """Things that are no landscape: people, cars, houses, animals, boats, balloons, drawn with light and shade.
 
-Each drawing is a `Sprite` at 3x its final size or more; posture, build and colours are drawn by lot. What a
+Each is drawn at twice its final size or more; posture, build and colours are drawn by lot. What a
 detector must find and the object filter must drop.
 """
 
@@ -266,13 +266,13 @@ OBJECTS = {
 def draw(rng: np.random.Generator, label: str, tall_px: int, light_from: float) -> Sprite:
     """One object, `tall_px` rows high, lit from -1 (left) … 1 (right), mirrored half the time."""
     kind = OBJECTS[label]
-    big = max(120, tall_px * 3)
+    big = max(120, tall_px * 2)
     image = Image.new("RGBA", (math.ceil(big * kind.wide), big))
     kind.draw(_Pen(ImageDraw.Draw(image), big), rng)
-    if rng.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     size = (max(2, round(tall_px * kind.wide)), max(2, tall_px))
     small = np.asarray(image.resize(size, Image.Resampling.BOX), np.float32) / 255  # colours weighted by alpha
+    if rng.random() < 0.5:
+        small = small[:, ::-1]
     rgb, alpha = small[..., :3], small[..., 3]
     return Sprite.of(_rounded(rng, rgb, alpha, light_from, tall_px), alpha)
 
