@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+import lhq.erase
 import lhq.export
 import lhq.importing
 import lhq.recheck
@@ -111,6 +112,11 @@ def rehydrate(pipeline: Pipeline, manifest: str, told: Told, *, takes_changed: b
             )  # fmt: skip
         finally:
             client.close()
+
+
+def erase(pipeline: Pipeline, told: Told) -> lhq.erase.Erased:
+    """Delete what was taken down from the pipeline's store; see `lhq.erase.erase`."""
+    return lhq.erase.erase(pipeline.store, pipeline.local, told=told)
 
 
 def recheck(pipeline: Pipeline, told: Told, *, reads_bytes: bool, limit: int | None) -> RecheckReport:

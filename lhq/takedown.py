@@ -1,7 +1,7 @@
 """Ids or page addresses → tombstones: gone from the next export, never crawled again.
 
-The photo stays in its shard, whose number and rows are for life; a tombstone hides it from every export and
-keeps its id, and its bytes under any other id, from coming back.
+A tombstone hides a photo from every export and keeps its id, and its bytes under any other id, from coming back. The
+photo stays in its shard until `lhq.erase` deletes it.
 """
 
 from __future__ import annotations

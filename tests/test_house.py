@@ -23,7 +23,7 @@ RANKS = {
         ["card", "hub"],
         ["croissant"],
         ["crawl", "filter", "export", "report", "show", "takedown", "verify"],
-        ["status", "plan", "intake"],
+        ["status", "plan", "intake", "erase"],
         ["importing", "rehydrate", "recheck"],
         ["pipeline"],
         ["publishing", "looking"],
