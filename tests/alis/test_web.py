@@ -9,6 +9,7 @@ import socket
 import string
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -299,6 +300,26 @@ def test_a_viewer_who_left_is_not_painted_for(panorama: alis.Panorama) -> None:
         server_busy.close()
         assert server.painter.stats.dropped == 8
         assert server.painter.stats.painted == 1
+    finally:
+        server.close()
+
+
+def test_a_strip_whose_viewer_left_leaves_nothing_and_blocks_nobody(
+    panorama: alis.Panorama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    server = Served(panorama)
+    try:
+        with server.painter._device:
+            wire = socket.create_connection(("127.0.0.1", server.port))
+            wire.sendall(b"GET /strip/7/-/0/256.png HTTP/1.1\r\nHost: x\r\n\r\n")
+            _until(lambda: list(tmp_path.glob("alis-strip-*/*.partial")))
+            busy = server.client.get("/strip/7/-/0/64.png")
+            assert busy.status_code == 503, "one strip at a time"
+            assert int(busy.headers["retry-after"]) >= 1
+            wire.close()
+        _until(lambda: server.client.get("/strip/7/-/0/64.png").status_code == 200)
+        _until(lambda: not list(tmp_path.iterdir()))
     finally:
         server.close()
 
