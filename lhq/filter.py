@@ -12,6 +12,7 @@ import json
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ from lhq.shards import Shards, key, write_whole
 
 _PAPERS = ("id", "width_px", "height_px", "orientation", "format", "sha256", "licence", "title", "description", "tags")
 _MADE = b"lhq.made"
+JUDGED = b"lhq.judged"
 
 
 @dataclass(frozen=True)
@@ -283,29 +285,53 @@ def _load(store: str, rule: Rule, ids: Mapping[int, pa.Array], unmeasured_allowe
     room = _facts(store, rule.measure)
     wanted = {"id", "error", *rule.measure.judged}
     schema = pa.schema([column for column in rule.measure.schema if column.name in wanted])
-    lacking = [number for number in ids if not is_measured(store, rule, number)]
-    if lacking and not unmeasured_allowed:
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = list(readers.map(lambda number: _facts_of(room, rule, number, schema), ids))
+    num_lacking = sum(table is None for table in found)
+    if num_lacking and not unmeasured_allowed:
         raise InputError(
-            f"{room.root}: no facts by the present settings for {len(lacking)} of {len(ids)} shards",
+            f"{room.root}: no facts by the present settings for {num_lacking} of {len(ids)} shards",
             hint=f"run `lhq filter PIPELINE` without --judge-only to measure {rule.measure.name}",
         )
     tables, measured = [], []
-    for number, shard_ids in ids.items():
-        if number in lacking:
+    for (number, shard_ids), table in zip(ids.items(), found, strict=True):
+        if table is None:
             blank = [pa.nulls(len(shard_ids), column.type) for column in schema]
-            table = pa.table(
-                [shard_ids if column.name == "id" else b for column, b in zip(schema, blank, strict=True)], schema
-            )
-        else:
-            table = room.read(number, schema.names).select(schema.names).replace_schema_metadata(None)
-            if not table["id"].combine_chunks().equals(shard_ids):
-                raise ShardDamaged(
-                    f"{room.path(number)}: its rows are not those of the photos",
-                    hint="delete this file and run `lhq filter PIPELINE` again",
+            tables.append(
+                pa.table(
+                    [shard_ids if column.name == "id" else b for column, b in zip(schema, blank, strict=True)], schema
                 )
-        tables.append(table)
-        measured.append(np.full(len(shard_ids), number not in lacking))
+            )
+        elif table["id"].combine_chunks().equals(shard_ids):
+            tables.append(table)
+        else:
+            raise ShardDamaged(
+                f"{room.path(number)}: its rows are not those of the photos",
+                hint="delete this file and run `lhq filter PIPELINE` again",
+            )
+        measured.append(np.full(len(shard_ids), table is not None))
     return pa.concat_tables([schema.empty_table(), *tables]), np.concatenate([np.ones(0, bool), *measured])
+
+
+_READERS = 4  # thousands of small files: while one is opened, others are unpacked
+
+
+def _facts_of(room: Shards, rule: Rule, number: int, schema: pa.Schema) -> pa.Table | None:
+    """One shard's facts in the columns of `schema`; None where they lack or were made otherwise.
+
+    Raises:
+        ShardDamaged: they were made by `rule`, but can't be read.
+    """
+    try:
+        table = room.read(number, schema.names)
+    except FileNotFoundError:
+        return None
+    except ShardDamaged:
+        if is_measured(room.store, rule, number):
+            raise
+        return None
+    made = (table.schema.metadata or {}).get(_MADE, b"").decode()
+    return table.select(schema.names).replace_schema_metadata(None) if made == rule.made else None
 
 
 def _drop_unmeasured(given: Verdicts, measured: np.ndarray) -> Verdicts:
@@ -339,12 +365,16 @@ def _join(ids: pa.ChunkedArray, shard: np.ndarray, verdicts: Mapping[str, Verdic
     )
 
 
+def judged_by(rules: Sequence[Rule]) -> str:
+    """What the metadata `JUDGED` of `verdicts.parquet` says: all settings, in the order of judgement."""
+    return json.dumps({rule.measure.name: rule.settings.model_dump(mode="json") for rule in rules})
+
+
 def write_verdicts(store: str, judged: Judged, rules: Sequence[Rule]) -> None:
     """`verdicts.parquet`, whole or not at all; its metadata says by which settings it was judged."""
     import pyarrow.parquet as pq
 
     place = Shards(store, "photos")
-    settings = {rule.measure.name: rule.settings.model_dump(mode="json") for rule in rules}
-    table = judged.table.replace_schema_metadata({"lhq.judged": json.dumps(settings)})
+    table = judged.table.replace_schema_metadata({JUDGED: judged_by(rules)})
     path = posixpath.join(posixpath.dirname(place.root), "verdicts.parquet")
     write_whole(place.fs, path, lambda sink: pq.write_table(table, sink, compression="zstd"))

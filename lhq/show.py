@@ -26,6 +26,7 @@ class Shown:
     (only of measures that have facts), `image` its bytes. `reason` is the first measure that drops it."""
 
     shard: int
+    row: int
     papers: Mapping[str, Any]
     facts: Mapping[str, Mapping[str, Any] | None]
     verdicts: Mapping[str, Verdict]
@@ -51,11 +52,10 @@ class Shown:
         }
 
 
-def find(store: str, id: str, verdicts: Mapping[str, Verdict], measures: Mapping[str, Measure[Any]]) -> Shown:
-    """The photo with this id.
+def find(store: str, id: str, measures: Mapping[str, Measure[Any]]) -> Shown:
+    """The photo with this id, without verdicts.
 
     Args:
-        verdicts: those on this photo, by measure; see `lhq.filter.judge`.
         measures: whose facts are read, in file order.
 
     Raises:
@@ -68,10 +68,20 @@ def find(store: str, id: str, verdicts: Mapping[str, Verdict], measures: Mapping
         if row < 0:
             continue
         papers = photos.read(number, PAPERS).slice(row, 1).to_pylist()[0]
-        image = photos.read(number, ["image"])["image"][row].as_py()
+        image = _image(photos, number, row)
         facts = {name: _facts(Shards(store, f"facts/{name}"), number, row) for name in measures}
-        return Shown(number, papers, facts, verdicts, image)
+        return Shown(number, row, papers, facts, {}, image)
     raise InputError(f"{store}: no photo {id!r}", hint="ids are source:source_id; `lhq list PIPELINE` names them")
+
+
+def _image(photos: Shards, number: int, row: int) -> bytes:
+    """The bytes of one row, without holding those of the others."""
+    for batch in photos.batches(number, ["image"], 16):
+        if row < len(batch):
+            found: bytes = batch["image"][row].as_py()
+            return found
+        row -= len(batch)
+    raise AssertionError("the row was found before")
 
 
 def _facts(room: Shards, number: int, row: int) -> dict[str, Any] | None:

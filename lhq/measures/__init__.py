@@ -89,7 +89,8 @@ class Measure(Protocol[S_contra]):
     again when it, `schema` or a key outside the settings' `judgement` changes. `rows` is how many photos one
     call of `measure` takes at most: large where decoding must run ahead of a GPU. `judged` are the columns
     that `judge` reads (all others stay on disk). A measure that looks at papers only says
-    `needs_bytes = False`, and no bytes are read for it.
+    `needs_bytes = False`, and no bytes are read for it; one whose bar can be a share of all photos says
+    `judges_by_share = True`: the others' `judge` looks at each row alone.
     """
 
     name: str

@@ -71,6 +71,7 @@ class Outliers:
     """`log_likelihood` of the photo's features under the trusted Gaussian; `fit` names that Gaussian."""
 
     name = "outliers"
+    judges_by_share = True
     lane: Lane = "gpu"
     version = 1
     rows = 1000

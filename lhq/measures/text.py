@@ -116,11 +116,11 @@ class _Phrases:
     def __init__(self, phrases: Sequence[str]) -> None:
         self._phrases = {tuple(fold(phrase).split()) for phrase in phrases}
         self._lengths = sorted({len(phrase) for phrase in self._phrases}, reverse=True)
-        self._starts = {form for phrase in self._phrases for form in (phrase[0], f"{phrase[0]}s", f"{phrase[0]}es")}
+        self.starts = {form for phrase in self._phrases for form in (phrase[0], f"{phrase[0]}s", f"{phrase[0]}es")}
 
     def length_at(self, words: Sequence[str], at: int) -> int:
         """Words of the longest phrase that starts at `at`; 0: none does."""
-        if words[at] not in self._starts:
+        if words[at] not in self.starts:
             return 0
         for length in self._lengths:
             given = tuple(words[at : at + length])
@@ -140,7 +140,10 @@ def _found(text: str, blacklist: _Phrases, whitelist: _Phrases) -> list[str]:
     """Blacklisted phrases of one text, in order; what an excuse covers is skipped. Fields and tags keep apart."""
     found = []
     for part in text.split("|"):
-        words, at = part.split(), 0
+        words = part.split()
+        if blacklist.starts.isdisjoint(words):
+            continue
+        at = 0
         while at < len(words):
             excused, bad = whitelist.length_at(words, at), blacklist.length_at(words, at)
             if bad > excused:

@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -17,6 +19,7 @@ from PIL import Image
 from lhq import looking, pipeline
 from lhq.cli import cli
 from lhq.errors import InputError
+from lhq.filter import judge
 from lhq.images import decode
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +51,23 @@ def test_prints_all_of_one_photo(toml: Path, tmp_path: Path) -> None:
     assert plain.exit_code == 0
     for word in ("flickr:p27", "Scene 27", "log_likelihood", "shard 000002"):
         assert word in plain.output
+
+
+@pytest.mark.parametrize("edit", [("", ""), ("min_side_px = 260", "min_side_px = 300")])
+def test_one_photo_is_judged_as_among_all(toml: Path, tmp_path: Path, edit: tuple[str, str]) -> None:
+    """By the last run where it judged by these settings, else anew: what the judgement of all says, either way."""
+    file = tmp_path / "p.toml"
+    file.write_text(toml.read_text().replace(*edit))
+    loaded = pipeline.load(file)
+    judged = judge(loaded.store, pipeline.rules(loaded))
+    dropped = judged.table.filter(pc.invert(judged.table["kept"]))["id"].to_pylist()
+    assert any("duplicates" in failed for failed in judged.table["failed"].to_pylist())
+    for id in [*dropped, judged.table.filter(judged.table["kept"])["id"][0].as_py()]:
+        row = judged.table["id"].to_pylist().index(id)
+        shown = looking.show(loaded, id).verdicts
+        assert list(shown) == list(judged.verdicts)
+        for name, given in judged.verdicts.items():
+            np.testing.assert_equal(astuple(shown[name]), astuple(given[row]))
 
 
 def test_draws_what_counts(toml: Path) -> None:
