@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,8 +97,8 @@ def test_verdicts_read_as_a_sequence() -> None:
     assert Verdicts.of("m", verdicts) is verdicts
 
 
-def test_a_quarter_of_a_million_photos_are_judged_in_seconds(tmp_path: Path) -> None:
-    """450,000 photos by six measures take under 30 s (benchmarks/judge.py); here two, with room for a slow machine."""
+def test_a_quarter_of_a_million_photos_are_judged_at_once(tmp_path: Path) -> None:
+    """How long it takes is measured by benchmarks/judge.py."""
     num, shard = 250_000, 125_000
     size, text = SizeSettings(), TextSettings()
     rules = [Rule(Size(size), size), Rule(Text(text), text)]
@@ -125,9 +124,7 @@ def test_a_quarter_of_a_million_photos_are_judged_in_seconds(tmp_path: Path) -> 
             table = pa.table({f.name: column.get(f.name, pa.nulls(shard, f.type)) for f in schema}, schema)
             table = table.replace_schema_metadata({"lhq.made": rule.made})
             Shards(str(tmp_path), f"facts/{rule.measure.name}").write(number, table)
-    start = time.process_time()
     table = filter.judge(str(tmp_path), rules).table
-    assert time.process_time() - start < 20
     assert len(table) == num
     assert table["kept"].to_numpy().sum() < num
 
