@@ -14,7 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from lhq.config import HttpSettings
+from lhq.errors import FetchError
+from lhq.http import Client
 
 
 @dataclass(frozen=True)
@@ -232,3 +239,16 @@ def _read(stream: object) -> Request | None:
     parts = urlsplit(line[1])
     params = dict(parse_qsl(parts.query)) | dict(parse_qsl(body.decode("latin-1")))
     return Request(line[0], parts.path, params, headers, body)
+
+
+def client(*servers: Server, **changes: Any) -> Client:
+    """A client that may reach these servers, in no hurry to give up and in a hurry to try again."""
+    settings = {"allow_hosts": [server.netloc for server in servers], "robots": False, "pace_per_s": 1e6}
+    return Client(HttpSettings.model_validate({**settings, "total_timeout_s": 20, "retry_delay_s": 0.01, **changes}))
+
+
+def refusal(found: Client, url: str) -> FetchError:
+    """What the client says of an address that it can't fetch."""
+    with pytest.raises(FetchError) as caught:
+        found.fetch(url)
+    return caught.value

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from lhq import pipeline as way
 from lhq.shards import Shards
 from tests.lhq.bad_server import Route, Server, Talk, answer
 
@@ -88,3 +89,12 @@ def kept(folder: Path) -> pa.Table:
     shards = Shards(str(folder / "store"), "photos")
     tables = [pq.read_table(shards.path(number)) for number in shards.numbers()]
     return pa.concat_tables(tables)
+
+
+def crawl(path: Path, **options: object) -> object:
+    return way.crawl_photos(way.load(path), **options)  # type: ignore[arg-type]
+
+
+def statuses(path: Path) -> dict[str, tuple[str, str]]:
+    """source id → (status, reason)."""
+    return {each.id.split(":")[1]: (each.status, each.reason) for each in way.crawl_listing(way.load(path), (), (), ())}

@@ -1,0 +1,120 @@
+"""Where the client's connections may go: never inside, however the address is spelt."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lhq.config import HttpSettings
+from lhq.errors import FetchError
+from lhq.http import Client, Guard
+from lhq.http.guard import is_public, parse
+from tests.lhq.bad_server import Server, answer, client, redirect, refusal
+
+PHOTO = b"\xff\xd8\xff" + bytes(range(256)) * 400
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "127.255.255.254", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.100.100.200",
+        "168.63.129.16", "0.0.0.0", "224.0.0.1", "255.255.255.255", "240.0.0.1", "198.18.0.1", "192.0.2.1",
+        "::", "::1", "fe80::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1",
+        "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001::1", "2001:db8::1",
+    ],
+)  # fmt: skip
+def test_addresses_inside_are_not_public(address: str) -> None:
+    assert not is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["151.101.1.69", "8.8.8.8", "2606:4700::6810:84e5", "64:ff9b::808:808"])
+def test_addresses_outside_are_public(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+
+
+_connects: list[object] | None = None
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and _connects is not None:
+        _connects.append(args[1])
+
+
+sys.addaudithook(_hook)
+
+
+@pytest.fixture
+def connects() -> Iterator[list[object]]:
+    """Every address that a socket of this process is connected to, as the interpreter itself reports it."""
+    global _connects
+    _connects = []
+    yield _connects
+    _connects = None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "127.0.0.3", "127.3", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "localhost",
+        "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0", "0.0.0.0", "127.0.0.1.", "LOCALHOST",
+        "169.254.169.254", "[fd00:ec2::254]", "10.0.0.1", "192.168.0.1", "100.64.0.1", "[fe80::1]",
+    ],
+)  # fmt: skip
+def test_no_hop_leads_inside_however_it_is_spelt(host: str, connects: list[object]) -> None:
+    with Server(host="0.0.0.0") as trap, Server() as server:
+        server.routes["/out"] = redirect(f"http://{host}:{trap.port}/secret")
+        error = refusal(client(server), server.url("/out"))
+        assert (error.reason, error.permanent) == ("forbidden-address", True)
+        assert connects == [("127.0.0.1", server.port)]
+        assert refusal(client(server), f"http://{host}:{trap.port}/").reason == "forbidden-address"
+        assert trap.num_connections == 0
+
+
+def test_an_exempt_pair_is_exact() -> None:
+    with Server({"/": answer(PHOTO)}) as server, Server({"/": answer(PHOTO)}) as other:
+        found = client(server)
+        assert bytes(found.fetch(server.url("/a")).body) == PHOTO
+        assert refusal(found, other.url("/a")).reason == "forbidden-address"
+        assert refusal(found, f"http://localhost:{server.port}/").reason == "forbidden-address"
+
+
+def test_the_judged_address_is_the_one_connected(monkeypatch: pytest.MonkeyPatch, connects: list[object]) -> None:
+    """A name that resolves differently a moment later gains nothing: it is asked once a connection."""
+    with Server({"/": answer(PHOTO)}) as server:
+        answers = iter(["127.0.0.1", "127.0.0.2", "127.0.0.2"])
+
+        def resolve(host: str, port: int, **options: object) -> list[tuple[object, ...]]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        found = Client(HttpSettings(allow_hosts=(f"name.test:{server.port}",), robots=False))
+        found.fetch(f"http://name.test:{server.port}/")
+        assert connects == [("127.0.0.1", server.port)]
+        assert next(answers) == "127.0.0.2"
+
+
+def test_one_forbidden_address_condemns_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 80)) for a in ("151.101.1.69", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: both)
+    with pytest.raises(FetchError, match=r"127\.0\.0\.1: not a public address"):
+        Guard().addresses(parse("http://mixed.test/"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://example.org/a", "file:///etc/passwd", "http://user:pw@example.org/", "http:///a", "//x", "http://[::1",
+     "http://example.org:99999/", "javascript:alert(1)", "http://exa mple.org/", "http://example.org/\x1b[2J", ""],
+)  # fmt: skip
+def test_odd_urls_are_refused(url: str) -> None:
+    assert refusal(client(), url).reason == "bad-url"
+
+
+def test_urls_are_written_as_the_wire_needs_them() -> None:
+    assert parse("http://Exämple.org/ä b?q=ü").url == "http://xn--exmple-cua.org/%C3%A4%20b?q=%C3%BC"
+    assert parse("https://a.org:443/x").netloc == "a.org:443"
+    assert parse("/b", base="http://[2606:4700::1]:81/a").url == "http://[2606:4700::1]:81/b"
