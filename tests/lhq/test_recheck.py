@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from lhq.config import HttpSettings
 from lhq.errors import InputError
 from lhq.http import Client
 from lhq.recheck import RecheckReport, recheck
 from lhq.records import Query
 from lhq.sandbox import Sandbox
 from lhq.sources import Source
+from lhq.sources.commons import Commons, CommonsSettings
 from lhq.sources.flickr import Flickr, FlickrSettings
 from lhq.sources.unsplash import Unsplash, UnsplashSettings
 from lhq.takedown import remove
+from tests.lhq.bad_server import Server, Talk, as_json
 from tests.lhq.making import add_shard, photo, scene
 from tests.lhq.serving import Pictures, serving
 
@@ -102,3 +105,43 @@ def test_sources_are_asked_for_licence_and_presence(tmp_path: Path) -> None:
     assert changes[rows[0]["id"]] == ("licence", f"{found['flickr'].licence}, was {other}")
     assert changes["unsplash:404404404"][0] == "gone"
     assert not report.unknown
+
+
+def test_commons_is_asked_page_by_page(tmp_path: Path) -> None:
+    """Answers as the API gives them: a page as it was, one under another licence, one deleted, one that is refused."""
+    said = {
+        "11": {"LicenseUrl": {"value": "https://creativecommons.org/licenses/by-sa/4.0"}},
+        "12": {"LicenseUrl": {"value": "https://creativecommons.org/licenses/by/2.0"}},
+        "15": {"LicenseShortName": {"value": "Fair use"}},
+    }
+
+    def api(talk: Talk) -> None:
+        number = talk.request.params["pageids"]
+        page: dict[str, object] = {"pageid": int(number), "ns": 6, "title": f"File:{number}.jpg"}
+        if number == "14":
+            as_json({"error": {"code": "readonly", "info": "The wiki is in read-only mode"}})(talk)
+            return
+        if number == "13":
+            page = {"pageid": 13, "missing": True}
+        else:
+            page["imageinfo"] = [{"extmetadata": said[number]}]
+        as_json({"batchcomplete": True, "query": {"pages": [page]}})(talk)
+
+    rows = [photo(scene(n), f"{n}", "commons", "cc-by-sa-4.0", url="folder:none") for n in range(11, 16)]
+    add_shard(tmp_path, 0, rows)
+    with Server({"/w/api.php": api}) as server:
+        client = Client(
+            HttpSettings(allow_hosts=(server.netloc,), contact="mailto:a@b.org", max_attempts=2, retry_delay_s=0.01)
+        )
+        source = Commons(CommonsSettings(api=server.url("/w/api.php")), client)
+        report = recheck(str(tmp_path), client, {"commons": source})
+        client.close()
+        assert all(one.params["prop"] == "imageinfo" for one in server.seen)
+    assert {one.id: (one.what, one.detail) for one in report.changes} == {
+        "commons:12": ("licence", "cc-by-2.0, was cc-by-sa-4.0"),
+        "commons:13": ("gone", "commons offers it no more"),
+        "commons:15": ("licence", "an unknown one, was cc-by-sa-4.0"),
+    }
+    assert report.checked == 5
+    assert set(report.unknown) == {"commons:14"}
+    assert "read-only mode" in report.unknown["commons:14"]
