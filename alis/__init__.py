@@ -1,6 +1,6 @@
 """alis: train an endless-panorama generator and paint with it.
 
-    g = alis.load("run-or-model-folder")                  # Generator, eval mode
+    g = alis.load("run-or-model-folder")                  # Generator, eval mode; "demo" is the one in the package
     w = g.map(z_BZ, psi=1.0)                              # [B, S]
     x = g(w_left, w_centre, w_right, shift)               # [B, 3, R, R] in about [-1, 1]
     tile = alis.Panorama(g, seed=7).tile(k)               # uint8 [R, R//g, 3], any integer k

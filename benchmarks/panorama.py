@@ -242,7 +242,7 @@ def main() -> None:
     }  # fmt: skip
     if args.only != "memory":
         fast = args.device.startswith("cuda")
-        plans = [(64, 64, 5), (256, 8, 5)] if not fast else [(64, 512, 5), (256, 256, 5)]
+        plans = [(64, 64, 4), (256, 8, 3)] if not fast else [(64, 512, 5), (256, 256, 5)]
         found["speed"] = []
         for size, num_frames, rounds in plans:
             row = speed_table(size, args.device, 8 if quick else num_frames, 1 if quick else rounds)

@@ -85,7 +85,7 @@ def read_config(path: str | Path) -> ModelConfig:
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
-    """The generator of a model folder or of a run's newest snapshot, in eval mode, without gradients.
+    """The generator of a model folder, of a run's newest snapshot, or `demo`, in eval mode, without gradients.
 
     Raises:
         InputError: no such folder, or weights that are damaged or of another model.
