@@ -1,7 +1,7 @@
 """What a measure learned from its one look over everything: `fits/<measure>-<fingerprint>.safetensors` in the store.
 
 A fit is made once and kept: photos added later are measured by it too, so that facts stay comparable. It is
-made anew when a setting that decides it changes, or when its file is deleted (then measure with `--remeasure`).
+made anew when a setting that decides it changes, or when its file is deleted (delete the facts made by it as well).
 """
 
 from __future__ import annotations

@@ -124,7 +124,9 @@ def _ticks(low: float, high: float, scale: Scale) -> list[float]:
         ]
     if scale == "log":
         steps = [m * 10**e for e in range(7) for m in (1, 2, 5)]
-        return [v for v in steps if low <= v <= high] or [low, high]
+        few = [v for v in steps if low <= v <= high]
+        if len(few) > 2:
+            return few
     raw = (high - low) / 5
     power = 10 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
