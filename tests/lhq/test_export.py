@@ -317,6 +317,17 @@ def test_settings_are_checked(tmp_path: Path) -> None:
         export(str(store), ExportSettings(to="s3://bucket/x"), rights_of=RIGHTS, engine=Here())
 
 
+def test_rows_without_papers_are_refused_and_named_before_anything_is_written(tmp_path: Path) -> None:
+    store = painted_store(tmp_path / "store", 4)
+    add_shard(store, 1, [photo(scene(9), "bare", licence=""), photo(scene(10), "whole")])
+    judge(store)
+    for publish in ("private", "manifest", "bytes"):
+        with pytest.raises(RightsRefused, match=r"1 kept photos have no licence: flickr:bare \(flickr, no licence\)"):
+            run(store, tmp_path / "out", publish=publish)
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob("out.*"))
+
+
 def test_manifest_only_holds_no_pictures(tmp_path: Path) -> None:
     store = tmp_path / "store"
     add_shard(store, 0, [photo(scene(n), f"{n}", "unsplash", "unsplash", permission="training only") for n in range(3)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from lhq.render import render
 from tests.lhq.making import scene
 
 PNG = variant("32", "png")
+_CUT = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()[:200]
 
 
 def shown(data: bytes) -> Image.Image:
@@ -98,6 +101,37 @@ def _gamma_one() -> bytes:
             at_name = bytes(profile).find("sRGB".encode("utf-16-be"))
             profile[at_name : at_name + 8] = "line".encode("utf-16-be")
     return bytes(profile)
+
+
+@pytest.mark.parametrize("profile", [b"", b"not a profile", _CUT], ids=["none", "junk", "cut"])
+def test_without_a_usable_profile_colours_are_taken_as_srgb(profile: bytes) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (40, 40), (200, 100, 50)).save(out, "PNG", icc_profile=profile)
+    assert shown(render(out.getvalue(), PNG, 95).data).getpixel((16, 16)) == (200, 100, 50)
+
+
+def test_sixteen_bits_a_colour_are_scaled_not_cut() -> None:
+    line = b"\0" + struct.pack(">HHH", 128 * 257, 10 * 257, 250 * 257) * 40
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 40, 40, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(line * 40)),
+        (b"IEND", b""),
+    ]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    picture = shown(render(data, PNG, 95).data)
+    assert np.allclose(picture.getpixel((16, 16)), (128, 10, 250), atol=1)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF"])
+def test_an_animated_picture_is_refused_by_name(format: str) -> None:
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue")]
+    out = io.BytesIO()
+    frames[0].save(out, format, save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError) as caught:
+        render(out.getvalue(), PNG, 95)
+    assert caught.value.reason == ("unsupported-type" if format == "GIF" else "animated")
 
 
 def test_metadata_stays_behind() -> None:
