@@ -72,7 +72,11 @@ def six_megapixels(photos: list[Path]) -> list[bytes]:
 
 def plain(data: bytes) -> Image.Image:
     """Decode in full, Lanczos on the centre square."""
-    image = Image.open(io.BytesIO(data)).convert("RGB")
+    return square(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def square(image: Image.Image) -> Image.Image:
+    """The centre square at `SIDE`, by Lanczos."""
     edge = min(image.size)
     left, top = (image.width - edge) / 2, (image.height - edge) / 2
     return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=(left, top, left + edge, top + edge))
@@ -178,7 +182,8 @@ def quality(photos: list[Path], pictures: list[bytes]) -> dict[str, float]:
     one = dataset.variant(str(SIDE), "png")
     found = []
     for data in [*(path.read_bytes() for path in photos), *pictures]:
-        found.append(psnr_db(Image.open(io.BytesIO(render(data, one, 95).data)), plain(data)))
+        whole = square(images.decode(data))  # in full, and in sRGB as ours is
+        found.append(psnr_db(Image.open(io.BytesIO(render(data, one, 95).data)), whole))
     scaled = [each for each in found if not math.isinf(each)]
     return {
         "photos": len(found), "decoded_smaller": len(scaled), "psnr_min_db": round(min(scaled), 1),
