@@ -4,7 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/.installed
 PIPELINE := pipelines/quickstart.toml
 DEMO := demo
-DEMO_KIMG ?= 6
+DEMO_KIMG ?= 4
 TEST_WORKERS ?= 2
 
 .PHONY: help install demo test lint types bench clean
@@ -37,12 +37,14 @@ demo: install
 	$(PY) -c "import datasets; rows = datasets.load_dataset('data/quickstart/export'); print(rows); print(rows['train'][0]['image'])"
 	$(PY) -m alis train --data data/quickstart/export --config tiny --run.kimg $(DEMO_KIMG) --out runs/quickstart
 	$(PY) -m alis panorama runs/quickstart -o $(DEMO)/panorama.png --frames 12 --psi 0.6
+	$(PY) -m alis panorama demo -o $(DEMO)/trained.png --frames 24 --psi 0.8
 	@echo
 	@echo "dataset    data/quickstart/export       (lhq show ID $(PIPELINE) tells all about a photo)"
 	@echo "filter     $(DEMO)/report.html"
-	@echo "model      runs/quickstart              (run make demo DEMO_KIMG=200 to train it for hours, not minutes)"
-	@echo "panorama   $(DEMO)/panorama.png"
-	@echo "live page  .venv/bin/alis serve runs/quickstart"
+	@echo "model      runs/quickstart              (a few minutes old; make demo DEMO_KIMG=200 trains it for hours)"
+	@echo "panorama   $(DEMO)/panorama.png         by that model"
+	@echo "           $(DEMO)/trained.png          by the packaged one, which trained for an hour"
+	@echo "live page  .venv/bin/alis serve demo"
 
 test: export OMP_NUM_THREADS ?= 1
 test: install
