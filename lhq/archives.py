@@ -105,7 +105,7 @@ def _write_tar(to: str, path: str) -> None:
 
 
 def _rows(path: str) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(path, buffer_size=_READ_AHEAD_BYTES) as file:
+    with pq.ParquetFile(path, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False) as file:
         for batch in file.iter_batches(_BATCH_ROWS):
             yield from pa.Table.from_batches([batch]).to_pylist()
 

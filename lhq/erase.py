@@ -91,7 +91,7 @@ def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.
 
     def write(sink: IO[bytes]) -> None:
         with photos.open(number) as file, writer(sink) as out:
-            old = pq.ParquetFile(file)
+            old = pq.ParquetFile(file, pre_buffer=False)
             for group in range(old.num_row_groups):
                 rows = old.read_row_group(group)
                 stays = rows.filter(pc.invert(_is_removed(rows, removed, sums)))

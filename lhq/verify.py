@@ -170,7 +170,7 @@ class FileJob:
         problems: list[str] = []
         rows = 0
         try:
-            with pq.ParquetFile(path, buffer_size=_READ_AHEAD_BYTES) as file:
+            with pq.ParquetFile(path, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False) as file:
                 problems += _columns(file.schema_arrow)
                 if not problems:
                     papers = _Manifest(self.folder)

@@ -115,7 +115,7 @@ def _replace(photos: Shards, number: int, fresh: dict[str, dict[str, object]]) -
 
     def write(sink: IO[bytes]) -> None:
         with photos.fs.open(photos.path(number), "rb") as file, writer(sink) as out:
-            old = pq.ParquetFile(file)
+            old = pq.ParquetFile(file, pre_buffer=False)
             for group in range(old.num_row_groups):
                 out.write_table(_changed(old.read_row_group(group), fresh))
 

@@ -80,7 +80,7 @@ def _rows(
     """Single rows of a shard, without reading the row groups between them."""
     try:
         with shards.fs.open(shards.path(number), "rb") as file:
-            parquet = pq.ParquetFile(file)
+            parquet = pq.ParquetFile(file, pre_buffer=False)
             start = 0
             for group in range(parquet.num_row_groups):
                 size = parquet.metadata.row_group(group).num_rows
