@@ -45,7 +45,7 @@ export class Plane {
 
   // Tall screens show a strip across, with its own light above and below; small models are not blown up for ever.
   get tileDots() {
-    const fit = Math.min(this.screen, Math.max(this.width * 1.15, 320), Math.max(this.model.resolution * 7, 440));
+    const fit = Math.min(this.screen, Math.max(this.width * 1.15, 320), Math.max(this.model.resolution * 5, 320));
     const high = Math.max(80, Math.min(this.screen, fit * this.zoom)) * this.ratio;
     return Math.max(1, Math.ceil(high / this.model.grid - 0.01));
   }
