@@ -1,8 +1,9 @@
-"""What every test shares: the folder of outside material, skipped with a reason where it is absent."""
+"""What every test shares: the folder of outside material, skipped with a reason where it is absent; a bucket."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,25 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no test material at {SHARED.name}/ beside the project")
     return SHARED
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an empty bucket on loopback, with keys for it in the environment."""
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    import boto3
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        s3fs.S3FileSystem.clear_instance_cache()  # one of another test would go on with that test's server
+        boto3.resource("s3").create_bucket(Bucket="lhq")
+        yield "s3://lhq"
+    finally:
+        server.stop()
+        s3fs.S3FileSystem.clear_instance_cache()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -15,28 +14,6 @@ from lhq.export import ExportSettings, export
 from lhq.shards import Shards
 from lhq.takedown import remove
 from tests.lhq.making import RIGHTS, files, painted_store
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of an empty bucket."""
-    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    import boto3
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        s3fs.S3FileSystem.clear_instance_cache()  # one of another test would go on with that test's server
-        boto3.resource("s3").create_bucket(Bucket="lhq")
-        yield "s3://lhq"
-    finally:
-        server.stop()
-        s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_a_store_in_a_bucket_is_one_as_in_a_folder(bucket: str, tmp_path: Path) -> None:
