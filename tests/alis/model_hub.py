@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.lhq.hubbing import Hub, _answer
+from tests.loopback import Handler, serving_on_loopback
 
 COMMIT = "1" * 40
 
@@ -18,9 +16,7 @@ COMMIT = "1" * 40
 def model_hub() -> Iterator[Hub]:
     """A running Hub of models."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Answers(Handler):
         def do_HEAD(self) -> None:
             self._file(head=True)
 
@@ -55,35 +51,13 @@ def model_hub() -> Iterator[Hub]:
                 self.wfile.write(data)
 
         def _serve(self, method: str) -> None:
-            if "chunked" in self.headers.get("Transfer-Encoding", ""):
-                body = b""
-                while size := int(self.rfile.readline(), 16):
-                    body += self.rfile.read(size)
-                    self.rfile.readline()
-                self.rfile.readline()
-            else:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self.body()
             path = self.path.split("?")[0].replace("/api/models/", "/api/datasets/")
             if path.endswith("/info/lfs/objects/batch"):
                 path = f"/datasets{path}"
             status, answer = _answer(made, method, path, body, self.headers.get("Authorization", ""))
-            data = json.dumps(answer).encode().replace(b"/datasets/", b"/")
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.say(status, answer, put=(b"/datasets/", b"/"))
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = Hub(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving_on_loopback(Answers) as host:
+        made = Hub(f"http://{host}")
         yield made
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

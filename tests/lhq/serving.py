@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from lhq.config import HttpSettings
+from tests.loopback import Handler, serving_on_loopback
 
 
 class Pictures:
@@ -27,7 +26,7 @@ class Pictures:
 def serving() -> Iterator[Pictures]:
     """A running server."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answers(Handler):
         def do_GET(self) -> None:
             pictures.asked[self.path] += 1
             answer = pictures.answers.get(self.path, 404)
@@ -44,16 +43,6 @@ def serving() -> Iterator[Pictures]:
 
         do_HEAD = do_GET
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    pictures = Pictures(f"127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving_on_loopback(Answers) as host:
+        pictures = Pictures(host)
         yield pictures
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
