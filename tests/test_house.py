@@ -31,7 +31,7 @@ RANKS = {
     ],
     "alis": [
         ["errors"],
-        ["config", "dist", "progress", "anchors", "grain", "codes"],
+        ["config", "dist", "progress", "anchors", "grain", "codes", "lite0"],
         ["coords", "formats"],
         ["ops", "recipe", "spool"],
         ["models", "data", "augment"],

