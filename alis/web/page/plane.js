@@ -54,6 +54,7 @@ export class Plane {
   get tile() { return this.tileDots / this.ratio; }
   get left() { return this.x - this.width / 2 / this.tile; }
   get right() { return this.x + this.width / 2 / this.tile; }
+  isOnScreen(k) { return k + 1 > this.left && k < this.right; }
   toScreen(x) { return (x - this.x) * this.tile + this.width / 2; }
   toPlane(px) { return this.x + (px - this.width / 2) / this.tile; }
 
@@ -82,7 +83,8 @@ export class Plane {
     return Math.abs(this.v) > 0.003 || this.push !== 0 || this.drift !== 0 || Boolean(this.glide) || this.held;
   }
   get isSettled() {
-    return !this.isMoving && this.loading.size === 0 && this.wanted().visible.every((k) => this.slots.get(k)?.settled);
+    if (this.frame || this.isMoving || this.loading.size) return false;
+    return this.wanted().visible.every((k) => this.slots.get(k)?.settled);
   }
 
   wake() {
@@ -174,8 +176,8 @@ export class Plane {
 
   place(k, address, bitmap, now) {
     const before = this.slots.get(k);
-    const isSame = before?.bitmap === bitmap;
-    this.slots.set(k, { address, bitmap, old: isSame ? null : before?.bitmap, since: isSame || this.calm ? 0 : now });
+    const fades = before?.bitmap !== bitmap && this.isOnScreen(k) && !this.calm; // nobody saw what was there before
+    this.slots.set(k, { address, bitmap, old: fades ? before?.bitmap : null, since: fades ? now : 0 });
   }
 
   async fetchTile(address) {
@@ -212,8 +214,7 @@ export class Plane {
     for (let k = first - 1; k <= first + count; k++) {
       const isInside = k >= first && k < first + count;
       const slot = this.slots.get(k), way = slot ? Math.min(1, (now - slot.since) / FADE_MS) : 0;
-      const isOnScreen = k + 1 > this.left && k < this.right;
-      const moves = way < 1 && (Boolean(slot) || isOnScreen) && !(this.calm && !slot);
+      const moves = way < 1 && (Boolean(slot) || this.isOnScreen(k)) && !(this.calm && !slot);
       const shows = `${isInside}${slot ? slot.address : ""}${way === 1}`;
       if (slot) slot.settled = way === 1 && slot.address === tileAddress(this.sketch, k, this.model);
       if (moves || this.drawn.get(k) !== shows) {
