@@ -325,7 +325,7 @@ def test_a_strip_whose_viewer_left_leaves_nothing_and_blocks_nobody(
 
 
 def _until(condition: object) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.01)

