@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self
 
 import pydantic
 
@@ -73,6 +73,10 @@ class ModelConfig(Settings):
     """How many of the highest resolutions normalise their styles, as blocks trained in float16 do.
 
     Part of the function that was trained, whatever precision it is run in; `set_precision` chooses that."""
+    padding: Literal["zeros", "replicate"] = "zeros"
+    """What the generator's filters see beside a patch: zeros, as published, or its outermost columns once more.
+
+    Zeros darken every patch's border, which takes a generator long to learn away; above and below are always zeros."""
     conv_clamp: float | None = pydantic.Field(256.0, gt=0)
     """Activations are clamped to ± this, None = never."""
     mbstd_group_size: int = pydantic.Field(4, gt=0)

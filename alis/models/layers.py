@@ -15,6 +15,7 @@ from torch.nn import functional
 from alis import ops
 from alis.ops.align import column_styles
 from alis.ops.bias_act import GAIN, SLOPE, needs_gradient
+from alis.ops.edges import layout_of
 
 PUBLISHED_WIDTH = 512
 
@@ -111,7 +112,7 @@ class PatchConv(Anchored):
 
     def __init__(
         self, num_in: int, num_out: int, w_dim: int, resolution: int, *, up: bool, normalise: bool,
-        clamp: float | None, num_waves: int = 0,
+        clamp: float | None, padding: str = "zeros", num_waves: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(num_in, w_dim, bias=1.0, normalise=normalise)
         weight = torch.randn(num_out, num_in, 3, 3)
@@ -124,7 +125,7 @@ class PatchConv(Anchored):
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.noise_const: Tensor
-        self.up, self.clamp = up, clamp
+        self.up, self.clamp, self.is_extended = up, clamp, padding == "replicate"
         self._kept: tuple[object, Tensor] | None = None
 
     def folded(self, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
@@ -151,10 +152,13 @@ class PatchConv(Anchored):
         """[P, C, H, w] → [P, O, H, w], or twice the size; the waves of the place are seen as further channels."""
         x = self._align(x, styles_P2C, shares_P2w, waves)
         weight = self.folded(x.dtype, layout_of(x))
+        if self.is_extended:
+            x = ops.extend(x)
         if self.up:
             x = ops.blur(functional.conv_transpose2d(x, weight, stride=2), 1)
+            x = ops.shrink(x, 2) if self.is_extended else x
         else:
-            x = functional.conv2d(x, weight, padding=1)
+            x = functional.conv2d(x, weight, padding=(1, 0 if self.is_extended else 1))
         if noise is not None:
             noise = noise * (self.noise_strength * GAIN).to(noise.dtype)
         return ops.bias_act(x, self.bias * GAIN, noise, gain=1.0, clamp=self.clamp, overwrite=True)
@@ -193,9 +197,3 @@ class ToRGB(Anchored):
         sums_P2OHw = sums_P6N.to(styles_P2C.dtype).view(len(x_PCHw), 2, 3, *x_PCHw.shape[2:])
         rgb = (sums_P2OHw * shares_P2w.to(styles_P2C.dtype)[:, :, None, None, :]).sum(dim=1)
         return ops.bias_act(rgb, self.bias, slope=1.0, gain=1.0, clamp=self.clamp, overwrite=True)
-
-
-def layout_of(x: Tensor) -> torch.memory_format:
-    """Channels last if x is stored so and that makes a difference."""
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format

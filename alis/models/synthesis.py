@@ -44,14 +44,17 @@ class Block(nn.Module):
             self.column = nn.Parameter(torch.randn(num_out, 4))
             self.input = Anchored(num_out, w_dim, bias=0.0)
             self.conv1 = PatchConv(
-                num_in + num_waves, num_out, w_dim, 4, up=False, normalise=normalise, clamp=clamp, num_waves=num_waves
-            )
+                num_in + num_waves, num_out, w_dim, 4, up=False, normalise=normalise, clamp=clamp,
+                padding=config.padding, num_waves=num_waves,
+            )  # fmt: skip
         else:
             self.conv0 = PatchConv(
                 num_in + num_waves, num_out, w_dim, resolution, up=True, normalise=normalise, clamp=clamp,
-                num_waves=num_waves,
+                padding=config.padding, num_waves=num_waves,
             )  # fmt: skip
-            self.conv1 = PatchConv(num_out, num_out, w_dim, resolution, up=False, normalise=normalise, clamp=clamp)
+            self.conv1 = PatchConv(
+                num_out, num_out, w_dim, resolution, up=False, normalise=normalise, clamp=clamp, padding=config.padding
+            )
         self.torgb = ToRGB(num_out, w_dim, clamp=clamp)
 
     def forward(
@@ -87,7 +90,12 @@ class Block(nn.Module):
             shares = patches.shares(self.resolution)
             x = self.conv1(x, self.conv1.styles(ws[1], pairs), shares, noise[1])
         rgb = self.torgb(x, self.torgb.styles(ws[2], pairs), shares)
-        return x, rgb if image_P3Hw is None else ops.up2(image_P3Hw) + rgb
+        return x, rgb if image_P3Hw is None else self._doubled(image_P3Hw) + rgb
+
+    def _doubled(self, image_P3Hw: Tensor) -> Tensor:
+        if self.config.padding == "zeros":
+            return ops.up2(image_P3Hw)
+        return ops.shrink(ops.up2(ops.extend(image_P3Hw)), 2)
 
 
 class Patches:

@@ -1,11 +1,13 @@
-"""The three operations between convolutions: each a plain PyTorch reference and a Triton kernel.
+"""The operations between convolutions: plain PyTorch references, and Triton kernels of the three that cost time.
 
 `align` spreads anchors' styles over columns (SA-AdaIN), `bias_act` adds noise and bias, bends and clamps,
-`resample` is the [1, 3, 3, 1] filter with its ups and downs. All can be differentiated twice.
+`resample` is the [1, 3, 3, 1] filter with its ups and downs; `edges` repeats
+outermost columns. All can be differentiated twice.
 """
 
 from alis.ops.align import align
 from alis.ops.bias_act import bias_act
+from alis.ops.edges import extend, shrink
 from alis.ops.resample import blur, down2, up2
 
-__all__ = ["align", "bias_act", "blur", "down2", "up2"]
+__all__ = ["align", "bias_act", "blur", "down2", "extend", "shrink", "up2"]

@@ -52,8 +52,16 @@ class Spec:
         return features.expand(batch, -1, -1, -1)
 
     def patchwise(self, x: Tensor, run: object) -> Tensor:
+        """`run` on each patch alone; for `replicate` with three of its outermost columns beside it, cut off again."""
         assert callable(run)
-        return torch.cat([run(patch) for patch in x.chunk(self.c.grid_size, dim=3)], dim=3)
+        if self.c.padding == "zeros":
+            return torch.cat([run(patch) for patch in x.chunk(self.c.grid_size, dim=3)], dim=3)
+        parts = []
+        for patch in x.chunk(self.c.grid_size, dim=3):
+            wide = run(torch.cat([patch[..., :1]] * 3 + [patch] + [patch[..., -1:]] * 3, dim=3))
+            cut = 3 * wide.shape[2] // patch.shape[2]
+            parts.append(wide[..., cut:-cut])
+        return torch.cat(parts, dim=3)
 
     def conv(
         self, name: str, x: Tensor, w: list[Tensor], shift: int, resolution: int, *, up: bool, noise: bool

@@ -88,8 +88,24 @@ def test_half_blocks_normalise_whatever_they_run_in(num_half_res: int) -> None:
     assert 0 < (low - wanted).abs().max() < 0.15 * limit
 
 
-def test_a_patch_knows_only_its_two_anchors() -> None:
-    config = small()
+@pytest.mark.parametrize(("g", "d"), [(1, 4), (2, 4), (4, 2)])
+def test_replicated_borders_are_the_method_on_patches_that_go_on(g: int, d: float) -> None:
+    config = small(grid_size=g, w_coord_dist=d, resolution=16, padding="replicate")
+    network, three = generator(config), codes(config, 1)
+    spec = Spec(config, network.state_dict())
+    for shift in range(config.max_shift + 1):
+        wanted = spec(three, shift, noise=True)
+        assert (network(*three, shift, noise="const") - wanted).abs().max() < 1e-4 * wanted.abs().max()
+        half = copy.deepcopy(network).set_precision(torch.bfloat16, from_resolution=4)
+        assert (half(*three, shift, noise="const") - wanted).abs().max() < 0.1 * wanted.abs().max()
+    zeros = alis.Generator(config.model_copy(update={"padding": "zeros"})).eval()
+    zeros.load_state_dict(network.state_dict())
+    assert not torch.allclose(zeros(*three, 0), network(*three, 0), atol=1e-2)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+def test_a_patch_knows_only_its_two_anchors(padding: str) -> None:
+    config = small(padding=padding)
     network, table = generator(config), torch.randn(3, config.num_ws, config.w_dim)
     for place, unseen in ((0, 2), (3, 2), (4, 0), (7, 0)):
         x = network.synthesis.patches(table[None], torch.tensor([place]))

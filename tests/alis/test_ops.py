@@ -58,6 +58,18 @@ def test_columns_get_their_own_mix_of_styles() -> None:
         torch.testing.assert_close(y[b, c, :, w], x[b, c, :, w] * scale)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_extending_repeats_the_outermost_columns_and_can_be_undone(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 4, 2, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    wide = ops.extend(x)
+    assert torch.equal(wide, functional.pad(x, [1, 1, 0, 0], mode="replicate"))
+    assert wide.is_contiguous(memory_format=layout)
+    assert torch.equal(ops.shrink(wide, 1), x)
+    assert ops.shrink(wide, 1).is_contiguous(memory_format=layout)
+    assert torch.autograd.gradcheck(ops.extend, x)
+    assert torch.autograd.gradgradcheck(ops.extend, x)
+
+
 def test_activation_is_bias_slope_gain_then_clamp() -> None:
     x = torch.tensor([-100.0, -1.0, 0.0, 0.5, 100.0]).reshape(1, 1, 1, 5)
     y = ops.bias_act(x, torch.tensor([0.5]), torch.full([1, 1, 1, 5], 0.5), gain=2.0, clamp=10.0)

@@ -1,0 +1,61 @@
+"""One column more at each side of a patch, copies of its outermost columns: what `padding = "replicate"` sees there.
+
+Nothing of a neighbour is seen, so a patch stays independent; unlike zeros, its own columns don't darken its border.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def extend(x_BCHw: Tensor) -> Tensor:
+    """[B, C, H, w] → [B, C, H, w + 2], stored as x is; can be differentiated any number of times."""
+    wide: Tensor = _Extend.apply(x_BCHw)
+    return wide
+
+
+def shrink(x_BCHw: Tensor, num: int) -> Tensor:
+    """Without `num` columns at each side, stored as x is."""
+    layout = layout_of(x_BCHw)
+    return x_BCHw[..., num:-num].contiguous(memory_format=layout)
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels last if x is stored so and that makes a difference."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
+class _Extend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        size = (*x.shape[:3], x.shape[3] + 2)
+        wide = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+        wide[..., 1:-1] = x
+        wide[..., :1] = x[..., :1]
+        wide[..., -1:] = x[..., -1:]
+        return wide
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        folded: Tensor = _Fold.apply(gradient)
+        return folded
+
+
+class _Fold(torch.autograd.Function):
+    """The transpose of `_Extend`: the outermost columns are added to their neighbours."""
+
+    @staticmethod
+    def forward(ctx: Any, wide: Tensor) -> Tensor:
+        x = wide[..., 1:-1].clone(memory_format=layout_of(wide))
+        x[..., :1] += wide[..., :1]
+        x[..., -1:] += wide[..., -1:]
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return extend(gradients[0])
