@@ -157,7 +157,7 @@ def plain_loop(pictures: list[bytes], num: int) -> None:
 def export_timed(store: str, to: str, num: int) -> None:
     """One export in a process of its own, as the command runs it; prints what it took."""
     began, used = time.perf_counter(), _processor_s()
-    export(store, ExportSettings(to=to, variants=(str(SIDE),)), rights_of=RIGHTS, engine=Local(2))
+    export(store, ExportSettings(to=to, variants=(str(SIDE),)), rights_of=RIGHTS, engine=Local(2, soon="lhq.rendered"))
     took, used = time.perf_counter() - began, _processor_s() - used
     print(json.dumps({"export_per_s": round(num / took, 2), "export_processor_ms": round(used / num * 1000, 1)}))
 

@@ -23,6 +23,7 @@ from lhq.licences import Rights
 from lhq.pipeline import MEASURES, SOURCES, Pipeline, build, services
 from lhq.recheck import RecheckReport
 from lhq.rehydrate import RehydrateReport
+from lhq.rendered import RenderJob
 
 Told = Callable[[str, int, int], None]
 """Called with (what, done, of) as the work goes on."""
@@ -88,7 +89,8 @@ def export(
                 hint="give --publish bytes if all licences allow it, or --publish manifest for ids and URLs",
             )
     # Always this machine's engine: rendered pictures lie on its disk.
-    report = lhq.export.export(pipeline.store, settings, rights_of=rights(), engine=Local(), told=told)
+    engine = Local(soon="" if settings.publish == "manifest" else RenderJob.__module__)
+    report = lhq.export.export(pipeline.store, settings, rights_of=rights(), engine=engine, told=told)
     beside = ""
     if format != "parquet":
         names = {one.variant.name: one.folder for one in report.written}

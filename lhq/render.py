@@ -17,6 +17,7 @@ from lhq import images
 from lhq.dataset import Variant
 from lhq.errors import ImageError
 
+Image.preinit()  # Pillow's plugins, here and not in every worker that is forked with this module
 _OVERSAMPLING = 3
 _LEAST_WANTED = 2  # what images.decode keeps of the short side that it is asked for
 

@@ -30,12 +30,16 @@ class Local:
 
     Args:
         workers: processes of the CPU lane; 0: as many as this process may use cores.
+        soon: module of the jobs of the CPU lane that will come. The process that workers are forked from starts at
+            once with it (half a second of imports), while the caller is still finding out what there is to do.
     """
 
-    def __init__(self, workers: int = 0) -> None:
+    def __init__(self, workers: int = 0, *, soon: str = "") -> None:
         if workers < 0:
             raise ConfigError(f"engine workers = {workers}", hint="give 0 (all cores) or a positive number")
         self.workers = workers or len(os.sched_getaffinity(0))
+        if soon:
+            _start_nursery(soon)
 
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
         """Reports in completion order, exactly one a key.
