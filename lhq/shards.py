@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import fsspec
+import fsspec.spec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -128,7 +129,9 @@ class Shards:
 
     @staticmethod
     def _damaged(path: str, error: Exception) -> ShardDamaged:
-        return ShardDamaged(f"{path}: not readable ({error})", hint="see docs/formats.md, 'A damaged shard'")
+        return ShardDamaged(
+            f"{path}: not readable ({' '.join(str(error).split())})", hint="see docs/formats.md, 'A damaged shard'"
+        )
 
 
 def _file(file: IO[bytes], columns: Sequence[str] | None, *, pre_buffer: bool = True) -> pq.ParquetFile:
@@ -162,8 +165,7 @@ def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> Non
             os.replace(aside, path)
             _sync_folder(posixpath.dirname(path))
         else:
-            with fs.open(aside, "wb") as file:
-                write(file)
+            _upload(fs, path, write)
     except OSError as error:
         if local:
             _forget(aside)
@@ -172,6 +174,19 @@ def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> Non
         if local:
             _forget(aside)
         raise
+
+
+def _upload(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:
+    """Write an object, which its store shows when it is closed; a write that fails must therefore not close it."""
+    file = fs.open(path, "wb")
+    try:
+        write(file)
+    except BaseException:
+        if isinstance(file, fsspec.spec.AbstractBufferedFile):
+            file.closed = True  # or leaving it to the collector would publish what came so far
+            file.discard()
+        raise
+    file.close()
 
 
 def _sync_folder(folder: str) -> None:

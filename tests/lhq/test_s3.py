@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import fsspec
 import pytest
@@ -11,7 +12,7 @@ from lhq.engines.local import Local
 from lhq.erase import erase
 from lhq.errors import ConfigError
 from lhq.export import ExportSettings, export
-from lhq.shards import Shards
+from lhq.shards import Shards, write_whole
 from lhq.takedown import remove
 from tests.lhq.making import RIGHTS, files, painted_store
 
@@ -39,3 +40,21 @@ def test_a_store_in_a_bucket_is_one_as_in_a_folder(bucket: str, tmp_path: Path) 
     assert published(store, "far") == published(str(local), "near")
     with pytest.raises(ConfigError, match="remote"):
         export(store, ExportSettings(), rights_of=RIGHTS, engine=Local(2))
+
+
+@pytest.mark.parametrize("size_bytes", [10, 12 * 2**20])  # in one call, and in parts
+def test_an_upload_that_is_cut_leaves_what_was_there(bucket: str, size_bytes: int) -> None:
+    fs, path = fsspec.core.url_to_fs(f"{bucket}/cut-{size_bytes}/000000.parquet")
+
+    def cut(sink: IO[bytes]) -> None:
+        sink.write(b"x" * size_bytes)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(fs, path, cut)
+    fs.invalidate_cache()
+    assert not fs.exists(path)
+    write_whole(fs, path, lambda sink: sink.write(b"whole"))
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(fs, path, cut)
+    assert fs.cat(path) == b"whole"
