@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lhq import tombstones
+from lhq import tombstones, verdicts
 from lhq.crawl import locked
 from lhq.crawl.spool import Spool, open_numbers, writer
 from lhq.shards import Shards, write_whole
@@ -105,16 +104,12 @@ def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.
 
 def _forget_verdicts(store: str, ids: pa.Array) -> None:
     """The verdicts without these photos; none where nothing was judged yet."""
-    fs, root = fsspec.core.url_to_fs(store)
-    path = posixpath.join(root, "verdicts.parquet")
-    try:
-        with fs.open(path, "rb") as file:
-            table = pq.ParquetFile(file).read()
-    except FileNotFoundError:
+    table = verdicts.read(store)
+    if table is None:
         return
     stays = table.filter(pc.invert(pc.is_in(table["id"], ids)))
     if len(stays) < len(table):
-        write_whole(fs, path, lambda sink: pq.write_table(stays, sink, compression="zstd"))
+        verdicts.write(store, stays, judged_by=verdicts.judged_by(table))
 
 
 def _rooms(store: str) -> list[Shards]:

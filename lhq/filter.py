@@ -9,7 +9,6 @@ reported, and the rest goes on. A photo without facts is never kept.
 from __future__ import annotations
 
 import json
-import posixpath
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +18,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+import lhq.verdicts
 from lhq.engines import Engine, ShardReport
 from lhq.errors import InputError, RunError, ShardDamaged
 from lhq.measures import JudgesAmong, Measure, MeasureSettings, Verdicts
 from lhq.records import VERDICT_SCHEMA, Photo
-from lhq.shards import Shards, key, write_whole
+from lhq.shards import Shards, key
 
 _PAPERS = ("id", "width_px", "height_px", "orientation", "format", "sha256", "licence", "title", "description", "tags")
 _MADE = b"lhq.made"
-JUDGED = b"lhq.judged"
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def run(
     quarantined = [_quarantine(store, int(report.key)) for report in reports if report.damaged]
     failed = [report for report in reports if report.error]
     judged = judge(store, rules, unmeasured_allowed=bool(failed))
-    write_verdicts(store, judged, rules)
+    lhq.verdicts.write(store, judged.table, judged_by=judged_by(rules))
     reasons = judged.table["reason"].to_numpy(zero_copy_only=False)
     return Filtered(
         num_photos=len(judged.table),
@@ -366,15 +365,5 @@ def _join(ids: pa.ChunkedArray, shard: np.ndarray, verdicts: Mapping[str, Verdic
 
 
 def judged_by(rules: Sequence[Rule]) -> str:
-    """What the metadata `JUDGED` of `verdicts.parquet` says: all settings, in the order of judgement."""
+    """What `verdicts.parquet` says of its making: all settings, in the order of judgement."""
     return json.dumps({rule.measure.name: rule.settings.model_dump(mode="json") for rule in rules})
-
-
-def write_verdicts(store: str, judged: Judged, rules: Sequence[Rule]) -> None:
-    """`verdicts.parquet`, whole or not at all; its metadata says by which settings it was judged."""
-    import pyarrow.parquet as pq
-
-    place = Shards(store, "photos")
-    table = judged.table.replace_schema_metadata({JUDGED: judged_by(rules)})
-    path = posixpath.join(posixpath.dirname(place.root), "verdicts.parquet")
-    write_whole(place.fs, path, lambda sink: pq.write_table(table, sink, compression="zstd"))

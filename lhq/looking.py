@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import posixpath
 from dataclasses import replace
 from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 import lhq.report
 import lhq.show
-from lhq.errors import InputError, StoreError
-from lhq.filter import JUDGED, Judged, Rule, is_measured, judge, judged_by
+from lhq import verdicts
+from lhq.errors import InputError, ShardDamaged, StoreError
+from lhq.filter import Judged, Rule, is_measured, judge, judged_by
 from lhq.measures import JudgesAmong, Verdicts
 from lhq.pipeline import Pipeline, rules
 from lhq.records import Verdict
@@ -32,11 +31,7 @@ def report(pipeline: Pipeline, output: str) -> int:
     settings = {rule.measure.name: rule.settings for rule in found}
     page = lhq.report.render(pipeline.store, pipeline.path.stem, judged.table, judged.verdicts, settings)
     data = page.encode()
-    fs, path = fsspec.core.url_to_fs(output)
-    try:
-        write_whole(fs, path, lambda sink: sink.write(data))
-    except StoreError as error:
-        raise InputError(error.message, hint="give another place with -o") from None
+    _write(output, data, "-o")
     return len(data)
 
 
@@ -54,50 +49,61 @@ def show(pipeline: Pipeline, id: str) -> lhq.show.Shown:
 def _verdicts(store: str, found: list[Rule], shown: lhq.show.Shown) -> dict[str, Verdict]:
     """What each rule says of one photo. Most look at its own facts only; a share of all is drawn over one measure's
     facts; the best of a cluster is the last run's where it judged by the same settings, else all is judged anew."""
-    verdicts: dict[str, Verdict] = {}
+    said: dict[str, Verdict] = {}
     id = shown.papers["id"]
     last, anew = _last_run(store, found, shown), None
     for rule in found:
         name = rule.measure.name
         if not is_measured(store, rule, shown.shard):
-            verdicts[name] = Verdict(id, name, False, math.nan, "not measured")
+            said[name] = Verdict(id, name, False, math.nan, "not measured")
         elif not isinstance(rule.measure, JudgesAmong) and not getattr(rule.measure, "judges_by_share", False):
             facts = Shards(store, f"facts/{name}").read(shown.shard).slice(shown.row, 1)
-            verdicts[name] = Verdicts.of(name, rule.measure.judge(facts, rule.settings))[0]
+            said[name] = Verdicts.of(name, rule.measure.judge(facts, rule.settings))[0]
         elif not isinstance(rule.measure, JudgesAmong):
             one = judge(store, [rule], unmeasured_allowed=True)
-            verdicts[name] = one.verdicts[name][pc.index(one.table["id"], id).as_py()]
+            said[name] = one.verdicts[name][pc.index(one.table["id"], id).as_py()]
         elif last is not None and name not in last["failed"]:
-            verdicts[name] = Verdict(id, name, True, math.nan, "")
+            said[name] = Verdict(id, name, True, math.nan, "")
         elif last is not None and name == last["reason"]:
-            verdicts[name] = Verdict(id, name, False, last["score"], last["detail"])
+            said[name] = Verdict(id, name, False, last["score"], last["detail"])
         else:
             anew = anew or judge(store, found, unmeasured_allowed=True)
-            verdicts[name] = anew.verdicts[name][pc.index(anew.table["id"], id).as_py()]
-    return verdicts
+            said[name] = anew.verdicts[name][pc.index(anew.table["id"], id).as_py()]
+    return said
 
 
 def _last_run(store: str, found: list[Rule], shown: lhq.show.Shown) -> dict[str, Any] | None:
     """The photo's row of `verdicts.parquet`; None where other photos or other settings were judged, or not all."""
-    photos = Shards(store, "photos")
-    path = posixpath.join(posixpath.dirname(photos.root), "verdicts.parquet")
-    if not photos.fs.exists(path):
+    try:
+        table = verdicts.read(store)
+    except ShardDamaged:
         return None
-    with photos.fs.open(path, "rb") as file:
-        verdicts = pq.ParquetFile(file)
-        if (verdicts.schema_arrow.metadata or {}).get(JUDGED, b"").decode() != judged_by(found):
-            return None
-        shard = verdicts.read(["shard"])["shard"].to_numpy()
-        row = int(np.searchsorted(shard, shown.shard)) + shown.row
-        if np.unique(shard).tolist() != photos.numbers() or row >= len(shard):
-            return None
-        last: dict[str, Any] = verdicts.read(["id", "reason", "score", "detail", "failed"]).slice(row, 1).to_pylist()[0]
+    if table is None or verdicts.judged_by(table) != judged_by(found):
+        return None
+    shard = table["shard"].to_numpy()
+    row = int(np.searchsorted(shard, shown.shard)) + shown.row
+    if np.unique(shard).tolist() != Shards(store, "photos").numbers() or row >= len(shard):
+        return None
+    last: dict[str, Any] = table.slice(row, 1).to_pylist()[0]
     return last if last["id"] == shown.papers["id"] and last["detail"] != "not measured" else None
 
 
-def picture(pipeline: Pipeline, shown: lhq.show.Shown) -> bytes:
-    """The photo as JPEG with what was detected on it; see `lhq.show.picture`."""
-    return lhq.show.picture(shown, pipeline.filters.get("objects"))
+def picture(pipeline: Pipeline, shown: lhq.show.Shown, output: str) -> None:
+    """Write the photo as JPEG with what was detected on it; see `lhq.show.picture`.
+
+    Raises:
+        ImageError: the photo's bytes don't decode.
+        InputError: the file can't be written.
+    """
+    _write(output, lhq.show.picture(shown, pipeline.filters.get("objects")), "--image")
+
+
+def _write(output: str, data: bytes, option: str) -> None:
+    fs, path = fsspec.core.url_to_fs(output)
+    try:
+        write_whole(fs, path, lambda sink: sink.write(data))
+    except StoreError as error:
+        raise InputError(error.message, hint=f"give another place with {option}") from None
 
 
 def _judged(pipeline: Pipeline) -> tuple[Judged, list[Rule]]:

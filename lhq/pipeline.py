@@ -183,10 +183,11 @@ def _queries(given: str | list[str], path: Path) -> tuple[Query, ...]:
         for file in files:
             try:
                 lines = file.read_text(encoding="utf-8").splitlines()
-            except OSError as error:
+            except (OSError, UnicodeDecodeError) as error:
+                said = f"{file} is not UTF-8 ({error.reason})" if isinstance(error, ValueError) else error.strerror
                 raise ConfigError(
-                    f"{path}: queries = {given!r}: {error.strerror}",
-                    hint="give a .txt file, a folder of them, or a list",
+                    f"{path}: queries = {given!r}: {said}",
+                    hint="give a UTF-8 .txt file, a folder of them (from where lhq is run), or a list",
                 ) from None
             found += [Query(text, file.stem) for line in lines if (text := line.split("#")[0].strip())]
     unique = {" ".join(query.text.split()).casefold(): query for query in reversed(found) if query.text.strip()}

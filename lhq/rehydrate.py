@@ -7,7 +7,6 @@ order and, where nothing is lost, the same bytes.
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -15,18 +14,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from lhq import manifest
+from lhq import manifest, verdicts
 from lhq.errors import FetchError, ImageError, InputError
 from lhq.http import Client
 from lhq.images import inspect
 from lhq.intake import Intake, intake
 from lhq.records import PAPERS, VERDICT_SCHEMA
-from lhq.shards import Shards, write_whole
+from lhq.shards import Shards
 
 _IN_FLIGHT = 32
 _DETAIL = "kept by the manifest"
@@ -140,26 +137,20 @@ def _fetched(
 
 def _refuse_judged(store: str) -> None:
     """Verdicts that a filter made are not to be overwritten."""
-    fs, root = fsspec.core.url_to_fs(store)
-    path = posixpath.join(root, "verdicts.parquet")
-    try:
-        with fs.open(path, "rb") as file:
-            details = pq.ParquetFile(file).read(["detail"])["detail"]
-    except FileNotFoundError:
-        return
-    if pc.any(pc.not_equal(details, _DETAIL)).as_py():
-        raise InputError(f"{path}: this store was filtered", hint="rehydrate into a store of its own")
+    found = verdicts.read(store, ["detail"])
+    if found is not None and pc.any(pc.not_equal(found["detail"], _DETAIL)).as_py():
+        raise InputError(f"{store}: this store was filtered", hint="rehydrate into a store of its own")
 
 
 def _restore(store: str, rows: pa.Table, measures: Sequence[str]) -> None:
     """Verdicts that keep what is here, and the scores as facts."""
     photos = Shards(store, "photos")
-    verdicts = []
+    restored = []
     known = set(rows["id"].to_pylist())
     scores = {name: _measure_of(name, measures) for name in rows.column_names if name not in {*PAPERS, "split"}}
     for number in photos.numbers():
         ids = [id for id in photos.read(number, ["id"])["id"].to_pylist() if id in known]
-        verdicts += [
+        restored += [
             {"id": id, "shard": number, "kept": True, "reason": "", "score": float("nan"), "detail": _DETAIL,
              "failed": []}
             for id in ids
@@ -168,9 +159,7 @@ def _restore(store: str, rows: pa.Table, measures: Sequence[str]) -> None:
         for measure in sorted(set(scores.values())):
             columns = {name.removeprefix(f"{measure}_"): mine[name] for name in scores if scores[name] == measure}
             Shards(store, f"facts/{measure}").write(number, pa.table({"id": mine["id"], **columns}))
-    table = pa.Table.from_pylist(verdicts, VERDICT_SCHEMA)
-    fs, root = fsspec.core.url_to_fs(store)
-    write_whole(fs, posixpath.join(root, "verdicts.parquet"), lambda sink: pq.write_table(table, sink))
+    verdicts.write(store, pa.Table.from_pylist(restored, VERDICT_SCHEMA))
 
 
 def _measure_of(column: str, measures: Sequence[str]) -> str:

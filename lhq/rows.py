@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lhq import dataset, tombstones
+from lhq import dataset, tombstones, verdicts
 from lhq.errors import InputError, ShardDamaged
 from lhq.records import PAPERS
 from lhq.shards import Shards
@@ -58,8 +58,10 @@ def kept_rows(store: str, *, seed: int, validation: float) -> Rows:
     numbers = photos.numbers()
     if not numbers:
         raise InputError(f"{store}: no photos", hint="run lhq crawl (or lhq import) first")
-    verdicts = read_verdicts(store)
-    kept_ids, judged = verdicts.filter(verdicts["kept"])["id"].combine_chunks(), verdicts["id"].combine_chunks()
+    fates = verdicts.read(store, ["id", "kept", "reason"])
+    if fates is None:
+        raise InputError(f"{store}: no verdicts yet", hint="run lhq filter first")
+    kept_ids, judged = fates.filter(fates["kept"])["id"].combine_chunks(), fates["id"].combine_chunks()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         ids = [*pool.map(lambda number: photos.read(number, ["id"])["id"].combine_chunks(), numbers)]
         all_ids = pa.concat_arrays(ids)
@@ -80,7 +82,7 @@ def kept_rows(store: str, *, seed: int, validation: float) -> Rows:
     table, scores = _with_scores(store, table)
     table = _in_place(table, seed, validation)
 
-    funnel = Counter(verdicts.filter(pc.invert(verdicts["kept"]))["reason"].to_pylist())
+    funnel = Counter(fates.filter(pc.invert(fates["kept"]))["reason"].to_pylist())
     for reason, count in (("not judged yet", unjudged), ("taken down", taken_down)):
         if count:
             funnel[reason] = count
@@ -106,24 +108,6 @@ def _papers(photos: Shards, number: int, keep: pa.BooleanArray) -> pa.Table:
 def _count(claims: pa.BooleanArray | pa.ChunkedArray) -> int:
     """How many are true."""
     return int(pc.sum(claims).as_py() or 0)
-
-
-def read_verdicts(store: str) -> pa.Table:
-    """`verdicts.parquet` of the store.
-
-    Raises:
-        InputError: it is not there yet.
-        ShardDamaged: it is not readable.
-    """
-    fs, root = fsspec.core.url_to_fs(store)
-    path = posixpath.join(root, "verdicts.parquet")
-    try:
-        with fs.open(path, "rb") as file:
-            return pq.ParquetFile(file).read(["id", "kept", "reason"])
-    except FileNotFoundError:
-        raise InputError(f"{path}: no verdicts yet", hint="run lhq filter first") from None
-    except (pa.ArrowException, OSError) as error:
-        raise ShardDamaged(f"{path}: not readable ({error})", hint="run lhq filter again") from error
 
 
 def _in_place(table: pa.Table, seed: int, validation: float) -> pa.Table:
@@ -160,8 +144,14 @@ def _with_scores(store: str, table: pa.Table) -> tuple[pa.Table, tuple[pa.Field,
 
 def _scores(facts: Shards, number: int) -> pa.Table:
     """`id` and the scores of one shard of facts; of lists of scores (one an object found) the highest."""
-    with facts.fs.open(facts.path(number), "rb") as file:
-        schema = pq.read_schema(file)
+    try:
+        with facts.open(number) as file:
+            schema = pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        raise ShardDamaged(
+            f"{facts.path(number)}: not readable ({' '.join(str(error).split())})",
+            hint="run lhq filter again: it is measured anew (or delete it, if the pipeline file has no such measure)",
+        ) from error
     single = [field.name for field in schema if dataset.is_score(field)]
     lists = [field.name for field in schema if pa.types.is_list(field.type) and field.name in {"scores", "areas"}]
     table = facts.read(number, ["id", *single, *lists])

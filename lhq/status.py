@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-import fsspec
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from lhq import verdicts
 from lhq.crawl import FRONTIER
 from lhq.crawl.progress import gigabytes, span
 from lhq.frontier import Frontier, Listed, QueryTally
@@ -160,10 +159,8 @@ def _sorted(counts: Counter[str]) -> dict[str, int]:
 
 def _judged(store: str) -> dict[str, int] | None:
     """Photos by the reason of their verdict, or None where nothing was judged yet."""
-    fs, root = fsspec.core.url_to_fs(store)
-    path = posixpath.join(root, "verdicts.parquet")
-    if not fs.exists(path):
+    found = verdicts.read(store, ["reason"])
+    if found is None:
         return None
-    with fs.open(path, "rb") as file:
-        counts = pc.value_counts(pq.ParquetFile(file).read(["reason"])["reason"])
+    counts = pc.value_counts(found["reason"])
     return {row["values"]: row["counts"] for row in sorted(counts.to_pylist(), key=lambda row: -row["counts"])}

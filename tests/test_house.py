@@ -17,6 +17,7 @@ RANKS = {
         ["errors"],
         ["config", "records", "licences", "images"],
         ["frontier", "shards", "http", "sandbox", "dataset", "rights", "aside"],
+        ["verdicts"],
         ["sources", "measures", "engines", "tombstones", "manifest", "render", "credits"],
         ["published", "rows", "rendered"],
         ["assemble", "archives"],

@@ -29,8 +29,7 @@ def command(id: str, pipeline_file: str, as_json: bool, image: str | None) -> No
     loaded = pipeline.load(pipeline_file)
     shown = looking.show(loaded, id)
     if image:
-        with open(image, "wb") as file:
-            file.write(looking.picture(loaded, shown))
+        looking.picture(loaded, shown, image)
         say(f"{image}: written")
     if as_json:
         click.echo(json.dumps(shown.as_dict(), indent=2, ensure_ascii=False))

@@ -13,13 +13,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, Literal
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pydantic
 
+from lhq import verdicts
 from lhq.errors import InputError, ShardDamaged
 from lhq.measures import Lane, MeasureSettings, Verdicts, fits
 from lhq.measures.features import Extractor, Floats, open_extractor
@@ -261,15 +260,12 @@ def _trust(shards: Shards, trusted: str) -> Callable[[str], bool]:
     if trusted == "all":
         return lambda id: True
     if trusted == "kept":
-        fs, root = fsspec.core.url_to_fs(shards.store)
-        try:
-            with fs.open(f"{root}/verdicts.parquet", "rb") as file:
-                table = pq.ParquetFile(file).read(columns=["id", "failed"], use_threads=False)
-        except FileNotFoundError:
+        table = verdicts.read(shards.store, ["id", "failed"])
+        if table is None:
             raise InputError(
                 '[filter.outliers]: trusted = "kept", but nothing was judged yet',
                 hint="run lhq filter once without [filter.outliers]",
-            ) from None
+            )
         pairs = zip(table["id"].to_pylist(), table["failed"].to_pylist(), strict=True)
         return {id for id, failed in pairs if not set(failed) - {"outliers"}}.__contains__
     try:

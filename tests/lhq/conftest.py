@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from lhq.cli import main
+
 from . import filtered
+from .typed import Done, Lhq
+
+
+@pytest.fixture
+def lhq(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lhq:
+    """The command's own entry point, in this process, without keys."""
+    for name in ("UNSPLASH_ACCESS_KEY", "FLICKR_API_KEY", "FLICKR_API_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["lhq", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return Done(int(caught.value.code or 0), *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

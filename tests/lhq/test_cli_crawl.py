@@ -6,42 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from lhq.cli import main
 from tests.lhq.bad_server import Server, answer
 from tests.lhq.services import photo, pipeline, serve
+from tests.lhq.typed import Lhq
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Lhq = Callable[..., Done]
-
-
-@pytest.fixture
-def lhq(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lhq:
-    """The command's own entry point, in this process."""
-    for name in ("UNSPLASH_ACCESS_KEY", "FLICKR_API_KEY", "FLICKR_API_SECRET"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["lhq", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return Done(int(caught.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def test_the_module_is_the_command() -> None:
