@@ -261,7 +261,7 @@ def crawl_listing(
     pipeline: Pipeline, statuses: Sequence[str], reasons: Sequence[str], sources: Sequence[str]
 ) -> Iterator[Listed]:
     """The candidates of the pipeline's store; see `lhq.status.listing`."""
-    return lhq.status.listing(pipeline.local, statuses, reasons, sources)
+    return lhq.status.listing(pipeline.store, pipeline.local, statuses, reasons, sources)
 
 
 def rules(pipeline: Pipeline) -> list[Rule]:

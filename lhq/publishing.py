@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -13,11 +13,14 @@ import lhq.export
 import lhq.importing
 import lhq.recheck
 import lhq.rehydrate
+import lhq.takedown
 import lhq.verify
 from lhq import archives, hub
 from lhq.config import validate
+from lhq.crawl import FRONTIER
 from lhq.engines.local import Local
 from lhq.errors import RightsRefused
+from lhq.frontier import Frontier
 from lhq.http import Client
 from lhq.licences import Rights
 from lhq.pipeline import MEASURES, SOURCES, Pipeline, build, services
@@ -114,6 +117,19 @@ def rehydrate(pipeline: Pipeline, manifest: str, told: Told, *, takes_changed: b
             )  # fmt: skip
         finally:
             client.close()
+
+
+def remove(pipeline: Pipeline, names: Sequence[str], *, reason: str) -> lhq.takedown.Removed:
+    """Take photos down, in the frontier too where a crawl made one; see `lhq.takedown.remove`."""
+    done = lhq.takedown.remove(pipeline.store, names, reason=reason)
+    place = Path(pipeline.local) / FRONTIER
+    if place.exists():
+        frontier = Frontier(place)
+        try:
+            frontier.refuse([*done.new, *done.known], "removed")
+        finally:
+            frontier.close()
+    return done
 
 
 def erase(pipeline: Pipeline, told: Told) -> lhq.erase.Erased:

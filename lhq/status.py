@@ -1,18 +1,28 @@
-"""Frontier, verdicts and export → the funnel: what became of every candidate, so that the sums are exact."""
+"""Frontier, photos and verdicts → the funnel: what became of every candidate, so that the sums are exact.
+
+Photos that no crawl fetched (imported, rehydrated) are in no frontier before the next crawl: they are counted where
+they lie. A store that was never crawled has a funnel too.
+"""
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from lhq import verdicts
+from lhq import tombstones, verdicts
 from lhq.crawl import FRONTIER
 from lhq.crawl.progress import gigabytes, span
-from lhq.frontier import Frontier, Listed, QueryTally
+from lhq.crawl.spool import open_numbers
+from lhq.frontier import Frontier, Listed, QueryTally, Tally
+from lhq.shards import Shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +31,8 @@ class Status:
 
     `num_candidates` = waiting + kept + failed, and each of those is the sum of its own parts: `waiting_after` and
     `failed` by reason (of the last attempt), `kept` by licence. `judged` are kept photos by the filter's verdict
-    ("" = passed), None before the first `lhq filter`; `num_unjudged` are kept since. Times are seconds.
+    ("" = passed), None before the first `lhq filter`; with it, kept = judged + `num_unjudged` (since the last
+    `lhq filter`) + `num_gone` (in shards that are not there any more). Times are seconds.
     """
 
     want: int
@@ -38,6 +49,7 @@ class Status:
     left_s: float | None = None
     judged: dict[str, int] | None = None
     num_unjudged: int = 0
+    num_gone: int = 0
 
     @property
     def num_kept(self) -> int:
@@ -64,7 +76,8 @@ class Status:
             f"kept       {self.num_kept:,} of {self.want:,} wanted, {gigabytes(self.size_bytes)}{self._pace()}",
         ]
         for name, counts in self.sources.items():
-            lines.append(f"  {name:<18}" + " · ".join(f"{status} {num:,}" for status, num in counts.items()))
+            words = [f"{status} {counts[status]:,}" for status in ("kept", "waiting", "failed") if status in counts]
+            lines.append(f"  {name:<18}" + " · ".join(words))
         for title, counts in (("by licence", self.kept), ("waiting after", self.waiting), ("failed", self.failed)):
             words = [f"{reason or 'nothing yet'} {num:,}" for reason, num in counts.items()]
             if words:
@@ -78,9 +91,14 @@ class Status:
         else:
             words = [f"{reason or 'passed'} {num:,}" for reason, num in self.judged.items()]
             words += [f"not judged yet {self.num_unjudged:,}"] if self.num_unjudged else []
+            words += [f"gone {self.num_gone:,}"] if self.num_gone else []
             lines.append(f"{'judged':<20}{' · '.join(words)}")
+        if self.num_gone:
+            lines.append(f"{'gone':<20}{self.num_gone:,} lay in shards that are not in photos/ any more: "
+                         "lhq crawl --retry-failed damaged fetches them again")  # fmt: skip
         states = Counter(query.state for query in self.queries)
-        lines.append(f"{'queries':<20}" + " · ".join(f"{state} {num:,}" for state, num in states.items()))
+        if states:
+            lines.append(f"{'queries':<20}" + " · ".join(f"{state} {num:,}" for state, num in states.items()))
         for query in self.queries:
             if with_queries or query.error:
                 total = f" of {query.total:,}" if query.total is not None else ""
@@ -102,24 +120,32 @@ def status(store: str, folder: str, want: int) -> Status:
     """The state of a store, also while a crawl is at work on it.
 
     Raises:
-        StoreError: no crawl was started here.
+        StoreError: no crawl was started here, and no photo was imported.
         ShardDamaged: the verdicts are there but can't be read.
     """
-    frontier = Frontier(posixpath.join(folder, FRONTIER), read_only=True)
-    try:
+    with _opened(store, folder) as (frontier, numbers), frontier.at_one_moment() if frontier else nullcontext():
+        tallies = frontier.tallies() if frontier else []
+        tallies += [
+            Tally(row["source"], "kept", "", row["licence"], 1, row["size_bytes"])
+            for row, _ in _strangers(store, frontier, numbers)
+        ]
         waiting, kept, failed = Counter[str](), Counter[str](), Counter[str]()
         sources: dict[str, Counter[str]] = {}
         size_bytes = 0
-        for tally in frontier.tallies():
+        for tally in tallies:
             sources.setdefault(tally.source, Counter())[tally.status] += tally.num
             if tally.status == "kept":
                 kept[tally.licence] += tally.num
                 size_bytes += tally.size_bytes
             else:
                 (failed if tally.status == "failed" else waiting)[tally.reason] += tally.num
-        rate = frontier.rate()
+        # Looked for after the frontier was read: a spool that a crawl opened meanwhile is not gone.
+        there = {*open_numbers(folder), *Shards(store, "photos").numbers()}
+        gone = [number for number in (frontier.shards() if frontier else []) if number not in there]
+        num_gone = sum(len(frontier.kept_in(number)) for number in gone) if frontier else 0
+        judged = _judged(store, there)
+        rate = frontier.rate() if frontier else None
         num_kept = kept.total()
-        judged = _judged(store)
         return Status(
             want=want,
             num_candidates=waiting.total() + num_kept + failed.total(),
@@ -127,40 +153,73 @@ def status(store: str, folder: str, want: int) -> Status:
             kept=_sorted(kept),
             failed=_sorted(failed),
             sources={name: dict(counts) for name, counts in sources.items()},
-            queries=tuple(frontier.query_tallies()),
-            skipped=_sorted(frontier.skipped()),
+            queries=tuple(frontier.query_tallies()) if frontier else (),
+            skipped=_sorted(frontier.skipped()) if frontier else {},
             size_bytes=size_bytes,
-            num_reports_due=frontier.num_reports_due(),
+            num_reports_due=frontier.num_reports_due() if frontier else 0,
             photos_per_s=rate,
             left_s=(want - num_kept) / rate if rate and want > num_kept else None,
             judged=judged,
-            num_unjudged=max(0, num_kept - sum(judged.values())) if judged is not None else 0,
+            num_unjudged=num_kept - num_gone - sum(judged.values()) if judged is not None else 0,
+            num_gone=num_gone,
         )
-    finally:
-        frontier.close()
 
 
-def listing(folder: str, statuses: Sequence[str], reasons: Sequence[str], sources: Sequence[str]) -> Iterator[Listed]:
-    """Candidates in the order of offers, narrowed by what is given; flat memory.
+def listing(
+    store: str, folder: str, statuses: Sequence[str], reasons: Sequence[str], sources: Sequence[str]
+) -> Iterator[Listed]:
+    """Candidates in the order of offers, then photos that no crawl fetched, narrowed by what is given.
 
     Raises:
-        StoreError: no crawl was started here.
+        StoreError: no crawl was started here, and no photo was imported.
     """
-    frontier = Frontier(posixpath.join(folder, FRONTIER), read_only=True)
+    with _opened(store, folder) as (frontier, numbers):
+        if frontier is not None:
+            yield from frontier.listing(statuses, reasons, sources)
+        if reasons or (statuses and "kept" not in statuses):
+            return
+        for row, number in _strangers(store, frontier, numbers):
+            if not sources or row["source"] in sources:
+                yield Listed(row["id"], "kept", "", 0, row["licence"], number)
+
+
+@contextmanager
+def _opened(store: str, folder: str) -> Iterator[tuple[Frontier | None, list[int]]]:
+    """The frontier for reading, None where there is none; and the shards that were there before it."""
+    numbers = Shards(store, "photos").numbers()
+    path = posixpath.join(folder, FRONTIER)
+    if numbers and not os.path.exists(path):
+        yield None, numbers
+        return
+    frontier = Frontier(path, read_only=True)
     try:
-        yield from frontier.listing(statuses, reasons, sources)
+        yield frontier, numbers
     finally:
         frontier.close()
+
+
+def _strangers(store: str, frontier: Frontier | None, numbers: Sequence[int]) -> Iterator[tuple[dict[str, Any], int]]:
+    """(papers, shard) of photos that the frontier has never heard of and nobody took down."""
+    known = set(frontier.shards()) if frontier else set()
+    removed = tombstones.removed_ids(store)
+    for number in numbers:
+        if number in known:
+            continue
+        rows = Shards(store, "photos").read(number, ["id", "source", "licence", "size_bytes"]).to_pylist()
+        met = frontier.numbers_of([row["id"] for row in rows]) if frontier else {}
+        yield from ((row, number) for row in rows if row["id"] not in met and row["id"] not in removed)
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _judged(store: str) -> dict[str, int] | None:
-    """Photos by the reason of their verdict, or None where nothing was judged yet."""
-    found = verdicts.read(store, ["reason"])
+def _judged(store: str, there: set[int]) -> dict[str, int] | None:
+    """Photos of these shards that nobody took down, by the reason of their verdict; None before the first filter."""
+    found = verdicts.read(store, ["id", "shard", "reason"])
     if found is None:
         return None
-    counts = pc.value_counts(found["reason"])
+    removed = pa.array(sorted(tombstones.removed_ids(store)), pa.string())
+    is_here = pc.is_in(found["shard"], pa.array(sorted(there), pa.int32()))
+    counts = pc.value_counts(found.filter(pc.and_(is_here, pc.invert(pc.is_in(found["id"], removed))))["reason"])
     return {row["values"]: row["counts"] for row in sorted(counts.to_pylist(), key=lambda row: -row["counts"])}

@@ -33,7 +33,7 @@ def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str
     given = [*names, *(takedown.read_names(path) if path else [])]
     loaded, done, gone = load(pipeline), takedown.Removed((), (), ()), None
     if given or not erase:
-        done = takedown.remove(loaded.store, given, reason=reason)
+        done = publishing.remove(loaded, given, reason=reason)
     if erase:
         with progress() as told:
             gone = publishing.erase(loaded, told)
@@ -41,9 +41,11 @@ def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str
         say(f"{id}: not in the store; kept out all the same")
     for id in done.known:
         say(f"{id}: was taken down before")
-    say(f"taken down: {len(done.new):,}; lhq export {pipeline} publishes the set without them")
+    if given or not erase:
+        say(f"taken down: {len(done.new):,}; lhq export {pipeline} publishes the set without them")
     if gone:
-        say(f"erased: {len(gone.ids):,} from {len(gone.shards):,} shards; an earlier export keeps its own until then")
+        say(f"erased: {len(gone.ids):,} from {len(gone.shards):,} shards; an earlier export keeps its copies until the "
+            f"next lhq export {pipeline}")  # fmt: skip
         for id in gone.waiting:
             say(f"{id}: lies in an open shard; run lhq crawl {pipeline}, which seals it, then erase again")
         for place in gone.quarantined:

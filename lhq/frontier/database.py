@@ -61,7 +61,11 @@ class Database:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             elif not self.path.exists():
                 raise StoreError(f"{self.path}: no crawl was started here", hint="start one: lhq crawl PIPELINE")
-            mode = "ro" if read_only else "rwc"
+            mode = "rwc"
+            if read_only:
+                # Even a reader of a WAL file writes beside it; where it can't, there is no writer to mind either.
+                has_wal = self._wal.exists() and self._wal.stat().st_size > 0
+                mode = "ro" if has_wal or os.access(self.path.parent, os.W_OK) else "ro&immutable=1"
             self._db = sqlite3.connect(
                 f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False,
                 isolation_level=None, timeout=30,
@@ -92,6 +96,10 @@ class Database:
                 f"{self.path}: written by a newer lhq (store format {found}, this one reads up to {FORMAT})",
                 hint="upgrade: pip install -U lhq",
             )
+
+    @property
+    def _wal(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-wal")
 
     def close(self) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lhq.frontier.database import Database
@@ -51,6 +52,16 @@ class Listed:
 
 class History(Database):
     """The reading side of a frontier. Opens as `Database` does."""
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """All reading inside sees the same state, whatever a crawl writes meanwhile."""
+        with self._lock:
+            self._db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("ROLLBACK")
 
     def tallies(self) -> list[Tally]:
         """Every candidate exactly once, grouped: the funnel."""
@@ -98,10 +109,11 @@ class History(Database):
             last = rows[-1][0]
             yield from (Listed(*row[1:]) for row in rows)
 
-    def rate(self, window_s: float = 600.0) -> float | None:
-        """Photos a second over the last minutes, or None where none was kept in them."""
-        rows = self._all("SELECT at, num FROM beats WHERE at > ? ORDER BY at", (time.time() - window_s,))
-        if len(rows) < 2:
+    def rate(self, window_s: float = 600.0, fresh_s: float = 60.0) -> float | None:
+        """Photos a second over the last minutes, or None where none was kept in the last `fresh_s` seconds."""
+        now = time.time()
+        rows = self._all("SELECT at, num FROM beats WHERE at > ? ORDER BY at", (now - window_s,))
+        if len(rows) < 2 or now - rows[-1][0] > fresh_s:
             return None
         num_kept = int(sum(num for _, num in rows[1:]))
-        return float(num_kept / max(time.time() - rows[0][0], 1.0))
+        return float(num_kept / max(now - rows[0][0], 1.0))
