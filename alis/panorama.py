@@ -14,6 +14,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from alis.models import Generator
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 _WIDE = 32
+N = TypeVar("N")
 _ATTEMPTS, _ROUNDS = 32, 8
 
 
@@ -44,7 +46,9 @@ class CodeBook:
             return self.drawn(source, psi, cluster)
         return self.saved[source.name]
 
-    @torch.inference_mode()
+    # Codes are given to callers, who may want gradients of them: no inference tensors, also when painting draws them.
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def _drawn(self, draw: Draw, psi: float, cluster: int | str | None) -> Tensor:
         if cluster is None:
             return self.g.map(self._z(draw, 1), psi=psi)[0]
@@ -98,7 +102,7 @@ class Panorama:
         codes: Mapping[str, Tensor] | None = None, centres: Tensor | None = None, batch: int | None = None,
     ) -> None:  # fmt: skip
         self.g = g
-        self.sketch = sketch or Sketch(seed, psi=psi, cluster=cluster, noise=noise, ring=ring)
+        self.sketch = sketch or Sketch(_plain(seed), psi=psi, cluster=cluster, noise=noise, ring=ring)
         saved = {name: _checked_code(g, name, code) for name, code in (codes or {}).items()}
         self.book = CodeBook(g, saved, None if centres is None else centres.to(g.device).float())
         self.batch = batch or (16 if g.config.resolution <= 128 else 8)
@@ -178,7 +182,7 @@ class Panorama:
             if isinstance(source, Tensor):
                 name = "t" + hashlib.blake2s(source.detach().cpu().numpy().tobytes(), digest_size=8).hexdigest()
                 given[name], source = source, Saved(name)
-            plain[index] = source
+            plain[_plain(index)] = _plain(source)
         return self.with_codes(given).with_sketch(self.sketch.edited(plain))
 
     def code(self, index: int) -> Tensor:
@@ -197,7 +201,7 @@ class Panorama:
 
     def tile(self, k: int) -> Pixels:
         """Patch column k, any whole number: uint8 [R, R/g, 3]."""
-        pixels: Pixels = paint([(self, k)])[0]
+        pixels: Pixels = paint([(self, _plain(k))])[0]
         return pixels
 
     def block(self, number: int) -> Pixels:
@@ -222,7 +226,10 @@ class Panorama:
             raise InputError("a panorama is cut by whole columns", hint="use panorama[a:b], or panorama.tile(k)")
         if columns.start is None or columns.stop is None:
             raise InputError("a panorama has no ends", hint="give both, e.g. panorama[0:1024]")
-        pieces = list(self.blocks(columns.start, columns.stop)) if columns.stop > columns.start else []
+        start, stop = _plain(columns.start), _plain(columns.stop)
+        if not isinstance(start, int) or not isinstance(stop, int):
+            raise InputError(f"columns {start!r} … {stop!r}", hint="give whole numbers, e.g. panorama[0:1024]")
+        pieces = list(self.blocks(start, stop)) if stop > start else []
         return np.concatenate([np.zeros((self.height, 0, 3), np.uint8), *pieces], axis=1)
 
     def image(self, start: int, stop: int) -> Image.Image:
@@ -232,6 +239,11 @@ class Panorama:
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows: the first four frames."""
         return self.image(0, 4 * self.height)._repr_png_()
+
+
+def _plain(value: N) -> N | int:
+    """numpy's whole numbers as Python's, which are what addresses and checks know; anything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
 
 
 @torch.inference_mode()

@@ -138,7 +138,9 @@ class PatchConv(Anchored):
             return self._fold(dtype, layout)
         key = (dtype, layout, self.weight.device, self.weight.data_ptr(), self.weight._version)
         if self._kept is None or self._kept[0] != key:
-            self._kept = (key, self._fold(dtype, layout).clone())
+            # Kept beyond this call: an inference tensor could not be used where gradients are wanted later.
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = (key, self._fold(dtype, layout).clone())
         return self._kept[1]
 
     def _fold(self, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:

@@ -62,10 +62,11 @@ class _Collect(torch.autograd.Function):
 def _product(x: Tensor, styles: Tensor, shares: Tensor, y: Tensor) -> Tensor:
     way = tiles.walk(x)
     if x.numel():
-        _product_kernel[way.grid](
-            x, styles, shares, y, *x.shape[1:], *x.stride(), *styles.stride(), *shares.stride(), *y.stride(),
-            styles.shape[1], tiles.precision(x), way.last, way.outer, way.inner,
-        )  # fmt: skip
+        with torch.cuda.device_of(x):
+            _product_kernel[way.grid](
+                x, styles, shares, y, *x.shape[1:], *x.stride(), *styles.stride(), *shares.stride(), *y.stride(),
+                styles.shape[1], tiles.precision(x), way.last, way.outer, way.inner,
+            )  # fmt: skip
     return y
 
 
@@ -77,10 +78,11 @@ def _sums(p: Tensor, q: Tensor, shares: Tensor) -> Tensor:
     if p.numel():
         inner = min(triton.next_power_of_2(width), 256, tiles.TILE)
         outer = min(triton.next_power_of_2(min(height, CHUNK)), max(tiles.TILE // inner, 1))
-        _sums_kernel[(channels, num_chunks, batch)](
-            p, q, shares, part, height, width, *p.stride(), *q.stride(), *shares.stride(), *part.stride(),
-            num_anchors, CHUNK, tiles.precision(p), outer, inner,
-        )  # fmt: skip
+        with torch.cuda.device_of(p):
+            _sums_kernel[(channels, num_chunks, batch)](
+                p, q, shares, part, height, width, *p.stride(), *q.stride(), *shares.stride(), *part.stride(),
+                num_anchors, CHUNK, tiles.precision(p), outer, inner,
+            )  # fmt: skip
     return part.sum(dim=0)
 
 

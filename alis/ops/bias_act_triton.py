@@ -27,11 +27,12 @@ def bias_act_triton(
     clamp: float | None,
     overwrite: bool = False,
 ) -> Tensor:
-    """`alis.ops.bias_act` by a Triton kernel; [B, C] is taken as one column of B pixels, channels last."""
+    """`alis.ops.bias_act` by a Triton kernel; [B, C] is taken as one row of B pixels, channels last."""
     if x.ndim == 2:
         assert noise is None
-        column = x.t()[None, :, :, None]
-        return bias_act_triton(column, bias_C, None, slope=slope, gain=gain, clamp=clamp)[0, :, :, 0].t()
+        # One row, not one column: rows are the grid's second dimension, which ends at 65,535.
+        row = x.t()[None, :, None, :]
+        return bias_act_triton(row, bias_C, None, slope=slope, gain=gain, clamp=clamp)[0, :, 0].t()
     if overwrite:
         return _forward(x, bias_C, noise, x, slope, gain, clamp)
     y: Tensor = _BiasAct.apply(x, bias_C, noise, slope, gain, clamp)
@@ -73,10 +74,11 @@ class _Slope(torch.autograd.Function):
         out = tiles.empty(y)
         way = tiles.walk(y)
         if y.numel():
-            _slope_kernel[way.grid](
-                g, y, out, *y.shape[1:], *g.stride(), *y.stride(), *out.stride(),
-                slope, gain, clamp or 0.0, clamp is not None, tiles.precision(y), way.last, way.outer, way.inner,
-            )  # fmt: skip
+            with torch.cuda.device_of(y):
+                _slope_kernel[way.grid](
+                    g, y, out, *y.shape[1:], *g.stride(), *y.stride(), *out.stride(),
+                    slope, gain, clamp or 0.0, clamp is not None, tiles.precision(y), way.last, way.outer, way.inner,
+                )  # fmt: skip
         return out
 
     @staticmethod
@@ -91,11 +93,12 @@ def _forward(
     if x.numel():
         spread = bias if noise is None else noise.expand(x.shape[0], 1, *x.shape[2:])
         n_b, _, n_h, n_w = (0, 0, 0, 0) if noise is None else spread.stride()
-        _forward_kernel[way.grid](
-            x, bias, spread, y, *x.shape[1:], *x.stride(), bias.stride(0), n_b, n_h, n_w, *y.stride(),
-            slope, gain, clamp or 0.0, noise is not None, clamp is not None,
-            tiles.precision(x), way.last, way.outer, way.inner,
-        )  # fmt: skip
+        with torch.cuda.device_of(x):
+            _forward_kernel[way.grid](
+                x, bias, spread, y, *x.shape[1:], *x.stride(), bias.stride(0), n_b, n_h, n_w, *y.stride(),
+                slope, gain, clamp or 0.0, noise is not None, clamp is not None,
+                tiles.precision(x), way.last, way.outer, way.inner,
+            )  # fmt: skip
     return y
 
 

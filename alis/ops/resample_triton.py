@@ -47,10 +47,11 @@ class _Filter(torch.autograd.Function):
         y = tiles.empty(x, (*x.shape[:2], *size))
         way = tiles.walk(y)
         if y.numel():
-            _filter_kernel[way.grid](
-                x, y, *y.shape[1:], *x.shape[2:], *x.stride(), *y.stride(), gain,
-                up, down, pad, tiles.precision(x), way.last, way.outer, way.inner,
-            )  # fmt: skip
+            with torch.cuda.device_of(x):
+                _filter_kernel[way.grid](
+                    x, y, *y.shape[1:], *x.shape[2:], *x.stride(), *y.stride(), gain,
+                    up, down, pad, tiles.precision(x), way.last, way.outer, way.inner,
+                )  # fmt: skip
         return y
 
     @staticmethod

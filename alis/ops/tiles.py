@@ -3,6 +3,9 @@
 For rows stored last (NCHW) a tile is rows × columns of one channel; for channels stored last it is columns ×
 channels of one row. Neighbouring threads so touch neighbouring memory in both, and no index is ever divided.
 Any strides are read; the result is dense in the layout of the walk.
+
+Triton starts a kernel on the thread's current GPU, wherever its tensors are: so each launch stands inside
+`torch.cuda.device_of(x)` (models opened with `device="cuda:1"`, the live page's painting thread).
 """
 
 from __future__ import annotations

@@ -146,3 +146,35 @@ def test_flat_input_and_overwriting() -> None:
     square = x[:, :, None, None].clone()
     assert bias_act_triton(square, bias, None, overwrite=True, **how).data_ptr() == square.data_ptr()
     agree(square[:, :, 0, 0], wanted, torch.float32)
+
+
+def test_many_codes_stay_within_the_grid_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launches of more than 65,535 programs in the second or third dimension fail on a device, and only there."""
+    walks = []
+    real = tiles.walk
+    monkeypatch.setattr(tiles, "walk", lambda x: walks.append(real(x)) or walks[-1])
+    x, bias = make(70_000, 3, dtype=torch.float32).requires_grad_(), make(3, dtype=torch.float32)
+    y = bias_act_triton(x, bias, None, slope=SLOPE, gain=GAIN, clamp=None)
+    (found,) = torch.autograd.grad(y.sum(), x)
+    agree(y.detach(), bias_act_reference(x, bias).detach(), torch.float32)
+    assert found.shape == x.shape
+    assert len(walks) == 2
+    assert all(max(way.grid[1:]) <= 65_535 for way in walks)
+
+
+def test_kernels_start_on_the_device_of_their_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[Tensor] = []
+
+    class Device(torch.cuda.device_of):
+        def __init__(self, x: Tensor) -> None:
+            super().__init__(x)
+            entered.append(x)
+
+    monkeypatch.setattr(torch.cuda, "device_of", Device)
+    for op in OPS:
+        values = [value.requires_grad_() for value in arguments(op, (1, 1, 4, 4), torch.float32)]
+        y = OPS[op][0](*values)
+        assert len(entered) == 1, op
+        torch.autograd.grad(y.sum(), values[:2])
+        assert len(entered) > 1, op
+        entered.clear()

@@ -245,3 +245,25 @@ def test_what_makes_no_sense_is_refused(g: alis.Generator, make: object, told: s
     with pytest.raises(InputError, match=told) as caught:
         make(g)  # type: ignore[operator]
     assert caught.value.hint
+
+
+def test_what_was_painted_from_can_be_differentiated_afterwards() -> None:
+    """Painting runs in inference mode; what it keeps (folded weights, codes) must serve gradients later."""
+    g = painter.tiny()
+    panorama = alis.Panorama(g, seed=3)
+    panorama.tile(0)
+    w = panorama.code(0).clone().requires_grad_()
+    (slope,) = torch.autograd.grad(g(w[None], w[None], w[None], 0).square().sum(), w)
+    assert slope.abs().max() > 0
+    g(panorama.code(1)[None] * torch.ones(1, requires_grad=True), w[None], w[None], 0).sum().backward()
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(g: alis.Generator) -> None:
+    panorama = alis.Panorama(g, seed=np.int64(5))
+    assert panorama.sketch == Sketch(5)
+    for k in np.arange(-1, 1):
+        assert np.array_equal(panorama.tile(k), alis.Panorama(g, seed=5).tile(int(k)))
+    assert np.array_equal(panorama[np.int32(-3) : np.uint8(9)], panorama[-3:9])
+    assert panorama.with_edits({np.int64(2): np.int64(1)}).sketch == panorama.with_edits({2: 1}).sketch
+    with pytest.raises(InputError, match="whole numbers"):
+        panorama[0.0:8.0]
