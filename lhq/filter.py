@@ -8,6 +8,7 @@ reported, and the rest goes on. A photo without facts is never kept.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -204,15 +205,9 @@ def read_photos(shards: Shards, number: int, measures: Sequence[Measure[Any]]) -
         ShardDamaged: the shard can't be read, or is not a shard of photos.
     """
     needs_bytes = any(getattr(measure, "needs_bytes", True) for measure in measures)
-    columns = [*_PAPERS, "image"] if needs_bytes else list(_PAPERS)
-    rows = min(measure.rows for measure in measures)
-    for batch in shards.batches(number, columns, rows):
-        images = batch["image"] if needs_bytes else [None] * len(batch)
-        papers = batch.select(list(_PAPERS)).to_pylist()
-        yield [
-            Photo(data=b"" if image is None else image.as_py(), **{**row, "tags": tuple(row["tags"])})
-            for row, image in zip(papers, images, strict=True)
-        ]
+    images = shards.pictures(number) if needs_bytes else itertools.repeat(b"")
+    for batch in shards.batches(number, list(_PAPERS), min(measure.rows for measure in measures)):
+        yield [Photo(data=next(images), **{**row, "tags": tuple(row["tags"])}) for row in batch.to_pylist()]
 
 
 def _facts(store: str, measure: Measure[Any]) -> Shards:

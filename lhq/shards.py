@@ -122,6 +122,32 @@ class Shards:
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(path, error) from error
 
+    def pictures(self, number: int) -> Iterator[bytes]:
+        """The photos' bytes of one shard, in order, one at a time in Arrow's hands.
+
+        In batches of many, Arrow gathers them in one buffer that doubles as it grows: with the copying and the new
+        memory, a batch of sixteen cost 0.8 ms a photo more, a tenth of the time to decode it.
+
+        Raises:
+            ShardDamaged: the file is there but can't be read.
+        """
+        path = self.path(number)
+        # From a local file page by page; a remote one is asked for a whole row group at once.
+        ahead_bytes = 64 * 2**10 if _is_local(self.fs) else 0
+        try:
+            with self.open(number) as file:
+                opened = _file(file, ["image"], pre_buffer=False, buffer_size=ahead_bytes)
+                rest = opened.metadata.num_rows
+                for batch in opened.iter_batches(1, columns=["image"], use_threads=False):
+                    yield batch["image"][0].as_py() or b""
+                    rest -= 1
+                if rest:
+                    raise pa.ArrowInvalid(f"the last {rest} photos have no bytes")
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(path, error) from error
+
     def open(self, number: int) -> Any:
         """One shard's file for reading; local ones by Arrow itself, which halves the time to read a shard of photos."""
         path = self.path(number)
@@ -134,9 +160,11 @@ class Shards:
         )
 
 
-def _file(file: IO[bytes], columns: Sequence[str] | None, *, pre_buffer: bool = True) -> pq.ParquetFile:
+def _file(
+    file: IO[bytes], columns: Sequence[str] | None, *, pre_buffer: bool = True, buffer_size: int = 0
+) -> pq.ParquetFile:
     """An open shard that has `columns`. `pq.read_table` would load Arrow's whole dataset engine for it."""
-    opened = pq.ParquetFile(file, pre_buffer=pre_buffer)
+    opened = pq.ParquetFile(file, pre_buffer=pre_buffer, buffer_size=buffer_size)
     missing = set(columns or ()) - set(opened.schema_arrow.names)
     if missing:
         raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")

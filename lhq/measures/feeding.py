@@ -74,17 +74,15 @@ def pixels(photo: Photo, fit: Fit) -> Pixels:
 
 
 def stored_photos(shards: Shards, number: int, wanted: Callable[[str], bool]) -> Iterator[Photo]:
-    """The photos of one shard whose id is wanted, in order, a few in memory at a time.
+    """The photos of one shard whose id is wanted, in order, one in memory at a time.
 
     Raises:
         ShardDamaged: the shard can't be read.
     """
-    columns = ["id", "width_px", "height_px", "orientation", "image"]
-    for batch in shards.batches(number, columns, rows=16):
-        for row in range(batch.num_rows):
-            if wanted(id := batch["id"][row].as_py()):
-                size = batch["width_px"][row].as_py(), batch["height_px"][row].as_py()
-                yield Photo(id, batch["image"][row].as_py(), *size, batch["orientation"][row].as_py())
+    papers = shards.read(number, ["id", "width_px", "height_px", "orientation"]).to_pylist()
+    for row, data in zip(papers, shards.pictures(number), strict=True):
+        if wanted(row["id"]):
+            yield Photo(data=data, **row)
 
 
 class Feed:

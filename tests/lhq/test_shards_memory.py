@@ -33,3 +33,23 @@ def test_pictures_have_no_dictionary(tmp_path: Path) -> None:
     group = pq.ParquetFile(shards.path(0)).metadata.row_group(0)
     assert [group.column(n).has_dictionary_page for n in range(3)] == [True, True, False]
     assert group.column(2).compression == "UNCOMPRESSED"
+
+
+def test_pictures_come_one_at_a_time(tmp_path: Path) -> None:
+    shards = Shards(str(tmp_path), "photos")
+    rows = {"id": [f"x:{n}" for n in range(24)], "image": [bytes([n]) * PICTURE_BYTES for n in range(24)]}
+    shards.write(0, pa.table(rows), row_group_size=2)
+    del rows
+    before, most, seen = pa.total_allocated_bytes(), 0, 0
+    for data in shards.pictures(0):
+        assert data == bytes([seen]) * PICTURE_BYTES
+        seen += 1
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert seen == 24
+    assert most < 8 * PICTURE_BYTES, f"{most / PICTURE_BYTES:.1f} pictures held at once"
+
+
+def test_a_photo_without_bytes_is_empty_and_keeps_its_row(tmp_path: Path) -> None:
+    shards = Shards(str(tmp_path), "photos")
+    shards.write(0, pa.table({"id": ["x:1", "x:2", "x:3"], "image": [b"a", None, b"c"]}))
+    assert list(shards.pictures(0)) == [b"a", b"", b"c"]
