@@ -50,6 +50,7 @@ class HttpSettings(Settings):
 
 
 S = TypeVar("S", bound=Settings)
+_KINDS = {"str", "list[str]"}  # what pydantic adds to the place of a value that may be of several kinds
 
 
 def read_toml(path: Path) -> dict[str, object]:
@@ -80,17 +81,28 @@ def validate(kind: type[S], table: Mapping[str, object], where: str) -> S:
     Raises:
         ConfigError: an unknown key (with the nearest name), a missing one, or a wrong value.
     """
+    for key, value in table.items():
+        # Where a number is meant, pydantic takes true for 1.
+        if (
+            isinstance(value, bool)
+            and key in kind.model_fields
+            and "bool" not in str(kind.model_fields[key].annotation)
+        ):
+            said = "true" if value else "false"
+            raise ConfigError(
+                f"{where}: {key} = {said}: neither true nor false is meant here", hint="correct the value"
+            )
     try:
         return kind.model_validate(dict(table))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join(str(part) for part in first["loc"] if part not in _KINDS)
         if first["type"] == "extra_forbidden":
             raise unknown_key(key, list(kind.model_fields), where) from None
         if first["type"] == "missing":
-            raise ConfigError(f'{where}: "{key}" is missing', hint=f"add {key} = … ({kind.__name__})") from None
-        value = first.get("input")
-        raise ConfigError(f"{where}: {key} = {value!r}: {first['msg']}", hint="correct the value") from None
+            raise ConfigError(f'{where}: "{key}" is missing', hint=f"add a line {key} = …") from None
+        value, said = first.get("input"), first.get("ctx", {}).get("error", first["msg"])
+        raise ConfigError(f"{where}: {key} = {value!r}: {said}", hint="correct the value") from None
 
 
 def unknown_key(key: str, known: list[str], where: str) -> ConfigError:

@@ -147,12 +147,13 @@ def row_schema(scores: Iterable[pa.Field], facts: dict[str, str]) -> pa.Schema:
     return schema.with_metadata({**facts, "huggingface": json.dumps(info)})
 
 
-def _feature(field: pa.Field) -> dict[str, Any]:
+def _feature(field: pa.Field) -> dict[str, Any] | list[dict[str, Any]]:
     """The column in the words of `datasets.Features`."""
     if field.type == IMAGE_TYPE:
         return {"_type": "Image"}
     if pa.types.is_list(field.type):
-        return {"feature": {"dtype": value_dtype(field.type.value_type), "_type": "Value"}, "_type": "List"}
+        # Written so, every version of `datasets` reads it; its own word "List" is unknown to those before 4.
+        return [{"dtype": value_dtype(field.type.value_type), "_type": "Value"}]
     return {"dtype": value_dtype(field.type), "_type": "Value"}
 
 

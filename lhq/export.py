@@ -49,11 +49,33 @@ class ExportSettings(Settings):
     """Share of photos in the validation split, drawn by a stable hash of the id."""
     publish: Literal["bytes", "manifest", "private"] = "private"
     licences: tuple[str, ...] = ()
-    """Subset by licence: `commercial-ok`, `derivatives-ok`, `redistributable`, `public-domain`, licence ids."""
+    """Subset by licence: `commercial-ok`, `derivatives-ok`, `redistributable`, `public-domain`, `no-share-alike`, or
+    licence ids and patterns of them (`cc-by-*`)."""
     seed: int = 0
     """Of the shuffle."""
     shard_mb: float = pydantic.Field(500, gt=0)
     row_group_mb: float = pydantic.Field(64, gt=0)
+
+    # A mistake here must not come to light after two weeks of crawling.
+    @pydantic.field_validator("variants")
+    @classmethod
+    def _are_variants(cls, variants: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            names = [dataset.variant(name, "jpeg").name for name in variants]
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix("[export]: variants: ")) from None
+        if len(set(names)) < len(names):
+            raise ValueError("one is named twice")
+        return variants
+
+    @pydantic.field_validator("licences")
+    @classmethod
+    def _are_subsets(cls, licences: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            rights.check_words(licences)
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix("licences: ")) from None
+        return licences
 
 
 @dataclass
@@ -93,8 +115,6 @@ def export(
     """
     to = target(store, settings)
     variants = [dataset.variant(name, settings.format) for name in settings.variants]
-    if len({one.name for one in variants}) < len(variants):
-        raise ConfigError(f"[export]: variants = {list(settings.variants)}: one is named twice", hint="name it once")
     put_back(to)
     rows = kept_rows(store, seed=settings.seed, validation=settings.validation)
     _refuse_other(to, rows)

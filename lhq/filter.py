@@ -361,4 +361,4 @@ def _join(ids: pa.ChunkedArray, shard: np.ndarray, verdicts: Mapping[str, Verdic
 
 def judged_by(rules: Sequence[Rule]) -> str:
     """What `verdicts.parquet` says of its making: all settings, in the order of judgement."""
-    return json.dumps({rule.measure.name: rule.settings.model_dump(mode="json") for rule in rules})
+    return lhq.verdicts.word({rule.measure.name: rule.settings for rule in rules})

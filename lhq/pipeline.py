@@ -141,7 +141,9 @@ def _named(known: Mapping[str, tuple[str, str, str]], tables: Mapping[str, objec
         if name not in known:
             raise unknown_key(name, list(known), f"{where}]")
         if not isinstance(table, dict):
-            raise ConfigError(f"{where}.{name}] = {table!r} is not a table", hint=f"write {where}.{name}]")
+            raise ConfigError(
+                f"{where}.{name}] = {table!r} is not a table", hint=f"write {where.rsplit(' ', 1)[-1]}.{name}]"
+            )
         module, _, kind = known[name]
         settings[name] = validate(_find(module, kind), table, f"{where}.{name}]")
     return settings
@@ -226,8 +228,7 @@ def crawl_photos(pipeline: Pipeline, *, retry: Sequence[str] = (), want: int | N
         StoreError: another crawl is at work on the store.
         KeyMissing: a source's key or permission is not there.
     """
-    if not pipeline.sources:
-        raise ConfigError(f"{pipeline.path}: no source to crawl", hint=f"add [source.NAME]: {', '.join(SOURCES)}")
+    _need_source(pipeline)
     with lhq.crawl.locked(pipeline.local), services(pipeline) as served:
         client = Client(served.http)
         sources: dict[str, Source] = {
@@ -238,8 +239,18 @@ def crawl_photos(pipeline: Pipeline, *, retry: Sequence[str] = (), want: int | N
         )
 
 
+def _need_source(pipeline: Pipeline) -> None:
+    if not pipeline.sources:
+        raise ConfigError(f"{pipeline.path}: no source to crawl", hint=f"add [source.NAME]: {', '.join(SOURCES)}")
+
+
 def crawl_plan(pipeline: Pipeline, *, want: int | None = None) -> str:
-    """What a crawl will cost, in words; nobody is asked, no key is needed."""
+    """What a crawl will cost, in words; nobody is asked, no key is needed.
+
+    Raises:
+        ConfigError: the pipeline file names no source.
+    """
+    _need_source(pipeline)
     try:
         num_kept = lhq.status.status(pipeline.store, pipeline.local, 1).num_kept
     except StoreError:
@@ -264,14 +275,18 @@ def crawl_listing(
     return lhq.status.listing(pipeline.store, pipeline.local, statuses, reasons, sources)
 
 
+def judging(pipeline: Pipeline) -> dict[str, MeasureSettings]:
+    """The `[filter.<name>]` tables as they judge, in file order: duplicates prefer sources in the file's order too."""
+    found = dict(pipeline.filters)
+    duplicates = found.get("duplicates")
+    if duplicates is not None and not getattr(duplicates, "sources", ()):
+        found["duplicates"] = duplicates.model_copy(update={"sources": tuple(pipeline.sources)})
+    return found
+
+
 def rules(pipeline: Pipeline) -> list[Rule]:
     """The `[filter.<name>]` tables as rules, in file order."""
-    found = []
-    for name, settings in pipeline.filters.items():
-        if name == "duplicates" and not getattr(settings, "sources", ()):
-            settings = settings.model_copy(update={"sources": tuple(pipeline.sources)})
-        found.append(Rule(build(MEASURES, name, settings), settings))
-    return found
+    return [Rule(build(MEASURES, name, settings), settings) for name, settings in judging(pipeline).items()]
 
 
 def engine(pipeline: Pipeline, workers: int = 0) -> Engine:

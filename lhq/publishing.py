@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import lhq.recheck
 import lhq.rehydrate
 import lhq.takedown
 import lhq.verify
-from lhq import archives, hub
+from lhq import archives, hub, verdicts
 from lhq.config import validate
 from lhq.crawl import FRONTIER
 from lhq.engines.local import Local
@@ -23,10 +24,12 @@ from lhq.errors import RightsRefused
 from lhq.frontier import Frontier
 from lhq.http import Client
 from lhq.licences import Rights
-from lhq.pipeline import MEASURES, SOURCES, Pipeline, build, services
+from lhq.pipeline import MEASURES, SOURCES, Pipeline, build, judging, services
 from lhq.recheck import RecheckReport
 from lhq.rehydrate import RehydrateReport
 from lhq.rendered import RenderJob
+
+log = logging.getLogger("lhq")
 
 Told = Callable[[str, int, int], None]
 """Called with (what, done, of) as the work goes on."""
@@ -91,6 +94,13 @@ def export(
                 f'publish = "private": this set may not be pushed to {repository}',
                 hint="give --publish bytes if all licences allow it, or --publish manifest for ids and URLs",
             )
+    judged = verdicts.read(pipeline.store)
+    said = verdicts.judged_by(judged) if judged is not None else ""
+    if said not in {"", verdicts.word(judging(pipeline))}:
+        log.warning(
+            "verdicts.parquet was judged by other [filter] settings than %s has now; to judge anew: "
+            "lhq filter %s --judge-only", pipeline.path, pipeline.path,
+        )  # fmt: skip
     # Always this machine's engine: rendered pictures lie on its disk.
     engine = Local(soon="" if settings.publish == "manifest" else RenderJob.__module__)
     report = lhq.export.export(pipeline.store, settings, rights_of=rights(), engine=engine, told=told)

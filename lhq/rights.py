@@ -91,22 +91,30 @@ def subset(rows: pa.Table, rights: Mapping[str, Rights], words: Sequence[str]) -
     Raises:
         ConfigError: a word that is neither.
     """
+    check_words(words)
     chosen: set[str] = set()
     keep = np.ones(len(rows), bool)
     for word in words:
         if word in SUBSETS:
             keep &= ruled(rows, rights, SUBSETS[word])
-            continue
-        ids = fnmatch.filter(LICENCES, word)
-        if not ids:
+        chosen.update(fnmatch.filter(LICENCES, word))
+    if chosen:
+        keep &= np.asarray([licence in chosen for licence in rows["licence"].to_pylist()], bool)
+    return keep
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Every word is a subset's, a licence's id or a pattern of such ids.
+
+    Raises:
+        ConfigError: one is neither.
+    """
+    for word in words:
+        if word not in SUBSETS and not fnmatch.filter(LICENCES, word):
             raise ConfigError(
                 f'licences: "{word}" is neither a subset nor a licence',
                 hint=f"give {', '.join(SUBSETS)}, or ids such as cc-by-2.0, cc-by-*",
             )
-        chosen.update(ids)
-    if chosen:
-        keep &= np.asarray([licence in chosen for licence in rows["licence"].to_pylist()], bool)
-    return keep
 
 
 def check_papers(rows: pa.Table, rights: Mapping[str, Rights]) -> None:

@@ -5,13 +5,15 @@ Its metadata says by which settings was judged, so that a reader can tell verdic
 
 from __future__ import annotations
 
+import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lhq.config import Settings
 from lhq.errors import ShardDamaged
 from lhq.shards import write_whole
 
@@ -54,6 +56,11 @@ def write(store: str, table: pa.Table, *, judged_by: str = "") -> None:
     table = table.replace_schema_metadata({_JUDGED: judged_by} if judged_by else None)
     fs, path = _place(store)
     write_whole(fs, path, lambda sink: pq.write_table(table, sink, compression="zstd"))
+
+
+def word(settings: Mapping[str, Settings]) -> str:
+    """Settings by measure, in the order of judgement, as verdicts state them."""
+    return json.dumps({name: one.model_dump(mode="json") for name, one in settings.items()})
 
 
 def judged_by(table: pa.Table) -> str:

@@ -56,9 +56,9 @@ def command(
     """
     changes = {
         "to": to,
-        "variants": variants and tuple(variants.split(",")),
+        "variants": variants and tuple(name.strip() for name in variants.split(",")),
         "publish": publish,
-        "licences": licences and tuple(licences.split(",")),
+        "licences": licences and tuple(word.strip() for word in licences.split(",")),
     }
     given = {key: value for key, value in changes.items() if value is not None}
     with progress() as told:

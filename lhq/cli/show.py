@@ -6,7 +6,8 @@ import json
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from lhq import looking, pipeline
 from lhq.cli.talk import say
@@ -39,17 +40,20 @@ def command(id: str, pipeline_file: str, as_json: bool, image: str | None) -> No
 
 def _print(shown: Shown) -> None:
     """Papers, verdicts and facts as three tables."""
-    console = Console(highlight=False, soft_wrap=True)
+    # Remote words are no markup; into a pipe everything goes whole, on a narrow terminal it goes on below.
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 100_000
     fate = f"dropped by {shown.reason}" if shown.reason else "kept" if shown.verdicts else "not judged"
-    console.print(f"[bold]{shown.papers['id']}[/] · {fate} · shard {shown.shard:06d}", markup=True)
-    papers = Table("paper", "value", box=None)
+    console.print(Text.assemble((shown.papers["id"], "bold"), f" · {fate} · shard {shown.shard:06d}"))
+    papers = Table("paper", Column("value", overflow="fold"), box=None)
     for name, value in shown.papers.items():
         papers.add_row(name, _words(value))
-    verdicts = Table("measure", "verdict", "score", "why", box=None)
+    verdicts = Table("measure", "verdict", "score", Column("why", overflow="fold"), box=None)
     for name, verdict in shown.verdicts.items():
         score = "" if verdict.score != verdict.score else f"{verdict.score:.6g}"
         verdicts.add_row(name, "keeps" if verdict.kept else "drops", score, verdict.detail)
-    facts = Table("measure", "fact", "value", box=None)
+    facts = Table("measure", "fact", Column("value", overflow="fold"), box=None)
     for name, found in shown.facts.items():
         if found is None:
             facts.add_row(name, "", "not measured")
@@ -58,7 +62,7 @@ def _print(shown: Shown) -> None:
             facts.add_row(name, key, _words(value))
     for table in (papers, verdicts, facts):
         console.print()
-        console.print(table, markup=False)
+        console.print(table)
 
 
 def _words(value: object) -> str:

@@ -309,9 +309,9 @@ PHOTO_IMAGE = 23
 
 def test_settings_are_checked(tmp_path: Path) -> None:
     store = painted_store(tmp_path / "store", 2)
-    with pytest.raises(ConfigError, match='"huge" is none'):
+    with pytest.raises(ValueError, match='"huge" is none'):
         run(store, tmp_path / "out", variants=("huge",))
-    with pytest.raises(ConfigError, match="named twice"):
+    with pytest.raises(ValueError, match="named twice"):
         run(store, tmp_path / "out", variants=("64", "64"))
     with pytest.raises(ConfigError, match="remote"):
         export(str(store), ExportSettings(to="s3://bucket/x"), rights_of=RIGHTS, engine=Here())

@@ -41,6 +41,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return at
 
 
+def test_lists_are_written_as_every_version_of_datasets_reads_them(made: Path) -> None:
+    """Those before 4 stop at the word "List"; the older form is understood by all."""
+    from datasets import Features
+
+    path = next((made / "DIR" / "data").glob("train-*"))
+    said = json.loads(pq.read_schema(path).metadata[b"huggingface"])["info"]["features"]
+    assert said["tags"] == [{"dtype": "string", "_type": "Value"}]
+    assert Features.from_dict(said).arrow_schema.field("tags").type == pq.read_schema(path).field("tags").type
+
+
 def test_the_page_has_examples() -> None:
     assert len(EXAMPLES) >= 5
 

@@ -46,6 +46,9 @@ def test_prints_all_of_one_photo(toml: Path, tmp_path: Path) -> None:
         image.load()
         assert image.size == (522, 348)
 
+    piped = lhq("show", "flickr:p27", str(toml))
+    assert shown["papers"]["sha256"] in piped.stdout, "a pipe gets values whole"
+
     plain = CliRunner().invoke(cli, ["show", "flickr:p27", str(toml)])
     assert plain.exit_code == 0
     for word in ("flickr:p27", "Scene 27", "log_likelihood", "shard 000002"):
