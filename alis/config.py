@@ -18,9 +18,11 @@ from alis.errors import ConfigError
 
 
 class Settings(pydantic.BaseModel):
-    """Base of the settings classes of `alis`: frozen, unknown keys refused with the nearest known name."""
+    """Base of the settings classes of `alis`: frozen, unknown keys refused with the nearest known name.
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    The docstring below a field is its description, which `alis train --help` shows."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @classmethod
     def read(cls, table: Mapping[str, object], where: str) -> Self:
@@ -62,9 +64,13 @@ class ModelConfig(Settings):
     channel_base: int = pydantic.Field(16384, gt=0)
     """Channels at feature height r are `min(channel_base // r, channel_max)`."""
     channel_max: int = pydantic.Field(512, gt=0)
+    """Most channels of any layer."""
     z_dim: int = pydantic.Field(512, gt=0)
+    """Width of z, what scenes are drawn from."""
     w_dim: int = pydantic.Field(512, gt=0)
+    """Width of w, the code of an anchor."""
     mapping_layers: int = pydantic.Field(2, gt=0)
+    """Layers from z to w."""
     grid_size: int = 2
     """Patches g side by side in a frame: 1, 2 or 4 (a patch is at least one column of the 4×4 block)."""
     w_coord_dist: float = 4.0

@@ -42,13 +42,19 @@ class LossSettings(Settings):
     """`[loss]`: the published losses and how often the lazy ones are paid."""
 
     r1_gamma: float = pydantic.Field(10.0, ge=0)
+    """Weight γ of R1, the discriminator's squared slope at real pictures; 0: off."""
     r1_every: int = pydantic.Field(16, gt=0)
+    """Steps between two payments of R1."""
     pl_weight: float = pydantic.Field(2.0, ge=0)
+    """Weight of the generator's path-length penalty; 0: off."""
     pl_decay: float = pydantic.Field(0.01, gt=0, le=1)
+    """How far the running mean of path lengths moves at once."""
     pl_shrink: int = pydantic.Field(2, gt=0)
     """Path length looks at batch / pl_shrink images."""
     pl_every: int = pydantic.Field(4, gt=0)
+    """Steps between two payments of the path length."""
     style_mixing: float = pydantic.Field(0.9, ge=0, le=1)
+    """Share of anchors whose upper layers take a second code."""
     shift_ramp_kimg: int = pydantic.Field(1, ge=0)
     """Frames stay at the window's left end for this many thousand images."""
 
@@ -63,9 +69,13 @@ class OptimSettings(Settings):
     lr_g: float | None = pydantic.Field(None, gt=0)
     """Learning rate of the generator; by default 0.0025, from 1024 px on 0.002."""
     lr_d: float | None = pydantic.Field(None, gt=0)
+    """Learning rate of the discriminator; by default as the generator's default."""
     beta1: float = pydantic.Field(0.0, ge=0, lt=1)
+    """Adam's decay of the mean gradient."""
     beta2: float = pydantic.Field(0.99, ge=0, lt=1)
+    """Adam's decay of the mean squared gradient."""
     eps: float = pydantic.Field(1e-8, gt=0)
+    """Adam's ε."""
 
 
 class EmaSettings(Settings):
@@ -81,6 +91,7 @@ class AugmentSettings(Settings):
     """`[augment]`: adaptive discriminator augmentation, off as published."""
 
     kind: Literal["none", "ada", "fixed"] = "none"
+    """Off, steered by how sure the discriminator is (for small datasets), or always with probability p."""
     p: float = pydantic.Field(0.0, ge=0, le=1)
     """Where `ada` starts, or what `fixed` keeps."""
     target: float = pydantic.Field(0.6, gt=0, lt=1)
@@ -95,10 +106,13 @@ class RunSettings(Settings):
     kimg: float = pydantic.Field(25_000.0, gt=0)
     """Thousand images to show in all."""
     tick_kimg: float = pydantic.Field(4.0, gt=0)
+    """Thousand images between two lines of the log."""
     snapshot_ticks: int = pydantic.Field(50, gt=0)
+    """Ticks between two snapshots."""
     keep: int = pydantic.Field(3, gt=0)
     """Newest snapshots kept; the best by metric is kept besides."""
     seed: int = pydantic.Field(0, ge=0)
+    """Everything random follows from it and from the images seen."""
     precision: Literal["float16", "bfloat16", "float32"] = "float16"
     """What the half-precision blocks compute in on a GPU; a CPU always computes in float32."""
     compile: Literal["off", "default", "reduce-overhead"] = "off"
@@ -107,6 +121,7 @@ class RunSettings(Settings):
     metric: Literal["none", "fid", "inf-fid"] = "none"
     """Measured at each snapshot; the best is kept."""
     metric_images: int = pydantic.Field(10_000, gt=1)
+    """Pictures painted to measure it."""
     features: str = "inception"
     """Extractor of the metric (see docs/metrics.md)."""
     psi: float = 1.0
@@ -194,10 +209,8 @@ def read(name_or_path: str | None, changes: Mapping[str, object] | None = None) 
 def flags() -> list[tuple[str, Any, Any, str]]:
     """(key, type, default, help) of every value, e.g. `loss.r1_gamma`: what the command makes options of."""
     found = []
-    for section, field in TrainConfig.model_fields.items():
-        kind = field.annotation
-        assert isinstance(kind, type)
-        assert issubclass(kind, pydantic.BaseModel)
-        for name, inner in kind.model_fields.items():
-            found.append((f"{section}.{name}", inner.annotation, inner.default, inner.description or ""))
+    for section, values in TrainConfig():
+        for name, field in type(values).model_fields.items():
+            text = " ".join((field.description or "").partition("\n\n")[0].split())
+            found.append((f"{section}.{name}", field.annotation, getattr(values, name), text))
     return found

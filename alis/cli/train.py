@@ -25,7 +25,7 @@ def _option(key: str, kind: Any, default: Any, text: str) -> Callable[[Any], Any
     if plain is bool:
         section, name = key.split(".")
         flag = f"{flag}/--{section}.no-{name.replace('_', '-')}"
-    shown = "" if default is None or "Undefined" in repr(default) else f" [{default}]"
+    shown = "" if default is None else f"  [{f'{default:g}' if isinstance(default, float) else default}]"
     chosen = choices or (plain if plain in (int, float, str, bool) else str)
     return click.option(flag, key.replace(".", "__"), type=chosen, default=None, help=f"{text}{shown}".strip())
 
