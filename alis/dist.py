@@ -59,6 +59,11 @@ def rank() -> int:
     return td.get_rank() if td.is_initialized() else 0
 
 
+def is_first_of_host() -> bool:
+    """Whether this process is its host's first: the one that writes to the host's own disk."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
 def world() -> int:
     """How many processes the run has."""
     return td.get_world_size() if td.is_initialized() else 1

@@ -9,9 +9,12 @@ import os
 import time
 from pathlib import Path
 
+import torch
+
 from alis import dist, metrics, monitor, train
 from alis.data import open_catalogue
 from alis.metrics import Plan
+from alis.metrics.features import open_features
 from alis.models import Generator, load
 from alis.models.directory import find
 from alis.recipe import TrainConfig
@@ -31,6 +34,9 @@ def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: st
         about = {"address": data, "num_images": catalogue.num_images, "fingerprint": catalogue.fingerprint}
         resolved = config.resolved(int(os.environ.get("WORLD_SIZE", "1")))
         return json.dumps({"data": about, "out": str(run), "config": resolved.model_dump()}, indent=1)
+
+    if config.run.metric != "none":
+        open_features(config.run.features, torch.device("cpu"))  # what it lacks is said now, not after hours
 
     def measure(generator: Generator) -> tuple[str, float]:
         plan = Plan((config.run.metric,), num=config.run.metric_images, features=config.run.features)

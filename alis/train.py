@@ -10,8 +10,10 @@ import logging
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -42,6 +44,8 @@ def train(
 ) -> Path:
     """Train until `run.kimg` thousand images were shown, or SIGTERM; return the last snapshot's folder.
 
+    A first Ctrl-C saves a snapshot as SIGTERM does, then interrupts; another one a second later interrupts at once.
+
     Args:
         data: address of a Parquet image dataset.
         run: the run's folder.
@@ -52,6 +56,7 @@ def train(
     Raises:
         ConfigError, InputError, DataError, RunError
         TrainingDiverged: a loss or a weight became NaN; the hint names the last good snapshot.
+        KeyboardInterrupt: after Ctrl-C.
     """
     where = dist.start(device)
     with state.held(run) if dist.rank() == 0 else nullcontext():
@@ -108,7 +113,7 @@ def _train(
             if board is not None:
                 board.add(**figures)
 
-            is_stopping = (dist.world() == 1 or s.step % ASK_EVERY == 0) and dist.any_true(told.is_set(), where)
+            is_stopping = (dist.world() == 1 or s.step % ASK_EVERY == 0) and dist.any_true(told.to_stop, where)
             is_end = s.images >= total or is_stopping
             if is_end or _crosses(tick, s.images, batch):
                 _check(s, figures, snapshot)
@@ -124,6 +129,8 @@ def _train(
         board.close()
     if snapshot is None:
         raise InputError(f"{run}: no snapshot could be written", hint="free some space and run the command again")
+    if told.by_hand:
+        raise KeyboardInterrupt
     return snapshot
 
 
@@ -194,15 +201,42 @@ def _start_from(run: Path, resume: str) -> Path | None:
     return found
 
 
+@dataclass
+class _Told:
+    """What signals have said so far."""
+
+    to_stop: bool = False
+    by_hand: bool = False
+    at: float = 0.0
+
+    def terminate(self, *_: object) -> None:
+        """SIGTERM: save and leave with 0."""
+        self.to_stop = True
+
+    def interrupt(self, *_: object) -> None:
+        """Ctrl-C: save and leave; again, and not as the echo that torchrun sends, at once."""
+        if self.by_hand and time.monotonic() - self.at > 1:
+            raise KeyboardInterrupt
+        if not self.by_hand:
+            log.info("stopping: a snapshot is saved first; Ctrl-C again stops at once")
+            self.to_stop, self.by_hand, self.at = True, True, time.monotonic()
+
+
 @contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that the loop can save and leave with 0; SIGINT stays an interrupt."""
-    event = threading.Event()
+def _told_to_stop() -> Iterator[_Told]:
+    """Listens to SIGTERM and SIGINT, so that the loop can save before it leaves."""
+    told = _Told()
     if threading.current_thread() is not threading.main_thread():
-        yield event
+        yield told
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    wanted: dict[signal.Signals, Callable[..., None]] = {signal.SIGTERM: told.terminate, signal.SIGINT: told.interrupt}
+    # A background job of a shell is born deaf to Ctrl-C, and stays so.
+    before = {which: signal.getsignal(which) for which in wanted}
+    for which, ours in wanted.items():
+        if before[which] is not signal.SIG_IGN:
+            signal.signal(which, ours)
     try:
-        yield event
+        yield told
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for which, handler in before.items():
+            signal.signal(which, handler)

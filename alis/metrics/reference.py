@@ -44,13 +44,14 @@ def reference(
 ) -> Reference:
     """Features of all pictures (or of `num_real` at random), never mirrored; computed once.
 
-    They are kept in $ALIS_CACHE, else ~/.cache/alis, by the dataset's fingerprint and the extractor's name.
+    They are kept on each host in $ALIS_CACHE, else ~/.cache/alis, by the dataset's fingerprint and extractor's name.
     Process r takes every world-th batch. The kept ones are a random choice, the same every time.
     """
     key = f"{catalogue.fingerprint} {catalogue.column} {resolution} {fit} {extractor.name} {num_kept} {num_real}"
     root = Path(os.environ.get("ALIS_CACHE", Path.home() / ".cache" / "alis"))
     path = root / "reference" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
-    if path.is_file():
+    # Hosts may have caches of their own: who has it waits for nobody else's sums, so all have it or all compute.
+    if not dist.any_true(not path.is_file(), device):
         with np.load(path) as stored:
             return Reference(stored["mean"], stored["covariance"], int(stored["num"]), torch.from_numpy(stored["kept"]))
     moments = Moments()
@@ -70,13 +71,13 @@ def reference(
     rows = torch.cat(kept) if kept else torch.zeros(0, extractor.num_features)
     rows = dist.gather_rows(rows.to(device)).cpu()
     found = Reference(*moments.finish(extractor.num_features, device), rows)
-    if dist.rank() == 0:
+    if dist.is_first_of_host():
         _keep(found, path)
     return found
 
 
 def _keep(found: Reference, path: Path) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part.npz")
+    part = path.with_suffix(f".{dist.rank()}-{os.getpid()}.part.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(part, mean=found.mean, covariance=found.covariance, num=found.num, kept=found.kept.numpy())

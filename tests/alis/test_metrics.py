@@ -158,6 +158,44 @@ def test_the_reference_is_kept_by_fingerprint(data: str, tmp_path: Path, monkeyp
     assert reference(catalogue, 16, extractor, CPU, num_kept=20, num_real=30).num == 30
 
 
+HALF_CACHED = """
+import os, sys
+from pathlib import Path
+
+root = Path(sys.argv[1])
+os.environ["ALIS_CACHE"] = str(root / f"host-{os.environ['RANK']}")
+os.environ["LOCAL_RANK"] = "0"  # as on two hosts of one process each
+from alis import dist
+from alis.data import open_catalogue
+from alis.metrics.features import open_features
+from alis.metrics.reference import reference
+device = dist.start("cpu")
+found = reference(open_catalogue(sys.argv[2]), 16, open_features("random", device), device, num_kept=20)
+assert found.num == 80
+dist.wait()
+dist.stop()
+(root / f"fine-{os.environ['RANK']}").touch()
+"""
+
+
+@pytest.mark.timeout(600)
+def test_hosts_with_caches_of_their_own_do_not_wait_for_ever(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "host-0"))
+    reference(open_catalogue(data), 16, open_features("random", CPU), CPU, num_kept=20)
+    script = tmp_path / "measure.py"
+    script.write_text(HALF_CACHED)
+    line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*line, str(tmp_path), data], env=environment, capture_output=True, text=True, timeout=560, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(path.name for path in tmp_path.glob("fine-*")) == ["fine-0", "fine-1"]
+    assert len(list((tmp_path / "host-1" / "reference").iterdir())) == 1
+
+
 def test_features_from_a_file(tmp_path: Path) -> None:
     class Mean(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import logging
@@ -16,19 +17,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
 import alis
 from alis import recipe, state
 from alis.errors import ConfigError, DataError, InputError, TrainingDiverged
+from alis.launch import launch
 from alis.recipe import TrainConfig
 from alis.train import train
 from tests.alis import sets
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, object] = {
-    "model.resolution": 16, "model.channel_base": 128, "model.channel_max": 8, "model.z_dim": 8, "model.w_dim": 8,
+    "model.padding": "zeros", "model.resolution": 16, "model.channel_base": 128, "model.channel_max": 8, "model.z_dim": 8, "model.w_dim": 8,
     "optim.batch": 8, "loss.shift_ramp_kimg": 0, "run.kimg": 0.048, "run.tick_kimg": 0.016, "run.snapshot_ticks": 1,
     "run.keep": 99, "loss.r1_gamma": 1.0, "loss.pl_weight": 2.0, "loss.style_mixing": 0.9, "optim.lr_g": 0.0025,
     "ema.half_life_kimg": 8.0, "data.threads": 1,
@@ -157,6 +160,32 @@ def test_sigterm_saves_and_leaves_with_0(data: str, tmp_path: Path) -> None:
     snapshot = state.newest(tmp_path)
     assert snapshot is not None
     assert json.loads((snapshot / state.PROGRESS).read_text())["images"] == int(snapshot.name) > 0
+
+
+def test_ctrl_c_saves_first(data: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "alis", "train", "--data", data, "--config", "tiny", "--out", str(tmp_path)]
+    command += [*flags(run__kimg=1000, run__snapshot_ticks=10_000), "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("kimg"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+        assert process.wait(timeout=120) == 130, rest
+    assert "Traceback" not in rest
+    assert "stopped; run the same command again to go on" in rest
+    snapshot = state.newest(tmp_path)
+    assert snapshot is not None
+    assert int(snapshot.name) > 0
+
+
+def test_a_metric_that_cannot_be_measured_is_said_before_the_first_step(data: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match="no features called 'incepton'"):
+        launch(data, small(run__metric="fid", run__features="incepton"), out, resume="auto", device="cpu", is_dry=False)
+    assert not out.exists()
 
 
 @contextlib.contextmanager
@@ -316,3 +345,13 @@ def test_lsun_goes_from_its_lmdb_into_training(tmp_path: Path) -> None:
     last = train(config, str(tmp_path / "set"), tmp_path / "run", device="cpu")
     assert alis.load(last).config.num_half_res == 1
     assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["num_images"] == 24
+
+
+def test_every_flag_of_the_recipe_says_what_it_does_and_its_default() -> None:
+    told = {key: (default, text) for key, _, default, text in recipe.flags()}
+    assert not [key for key, (_, text) in told.items() if not text]
+    assert told["model.num_half_res"][0] == 4  # the recipe's, not the bare network's
+    shown = CliRunner().invoke(importlib.import_module("alis.cli.train").command, ["--help"], terminal_width=200).output
+    assert "Weight γ of R1, the discriminator's squared slope at real pictures; 0: off.  [10]" in shown
+    assert "--model.num-half-res INTEGER" in shown
+    assert "Undefined" not in shown
