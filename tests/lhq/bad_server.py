@@ -171,6 +171,7 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._closing.set()
         self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()  # before the rest: a connection that it has just accepted would stay open
         self._listener.close()
         with self._lock:
             for sock in self._sockets:
@@ -178,7 +179,6 @@ class Server:
                     sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
-        self._thread.join()
 
     @property
     def netloc(self) -> str:
