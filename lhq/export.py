@@ -28,6 +28,7 @@ from lhq.errors import ConfigError, InputError, RightsRefused
 from lhq.licences import Rights
 from lhq.published import manifest_ids
 from lhq.rows import Rows, kept_rows
+from lhq.shards import forget_debris
 
 _MB = 10**6
 
@@ -124,6 +125,7 @@ def export(
     if settings.publish == "bytes":
         rights.check_publishing(table, rights_of)
     with aside(to) as part:
+        forget_debris(part)
         if settings.publish == "manifest":
             variants = []
         for one in variants:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from lhq.errors import ShardDamaged, StoreError
 
 _NAME = re.compile(r"(\d{6})\.parquet")
+_ASIDE = re.compile(r".+\.[0-9a-f]{8}\.part")
 
 
 def key(number: int) -> str:
@@ -61,6 +62,11 @@ class Shards:
 
     def exists(self, number: int) -> bool:
         return bool(self.fs.exists(self.path(number)))
+
+    def forget_debris(self) -> None:
+        """Delete what killed writers left here; for whoever holds the lock under which this room is written."""
+        if _is_local(self.fs) and os.path.isdir(self.root):
+            forget_debris(self.root)
 
     def write(self, number: int, table: pa.Table, *, row_group_size: int | None = None) -> None:
         """Write one shard whole; it appears under its name only when complete.
@@ -202,6 +208,13 @@ def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> Non
         if local:
             _forget(aside)
         raise
+
+
+def forget_debris(folder: str) -> None:
+    """Delete the files in a local folder that `write_whole` had begun when it was killed."""
+    for name in os.listdir(folder):
+        if _ASIDE.fullmatch(name):
+            os.unlink(os.path.join(folder, name))
 
 
 def _upload(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:

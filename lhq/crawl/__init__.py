@@ -154,10 +154,10 @@ class _Crawl:
         reasons = [reason for reason in retry if reason not in {DAMAGED, "all"}]
         if reasons:
             done = mend(self._store, reasons, self._candidates_of, self._bytes_of)
-            if done.num_mended or done.num_same:
+            if done.num_mended or done.num_same or done.num_failed:
                 self._notes.append(
                     f"{done.num_mended:,} broken photos have fresh bytes (lhq filter measures their shards again), "
-                    f"{done.num_same:,} come as broken as before"
+                    f"{done.num_same:,} come as broken as before, {done.num_failed:,} could not be had"
                 )
         if retry:
             self._notes.append(f"{self._frontier.retry(retry):,} failed candidates wait again")

@@ -64,6 +64,7 @@ class Keeper:
     def recover(self) -> int:
         """Bring spools, shards and frontier together after whatever happened; returns how many photos a power cut
         or a vanished spool took (they wait again)."""
+        self._shards.forget_debris()
         lost = 0
         for number in open_numbers(self._folder):
             if self._shards.exists(number):

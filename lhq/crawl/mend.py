@@ -28,10 +28,12 @@ _OF_BYTES = ("sha256", "size_bytes", "format", "width_px", "height_px", "orienta
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """What mending came to: photos with fresh bytes, and those that come just as broken from their source."""
+    """What mending came to: photos with fresh bytes, those that come just as broken from their source, and those that
+    could not be had (gone, no answer)."""
 
     num_mended: int
     num_same: int
+    num_failed: int
 
 
 def mend(
@@ -51,7 +53,7 @@ def mend(
         ShardDamaged: a shard can't be read.
     """
     photos = Shards(store, "photos")
-    num_mended = num_same = 0
+    num_mended = num_same = num_failed = 0
     for number in photos.numbers():
         broken = _broken(store, number, reasons)
         if not broken:
@@ -60,7 +62,11 @@ def mend(
         old = dict(zip(papers["id"].to_pylist(), papers["sha256"].to_pylist(), strict=True))
         fresh: dict[str, dict[str, object]] = {}
         for candidate in candidates_of(sorted(broken & old.keys())):
-            row = _fetched(candidate, fetch)
+            try:
+                row = _fetched(candidate, fetch)
+            except FetchError:
+                num_failed += 1
+                continue
             if row is None or row["sha256"] == old[candidate.id]:
                 num_same += 1
             else:
@@ -71,7 +77,7 @@ def mend(
                 if room.exists(number):
                     room.fs.rm(room.path(number))
             num_mended += len(fresh)
-    return Mended(num_mended, num_same)
+    return Mended(num_mended, num_same, num_failed)
 
 
 def _rooms(store: str) -> list[Shards]:
@@ -99,12 +105,12 @@ def _broken(store: str, number: int, reasons: Sequence[str]) -> set[str]:
 
 
 def _fetched(candidate: Candidate, fetch: Callable[[Candidate], bytes | bytearray]) -> dict[str, object] | None:
-    """The row's new values, or None where no picture came."""
+    """The row's new values, or None where what came is no whole picture."""
+    data = fetch(candidate)
     try:
-        data = fetch(candidate)
         header = inspect(data)
         decode(data)
-    except (FetchError, ImageError):
+    except ImageError:
         return None
     papers = papers_of(candidate, header, candidate.url, now())
     return {"image": bytes(data), **{name: papers[name] for name in _OF_BYTES}}

@@ -285,6 +285,20 @@ def test_a_vanished_shard_is_told_and_fetched_again_on_demand(tmp_path: Path) ->
         assert kept(tmp_path).num_rows == 5
 
 
+def test_what_killed_writers_left_is_deleted(tmp_path: Path) -> None:
+    with Server() as server:
+        serve(server, {f"p{i}": photo(i) for i in range(2)})
+        path = pipeline(tmp_path, server, want=2)
+        folder = tmp_path / "store" / "photos"
+        folder.mkdir(parents=True)
+        debris = folder / "000000.parquet.0123abcd.part"
+        debris.write_bytes(b"half a shard")
+        (folder / "mine.part").write_bytes(b"somebody's own")
+        crawl(path)
+        assert not debris.exists()
+        assert sorted(file.name for file in folder.iterdir()) == ["000000.parquet", "mine.part"]
+
+
 def test_a_lost_frontier_costs_no_photo(tmp_path: Path) -> None:
     with Server() as server:
         serve(server, {f"p{i}": photo(i) for i in range(5)})
@@ -318,6 +332,9 @@ def test_a_photo_that_the_filter_found_broken_is_fetched_into_its_place(tmp_path
 
         assert "1 come as broken as before" in " ".join(way.crawl_photos(way.load(path), retry=("corrupt",)).notes)
         assert facts.exists(0)
+        server.routes["/images/p2"] = answer(b"", 404)
+        said = " ".join(way.crawl_photos(way.load(path), retry=("corrupt",)).notes)
+        assert "0 come as broken as before, 1 could not be had" in said
         server.routes["/images/p2"] = answer(photos["p2"])
         report = way.crawl_photos(way.load(path), retry=("corrupt",))
         assert "1 broken photos have fresh bytes" in " ".join(report.notes)

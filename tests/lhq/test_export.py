@@ -203,6 +203,8 @@ def test_killed_and_run_again(tmp_path: Path, where: str) -> None:
         assert files(tmp_path / "out") == earlier
     else:
         assert not (tmp_path / "out").exists()
+    (tmp_path / "out.part").mkdir(exist_ok=True)
+    (tmp_path / "out.part" / "manifest.parquet.0123abcd.part").write_bytes(b"killed while it was written")
     report = run(store, tmp_path / "out", variants=("64", "32"), validation=0.01)
     assert files(tmp_path / "out") == files(tmp_path / "right")
     assert not list(tmp_path.glob("out.*"))
