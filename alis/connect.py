@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from alis import codes, invert
+from alis import codes, invert, spool
 from alis.anchors import MAX_EDITS, Draw, Saved, Source
 from alis.errors import InputError
 from alis.panorama import Panorama
@@ -97,17 +97,28 @@ def scene_columns(panorama: Panorama, number: int, *, gap: int = 0) -> tuple[int
     return first + margin, first + margin + panorama.height
 
 
+def check(panorama: Panorama, wishes: Wishes, out: str | Path, *, gap: int = 0, overwrite: bool = False) -> None:
+    """Whatever would refuse the picture, said before minutes of inversion.
+
+    Raises:
+        InputError: as `plan` and `alis.spool.check`.
+    """
+    stand_ins = [source if isinstance(source, Draw) else Draw(0) for source in wishes.sources]
+    spool.check(Path(out), plan(panorama, stand_ins, gap=gap).width, panorama.height, overwrite=overwrite)
+
+
 def with_codes(panorama: Panorama, wishes: Wishes, *, model: str | Path, out: str | Path, steps: int = 300) -> Panorama:
     """The panorama with all codes that the wishes name; photographs are inverted, their codes kept beside `out`.
 
     Raises:
         InputError: a photograph that can't be read, or a code of another model.
     """
-    found = dict(wishes.codes)
+    panorama = panorama.with_codes(wishes.codes)
+    found: dict[str, Tensor] = {}
     d = invert.discriminator(model, panorama.g) if wishes.photos else None
     for path in wishes.photos.values():
         invert.read_photo(path, panorama.g.config.resolution)  # all are looked at before any is worked on
     for name, path in wishes.photos.items():
         kept = Path(out).with_name(f"{Path(out).stem}-{name}.safetensors")
-        found[name] = invert.to_file(panorama.g, path, kept, d=d, steps=steps).w
+        found[name] = invert.to_file(panorama.g, path, kept, d=d, steps=steps, overwrite=True).w
     return panorama.with_codes(found)

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from alis import codes
+from alis.data.decode import eight_bits
 from alis.errors import InputError, RunError, WeightsMissing
 from alis.formats.rows import whole
 from alis.likeness import Features, Likeness, packaged_features
@@ -82,7 +83,8 @@ def read_photo(path: str | Path, resolution: int, *, place: float = 0.5, beside:
                     f"{path}: {opened.width}×{opened.height} px is too small", hint=f"give at least {resolution} a side"
                 )
             opened.draft("RGB", (resolution, resolution))
-            picture = ImageOps.exif_transpose(opened).convert("RGBA" if "A" in opened.getbands() else "RGB")
+            has_alpha = "A" in opened.getbands() or "transparency" in opened.info
+            picture = eight_bits(ImageOps.exif_transpose(opened)).convert("RGBA" if has_alpha else "RGB")
     except InputError:
         raise
     except FileNotFoundError:
@@ -159,7 +161,7 @@ def invert(
             distance = alike(frame)[0]
             if around:
                 distance = distance + _BESIDE * around(wide[..., : photo_3RW.shape[2]])[0]
-            value = float(distance)
+            value = float(distance.detach())
             if not math.isfinite(value):
                 raise RunError(f"the search ran away at step {step}", hint="try --space w, or another --seed")
             if value < found[0]:
@@ -197,17 +199,19 @@ def discriminator(model: str | Path, g: Generator) -> Discriminator | None:
 
 def to_file(
     g: Generator, photo: str | Path, out: Path, *, d: Discriminator | None, space: str = "w+", steps: int = 300,
-    place: float = 0.5, seed: int = 0,
+    place: float = 0.5, seed: int = 0, overwrite: bool = False,
 ) -> Inverted:  # fmt: skip
     """Invert a photograph and save its code, with a picture of both side by side that follows the search.
 
     Raises:
-        InputError: as `read_photo` and `invert`, or a place that can't be written.
+        InputError: as `read_photo` and `invert`, a place that can't be written, or a file in the way.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: a code's name ends in .safetensors", hint=f"write {out.with_suffix('.safetensors')}")
     if not out.absolute().parent.is_dir():
         raise InputError(f"{out.parent}: no such folder", hint="make it first")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: exists", hint="remove it, overwrite it with --force, or give another -o")
     beside = margin(g) * g.config.resolution // g.config.grid_size
     photo_3RW = read_photo(photo, g.config.resolution, place=place, beside=beside)
     photo_3RR = photo_3RW[:, :, beside : beside + g.config.resolution]

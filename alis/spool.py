@@ -139,12 +139,9 @@ def write(
         RunError: the disk became full; what is painted is kept and the same call goes on.
     """
     path = Path(path)
-    form = formats.find(path)
-    formats.check_size(path, width, height)
-    formats.check_place(path, overwrite=overwrite)
+    form = check(path, width, height, overwrite=overwrite)
     started = time.monotonic()
     try:
-        _check_room(path, width, height, form)
         spool = Spool(path, width, height, note)
     except PermissionError:
         raise InputError(f"{path.parent}: can't be written", hint="give a folder that can") from None
@@ -172,6 +169,19 @@ def write(
     finally:
         spool.close()
     return Strip(path, width, height, width - painted, time.monotonic() - started)
+
+
+def check(path: Path, width: int, height: int, *, overwrite: bool) -> formats.Format:
+    """The format of a picture that can be written there.
+
+    Raises:
+        InputError: an unknown format, a size beyond its limit, no room on the disk, or something in the way.
+    """
+    form = formats.find(path)
+    formats.check_size(path, width, height)
+    formats.check_place(path, overwrite=overwrite)
+    _check_room(path, width, height, form)
+    return form
 
 
 def _check_room(path: Path, width: int, height: int, form: formats.Format) -> None:

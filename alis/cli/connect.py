@@ -34,5 +34,6 @@ def command(
     panorama = open_panorama(
         model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device, precision=precision
     )
+    connect.check(panorama, wishes, out, gap=gap, overwrite=force)
     panorama = connect.with_codes(panorama, wishes, model=model, out=out, steps=steps)
     report(strip.paint(connect.plan(panorama, wishes.sources, gap=gap), out, overwrite=force))

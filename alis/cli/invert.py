@@ -12,14 +12,15 @@ import click
 @click.argument("photo", type=click.Path())
 @click.option("-o", "--out", type=click.Path(), help="The code; by default PHOTO's name with .safetensors, here.")
 @click.option("--space", type=click.Choice(["w", "w+"]), default="w+", show_default=True, help="w+ comes closer.")
-@click.option("--steps", type=int, default=300, show_default=True)
+@click.option("--steps", type=int, default=300, show_default=True, help="More come closer, up to a point.")
 @click.option(
     "--crop", "place", type=float, default=0.5, show_default=True, help="The square's place: 0 left, 1 right."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random scenes it starts from.")
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--force", is_flag=True, help="Replace a code of that name.")
 def command(
-    model: str, photo: str, out: str | None, space: str, steps: int, place: float, seed: int, device: str
+    model: str, photo: str, out: str | None, space: str, steps: int, place: float, seed: int, device: str, force: bool
 ) -> None:  # fmt: skip
     """Find the code whose scene looks most like a photograph.
 
@@ -36,7 +37,8 @@ def command(
     g = models.load(model, device=choose_device(device))
     target = Path(out) if out else Path(Path(photo).stem + ".safetensors")
     done = invert.to_file(
-        g, photo, target, d=invert.discriminator(model, g), space=space, steps=steps, place=place, seed=seed
-    )
+        g, photo, target, d=invert.discriminator(model, g), space=space, steps=steps, place=place, seed=seed,
+        overwrite=force,
+    )  # fmt: skip
     click.echo(str(target))
     click.echo(f"distance {done.loss_start:.3f} → {done.loss:.3f} · {done.psnr_db:.1f} dB", err=True)

@@ -48,6 +48,13 @@ def decode_into(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chance:
     return _decode_slowly(data, out_HWC, fit, chance)
 
 
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """Greys of 16 bits scaled to 8 (Pillow would cut them off, to white); anything else as it is."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture).clip(0, 65_535) / 257).round().astype(np.uint8))
+
+
 def _decode_slowly(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chance: float) -> bool:
     size = out_HWC.shape[0]
     try:
@@ -56,7 +63,7 @@ def _decode_slowly(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chan
                 raise BadImage(f"{opened.width}×{opened.height} pixels")
             if opened.format == "JPEG":
                 opened.draft("RGB", (2 * size, 2 * size))  # libjpeg scales by 1/2, 1/4, 1/8 while decoding
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
+            picture = eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
     except BadImage:
         raise
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:

@@ -111,3 +111,27 @@ def test_what_is_no_scene_is_refused(
     assert isinstance(result.exception, AlisError), result.output
     assert told in str(result.exception)
     assert not Path("c.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-o", "there.png"], "there.png: exists"),
+        (["-o", "c.gif"], "no picture format"),
+        (["-o", "no/c.png"], "no such folder"),
+        (["-o", "c.webp", "--gap", "5000"], "beyond WebP's limit"),
+        (["-o", "c.png", "--gap", "-1"], "--gap -1"),
+    ],
+)
+def test_what_would_refuse_the_picture_is_said_before_a_photograph_is_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    alis.save("model", painter.tiny())
+    Image.new("RGB", (40, 40), (90, 120, 200)).save("photo.png")
+    Image.new("RGB", (4, 4)).save("there.png")
+    before = sorted(Path().rglob("*"))
+    result = CliRunner().invoke(cli, ["connect", "model", "photo.png", "3", "--steps", "1", *words])
+    assert isinstance(result.exception, InputError), result.output
+    assert told in str(result.exception)
+    assert sorted(Path().rglob("*")) == before

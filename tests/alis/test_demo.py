@@ -128,3 +128,12 @@ def test_auto_chooses_a_precision_and_others_are_refused() -> None:
     assert choose_precision(wide, "float32") == precision_of(wide) == "float32"
     with pytest.raises(InputError, match="float64"):
         choose_precision(g, "float64")
+
+
+def test_commands_are_listed_whole_and_a_slip_of_the_pen_is_met() -> None:
+    listed = CliRunner().invoke(cli, ["--help"]).output.partition("Commands:")[2]
+    assert "..." not in listed
+    assert "run the same command again to go on" in " ".join(listed.split())
+    slip = CliRunner().invoke(cli, ["panoram", "demo"])
+    assert slip.exit_code == 2
+    assert 'did you mean "panorama"?' in slip.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,15 @@ def test_photographs_are_cut_turned_and_mirrored(tmp_path: Path) -> None:
     assert invert.read_photo(tmp_path / "turned.jpg", 32, place=0)[:, 8:24, 8:24].mean(dim=(1, 2)).argmax() == 0
     Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     assert float(invert.read_photo(tmp_path / "clear.png", 32).min()) == 1
-    Image.new("I;16", (64, 64), 65535).save(tmp_path / "deep.png")
-    assert invert.read_photo(tmp_path / "deep.png", 32).shape == (3, 32, 32)
+    clear = Image.new("P", (64, 64))
+    clear.putpalette([255, 0, 0, 0, 0, 0])
+    clear.save(tmp_path / "clear8.png", transparency=0)
+    assert float(invert.read_photo(tmp_path / "clear8.png", 32).min()) == 1
+    for mode, value, want in [("I;16", 16_448, -0.498), ("I;16", 65_535, 1), ("I", 32_896, 0.004)]:
+        Image.new(mode, (64, 64), value).save(tmp_path / "deep.tif")
+        deep = invert.read_photo(tmp_path / "deep.tif", 32)
+        assert deep.shape == (3, 32, 32)
+        assert float(deep.min()) == float(deep.max()) == pytest.approx(want, abs=1e-3)
 
 
 def test_no_photograph_no_inversion(tmp_path: Path, shared: Path) -> None:
@@ -119,7 +127,9 @@ def test_from_the_command_line(g: alis.Generator, tmp_path: Path, monkeypatch: p
     torch.manual_seed(0)
     alis.save("model", g, alis.Discriminator(g.config))
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), dtype=np.uint8)).save("photo.png")
-    done = CliRunner().invoke(cli, ["invert", "model", "photo.png", "--steps", "4"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        done = CliRunner().invoke(cli, ["invert", "model", "photo.png", "--steps", "4"])
     assert done.exit_code == 0, done.output
     assert codes.read("photo.safetensors").shape == (g.num_ws, 32)
     with Image.open("photo.preview.png") as preview:
@@ -127,9 +137,11 @@ def test_from_the_command_line(g: alis.Generator, tmp_path: Path, monkeypatch: p
     done = CliRunner().invoke(cli, ["connect", "model", "photo.png", "3", "-o", "c.png", "--steps", "4"])
     assert done.exit_code == 0, done.output
     assert Path("c-photo.safetensors").exists()
+    assert CliRunner().invoke(cli, ["invert", "model", "photo.png", "--steps", "1", "--force"]).exit_code == 0
     for words, told in [
-        (["photo.png", "--steps", "0"], "0 steps"), (["photo.png", "--crop", "2"], "crop"),
+        (["photo.png", "--steps", "0", "--force"], "0 steps"), (["photo.png", "--crop", "2", "--force"], "crop"),
         (["photo.png", "-o", "code.txt"], "safetensors"), (["photo.png", "-o", "no/c.safetensors"], "no such folder"),
+        (["photo.png", "--steps", "4"], "photo.safetensors: exists; remove it, overwrite it with --force"),
     ]:  # fmt: skip
         result = CliRunner().invoke(cli, ["invert", "model", *words])
         assert isinstance(result.exception, InputError)
