@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pydantic
 from rich.console import Console
 from rich.progress import Progress, TaskID
@@ -113,7 +114,7 @@ def load(path: str | os.PathLike[str]) -> Pipeline:
     sandbox = tables.get("sandbox")
     return Pipeline(
         path=path,
-        store=_store(head.store),
+        store=_reachable(_store(head.store), path),
         local=_local(head, path),
         queries=_queries(head.queries, path),
         want=head.want,
@@ -161,6 +162,18 @@ def build(table: Mapping[str, tuple[str, str, str]], name: str, *args: Any) -> A
 
 def _store(store: str) -> str:
     return store if "://" in store else os.path.abspath(os.path.expanduser(store))
+
+
+def _reachable(store: str, path: Path) -> str:
+    """`store`, if there is a filesystem for its kind of address; nothing is asked of it yet."""
+    try:
+        fsspec.get_filesystem_class(fsspec.utils.get_protocol(store))
+    except ValueError:
+        raise ConfigError(f"{path}: store = {store!r}: unknown kind of address", hint="a folder, or s3://…") from None
+    except ImportError as error:
+        hint = "pip install 'lhq[s3]'" if store.startswith("s3") else "install that package"
+        raise ConfigError(f"{path}: store = {store!r}: {error}", hint=hint) from None
+    return store
 
 
 def _local(head: _Top, path: Path) -> str:

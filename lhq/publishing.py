@@ -27,6 +27,7 @@ from lhq.licences import Rights
 from lhq.pipeline import MEASURES, SOURCES, Pipeline, build, judging, services
 from lhq.recheck import RecheckReport
 from lhq.rehydrate import RehydrateReport
+from lhq.shards import Shards
 from lhq.rendered import RenderJob
 
 log = logging.getLogger("lhq")
@@ -94,7 +95,7 @@ def export(
                 f'publish = "private": this set may not be pushed to {repository}',
                 hint="give --publish bytes if all licences allow it, or --publish manifest for ids and URLs",
             )
-    judged = verdicts.read(pipeline.store)
+    judged = verdicts.read(pipeline.store) if Shards(pipeline.store, "photos").numbers() else None
     said = verdicts.judged_by(judged) if judged is not None else ""
     if said not in {"", verdicts.word(judging(pipeline))}:
         log.warning(

@@ -60,6 +60,7 @@ def rehydrate(
         StoreError: the store can't be written, or a crawl is at work in it.
     """
     rows = manifest.read(where)
+    Shards(store, "photos").numbers()  # a store that can't be reached is said before anybody is asked
     _refuse_judged(store)
     report = RehydrateReport(len(rows))
     outcomes: list[tuple[str, str]] = []

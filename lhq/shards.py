@@ -52,11 +52,20 @@ class Shards:
         return posixpath.join(self.root, f"{key(number)}.parquet")
 
     def numbers(self) -> list[int]:
-        """Numbers of the complete shards, ascending."""
+        """Numbers of the complete shards, ascending; none where the room or the store is not there yet.
+
+        Raises:
+            StoreError: the store can't be reached (no credentials, no network).
+        """
         try:
             names = self.fs.ls(self.root, detail=False, refresh=True)
         except FileNotFoundError:
             return []
+        except Exception as error:  # every kind of store has errors of its own, few of them an OSError
+            raise StoreError(
+                f"{self.store}: can't be reached ({type(error).__name__}: {' '.join(str(error).split())})",
+                hint="check its address, its permissions or credentials, and the network",
+            ) from error
         found = (_NAME.fullmatch(posixpath.basename(name)) for name in names)
         return sorted(int(match[1]) for match in found if match)
 

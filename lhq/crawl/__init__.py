@@ -86,9 +86,10 @@ def crawl(
             facts name the reason as their error (`corrupt`) are fetched again into their place.
 
     Raises:
-        StoreError: the store can't be written, or is of a newer format.
+        StoreError: the store can't be reached or written, or is of a newer format.
         SourceError: no source offered anything.
     """
+    Shards(store, "photos").numbers()  # a store that can't be reached is said before anybody is asked
     frontier = Frontier(Path(folder) / FRONTIER)
     try:
         return _Crawl(store, folder, sources, queries, want, client, frontier).run(retry)

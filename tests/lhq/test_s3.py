@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,7 @@ from lhq.export import ExportSettings, export
 from lhq.shards import Shards, write_whole
 from lhq.takedown import remove
 from tests.lhq.making import RIGHTS, files, painted_store
+from tests.lhq.typed import Lhq
 
 
 def test_a_store_in_a_bucket_is_one_as_in_a_folder(bucket: str, tmp_path: Path) -> None:
@@ -58,3 +60,40 @@ def test_an_upload_that_is_cut_leaves_what_was_there(bucket: str, size_bytes: in
     with pytest.raises(KeyboardInterrupt):
         write_whole(fs, path, cut)
     assert fs.cat(path) == b"whole"
+
+
+@pytest.mark.parametrize("words", [["status"], ["crawl"], ["filter"], ["export"], ["report"], ["remove", "flickr:1"]])
+def test_a_bucket_without_credentials_is_one_line(
+    tmp_path: Path, lhq: Lhq, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    s3fs.S3FileSystem.clear_instance_cache()
+    file = tmp_path / "p.toml"
+    file.write_text(
+        f'store = "s3://bucket/set"\nlocal = "{tmp_path}/local"\nwant = 1\nqueries = ["a"]\n'
+        f'[source.folder]\npath = "{tmp_path}"\n[filter.size]\n[export]\nto = "{tmp_path}/out"\n'
+    )
+    done = lhq(words[0], file, *words[1:])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("lhq: s3://bucket/set: can't be reached (NoCredentialsError: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("store", "words"),
+    [("sq3://bucket/set", "unknown kind of address; a folder, or s3://…"), ("gs://bucket/set", "gcsfs")],
+)
+def test_a_store_of_no_known_kind_is_one_line(tmp_path: Path, lhq: Lhq, store: str, words: str) -> None:
+    if store.startswith("gs") and importlib.util.find_spec("gcsfs"):
+        pytest.skip("gcsfs is installed")
+    file = tmp_path / "p.toml"
+    file.write_text(f'store = "{store}"\nlocal = "{tmp_path}/local"\nwant = 1\nqueries = ["a"]\n')
+    done = lhq("status", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
