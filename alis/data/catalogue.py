@@ -57,9 +57,10 @@ class Catalogue:
             OSError, pa.ArrowException: the file is gone, out of reach or damaged.
         """
         name = self.files[int(self.group_file[group])]
-        # A file on disk is read by Arrow itself, without the interpreter in between.
-        with pa.OSFile(name) if "file" in self.fs.protocol else self.fs.open(name, "rb") as stream:
-            table = pq.ParquetFile(stream).read_row_group(
+        # A file on disk is read by Arrow itself, without the interpreter in between, and not buffered once more.
+        is_local = "file" in self.fs.protocol
+        with pa.OSFile(name) if is_local else self.fs.open(name, "rb") as stream:
+            table = pq.ParquetFile(stream, pre_buffer=not is_local).read_row_group(
                 int(self.group_index[group]), columns=[self.column], use_threads=False
             )
         column = table.column(0)

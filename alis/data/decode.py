@@ -16,6 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Fit = Literal["resize", "crop", "refuse"]
 MAX_PIXELS = 200_000_000
+# How libjpeg begins a file without metadata: JFIF 1.1 without density, a quantisation table at once.
+_NO_EXIF = bytes.fromhex("ffd8 ffe0 0010 4a464946 00 0101 00 0001 0001 0000 ffdb")
 
 
 class BadImage(Exception):
@@ -37,7 +39,8 @@ def decode_into(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chance:
         BadImage, WrongSize
     """
     size = out_HWC.shape[0]
-    if bytes(data[:2]) == b"\xff\xd8" and bytes(data[:4096]).find(b"Exif\0") < 0:
+    head = bytes(data[:4096])
+    if head.startswith(_NO_EXIF) or (head.startswith(b"\xff\xd8") and b"Exif\0" not in head):
         try:
             height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
             if (height, width) == (size, size) and colour != "CMYK":

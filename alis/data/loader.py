@@ -148,8 +148,9 @@ class Loader:
         self._here: dict[int, tuple[int, int, int, _Rows]] = {}  # lane → (epoch, first row, end, pool) in use
         self._lost_groups: set[int] = set()
         self._stand_ins: dict[int, tuple[tuple[int, int], _Rows]] = {}
-        if not pin:
-            keep_pages()  # a batch is 6 MB at 256 px: fresh pages for each cost a tenth of the decoding
+        if not pin and keep_pages():  # a batch is 6 MB at 256 px: fresh pages for each cost a tenth of the decoding
+            # Rows are read into the same memory. Arrow's own allocator took three times as long to fill the pools.
+            pa.set_memory_pool(pa.system_memory_pool())
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         self._ready: queue.Queue[Any] = queue.Queue(maxsize=ahead)
@@ -222,7 +223,7 @@ class Loader:
         batch = torch.empty((len(positions), size, size, 3), dtype=torch.uint8, pin_memory=self._pin)
         out = batch.numpy()
         work = [(self._rows(position), out[i], position) for i, position in enumerate(positions)]
-        share = max(1, len(work) // (2 * self._decoders._max_workers))
+        share = -(-len(work) // self._decoders._max_workers)
         return batch, [self._decoders.submit(self._decode, work[i : i + share]) for i in range(0, len(work), share)]
 
     def _rows(self, position: int) -> tuple[_Rows, int]:
