@@ -83,8 +83,6 @@ class ModelConfig(Settings):
     """What the generator's filters see beside a patch: zeros, as published, or its outermost columns once more.
 
     Zeros darken every patch's border, which takes a generator long to learn away; above and below are always zeros."""
-    quiet_waves: bool = False
-    """Whether the weights of a layer's waves are used times C/512, C its other channels: for narrow networks."""
     conv_clamp: float | None = pydantic.Field(256.0, gt=0)
     """Activations are clamped to ± this, None = never."""
     mbstd_group_size: int = pydantic.Field(4, gt=0)

@@ -112,14 +112,15 @@ class PatchConv(Anchored):
 
     def __init__(
         self, num_in: int, num_out: int, w_dim: int, resolution: int, *, up: bool, normalise: bool,
-        clamp: float | None, padding: str = "zeros", num_waves: int = 0, quiet_waves: bool = False,
+        clamp: float | None, padding: str = "zeros", num_waves: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(num_in, w_dim, bias=1.0, normalise=normalise)
-        self.weight = nn.Parameter(torch.randn(num_out, num_in, 3, 3))
-        # Quiet waves start and learn with the share of the input that they have beside the published 512 channels; a
-        # narrow network is else mostly waves, and keeps their lattice (docs/log.md).
-        self.wave_gain = min((num_in - num_waves) / PUBLISHED_WIDTH, 1.0) if quiet_waves else 1.0
-        self.num_waves = num_waves
+        weight = torch.randn(num_out, num_in, 3, 3)
+        if num_waves:
+            # Waves start with the share of the input that they have beside the published 512 channels: a narrow
+            # network is else mostly waves at its start, and keeps their lattice (docs/log.md).
+            weight[:, -num_waves:] *= min((num_in - num_waves) / PUBLISHED_WIDTH, 1.0)
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(num_out))
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
@@ -143,12 +144,8 @@ class PatchConv(Anchored):
         return self._kept[1]
 
     def _fold(self, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
-        weight: Tensor = self.weight
-        if self.num_waves and self.wave_gain != 1:
-            own, waves = weight.split([weight.shape[1] - self.num_waves, self.num_waves], dim=1)
-            weight = torch.cat([own, waves * self.wave_gain], dim=1)
-        length = (weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).rsqrt()
-        weight = weight * (length * (GAIN * 4 if self.up else GAIN))
+        length = (self.weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).rsqrt()
+        weight = self.weight * (length * (GAIN * 4 if self.up else GAIN))
         return (weight.transpose(0, 1) if self.up else weight).to(dtype).contiguous(memory_format=layout)
 
     def forward(

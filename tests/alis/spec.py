@@ -69,11 +69,6 @@ class Spec:
         half = self.c.is_half(resolution)
         x = self.align(x, [self.styles(name, one, half=half) for one in w], shift)
         weight = self.w[f"{name}.weight"]
-        if self.c.quiet_waves and (up or resolution == 4):
-            num_own = self.c.channels(4 if resolution == 4 else resolution // 2)
-            loudness = torch.ones(weight.shape[1], dtype=weight.dtype)
-            loudness[num_own:] = num_own / 512
-            weight = weight * loudness[None, :, None, None]
         if half:
             largest = weight.abs().amax(dim=(1, 2, 3), keepdim=True)
             weight = weight / (math.sqrt(weight[0].numel()) * largest)
