@@ -27,8 +27,8 @@ from lhq.licences import Rights
 from lhq.pipeline import MEASURES, SOURCES, Pipeline, build, judging, services
 from lhq.recheck import RecheckReport
 from lhq.rehydrate import RehydrateReport
-from lhq.shards import Shards
 from lhq.rendered import RenderJob
+from lhq.shards import Shards
 
 log = logging.getLogger("lhq")
 
