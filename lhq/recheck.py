@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urljoin
 
 from lhq import tombstones
 from lhq.errors import FetchError, InputError, SourceError
 from lhq.http import Client
 from lhq.http.robots import opt_out
+from lhq.http.wire import Answer
 from lhq.records import PAPERS
 from lhq.shards import Shards
 from lhq.sources import Source, Stating
 
-_MOST_REDIRECTS = 5
+_ATTEMPTS = 3
 _WINDOW = 64
 
 
@@ -99,39 +99,40 @@ def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool) -> I
     if not row["url"].startswith(("http://", "https://")):
         return
     try:
-        if reads_bytes:
-            sha256 = hashlib.sha256(client.fetch(row["url"]).body).hexdigest()
-            if sha256 != row["sha256"]:
-                yield Change(row["id"], "bytes", f"sha256 is {sha256}, was {row['sha256']}")
-            return
-        status, headers, url = _head(row["url"], client)
+        answer = _asked(client.fetch if reads_bytes else client.head, row["url"], client)
     except FetchError as error:
         if error.reason in {"http-404", "http-410"}:
             yield Change(row["id"], "gone", error.reason)
-        elif error.reason == "opt-out":
+        elif error.reason in {"opt-out", "robots"}:
             yield Change(row["id"], "opt-out", error.message)
         else:
             raise
         return
-    size = headers.get("content-length", "")
-    if status in {404, 410} or "unavailable" in url.rsplit("/", 1)[-1]:
-        yield Change(row["id"], "gone", f"http-{status} at {url}")
-    elif status != 200:
-        raise SourceError(f"{client.clean(url)}: status {status}", hint="try again later")
-    elif (word := opt_out(headers.get("x-robots-tag", ""))) is not None:
+    size = answer.headers.get("content-length", "")
+    if answer.status in {404, 410} or "unavailable" in answer.url.rsplit("/", 1)[-1]:
+        yield Change(row["id"], "gone", f"http-{answer.status} at {answer.url}")
+    elif answer.status != 200:
+        raise SourceError(f"{client.clean(answer.url)}: status {answer.status}", hint="try again later")
+    elif (word := opt_out(answer.headers.get("x-robots-tag", ""))) is not None:
         yield Change(row["id"], "opt-out", f"X-Robots-Tag: {word}")
+    elif reads_bytes:
+        sha256 = hashlib.sha256(answer.body).hexdigest()
+        if sha256 != row["sha256"]:
+            yield Change(row["id"], "bytes", f"sha256 is {sha256}, was {row['sha256']}")
     elif size.isdecimal() and int(size) not in {0, row["size_bytes"]}:
         yield Change(row["id"], "bytes", f"{int(size):,} bytes, were {row['size_bytes']:,}")
 
 
-def _head(url: str, client: Client) -> tuple[int, Mapping[str, str], str]:
-    """(status, headers, address) after redirects: hosts that took a photo down often redirect to a placeholder."""
-    for _ in range(_MOST_REDIRECTS):
-        answer = client.api("HEAD", url)
-        if answer.status not in {301, 302, 303, 307, 308} or not answer.headers.get("location"):
-            return answer.status, answer.headers, url
-        url = urljoin(url, answer.headers["location"])
-    raise SourceError(f"{client.clean(url)}: more than {_MOST_REDIRECTS} redirects", hint="try again later")
+def _asked(ask: Callable[[str], Answer], url: str, client: Client) -> Answer:
+    """A photo's host is asked a few times before it counts as not answering."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return ask(url)
+        except FetchError as error:
+            if error.permanent or error.reason == "stopped" or attempt == _ATTEMPTS:
+                raise
+            client.wait(client.settings.retry_delay_s * attempt)
+    raise AssertionError("unreachable")
 
 
 def _by_its_source(row: dict[str, Any], source: Source | None) -> Iterator[Change]:

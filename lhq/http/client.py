@@ -11,25 +11,23 @@ import json
 import random
 import threading
 import time
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
-from requests.adapters import BaseAdapter
-from requests.structures import CaseInsensitiveDict
 
 from lhq.config import HttpSettings
 from lhq.errors import FetchError, KeyMissing, SourceError
 from lhq.http.guard import Guard, Target, clean, parse
-from lhq.http.pace import Host, Hosts
+from lhq.http.pace import Host, Hosts, retry_after_s
 from lhq.http.robots import MAX_BYTES as ROBOTS_MAX_BYTES
 from lhq.http.robots import Robots, opt_out
+from lhq.http.session import ThroughClient
 from lhq.http.wire import Answer, Headers, Wire
 
 API_MAX_BYTES = 32 * 2**20
 API_ATTEMPTS = 3
-RETRY_AFTER_LONGEST_S = 24 * 3600.0
 _HOST_FAILURES = {"connect", "timeout", "disconnected", "tls", "unresolved"}
+_REDIRECTS = {301, 302, 303, 307, 308}
 # Statuses that can't change by asking again; 403 may be a CDN's mood, so it is tried again a few times.
 _PERMANENT = {400, 401, 404, 405, 406, 410, 414, 451}
 
@@ -89,7 +87,7 @@ class Client:
         """A requests session whose every call is an `api` call of this client (for libraries that want one)."""
         session = requests.Session()
         session.trust_env = False
-        adapter = _ThroughClient(self)
+        adapter = ThroughClient(self)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         return session
@@ -150,18 +148,51 @@ class Client:
                     answer = self._photo(host, target)
             if answer.status == 200:
                 return answer
-            step = parse(answer.headers.get("location", ""), base=target.url)
-            if target.scheme == "https" and step.scheme == "http":
-                raise self._refuse(target, "redirects from https to http", "redirects", permanent=True)
-            target, host = step, self.hosts[step.netloc]
-        raise self._refuse(target, f"more than {self.settings.max_redirects} redirects", "redirects", permanent=True)
+            target = self._redirected(target, answer)
+            host = self.hosts[target.netloc]
+        raise self._too_many_redirects(target)
+
+    def head(self, url: str) -> Answer:
+        """What a photo's host says of it now, without its bytes: one attempt, with the manners of `fetch`.
+
+        Returns:
+            an answer of any status but 429 and 5xx; its `url` is where the redirects ended.
+
+        Raises:
+            FetchError: as `fetch`, but no status is permanent.
+        """
+        target = parse(url)
+        headers = {"User-Agent": self.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
+        for _ in range(self.settings.max_redirects + 1):
+            host = self.hosts[target.netloc]
+            with self.hosts.slot(host, self.is_stopped) as is_mine:
+                if not is_mine:
+                    raise _stopped(target)
+                if self.settings.robots:
+                    self._obey_robots(host, target)
+                answer = self._ask(host, "HEAD", target, headers, None, 0, None)
+            if answer.status == 429 or answer.status >= 500:
+                raise self._bad_status(target, answer.status)
+            if answer.status not in _REDIRECTS or not answer.headers.get("location"):
+                return answer
+            target = self._redirected(target, answer)
+        raise self._too_many_redirects(target)
+
+    def _redirected(self, target: Target, answer: Answer) -> Target:
+        step = parse(answer.headers.get("location", ""), base=target.url)
+        if target.scheme == "https" and step.scheme == "http":
+            raise self._refuse(target, "redirects from https to http", "redirects", permanent=True)
+        return step
+
+    def _too_many_redirects(self, target: Target) -> FetchError:
+        return self._refuse(target, f"more than {self.settings.max_redirects} redirects", "redirects", permanent=True)
 
     def _photo(self, host: Host, target: Target) -> Answer:
         if self.settings.robots:
             self._obey_robots(host, target)
 
         def judge(status: int, headers: Headers) -> None:
-            if status in {301, 302, 303, 307, 308} and headers.get("location"):
+            if status in _REDIRECTS and headers.get("location"):
                 return
             if status != 200:
                 raise self._bad_status(target, status)
@@ -299,53 +330,6 @@ class Client:
     def _refuse(self, target: Target, what: str, reason: str, *, permanent: bool) -> FetchError:
         hint = "it is not asked for again" if permanent else "it is tried again later"
         return FetchError(f"{self.clean(target.url)}: {what}", hint=hint, reason=reason, permanent=permanent)
-
-
-class _ThroughClient(BaseAdapter):
-    """Lets a requests session speak through the client."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__()
-        self._client = client
-
-    def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
-        body = request.body.encode() if isinstance(request.body, str) else request.body
-        assert request.url is not None
-        headers = {k: v if isinstance(v, str) else v.decode("latin-1") for k, v in request.headers.items()}
-        headers.pop("User-Agent", None)
-        headers["Accept-Encoding"] = "gzip"
-        answer = self._client.api(request.method or "GET", request.url, headers=headers, body=body)
-        if answer.status != 200:
-            raise self._client.refusal(request.url, answer)
-        response = requests.Response()
-        response.status_code = answer.status
-        response.headers = CaseInsensitiveDict(answer.headers)
-        response._content = bytes(answer.body)
-        response.url, response.request, response.encoding = answer.url, request, "utf-8"
-        return response
-
-    def close(self) -> None:
-        pass
-
-
-def retry_after_s(headers: Headers) -> float | None:
-    """Seconds that Retry-After or a rate-limit reset header asks for (a number, or a date), at most a day."""
-    for name in ("retry-after", "ratelimit-reset", "x-ratelimit-reset"):
-        value = headers.get(name, "").split(",")[0].strip()
-        if not value:
-            continue
-        try:
-            seconds = float(value)
-            if name.endswith("reset") and seconds > 10**8:  # a date as seconds since 1970
-                seconds -= time.time()
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(headers.get(name, "")).timestamp() - time.time()
-            except (ValueError, TypeError):
-                continue
-        if seconds == seconds and seconds >= 0:
-            return min(seconds, RETRY_AFTER_LONGEST_S)
-    return None
 
 
 def _stopped(target: Target) -> FetchError:

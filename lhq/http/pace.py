@@ -9,15 +9,17 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 BREAKER_FAILURES = 8
 BREAKER_WAIT_S = 30.0
 BREAKER_LONGEST_S = 600.0
 SLOWEST_PER_S = 1 / 60
 THROTTLE_LONGEST_S = 60.0
+RETRY_AFTER_LONGEST_S = 24 * 3600.0
 
 
 @dataclass(slots=True)
@@ -166,3 +168,23 @@ class Hosts:
                     host.num_probes += 1
                     host.paused_until = until
                     host.pause_reason = f"{host.num_failures} failures in a row"
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that Retry-After or a rate-limit reset header asks for (a number, or a date), at most a day."""
+    for name in ("retry-after", "ratelimit-reset", "x-ratelimit-reset"):
+        value = headers.get(name, "").split(",")[0].strip()
+        if not value:
+            continue
+        try:
+            seconds = float(value)
+            if name.endswith("reset") and seconds > 10**8:  # a date as seconds since 1970
+                seconds -= time.time()
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(headers.get(name, "")).timestamp() - time.time()
+            except (ValueError, TypeError):
+                continue
+        if seconds == seconds and seconds >= 0:
+            return min(seconds, RETRY_AFTER_LONGEST_S)
+    return None

@@ -16,7 +16,7 @@ import pydantic
 
 from lhq.errors import ConfigError, SourceError
 from lhq.http import Client
-from lhq.http.client import retry_after_s
+from lhq.http.pace import retry_after_s
 from lhq.licences import LICENCES, Rights, from_url
 from lhq.records import Candidate, Query
 from lhq.sources import Limits, Page, Skips, SourceSettings, fields, link, number, text

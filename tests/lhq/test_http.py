@@ -11,8 +11,7 @@ import pytest
 
 from lhq.errors import KeyMissing, SourceError
 from lhq.http import Hosts, clean
-from lhq.http.client import retry_after_s
-from lhq.http.pace import BREAKER_FAILURES
+from lhq.http.pace import BREAKER_FAILURES, retry_after_s
 from lhq.http.robots import opt_out
 from tests.lhq.bad_server import (
     Route,

@@ -17,7 +17,7 @@ from lhq.sources.commons import Commons, CommonsSettings
 from lhq.sources.flickr import Flickr, FlickrSettings
 from lhq.sources.unsplash import Unsplash, UnsplashSettings
 from lhq.takedown import remove
-from tests.lhq.bad_server import Server, Talk, as_json
+from tests.lhq.bad_server import Server, Talk, answer, as_json, in_turn
 from tests.lhq.making import add_shard, photo, scene
 from tests.lhq.serving import Pictures, serving
 
@@ -63,6 +63,32 @@ def test_the_same_size_but_other_bytes_is_found_by_reading_them(tmp_path: Path) 
         assert check(tmp_path, pictures).changes == []
         changes = check(tmp_path, pictures, reads_bytes=True).changes
         assert [(one.id, one.what) for one in changes] == [("flickr:1", "bytes")]
+
+
+def test_a_host_is_asked_with_the_manners_of_a_crawl(tmp_path: Path) -> None:
+    """By its own pace and slots, not as a service; its robots.txt holds; a mood of it is waited out."""
+    data = scene(1)
+    with Server() as server:
+        served = answer(data, content_type="image/jpeg")
+        server.routes.update(
+            {
+                "/a.jpg": in_turn(answer(b"", 503, retry_after="0"), served),
+                "/b.jpg": served,
+                "/robots.txt": answer(b"User-agent: *\nDisallow: /b"),
+            }
+        )
+        add_shard(tmp_path, 0, [photo(data, name, url=server.url(f"/{name}.jpg")) for name in "ab"])
+        client = Client(HttpSettings(allow_hosts=(server.netloc,), retry_delay_s=0.01))
+        client.limit(server.url(), num_slots=1)
+        report = recheck(str(tmp_path), client, {})
+        client.close()
+        assert [host.name for host in client.hosts.all()] == [server.netloc]
+        assert {(request.method, request.path) for request in server.seen} == {
+            ("GET", "/robots.txt"),
+            ("HEAD", "/a.jpg"),
+        }
+    assert [(one.id, one.what) for one in report.changes] == [("flickr:b", "opt-out")]
+    assert (report.checked, report.unknown) == (2, {})
 
 
 def test_limit_and_tombstones(tmp_path: Path) -> None:
