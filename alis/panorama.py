@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from alis import dist
 from alis.anchors import MAX_ANCHOR, Draw, Saved, Sketch, Source, draw_z
 from alis.errors import InputError
 from alis.formats import Pixels
@@ -320,6 +321,7 @@ def choose_device(name: str = "auto") -> torch.device:
         raise InputError(
             f"device {name!r} is not here ({str(error).splitlines()[0]})", hint="use --device cpu"
         ) from None
+    dist.exact_float32()
     return torch.device(name)
 
 

@@ -95,10 +95,10 @@ def restore(state: State, snapshot: Path) -> None:
         InputError: a file is missing or damaged.
     """
     _same_model(read_config(snapshot), state.generator.config, snapshot)
-    load_weights(state.ema, snapshot / MODEL)
-    load_weights(state.generator, snapshot / TRAINED)
-    load_weights(state.discriminator, snapshot / DISCRIMINATOR)
     try:
+        load_weights(state.ema, snapshot / MODEL)
+        load_weights(state.generator, snapshot / TRAINED)
+        load_weights(state.discriminator, snapshot / DISCRIMINATOR)
         tensors = load_file(snapshot / TRAINING)
         progress = json.loads((snapshot / PROGRESS).read_text(encoding="utf-8"))
         for prefix, network, optim in _optimisers(state):
@@ -113,9 +113,10 @@ def restore(state: State, snapshot: Path) -> None:
         for key in ("mean_length", "augment_p", "real_signs"):
             getattr(state, key).copy_(tensors[key])
         state.images, state.step = int(progress["images"]), int(progress["step"])
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, InputError) as error:
+        why = error.message if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(
-            f"{snapshot}: can't go on from it ({type(error).__name__}: {error})",
+            f"{snapshot}: can't go on from it ({why})",
             hint="remove that folder: the run goes on from the snapshot before it",
         ) from None
 

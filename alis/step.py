@@ -68,6 +68,7 @@ class Step:
         self._w_dim = config.model.w_dim
         # Regularisers differentiate twice, which compiled graphs do not: they always run the eager passes.
         mode = config.run.compile
+        self._has_graphs = mode == "reduce-overhead"
         self._paint_main = self._paint if mode == "off" else torch.compile(self._paint, mode=mode)
         self._judge_main = self._judge if mode == "off" else torch.compile(self._judge, mode=mode)
 
@@ -102,6 +103,8 @@ class Step:
             with torch.no_grad():
                 drawn = self._draw(self.micro)
                 fakes = self._paint_main(drawn.left, drawn.centre, drawn.right, drawn.shift)
+                # A graph's result lies in the graph's own memory, which the next graph may write over.
+                fakes = fakes.clone() if self._has_graphs else fakes
             value, _, logits = losses.discriminator_loss(self._judge_main, fakes, reals[j])
             return value, logits.sign().mean(), drawn.mean_w
 

@@ -134,7 +134,7 @@ class Loader:
         if stop is None and catalogue.num_images < batch:
             raise InputError(
                 f"{catalogue.address}: {catalogue.num_images} images, fewer than one batch of {batch}",
-                hint="give more images or a smaller --batch",
+                hint="give more images, or a smaller --optim.batch",
             )
         self.catalogue, self.resolution, self.fit = catalogue, resolution, fit
         self.batch, self.micro, self.rank, self.world = batch, micro, rank, world

@@ -78,3 +78,18 @@ def test_one_process_is_a_world_of_its_own() -> None:
 def test_a_gpu_that_is_not_there_is_said() -> None:
     with pytest.raises(RunError, match="--device cuda: torch sees no GPU; use --device cpu"):
         dist.start("cuda")
+
+
+def test_float32_is_float32_on_a_gpu() -> None:
+    from alis.panorama import choose_device
+
+    places = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [place.allow_tf32 for place in places]
+    try:
+        for place in places:
+            place.allow_tf32 = True
+        choose_device("cpu")
+        assert [place.allow_tf32 for place in places] == [False, False]
+    finally:
+        for place, was in zip(places, before, strict=True):
+            place.allow_tf32 = was

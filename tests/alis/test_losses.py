@@ -12,6 +12,7 @@ from alis import losses, recipe
 from alis.augment import Augment, recolour, sample
 from alis.config import ModelConfig
 from alis.models import Generator
+from alis.step import Step, build
 from tests.alis import fixture
 
 TINY = ModelConfig(resolution=16, channel_base=128, channel_max=8, z_dim=8, w_dim=8)
@@ -182,3 +183,32 @@ def test_ada_steers_towards_its_target() -> None:
     for step in range(5, 401):
         augment.steer(signs, torch.tensor(0.1), 16, step, settings)
     assert float(augment.p) == 0.0
+
+
+def test_what_a_graph_painted_outlives_the_next_graph() -> None:
+    """As CUDA graphs do: every picture comes in the same memory, and judging writes over it."""
+    small = {
+        "model.resolution": 16, "model.channel_base": 128, "model.channel_max": 8, "model.z_dim": 8, "model.w_dim": 8,
+        "optim.batch": 4,
+    }  # fmt: skip
+    reals = {0: torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))}
+    losses_found = []
+    for mode in ("off", "reduce-overhead"):
+        config = recipe.read("tiny", {**small, "run.compile": mode}).resolved(1)
+        step = Step(build(config, torch.device("cpu")), config)
+        memory = torch.zeros(4, 3, 16, 16)
+
+        def paint(*codes: torch.Tensor, step: Step = step, memory: torch.Tensor = memory) -> torch.Tensor:
+            return memory.copy_(step._paint(*codes))
+
+        def judge(images: torch.Tensor, step: Step = step, memory: torch.Tensor = memory) -> torch.Tensor:
+            logits = step._judge(images)
+            memory.zero_()
+            return logits
+
+        if mode != "off":
+            step._paint_main, step._judge_main = paint, judge
+        losses_found.append([float(value) for value in step.discriminator(reals)])
+        losses_found.append(step.state.discriminator.b4.out.weight.flatten()[:4].tolist())
+    assert losses_found[0] == losses_found[2]
+    assert losses_found[1] == losses_found[3]

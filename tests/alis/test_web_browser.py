@@ -264,6 +264,26 @@ def test_a_strip_is_downloaded(open_page: Callable[..., Page], tmp_path: Path) -
         assert json.loads(picture.text["alis"])["sketch"] == "7/a2v1"
 
 
+def test_a_strip_that_cannot_be_saved_is_said_where_one_looks(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/-/8.000")
+    page.page.route("**/strip/**", lambda route: route.abort())
+    page.page.locator("#save").click()
+    error = page.page.locator("#save-sheet #save-error")
+    assert not error.is_visible()
+    page.page.locator("#take").click()
+    page.until(lambda: error.is_visible())
+    assert error.inner_text() == "Not saved: the painter can't be reached. Try again in a moment."
+    page.page.unroute("**/strip/**")
+    refusal = '{"error": "the painter is busy", "hint": ""}'
+    page.page.route("**/strip/**", lambda route: route.fulfill(status=503, body=refusal))
+    page.page.locator("#take").click()
+    page.until(lambda: "the painter is busy" in error.inner_text())
+    page.page.locator("#save-sheet [value=jpg]").check()
+    assert not error.is_visible(), "another wish, another try"
+    assert all("Failed to load resource" in complaint for complaint in page.complaints)
+    page.complaints.clear()
+
+
 def test_keys_alone_do_everything(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000")
     press = page.page.keyboard.press

@@ -396,6 +396,7 @@ function saveSize() {
   $("frames-value").value = `${$("frames").value} frames`;
   $("save-size").value = `${(right - left).toLocaleString("en")} × ${model.resolution} px`;
   $("wide").hidden = $("save-sheet").querySelector("[name=span]:checked").value === "view";
+  $("save-error").hidden = true;
 }
 function openSave() {
   setDrift(false);
@@ -409,6 +410,7 @@ $("take").onclick = async () => {
   const [left, right] = span(), ending = $("save-sheet").querySelector("[name=format]:checked").value;
   $("take").disabled = true;
   $("take").textContent = "Painting…";
+  $("save-error").hidden = true;
   try {
     const answer = await fetch(`strip/${format(sketch)}/${left}/${right}.${ending}`);
     if (!answer.ok) throw new Error((await answer.json()).error);
@@ -420,7 +422,9 @@ $("take").onclick = async () => {
     $("save-sheet").close();
     tell("Saved; the picture knows how it was painted");
   } catch (error) {
-    tell(`Not saved: ${error.message}`);
+    // In the sheet itself: a toast would lie below it. A TypeError is the browser's word for no answer.
+    $("save-error").textContent = `Not saved: ${error instanceof TypeError ? "the painter can't be reached" : error.message}. Try again in a moment.`;
+    $("save-error").hidden = false;
   } finally {
     $("take").disabled = false;
     $("take").textContent = "Paint and save";
