@@ -74,7 +74,7 @@ class Shards:
 
     def forget_debris(self) -> None:
         """Delete what killed writers left here; for whoever holds the lock under which this room is written."""
-        if _is_local(self.fs) and os.path.isdir(self.root):
+        if is_local(self.fs) and os.path.isdir(self.root):
             forget_debris(self.root)
 
     def write(self, number: int, table: pa.Table, *, row_group_size: int | None = None) -> None:
@@ -148,7 +148,7 @@ class Shards:
         """
         path = self.path(number)
         # From a local file page by page; a remote one is asked for a whole row group at once.
-        ahead_bytes = 64 * 2**10 if _is_local(self.fs) else 0
+        ahead_bytes = 64 * 2**10 if is_local(self.fs) else 0
         try:
             with self.open(number) as file:
                 opened = _file(file, ["image"], pre_buffer=False, buffer_size=ahead_bytes)
@@ -166,7 +166,7 @@ class Shards:
     def open(self, number: int) -> Any:
         """One shard's file for reading; local ones by Arrow itself, which halves the time to read a shard of photos."""
         path = self.path(number)
-        return pa.OSFile(path, "rb") if _is_local(self.fs) else self.fs.open(path, "rb")
+        return pa.OSFile(path, "rb") if is_local(self.fs) else self.fs.open(path, "rb")
 
     @staticmethod
     def _damaged(path: str, error: Exception) -> ShardDamaged:
@@ -186,7 +186,8 @@ def _file(
     return opened
 
 
-def _is_local(fs: Any) -> bool:
+def is_local(fs: Any) -> bool:
+    """Whether a filesystem is this machine's own."""
     return "file" in (fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,))
 
 
@@ -196,7 +197,7 @@ def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> Non
     Raises:
         StoreError: the place can't be written; nothing is left behind.
     """
-    local = _is_local(fs)
+    local = is_local(fs)
     aside = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else path
     try:
         if local:

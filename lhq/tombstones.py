@@ -7,15 +7,19 @@ offered again under another id stay out.
 from __future__ import annotations
 
 import datetime
+import fcntl
+import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lhq.errors import ShardDamaged
-from lhq.shards import write_whole
+from lhq.errors import ShardDamaged, StoreError
+from lhq.shards import is_local, write_whole
 
 NAME = "removed.parquet"
 SCHEMA = pa.schema(
@@ -64,15 +68,35 @@ def add(store: str, sha256_of: Mapping[str, str], reason: str, at: datetime.date
     Raises:
         StoreError: the store can't be written.
     """
-    old = read(store)
-    known = set(old["id"].to_pylist())
-    new = [
-        {"id": id, "sha256": sha256, "removed_at": at, "reason": reason}
-        for id, sha256 in sha256_of.items()
-        if id not in known
-    ]
-    if new:
-        table = pa.concat_tables([old, pa.Table.from_pylist(new, SCHEMA)])
-        fs, root = fsspec.core.url_to_fs(store)
-        write_whole(fs, posixpath.join(root, NAME), lambda sink: pq.write_table(table, sink))
+    fs, root = fsspec.core.url_to_fs(store)
+    with _alone(fs, root):
+        old = read(store)
+        known = set(old["id"].to_pylist())
+        new = [
+            {"id": id, "sha256": sha256, "removed_at": at, "reason": reason}
+            for id, sha256 in sha256_of.items()
+            if id not in known
+        ]
+        if new:
+            table = pa.concat_tables([old, pa.Table.from_pylist(new, SCHEMA)])
+            write_whole(fs, posixpath.join(root, NAME), lambda sink: pq.write_table(table, sink))
     return len(new)
+
+
+@contextmanager
+def _alone(fs: Any, root: str) -> Iterator[None]:
+    """Two takedowns at once: the second waits, or it would write over what the first one added. A store on this
+    machine's disk is locked as a folder; a bucket has no locks, and one takedown at a time is its users' care."""
+    if not is_local(fs):
+        yield
+        return
+    try:
+        os.makedirs(root, exist_ok=True)
+        handle = os.open(root, os.O_RDONLY)
+    except OSError as error:
+        raise StoreError(f"{root}: can't be opened ({error})", hint="mend its permissions or give another") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

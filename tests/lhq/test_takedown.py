@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -77,3 +79,17 @@ def test_damaged_tombstones_stop_the_export(tmp_path: Path) -> None:
     (store / tombstones.NAME).write_bytes(b"PAR1 torn")
     with pytest.raises(ShardDamaged, match=r"removed\.parquet"):
         exported(store, tmp_path / "out")
+
+
+def test_takedowns_at_once_lose_none(tmp_path: Path) -> None:
+    store = str(painted_store(tmp_path / "store", 1))
+    start = threading.Barrier(8)
+
+    def take_down(person: int) -> None:
+        start.wait()
+        for number in range(5):
+            remove(store, [f"flickr:{person}00{number}"])
+
+    with ThreadPoolExecutor(8) as people:
+        list(people.map(take_down, range(8)))
+    assert tombstones.removed_ids(store) == {f"flickr:{person}00{number}" for person in range(8) for number in range(5)}
