@@ -32,7 +32,7 @@ from alis import models
 from alis.config import ModelConfig
 from alis.errors import AlisError, ConfigError, InputError
 from alis.models import Discriminator, Generator
-from alis.models.directory import DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
+from alis.models.directory import CONFIG, DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
 
 TRAINING, PROGRESS = "training.safetensors", "progress.json"
 
@@ -87,8 +87,13 @@ def newest(run: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def can_begin(folder: Path) -> bool:
+    """Whether training can start from a folder: a snapshot, or a model with its discriminator (an imported one)."""
+    return (folder / PROGRESS).is_file() or all((folder / name).is_file() for name in (CONFIG, MODEL, DISCRIMINATOR))
+
+
 def restore(state: State, snapshot: Path) -> None:
-    """Fill `state` from a snapshot.
+    """Fill `state` from a snapshot; from a model without optimisers only its networks, at 0 images.
 
     Raises:
         ConfigError: the snapshot is of other networks; the message shows the differences.
@@ -97,8 +102,12 @@ def restore(state: State, snapshot: Path) -> None:
     _same_model(read_config(snapshot), state.generator.config, snapshot)
     try:
         load_weights(state.ema, snapshot / MODEL)
-        load_weights(state.generator, snapshot / TRAINED)
+        is_model = not (snapshot / PROGRESS).is_file()
+        has_trained = (snapshot / TRAINED).is_file() or not is_model
+        load_weights(state.generator, snapshot / (TRAINED if has_trained else MODEL))
         load_weights(state.discriminator, snapshot / DISCRIMINATOR)
+        if is_model:
+            return
         tensors = load_file(snapshot / TRAINING)
         progress = json.loads((snapshot / PROGRESS).read_text(encoding="utf-8"))
         for prefix, network, optim in _optimisers(state):

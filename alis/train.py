@@ -50,7 +50,8 @@ def train(
         data: address of a Parquet image dataset.
         run: the run's folder.
         resume: `auto` goes on from the run's newest snapshot; `never` refuses to touch a run that has one;
-            a path starts from that snapshot.
+            a path starts from that snapshot, or with the networks of that model at 0 images; once the run has a
+            snapshot of its own it goes on from there, unless the path is one of them.
         measure: averaged generator → (name, value), smaller is better; asked at each snapshot, by every process.
 
     Raises:
@@ -75,7 +76,7 @@ def _train(
     snapshot = _start_from(run, resume)
     if snapshot is not None:
         state.restore(s, snapshot)
-        log.info("going on from %s", snapshot)
+        log.info("going on from %s" if s.images else "beginning with the networks of %s", snapshot)
     dist.broadcast([*s.generator.state_dict().values(), *s.discriminator.state_dict().values()])
     about: dict[str, str | int] = {
         "address": data, "num_images": catalogue.num_images, "fingerprint": catalogue.fingerprint,
@@ -194,10 +195,13 @@ def _start_from(run: Path, resume: str) -> Path | None:
             raise InputError(f"{run}: already holds {newest.name}", hint=hint)
         return None
     asked = Path(resume)
-    found = asked if (asked / state.PROGRESS).is_file() else state.newest(asked)
+    found = asked if state.can_begin(asked) else state.newest(asked)
     if found is None:
-        hint = "give auto, never, or the folder of a run or snapshot"
+        hint = "give auto, never, or the folder of a run, of a snapshot, or of a model with its discriminator"
         raise InputError(f"{resume}: no snapshot to start from", hint=hint)
+    if newest is not None and not found.resolve().is_relative_to(run.resolve()):
+        log.info("this run has begun already: it does not start from %s again", resume)
+        return newest
     return found
 
 

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,8 @@ from tests.alis import sets
 
 ROOT = Path(__file__).parents[2]
 SMALL: dict[str, object] = {
-    "model.padding": "zeros", "model.resolution": 16, "model.channel_base": 128, "model.channel_max": 8, "model.z_dim": 8, "model.w_dim": 8,
+    "model.resolution": 16, "model.channel_base": 128, "model.channel_max": 8, "model.z_dim": 8, "model.w_dim": 8,
+    "model.padding": "zeros",
     "optim.batch": 8, "loss.shift_ramp_kimg": 0, "run.kimg": 0.048, "run.tick_kimg": 0.016, "run.snapshot_ticks": 1,
     "run.keep": 99, "loss.r1_gamma": 1.0, "loss.pl_weight": 2.0, "loss.style_mixing": 0.9, "optim.lr_g": 0.0025,
     "ema.half_life_kimg": 8.0, "data.threads": 1,
@@ -212,6 +214,30 @@ def test_a_full_disk_costs_the_snapshot_not_the_run(
     assert not list(tmp_path.glob(".*.part"))
     with files_up_to(12_000), pytest.raises(InputError, match="no snapshot could be written"):
         train(small(run__kimg=0.016), data, tmp_path / "never", device="cpu")
+
+
+def test_a_model_with_its_discriminator_is_a_beginning(
+    data: str, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fine-tuning, as from an imported checkpoint; the same command again goes on and does not begin again."""
+    model, run = tmp_path / "model", tmp_path / "run"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors", "generator.safetensors", "discriminator.safetensors"):
+        shutil.copy(finished / "snapshots" / "000000048" / name, model)
+    train(small(run__kimg=0.016, optim__lr_g=1e-9, optim__lr_d=1e-9), data, run, resume=str(model), device="cpu")
+    begun, was = tensors(run / "snapshots" / "000000016"), tensors(finished / "snapshots" / "000000048")
+    for name in ("generator.synthesis.b16.conv1.weight", "discriminator.b4.fc.weight"):
+        torch.testing.assert_close(begun[name], was[name], rtol=1e-5, atol=1e-6)
+    with caplog.at_level(logging.INFO, "alis"):
+        train(small(run__kimg=0.032), data, run, resume=str(model), device="cpu")
+    assert "does not start from" in caplog.text
+    assert [r["images"] for r in records(run)] == [16, 32]
+    (model / "discriminator.safetensors").unlink()
+    with pytest.raises(InputError, match="a model with its discriminator"):
+        train(small(), data, tmp_path / "other", resume=str(model), device="cpu")
+    (run / "snapshots" / "000000032" / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(InputError, match="remove that folder: the run goes on from the snapshot before it"):
+        train(small(), data, run, device="cpu")
 
 
 def test_nan_stops_the_run_and_names_the_last_good_state(data: str, tmp_path: Path) -> None:
