@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 
 from lhq.engines import Job, ShardReport
 from lhq.errors import ConfigError
@@ -109,6 +109,7 @@ def _pool(job: Job, workers: int, gpus: int) -> ProcessPoolExecutor:
 def _start_nursery(module: str) -> None:
     """The process that workers are forked from, if it does not run yet: one thread, deaf to Ctrl-C from the start."""
     forkserver.set_forkserver_preload(["__main__", module])
+    resource_tracker.ensure_running()  # started below, it would lift the block before the nursery is there
     threads, mask = os.environ.get("OMP_NUM_THREADS"), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ["OMP_NUM_THREADS"] = "1"
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +100,27 @@ def test_an_interrupted_map_leaves_no_worker_behind(tmp_path: Path) -> None:
         for pid in path.read_text().split():
             with pytest.raises(ProcessLookupError):
                 os.kill(int(pid), 0)
+
+
+_STARTS = """
+import pathlib, sys, time
+from lhq.engines.local import Local
+Local(1, soon="what_it_imports")
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.01)
+"""
+
+
+def test_the_process_that_workers_come_from_is_deaf_to_ctrl_c_while_it_starts(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    (tmp_path / "what_it_imports.py").write_text(
+        "import os, signal\n"
+        "is_deaf = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
+        f"with open({str(told)!r} + '.part', 'w') as file:\n"
+        "    file.write(str(is_deaf))\n"
+        f"os.rename({str(told)!r} + '.part', {str(told)!r})\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])
+    words = [sys.executable, "-c", _STARTS, str(told)]
+    subprocess.run(words, check=True, timeout=240, env={**os.environ, "PYTHONPATH": paths})
+    assert told.read_text() == "True", "or Ctrl-C in these moments prints its traceback"
