@@ -44,12 +44,13 @@ class Keypoints:
     places: np.ndarray
 
 
-def small_grey(rgb: np.ndarray) -> Image.Image:
-    """An `L` picture of `SIDE_PX` short side from uint8 [h, w, 3]."""
-    height, width = rgb.shape[:2]
+def small_grey(rgbx: np.ndarray) -> Image.Image:
+    """An `L` picture of `SIDE_PX` short side from uint8 [h, w, 4], rows without gaps, the fourth channel unused."""
+    height, width = rgbx.shape[:2]
     scale = SIDE_PX / min(width, height)
     size = (min(MAX_ASPECT * SIDE_PX, round(width * scale)), min(MAX_ASPECT * SIDE_PX, round(height * scale)))
-    return Image.fromarray(rgb).convert("L").resize(size, Image.Resampling.BOX)
+    whole = Image.frombuffer("RGBX", (width, height), rgbx, "raw", "RGBX", 0, 1)
+    return whole.convert("L").resize(size, Image.Resampling.BOX)
 
 
 def keypoints(greys: Sequence[Image.Image]) -> list[Keypoints]:
@@ -62,7 +63,7 @@ def keypoints(greys: Sequence[Image.Image]) -> list[Keypoints]:
         return []
     shape = np.array([(grey.height, grey.width) for grey in greys])
     blurred = [_blurred(np.asarray(grey, np.float32)) for grey in greys]
-    contrast = [np.abs(np.subtract(planes[1:], planes[:-1])) for planes in blurred]
+    contrast = [np.abs(apart := planes[1:] - planes[:-1], out=apart) for planes in blurred]
     peaks = [_peaks(levels) for levels in contrast]
     picture = np.repeat(np.arange(len(greys)), [len(peak) for peak in peaks])
     picture, y, x, level, at = _extrema(_joined(contrast), shape, picture, np.concatenate(peaks))
@@ -110,15 +111,19 @@ def _waves(size: int) -> list[tuple[np.ndarray, np.ndarray]]:
 def _peaks(contrast: np.ndarray) -> np.ndarray:
     """Places of [levels, h, w] that no neighbour of six exceeds, as indices of the flat array: int64 [P].
 
-    The array is compared with itself moved along, so the margins see false neighbours: `_extrema` leaves them out.
+    The first and the last level have neighbours on one side only, so none is sought there. The array is compared with
+    itself moved along, so the margins see false neighbours: `_extrema` leaves them out.
     """
     flat = contrast.reshape(-1)
-    peak = flat > _LEAST_CONTRAST
-    for step in (1, contrast.shape[2], contrast.shape[1] * contrast.shape[2]):
-        before, after = flat[:-step], flat[step:]
-        peak[step:] &= after >= before
-        peak[:-step] &= before >= after
-    return np.flatnonzero(peak)
+    level = contrast.shape[1] * contrast.shape[2]
+    end = len(flat) - level
+    here = flat[level:end]
+    peak = here > _LEAST_CONTRAST
+    for step in (1, contrast.shape[2], level):
+        peak &= here >= flat[level - step : end - step]
+        peak &= here >= flat[level + step : end + step]
+    places: np.ndarray = np.flatnonzero(peak) + level
+    return places
 
 
 def _extrema(
@@ -136,8 +141,7 @@ def _extrema(
     height, width = shape[picture].T
     level, y, x = peak // (height * width), peak // width % height, peak % width
     half = _REACH * _SIGMA_PX * 2 ** (level / 2)
-    fits = (level > 0) & (level < num_levels - 1)
-    fits &= (y >= half - 0.5) & (y + half < height - 0.5) & (x >= half - 0.5) & (x + half < width - 0.5)
+    fits = (y >= half - 0.5) & (y + half < height - 0.5) & (x >= half - 0.5) & (x + half < width - 0.5)
     picture, level, y, x, width = picture[fits], level[fits], y[fits], x[fits], width[fits]
     step = np.stack([height[fits] * width, width, np.ones_like(width)])  # to the next level, row and column
     at = start[picture] + peak[fits]

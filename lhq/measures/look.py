@@ -32,12 +32,13 @@ _BROKEN = ("premature end", "huffman", "bad progression", "inconsistent progress
 class Look:
     """What one reduced decode of a photo shows.
 
-    `rgb` is uint8 [h, w, 3], turned upright, None when `error` is set. `error` is one short word (`truncated`,
+    `rgbx` is uint8 [h, w, 4], turned upright, None when `error` is set; the fourth channel means nothing: Pillow holds
+    four bytes a pixel, so it takes this array as it is, without a copy. `error` is one short word (`truncated`,
     `corrupt`, `animated`, `too-many-pixels` …) and `said` the sentence. `mode` is Pillow's word for the stored
     colour model; `width_px`, `height_px` the true size, upright.
     """
 
-    rgb: np.ndarray | None
+    rgbx: np.ndarray | None
     mode: str = ""
     width_px: int = 0
     height_px: int = 0
@@ -66,28 +67,28 @@ def _look(photo: Photo) -> Look:
     try:
         header = inspect(photo.data, max_pixels=MAX_PIXELS, sha256=photo.sha256)
         if header.format == "jpeg" and header.mode in {"RGB", "L"}:
-            rgb = _jpeg(photo.data)
-            if rgb is not None:
-                return Look(_turn(rgb, header.orientation), header.mode, *header.upright_px)
+            rgbx = _jpeg(photo.data)
+            if rgbx is not None:
+                return Look(_turn(rgbx, header.orientation), header.mode, *header.upright_px)
         picture = decode(photo.data, max_pixels=MAX_PIXELS, short_side_px=MIN_SIDE_PX)
         times = min(8, min(picture.size) // MIN_SIDE_PX)
-        rgb = np.asarray(picture.reduce(times) if times > 1 else picture)
-        return Look(rgb, header.mode, *header.upright_px)
+        reduced = picture.reduce(times) if times > 1 else picture
+        return Look(np.asarray(reduced.convert("RGBX")), header.mode, *header.upright_px)
     except ImageError as error:
         return Look(None, error=error.reason, said=error.message)
 
 
 def _jpeg(data: bytes) -> np.ndarray | None:
-    """uint8 [h, w, 3] as stored, or None where the strict decoder only dislikes the form.
+    """uint8 [h, w, 4] as stored, or None where the strict decoder only dislikes the form.
 
     Raises:
         ImageError: `corrupt`: entropy-coded data is broken or missing.
     """
     try:
-        rgb: np.ndarray = simplejpeg.decode_jpeg(
-            data, "RGB", min_height=MIN_SIDE_PX, min_width=MIN_SIDE_PX, min_factor=1
+        rgbx: np.ndarray = simplejpeg.decode_jpeg(
+            data, "RGBX", min_height=MIN_SIDE_PX, min_width=MIN_SIDE_PX, min_factor=1
         )
-        return rgb
+        return rgbx
     except ValueError as error:
         said = str(error)
         if any(word in said.lower() for word in _BROKEN):
@@ -95,12 +96,12 @@ def _jpeg(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _turn(rgb: np.ndarray, orientation: int) -> np.ndarray:
+def _turn(rgbx: np.ndarray, orientation: int) -> np.ndarray:
     """Upright by the EXIF orientation 1-8. Source: EXIF 2.32, tag 0x0112."""
     if orientation >= 5:
-        rgb = rgb.swapaxes(0, 1)
+        rgbx = rgbx.swapaxes(0, 1)
     if orientation in {2, 3, 6, 7}:
-        rgb = rgb[:, ::-1]
+        rgbx = rgbx[:, ::-1]
     if orientation in {3, 4, 7, 8}:
-        rgb = rgb[::-1]
-    return np.ascontiguousarray(rgb)
+        rgbx = rgbx[::-1]
+    return np.ascontiguousarray(rgbx)

@@ -145,16 +145,17 @@ def _facts(photo: Photo, seen: Look) -> dict[str, object]:
         "stored_width_px": photo.width_px,
         "stored_height_px": photo.height_px,
     }
-    if seen.rgb is None:
+    if seen.rgbx is None:
         return base
-    sharpness, noise = _detail(seen.rgb)
+    rgb = seen.rgbx[:, :, :3]
+    sharpness, noise = _detail(rgb)
     return base | {
         "width_px": seen.width_px,
         "height_px": seen.height_px,
         "mode": seen.mode,
         "bits_per_pixel": 8 * len(photo.data) / (seen.width_px * seen.height_px),
-        "colour": _colour(seen.rgb),
-        "border": _border(seen.rgb),
+        "colour": _colour(rgb),
+        "border": _border(rgb),
         "sharpness": sharpness,
         "noise": noise,
     }
@@ -162,9 +163,8 @@ def _facts(photo: Photo, seen: Look) -> dict[str, object]:
 
 def _colour(rgb: np.ndarray) -> float:
     """RMS distance from grey once the mean tone is taken away, 0..1, over every eighth pixel each way."""
-    red, green, blue = (rgb[::8, ::8, channel].astype(np.float32) for channel in range(3))
-    red -= green
-    blue -= green
+    few = rgb[::8, ::8].astype(np.float32)
+    red, blue = few[:, :, 0] - few[:, :, 1], few[:, :, 2] - few[:, :, 1]
     red -= red.mean()
     blue -= blue.mean()
     # Σ (c - mean of the three)² = 2/3 (r² + b² - r b) for r, b measured from green.
@@ -207,7 +207,8 @@ def _border(rgb: np.ndarray) -> float:
 
 def _bar(lines: np.ndarray) -> int:
     """Lines at the start that are one flat colour, if an edge follows."""
-    if np.ptp(lines[0, :, 1]) > 2 * _FLAT:  # one channel tells nearly always
+    first = lines[0, :, 1]
+    if int(first.max()) - int(first.min()) > 2 * _FLAT:  # one channel tells nearly always
         return 0
     low, high = lines[0].min(axis=0).astype(np.int16), lines[0].max(axis=0).astype(np.int16)
     if (high - low).max() > 2 * _FLAT:
