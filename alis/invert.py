@@ -204,7 +204,8 @@ def to_file(
     """Invert a photograph and save its code, with a picture of both side by side that follows the search.
 
     Raises:
-        InputError: as `read_photo` and `invert`, a place that can't be written, or a file in the way.
+        InputError: as `read_photo` and `invert`, a file in the way, or a place that can't be written (met at the first
+            preview, before the search).
     """
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: a code's name ends in .safetensors", hint=f"write {out.with_suffix('.safetensors')}")
@@ -218,8 +219,13 @@ def to_file(
     shown = out.with_suffix(".preview.png")
 
     def preview(frame_3RR: Tensor) -> None:
-        with whole(shown) as aside:
-            side_by_side(photo_3RR, frame_3RR).save(aside)
+        try:
+            with whole(shown) as aside:
+                side_by_side(photo_3RR, frame_3RR).save(aside)
+        except OSError as error:
+            raise InputError(
+                f"{shown}: can't be written ({error.strerror or error})", hint="make room, or give another -o"
+            ) from None
 
     packaged = packaged_features(g.device)
     done = invert(g, photo_3RW, d=d, packaged=packaged, space=space, steps=steps, seed=seed, preview=preview)

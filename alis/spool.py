@@ -193,10 +193,14 @@ def _check_room(path: Path, width: int, height: int, form: formats.Format) -> No
         have += partial.stat().st_blocks * 512
     if need > have:
         raise InputError(
-            f"{path}: a picture of {width:,} × {height} px needs up to {need / 1e9:,.1f} GB while it is made, "
-            f"the disk has {have / 1e9:,.1f} GB",
+            f"{path}: a picture of {width:,} × {height} px needs up to {_size(need)} while it is made, "
+            f"the disk has {_size(have)}",
             hint="make room, or paint a narrower one",
         )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
 
 
 def _write_all(fd: int, data: memoryview, offset: int) -> None:

@@ -161,7 +161,7 @@ def save(
         shutil.rmtree(part, ignore_errors=True)
         said = error.message if isinstance(error, AlisError) else str(error)
         raise InputError(
-            f"snapshot {name} can't be written: {said}", hint="free some space; older snapshots stay"
+            f"snapshot {name} is not saved: {said}", hint="free some space; older snapshots stay"
         ) from None
     return final
 

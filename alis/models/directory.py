@@ -156,13 +156,19 @@ def save(
         for name, network in ((MODEL, generator), (TRAINED, trained), (DISCRIMINATOR, discriminator)):
             if network is not None:
                 weights = {key: value.detach().contiguous().cpu() for key, value in network.state_dict().items()}
-                save_file(weights, folder / f"{name}.part")
+                try:
+                    save_file(weights, folder / f"{name}.part")
+                except (OSError, SafetensorError):
+                    (folder / f"{name}.part").unlink(missing_ok=True)
+                    raise
                 _finish(folder, name)
         table = {"format": FORMAT, "model": generator.config.model_dump(), "notes": notes or {}}
         (folder / f"{CONFIG}.part").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         _finish(folder, CONFIG)
-    except OSError as error:
-        raise InputError(f"{folder}: can't be written ({error})", hint="give a folder that can be written") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{folder}: can't be written ({error})", hint="make room, or give a folder that can be written"
+        ) from None
 
 
 def _finish(folder: Path, name: str) -> None:

@@ -18,6 +18,7 @@ from alis.models import directory
 from alis.models.slim import slim
 from alis.panorama import choose_precision, precision_of
 from tests.alis import painter
+from tests.alis.disk import files_up_to
 
 
 @pytest.fixture
@@ -128,6 +129,21 @@ def test_auto_chooses_a_precision_and_others_are_refused() -> None:
     assert choose_precision(wide, "float32") == precision_of(wide) == "float32"
     with pytest.raises(InputError, match="float64"):
         choose_precision(g, "float64")
+
+
+@pytest.mark.parametrize("words", [["slim", "RUN", "out"], ["invert", "RUN", "photo.png", "--steps", "2"]])
+def test_a_full_disk_is_one_line(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(random).save("photo.png")
+    with files_up_to(3_000):
+        done = CliRunner().invoke(cli, [str(run) if word == "RUN" else word for word in words])
+    assert isinstance(done.exception, InputError), done.output
+    assert "can't be written" in done.exception.message
+    assert "make room" in done.exception.hint
+    assert not [path for path in tmp_path.rglob("*") if ".part" in path.name or ".encoding" in path.name]
 
 
 def test_commands_are_listed_whole_and_a_slip_of_the_pen_is_met() -> None:
