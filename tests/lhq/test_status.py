@@ -98,6 +98,19 @@ def test_the_funnel_adds_up_after_takedowns_and_lost_shards(tmp_path: Path, lhq:
         assert "gone                5 lay in shards that are not in photos/ any more" in lhq("status", file).stdout
 
 
+def test_a_pipe_that_has_enough_is_no_failure(own: Path, tmp_path: Path, lhq: Lhq) -> None:
+    done = lhq("import", "folder", tmp_path / "pictures", own, "--licence", "own", "--author", "me")
+    assert done.returncode == 0, done.stderr
+    reads, writes = os.pipe()
+    os.close(reads)
+    listed = subprocess.run(
+        [sys.executable, "-m", "lhq", "list", str(own)], cwd=ROOT, stdout=writes, stderr=subprocess.PIPE, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    os.close(writes)
+    assert (listed.returncode, listed.stderr) == (0, "")
+
+
 def test_a_rate_is_only_told_while_photos_come(tmp_path: Path) -> None:
     frontier = Frontier(tmp_path / FRONTIER)
     frontier.close()
