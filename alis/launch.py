@@ -16,7 +16,7 @@ from alis.data import open_catalogue
 from alis.metrics import Plan
 from alis.metrics.features import open_features
 from alis.models import Generator, load
-from alis.models.directory import find
+from alis.models.directory import DEMO, find
 from alis.recipe import TrainConfig
 
 log = logging.getLogger("alis")
@@ -90,8 +90,11 @@ def evaluate(model: str, data: str | None, plan: Plan, *, device: str, is_json: 
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     try:
-        with open(folder / "evaluation.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        if folder == DEMO:
+            log.info("the demo model's folder is part of the package: the record is not kept there")
+        else:
+            with open(folder / "evaluation.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
     except OSError as error:
         log.warning("%s: the record can't be kept (%s)", folder, error)
     if is_json:

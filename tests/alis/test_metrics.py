@@ -18,11 +18,13 @@ from alis import metrics, plane
 from alis.config import ModelConfig
 from alis.data import open_catalogue
 from alis.errors import DataError, InputError, WeightsMissing
+from alis.launch import evaluate
 from alis.metrics import Moments, Plan, frechet, kernel, precision_recall
 from alis.metrics.features import open_features
 from alis.metrics.geometry import MAX_DB, equivariance_db
 from alis.metrics.reference import reference
 from alis.models import Generator
+from alis.models.directory import DEMO
 from tests.alis import sets
 
 ROOT = Path(__file__).parents[2]
@@ -229,6 +231,14 @@ def test_lite0_tells_scenes_from_noise(data: str) -> None:
     assert extractor.num_features == 1280
     features = extractor(torch.randint(0, 255, [2, 3, 16, 16], dtype=torch.uint8))
     assert torch.isfinite(features).all()
+
+
+def test_measuring_the_demo_model_leaves_the_package_as_it_is() -> None:
+    before = sorted(path.name for path in DEMO.iterdir())
+    told = json.loads(evaluate("demo", None, Plan(("eq-t",), num_geometry=2), device="cpu", is_json=True))
+    assert told["eq-t"] > 100
+    assert told["model"] == str(DEMO)
+    assert sorted(path.name for path in DEMO.iterdir()) == before
 
 
 def test_wrong_plans_are_refused(generator: Generator) -> None:
