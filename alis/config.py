@@ -83,6 +83,10 @@ class ModelConfig(Settings):
     """What the generator's filters see beside a patch: zeros, as published, or its outermost columns once more.
 
     Zeros darken every patch's border, which takes a generator long to learn away; above and below are always zeros."""
+    wave_limit: int = pydantic.Field(1024, ge=4)
+    """Highest resolution whose block sees the waves of the place; published: all.
+
+    A narrow network paints a lattice of the waves that it sees last, at its own resolution."""
     conv_clamp: float | None = pydantic.Field(256.0, gt=0)
     """Activations are clamped to ± this, None = never."""
     mbstd_group_size: int = pydantic.Field(4, gt=0)
@@ -164,6 +168,10 @@ class ModelConfig(Settings):
     def is_half(self, resolution: int) -> bool:
         """Whether the block at this resolution normalises its styles (and runs in half precision if asked)."""
         return self.half_from is not None and resolution >= self.half_from
+
+    def sees_waves(self, resolution: int) -> bool:
+        """Whether the block at this resolution has the waves of the place among its channels."""
+        return resolution <= self.wave_limit
 
     def channels(self, resolution: int) -> int:
         """Feature channels at this height."""

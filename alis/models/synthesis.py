@@ -39,7 +39,8 @@ class Block(nn.Module):
         self.across: Tensor
         self.down: Tensor
         normalise, clamp, w_dim = config.is_half(resolution), config.conv_clamp, config.w_dim
-        num_waves = 2 * len(basis_K2)
+        self.sees_waves = config.sees_waves(resolution)
+        num_waves = 2 * len(basis_K2) if self.sees_waves else 0
         if self.first:
             self.column = nn.Parameter(torch.randn(num_out, 4))
             self.input = Anchored(num_out, w_dim, bias=0.0)
@@ -77,7 +78,7 @@ class Block(nn.Module):
         """
         pairs = patches.pairs_P2
         across = coords.wave_columns(self.across, self.width, self.config.grid_size, patches.place_P)
-        waves = Waves(across, self.down)
+        waves = Waves(across, self.down) if self.sees_waves else None
         if x_PCHw is None:
             shares = patches.shares(4)
             column = self.column.to(dtype)[None, :, :, None].expand(len(pairs), -1, -1, across.shape[3])

@@ -104,7 +104,8 @@ class Spec:
         resolution = 8
         while resolution <= self.c.resolution:
             name = f"synthesis.b{resolution}"
-            x = torch.cat([x, self.waves(resolution // 2, resolution, shift, batch)], dim=1)
+            if resolution <= self.c.wave_limit:
+                x = torch.cat([x, self.waves(resolution // 2, resolution, shift, batch)], dim=1)
             x = self.conv(f"{name}.conv0", x, codes, shift, resolution, up=True, noise=noise)
             x = self.conv(f"{name}.conv1", x, codes, shift, resolution, up=False, noise=noise)
             image = self.patchwise(image, doubled) + self.rgb(f"{name}.torgb", x, codes, shift)

@@ -230,6 +230,15 @@ def test_waves_start_with_the_share_they_have_in_the_published_width(channel_max
     assert float(waves.detach().std()) == pytest.approx(wanted, rel=0.03)
 
 
+def test_blocks_above_the_limit_see_no_waves() -> None:
+    config = small(wave_limit=8)
+    network, three = generator(config), codes(config, 1)
+    wanted = Spec(config, network.state_dict())(three, 1, noise=True)
+    assert (network(*three, 1, noise="const") - wanted).abs().max() < 1e-4 * wanted.abs().max()
+    assert network.synthesis.get_submodule("b8.conv0").weight.shape[1] > config.channels(4)
+    assert network.synthesis.get_submodule("b16.conv0").weight.shape[1] == config.channels(8)
+
+
 def test_painting_keeps_up_with_its_weights() -> None:
     """The folded weights are kept between calls, and made anew when the weights change."""
     network, three = generator(small()), codes(small(), 1)
