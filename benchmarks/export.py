@@ -20,6 +20,7 @@ import math
 import multiprocessing
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -46,9 +47,11 @@ from lhq.shards import Shards
 
 RESULT = Path(__file__).parent / "results" / "export.json"
 SIDE = 256
+ROUNDS, LOOP = 3, 48  # of the rates; photos of one plain loop
 # (part, figure, floor, whether the floor is the least or the most)
 FLOORS = [
     ("rate", "export_ratio", 3, True),
+    ("rate", "export_ratio_2_loops", 3, True),
     ("quality", "psnr_median_db", 50, True),
     ("quality", "psnr_min_db", 40, True),
     ("memory", "peak_mb_2_shards", 500, False),
@@ -118,34 +121,47 @@ def store_of(at: Path, pictures: list[bytes], num: int, shard_rows: int) -> Path
     return at
 
 
-def rates(at: Path, pictures: list[bytes], num: int) -> dict[str, float]:
-    """Photos a second and processor time a photo: the plain loop alone and two of them at once, our rendering, ours.
+def rates(at: Path, pictures: list[bytes], num: int) -> dict[str, Any]:
+    """Photos a second: the plain loop alone, two of them at once, an export; three rounds of each in turn, medians.
 
-    `export_ratio` compares an export on two cores with one plain loop, `export_ratio_2_loops` with two at once,
-    `export_ratio_a_core` by processor time; the start and end of the export's workers are in all of them.
+    `export_ratio` compares an export on two cores with one plain loop, `export_ratio_2_loops` with two at once, each
+    with its neighbours in the round; the start and end of the export's processes are counted in. `export_fixed_s` is
+    what an export of eight photos takes.
     """
-    store = store_of(at / "rate", pictures, num, max(1, num // 4))
+    store, few = store_of(at / "rate", pictures, num, max(1, num // 4)), store_of(at / "few", pictures, 8, 2)
     one = dataset.variant(str(SIDE), "jpeg")
-    found: dict[str, float] = {}
-
-    def clock(name: str, count: int, work: Callable[[], object]) -> None:
-        began, used = time.perf_counter(), _processor_s()
-        work()
-        found[f"{name}_per_s"] = round(count / (time.perf_counter() - began), 2)
-        found[f"{name}_processor_ms"] = round((_processor_s() - used) / count * 1000, 1)
-
-    loops = num // 2
-    clock("plain", loops, lambda: plain_loop(pictures, loops))
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        began = time.perf_counter()
-        pool.starmap(plain_loop, [(pictures, loops // 2)] * 2, chunksize=1)
-        found["plain_2_loops_per_s"] = round(2 * (loops // 2) / (time.perf_counter() - began), 2)
-    clock("render", loops, lambda: [render(pictures[n % len(pictures)], one, 95) for n in range(loops)])
     os.sync()  # the store was just written; an export finds it on the disk
-    found |= json.loads(_alone(f"export.export_timed({str(store)!r}, {str(at / 'rate-out')!r}, {num})").stdout)
-    found["export_ratio"] = round(found["export_per_s"] / found["plain_per_s"], 2)
-    found["export_ratio_2_loops"] = round(found["export_per_s"] / found["plain_2_loops_per_s"], 2)
-    found["export_ratio_a_core"] = round(found["plain_processor_ms"] / found["export_processor_ms"], 2)
+    rounds = []
+    for number in range(ROUNDS):
+        found = _clocked("plain", LOOP, lambda: plain_loop(pictures, LOOP))
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            began = time.perf_counter()
+            pool.starmap(plain_loop, [(pictures, LOOP)] * 2, chunksize=1)
+            found["plain_2_loops_per_s"] = 2 * LOOP / (time.perf_counter() - began)
+        found |= _exported(store, at / f"rate-out-{number}", num)
+        found["export_ratio"] = found["export_per_s"] / found["plain_per_s"]
+        found["export_ratio_2_loops"] = found["export_per_s"] / found["plain_2_loops_per_s"]
+        rounds.append(found)
+    medians: dict[str, Any] = {name: round(statistics.median(one[name] for one in rounds), 2) for name in rounds[0]}
+    medians |= {
+        f"{name}_of_rounds": sorted(round(one[name], 2) for one in rounds)
+        for name in ("export_ratio", "export_ratio_2_loops")
+    }
+    medians |= _clocked("render", LOOP, lambda: [render(pictures[n % len(pictures)], one, 95) for n in range(LOOP)])
+    medians["export_fixed_s"] = round(8 / _exported(few, at / "few-out", 8)["export_per_s"], 2)
+    return medians | {"photos_a_run": num}
+
+
+def _clocked(name: str, count: int, work: Callable[[], object]) -> dict[str, float]:
+    """What so many photos took: photos a second, processor time a photo."""
+    began, used = time.perf_counter(), _processor_s()
+    work()
+    rate = count / (time.perf_counter() - began)
+    return {f"{name}_per_s": round(rate, 2), f"{name}_processor_ms": round((_processor_s() - used) / count * 1000, 1)}
+
+
+def _exported(store: Path, to: Path, num: int) -> dict[str, float]:
+    found: dict[str, float] = json.loads(_alone(f"export.export_timed({str(store)!r}, {str(to)!r}, {num})").stdout)
     return found
 
 
@@ -260,7 +276,7 @@ def many_rows(at: Path, num: int) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--photos", type=Path, default=Path("../shared/photos/landscapes"))
-    parser.add_argument("--num", type=int, default=240, help="photos of 6 megapixels a run")
+    parser.add_argument("--num", type=int, default=720, help="photos of 6 megapixels a run")
     parser.add_argument("--rows", type=int, default=90_000)
     parser.add_argument("--only", default="rate,quality,memory,rows", help="parts to measure; the others stay as found")
     asked = parser.parse_args()
@@ -272,7 +288,7 @@ def main() -> int:
     result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
-        parts: dict[str, Callable[[], dict[str, float]]] = {
+        parts: dict[str, Callable[[], dict[str, Any]]] = {
             "rate": lambda: rates(at, pictures, asked.num),
             "quality": lambda: quality(photos, pictures),
             "memory": lambda: memory(at, pictures, 16),
