@@ -2,11 +2,22 @@
 
     python benchmarks/export.py [--photos ../shared/photos/landscapes] [--num 48] [--rows 90000]
 
-The plain loop decodes in full, scales the centre square to 256 by Lanczos and writes JPEG 95, one process. Ours is
-`lhq export` itself, from the store to the finished folder, on all cores. Photos are brought to 6 megapixels first.
-Floors: 3 times the rate; PSNR against the full decode 50 dB at the median and 40 dB at least, over the
-photos that are decoded at a smaller scale; 500 MB for all processes together whatever the number of shards; seconds
-for 90,000 rows. Writes benchmarks/results/export.json.
+The plain loop decodes in full, scales the centre square to 256 by Lanczos and writes JPEG 95, a process of its own; it
+is run alone and twice at once. Ours is `lhq export` itself, from the store to the finished folder, on two cores, its
+start and end counted in. Photos are brought to 6 megapixels first. Wanted: 3 times the rate; PSNR against the full
+decode 50 dB at the median and 40 dB at least, over the photos that are decoded at a smaller scale; 500 MB for all
+processes together whatever the number of shards; seconds for 90,000 rows.
+
+The floor, in milliseconds of one core for a photo of 1.4 MB (Pillow 13, libjpeg-turbo 3.2): all coefficients must be
+decoded whatever the scale, 11.7 (a decode at 1/8 is little else); transform and colour at a half, 4 to 5; Lanczos from
+there, 9.8, in Pillow's scalar code; sha256 0.8, reading the row 1, JPEG 0.3. That is 28, to the loop's 82 to 88 (71 where freed
+pages are kept): three times two loops would need 28 with everything else, and we take 31. What would be quicker misses the quality, or is slower in truth
+(milliseconds of a photo, median and least PSNR in dB, the present way 26.5 on that scale): `reducing_gap` 1.9 and 1.5,
+24.7 and 21.4, medians 49 and 47; libvips, vectorised, 23.2, 49 and 40; a decode at 3/8, 30.6, 50 and 37 (that transform
+is not vectorised); a decode at a quarter, 18, 33 on small sources. Left to gain is Lanczos alone: as a banded matrix
+product in numpy it took 7 instead of 10.
+
+Writes benchmarks/results/export.json.
 """
 
 from __future__ import annotations
@@ -149,11 +160,7 @@ def rates(at: Path, pictures: list[bytes], num: int) -> dict[str, Any]:
 
 
 def _loops(photos: Path, num: int) -> float:
-    """Photos a second of so many plain loops at once, each a process of its own, by its own clock.
-
-    Not forked from this one: whether a loop's 24 MB pictures fall on fresh pages or on kept ones, 85 or 62 ms of
-    processor time, hangs on what the heap held before, and a fork inherits ours.
-    """
+    """Photos a second of so many plain loops at once, each a process of its own as a script is, by its own clock."""
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import export; "
     call = [sys.executable, "-c", code + f"export.plain_loop({str(photos)!r}, {LOOP})"]
     running = [subprocess.Popen(call, stdout=subprocess.PIPE, text=True) for _ in range(num)]
