@@ -82,7 +82,9 @@ def kept_rows(store: str, *, seed: int, validation: float) -> Rows:
     table, scores = _with_scores(store, table)
     table = _in_place(table, seed, validation)
 
-    funnel = Counter(fates.filter(pc.invert(fates["kept"]))["reason"].to_pylist())
+    # Verdicts on photos of shards that are gone since (quarantined, deleted) count for nothing.
+    dropped = fates.filter(pc.and_(pc.invert(fates["kept"]), pc.is_in(fates["id"], all_ids)))
+    funnel = Counter(dropped["reason"].to_pylist())
     for reason, count in (("not judged yet", unjudged), ("taken down", taken_down)):
         if count:
             funnel[reason] = count

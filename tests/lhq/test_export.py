@@ -306,6 +306,16 @@ def test_a_damaged_shard_is_named_and_the_rest_is_kept(tmp_path: Path) -> None:
     assert run(store, tmp_path / "out").num_rows == 16
 
 
+def test_the_funnel_counts_the_photos_that_are_there(tmp_path: Path) -> None:
+    store = painted_store(tmp_path / "store", 6)
+    painted_store(store, 4, first=6, shard=1)
+    judge(store, {"flickr:0001": "size", "flickr:0007": "size", "flickr:0008": "objects"})
+    Path(Shards(str(store), "photos").path(1)).unlink()
+    report = run(store, tmp_path / "out")
+    assert (report.num_kept, report.funnel) == (5, {"size": 1})
+    assert "| gathered | 6 |" in (tmp_path / "out" / "README.md").read_text()
+
+
 PHOTO_IMAGE = 23
 
 
