@@ -1,6 +1,6 @@
 """Export against a plain Pillow loop: rate, picture quality, memory; and operations on 90,000 rows.
 
-    python benchmarks/export.py [--photos ../shared/photos/landscapes] [--num 48] [--rows 90000]
+    python benchmarks/export.py [--photos ../shared/photos/landscapes] [--num 480] [--rows 90000]
 
 The plain loop decodes in full, scales the centre square to 256 by Lanczos and writes JPEG 95, a process of its own; it
 is run alone and twice at once. Ours is `lhq export` itself, from the store to the finished folder, on two cores, its
@@ -8,14 +8,17 @@ start and end counted in. Photos are brought to 6 megapixels first. Wanted: 3 ti
 decode 50 dB at the median and 40 dB at least, over the photos that are decoded at a smaller scale; 500 MB for all
 processes together whatever the number of shards; seconds for 90,000 rows.
 
-The floor, in milliseconds of one core for a photo of 1.4 MB (Pillow 13, libjpeg-turbo 3.2): all coefficients must be
-decoded whatever the scale, 11.7 (a decode at 1/8 is little else); transform and colour at a half, 4 to 5; Lanczos from
-there, 9.8, in Pillow's scalar code; sha256 0.8, reading the row 1, JPEG 0.3. That is 28, to the loop's 82 to 88 (71 where freed
-pages are kept): three times two loops would need 28 with everything else, and we take 31. What would be quicker misses the quality, or is slower in truth
-(milliseconds of a photo, median and least PSNR in dB, the present way 26.5 on that scale): `reducing_gap` 1.9 and 1.5,
-24.7 and 21.4, medians 49 and 47; libvips, vectorised, 23.2, 49 and 40; a decode at 3/8, 30.6, 50 and 37 (that transform
-is not vectorised); a decode at a quarter, 18, 33 on small sources. Left to gain is Lanczos alone: as a banded matrix
-product in numpy it took 7 instead of 10.
+Where the time goes, in milliseconds of one core for a photo of 1.4 MB (Pillow 13, libjpeg-turbo 3.2): all
+coefficients must be decoded whatever the scale, 11.7 (a decode at 1/8 is little else); transform and colour at a
+half, 4 to 5; Lanczos from there, 9.8, in Pillow's scalar code; sha256 0.8, reading the row 1, JPEG 0.3. That is 28,
+and an export takes 31 with its start and end, to the plain loop's 82 to 88 (71 where freed pages are kept). Three
+times two loops would need 28 with everything. All but Lanczos is at its floor of 18, so a vectorised Lanczos could
+get there; this one does not.
+
+Tried, milliseconds of decoding and scaling where the present way took 26.5: `reducing_gap` 1.9, 24.7, and 1.5,
+21.4, at 4 and 7 dB less in the median; decoding at 3/8, 30.6, as that transform is not vectorised; libvips, 23.2,
+and Lanczos as a banded matrix product in numpy, 23 to 25. The last two were cropped at whole pixels only, so their
+quality is not known.
 
 Writes benchmarks/results/export.json.
 """

@@ -11,10 +11,11 @@ neighbours; figures are medians of the rounds. On a rented machine cores come an
 ratio of processor times stands beside that of the clock.
 
 The floor is bare libjpeg-turbo on as many threads: the same bytes, already in memory, decoded into one buffer and
-dropped. A loader must do more. In processor time, of 100 parts of the floor (290 µs a picture), about: decoding into a batch
-that is in no cache yet, from bytes that are in none either, 4; reading row groups from the kernel's cache into Arrow's
-memory, 5 (and 10 to 30 where that memory is touched for the first time); header, search for EXIF turns, place in the
-order, 2; batches from thread to thread, 3. So 0.88 is about the most while rows are read at all.
+dropped. A loader must do more. In processor time, of 100 parts of the floor (290 µs a picture), about: decoding
+into a batch that is in no cache yet, from bytes that are in none either, 4; reading row groups from the kernel's
+cache into Arrow's memory, 5 (and 10 to 30 where that memory is touched for the first time); header, search for EXIF
+turns, place in the order, 2; batches from thread to thread, 3. So 0.88 is about the most while rows are read in
+this way.
 """
 
 from __future__ import annotations
