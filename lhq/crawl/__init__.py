@@ -154,12 +154,15 @@ class _Crawl:
                 )
         reasons = [reason for reason in retry if reason not in {DAMAGED, "all"}]
         if reasons:
+            failed = {tally.reason for tally in self._frontier.tallies() if tally.status == "failed"}
             done = mend(self._store, reasons, self._candidates_of, self._bytes_of)
             if done.num_mended or done.num_same or done.num_failed:
                 self._notes.append(
                     f"{done.num_mended:,} broken photos have fresh bytes (lhq filter measures their shards again), "
                     f"{done.num_same:,} come as broken as before, {done.num_failed:,} could not be had"
                 )
+            elif unheard := [reason for reason in reasons if reason not in failed]:
+                self._notes.append(f"no photo failed for {', '.join(unheard)}: lhq status shows the reasons there are")
         if retry:
             self._notes.append(f"{self._frontier.retry(retry):,} failed candidates wait again")
         self._frontier.refuse(sorted(self._removed_ids), "removed")

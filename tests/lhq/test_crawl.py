@@ -285,6 +285,18 @@ def test_a_vanished_shard_is_told_and_fetched_again_on_demand(tmp_path: Path) ->
         assert kept(tmp_path).num_rows == 5
 
 
+def test_a_reason_that_nothing_failed_for_is_said(tmp_path: Path) -> None:
+    with Server() as server:
+        serve(server, {f"p{i}": photo(i) for i in range(3)})
+        server.routes["/images/p1"] = answer(b"", 404)
+        path = pipeline(tmp_path, server, want=3)
+        crawl(path)
+        notes = way.crawl_photos(way.load(path), retry=("http-404", "timout")).notes
+        assert notes == (
+            "no photo failed for timout: lhq status shows the reasons there are", "1 failed candidates wait again"
+        )  # fmt: skip
+
+
 def test_what_killed_writers_left_is_deleted(tmp_path: Path) -> None:
     with Server() as server:
         serve(server, {f"p{i}": photo(i) for i in range(2)})
