@@ -1,6 +1,6 @@
 """Does the detector ever wait, and does half precision decide alike?
 
-    python benchmarks/objects.py [--part rate|verdicts|both] [--photos 2] [--batch 2] [--short-side 800] [--rounds 6]
+    python benchmarks/objects.py [--part rate|verdicts|both] [--photos 1] [--batch 1] [--short-side 800] [--rounds 6]
                                  [--scenes 400] [--work FOLDER]
 
 Rate: the object measure, which decodes, batches, detects and packs facts, beside the bare detector on the same batches,
@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +66,7 @@ def photos(count: int) -> tuple[list[Photo], str]:
     return found, "real photographs" if mixed else "painted pictures"
 
 
-def rate(count: int, batch: int, short_side_px: int, rounds: int) -> dict[str, object]:
+def rate(count: int, batch: int, short_side_px: int, rounds: int) -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     threads = max(1, torch.get_num_threads() - (not cuda))  # on the CPU one core is left to decoding
     torch.set_num_threads(threads)
@@ -143,8 +144,8 @@ def verdicts(count: int, work: Path | None) -> dict[str, object]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--part", choices=["rate", "verdicts", "both"], default="both")
-    parser.add_argument("--photos", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--photos", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--short-side", type=int, default=800)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--scenes", type=int, default=400)
@@ -159,7 +160,9 @@ def main() -> int:
         result["rate"] = found = rate(given.photos, given.batch, given.short_side, given.rounds)
         ratio = found["rate_over_bare"]
         good &= ratio >= 0.95
-        print(f"measure / bare detector   {ratio:.3f}   ({found['measure_per_s']} and {found['bare_per_s']} photos/s)")
+        each = found["rate_over_bare_each_round"]
+        print(f"measure / bare detector   {ratio:.3f}   ({found['measure_per_s']} and {found['bare_per_s']} photos/s; "
+              f"{len(each)} rounds, {min(each):.3f} to {max(each):.3f})")  # fmt: skip
     if given.part != "rate":
         result["verdicts"] = found = verdicts(given.scenes, given.work)
         equal = found["verdicts_equal_in_half_precision"]
