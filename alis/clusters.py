@@ -83,8 +83,10 @@ def save(model: str | Path, clusters: Clusters) -> Path:
     """Put them beside the model; gives the file back.
 
     Raises:
-        InputError: the folder can't be written.
+        InputError: the folder can't be written, or is the demo model's, which belongs to the package.
     """
+    if model == directory.DEMO_WORD:
+        raise InputError("demo: its clusters come with the package", hint=f"copy {directory.DEMO} and name the copy")
     path = directory.find(model) / NAME
     aside = path.with_name(f"{NAME}.part")
     try:

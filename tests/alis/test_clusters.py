@@ -13,6 +13,7 @@ import alis
 from alis import clusters
 from alis.cli import cli
 from alis.errors import InputError
+from alis.models import directory
 from tests.alis import painter
 
 
@@ -41,6 +42,14 @@ def test_one_cluster_is_the_mean_and_equal_codes_do_no_harm() -> None:
     for numbers in ({"num_clusters": 0}, {"num_clusters": 5, "num_samples": 4}):
         with pytest.raises(InputError, match="clusters of"):
             clusters.compute(g, **numbers)
+
+
+def test_the_packages_own_clusters_stay() -> None:
+    before = (directory.DEMO / clusters.NAME).read_bytes()
+    done = CliRunner().invoke(cli, ["clusters", "demo", "-k", "2", "--samples", "50"])
+    assert isinstance(done.exception, InputError)
+    assert "come with the package" in str(done.exception)
+    assert (directory.DEMO / clusters.NAME).read_bytes() == before
 
 
 def test_from_the_command_line_to_a_picture(tmp_path: Path) -> None:
