@@ -14,7 +14,7 @@ Floors: 0.9 of the bare loop's rate, 400 MB.
 What must be done for a photo, and what it costs in milliseconds at 2.0 and 5.9 megapixels, on an AMD EPYC of Zen 4:
 decode 6.5 and 8.9 (Pillow's 6.8 and 9.6); its bytes 0.35 and 0.47 (one copy from the page cache is 0.13 and 0.19, and
 Arrow makes three: a page, a column's buffer, a `bytes`); small grey picture 0.12 and 0.17; keypoints 0.28 and 0.30;
-perceptual hash 0.09; size's figures 0.15 and 0.18; rows of facts 0.03. All but the decode make 1.0 and 1.2, so Pillow's
+perceptual hash 0.16; size's figures 0.15 and 0.18; rows of facts 0.03. All but the decode make 1.1 and 1.3, so Pillow's
 slower decode is what lifts the ratio over 0.9; whoever wants more has to start with the bytes.
 """
 

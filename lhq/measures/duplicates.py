@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+import imagehash
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
-import scipy.fftpack
 from PIL import Image
 
 from lhq.licences import LICENCES
@@ -109,7 +109,6 @@ def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
     looks = [look(photo) for photo in photos]
     greys = {row: small_grey(seen.rgbx) for row, seen in enumerate(looks) if seen.rgbx is not None}
     keys = dict(zip(greys, keypoints(list(greys.values())), strict=True))
-    hashes = dict(zip(greys, phashes(list(greys.values())).tolist(), strict=True))
     rows = []
     for row, (photo, seen) in enumerate(zip(photos, looks, strict=True)):
         facts: dict[str, object] = {
@@ -122,27 +121,13 @@ def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
             facts |= {
                 "width_px": seen.width_px,
                 "height_px": seen.height_px,
-                "phash": hashes[row],
+                "phash": int(np.packbits(imagehash.phash(greys[row]).hash.reshape(-1)).view(">u8")[0]),
                 "thumb": greys[row].resize((THUMB, THUMB), Image.Resampling.BOX).tobytes(),
                 "key_hash": keys[row].hashes,
                 "key_place": keys[row].places.reshape(-1),
             }
         rows.append(facts)
     return rows
-
-
-def phashes(greys: Sequence[Image.Image]) -> np.ndarray:
-    """Perceptual hashes of `L` pictures: uint64 [N], the bits of `imagehash.phash`, whose first one is the highest.
-
-    All pictures at once: one alone, the calls cost ten times the sums. Source: imagehash.phash (J. Buchner, after
-    N. Krawetz, "Looks Like It"), so the same transform and the same median over all 64 frequencies.
-    """
-    if not greys:
-        return np.empty(0, np.uint64)
-    tiny = np.stack([np.asarray(grey.resize((32, 32), Image.Resampling.LANCZOS)) for grey in greys])
-    waves = scipy.fftpack.dct(scipy.fftpack.dct(tiny, axis=1), axis=2)[:, :8, :8].reshape(-1, 64)
-    hashes: np.ndarray = np.packbits(waves > np.median(waves, axis=1)[:, None], axis=1).view(">u8")[:, 0]
-    return hashes.astype(np.uint64)
 
 
 def _rank(facts: pa.Table, settings: DuplicatesSettings, kept_by_others: np.ndarray) -> np.ndarray:
