@@ -43,7 +43,7 @@ demo: install
 	@echo "filter     $(DEMO)/report.html"
 	@echo "model      runs/quickstart              (a few minutes old; make demo DEMO_KIMG=200 trains it for hours)"
 	@echo "panorama   $(DEMO)/panorama.png         by that model"
-	@echo "           $(DEMO)/trained.png          by the packaged one, which trained for an hour"
+	@echo "           $(DEMO)/trained.png          by the packaged one, which trained for an hour and a half"
 	@echo "live page  .venv/bin/alis serve demo"
 
 test: export OMP_NUM_THREADS ?= 1
