@@ -58,7 +58,9 @@ types: install
 	$(PY) -m mypy
 
 bench: install
-	@for script in $$(ls benchmarks/*.py | grep -v photo_server); do echo "== $$script"; $(PY) $$script || exit 1; done
+	@missed=; for script in $$(ls benchmarks/*.py | grep -v photo_server); do \
+		echo "== $$script"; $(PY) $$script || missed="$$missed $$script"; \
+	done; if [ -n "$$missed" ]; then echo "missed a floor or failed:$$missed"; exit 1; fi
 
 clean:
 	rm -rf $(DEMO) data/quickstart runs/quickstart .pytest_cache .mypy_cache .ruff_cache
