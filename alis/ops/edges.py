@@ -18,7 +18,7 @@ def extend(x_BCHw: Tensor) -> Tensor:
 
 
 def shrink(x_BCHw: Tensor, num: int) -> Tensor:
-    """Without `num` columns at each side, stored as x is."""
+    """[B, C, H, w] → [B, C, H, w − 2·num]: `num` columns (at least 1) cut off at each side; stored as x is."""
     layout = layout_of(x_BCHw)
     return x_BCHw[..., num:-num].contiguous(memory_format=layout)
 

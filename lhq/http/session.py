@@ -36,4 +36,4 @@ class ThroughClient(BaseAdapter):
         return response
 
     def close(self) -> None:
-        pass
+        """Nothing to close: the connections are the client's, who closes them."""

@@ -144,7 +144,14 @@ def test_two_runs_in_one_folder_are_one_too_many(data: str, tmp_path: Path) -> N
     assert (tmp_path / "snapshots" / "000000008").is_dir()
 
 
-def test_sigterm_saves_and_leaves_with_0(data: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sign", "code", "said"),
+    [
+        (signal.SIGTERM, 0, "run the same command again to go on"),
+        (signal.SIGINT, 130, "stopped; run the same command again to go on"),
+    ],
+)
+def test_told_to_stop_it_saves_first(sign: signal.Signals, code: int, said: str, data: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "alis", "train", "--data", data, "--config", "tiny", "--out", str(tmp_path)]
     command += [*flags(run__kimg=1000, run__snapshot_ticks=10_000), "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -152,33 +159,15 @@ def test_sigterm_saves_and_leaves_with_0(data: str, tmp_path: Path) -> None:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("kimg"):
-                process.send_signal(signal.SIGTERM)
+                process.send_signal(sign)
                 break
         rest = process.stderr.read()
-        assert process.wait(timeout=120) == 0, rest
-    assert "run the same command again to go on" in rest
+        assert process.wait(timeout=120) == code, rest
+    assert "Traceback" not in rest
+    assert said in rest
     snapshot = state.newest(tmp_path)
     assert snapshot is not None
     assert json.loads((snapshot / state.PROGRESS).read_text())["images"] == int(snapshot.name) > 0
-
-
-def test_ctrl_c_saves_first(data: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "alis", "train", "--data", data, "--config", "tiny", "--out", str(tmp_path)]
-    command += [*flags(run__kimg=1000, run__snapshot_ticks=10_000), "--device", "cpu"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("kimg"):
-                process.send_signal(signal.SIGINT)
-                break
-        rest = process.stderr.read()
-        assert process.wait(timeout=120) == 130, rest
-    assert "Traceback" not in rest
-    assert "stopped; run the same command again to go on" in rest
-    snapshot = state.newest(tmp_path)
-    assert snapshot is not None
-    assert int(snapshot.name) > 0
 
 
 def test_a_metric_that_cannot_be_measured_is_said_before_the_first_step(data: str, tmp_path: Path) -> None:
