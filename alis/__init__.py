@@ -19,7 +19,7 @@ _HOMES = {
     "Discriminator": "alis.models",
     "Generator": "alis.models",
     "ModelConfig": "alis.config",
-    "Panorama": "alis.panorama",
+    "Panorama": "alis.painting.panorama",
     "load": "alis.models",
     "load_discriminator": "alis.models",
     "save": "alis.models",
@@ -29,7 +29,7 @@ __all__ = ["Discriminator", "Generator", "ModelConfig", "Panorama", "load", "loa
 if TYPE_CHECKING:
     from alis.config import ModelConfig
     from alis.models import Discriminator, Generator, load, load_discriminator, save
-    from alis.panorama import Panorama
+    from alis.painting.panorama import Panorama
 
 
 def __getattr__(name: str) -> object:

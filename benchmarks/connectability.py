@@ -33,7 +33,7 @@ from lhq.measures import fits
 from lhq.measures.connectability import Connectability, ConnectabilitySettings, fold_of
 from lhq.measures.feeding import Fit, pixels
 from lhq.records import PHOTO_SCHEMA, Photo
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 
 RESULT = Path(__file__).parent / "results" / "connectability.json"
 

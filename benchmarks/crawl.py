@@ -176,7 +176,7 @@ def floor(port: int, num: int) -> Run:
 def frontier(num: int, place: Path) -> dict[str, float]:
     """Build a frontier of `num` candidates through its own door, then open it as a resumed crawl does."""
     build = (
-        "import sys, time\nfrom lhq.frontier import Frontier, Kept\nfrom lhq.records import Candidate, Query\n"
+        "import sys, time\nfrom lhq.crawl.frontier import Frontier, Kept\nfrom lhq.records import Candidate, Query\n"
         "f = Frontier(sys.argv[1]); num = int(sys.argv[2]); f.add_queries('s', [Query('lake')], 10**9)\n"
         "for at in range(0, num, 500):\n"
         "    asked = f.next_query('s', frozenset({'lake'}))\n"
@@ -187,7 +187,7 @@ def frontier(num: int, place: Path) -> dict[str, float]:
         "f.close()\n"
     )
     resume = (
-        "import json, resource, sys, time\nfrom lhq.frontier import Frontier\n"
+        "import json, resource, sys, time\nfrom lhq.crawl.frontier import Frontier\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nbegan = time.perf_counter()\n"
         "f = Frontier(sys.argv[1]); hosts = f.hosts()\n"
         "first = [f.waiting(h, time.time(), 200, ('s',)) for h in hosts]\n"

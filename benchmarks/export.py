@@ -48,15 +48,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from lhq import dataset, images, manifest, takedown
+from lhq import images
 from lhq.engines.local import Local
-from lhq.export import ExportSettings, export
-from lhq.importing import RIGHTS
-from lhq.licences import LICENCES
+from lhq.export import ExportSettings, export, layout, manifest
+from lhq.export.render import render
+from lhq.export.rows import kept_rows
+from lhq.intake.importing import RIGHTS
 from lhq.records import PHOTO_SCHEMA, VERDICT_SCHEMA
-from lhq.render import render
-from lhq.rows import kept_rows
-from lhq.shards import Shards
+from lhq.rights.licences import LICENCES
+from lhq.store.shards import Shards
+from lhq.takedown import remove
 
 RESULT = Path(__file__).parent / "results" / "export.json"
 SIDE = 256
@@ -137,7 +138,7 @@ def rates(at: Path, pictures: list[bytes], num: int) -> dict[str, Any]:
     what an export of eight photos takes.
     """
     store, few = store_of(at / "rate", pictures, num, max(1, num // 4)), store_of(at / "few", pictures, 8, 2)
-    one = dataset.variant(str(SIDE), "jpeg")
+    one = layout.variant(str(SIDE), "jpeg")
     os.sync()  # the store was just written; an export finds it on the disk
     (at / "loose").mkdir()
     for number, data in enumerate(pictures):
@@ -189,7 +190,12 @@ def plain_loop(folder: str, num: int) -> None:
 def export_timed(store: str, to: str, num: int) -> None:
     """One export in a process of its own, as the command runs it; prints what it took."""
     began, used = time.perf_counter(), _processor_s()
-    export(store, ExportSettings(to=to, variants=(str(SIDE),)), rights_of=RIGHTS, engine=Local(2, soon="lhq.rendered"))
+    export(
+        store,
+        ExportSettings(to=to, variants=(str(SIDE),)),
+        rights_of=RIGHTS,
+        engine=Local(2, soon="lhq.export.render_job"),
+    )
     took, used = time.perf_counter() - began, _processor_s() - used
     print(json.dumps({"export_per_s": round(num / took, 2), "export_processor_ms": round(used / num * 1000, 1)}))
 
@@ -211,7 +217,7 @@ def _processor_s() -> float:
 
 def quality(photos: list[Path], pictures: list[bytes]) -> dict[str, float]:
     """PSNR of 256 squares against the full decode, over those decoded at a smaller scale: originals and 6 MP."""
-    one = dataset.variant(str(SIDE), "png")
+    one = layout.variant(str(SIDE), "png")
     found = []
     for data in [*(path.read_bytes() for path in photos), *pictures]:
         whole = square(images.decode(data))  # in full, and in sRGB as ours is
@@ -284,7 +290,7 @@ def many_rows(at: Path, num: int) -> dict[str, float]:
     assert len(manifest.read(str(at / "rows-out"))) == num
     clock("read_manifest_s", began)
     began = time.perf_counter()
-    takedown.remove(str(store), [f"folder:{n:06d}" for n in range(0, num, 90)])
+    remove.remove(str(store), [f"folder:{n:06d}" for n in range(0, num, 90)])
     clock("remove_1000_s", began)
     return took
 

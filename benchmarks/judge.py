@@ -24,13 +24,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lhq import filter, looking, pipeline
+from lhq import filter, pipeline
 from lhq.engines.local import Local
 from lhq.filter import Rule
 from lhq.measures.text import fold
 from lhq.measures.versions import THUMB
+from lhq.pipeline import views
 from lhq.records import PHOTO_SCHEMA
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results/judge.json"
@@ -149,7 +150,7 @@ def main() -> None:
         done = filter.run(str(store), rules, Local(), judge_only=True)
         whole = time.perf_counter() - start
         mine = replace(pipeline.load(ROOT / "pipelines/lhq-90k.toml"), store=str(store))
-        shows = [timed(lambda row=row: looking.show(mine, f"flickr:{row}")) for row in (0, num // 2, num - 1)]
+        shows = [timed(lambda row=row: views.show(mine, f"flickr:{row}")) for row in (0, num // 2, num - 1)]
     finally:
         if not asked.store:
             shutil.rmtree(store)

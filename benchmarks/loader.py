@@ -39,7 +39,7 @@ import torch
 from PIL import Image
 
 from alis.data import Loader, open_catalogue
-from alis.monitor import machine
+from alis.training.monitor import machine
 
 ROOT = Path(__file__).parents[1]
 SIZE = 256

@@ -32,7 +32,7 @@ from torch.nn import functional
 import alis
 from alis import ops
 from alis.config import ModelConfig
-from alis.models.account import of_generator
+from alis.models.cost import of_generator
 from alis.ops.dispatch import use_triton
 
 RESULTS = Path(__file__).parent / "results" / "networks.json"
@@ -94,7 +94,7 @@ class Published:
         )
         image: Tensor | None = None
         for block in blocks:
-            basis = alis.coords.block_basis(self.c, block.resolution).float()
+            basis = alis.plane.coords.block_basis(self.c, block.resolution).float()
             x = torch.cat([x, self.waves(basis, block.width, shift, 1).to(x.dtype)], dim=1)
             if not block.first:
                 x = self.conv(block.conv0, x.to(self.dtype), w, shift)

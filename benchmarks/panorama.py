@@ -162,7 +162,7 @@ def grey_levels(model: str) -> dict[str, object]:
     import numpy as np
 
     import alis
-    from alis.panorama import choose_precision
+    from alis.painting.panorama import choose_precision
 
     g = alis.load(model)
     plane = alis.Panorama(g, 7)
@@ -180,8 +180,8 @@ def grey_levels(model: str) -> dict[str, object]:
 def speed_table(size: int, device: str, num_frames: int, rounds: int) -> dict[str, object]:
     """All ways in turn, several rounds; the best of each counts, since other work on the machine only adds time."""
     import alis
-    from alis.models.account import of_generator
-    from alis.panorama import choose_precision
+    from alis.models.cost import of_generator
+    from alis.painting.panorama import choose_precision
 
     g = generator(size, device)
     fast = choose_precision(g, "auto")

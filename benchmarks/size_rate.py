@@ -46,7 +46,7 @@ from lhq.images import inspect
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings
 from lhq.records import PHOTO_SCHEMA
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 
 RESULT = Path(__file__).parent / "results/size_rate.json"
 

@@ -26,10 +26,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from alis import recipe
-from alis.monitor import machine
 from alis.ops import dispatch
-from alis.step import Step, build
+from alis.training import recipe
+from alis.training.monitor import machine
+from alis.training.step import Step, build
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = {"ours": "off", "eager": "off", "compile": "default", "graphs": "reduce-overhead"}

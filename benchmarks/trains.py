@@ -24,7 +24,7 @@ from PIL import Image
 from alis import metrics
 from alis.metrics import Plan
 from alis.models import load
-from alis.monitor import machine
+from alis.training.monitor import machine
 
 ROOT = Path(__file__).parents[1]
 SEED = 7

@@ -24,7 +24,7 @@ class Candidate:
     """A photo that a source offered, with its papers.
 
     `width_px`, `height_px` are what the source claims (None where it says nothing). `licence` is an id of
-    `lhq.licences.LICENCES`. `permission` is the pipeline file's statement where the source needs one.
+    `lhq.rights.licences.LICENCES`. `permission` is the pipeline file's statement where the source needs one.
     `report_use_url` is fetched once with the source's key after the photo is kept (Unsplash's
     download_location); None where a source asks for nothing.
     """

@@ -25,8 +25,9 @@ def command(model: str, num_clusters: int, samples: int, seed: int, device: str,
       alis clusters runs/first
       alis panorama runs/first -o kinds.png --cluster nearest --psi 0.6
     """
-    from alis import clusters, models
-    from alis.panorama import choose_device
+    from alis import models
+    from alis.painting import clusters
+    from alis.painting.panorama import choose_device
 
     g = models.load(model, device=choose_device(device))
     found = clusters.compute(g, num_clusters=num_clusters, num_samples=samples, seed=seed)

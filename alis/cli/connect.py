@@ -28,7 +28,7 @@ def command(
       alis connect runs/first 3 14 15 -o walk.png --gap 1
       alis connect runs/first beach.jpg 7 alps.safetensors -o home.png
     """
-    from alis import connect, strip
+    from alis.painting import connect, strip
 
     wishes = connect.sort_out(scenes)
     panorama = open_panorama(

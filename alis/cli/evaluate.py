@@ -33,8 +33,8 @@ def command(
       alis evaluate runs/first --data data/quickstart/export --num-images 5000 --features lite0
       torchrun --nproc-per-node=4 -m alis evaluate runs/lhq --data hf://datasets/me/lhq --metrics all
     """
-    from alis.launch import evaluate
     from alis.metrics import Plan, names
+    from alis.training.launch import evaluate
 
     plan = Plan(names(metrics), num=num, num_real=num_real, features=features, psi=psi, seed=seed, batch=batch)
     click.echo(evaluate(model, data, plan, device=device, is_json=is_json), nl=False)

@@ -16,7 +16,7 @@ def command(model: str, as_json: bool) -> None:
       alis info models/lhq1024
       alis info models/lhq1024 --json | jq .generator.flops
     """
-    from alis.models import report
+    from alis.models import info
 
-    told = report.of(model)
+    told = info.of(model)
     click.echo(told.as_json() if as_json else told.as_text())

@@ -31,8 +31,9 @@ def command(
       alis invert runs/first photo.jpg
       alis connect runs/first photo.safetensors 7 -o walk.png
     """
-    from alis import invert, models
-    from alis.panorama import choose_device
+    from alis import models
+    from alis.painting import invert
+    from alis.painting.panorama import choose_device
 
     g = models.load(model, device=choose_device(device))
     target = Path(out) if out else Path(Path(photo).stem + ".safetensors")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from alis.panorama import Panorama
-    from alis.spool import Strip
+    from alis.painting.panorama import Panorama
+    from alis.painting.picture_writer import Strip
 
 
 def _cluster(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
@@ -52,8 +52,10 @@ def open_panorama(
     codes_files: tuple[str, ...] = (),
 ) -> Panorama:  # fmt: skip
     """The model's plane with its clusters, if it has any, and with saved codes."""
-    from alis import clusters, codes, models
-    from alis.panorama import Panorama, choose_device, choose_precision
+    from alis import models
+    from alis.painting import clusters
+    from alis.painting.panorama import Panorama, choose_device, choose_precision
+    from alis.plane import codes
 
     g = models.load(model, device=choose_device(device))
     choose_precision(g, precision)

@@ -30,7 +30,7 @@ def command(
       alis panorama runs/first -o long.tif --width 100000 --seed 7 --psi 0.8
       alis panorama runs/first -o ring.jpg --frames 16 --loop
     """
-    from alis import strip
+    from alis.painting import strip
 
     panorama = open_panorama(model, **painting)  # type: ignore[arg-type]
     plan = strip.plan(panorama, width=width, frames=frames, start=start, loop=loop)

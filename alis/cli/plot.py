@@ -20,6 +20,6 @@ def command(runs: tuple[Path, ...], out: Path | None) -> None:
       alis plot runs/first
       alis plot runs/first runs/second -o compare.html
     """
-    from alis.plot import plot
+    from alis.training.plot import plot
 
     click.echo(str(plot(runs, out or runs[0] / "curves.png")))

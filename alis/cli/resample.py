@@ -27,9 +27,11 @@ def command(
     Example:
       alis resample runs/first strip.png --at 300 -o other.png
     """
-    from alis import clusters, codes, models
-    from alis import strip as strips
-    from alis.panorama import choose_device
+    from alis import models
+    from alis.painting import clusters
+    from alis.painting import strip as strips
+    from alis.painting.panorama import choose_device
+    from alis.plane import codes
 
     g = models.load(model, device=choose_device(device))
     plan = strips.read(strip, g, codes=codes.read_all(codes_files), centres=clusters.find(model, g.config))

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from alis import recipe
+from alis.training import recipe
 
 
 def _option(key: str, kind: Any, default: Any, text: str) -> Callable[[Any], Any]:
@@ -54,7 +54,7 @@ def command(
       alis train --data data/quickstart/export --config tiny --out runs/first
       torchrun --nproc-per-node=4 -m alis train --data hf://datasets/me/lhq --config lhq256 --out runs/lhq
     """
-    from alis.launch import launch
+    from alis.training.launch import launch
 
     changes = {key.replace("__", "."): value for key, value in values.items() if value is not None}
     click.echo(launch(data, recipe.read(config_name, changes), out, resume=resume, device=device, is_dry=dry_run))

@@ -32,7 +32,7 @@ def command(
       alis video runs/first -o pan.mp4 --seconds 20 --speed 40 --height 480
       alis video runs/first -o turn.webm --changes 4 --aspect 3:1 --loop
     """
-    from alis import video
+    from alis.painting import video
 
     panorama = open_panorama(
         model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device, precision=precision

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from alis import coords
 from alis.config import ModelConfig
 from alis.errors import InputError, UnsafePickle
 from alis.import_published.pickles import Built
 from alis.import_published.storages import tensor
 from alis.ops.resample import TAPS
+from alis.plane import coords
 
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
 MAX_MODULES, MAX_SETTINGS = 10_000, 100_000

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alis import dist, plane
+from alis import dist
 from alis.data import Fit, open_catalogue
 from alis.errors import InputError
+from alis.features.extractors import NAMES, Extractor, open_features
 from alis.metrics.distances import frechet, kernel, precision_recall
-from alis.metrics.features import NAMES, Extractor, open_features
 from alis.metrics.geometry import equivariance_db, path_length
 from alis.metrics.moments import Moments
 from alis.metrics.reference import Reference, reference
-from alis.models import Generator
+from alis.models import Generator, sampling
 
 log = logging.getLogger("alis")
 METRICS = ("fid", "inf-fid", "kid", "precision-recall", "eq-t", "path-length")
@@ -101,9 +101,9 @@ def measure(generator: Generator, data: str | None, plan: Plan, *, column: str |
                 "compare them only at these numbers", real.num, plan.num, extractor.num_features,
             )  # fmt: skip
         if wanted & _NEEDS_FRAMES:
-            figures |= _compare(generator, plane.frames_aligned, extractor, real, plan, wanted & _NEEDS_FRAMES)
+            figures |= _compare(generator, sampling.frames_aligned, extractor, real, plan, wanted & _NEEDS_FRAMES)
         if "inf-fid" in wanted:
-            found = _compare(generator, plane.frames_anywhere, extractor, real, plan, {"fid"})
+            found = _compare(generator, sampling.frames_anywhere, extractor, real, plan, {"fid"})
             figures["inf-fid"] = found["fid"]
     if "eq-t" in wanted:
         figures["eq-t"] = equivariance_db(generator, plan.num_geometry, seed=plan.seed)
@@ -122,7 +122,7 @@ def _compare(
     num_kept = -(-min(plan.num_kept, plan.num) // plan.batch) if wanted - {"fid"} else 0
     for chunk in range(dist.rank(), num_chunks, dist.world()):
         size = min(plan.batch, plan.num - chunk * plan.batch)
-        images = plane.to_uint8(frames(generator, size, seed=plan.seed * 1_000_003 + chunk, psi=plan.psi))
+        images = sampling.to_uint8(frames(generator, size, seed=plan.seed * 1_000_003 + chunk, psi=plan.psi))
         features = extractor(images)
         moments.add(features)
         if chunk < num_kept:

@@ -6,8 +6,9 @@ import math
 
 import torch
 
-from alis.losses import draw, path_lengths, seeded
 from alis.models import Generator
+from alis.models.draws import draw, seeded
+from alis.models.path_length import path_lengths
 
 PEAK = 2.0  # pictures go from −1 to 1
 MAX_DB = 200.0
@@ -40,7 +41,7 @@ def equivariance_db(generator: Generator, num: int, *, seed: int, batch: int = 1
 
 
 def path_length(generator: Generator, num: int, *, seed: int, batch: int = 16) -> tuple[float, float]:
-    """(mean, standard deviation) of ‖Jᵀy‖ with respect to the centre codes, noise off (see `losses.path_lengths`)."""
+    """(mean, standard deviation) of ‖Jᵀy‖ with respect to the centre codes, noise off."""
     found = []
     for start in range(0, num, batch):
         with seeded(seed, start):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from alis import dist
 from alis.data import Catalogue, Fit, Loader
-from alis.metrics.features import Extractor
+from alis.features.extractors import Extractor
 from alis.metrics.moments import Moments
 
 log = logging.getLogger("alis")

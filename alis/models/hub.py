@@ -63,7 +63,7 @@ class HubGenerator(ModelHubMixin):
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card of this generator; `repo_id` among the keywords names it."""
-        from alis.models.account import of_generator
+        from alis.models.cost import of_generator
 
         config = cast("Generator", self).config
         name = str(kwargs.get("repo_id") or "user/name")

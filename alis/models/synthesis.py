@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from alis import coords, ops
+from alis import ops
 from alis.config import ModelConfig
 from alis.errors import InputError
 from alis.models.layers import Anchored, PatchConv, ToRGB, Waves
 from alis.ops.pages import keep_pages
+from alis.plane import coords
 
 Noise = str | Sequence[Tensor]
 NOISE_MODES = ("none", "const", "random")

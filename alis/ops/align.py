@@ -18,7 +18,7 @@ def align(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out: Tensor
 
     Args:
         styles_BAC: styles of the anchors.
-        shares_BAW: share of each anchor in each column (`alis.coords.shares`), no gradient.
+        shares_BAW: share of each anchor in each column (`alis.plane.coords.shares`), no gradient.
         out: where to write, any strides; only when no gradient is recorded.
     """
     if uses_triton(x_BCHW):

@@ -2,7 +2,7 @@
 
     /                                          the page
     /model.json                                sizes, clusters, saved codes, limits
-    /tile/{seed}/{edits}/{k}.webp              patch column k of a plane (`alis.anchors.Sketch.text`)
+    /tile/{seed}/{edits}/{k}.webp              patch column k of a plane (`alis.plane.anchors.Sketch.text`)
     /strip/{seed}/{edits}/{start}/{stop}.png   pixel columns start … stop − 1; .jpg and .webp too
     /stats.json                                queue, cache, batches
 
@@ -28,11 +28,12 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alis import formats, spool, strip
-from alis.anchors import MAX_ANCHOR, MAX_EDITS, MAX_SEED, Sketch
+from alis import formats
 from alis.errors import AlisError, InputError
 from alis.formats import Pixels
-from alis.panorama import Panorama, precision_of
+from alis.painting import picture_writer, strip
+from alis.painting.panorama import Panorama, precision_of
+from alis.plane.anchors import MAX_ANCHOR, MAX_EDITS, MAX_SEED, Sketch
 from alis.web.painter import Busy, Painter
 
 PAGE = Path(__file__).parent / "page"
@@ -201,7 +202,7 @@ def create(
         def work() -> tempfile.TemporaryDirectory[str]:
             folder = tempfile.TemporaryDirectory(prefix="alis-strip-")
             try:
-                spool.write(
+                picture_writer.write(
                     Path(folder.name) / path, columns, width=plan.width, height=panorama.height, note=plan.note.text
                 )
             except BaseException:

@@ -18,9 +18,9 @@ from functools import lru_cache
 
 from PIL import Image
 
-from alis.anchors import Sketch
 from alis.formats import Pixels
-from alis.panorama import Panorama, paint
+from alis.painting.panorama import Panorama, paint
+from alis.plane.anchors import Sketch
 
 _QUALITY = 90
 _SKETCHES = 512

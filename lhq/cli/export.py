@@ -8,10 +8,9 @@ from typing import Literal
 
 import click
 
-from lhq import publishing
 from lhq.cli.talk import progress, say
 from lhq.export import ExportReport
-from lhq.pipeline import load
+from lhq.pipeline import load, publishing
 
 
 @click.command()

@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from lhq import publishing
 from lhq.cli.talk import progress, say
-from lhq.pipeline import load
+from lhq.pipeline import load, publishing
 
 
 @click.group()

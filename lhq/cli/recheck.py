@@ -7,9 +7,8 @@ import json
 
 import click
 
-from lhq import publishing
 from lhq.cli.talk import progress, say
-from lhq.pipeline import load
+from lhq.pipeline import load, publishing
 
 
 @click.command()

@@ -7,9 +7,9 @@ import json
 
 import click
 
-from lhq import publishing, takedown
 from lhq.cli.talk import progress, say
-from lhq.pipeline import load
+from lhq.pipeline import load, publishing
+from lhq.takedown import remove
 
 
 @click.command()
@@ -30,8 +30,8 @@ def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str
       lhq remove pipelines/lhq-90k.toml flickr:53512345678 --reason "asked by the author"
       lhq remove pipelines/lhq-90k.toml --file takedown.txt --erase
     """
-    given = [*names, *(takedown.read_names(path) if path else [])]
-    loaded, done, gone = load(pipeline), takedown.Removed((), (), ()), None
+    given = [*names, *(remove.read_names(path) if path else [])]
+    loaded, done, gone = load(pipeline), remove.Removed((), (), ()), None
     if given or not erase:
         done = publishing.remove(loaded, given, reason=reason)
     if erase:

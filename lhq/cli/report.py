@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from lhq import looking, pipeline
+from lhq import pipeline
 from lhq.cli.talk import say
+from lhq.pipeline import views
 
 
 @click.command()
@@ -24,5 +25,5 @@ def command(pipeline_file: str, output: str) -> None:
     Example:
       lhq report pipelines/quickstart.toml -o report.html
     """
-    size_bytes = looking.report(pipeline.load(pipeline_file), output)
+    size_bytes = views.report(pipeline.load(pipeline_file), output)
     say(f"{output}: {size_bytes / 1e6:.1f} MB")

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from lhq import looking, pipeline
+from lhq import pipeline
 from lhq.cli.talk import say
-from lhq.show import Shown
+from lhq.pipeline import views
+from lhq.report.show import Shown
 
 
 @click.command()
@@ -28,9 +29,9 @@ def command(id: str, pipeline_file: str, as_json: bool, image: str | None) -> No
       lhq show flickr:53154813171 pipelines/quickstart.toml --image photo.jpg
     """
     loaded = pipeline.load(pipeline_file)
-    shown = looking.show(loaded, id)
+    shown = views.show(loaded, id)
     if image:
-        looking.picture(loaded, shown, image)
+        views.picture(loaded, shown, image)
         say(f"{image}: written")
     if as_json:
         click.echo(json.dumps(shown.as_dict(), indent=2, ensure_ascii=False))

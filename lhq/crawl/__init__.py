@@ -18,17 +18,17 @@ from pathlib import Path
 from types import FrameType
 
 from lhq.crawl.fetch import Board, Fetcher
-from lhq.crawl.keep import Keeper
-from lhq.crawl.mend import mend
+from lhq.crawl.frontier import Frontier
 from lhq.crawl.progress import Progress
+from lhq.crawl.refetch import mend
 from lhq.crawl.search import Searcher
+from lhq.crawl.writer import Keeper
 from lhq.errors import LhqError, SourceError, StoreError
-from lhq.frontier import Frontier
 from lhq.http import Client
 from lhq.records import Candidate, Query
-from lhq.shards import Shards
 from lhq.sources import Local, Source
-from lhq.tombstones import removed_ids, removed_sha256
+from lhq.store.shards import Shards
+from lhq.store.tombstones import removed_ids, removed_sha256
 
 GRACE_S = 5.0
 FRONTIER = "frontier.sqlite"

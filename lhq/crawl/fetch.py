@@ -14,11 +14,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lhq.crawl.keep import Fetched, Keeper
+from lhq.crawl.frontier import Frontier, Waiting
 from lhq.crawl.search import LOCAL_HOST
 from lhq.crawl.spool import now, papers_of
+from lhq.crawl.writer import Fetched, Keeper
 from lhq.errors import FetchError, ImageError
-from lhq.frontier import Frontier, Waiting
 from lhq.http import Client
 from lhq.images import Header, inspect
 from lhq.sources import Local, Source

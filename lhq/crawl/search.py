@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from lhq.crawl.frontier import Frontier, OpenQuery
 from lhq.errors import FetchError, KeyMissing, LhqError, SourceError
-from lhq.frontier import Frontier, OpenQuery
 from lhq.http import Client
 from lhq.records import Candidate, Query
 from lhq.sources import Enumerating, Local, Reporting, Source

@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 
 from lhq.errors import StoreError
 from lhq.images import Header
-from lhq.licences import LICENCES
 from lhq.records import PHOTO_SCHEMA, Candidate
-from lhq.shards import Shards, key, write_whole
+from lhq.rights.licences import LICENCES
+from lhq.store.shards import Shards, key, write_whole
 
 MAX_PHOTOS = 1000
 MAX_BYTES = 512 * 2**20

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lhq.config import Settings
 from lhq.records import Photo, Verdict
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 
 Lane = Literal["cpu", "gpu"]
 

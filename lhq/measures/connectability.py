@@ -26,7 +26,7 @@ from lhq.measures import Lane, MeasureSettings, Verdicts, fits
 from lhq.measures.feeding import Feed, Fit, Halving, Pixels, stored_photos
 from lhq.measures.outliers import device
 from lhq.records import Photo
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 
 if TYPE_CHECKING:
     from lhq.measures.halves import Squares

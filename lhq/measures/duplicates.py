@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 import pydantic
 from PIL import Image
 
-from lhq.licences import LICENCES
 from lhq.measures import Lane, MeasureSettings, Verdicts
 from lhq.measures.keypoints import keypoints, small_grey
 from lhq.measures.look import ROWS, look
 from lhq.measures.near_pairs import near_pairs
 from lhq.measures.versions import THUMB, Descriptors, clusters
 from lhq.records import Photo
-from lhq.shards import Shards
+from lhq.rights.licences import LICENCES
+from lhq.store.shards import Shards
 
 __all__ = ["Duplicates", "DuplicatesSettings", "near_pairs"]
 

@@ -23,7 +23,7 @@ from PIL import Image
 from lhq.errors import ImageError, RunError
 from lhq.images import decode
 from lhq.records import Photo
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 
 log = logging.getLogger("lhq")
 Pixels = npt.NDArray[np.uint8]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lhq.errors import StoreError
 from lhq.measures import MeasureSettings
-from lhq.shards import write_whole
+from lhq.store.shards import write_whole
 
 Array = npt.NDArray[np.generic]
 

@@ -21,7 +21,7 @@ from lhq.measures import Lane, MeasureSettings, Verdicts, coco
 from lhq.measures.detectors import Backend, Detections, Detector, Wanted, open_detector
 from lhq.measures.feeding import Feed, Halving, Pixels
 from lhq.records import Photo
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 
 
 class ClassLimits(Settings):

@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from lhq import verdicts
 from lhq.errors import InputError, ShardDamaged
 from lhq.measures import Lane, MeasureSettings, Verdicts, fits
 from lhq.measures.features import Extractor, Floats, open_extractor
 from lhq.measures.feeding import Feed, Halving, Pixels, stored_photos
 from lhq.measures.gaussian import Gaussian, Moments
 from lhq.records import Photo
-from lhq.shards import Shards
+from lhq.store import verdicts
+from lhq.store.shards import Shards
 
 log = logging.getLogger("lhq")
 _CHUNK = 512  # photos decoded and extracted between two updates of the moments

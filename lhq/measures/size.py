@@ -18,7 +18,7 @@ import pydantic
 from lhq.measures import Lane, MeasureSettings, Verdicts
 from lhq.measures.look import ROWS, Look, look
 from lhq.records import Photo
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 
 
 class SizeSettings(MeasureSettings):

@@ -21,7 +21,7 @@ import pydantic
 
 from lhq.measures import Lane, MeasureSettings, Verdicts
 from lhq.records import Photo
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 
 Field = Literal["title", "tags", "description"]
 _FIELDS: tuple[Field, ...] = ("title", "tags", "description")

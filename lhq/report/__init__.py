@@ -19,14 +19,14 @@ import pyarrow as pa
 
 from lhq import __version__
 from lhq.errors import ShardDamaged
-from lhq.licences import LICENCES
 from lhq.measures import MeasureSettings, Verdicts
 from lhq.report import picks, pictures
 from lhq.report.axes import axis_of, does
 from lhq.report.charts import Chart, histogram
 from lhq.report.picks import Cluster, Mosaic
 from lhq.report.pictures import Drawn, Picture
-from lhq.shards import Shards
+from lhq.rights.licences import LICENCES
+from lhq.store.shards import Shards
 
 _SHARES = 14
 

@@ -18,9 +18,9 @@ from PIL import Image
 
 from lhq.errors import ImageError, ShardDamaged
 from lhq.images import decode
-from lhq.licences import LICENCES
 from lhq.measures.outlines import hue_of, path
-from lhq.shards import Shards
+from lhq.rights.licences import LICENCES
+from lhq.store.shards import Shards
 
 log = logging.getLogger("lhq")
 LONG_SIDE_PX = 360

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
-from lhq.licences import FLICKR, LICENCES
+from lhq.rights.licences import FLICKR, LICENCES
 from lhq.sandbox.papers import Papers
 from lhq.sandbox.search import Search
 from lhq.sandbox.speech import Answer, Quota, Request, whole

@@ -14,8 +14,8 @@ from typing import Protocol, runtime_checkable
 import pydantic
 
 from lhq.config import Settings
-from lhq.licences import Rights
 from lhq.records import Candidate, Query
+from lhq.rights.licences import Rights
 
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -106,7 +106,7 @@ class Stating(Protocol):
     """A source that can be asked for what it states of one photo today."""
 
     def licence_of(self, source_id: str) -> str | None:
-        """The id of the photo's licence now; "" for one that `lhq.licences` doesn't know, None if the photo is gone.
+        """The id of the photo's licence now; "" for one that `licences` doesn't know, None if the photo is gone.
 
         Raises:
             SourceError, KeyMissing: as `search`.

@@ -17,8 +17,8 @@ import pydantic
 from lhq.errors import ConfigError, SourceError
 from lhq.http import Client
 from lhq.http.pace import retry_after_s
-from lhq.licences import LICENCES, Rights, from_url
 from lhq.records import Candidate, Query
+from lhq.rights.licences import LICENCES, Rights, from_url
 from lhq.sources import Limits, Page, Skips, SourceSettings, fields, link, number, text
 
 PAGE_SIZE = 50

@@ -22,8 +22,8 @@ import requests
 
 from lhq.errors import KeyMissing, SourceError
 from lhq.http import Client
-from lhq.licences import FLICKR, Rights
 from lhq.records import Candidate, Query
+from lhq.rights.licences import FLICKR, Rights
 from lhq.sources import Limits, Page, Skips, SourceSettings, fields, link, number, text
 
 PAGE_SIZE = 500

@@ -18,8 +18,8 @@ import pydantic
 
 from lhq.errors import FetchError, InputError
 from lhq.http import Client
-from lhq.licences import LICENCES, Rights
 from lhq.records import Candidate, Query
+from lhq.rights.licences import LICENCES, Rights
 from lhq.sources import Limits, Page, SourceSettings
 
 PAGE_SIZE = 1000

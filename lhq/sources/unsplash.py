@@ -17,8 +17,8 @@ import pydantic
 from lhq.errors import KeyMissing, SourceError
 from lhq.http import Client
 from lhq.http.wire import Headers
-from lhq.licences import Rights
 from lhq.records import Candidate, Query
+from lhq.rights.licences import Rights
 from lhq.sources import Limits, Page, Skips, SourceSettings, fields, link, number, text
 from lhq.sources.imgix import sized, with_params
 

@@ -16,8 +16,8 @@ import pydantic
 
 from lhq.errors import InputError
 from lhq.http import Client
-from lhq.licences import Rights
 from lhq.records import Candidate, Query
+from lhq.rights.licences import Rights
 from lhq.sources import Limits, Page, Skips, SourceSettings, link, number, text
 from lhq.sources.imgix import sized
 

@@ -81,7 +81,7 @@ def test_a_gpu_that_is_not_there_is_said() -> None:
 
 
 def test_float32_is_float32_on_a_gpu() -> None:
-    from alis.panorama import choose_device
+    from alis.painting.panorama import choose_device
 
     places = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [place.allow_tf32 for place in places]

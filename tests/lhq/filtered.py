@@ -11,7 +11,7 @@ import pyarrow as pa
 from lhq import filter as filter_room
 from lhq import pipeline
 from lhq.measures.objects import Objects
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 
 from . import making
 

@@ -18,10 +18,10 @@ from PIL import Image
 
 from lhq import images
 from lhq.engines import Job, ShardReport
-from lhq.licences import LICENCES, Rights
 from lhq.measures import Lane
 from lhq.records import PHOTO_SCHEMA, VERDICT_SCHEMA
-from lhq.shards import Shards, write_whole
+from lhq.rights.licences import LICENCES, Rights
+from lhq.store.shards import Shards, write_whole
 
 RIGHTS = {
     "flickr": Rights("by-licence", "by-licence", "by-licence", "Flickr: by each photo's licence"),

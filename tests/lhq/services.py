@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from lhq import pipeline as way
-from lhq.shards import Shards
+from lhq.store.shards import Shards
 from tests.lhq.bad_server import Route, Server, Talk, answer
 
 PERMISSION = "a test's own pictures"

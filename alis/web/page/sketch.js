@@ -1,4 +1,4 @@
-// What a plane is drawn from, in the one spelling that the server reads (alis.anchors.Sketch.text).
+// What a plane is drawn from, in the one spelling that the server reads (alis.plane.anchors.Sketch.text).
 // {seed, psi (percent), cluster (null | "n" | number), noise (null | "n" | "c"), ring, edits: Map(anchor → source)};
 // a source is {seed, index, variant} or {name}.
 

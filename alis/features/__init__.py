@@ -1,0 +1,1 @@
+"""Pictures → features, by extractors that are packaged or whose weights are named."""

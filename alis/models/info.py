@@ -1,0 +1,78 @@
+"""A model folder → a table for people, or JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from alis.config import ModelConfig
+from alis.models import directory
+from alis.models.cost import Account, of_discriminator, of_generator
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is in a model folder and what it costs."""
+
+    folder: Path
+    config: ModelConfig
+    networks: dict[str, Account]
+
+    def as_json(self) -> str:
+        """One object: folder, settings, and for each network its sums and layers."""
+        told: dict[str, object] = {"folder": str(self.folder), "config": self.config.model_dump()}
+        for name, account in self.networks.items():
+            told[name] = {
+                "num_parameters": account.num_parameters,
+                "flops": account.flops,
+                "memory_bytes": {_name(dtype): account.memory_bytes(dtype) for dtype in (torch.float32, torch.float16)},
+                "layers": [asdict(layer) for layer in account.layers],
+            }
+        return json.dumps(told, indent=1)
+
+    def as_text(self) -> str:
+        """A table for each network, its sums below."""
+        config = self.config
+        lines = [
+            f"{self.folder}",
+            f"frame {config.resolution}×{config.resolution} · {config.grid_size} patches · anchors "
+            f"{config.anchor_patches} patches apart · {config.num_ws} codes · "
+            + (f"styles normalised from {config.half_from} up" if config.half_from else "no half-precision blocks"),
+        ]
+        for name, account in self.networks.items():
+            unit, letter = (1e9, "G") if account.flops > 1e10 else (1e6, "M")
+            width = max(len(layer.name) for layer in account.layers)
+            lines += ["", f"{name:<{width}}  {'output':>16}  {'parameters':>12}  {letter + 'FLOP':>8}"]
+            for layer in account.layers:
+                shape = " × ".join(str(n) for n in layer.shape)
+                lines.append(
+                    f"{layer.name:<{width}}  {shape:>16}  {layer.num_parameters:>12,}  {layer.flops / unit:>8.2f}"
+                )
+            lines.append(f"{'sum':<{width}}  {'':>16}  {account.num_parameters:>12,}  {account.flops / unit:>8.2f}")
+            sizes = [
+                f"{account.memory_bytes(d) / 1e6:,.0f} MB with {_name(d)} features"
+                for d in (torch.float32, torch.float16)
+            ]
+            lines.append(f"memory for one frame: {', '.join(sizes)}")
+        return "\n".join(lines)
+
+
+def of(path: str | Path) -> Report:
+    """The report of a model folder or of a run's newest snapshot.
+
+    Raises:
+        InputError, ConfigError: as `alis.load`.
+    """
+    folder = directory.find(path)
+    config = directory.read_config(folder)
+    networks = {"generator": of_generator(config)}
+    if (folder / directory.DISCRIMINATOR).is_file():
+        networks["discriminator"] = of_discriminator(config)
+    return Report(folder, config, networks)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

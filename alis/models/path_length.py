@@ -1,0 +1,30 @@
+"""Codes → how far a picture moves when its centre codes move: what the path length regulariser and its figure measure.
+
+Letters: B images, R side. Source: arXiv 1912.04958 section 3.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from alis.models.draws import Draw
+
+Paint = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def path_lengths(paint: Paint, codes: Draw, noise_B3RR: Tensor | None = None) -> Tensor:
+    """‖Jᵀy‖ of each image with respect to its centre codes alone, [B]: root of the mean over layers of the squares.
+
+    Args:
+        noise_B3RR: y, already divided by R; by default drawn.
+    """
+    centre = codes.centre if codes.centre.requires_grad else codes.centre.detach().requires_grad_(True)
+    images = paint(codes.left, centre, codes.right, codes.shift)
+    if noise_B3RR is None:
+        noise_B3RR = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
+    (grads,) = torch.autograd.grad((images * noise_B3RR).sum(), centre, create_graph=True)
+    return grads.square().sum(dim=2).mean(dim=1).sqrt()

@@ -1,0 +1,1 @@
+"""A generator → pictures: panoramas, scenes joined, photographs inverted, films."""

@@ -1,0 +1,125 @@
+"""Scenes A, B, … → one picture that walks through all of them.
+
+Each scene is held by two neighbouring anchors, so that in the middle between them stands exactly the scene: the frame
+of its code alone. From one scene to the next lie `gap` free anchors of the plane's own; with none, the one turns into
+the other within one interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from alis.errors import InputError
+from alis.painting import invert, picture_writer
+from alis.painting.panorama import Panorama
+from alis.painting.strip import Plan
+from alis.plane import codes
+from alis.plane.anchors import MAX_EDITS, Draw, Saved, Source
+
+PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".heic"}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Scenes as the user names them, sorted out: sources, codes read, photographs still to be inverted."""
+
+    sources: tuple[Source, ...]
+    codes: Mapping[str, Tensor]
+    photos: Mapping[str, Path]
+
+
+def sort_out(words: Sequence[str]) -> Wishes:
+    """Seeds, saved codes (.safetensors) and photographs.
+
+    Raises:
+        InputError: fewer than two, or a word that is none of these.
+    """
+    if len(words) < 2:
+        raise InputError(f"{len(words)} scene can't be connected", hint="give at least two")
+    sources: list[Source] = []
+    read: dict[str, Tensor] = {}
+    photos: dict[str, Path] = {}
+    by_path: dict[str, str] = {}
+    for word in words:
+        path = Path(word)
+        if word.isascii() and word.isdigit():
+            sources.append(Draw(int(word)))
+            continue
+        if path.suffix.lower() != ".safetensors" and path.suffix.lower() not in PHOTOS:
+            raise InputError(
+                f"{word!r} is no seed, saved code or photograph", hint="give e.g. 7, scene.safetensors or photo.jpg"
+            )
+        if not path.is_file():
+            raise InputError(f"{word}: no such file", hint="give a seed, a saved code or a photograph")
+        if word not in by_path:
+            name = codes.name_of(path)
+            while name in by_path.values():
+                name = f"{name[:37]}-{len(by_path)}"
+            by_path[word] = name
+            if path.suffix.lower() == ".safetensors":
+                read[name] = codes.read(path)
+            else:
+                photos[name] = path
+        sources.append(Saved(by_path[word]))
+    return Wishes(tuple(sources), read, photos)
+
+
+def plan(panorama: Panorama, sources: Sequence[Source], *, gap: int = 0) -> Plan:
+    """The strip from the first scene's anchor to the last scene's.
+
+    Args:
+        sources: what the scenes are; saved codes must be known to the panorama.
+        gap: free anchors between two scenes.
+
+    Raises:
+        InputError: too many scenes, or a gap below 0.
+    """
+    if not 0 <= gap <= 10_000:
+        raise InputError(f"--gap {gap} is out of range", hint="use 0 to 10000")
+    if 2 * len(sources) > MAX_EDITS:
+        raise InputError(f"{len(sources)} scenes are too many", hint=f"connect at most {MAX_EDITS // 2} at once")
+    # Where coordinates repeat only every second anchor, scenes stand on even ones: only there they look the same.
+    step = panorama.ring_step
+    each = -(-(2 + gap) // step) * step
+    edits = {number * each + side: source for number, source in enumerate(sources) for side in (0, 1)}
+    last = (len(sources) - 1) * each + 1
+    return Plan(panorama.with_edits(edits), 0, last * panorama.anchor_px)
+
+
+def scene_columns(panorama: Panorama, number: int, *, gap: int = 0) -> tuple[int, int]:
+    """Pixel columns [a, b) where scene `number` of `plan` stands alone."""
+    step = panorama.ring_step
+    first = number * (-(-(2 + gap) // step) * step) * panorama.anchor_px
+    margin = (panorama.g.config.anchor_patches - panorama.g.config.grid_size) // 2 * panorama.tile_px
+    return first + margin, first + margin + panorama.height
+
+
+def check(panorama: Panorama, wishes: Wishes, out: str | Path, *, gap: int = 0, overwrite: bool = False) -> None:
+    """Whatever would refuse the picture, said before minutes of inversion.
+
+    Raises:
+        InputError: as `plan` and `alis.painting.picture_writer.check`.
+    """
+    stand_ins = [source if isinstance(source, Draw) else Draw(0) for source in wishes.sources]
+    picture_writer.check(Path(out), plan(panorama, stand_ins, gap=gap).width, panorama.height, overwrite=overwrite)
+
+
+def with_codes(panorama: Panorama, wishes: Wishes, *, model: str | Path, out: str | Path, steps: int = 300) -> Panorama:
+    """The panorama with all codes that the wishes name; photographs are inverted, their codes kept beside `out`.
+
+    Raises:
+        InputError: a photograph that can't be read, or a code of another model.
+    """
+    panorama = panorama.with_codes(wishes.codes)
+    found: dict[str, Tensor] = {}
+    d = invert.discriminator(model, panorama.g) if wishes.photos else None
+    for path in wishes.photos.values():
+        invert.read_photo(path, panorama.g.config.resolution)  # all are looked at before any is worked on
+    for name, path in wishes.photos.items():
+        kept = Path(out).with_name(f"{Path(out).stem}-{name}.safetensors")
+        found[name] = invert.to_file(panorama.g, path, kept, d=d, steps=steps, overwrite=True).w
+    return panorama.with_codes(found)

@@ -1,0 +1,364 @@
+"""(seed, k) → patch column k of an endless picture: any tile alone, both ways, in constant memory.
+
+The plane is cut in windows of three anchors that start at even anchors, as the published walk does; a patch is
+computed in its own window from the two anchors beside it. A patch depends on nothing else, so tiles rendered alone
+equal the same columns of one wide rendering up to the rounding of floats (at most one grey level), and a redrawn
+anchor changes only the patches between its two neighbours. Wide renderings go in batches cut at multiples of
+`batch` patches of the whole plane, so that two renderings of the same patches are equal to the bit.
+Source: arXiv 2104.06954, sections 3 and 4 (inference).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from alis import dist
+from alis.errors import InputError
+from alis.formats import Pixels
+from alis.models import Generator
+from alis.plane.anchors import MAX_ANCHOR, Draw, Saved, Sketch, Source, draw_z
+from alis.plane.noise import column_noise
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+_WIDE = 32
+N = TypeVar("N")
+_ATTEMPTS, _ROUNDS = 32, 8
+
+
+class CodeBook:
+    """Source of an anchor → its code w, each computed once; always alone, so that its bits never depend on company."""
+
+    def __init__(self, g: Generator, saved: Mapping[str, Tensor], centres_KS: Tensor | None) -> None:
+        self.g, self.saved, self.centres_KS = g, dict(saved), centres_KS
+        self.drawn = lru_cache(maxsize=1024)(self._drawn)
+
+    def code(self, source: Source, psi: float, cluster: int | str | None) -> Tensor:
+        """[S] or [num_ws, S]."""
+        if isinstance(source, Draw):
+            return self.drawn(source, psi, cluster)
+        return self.saved[source.name]
+
+    # Codes are given to callers, who may want gradients of them: no inference tensors, also when painting draws them.
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _drawn(self, draw: Draw, psi: float, cluster: int | str | None) -> Tensor:
+        if cluster is None:
+            return self.g.map(self._z(draw, 1), psi=psi)[0]
+        assert self.centres_KS is not None, "the sketch was checked"
+        if cluster == "nearest":
+            w_S = self.g.map(self._z(draw, 1))[0]
+            centre_S = self.centres_KS[(self.centres_KS - w_S).square().sum(dim=1).argmin()]
+            return centre_S + psi * (w_S - centre_S)
+        w_S, centre_S = self._of_cluster(draw, int(cluster)), self.centres_KS[int(cluster)]
+        return centre_S + psi * (w_S - centre_S)
+
+    def _of_cluster(self, draw: Draw, cluster: int) -> Tensor:
+        """The first of a draw's codes that falls into the cluster; after 256 of them the nearest to its centre."""
+        assert self.centres_KS is not None
+        best, best_distance = None, float("inf")
+        for turn in range(_ROUNDS):
+            w_BS = self.g.map(self._z(draw, _ATTEMPTS, turn * _ATTEMPTS))
+            distance_BK = torch.cdist(w_BS, self.centres_KS)
+            inside = (distance_BK.argmin(dim=1) == cluster).nonzero()
+            if len(inside):
+                return w_BS[inside[0, 0]]
+            nearest = int(distance_BK[:, cluster].argmin())
+            if float(distance_BK[nearest, cluster]) < best_distance:
+                best, best_distance = w_BS[nearest], float(distance_BK[nearest, cluster])
+        assert best is not None
+        return best
+
+    def _z(self, draw: Draw, num: int, first: int = 0) -> Tensor:
+        z_BZ = np.stack([draw_z(draw, self.g.config.z_dim, first + i) for i in range(num)])
+        return torch.from_numpy(z_BZ).to(self.g.device)
+
+
+class Panorama:
+    """An endless plane painted by `g`; stateless: every picture of it is a function of the model and the sketch.
+
+    Args:
+        g: a generator in eval mode; its d must be even, or coordinates would not meet from window to window.
+        seed: 0 … 2^53 − 1; the other settings are those of `alis.plane.anchors.Sketch`.
+        sketch: all of these at once, instead.
+        codes: named codes, [S] or [num_ws, S], that edits may put at anchors.
+        centres: [K, S] cluster centres (`alis.painting.clusters.load`).
+        batch: patches rendered at once by wide renderings.
+
+    Raises:
+        InputError: a setting out of range, or a geometry without an endless plane.
+    """
+
+    def __init__(
+        self, g: Generator, seed: int = 0, *, psi: float = 1.0, cluster: int | str | None = None,
+        noise: str = "random", ring: int | None = None, sketch: Sketch | None = None,
+        codes: Mapping[str, Tensor] | None = None, centres: Tensor | None = None, batch: int | None = None,
+    ) -> None:  # fmt: skip
+        self.g = g
+        self.sketch = sketch or Sketch(_plain(seed), psi=psi, cluster=cluster, noise=noise, ring=ring)
+        saved = {name: _checked_code(g, name, code) for name, code in (codes or {}).items()}
+        self.book = CodeBook(g, saved, None if centres is None else centres.to(g.device).float())
+        self.batch = batch or (16 if g.config.resolution <= 128 else 8)
+        self._check()
+
+    def _check(self) -> None:
+        distance, ring, cluster = self.g.config.w_coord_dist, self.sketch.ring, self.sketch.cluster
+        centres_KS = self.book.centres_KS
+        if cluster is not None and centres_KS is None:
+            raise InputError("this model has no clusters yet", hint="run alis clusters MODEL first")
+        if isinstance(cluster, int) and centres_KS is not None and cluster >= len(centres_KS):
+            raise InputError(
+                f"cluster {cluster} is not one of this model's", hint=f"use 0 to {len(centres_KS) - 1}, or nearest"
+            )
+        for source in self.sketch.edits.values():
+            if isinstance(source, Saved) and source.name not in self.book.saved:
+                known = ", ".join(sorted(self.book.saved)[:8]) or "none"
+                raise InputError(f"no saved code named {source.name!r}", hint=f"codes given: {known}")
+        if distance % 2:
+            raise InputError(
+                f"a model with w_coord_dist = {distance:g} has no endless plane: its coordinates break at every window",
+                hint="train with an even w_coord_dist; the published models use 4",
+            )
+        if ring is not None and ring % self.ring_step:
+            raise InputError(
+                f"a ring of {ring} anchors does not close with w_coord_dist = {distance:g}", hint="use an even number"
+            )
+
+    @property
+    def height(self) -> int:
+        """Rows of every picture: the model's resolution R."""
+        return self.g.config.resolution
+
+    @property
+    def tile_px(self) -> int:
+        """Columns of a tile: R/g."""
+        return self.g.config.resolution // self.g.config.grid_size
+
+    @property
+    def anchor_px(self) -> int:
+        """Columns between two anchors; anchor i stands at the left border of column i · anchor_px."""
+        return self.g.config.anchor_patches * self.tile_px
+
+    @property
+    def ring_px(self) -> int | None:
+        """Columns after which the plane repeats, None = endless."""
+        return None if self.sketch.ring is None else self.sketch.ring * self.anchor_px
+
+    @property
+    def ring_step(self) -> int:
+        """A ring closes after a multiple of this many anchors."""
+        return 1 if self.g.config.w_coord_dist % 4 == 0 else 2
+
+    def with_sketch(self, sketch: Sketch) -> Panorama:
+        """The same model and codes drawn by another sketch; codes already computed are kept."""
+        other = copy.copy(self)
+        other.sketch = sketch
+        other._check()
+        return other
+
+    def with_codes(self, codes: Mapping[str, Tensor]) -> Panorama:
+        """The same plane with more named codes at hand.
+
+        Raises:
+            InputError: a code of another shape.
+        """
+        other = copy.copy(self)
+        other.book = copy.copy(self.book)
+        other.book.saved = self.book.saved | {n: _checked_code(self.g, n, code) for n, code in codes.items()}
+        return other
+
+    def with_edits(self, edits: Mapping[int, Source | int | Tensor]) -> Panorama:
+        """The plane with anchors edited: i → variant n of its draw, another draw, a saved code or a code itself."""
+        plain: dict[int, Source | int] = {}
+        given: dict[str, Tensor] = {}
+        for index, source in edits.items():
+            if isinstance(source, Tensor):
+                name = "t" + hashlib.blake2s(source.detach().cpu().numpy().tobytes(), digest_size=8).hexdigest()
+                given[name], source = source, Saved(name)
+            plain[_plain(index)] = _plain(source)
+        return self.with_codes(given).with_sketch(self.sketch.edited(plain))
+
+    def code(self, index: int) -> Tensor:
+        """The code that stands at an anchor: [S] or, when a W+ code was given, [num_ws, S]."""
+        return self.book.code(self.sketch.source(index), self.sketch.psi, self.sketch.cluster)
+
+    def reach(self, index: int) -> tuple[int, int]:
+        """Pixel columns [a, b) that an anchor takes part in: up to its two neighbours."""
+        return (index - 1) * self.anchor_px, (index + 1) * self.anchor_px
+
+    def check_tile(self, k: int) -> None:
+        """Raises: InputError: no whole number, or where nobody has been."""
+        most = MAX_ANCHOR * self.g.config.anchor_patches
+        if isinstance(k, bool) or not isinstance(k, int) or abs(k) > most:
+            raise InputError(f"tile {k!r} is out of range", hint=f"use a whole number within ±{most}")
+
+    def tile(self, k: int) -> Pixels:
+        """Patch column k, any whole number: uint8 [R, R/g, 3]."""
+        pixels: Pixels = paint([(self, _plain(k))])[0]
+        return pixels
+
+    def block(self, number: int) -> Pixels:
+        """Tiles batch · number … batch · (number + 1) − 1 side by side, uint8 [R, batch·R/g, 3]."""
+        tiles_PHwC = paint([(self, k) for k in range(number * self.batch, (number + 1) * self.batch)])
+        return tiles_PHwC.transpose(1, 0, 2, 3).reshape(self.height, -1, 3)
+
+    def blocks(self, start: int, stop: int) -> Iterator[Pixels]:
+        """Pixel columns start … stop − 1 from left to right, in pieces uint8 [R, ≤ batch·R/g, 3]."""
+        size = self.batch * self.tile_px
+        for number in range(start // size, -(-stop // size)):
+            left = number * size
+            yield self.block(number)[:, max(start - left, 0) : stop - left]
+
+    def __getitem__(self, columns: slice) -> Pixels:
+        """Pixel columns a … b − 1 as uint8 [R, b − a, 3]; negative ones lie left of the origin.
+
+        Raises:
+            InputError: an open end or a step.
+        """
+        if not isinstance(columns, slice) or columns.step not in {None, 1}:
+            raise InputError("a panorama is cut by whole columns", hint="use panorama[a:b], or panorama.tile(k)")
+        if columns.start is None or columns.stop is None:
+            raise InputError("a panorama has no ends", hint="give both, e.g. panorama[0:1024]")
+        start, stop = _plain(columns.start), _plain(columns.stop)
+        if not isinstance(start, int) or not isinstance(stop, int):
+            raise InputError(f"columns {start!r} … {stop!r}", hint="give whole numbers, e.g. panorama[0:1024]")
+        pieces = list(self.blocks(start, stop)) if stop > start else []
+        return np.concatenate([np.zeros((self.height, 0, 3), np.uint8), *pieces], axis=1)
+
+    def image(self, start: int, stop: int) -> Image.Image:
+        """The same columns as a Pillow picture."""
+        return Image.fromarray(self[start:stop])
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: the first four frames."""
+        return self.image(0, 4 * self.height)._repr_png_()
+
+
+def _plain(value: N) -> N | int:
+    """numpy's whole numbers as Python's, which are what addresses and checks know; anything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
+
+
+@torch.inference_mode()
+def paint(wanted: Sequence[tuple[Panorama, int]]) -> Pixels:
+    """Tiles of any planes of one model in one batch: (plane, k) … → uint8 [P, R, R/g, 3].
+
+    Raises:
+        InputError: a tile out of range.
+    """
+    g = wanted[0][0].g
+    between, window = g.config.anchor_patches, g.config.window_patches
+    rows: dict[tuple[Source, float, int | str | None], int] = {}
+    codes: list[Tensor] = []
+    anchors_P3, places, columns = [], [], []
+    for plane, k in wanted:
+        plane.check_tile(k)
+        if plane.sketch.ring is not None:
+            k %= plane.sketch.ring * between
+        left, place = k // between, k % window
+        pair = []
+        for index in (left, left + 1):
+            source = plane.sketch.source(index)
+            key = (source, plane.sketch.psi, plane.sketch.cluster)
+            if key not in rows:
+                code = plane.book.code(*key)
+                rows[key] = len(codes)
+                codes.append(code if code.dim() == 2 else code.expand(g.config.num_ws, -1))
+            pair.append(rows[key])
+        # The third anchor has no share in this half of the window; the centre stands in for it.
+        anchors_P3.append((pair[0], pair[1], pair[1]) if place < between else (pair[0], pair[0], pair[1]))
+        places.append(place)
+        columns.append(k)
+    place_P = torch.tensor(places, device=g.device)
+    x_PCHw = g.synthesis.patches(
+        torch.stack(codes), place_P, anchors_P3=torch.tensor(anchors_P3, device=g.device),
+        noise=_noise(g, [plane.sketch for plane, _ in wanted], columns),
+    )  # fmt: skip
+    grey_PHwC = (x_PCHw.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    pixels: Pixels = grey_PHwC.cpu().numpy()
+    return pixels
+
+
+def _noise(g: Generator, sketches: Sequence[Sketch], columns: Sequence[int]) -> str | list[Tensor]:
+    """What the layers of a batch get, each patch after its own sketch; seeds and columns are absolute."""
+    modes = {sketch.noise for sketch in sketches}
+    if modes == {"none"} or modes == {"const"}:
+        return modes.pop()
+    seed_P, k_P = (torch.tensor(v, device=g.device) for v in ([r.seed for r in sketches], columns))
+    is_fresh_P = torch.tensor([r.noise == "random" for r in sketches], device=g.device)
+    is_const_P = torch.tensor([r.noise == "const" for r in sketches], device=g.device)
+    consts = [map_HW for name, map_HW in g.synthesis.named_buffers() if name.endswith("noise_const")]
+    maps = []
+    for layer, (side, const_HW) in enumerate(zip(g.synthesis.noise_resolutions, consts, strict=True)):
+        width = side // g.config.grid_size
+        map_P1Hw = column_noise(seed_P, layer, k_P * width, width, side) * is_fresh_P[:, None, None, None]
+        if "const" in modes:
+            seats_gHw = const_HW.view(side, -1, width).transpose(0, 1)
+            map_P1Hw = map_P1Hw + (seats_gHw[k_P % g.config.grid_size] * is_const_P[:, None, None])[:, None]
+        maps.append(map_P1Hw)
+    return maps
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """auto = the GPU if there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {name!r} is not here ({str(error).splitlines()[0]})", hint="use --device cpu"
+        ) from None
+    dist.exact_float32()
+    return torch.device(name)
+
+
+def choose_precision(g: Generator, name: str) -> str:
+    """Paint the high resolutions in this precision from now on; gives back which (auto is decided by the device).
+
+    auto = float16 on a GPU; bfloat16 on processors that multiply it in hardware, for networks wide enough to gain
+    from it (measured on one core: 64 channels at full height 1.5 to 1.7 times as fast, 8 channels slower); else
+    float32. float16 on a processor is right but slow.
+
+    Raises:
+        InputError: an unknown precision.
+    """
+    if name == "auto":
+        has_bfloat16 = any(
+            getattr(torch.cpu, test, lambda: False)()
+            for test in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+        is_wide = g.config.channels(g.config.resolution) >= _WIDE
+        name = "float16" if g.device.type == "cuda" else "bfloat16" if has_bfloat16 and is_wide else "float32"
+    if name not in PRECISIONS:
+        raise InputError(f"precision {name!r} is unknown", hint=f"use one of {', '.join(PRECISIONS)} or auto")
+    if name != precision_of(g):
+        g.set_precision(getattr(torch, name))
+    return name
+
+
+def precision_of(g: Generator) -> str:
+    """The name of the precision that `g` paints the high resolutions in."""
+    return "float32" if g.synthesis.half_from is None else str(g.synthesis.dtype).removeprefix("torch.")
+
+
+def _checked_code(g: Generator, name: str, code: Tensor) -> Tensor:
+    shape, want = tuple(code.shape), (g.config.num_ws, g.config.w_dim)
+    if shape not in {want, want[1:]} or not bool(torch.isfinite(code).all()):
+        raise InputError(
+            f"code {name} has shape {list(shape)} or is not finite",
+            hint=f"this model takes [{want[1]}] or {list(want)}",
+        )
+    return code.detach().to(g.device, torch.float32)

@@ -1,0 +1,1 @@
+"""The endless plane as pure functions of place: coordinates, anchors, noise, codes."""

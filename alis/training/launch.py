@@ -1,0 +1,112 @@
+"""What stands around training and measuring: where their words go, what a dry run says, what is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from alis import dist, metrics
+from alis.data import open_catalogue
+from alis.features.extractors import open_features
+from alis.metrics import Plan
+from alis.models import Generator, load
+from alis.models.directory import DEMO, find
+from alis.training import loop, monitor
+from alis.training.recipe import TrainConfig
+
+log = logging.getLogger("alis")
+
+
+def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: str, is_dry: bool) -> str:
+    """Train (or only say what would be) and return what goes to stdout: the last snapshot's folder, or JSON.
+
+    Raises:
+        AlisError: as `alis.training.loop.train`.
+    """
+    talk()
+    if is_dry:
+        catalogue = open_catalogue(data, config.data.column)
+        about = {"address": data, "num_images": catalogue.num_images, "fingerprint": catalogue.fingerprint}
+        resolved = config.resolved(int(os.environ.get("WORLD_SIZE", "1")))
+        return json.dumps({"data": about, "out": str(run), "config": resolved.model_dump()}, indent=1)
+
+    if config.run.metric != "none":
+        open_features(config.run.features, torch.device("cpu"))  # what it lacks is said now, not after hours
+
+    def measure(generator: Generator) -> tuple[str, float]:
+        plan = Plan((config.run.metric,), num=config.run.metric_images, features=config.run.features)
+        measured = metrics.measure(generator, data, plan, column=config.data.column)
+        return config.run.metric, measured.figures[config.run.metric]
+
+    try:
+        return str(
+            loop.train(
+                config,
+                data,
+                run,
+                resume=resume,
+                device=device,
+                measure=None if config.run.metric == "none" else measure,
+            )
+        )
+    finally:
+        dist.stop()
+
+
+def evaluate(model: str, data: str | None, plan: Plan, *, device: str, is_json: bool) -> str:
+    """Measure a model, keep the record beside it, and return it as text for stdout ("" in all but process 0).
+
+    Raises:
+        AlisError: as `alis.models.load` and `alis.metrics.measure`.
+    """
+    talk()
+    try:
+        where = dist.start(device)
+        folder = find(model)
+        generator = load(folder, device=where)
+        began = time.perf_counter()
+        measured = metrics.measure(generator, data, plan)
+        if dist.rank():
+            return ""
+    finally:
+        dist.stop()
+    record = {
+        **{name: round(value, 6) for name, value in measured.figures.items()},
+        **dataclasses.asdict(plan),
+        "extractor": measured.extractor,
+        "num_real": measured.num_real,
+        "data": data,
+        "fingerprint": measured.fingerprint,
+        "model": str(folder),
+        "noise": "random",
+        "mirror": False,
+        "seconds": round(time.perf_counter() - began, 1),
+        "machine": monitor.machine(),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    try:
+        if folder == DEMO:
+            log.info("the demo model's folder is part of the package: the record is not kept there")
+        else:
+            with open(folder / "evaluation.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        log.warning("%s: the record can't be kept (%s)", folder, error)
+    if is_json:
+        return json.dumps(record) + "\n"
+    return "".join(f"{name:<16} {value:.4f}\n" for name, value in measured.figures.items())
+
+
+def talk() -> None:
+    """Process 0 talks to stderr; the others only warn."""
+    logger = logging.getLogger("alis")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO if int(os.environ.get("RANK", "0")) == 0 else logging.WARNING)

@@ -1,0 +1,72 @@
+"""What each network is paid for: non-saturating logistic loss, R1, path length; codes mixed, frames placed.
+
+Every function draws its codes and places from torch's global random state, so `seeded` makes it a pure function
+of (run, images, microbatch, phase): resuming and changing the number of processes change nothing.
+Letters: B images, L = num_ws codes an anchor, S width of a code, R side.
+Source: arXiv 2104.06954 section 4; arXiv 1912.04958 section 3.2 and appendix B; arXiv 1801.04406 (R1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from alis.models import Generator
+from alis.models.draws import Draw
+from alis.models.path_length import Paint
+
+Judge = Callable[[Tensor], Tensor]
+
+
+def generator_loss(paint: Paint, judge: Judge, codes: Draw) -> tuple[Tensor, Tensor]:
+    """(loss, logits of fakes): −log sigmoid D(G(w))."""
+    logits = judge(paint(codes.left, codes.centre, codes.right, codes.shift))
+    return functional.softplus(-logits).mean(), logits.detach()
+
+
+def discriminator_loss(judge: Judge, fakes: Tensor, reals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(loss, logits of fakes, logits of reals): −log(1 − sigmoid D(fake)) − log sigmoid D(real)."""
+    fake_logits, real_logits = judge(fakes), judge(reals)
+    loss = functional.softplus(fake_logits).mean() + functional.softplus(-real_logits).mean()
+    return loss, fake_logits.detach(), real_logits.detach()
+
+
+def r1_penalty(judge: Judge, reals: Tensor) -> Tensor:
+    """‖∂D/∂image‖² of each real image, [B]; the loss is γ/2 times its mean."""
+    reals = reals.detach().requires_grad_(True)
+    (grads,) = torch.autograd.grad(judge(reals).sum(), reals, create_graph=True)
+    return grads.square().sum(dim=(1, 2, 3))
+
+
+def path_length_loss(lengths_B: Tensor, mean: Tensor) -> Tensor:
+    """Mean squared distance of the lengths from their running mean, which counts as a constant."""
+    return (lengths_B - mean.detach()).square().mean()
+
+
+def lazy_adam(lr: float, beta1: float, beta2: float, every: int | None) -> tuple[float, tuple[float, float]]:
+    """Adam's rate and betas when a regulariser takes an extra step every k: c = k/(k+1), lr·c and β^c.
+
+    Source: arXiv 1912.04958, appendix B. `every` None: no extra step, no correction.
+    """
+    share = 1.0 if every is None else every / (every + 1)
+    return lr * share, (beta1**share, beta2**share)
+
+
+def ema_beta(batch: int, images: int, half_life_kimg: float, ramp_up: float | None) -> float:
+    """How much of the average stays in one step, when half of it is to be left after the half life."""
+    half_life = half_life_kimg * 1000 * batch / 32
+    if ramp_up is not None:
+        half_life = min(half_life, images * ramp_up)
+    return float(0.5 ** (batch / max(half_life, 1e-8)))
+
+
+@torch.no_grad()
+def average(ema: Generator, generator: Generator, beta: float) -> None:
+    """Move the averaged generator towards the one in training; buffers are copied."""
+    for mean, value in zip(ema.parameters(), generator.parameters(), strict=True):
+        mean.lerp_(value, 1 - beta)
+    for kept, buffer in zip(ema.buffers(), generator.buffers(), strict=True):
+        kept.copy_(buffer)

@@ -1,0 +1,216 @@
+"""TOML → everything a training run is: networks, data, losses, optimiser, averages, snapshots.
+
+The defaults are the published recipe at 256 px. A config file changes what differs, a flag changes one value
+(`--loss.r1-gamma 5`), and the result is written beside the run's snapshots. Shipped ones: alis/configs/*.toml.
+Source: arXiv 2104.06954 (section 4), arXiv 2006.06676 (lazy regularisation, augmentation).
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from alis.config import ModelConfig, Settings
+from alis.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+class DataSettings(Settings):
+    """`[data]`: how pictures are read."""
+
+    column: str | None = None
+    """The image column; by default found by itself."""
+    fit: Literal["resize", "crop", "refuse"] = "resize"
+    """Pictures that are not R×R: centre square scaled, a square at a random place, or an error."""
+    mirror: bool = True
+    """Show each picture mirrored half of the time."""
+    threads: int = pydantic.Field(2, gt=0)
+    """Decoding threads a process."""
+    ahead: int = pydantic.Field(8, gt=0)
+    """Microbatches decoded in advance."""
+    buffer_mb: int = pydantic.Field(512, gt=0)
+    """Encoded rows held in memory a process: larger shuffles wider."""
+
+
+class LossSettings(Settings):
+    """`[loss]`: the published losses and how often the lazy ones are paid."""
+
+    r1_gamma: float = pydantic.Field(10.0, ge=0)
+    """Weight γ of R1, the discriminator's squared slope at real pictures; 0: off."""
+    r1_every: int = pydantic.Field(16, gt=0)
+    """Steps between two payments of R1."""
+    pl_weight: float = pydantic.Field(2.0, ge=0)
+    """Weight of the generator's path-length penalty; 0: off."""
+    pl_decay: float = pydantic.Field(0.01, gt=0, le=1)
+    """How far the running mean of path lengths moves at once."""
+    pl_shrink: int = pydantic.Field(2, gt=0)
+    """Path length looks at batch / pl_shrink images."""
+    pl_every: int = pydantic.Field(4, gt=0)
+    """Steps between two payments of the path length."""
+    style_mixing: float = pydantic.Field(0.9, ge=0, le=1)
+    """Share of anchors whose upper layers take a second code."""
+    shift_ramp_kimg: int = pydantic.Field(1, ge=0)
+    """Frames stay at the window's left end for this many thousand images."""
+
+
+class OptimSettings(Settings):
+    """`[optim]`: Adam for both networks."""
+
+    batch: int | None = pydantic.Field(None, gt=0)
+    """Images a step over all processes; by default min(processes · min(4096 // R, 32), 64)."""
+    micro: int | None = pydantic.Field(None, gt=0)
+    """Images a forward pass; by default batch / processes. Smaller ones accumulate gradients."""
+    lr_g: float | None = pydantic.Field(None, gt=0)
+    """Learning rate of the generator; by default 0.0025, from 1024 px on 0.002."""
+    lr_d: float | None = pydantic.Field(None, gt=0)
+    """Learning rate of the discriminator; by default as the generator's default."""
+    beta1: float = pydantic.Field(0.0, ge=0, lt=1)
+    """Adam's decay of the mean gradient."""
+    beta2: float = pydantic.Field(0.99, ge=0, lt=1)
+    """Adam's decay of the mean squared gradient."""
+    eps: float = pydantic.Field(1e-8, gt=0)
+    """Adam's ε."""
+
+
+class EmaSettings(Settings):
+    """`[ema]`: the averaged generator."""
+
+    half_life_kimg: float = pydantic.Field(10.0, gt=0)
+    """For a batch of 32; in proportion for others."""
+    ramp_up: float | None = pydantic.Field(0.05, gt=0)
+    """The half life is at most this share of the images seen; None: no ramp."""
+
+
+class AugmentSettings(Settings):
+    """`[augment]`: adaptive discriminator augmentation, off as published."""
+
+    kind: Literal["none", "ada", "fixed"] = "none"
+    """Off, steered by how sure the discriminator is (for small datasets), or always with probability p."""
+    p: float = pydantic.Field(0.0, ge=0, le=1)
+    """Where `ada` starts, or what `fixed` keeps."""
+    target: float = pydantic.Field(0.6, gt=0, lt=1)
+    """Mean sign of the logits of real images that `ada` steers to."""
+    speed_kimg: float = pydantic.Field(500.0, gt=0)
+    """Thousand images in which p can go from 0 to 1."""
+
+
+class RunSettings(Settings):
+    """`[run]`: length, pace of reports, and the machine."""
+
+    kimg: float = pydantic.Field(25_000.0, gt=0)
+    """Thousand images to show in all."""
+    tick_kimg: float = pydantic.Field(4.0, gt=0)
+    """Thousand images between two lines of the log."""
+    snapshot_ticks: int = pydantic.Field(50, gt=0)
+    """Ticks between two snapshots."""
+    keep: int = pydantic.Field(3, gt=0)
+    """Newest snapshots kept; the best by metric is kept besides."""
+    seed: int = pydantic.Field(0, ge=0)
+    """Everything random follows from it and from the images seen."""
+    precision: Literal["float16", "bfloat16", "float32"] = "float16"
+    """What the half-precision blocks compute in on a GPU; a CPU always computes in float32."""
+    compile: Literal["off", "default", "reduce-overhead"] = "off"
+    """torch.compile for the two main passes; `reduce-overhead` records CUDA graphs. Regularisers stay eager:
+    they differentiate twice, which compiled graphs do not."""
+    metric: Literal["none", "fid", "inf-fid"] = "none"
+    """Measured at each snapshot; the best is kept."""
+    metric_images: int = pydantic.Field(10_000, gt=1)
+    """Pictures painted to measure it."""
+    features: str = "inception"
+    """Extractor of the metric (see docs/metrics.md)."""
+    psi: float = 1.0
+    """Truncation of the pictures shown."""
+
+
+class TrainConfig(Settings):
+    """Everything about a run but its data's address and its folder."""
+
+    model: ModelConfig = pydantic.Field(default_factory=lambda: ModelConfig(num_half_res=4))
+    data: DataSettings = pydantic.Field(default_factory=lambda: DataSettings.model_validate({}))
+    loss: LossSettings = pydantic.Field(default_factory=lambda: LossSettings.model_validate({}))
+    optim: OptimSettings = pydantic.Field(default_factory=lambda: OptimSettings.model_validate({}))
+    ema: EmaSettings = pydantic.Field(default_factory=lambda: EmaSettings.model_validate({}))
+    augment: AugmentSettings = pydantic.Field(default_factory=lambda: AugmentSettings.model_validate({}))
+    run: RunSettings = pydantic.Field(default_factory=lambda: RunSettings.model_validate({}))
+
+    def resolved(self, num_processes: int) -> TrainConfig:
+        """With the values that depend on resolution and processes filled in.
+
+        Raises:
+            ConfigError: batch, microbatch and processes do not fit.
+        """
+        size, optim = self.model.resolution, self.optim
+        batch = optim.batch or max(min(num_processes * min(4096 // size, 32), 64) // num_processes, 1) * num_processes
+        micro = optim.micro or batch // num_processes
+        if not micro or batch % (micro * num_processes):
+            raise ConfigError(
+                f"optim: batch = {batch} is not a multiple of micro × processes = {micro} × {num_processes}",
+                hint="choose --optim.batch and --optim.micro that fit",
+            )
+        lr = 0.002 if size >= 1024 else 0.0025
+        filled = {"batch": batch, "micro": micro, "lr_g": optim.lr_g or lr, "lr_d": optim.lr_d or lr}
+        return self.model_copy(update={"optim": optim.model_copy(update=filled)})
+
+
+def known() -> list[str]:
+    """Names of the shipped configs."""
+    return sorted(path.stem for path in CONFIGS.glob("*.toml"))
+
+
+def read(name_or_path: str | None, changes: Mapping[str, object] | None = None) -> TrainConfig:
+    """A shipped config by name, or a TOML file; then single values over it.
+
+    Args:
+        name_or_path: `lhq256` … or a path; None: the published recipe at 256 px.
+        changes: `{"loss.r1_gamma": 5.0}`.
+
+    Raises:
+        ConfigError: no such config, not TOML, an unknown key (with the nearest name), a wrong value.
+    """
+    table: dict[str, Any] = {}
+    where = name_or_path or "flags"
+    if name_or_path is not None:
+        shipped = CONFIGS / f"{name_or_path}.toml"
+        path = shipped if name_or_path in known() else Path(name_or_path)
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            near = difflib.get_close_matches(name_or_path, known(), n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"shipped configs: {', '.join(known())}"
+            raise ConfigError(f"{name_or_path}: no such config", hint=hint) from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: can't be read ({error})", hint="give a readable UTF-8 TOML file") from None
+    for key, value in (changes or {}).items():
+        section, _, name = key.partition(".")
+        table[section] = {**table.get(section, {}), name: value}
+    if "model" in table:
+        table["model"] = {"num_half_res": 4, **table["model"]}
+    for section, values in table.items():
+        field = TrainConfig.model_fields.get(section)
+        if field is None:
+            near = difflib.get_close_matches(section, list(TrainConfig.model_fields), n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"tables: {', '.join(TrainConfig.model_fields)}"
+            raise ConfigError(f'{where}: unknown table "{section}"', hint=hint)
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where}: {section} is not a table", hint=f"write [{section}] and its keys below")
+        assert isinstance(field.annotation, type)
+        table[section] = field.annotation.read(values, f"{where} [{section}]")
+    return TrainConfig(**table)
+
+
+def flags() -> list[tuple[str, Any, Any, str]]:
+    """(key, type, default, help) of every value, e.g. `loss.r1_gamma`: what the command makes options of."""
+    found = []
+    for section, values in TrainConfig():
+        for name, field in type(values).model_fields.items():
+            text = " ".join((field.description or "").partition("\n\n")[0].split())
+            found.append((f"{section}.{name}", field.annotation, getattr(values, name), text))
+    return found

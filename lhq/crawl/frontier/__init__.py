@@ -1,0 +1,335 @@
+"""What was asked, what was offered, what became of it: one SQLite file, the memory of a crawl.
+
+A page and its candidates are committed together, so a crash between two pages costs nothing and one within a page
+costs that page's call. A candidate met under many queries is one row with many queries. The file is local and in
+WAL mode: `lhq status` reads while a crawl writes. After a power cut it may lack the last moment; the spool does not,
+and the crawl brings both together when it starts.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from lhq.crawl.frontier.history import History, Listed, QueryTally, Tally
+from lhq.records import Candidate, Query
+
+__all__ = ["Frontier", "Kept", "Listed", "OpenQuery", "QueryTally", "Tally", "Waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuery:
+    """A query that has pages left; `number` is its key here, `cursor` None means its first page. `num_offered` are
+    its candidates so far."""
+
+    number: int
+    query: Query
+    cursor: str | None
+    num_pages: int
+    num_offered: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A candidate to be fetched; `number` is its key here and its place in the order of offers."""
+
+    number: int
+    candidate: Candidate
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the frontier remembers of a photo that is safe in the spool."""
+
+    number: int
+    shard: int
+    size_bytes: int
+
+
+class Frontier(History):
+    """The frontier file of one store; safe to use from many threads. Opens as `Database` does."""
+
+    # --- queries and their pages --------------------------------------------------------------------------------
+
+    def add_queries(self, source: str, queries: Iterable[Query], per_query: int) -> None:
+        """Make queries known; those known already keep their place. Queries that failed are open again, and those
+        that were full while `per_query` was smaller."""
+        with self._write() as db:
+            db.executemany(
+                "INSERT INTO queries (source, text, theme) VALUES (?, ?, ?) "
+                "ON CONFLICT (source, text) DO UPDATE SET theme = excluded.theme",
+                [(source, query.text, query.theme) for query in queries],
+            )
+            db.execute(
+                "UPDATE queries SET state = 'open' WHERE source = ? "
+                "AND (state = 'failed' OR state = 'full' AND num_offered < ?)",
+                (source, per_query),
+            )
+
+    def next_query(self, source: str, texts: frozenset[str]) -> OpenQuery | None:
+        """The open query with the fewest pages, so that all advance together; only those of `texts`."""
+        rows = self._all(
+            "SELECT number, text, theme, cursor, num_pages, num_offered FROM queries "
+            "WHERE source = ? AND state = 'open' ORDER BY num_pages, number",
+            (source,),
+        )
+        for number, text, theme, cursor, num_pages, num_offered in rows:
+            if text in texts:
+                return OpenQuery(number, Query(text, theme), cursor, num_pages, num_offered)
+        return None
+
+    def add_page(
+        self,
+        asked: OpenQuery,
+        candidates: Sequence[tuple[Candidate, str]],
+        next_cursor: str | None,
+        total: int | None = None,
+        skipped: Sequence[tuple[str, int]] = (),
+        *,
+        is_full: bool = False,
+    ) -> int:
+        """Commit one page: its candidates (each with its host), and where the query goes on.
+
+        A query ends with its last page, with a cursor it was at before, and after three pages of nothing but what it
+        had: services repeat pages rather than admit that there are no more. With `is_full` it rests at this page.
+
+        Returns:
+            how many candidates were new to the frontier.
+        """
+        num_new = num_linked = 0
+        with self._write() as db:
+            for candidate, host in candidates:
+                row = db.execute(
+                    "INSERT INTO candidates (id, source, licence, host, papers) VALUES (?, ?, ?, ?, ?) "
+                    "ON CONFLICT (id) DO NOTHING RETURNING number",
+                    (candidate.id, candidate.source, candidate.licence, host, _dump(candidate)),
+                ).fetchone()
+                if row is not None:
+                    num_new += 1
+                else:
+                    row = db.execute("SELECT number FROM candidates WHERE id = ?", (candidate.id,)).fetchone()
+                num_linked += db.execute(
+                    "INSERT OR IGNORE INTO candidate_queries VALUES (?, ?)", (row[0], asked.number)
+                ).rowcount
+            db.execute(
+                "INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?)",
+                (asked.number, asked.cursor or "", time.time(), len(candidates), num_new, json.dumps(dict(skipped))),
+            )
+            is_loop = (
+                next_cursor is not None
+                and db.execute(
+                    "SELECT 1 FROM pages WHERE query = ? AND cursor = ?", (asked.number, next_cursor)
+                ).fetchone()
+            )
+            (num_stale,) = db.execute("SELECT num_stale FROM queries WHERE number = ?", (asked.number,)).fetchone()
+            num_stale = num_stale + 1 if candidates and not num_linked else 0
+            state = "done" if next_cursor is None or is_loop or num_stale >= 3 else "open"
+            if is_full:
+                state, next_cursor = "full", asked.cursor
+            db.execute(
+                "UPDATE queries SET cursor = ?, num_pages = num_pages + 1, num_stale = ?, state = ?, error = '', "
+                "total = coalesce(?, total), num_offered = num_offered + ? WHERE number = ?",
+                (next_cursor, num_stale, state, total, num_linked, asked.number),
+            )
+        return num_new
+
+    def fail_query(self, query: int, error: str, *, is_final: bool) -> None:
+        """Remember why a page could not be had; a final failure rests until the next run."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE queries SET error = ?, state = CASE WHEN ? THEN 'failed' ELSE state END WHERE number = ?",
+                (error, is_final, query),
+            )
+
+    # --- candidates ---------------------------------------------------------------------------------------------
+
+    def hosts(self) -> list[str]:
+        """Hosts that have candidates waiting, due or not."""
+        found: list[str] = []
+        host = ""
+        while True:  # one seek a host: DISTINCT would walk a million rows
+            row = self._one(
+                "SELECT host FROM candidates WHERE status = 'waiting' AND host > ? ORDER BY host LIMIT 1", (host,)
+            )
+            if row is None:
+                return found
+            host = row[0]
+            found.append(host)
+
+    def waiting(self, host: str, now: float, limit: int, sources: Sequence[str]) -> list[Waiting]:
+        """Candidates of a host that are due, in the order of offers, fresh ones before retries."""
+        rows = self._all(
+            "SELECT number, papers, attempts FROM candidates INDEXED BY candidates_waiting "
+            "WHERE status = 'waiting' AND host = ? AND next_at <= ? "
+            f"AND source IN ({','.join('?' * len(sources))}) ORDER BY next_at, number LIMIT ?",
+            (host, now, *sources, limit),
+        )
+        return [Waiting(number, _load(papers), attempts) for number, papers, attempts in rows]
+
+    def num_waiting(self, source: str, most: int) -> int:
+        """How many candidates of a source wait, counted up to `most`."""
+        (num,) = self._one(
+            "SELECT count(*) FROM (SELECT 1 FROM candidates WHERE status = 'waiting' AND source = ? LIMIT ?)",
+            (source, most),
+        )
+        return int(num)
+
+    def next_due(self, sources: Sequence[str]) -> float | None:
+        """When the next candidate of these sources is due (seconds since 1970), or None if none waits."""
+        row = self._one(
+            f"SELECT next_at FROM candidates WHERE status = 'waiting' AND source IN ({','.join('?' * len(sources))}) "
+            "LIMIT 1", sources,
+        )  # fmt: skip
+        return None if row is None else float(row[0])
+
+    def keep(self, photos: Sequence[Kept]) -> None:
+        """Mark photos that are safe in the spool."""
+        with self._write() as db:
+            db.executemany(
+                "UPDATE candidates SET status = 'kept', reason = '', attempts = attempts + 1, shard = ?, "
+                "size_bytes = ?, use_report = CASE WHEN use_report != '' THEN use_report "
+                "WHEN json_extract(papers, '$.report_use_url') IS NULL THEN '' ELSE 'due' END WHERE number = ?",
+                [(photo.shard, photo.size_bytes, photo.number) for photo in photos],
+            )
+            # One beat each ten seconds: enough for a rate, few enough for two weeks.
+            beat = int(time.time()) // 10 * 10
+            db.execute(
+                "INSERT INTO beats VALUES (?, ?) ON CONFLICT (at) DO UPDATE SET num = num + excluded.num",
+                (beat, len(photos)),
+            )
+
+    def adopt(self, photos: Sequence[tuple[Candidate, int]], shard: int) -> int:
+        """Make photos known that a shard holds and this frontier has never heard of (bytes' size beside each)."""
+        with self._write() as db:
+            return sum(
+                db.execute(
+                    "INSERT INTO candidates (id, source, licence, host, papers, status, shard, size_bytes, use_report) "
+                    "VALUES (?, ?, ?, '', ?, 'kept', ?, ?, 'done') ON CONFLICT (id) DO NOTHING",
+                    (each.id, each.source, each.licence, _dump(each), shard, size_bytes),
+                ).rowcount
+                for each, size_bytes in photos
+            )
+
+    def fail(self, number: int, reason: str, detail: str, *, retry_at: float | None, counts: bool = True) -> None:
+        """Remember a failed attempt; with `retry_at` the candidate waits on, without it has failed.
+
+        Args:
+            counts: False for failures that are the host's mood (throttled), not the photo's.
+        """
+        with self._write() as db:
+            db.execute(
+                "UPDATE candidates SET status = ?, reason = ?, attempts = attempts + ?, next_at = ? WHERE number = ?",
+                ("failed" if retry_at is None else "waiting", reason, int(counts), retry_at or 0.0, number),
+            )
+            db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?)", (number, time.time(), reason, detail))
+
+    def num_attempts(self, number: int, reason: str) -> int:
+        (num,) = self._one("SELECT count(*) FROM attempts WHERE candidate = ? AND reason = ?", (number, reason))
+        return int(num)
+
+    def retry(self, reasons: Sequence[str]) -> int:
+        """Let failed candidates wait again: those whose reason is in `reasons`, or all for ("all",)."""
+        marks = ",".join("?" * len(reasons))
+        clause = "" if "all" in reasons else f"AND reason IN ({marks})"
+        with self._write() as db:
+            return db.execute(
+                f"UPDATE candidates SET status = 'waiting', attempts = 0, next_at = 0 WHERE status = 'failed' {clause}",
+                () if "all" in reasons else tuple(reasons),
+            ).rowcount
+
+    def lose(self, ids: Sequence[str], reason: str) -> int:
+        """Let kept photos wait again, since their bytes are gone or bad."""
+        with self._write() as db:
+            return sum(
+                db.execute(
+                    "UPDATE candidates SET status = 'waiting', reason = ?, attempts = 0, next_at = 0, shard = NULL, "
+                    "size_bytes = 0 WHERE id = ? AND status = 'kept'", (reason, id),
+                ).rowcount
+                for id in ids
+            )  # fmt: skip
+
+    def refuse(self, ids: Sequence[str], reason: str) -> int:
+        """Mark candidates as failed for good, e.g. those an owner asked to take down: they are not fetched again."""
+        with self._write() as db:
+            return sum(
+                db.execute(
+                    "UPDATE candidates SET status = 'failed', reason = ?, shard = NULL, size_bytes = 0 WHERE id = ?",
+                    (reason, id),
+                ).rowcount
+                for id in ids
+            )
+
+    def numbers_of(self, ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """id → (number, status) of candidates that are known."""
+        found = {}
+        for id in ids:
+            row = self._one("SELECT number, status FROM candidates WHERE id = ?", (id,))
+            if row is not None:
+                found[id] = (int(row[0]), str(row[1]))
+        return found
+
+    def candidates_of(self, ids: Sequence[str]) -> list[Candidate]:
+        """The candidates of these ids, of those that are known."""
+        rows = [self._one("SELECT papers FROM candidates WHERE id = ?", (id,)) for id in ids]
+        return [_load(row[0]) for row in rows if row is not None]
+
+    def kept_in(self, shard: int) -> list[str]:
+        """Ids that should be in one shard."""
+        rows = self._all("SELECT id FROM candidates WHERE status = 'kept' AND shard = ?", (shard,))
+        return [id for (id,) in rows]
+
+    def shards(self) -> list[int]:
+        """Numbers of the shards that kept photos are in, ascending."""
+        found: list[int] = []
+        while True:
+            row = self._one(
+                "SELECT shard FROM candidates WHERE status = 'kept' AND shard > ? ORDER BY shard LIMIT 1",
+                (found[-1] if found else -1,),
+            )
+            if row is None:
+                return found
+            found.append(int(row[0]))
+
+    def queries_of(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Every query that each candidate was met under, in the order they were made known."""
+        return {
+            id: [
+                text
+                for (text,) in self._all(
+                    "SELECT text FROM candidates c JOIN candidate_queries ON candidate = c.number "
+                    "JOIN queries q ON q.number = query WHERE id = ? ORDER BY q.number", (id,),
+                )
+            ]
+            for id in ids
+        }  # fmt: skip
+
+    # --- reports of use -----------------------------------------------------------------------------------------
+
+    def reports_due(self, source: str, limit: int) -> list[tuple[int, str]]:
+        """(number, URL) of kept photos whose use the source asks to be told."""
+        return self._all(
+            "SELECT number, json_extract(papers, '$.report_use_url') FROM candidates "
+            "WHERE source = ? AND use_report = 'due' LIMIT ?",
+            (source, limit),
+        )
+
+    def reported(self, number: int, *, error: str = "") -> None:
+        """The source was told, or refused to listen (`error`, remembered among the attempts)."""
+        with self._write() as db:
+            done = "failed" if error else "done"
+            db.execute("UPDATE candidates SET use_report = ? WHERE number = ?", (done, number))
+            if error:
+                db.execute("INSERT INTO attempts VALUES (?, ?, 'report', ?)", (number, time.time(), error))
+
+
+def _dump(candidate: Candidate) -> str:
+    return json.dumps(asdict(candidate), ensure_ascii=False, separators=(",", ":"))
+
+
+def _load(papers: str) -> Candidate:
+    fields = json.loads(papers)
+    fields["tags"] = tuple(fields["tags"])
+    return Candidate(**fields)

@@ -1,0 +1,138 @@
+"""Photos that the filter found broken → the same rows with fresh bytes: `lhq crawl --retry-failed corrupt`.
+
+The door check decodes nothing, so a photo can be whole by its structure and broken within. The filter's facts say
+which and why. Such a photo is fetched once more; if other bytes come, they take the old ones' place in its shard,
+so that number, order and id stay, and the shard's facts are removed, which makes the filter measure it again.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lhq.crawl.spool import now, papers_of, writer
+from lhq.errors import FetchError, ImageError, ShardDamaged
+from lhq.images import decode, inspect
+from lhq.records import PHOTO_SCHEMA, Candidate
+from lhq.store.shards import Shards, write_whole
+
+# Columns that tell of the bytes; the rest of a row's papers stay as they were.
+_OF_BYTES = ("sha256", "size_bytes", "format", "width_px", "height_px", "orientation", "fetched_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What mending came to: photos with fresh bytes, those that come just as broken from their source, and those that
+    could not be had (gone, no answer)."""
+
+    num_mended: int
+    num_same: int
+    num_failed: int
+
+
+def mend(
+    store: str,
+    reasons: Sequence[str],
+    candidates_of: Callable[[Sequence[str]], Iterable[Candidate]],
+    fetch: Callable[[Candidate], bytes | bytearray],
+) -> Mended:
+    """Fetch photos again whose facts name one of `reasons` as their error.
+
+    Args:
+        candidates_of: ids → their candidates; unknown ids are left out.
+        fetch: raises FetchError where the bytes can't be had.
+
+    Raises:
+        StoreError: a shard can't be written; the old one stays.
+        ShardDamaged: a shard can't be read.
+    """
+    photos = Shards(store, "photos")
+    num_mended = num_same = num_failed = 0
+    for number in photos.numbers():
+        broken = _broken(store, number, reasons)
+        if not broken:
+            continue
+        papers = photos.read(number, ["id", "sha256"])
+        old = dict(zip(papers["id"].to_pylist(), papers["sha256"].to_pylist(), strict=True))
+        fresh: dict[str, dict[str, object]] = {}
+        for candidate in candidates_of(sorted(broken & old.keys())):
+            try:
+                row = _fetched(candidate, fetch)
+            except FetchError:
+                num_failed += 1
+                continue
+            if row is None or row["sha256"] == old[candidate.id]:
+                num_same += 1
+            else:
+                fresh[candidate.id] = row
+        if fresh:
+            _replace(photos, number, fresh)
+            for room in _rooms(store):
+                if room.exists(number):
+                    room.fs.rm(room.path(number))
+            num_mended += len(fresh)
+    return Mended(num_mended, num_same, num_failed)
+
+
+def _rooms(store: str) -> list[Shards]:
+    """The rooms of facts that are there."""
+    facts = Shards(store, "facts")
+    try:
+        names = facts.fs.ls(facts.root, detail=False)
+    except FileNotFoundError:
+        return []
+    return [Shards(store, f"facts/{posixpath.basename(name.rstrip('/'))}") for name in sorted(names)]
+
+
+def _broken(store: str, number: int, reasons: Sequence[str]) -> set[str]:
+    """Ids of one shard whose facts name one of `reasons`."""
+    found: set[str] = set()
+    for room in _rooms(store):
+        try:
+            facts = room.read(number)
+        except (FileNotFoundError, ShardDamaged):
+            continue  # not measured yet, or to be measured again anyway
+        if {"id", "error"} <= set(facts.column_names):
+            chosen = facts.filter(pc.is_in(facts["error"], pa.array(list(reasons), pa.string())))
+            found.update(chosen["id"].to_pylist())
+    return found
+
+
+def _fetched(candidate: Candidate, fetch: Callable[[Candidate], bytes | bytearray]) -> dict[str, object] | None:
+    """The row's new values, or None where what came is no whole picture."""
+    data = fetch(candidate)
+    try:
+        header = inspect(data)
+        decode(data)
+    except ImageError:
+        return None
+    papers = papers_of(candidate, header, candidate.url, now())
+    return {"image": bytes(data), **{name: papers[name] for name in _OF_BYTES}}
+
+
+def _replace(photos: Shards, number: int, fresh: dict[str, dict[str, object]]) -> None:
+    """Write the shard anew with these rows changed, a row group at a time."""
+
+    def write(sink: IO[bytes]) -> None:
+        with photos.fs.open(photos.path(number), "rb") as file, writer(sink) as out:
+            old = pq.ParquetFile(file, pre_buffer=False)
+            for group in range(old.num_row_groups):
+                out.write_table(_changed(old.read_row_group(group), fresh))
+
+    write_whole(photos.fs, photos.path(number), write)
+
+
+def _changed(table: pa.Table, fresh: dict[str, dict[str, object]]) -> pa.Table:
+    parts, last = [], 0
+    for at, id in enumerate(table["id"].to_pylist()):
+        if id in fresh:
+            row = {**table.slice(at, 1).drop_columns(["image"]).to_pylist()[0], **fresh[id]}
+            parts += [table.slice(last, at - last), pa.Table.from_pylist([row], PHOTO_SCHEMA)]
+            last = at + 1
+    return pa.concat_tables([*parts, table.slice(last)]).cast(PHOTO_SCHEMA).combine_chunks()

@@ -1,0 +1,211 @@
+"""Photo → spool → shard: one thread writes what was fetched, in the order that no crash can undo.
+
+First the record in the spool, then `kept` in the frontier: a kill between the two is mended when the spool is read
+again. Power cuts are covered every few seconds by a sync; photos that a cut took from the spool's end are found
+missing on the next start and wait again. Sealing runs beside, one shard at a time.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from lhq.crawl.frontier import Frontier, Kept
+from lhq.crawl.spool import Spool, open_numbers
+from lhq.http.wire import Budget
+from lhq.records import PAPERS, Candidate
+from lhq.store.shards import Shards
+
+SYNC_EVERY_S = 3.0
+_OF_CANDIDATE = {field.name for field in fields(Candidate)} & set(PAPERS)
+MEMORY_CAP = 48 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A photo that passed the door: its number in the frontier, its papers, its bytes."""
+
+    number: int
+    papers: dict[str, Any]
+    data: bytes | bytearray
+
+
+class Keeper:
+    """Writes photos; safe to be given them from many threads.
+
+    Args:
+        folder: the local folder of the store.
+        kept: called with the numbers that are safe now.
+        failed: called once if writing became impossible.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        shards: Shards,
+        frontier: Frontier,
+        kept: Callable[[Sequence[int]], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._folder, self._shards, self._frontier = folder, shards, frontier
+        self._kept, self._failed = kept, failed
+        self._queue: queue.SimpleQueue[Fetched | None] = queue.SimpleQueue()
+        self._budget = Budget(MEMORY_CAP)
+        self._sealing: threading.Thread | None = None
+        self._seal_error: BaseException | None = None
+        self._spool: Spool | None = None
+        self._is_broken = False
+        self._thread = threading.Thread(target=self._run, name="keep", daemon=True)
+
+    def recover(self) -> int:
+        """Bring spools, shards and frontier together after whatever happened; returns how many photos a power cut
+        or a vanished spool took (they wait again)."""
+        self._shards.forget_debris()
+        lost = 0
+        for number in open_numbers(self._folder):
+            if self._shards.exists(number):
+                spool = Spool(self._folder, number)
+                self._mark(spool)
+                spool.seal(self._shards, self._frontier.queries_of)
+                continue
+            if self._spool is not None:
+                self._spool.seal(self._shards, self._frontier.queries_of)
+            self._spool = Spool(self._folder, number)
+            lost += self._mark(self._spool)
+        return lost
+
+    def adopt(self) -> int:
+        """Make the frontier know photos of shards that it has never heard of: imported ones, or all of them where
+        the frontier was lost. Returns how many; they are not fetched again."""
+        num = 0
+        known = set(self._frontier.shards())
+        for number in self._shards.numbers():
+            if number in known:
+                continue
+            columns = [name for name in PAPERS if name in _OF_CANDIDATE or name in {"queries", "size_bytes"}]
+            for batch in self._shards.batches(number, columns, rows=1000):
+                num += self._frontier.adopt([_candidate(row) for row in batch.to_pylist()], number)
+        return num
+
+    def missing(self) -> list[int]:
+        """Shards that photos are marked to be in, but that are not there."""
+        present = {*self._shards.numbers(), *open_numbers(self._folder)}
+        return [number for number in self._frontier.shards() if number not in present]
+
+    def _mark(self, spool: Spool) -> int:
+        """Mark what the spool holds as kept, and what it should hold but doesn't as lost."""
+        sizes = {entry.id: entry.size_bytes for entry in spool.entries}
+        known = self._frontier.numbers_of(list(sizes))
+        late = [Kept(number, spool.number, sizes[id]) for id, (number, status) in known.items() if status == "waiting"]
+        self._frontier.keep(late)
+        strange = [entry for entry in spool.entries if entry.id not in known]
+        self._frontier.adopt([_candidate(spool.papers(entry)) for entry in strange], spool.number)
+        gone = [id for id in self._frontier.kept_in(spool.number) if id not in sizes]
+        return self._frontier.lose(gone, "lost")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, photo: Fetched) -> None:
+        """Hand over a photo; waits while too many bytes are under way."""
+        self._budget.take(len(photo.data))
+        self._queue.put(photo)
+
+    def finish(self) -> None:
+        """Write what was handed over, seal the open spool, and end.
+
+        Raises:
+            StoreError: the last shard can't be sealed; its spool stays and the next run seals it.
+        """
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        self._join_sealing()
+        if self._spool is not None and not self._is_broken:
+            spool, self._spool = self._spool, None
+            spool.sync()
+            spool.seal(self._shards, self._frontier.queries_of)
+        elif self._spool is not None:
+            self._spool.close()
+
+    def _run(self) -> None:
+        synced_at = time.monotonic()
+        is_last = False
+        try:
+            while not is_last:
+                group = [self._queue.get()]
+                while len(group) < 64 and not self._queue.empty():
+                    group.append(self._queue.get())
+                is_last = None in group
+                self._write([photo for photo in group if photo is not None])
+                if self._spool is not None and time.monotonic() - synced_at > SYNC_EVERY_S:
+                    self._spool.sync()
+                    synced_at = time.monotonic()
+        except BaseException as error:
+            self._is_broken = True
+            self._failed(error)
+            self._drain()
+
+    def _drain(self) -> None:
+        """Writing is impossible: let nobody wait for room any more."""
+        while (photo := self._queue.get()) is not None:
+            self._budget.give_back(min(len(photo.data), MEMORY_CAP))
+
+    def _write(self, group: list[Fetched]) -> None:
+        done: list[Kept] = []
+        try:
+            for photo in group:
+                if self._spool is None or self._spool.is_full:
+                    self._mark_kept(done)
+                    done = []
+                    self._turn_over()
+                assert self._spool is not None
+                self._spool.append(photo.papers, photo.data)
+                done.append(Kept(photo.number, self._spool.number, len(photo.data)))
+        finally:
+            for photo in group:
+                self._budget.give_back(min(len(photo.data), MEMORY_CAP))
+            self._mark_kept(done)
+
+    def _mark_kept(self, done: list[Kept]) -> None:
+        if done:
+            self._frontier.keep(done)
+            self._kept([kept.number for kept in done])
+
+    def _turn_over(self) -> None:
+        """Seal the full spool beside, and open the next."""
+        self._join_sealing()
+        full, number = self._spool, self._next_number()
+        self._spool = Spool(self._folder, number)
+        if full is not None:
+            self._sealing = threading.Thread(target=self._seal, args=(full,), name="seal", daemon=True)
+            self._sealing.start()
+
+    def _next_number(self) -> int:
+        taken = [*self._shards.numbers(), *open_numbers(self._folder), *self._frontier.shards()]
+        return max(taken, default=-1) + 1
+
+    def _seal(self, spool: Spool) -> None:
+        try:
+            spool.seal(self._shards, self._frontier.queries_of)
+        except BaseException as error:
+            self._seal_error = error
+
+    def _join_sealing(self) -> None:
+        if self._sealing is not None:
+            self._sealing.join()
+            self._sealing = None
+        if self._seal_error is not None:
+            error, self._seal_error = self._seal_error, None
+            raise error
+
+
+def _candidate(row: Mapping[str, Any]) -> tuple[Candidate, int]:
+    """The candidate that a photo's papers tell of, and the size of its bytes."""
+    papers = {name: row[name] for name in _OF_CANDIDATE if name != "tags"}
+    query = row["queries"][0] if row["queries"] else ""
+    return Candidate(**papers, tags=tuple(row["tags"]), query=query), row["size_bytes"]

@@ -1,0 +1,114 @@
+"""A dataset's folder → archives that other trainers read: StyleGAN's zip, WebDataset's tar shards.
+
+They are written beside it (`DIR-zip`, `DIR-webdataset`) with the manifest, credits and licences, which no copy may
+lose. The same dataset gives the same bytes: entries carry no dates.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Literal
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lhq.errors import InputError
+from lhq.export import layout
+from lhq.export.previous import data_files
+from lhq.store.folders import aside, put_back, put_in_place
+from lhq.store.shards import write_whole
+
+Format = Literal["zip", "webdataset"]
+_COPIED = (layout.MANIFEST, layout.CREDITS, layout.CREDITS_SAMPLE, layout.LICENCES_PAGE)
+_ARCHIVE = re.compile(r".+-(train|validation)(-\d{6})?\.(zip|tar)")
+_BATCH_ROWS = 16
+_DISK = fsspec.filesystem("file")
+_READ_AHEAD_BYTES = 4 * 2**20
+
+
+def write(folder: str, names: dict[str, str], format: Format, told: Callable[[str, int, int], None]) -> str:
+    """Write the archives of a dataset's variants; returns their folder.
+
+    Args:
+        folder: what `lhq export` wrote.
+        names: variant → its data folder, e.g. `{"256": "data"}`.
+
+    Raises:
+        InputError: there are no pictures to put into archives.
+        StoreError: the disk is full.
+    """
+    if not names:
+        raise InputError(
+            f"{folder}: holds no pictures, only a manifest", hint='export with publish = "private" or "bytes"'
+        )
+    to = f"{folder}-{format}"
+    put_back(to)
+    with aside(to) as part:
+        for name in os.listdir(part):  # of an interrupted run, which may have been of other rows
+            os.unlink(os.path.join(part, name))
+        for name in _COPIED:
+            with open(os.path.join(folder, name), "rb") as source:
+                write_whole(_DISK, os.path.join(part, name), lambda sink: shutil.copyfileobj(source, sink))
+        for variant, sub in names.items():
+            for split in layout.SPLITS:
+                files = [path for path in data_files(os.path.join(folder, sub)) if split in os.path.basename(path)]
+                if format == "zip" and files:
+                    told(f"{variant}: zip", 0, 1)
+                    _write_zip(os.path.join(part, f"{variant}-{split}.zip"), files)
+                for number, path in enumerate(files if format == "webdataset" else []):
+                    told(f"{variant}: tar", number, len(files))
+                    _write_tar(os.path.join(part, f"{variant}-{split}-{number:06d}.tar"), path)
+        put_in_place(to, lambda name: name in _COPIED or bool(_ARCHIVE.fullmatch(name)))
+    return to
+
+
+def _write_zip(to: str, files: list[str]) -> None:
+    """As StyleGAN's dataset tool lays them out: `00000/img00000000.jpg`, no labels."""
+
+    def write(sink: IO[bytes]) -> None:
+        with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as out:
+            number = 0
+            for path in files:
+                for row in _rows(path):
+                    name = f"{number // 1000:05d}/img{number:08d}{_ending(row)}"
+                    out.writestr(zipfile.ZipInfo(name), row["image"]["bytes"])
+                    number += 1
+            out.writestr(zipfile.ZipInfo("dataset.json"), json.dumps({"labels": None}))
+
+    write_whole(_DISK, to, write)
+
+
+def _write_tar(to: str, path: str) -> None:
+    """One tar a data file: `<place>.jpg` and `<place>.json` with the papers and scores."""
+
+    def write(sink: IO[bytes]) -> None:
+        with tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT) as out:
+            start = os.path.basename(path).split("-")[1]
+            for number, row in enumerate(_rows(path)):
+                key = f"{start}{number:06d}"
+                papers = {name: value for name, value in row.items() if name != "image"}
+                text = json.dumps(papers, ensure_ascii=False, default=lambda value: value.isoformat(), sort_keys=True)
+                for name, data in ((f"{key}{_ending(row)}", row["image"]["bytes"]), (f"{key}.json", text.encode())):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(data)
+                    out.addfile(entry, io.BytesIO(data))
+
+    write_whole(_DISK, to, write)
+
+
+def _rows(path: str) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(path, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False) as file:
+        for batch in file.iter_batches(_BATCH_ROWS):
+            yield from pa.Table.from_batches([batch]).to_pylist()
+
+
+def _ending(row: dict[str, Any]) -> str:
+    return os.path.splitext(str(row["image"]["path"]))[1]

@@ -1,0 +1,103 @@
+"""Who made the photos: `CREDITS.parquet` for all rows, `CREDITS.md` to read, `LICENCES.md` for the licences."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import IO
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lhq.export import layout
+from lhq.export.layout import Variant
+from lhq.rights.licences import LICENCES
+from lhq.store.shards import write_whole
+
+_SAMPLE_ROWS = 100
+
+
+def write(folder: str, rows: pa.Table, variants: Sequence[Variant]) -> None:
+    """Write the three files for `rows` into a local folder.
+
+    Raises:
+        StoreError: they can't be written.
+    """
+    disk = fsspec.filesystem("file")
+    table = credits(rows, variants)
+    write_whole(
+        disk,
+        os.path.join(folder, layout.CREDITS),
+        lambda sink: pq.write_table(table, sink, compression="zstd", use_content_defined_chunking=True),
+    )
+    pages = {layout.CREDITS_SAMPLE: sample(table), layout.LICENCES_PAGE: licences_page(rows)}
+    for name, text in pages.items():
+        write_whole(disk, os.path.join(folder, name), partial(_write_text, text))
+
+
+def _write_text(text: str, sink: IO[bytes]) -> None:
+    sink.write(text.encode())
+
+
+def credits(rows: pa.Table, variants: Sequence[Variant]) -> pa.Table:
+    """One credit a row: title, author, source, licence (the four that CC asks for), and what was changed."""
+    table = rows.select(["id", "title", "author", "author_url", "page_url", "source", "licence"])
+    known = [LICENCES[id] for id in rows["licence"].to_pylist()]
+    changes = "; ".join(sorted({_change(one) for one in variants} - {""}))
+    return (
+        table.append_column("licence_name", pa.array([one.name for one in known], pa.string()))
+        .append_column("licence_url", pa.array([one.url for one in known], pa.string()))
+        .append_column("changes", pa.array([changes] * len(rows), pa.string()))
+        .replace_schema_metadata(None)
+    )
+
+
+def _change(variant: Variant) -> str:
+    if variant.side_px is None:
+        return ""
+    return f"cropped to the centre square, scaled to {variant.side_px} px, converted to sRGB"
+
+
+def sample(table: pa.Table) -> str:
+    """The first credits as Markdown."""
+    shown = table.slice(0, _SAMPLE_ROWS).to_pylist()
+    lines = ["# Credits", "", f"{len(shown):,} of {len(table):,}; all of them are in `{layout.CREDITS}`.", ""]
+    for row in shown:
+        title = _plain(row["title"]) or "Untitled"
+        title = f"[{title}]({row['page_url']})" if row["page_url"] else title
+        author = _plain(row["author"]) or "unknown"
+        author = f"[{author}]({row['author_url']})" if row["author_url"] else author
+        licence = f"[{row['licence_name']}]({row['licence_url']})" if row["licence_url"] else row["licence_name"]
+        lines.append(f"- {title} by {author}, {row['source']}, {licence}")
+    return "\n".join(lines) + "\n"
+
+
+def licences_page(rows: pa.Table) -> str:
+    """Every licence that occurs, what it asks for, and how many rows have it."""
+    counts = Counter(rows["licence"].to_pylist())
+    lines = [
+        "# Licences",
+        "",
+        "Each photo keeps its own licence, in the column `licence`; what you may do with the set is what you may do",
+        f"with every photo you use of it. Authors are named in `{layout.CREDITS}`.",
+        "",
+        "| licence | rows | name the author | commercial use | changes | share alike |",
+        "|---|---:|---|---|---|---|",
+    ]
+    for id, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        one = LICENCES[id]
+        name = f"[{one.name}]({one.url})" if one.url else one.name
+        answers = [one.attribution, one.commercial, one.derivatives, one.share_alike]
+        lines.append(f"| {name} | {count:,} | " + " | ".join("yes" if answer else "no" for answer in answers) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Free text that can't break out of a Markdown link or line."""
+    text = " ".join(text.split())
+    for sign in "\\`*_[]<>|":
+        text = text.replace(sign, f"\\{sign}")
+    return text

@@ -1,0 +1,61 @@
+"""`manifest.parquet`: every row's papers and scores without its picture; alone it suffices to rebuild the set."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lhq.errors import InputError
+from lhq.export import layout
+from lhq.records import PAPERS, PHOTO_SCHEMA
+from lhq.store.shards import write_whole
+
+_PLACE = ("shard", "row", "place")
+
+
+def write(folder: str, rows: pa.Table) -> None:
+    """Write the manifest of `rows` (papers, scores, `split`) into a local folder.
+
+    Raises:
+        StoreError: it can't be written.
+    """
+    table = rows.drop_columns([name for name in _PLACE if name in rows.column_names]).replace_schema_metadata(None)
+    options = {"compression": "zstd", "write_page_index": True, "use_content_defined_chunking": True}
+    write_whole(
+        fsspec.filesystem("file"),
+        os.path.join(folder, layout.MANIFEST),
+        lambda sink: pq.write_table(table, sink, row_group_size=10_000, **options),
+    )
+
+
+def read(where: str) -> pa.Table:
+    """A manifest: a file, a dataset's folder, or an address of either.
+
+    Raises:
+        InputError: it is not there, not Parquet, or lacks columns that a manifest has.
+    """
+    fs, path = fsspec.core.url_to_fs(where)
+    if not path.endswith(".parquet"):
+        path = posixpath.join(path, layout.MANIFEST)
+    try:
+        with fs.open(path, "rb") as file:
+            table = pq.ParquetFile(file).read()  # read_table on a Python file can crash at exit: apache/arrow 33975
+    except FileNotFoundError:
+        raise InputError(f"{path}: not there", hint=f"give a {layout.MANIFEST} or the folder that holds it") from None
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not readable ({error})", hint="fetch it again") from error
+    missing = [name for name in PAPERS if name not in table.column_names]
+    if missing:
+        raise InputError(f"{path}: is no manifest: it lacks {', '.join(missing)}", hint="lhq export writes manifests")
+    for name in PAPERS:
+        table = table.set_column(
+            table.column_names.index(name),
+            PHOTO_SCHEMA.field(name),
+            pc.cast(table[name], PHOTO_SCHEMA.field(name).type),
+        )
+    return table

@@ -1,0 +1,84 @@
+"""Photo → variant bytes: the centre square, Lanczos, 8-bit sRGB, upright, without metadata.
+
+A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where its short side stays at least three times the square's
+(a third of the time for 256 from 6 megapixels): against decoding in full the result is 44-64 dB apart, median
+53; at two times it would fall to 33 dB on small sources. Nothing is ever enlarged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+
+from lhq import images
+from lhq.errors import ImageError
+from lhq.export.layout import Variant
+
+Image.preinit()  # Pillow's plugins, here and not in every worker that is forked with this module
+_OVERSAMPLING = 3
+_LEAST_WANTED = 2  # what images.decode keeps of the short side that it is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One photo's bytes in one variant; the size is that of the upright picture."""
+
+    data: bytes
+    sha256: str
+    width_px: int
+    height_px: int
+
+    def is_whole(self) -> bool:
+        """Whether the bytes are still those that were rendered."""
+        return hashlib.sha256(self.data).hexdigest() == self.sha256
+
+
+def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "") -> Picture:
+    """The variant's bytes of one photo.
+
+    Args:
+        quality: of JPEG and WebP, 1-100.
+        sha256: what the bytes must hash to, if known.
+
+    Raises:
+        ImageError: they can't be decoded, are smaller than the square, or are not the bytes once fetched.
+    """
+    header = images.inspect(data)
+    if sha256 and header.sha256 != sha256:
+        raise ImageError(f"sha256 is {header.sha256}, not {sha256}", hint="fetch it again", reason="damaged")
+    width, height = header.upright_px
+    if variant.side_px is None:
+        images.decode(data, header=header)
+        return Picture(data, header.sha256, width, height)
+    side = variant.side_px
+    if min(width, height) < side:
+        raise ImageError(
+            f"{width} x {height} is smaller than {side}", hint="raise [filter.size] min_side_px", reason="too-small"
+        )
+    wanted = -(-side * _OVERSAMPLING // _LEAST_WANTED)
+    image = images.decode(data, short_side_px=wanted, header=header)
+    scale = round(width / image.width)
+    left, top = (width - min(width, height)) / 2 / scale, (height - min(width, height)) / 2 / scale
+    edge = min(width / scale, height / scale)
+    image = image.resize((side, side), Image.Resampling.LANCZOS, box=(left, top, left + edge, top + edge))
+    encoded = _encode(image, variant.format, quality)
+    return Picture(encoded, hashlib.sha256(encoded).hexdigest(), side, side)
+
+
+def _encode(image: Image.Image, format: str, quality: int) -> bytes:
+    """A fresh image without the source's EXIF, profile and comments."""
+    image.info.clear()
+    out = io.BytesIO()
+    if format == "png":
+        image.save(out, "PNG")
+    else:
+        image.save(out, format.upper(), quality=quality)
+    return out.getvalue()
+
+
+# Bytes of a pixel by format at quality 95, measured on landscapes; decides how many shards there are, so it is
+# a constant and not a look at the pictures at hand.
+BYTES_A_PIXEL = {"jpeg": 0.4, "png": 1.6, "webp": 0.3}

@@ -1,0 +1,184 @@
+"""Rendered pictures on their way from photo shards to export shards: bytes one after the other, an index beside.
+
+Photos lie in the order of the crawl and are published in the order of a shuffle. So they are rendered in the
+order in which they lie, by row group, one process each, into files that can be read at any place; the export
+shards are then written from these one row group at a time. Memory stays flat however many photos there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lhq.engines import ShardReport
+from lhq.errors import ImageError, ShardDamaged
+from lhq.export.layout import Variant
+from lhq.export.render import Picture, render
+from lhq.store.shards import Shards, write_whole
+
+_BATCH_ROWS = 8
+_READ_AHEAD_BYTES = 4 * 2**20
+
+
+def unit(shard: int, group: int) -> str:
+    """The key of one row group of one photo shard: what one job renders."""
+    return f"{shard:06d}-{group:04d}"
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """Renders the wanted photos of one row group; picklable, and done at once where it was done before.
+
+    Args:
+        store: the store whose photos are rendered.
+        folder: where the rendered pictures of this variant lie (local).
+        wanted: folder of what is to be rendered, see `write_wanted`.
+    """
+
+    store: str
+    folder: str
+    wanted: str
+    variant: Variant
+    quality: int
+
+    def __call__(self, key: str) -> ShardReport:
+        began = time.perf_counter()
+        wanted = _wanted(self.wanted, key)
+        fingerprint = hashlib.sha256(f"{self.variant.key} {self.quality} {sorted(wanted.items())}".encode()).hexdigest()
+        entries = _index(self.folder, key, fingerprint)
+        if entries is None:
+            try:
+                entries = self._render(key, wanted, fingerprint)
+            except ShardDamaged as error:
+                return ShardReport(key, error=str(error), seconds=time.perf_counter() - began)
+        failed = sum(bool(entry["reason"]) for entry in entries)
+        return ShardReport(key, len(entries), failed, time.perf_counter() - began)
+
+    def _render(self, key: str, wanted: dict[str, str], fingerprint: str) -> list[dict[str, Any]]:
+        shard, group = (int(part) for part in key.split("-"))
+        entries: list[dict[str, Any]] = []
+
+        def write(sink: object) -> None:
+            start = 0
+            for id, data in _photos(self.store, shard, group, wanted):
+                try:
+                    picture = render(data, self.variant, self.quality, sha256=wanted[id])
+                except ImageError as error:
+                    entries.append(_entry(id, start, Picture(b"", "", 0, 0), f"{error.reason}: {error.message}"))
+                    continue
+                sink.write(picture.data)  # type: ignore[attr-defined]
+                entries.append(_entry(id, start, picture, ""))
+                start += len(picture.data)
+
+        disk = fsspec.filesystem("file")
+        write_whole(disk, os.path.join(self.folder, f"{key}.bin"), write)
+        index = json.dumps({"fingerprint": fingerprint, "photos": entries}).encode()
+        write_whole(disk, os.path.join(self.folder, f"{key}.json"), lambda sink: sink.write(index))
+        return entries
+
+
+def write_wanted(folder: str, wanted: pa.Table) -> None:
+    """Write which photos are to be rendered (`id`, `sha256`, `unit`), a file a photo shard: jobs read no other."""
+    shards = pc.utf8_slice_codeunits(wanted["unit"], 0, 6)
+    for shard in pc.unique(shards):
+        mine = wanted.filter(pc.equal(shards, shard))
+        path = os.path.join(folder, f"{shard}.parquet")
+        write_whole(fsspec.filesystem("file"), path, partial(pq.write_table, mine))
+
+
+def _wanted(folder: str, key: str) -> dict[str, str]:
+    """id → sha256 of the photos that one unit is to render."""
+    # Not `pq.read_table`, which loads Arrow's dataset engine, nor a filter by Arrow, which loads pandas: half and a
+    # quarter of a second a process.
+    with pq.ParquetFile(os.path.join(folder, f"{key[:6]}.parquet")) as file:
+        rows = file.read(["id", "sha256", "unit"], use_threads=False)
+    columns = (rows[name].to_pylist() for name in ("id", "sha256", "unit"))
+    return {id: sha256 for id, sha256, place in zip(*columns, strict=True) if place == key}
+
+
+def _entry(id: str, start: int, picture: Picture, reason: str) -> dict[str, Any]:
+    """A photo in the index: where its bytes lie, or why there are none."""
+    return {
+        "id": id,
+        "start": start,
+        "length": len(picture.data),
+        "sha256": picture.sha256,
+        "width_px": picture.width_px,
+        "height_px": picture.height_px,
+        "reason": reason,
+    }
+
+
+def _photos(store: str, shard: int, group: int, wanted: dict[str, str]) -> Iterator[tuple[str, bytes]]:
+    """(id, bytes) of the wanted photos of one row group, a few in memory at a time."""
+    shards = Shards(store, "photos")
+    path = shards.path(shard)
+    left = set(wanted)
+    try:
+        with shards.open(shard) as file:
+            parquet = pq.ParquetFile(file, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False)
+            for batch in parquet.iter_batches(
+                _BATCH_ROWS, row_groups=[group], columns=["id", "image"], use_threads=False
+            ):
+                for id, data in zip(batch["id"].to_pylist(), batch["image"], strict=True):
+                    if id in left:
+                        left.discard(id)
+                        yield id, data.as_py()
+    except (pa.ArrowException, OSError) as error:
+        raise ShardDamaged(f"{path}: not readable ({error})", hint="see docs/formats.md, 'A damaged shard'") from error
+    if left:
+        raise ShardDamaged(f"{path}: changed while it was exported", hint="run the same command again")
+
+
+def _index(folder: str, key: str, fingerprint: str = "") -> list[dict[str, Any]] | None:
+    """The entries of one unit, None where it is not rendered (from what `fingerprint` says, if given).
+
+    JSON, as making an Arrow table imports pandas: a quarter of a second in every worker.
+    """
+    try:
+        with open(os.path.join(folder, f"{key}.json"), "rb") as file:
+            index = json.load(file)
+    except FileNotFoundError:
+        return None
+    entries: list[dict[str, Any]] = index["photos"]
+    return entries if fingerprint in ("", index["fingerprint"]) else None
+
+
+class Rendered:
+    """The rendered pictures of one variant, read by id.
+
+    `failed` maps the id of every photo that could not be rendered to its reason.
+    """
+
+    def __init__(self, folder: str, units: list[str]) -> None:
+        self._at: dict[str, tuple[str, int, int, str, int, int]] = {}
+        self.failed: dict[str, str] = {}
+        for key in units:
+            path = os.path.join(folder, f"{key}.bin")
+            for row in _index(folder, key) or []:
+                if row["reason"]:
+                    self.failed[row["id"]] = row["reason"]
+                else:
+                    place = (path, row["start"], row["length"], row["sha256"], row["width_px"], row["height_px"])
+                    self._at[row["id"]] = place
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._at
+
+    def read(self, id: str) -> Picture:
+        """The picture of a photo that was rendered."""
+        path, start, length, sha256, width, height = self._at[id]
+        with open(path, "rb") as file:
+            file.seek(start)
+            return Picture(file.read(length), sha256, width, height)

@@ -1,0 +1,124 @@
+"""Photos that no crawl fetched (imported, rehydrated) → the store's shards, through the same door and spool.
+
+What is taken in survives a kill at once, as in a crawl; run again, what is held is passed over. The store's crawl
+must not be at work, nor have left an open shard: its frontier would not know of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lhq.crawl import FRONTIER, LOCK
+from lhq.crawl.spool import Spool, now, open_numbers, papers_of
+from lhq.errors import ImageError, StoreError
+from lhq.images import MAX_PIXELS, Header, inspect
+from lhq.records import Candidate
+from lhq.store import tombstones
+from lhq.store.shards import Shards
+
+
+class Intake:
+    """An open store; made by `intake`."""
+
+    def __init__(self, store: str, folder: str, max_pixels: int) -> None:
+        self._shards, self._folder, self._max_pixels = Shards(store, "photos"), folder, max_pixels
+        self._removed, self._removed_sha256 = tombstones.removed_ids(store), tombstones.removed_sha256(store)
+        self._spool: Spool | None = None
+        self._shards.forget_debris()
+        for number in open_numbers(folder):
+            self._seal(Spool(folder, number))
+        self.held = {
+            id for number in self._shards.numbers() for id in self._shards.read(number, ["id"])["id"].to_pylist()
+        }
+
+    def has(self, id: str) -> bool:
+        """Whether the store holds the photo, or keeps it out: nothing is to be done then."""
+        return id in self.held or id in self._removed
+
+    def add(self, candidate: Candidate, data: bytes | bytearray) -> None:
+        """Take one photo in.
+
+        Raises:
+            ImageError: the bytes are no whole picture of a kind that we keep, or were taken down.
+            StoreError: the disk is full; what was taken in before stays.
+        """
+        header = inspect(data, max_pixels=self._max_pixels)
+        self.put(papers_of(candidate, header, candidate.url, now()), data)
+
+    def put_changed(self, papers: Mapping[str, Any], header: Header, data: bytes | bytearray) -> None:
+        """Take in a photo whose bytes are no longer those that its papers speak of: fetched now, papers mended."""
+        mended = {
+            "fetched_at": int(now().timestamp() * 1000),
+            "sha256": header.sha256,
+            "size_bytes": header.size_bytes,
+            "format": header.format,
+            "width_px": header.width_px,
+            "height_px": header.height_px,
+            "orientation": header.orientation,
+        }
+        self.put({**papers, **mended}, data)
+
+    def put(self, papers: Mapping[str, Any], data: bytes | bytearray) -> None:
+        """Take one photo in whose papers are complete (`PHOTO_SCHEMA` but `image`; `fetched_at` in ms since 1970).
+
+        Raises:
+            ImageError: the bytes were taken down.
+            StoreError: the disk is full.
+        """
+        if papers["sha256"] in self._removed_sha256:
+            raise ImageError("these bytes were taken down", hint="see removed.parquet", reason="removed")
+        if self._spool is None:
+            taken = [*self._shards.numbers(), *open_numbers(self._folder)]
+            self._spool = Spool(self._folder, max(taken, default=-1) + 1)
+        self._spool.append(papers, data)
+        self.held.add(str(papers["id"]))
+        if self._spool.is_full:
+            self.finish()
+
+    def finish(self) -> None:
+        """Seal the open shard."""
+        if self._spool is not None:
+            spool, self._spool = self._spool, None
+            self._seal(spool)
+
+    def _seal(self, spool: Spool) -> None:
+        spool.sync()
+        spool.seal(self._shards, lambda ids: {})
+
+
+@contextlib.contextmanager
+def intake(store: str, folder: str, *, max_pixels: int = MAX_PIXELS) -> Iterator[Intake]:
+    """The store, open for photos; what was taken in is sealed at the end, also after an error.
+
+    Args:
+        folder: the local folder of the store, where photos wait to be sealed.
+
+    Raises:
+        StoreError: a crawl is at work in it, or left an open shard.
+    """
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock = open(place / LOCK, "a+", encoding="ascii")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise StoreError(f"{folder}: can't be written ({error})", hint="mend its permissions or give another") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreError(
+                f"{folder}: a crawl or an import is at work here", hint="wait for it, or stop it"
+            ) from None
+        if (place / FRONTIER).exists() and open_numbers(folder):
+            raise StoreError(
+                f"{folder}: a crawl was stopped here with a shard open", hint="let it finish: run lhq crawl again"
+            )
+        opened = Intake(store, folder, max_pixels)
+        try:
+            yield opened
+        finally:
+            opened.finish()

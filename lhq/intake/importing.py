@@ -1,0 +1,232 @@
+"""Collections that others made (LSUN's LMDB, folders, zips) → photos in the store's shards, with papers.
+
+No papers, no photo: what a collection does not say of its photos the user states (`Papers`), for all of them or
+photo by photo in a table. The id and address of an imported photo is its place in the collection.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import os
+import urllib.parse
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from lhq.errors import FetchError, ImageError, InputError
+from lhq.intake import intake
+from lhq.records import Candidate
+from lhq.rights.licences import LICENCES, Rights
+
+MAX_BYTES = 256 * 2**20
+_NO_PICTURES = {".json", ".txt", ".md", ".csv", ".tsv", ".html", ".sha256", ".db", ".ini"}
+
+# Source name → what may be done with its photos, for sources that no pipeline table names.
+RIGHTS = {
+    "lsun": Rights("non-commercial", "no", "no", "LSUN: photos of unknown authors, gathered for research only"),
+    "zip": Rights("user", "user", "user", "An imported archive: the word of whoever imported it"),
+    "folder": Rights("user", "user", "user", "An own folder: the word of its owner"),
+}
+
+Entry = tuple[str, Callable[[], bytes]]
+"""A photo's name in its collection, and how to read its bytes (ImageError or FetchError where that fails)."""
+
+
+@dataclass(frozen=True)
+class Papers:
+    """What is known of the photos: `given` for all, `table` (name → columns) photo by photo, which goes first."""
+
+    given: Mapping[str, str]
+    table: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def of(self, source: str, collection: str, name: str) -> Candidate:
+        """The papers of one photo.
+
+        Raises:
+            InputError: its licence is not stated, or not one that `lhq.rights.licences` knows.
+        """
+        row = {**self.given, **{key: value for key, value in self.table.get(name, {}).items() if value}}
+        place = f"{collection}/{urllib.parse.quote(name)}"
+        licence = row.get("licence", "")
+        if licence not in LICENCES:
+            raise InputError(
+                f'{name}: licence "{licence}"' if licence else f"{name}: no licence",
+                hint=f"state it: --licence, or a column of --papers; known: {', '.join(sorted(LICENCES))}",
+            )
+        return Candidate(
+            source=source,
+            source_id=place,
+            url=row.get("url", "") or f"{source}:{place}",
+            page_url=row.get("page_url", ""),
+            author=row.get("author", ""),
+            author_url=row.get("author_url", ""),
+            licence=licence,
+            query=collection,
+            title=row.get("title", ""),
+            description=row.get("description", ""),
+            taken_at=row.get("taken_at", ""),
+            permission=row.get("permission", ""),
+        )
+
+
+@dataclass
+class ImportReport:
+    """What an import did; `failed` maps names to reasons."""
+
+    new: int = 0
+    held: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def bring(
+    entries: Iterator[Entry], source: str, collection: str, papers: Papers, store: str, folder: str,
+    told: Callable[[str, int, int], None] = lambda what, done, of: None, *, total: int = 0,
+) -> ImportReport:  # fmt: skip
+    """Take a collection's photos into a store; run again after any stop, it goes on.
+
+    Args:
+        source: `lsun`, `zip` or `folder`.
+        collection: its name, part of every id.
+        folder: the local folder of the store.
+
+    Raises:
+        InputError: a photo's licence is not stated.
+        StoreError: the store can't be written, or a crawl is at work in it.
+    """
+    report = ImportReport()
+    with intake(store, folder) as door:
+        for name, read in entries:
+            candidate = papers.of(source, collection, name)
+            if door.has(candidate.id):
+                report.held += 1
+                continue
+            try:
+                door.add(candidate, read())
+                report.new += 1
+            except (ImageError, FetchError) as error:
+                report.failed[name] = f"{error.reason}: {error.message}"
+            told(f"importing {collection}", report.new + report.held + len(report.failed), total)
+    return report
+
+
+def read_papers(path: str) -> dict[str, dict[str, str]]:
+    """A table of papers, CSV, TSV or JSON lines, with a column `file`: name → its other columns.
+
+    Raises:
+        InputError: it can't be read, or has no column `file`.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            if path.endswith((".jsonl", ".ndjson")):
+                rows = [json.loads(line) for line in file if line.strip()]
+            else:
+                rows = list(csv.DictReader(file, delimiter="\t" if path.endswith(".tsv") else ","))
+        return {str(row.pop("file")): {str(k): str(v or "") for k, v in row.items()} for row in rows}
+    except KeyError:
+        raise InputError(f'{path}: no column "file"', hint="it names the photo in its collection") from None
+    except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise InputError(f"{path}: can't be read ({error})", hint="give CSV, TSV or JSON lines in UTF-8") from error
+
+
+def lsun(path: str) -> tuple[int, Iterator[Entry]]:
+    """(number, photos) of an LSUN LMDB folder (`tower_train_lmdb`): values are JPEG or WebP files.
+
+    Raises:
+        InputError: it is none, or the lmdb package is not installed.
+    """
+    try:
+        lmdb = importlib.import_module("lmdb")
+    except ImportError:
+        raise InputError("LSUN is read with the lmdb package", hint='pip install "lhq[lsun]"') from None
+    if not os.path.isfile(os.path.join(path, "data.mdb")):
+        raise InputError(f"{path}: no LMDB (no data.mdb)", hint="give the unzipped folder, e.g. tower_train_lmdb")
+    try:
+        # Without `lock` a read-only disc will do; `readahead` off: one pass over what is larger than memory.
+        database = lmdb.open(path, readonly=True, lock=False, readahead=False, max_readers=1)
+        num = int(database.stat()["entries"])
+    except lmdb.Error as error:
+        raise InputError(f"{path}: can't be opened as LMDB ({error})", hint="fetch it again") from error
+
+    def walk() -> Iterator[Entry]:
+        try:
+            with database.begin(buffers=False) as transaction:
+                for key, value in transaction.cursor():
+                    yield key.decode("utf-8", "backslashreplace"), partial(bytes, value)
+        except lmdb.Error as error:
+            raise InputError(f"{path}: damaged ({error})", hint="fetch it again") from error
+        finally:
+            database.close()
+
+    return num, walk()
+
+
+def folder(path: str) -> tuple[int, Iterator[Entry]]:
+    """(number, photos) of a folder and the folders below it, by relative path; links are not followed.
+
+    Raises:
+        InputError: it is none.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise InputError(f"{path}: no such folder", hint="give a folder of pictures")
+    names = sorted(
+        os.path.relpath(os.path.join(at, name), path)
+        for at, _, files in os.walk(path)
+        for name in files
+        if _may_be_picture(name) and not os.path.islink(os.path.join(at, name))
+    )
+
+    def read(name: str) -> bytes:
+        try:
+            if (root / name).stat().st_size > MAX_BYTES:
+                raise _too_large((root / name).stat().st_size)
+            return (root / name).read_bytes()
+        except OSError as error:
+            raise FetchError(str(error), hint="mend its permissions", reason="unreadable", permanent=True) from error
+
+    return len(names), ((name, partial(read, name)) for name in names)
+
+
+def archive(path: str) -> tuple[int, Iterator[Entry]]:
+    """(number, photos) of a zip: the published LHQ ones, or StyleGAN's with a dataset.json.
+
+    Members are read in memory by name; none becomes a path of this machine.
+
+    Raises:
+        InputError: it is no zip.
+    """
+    try:
+        file = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: can't be opened as a zip ({error})", hint="fetch it again") from error
+    members = [one for one in file.infolist() if not one.is_dir() and _may_be_picture(one.filename)]
+
+    def read(member: zipfile.ZipInfo) -> bytes:
+        if member.file_size > MAX_BYTES:
+            raise _too_large(member.file_size)
+        try:
+            with file.open(member) as opened:
+                data = opened.read(MAX_BYTES + 1)
+        except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, EOFError, ValueError) as error:
+            raise FetchError(str(error), hint="fetch the zip again", reason="unreadable", permanent=True) from error
+        except Exception as error:  # zlib.error and lzma.LZMAError have no common base
+            raise FetchError(str(error), hint="fetch the zip again", reason="unreadable", permanent=True) from error
+        if len(data) > MAX_BYTES:
+            raise _too_large(len(data))
+        return data
+
+    return len(members), ((member.filename, partial(read, member)) for member in members)
+
+
+def _may_be_picture(name: str) -> bool:
+    parts = name.replace("\\", "/").split("/")
+    hidden = [part for part in parts if part.startswith((".", "__MACOSX")) and part.strip(".")]
+    return not hidden and (os.path.splitext(name)[1].lower() not in _NO_PICTURES)
+
+
+def _too_large(size: int) -> FetchError:
+    return FetchError(f"{size:,} bytes", hint="no photo is that large", reason="too-large", permanent=True)

@@ -1,0 +1,1 @@
+"""Photos that must go: taken down, erased from the store, asked after again at their hosts."""

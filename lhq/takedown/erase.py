@@ -1,0 +1,133 @@
+"""Tombstones → shards without the photos they stand for: the bytes are gone, not only hidden.
+
+A shard keeps its number and the order of what stays. Its facts are taken away before it is written anew and put back,
+without the rows that are gone, after it: whatever moment is cut, facts that don't fit are never left, and the same
+command goes on. At worst one shard is measured again.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lhq.crawl import locked
+from lhq.crawl.spool import Spool, open_numbers, writer
+from lhq.store import tombstones, verdicts
+from lhq.store.shards import Shards, write_whole
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What was deleted: `ids`, from the shards `shards`.
+
+    `waiting` ids lie in a shard that a crawl has open still; `quarantined` files could not be read when they were put
+    aside, so nobody knows what they hold.
+    """
+
+    ids: tuple[str, ...]
+    shards: tuple[int, ...]
+    waiting: tuple[str, ...]
+    quarantined: tuple[str, ...]
+
+
+def erase(store: str, folder: str, *, told: Callable[[str, int, int], None] = lambda what, done, of: None) -> Erased:
+    """Delete the bytes and papers of everything that was taken down, under whatever id.
+
+    Args:
+        folder: the local folder of the store, where a crawl's open shard lies.
+
+    Raises:
+        StoreError: a crawl is at work, or the store can't be written; shards that are done stay done.
+        ShardDamaged: a shard can't be read; run `lhq filter`, which puts it aside.
+    """
+    removed = pa.array(sorted(tombstones.removed_ids(store)), pa.string())
+    sums = pa.array(sorted(tombstones.removed_sha256(store)), pa.string())
+    photos = Shards(store, "photos")
+    ids: list[str] = []
+    shards: list[int] = []
+    with locked(folder):
+        numbers = photos.numbers()
+        for done, number in enumerate(numbers):
+            told("erasing", done, len(numbers))
+            papers = photos.read(number, ["id", "sha256"])
+            goes = papers.filter(_is_removed(papers, removed, sums))["id"].to_pylist()
+            if goes:
+                _erase(store, photos, number, removed, sums)
+                ids += goes
+                shards.append(number)
+        told("erasing", len(numbers), len(numbers))
+        _forget_verdicts(store, pa.concat_arrays([pa.array(ids, pa.string()), removed]))
+        waiting = [id for number in open_numbers(folder) for id in _spooled(folder, number)]
+    waits = pc.is_in(pa.array(waiting, pa.string()), removed).to_pylist()
+    return Erased(
+        tuple(dict.fromkeys(ids)),
+        tuple(shards),
+        tuple(id for id, is_meant in zip(waiting, waits, strict=True) if is_meant),
+        tuple(_files(Shards(store, "quarantine/photos"))),
+    )
+
+
+def _is_removed(rows: pa.Table, removed: pa.Array, sums: pa.Array) -> pa.ChunkedArray:
+    return pc.or_(pc.is_in(rows["id"], removed), pc.is_in(rows["sha256"], sums))
+
+
+def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.Array) -> None:
+    """One shard, and the facts of its room by room."""
+    goes = photos.read(number, ["id", "sha256"])
+    goes = goes.filter(_is_removed(goes, removed, sums))["id"].combine_chunks()
+    facts: list[tuple[Shards, pa.Table]] = []
+    for room in _rooms(store):
+        if room.exists(number):
+            table = room.read(number)
+            facts.append((room, table.filter(pc.invert(pc.is_in(table["id"], goes)))))
+            room.fs.rm(room.path(number))
+
+    def write(sink: IO[bytes]) -> None:
+        with photos.open(number) as file, writer(sink) as out:
+            old = pq.ParquetFile(file, pre_buffer=False)
+            for group in range(old.num_row_groups):
+                rows = old.read_row_group(group)
+                stays = rows.filter(pc.invert(_is_removed(rows, removed, sums)))
+                if len(stays):
+                    out.write_table(stays.cast(out.schema))
+
+    write_whole(photos.fs, photos.path(number), write)
+    for room, table in facts:
+        room.write(number, table)
+
+
+def _forget_verdicts(store: str, ids: pa.Array) -> None:
+    """The verdicts without these photos; none where nothing was judged yet."""
+    table = verdicts.read(store)
+    if table is None:
+        return
+    stays = table.filter(pc.invert(pc.is_in(table["id"], ids)))
+    if len(stays) < len(table):
+        verdicts.write(store, stays, judged_by=verdicts.judged_by(table))
+
+
+def _rooms(store: str) -> list[Shards]:
+    """The rooms of facts that are there."""
+    names = sorted(posixpath.basename(path.rstrip("/")) for path in _files(Shards(store, "facts")))
+    return [Shards(store, f"facts/{name}") for name in names]
+
+
+def _files(room: Shards) -> list[str]:
+    try:
+        return sorted(room.fs.ls(room.root, detail=False))
+    except FileNotFoundError:
+        return []
+
+
+def _spooled(folder: str, number: int) -> list[str]:
+    spool = Spool(folder, number)
+    try:
+        return [entry.id for entry in spool.entries]
+    finally:
+        spool.close()

@@ -1,0 +1,89 @@
+"""Ids or page addresses → tombstones: gone from the next export, never crawled again.
+
+A tombstone hides a photo from every export and keeps its id, and its bytes under any other id, from coming back. The
+photo stays in its shard until `lhq.takedown.erase` deletes it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lhq.errors import InputError
+from lhq.store import tombstones
+from lhq.store.shards import Shards
+
+_ID = re.compile(r"[a-z][a-z0-9_]*:\S+")
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What was taken down: `new` ids, `known` ones that were down already, `unseen` ones the store doesn't hold
+    (they are kept out all the same)."""
+
+    new: tuple[str, ...]
+    known: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+
+def remove(store: str, names: Sequence[str], *, reason: str = "", at: datetime.datetime | None = None) -> Removed:
+    """Take photos down.
+
+    Args:
+        names: ids (`flickr:123`), or the address of a photo's page or file as the store has it.
+        reason: recorded with the tombstone.
+        at: recorded too; None: now.
+
+    Raises:
+        InputError: a name is neither; nothing is taken down then.
+        StoreError: the store can't be written.
+    """
+    wanted = dict.fromkeys(name.strip() for name in names if name.strip())
+    if not wanted:
+        raise InputError("no id given", hint="give ids such as flickr:53512345678, or --file with one a line")
+    sha256_of: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    photos = Shards(store, "photos")
+    sought = pa.array(wanted, pa.string())
+    for number in photos.numbers():
+        rows = photos.read(number, ["id", "url", "page_url", "sha256"])
+        is_sought = pc.or_(pc.is_in(rows["id"], sought), pc.is_in(rows["url"], sought))
+        for row in rows.filter(pc.or_(is_sought, pc.is_in(rows["page_url"], sought))).to_pylist():
+            for name in {row["id"], row["url"], row["page_url"]}:
+                if name in wanted:
+                    found.setdefault(name, []).append(row["id"])
+                    sha256_of[row["id"]] = row["sha256"]
+    for name in wanted.keys() - found.keys():
+        if "://" in name:
+            raise InputError(f"{name}: no photo of this store has that address", hint="give the id: source:source_id")
+        if not _ID.fullmatch(name):
+            raise InputError(f"{name}: is no id", hint="ids are source:source_id, for instance flickr:53512345678")
+        found[name] = [name]
+        sha256_of[name] = ""
+    ids = list(dict.fromkeys(id for name in wanted for id in found[name]))
+    before = tombstones.removed_ids(store)
+    tombstones.add(store, {id: sha256_of[id] for id in ids}, reason, at or datetime.datetime.now(datetime.UTC))
+    return Removed(
+        tuple(id for id in ids if id not in before),
+        tuple(id for id in ids if id in before),
+        tuple(id for id in ids if not sha256_of[id]),
+    )
+
+
+def read_names(path: str) -> list[str]:
+    """Names from a file: one a line, `#` starts a comment line.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: can't be read ({error})", hint="give a UTF-8 text file, one id a line") from error
+    return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]

@@ -1,0 +1,110 @@
+"""`alis info` and the Hub: what a model is made of, and its files as a repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from huggingface_hub import ModelCard
+from torch.utils.flop_counter import FlopCounterMode
+
+import alis
+from alis.cli import cli
+from alis.config import ModelConfig
+from alis.models.cost import of_discriminator, of_generator
+from tests.alis.model_hub import model_hub
+
+ROOT = Path(__file__).parents[3]
+
+CONFIG = ModelConfig(resolution=64, channel_base=1024, channel_max=32, z_dim=16, w_dim=16, num_half_res=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("models") / "one"
+    alis.save(path, alis.Generator(CONFIG), alis.Discriminator(CONFIG))
+    return path
+
+
+def test_parameters_are_the_networks_own() -> None:
+    assert of_generator(CONFIG).num_parameters == sum(p.numel() for p in alis.Generator(CONFIG).parameters())
+    assert of_discriminator(CONFIG).num_parameters == sum(p.numel() for p in alis.Discriminator(CONFIG).parameters())
+
+
+def test_flops_are_those_that_torch_counts() -> None:
+    g, d = alis.Generator(CONFIG).eval(), alis.Discriminator(CONFIG).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        g(*[g.map(torch.randn(1, 16)) for _ in range(3)], 1)
+    # Torch counts the mapping three times, the mixes of styles and the filter too: a little more.
+    assert 1 <= counter.get_total_flops() / of_generator(CONFIG).flops < 1.1
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        d(torch.randn(1, 3, 64, 64))
+    assert 1 <= counter.get_total_flops() / of_discriminator(CONFIG).flops < 1.1
+
+
+def test_published_size_is_167_gflop() -> None:
+    convolutions = [
+        layer.flops
+        for layer in of_generator(ModelConfig(resolution=1024, channel_base=32768, num_half_res=4)).layers
+        if layer.name.endswith(("conv0", "conv1"))
+    ]
+    assert sum(convolutions) / 1e9 == pytest.approx(167.3, abs=0.2)
+
+
+def test_info_as_a_table_and_as_json(folder: Path) -> None:
+    table = CliRunner().invoke(cli, ["info", str(folder)], catch_exceptions=False).output
+    assert "synthesis.b64.conv0" in table
+    assert "b4.fc" in table
+    assert "styles normalised from 32 up" in table
+    told = json.loads(CliRunner().invoke(cli, ["info", str(folder), "--json"], catch_exceptions=False).output)
+    assert told["config"]["resolution"] == 64
+    assert told["generator"]["flops"] == of_generator(CONFIG).flops
+    assert told["generator"]["memory_bytes"]["float32"] > told["generator"]["memory_bytes"]["float16"]
+    assert told["discriminator"]["layers"][0]["name"] == "b64.fromrgb"
+
+
+def test_a_generator_as_a_repository(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli, ["push-to-hub", str(folder), "copy", "--dry-run"], catch_exceptions=False)
+    assert done.output == "copy\n"
+    assert sorted(path.name for path in Path("copy").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    card = ModelCard.load("copy/README.md")
+    assert card.data.library_name == "alis"
+    assert "64 × 64" in card.text
+    again, wanted = alis.Generator.from_pretrained("copy"), alis.load(folder)
+    assert again.config == CONFIG
+    assert all(torch.equal(value, wanted.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_pushed_to_a_hub_and_fetched_again(folder: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+import alis
+from alis.cli import cli
+from alis.errors import InputError
+cli(["push-to-hub", {str(folder)!r}, "someone/alis-small", "--private"], standalone_mode=False)
+g = alis.Generator.from_pretrained("someone/alis-small")
+print(g.config.resolution, type(g).__name__, g.training)
+try:
+    alis.Generator.from_pretrained("someone/nothing")
+except InputError as error:
+    print("refused", error.hint)
+"""
+    with model_hub() as made:
+        env = {**os.environ, "HF_ENDPOINT": made.url, "HF_TOKEN": made.token, "PYTHONPATH": str(ROOT),
+               "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(tmp_path)}  # fmt: skip
+        words = [sys.executable, "-c", code]
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=280)
+        assert done.returncode == 0, done.stderr
+        assert made.private == {"someone/alis-small": True}
+        assert sorted(made.files["someone/alis-small"]) == ["README.md", "config.json", "model.safetensors"]
+        lines = done.stdout.splitlines()
+        assert lines[0].startswith(f"{made.url}/someone/alis-small")
+        assert lines[1:] == ["64 Generator False", "refused check the name, and `hf auth login` if private"]

@@ -1,0 +1,156 @@
+"""Inversion finds a scene again that the model can paint, reads photographs of all kinds, and refuses the rest."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import alis
+from alis.cli import cli
+from alis.errors import InputError, WeightsMissing
+from alis.painting import invert
+from alis.painting.likeness import Likeness, packaged_features
+from alis.plane import codes
+from tests.alis import painter
+
+
+@pytest.fixture(scope="module")
+def g() -> alis.Generator:
+    return painter.tiny()
+
+
+def test_a_scene_of_the_model_is_found_again(g: alis.Generator) -> None:
+    w_S = g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[0]
+    photo = invert.surroundings(g, w_S.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
+    mean = invert.scene(g, g.mapping.w_avg.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
+    mean_error = float((mean - photo[:, :, 16:48]).square().mean())
+    torch.manual_seed(0)
+    d = alis.Discriminator(g.config).eval().requires_grad_(False)
+    for space, d_or_none in [("w", None), ("w+", d)]:
+        found = invert.invert(g, photo, d=d_or_none, space=space, steps=40)
+        assert found.loss < 0.9 * found.loss_start, (space, found.loss_start, found.loss)
+        assert found.w.shape == ((32,) if space == "w" else (g.num_ws, 32))
+        assert 10 ** (-found.psnr_db / 10) * 4 < 0.7 * mean_error, "closer than the mean scene"
+
+
+def test_the_same_arguments_find_the_same_code(g: alis.Generator) -> None:
+    photo = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    first, again = (invert.invert(g, photo, steps=5, seed=3) for _ in range(2))
+    assert torch.equal(first.w, again.w)
+
+
+def test_the_scene_is_what_connect_paints(g: alis.Generator) -> None:
+    plus = g.map(torch.randn(1, 32))[0].expand(g.num_ws, -1) + torch.randn(g.num_ws, 32) * 0.1
+    frame, wide = invert.scene(g, plus[None])[0], invert.surroundings(g, plus[None])[0]
+    panorama = alis.Panorama(g, noise="none").with_edits({2: plus, 3: plus})
+    pixels = panorama[2 * panorama.anchor_px : 3 * panorama.anchor_px]
+    want = (wide * 127.5 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    assert np.abs(pixels.astype(int) - want).max() <= 1
+    assert torch.allclose(wide[:, :, 16:48], frame, atol=1e-5)
+
+
+def test_likeness_is_zero_for_the_same_and_grows(g: alis.Generator) -> None:
+    photo = torch.rand(3, 32, 32) * 2 - 1
+    noise = torch.randn(3, 32, 32)
+    packaged = packaged_features(torch.device("cpu"))
+    assert packaged is not None, "its packages are among the project's"
+    for alike in (Likeness(photo), Likeness(photo, packaged=packaged)):
+        values = alike(torch.stack([photo, photo + 0.05 * noise, photo + 0.3 * noise, -photo]))
+        assert float(values[0]) < 1e-4
+        assert values.tolist() == sorted(values.tolist())
+
+
+def test_packaged_features_have_a_gradient(g: alis.Generator) -> None:
+    packaged = packaged_features(torch.device("cpu"))
+    frame = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    Likeness(torch.rand(3, 32, 32), packaged=packaged)(frame)[0].backward()
+    assert float(frame.grad.abs().max()) > 0
+    found = invert.invert(g, torch.rand(3, 32, 32) * 2 - 1, packaged=packaged, steps=3)
+    assert found.loss <= found.loss_start
+
+
+def test_photographs_are_cut_turned_and_mirrored(tmp_path: Path) -> None:
+    wide = np.zeros((40, 120, 3), np.uint8)
+    wide[:, :40, 0], wide[:, 40:80, 1], wide[:, 80:, 2] = 255, 255, 255
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    for place, channel in [(0, 0), (0.5, 1), (1, 2)]:
+        square = invert.read_photo(tmp_path / "wide.png", 32, place=place)
+        assert square.shape == (3, 32, 32)
+        assert square[:, 8:24, 8:24].mean(dim=(1, 2)).argmax() == channel
+    more = invert.read_photo(tmp_path / "wide.png", 32, beside=16)
+    assert more.shape == (3, 32, 64)
+    assert [int(more[:, 16, column].argmax()) for column in (5, 30, 58)] == [0, 1, 2]
+    left = invert.read_photo(tmp_path / "wide.png", 32, place=0, beside=16)
+    assert torch.equal(left[:, :, :16], left[:, :, 17:33].flip(2)), "beyond its edge the photograph is mirrored"
+    turned = Image.fromarray(wide)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    assert invert.read_photo(tmp_path / "turned.jpg", 32, place=0)[:, 8:24, 8:24].mean(dim=(1, 2)).argmax() == 0
+    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert float(invert.read_photo(tmp_path / "clear.png", 32).min()) == 1
+    clear = Image.new("P", (64, 64))
+    clear.putpalette([255, 0, 0, 0, 0, 0])
+    clear.save(tmp_path / "clear8.png", transparency=0)
+    assert float(invert.read_photo(tmp_path / "clear8.png", 32).min()) == 1
+    for mode, value, want in [("I;16", 16_448, -0.498), ("I;16", 65_535, 1), ("I", 32_896, 0.004)]:
+        Image.new(mode, (64, 64), value).save(tmp_path / "deep.tif")
+        deep = invert.read_photo(tmp_path / "deep.tif", 32)
+        assert deep.shape == (3, 32, 32)
+        assert float(deep.min()) == float(deep.max()) == pytest.approx(want, abs=1e-3)
+
+
+def test_no_photograph_no_inversion(tmp_path: Path, shared: Path) -> None:
+    Image.new("RGB", (31, 200)).save(tmp_path / "small.png")
+    with pytest.raises(InputError, match="too small"):
+        invert.read_photo(tmp_path / "small.png", 32)
+    with pytest.raises(InputError, match="no such file"):
+        invert.read_photo(tmp_path / "gone.png", 32)
+    nasty = sorted(path for path in (shared / "nasty").rglob("*") if path.is_file() and path.stat().st_size < 200_000)
+    read = 0
+    for path in nasty[:: max(len(nasty) // 120, 1)]:
+        try:
+            assert invert.read_photo(path, 32).shape == (3, 32, 32)
+            read += 1
+        except InputError:
+            continue
+    assert len(nasty) > 100
+
+
+def test_from_the_command_line(g: alis.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    alis.save("model", g, alis.Discriminator(g.config))
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), dtype=np.uint8)).save("photo.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        done = CliRunner().invoke(cli, ["invert", "model", "photo.png", "--steps", "4"])
+    assert done.exit_code == 0, done.output
+    assert codes.read("photo.safetensors").shape == (g.num_ws, 32)
+    with Image.open("photo.preview.png") as preview:
+        assert preview.size == (64, 32)
+    done = CliRunner().invoke(cli, ["connect", "model", "photo.png", "3", "-o", "c.png", "--steps", "4"])
+    assert done.exit_code == 0, done.output
+    assert Path("c-photo.safetensors").exists()
+    assert CliRunner().invoke(cli, ["invert", "model", "photo.png", "--steps", "1", "--force"]).exit_code == 0
+    for words, told in [
+        (["photo.png", "--steps", "0", "--force"], "0 steps"), (["photo.png", "--crop", "2", "--force"], "crop"),
+        (["photo.png", "-o", "code.txt"], "safetensors"), (["photo.png", "-o", "no/c.safetensors"], "no such folder"),
+        (["photo.png", "--steps", "4"], "photo.safetensors: exists; remove it, overwrite it with --force"),
+    ]:  # fmt: skip
+        result = CliRunner().invoke(cli, ["invert", "model", *words])
+        assert isinstance(result.exception, InputError)
+        assert told in str(result.exception)
+
+
+def test_a_model_without_its_discriminator_still_inverts(g: alis.Generator, tmp_path: Path) -> None:
+    alis.save(tmp_path, g)
+    with pytest.raises(WeightsMissing):
+        alis.load_discriminator(tmp_path)
+    assert invert.discriminator(tmp_path, g) is None

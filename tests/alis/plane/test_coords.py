@@ -1,0 +1,47 @@
+"""Where a patch stands: shares of anchors, waves, and their exact period."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from alis.config import ModelConfig
+from alis.plane import coords
+
+
+@pytest.mark.parametrize(("g", "d"), [(1, 2), (2, 3), (2, 4), (4, 1.5)])
+@pytest.mark.parametrize("width", [4, 16])
+def test_patches_see_their_columns_of_the_window(g: int, d: float, width: int) -> None:
+    config = ModelConfig(resolution=16, grid_size=g, w_coord_dist=d)
+    n = config.anchor_patches * (width // g)
+    window = coords.window_shares(torch.arange(2 * n)[None], n)[0]
+    place = torch.arange(config.window_patches)
+    pairs = coords.anchor_pairs(config, torch.tensor([[0, 1, 2]]).expand(len(place), -1), place)
+    found = torch.zeros(3, 2 * n, dtype=torch.float64)
+    for p, two in enumerate(coords.shares(config, width, place)):
+        found[pairs[p], p * (width // g) : (p + 1) * (width // g)] = two
+    torch.testing.assert_close(found, window)
+    torch.testing.assert_close(window.sum(dim=0), torch.ones(2 * n, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("resolution", [8, 64, 256])
+def test_waves_are_sines_of_the_basis_and_repeat_exactly(resolution: int) -> None:
+    config = ModelConfig(resolution=1024, channel_base=32768)
+    width = resolution // 2
+    basis = coords.block_basis(config, resolution)
+    across, down = coords.wave_tables(config, basis, width)
+    place = torch.tensor([0, 3, 4, 7, 4_000_000_003])
+    columns = coords.wave_columns(across, width, config.grid_size, place)
+    found = (
+        columns[0][:, :, None, :] * down[0][None, :, :, None] + columns[1][:, :, None, :] * down[1][None, :, :, None]
+    )
+    assert torch.equal(found[1], found[4]), "a place a billion periods on has the same waves to the last bit"
+    assert torch.equal(found[0], found[2])
+    xy = coords.coordinates(config, width, place[:4])[:, :, :, : width // 2]
+    angle = torch.einsum("kc,pchw->pkhw", basis, xy)
+    torch.testing.assert_close(found[:4], torch.cat([angle.sin(), angle.cos()], dim=1), atol=1e-9, rtol=0)
+
+
+def test_directions_are_dropped_where_channels_are_few() -> None:
+    assert [len(coords.basis(256, limit)) for limit in (64, 32, 31, 24, 23, 1)] == [28, 28, 21, 21, 14, 14]
+    assert len(coords.block_basis(ModelConfig(channel_max=4, channel_base=256), 4)) == 2

@@ -1,0 +1,359 @@
+"""The loop from the outside: golden losses, exact resuming, two processes as one, and everything that goes wrong."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+import alis
+from alis.errors import ConfigError, DataError, InputError, TrainingDiverged
+from alis.training import recipe, state
+from alis.training.launch import launch
+from alis.training.loop import train
+from alis.training.recipe import TrainConfig
+from tests.alis import sets
+from tests.alis.disk import files_up_to
+
+ROOT = Path(__file__).parents[3]
+SMALL: dict[str, object] = {
+    "model.resolution": 16, "model.channel_base": 128, "model.channel_max": 8, "model.z_dim": 8, "model.w_dim": 8,
+    "model.padding": "zeros",
+    "optim.batch": 8, "loss.shift_ramp_kimg": 0, "run.kimg": 0.048, "run.tick_kimg": 0.016, "run.snapshot_ticks": 1,
+    "run.keep": 99, "loss.r1_gamma": 1.0, "loss.pl_weight": 2.0, "loss.style_mixing": 0.9, "optim.lr_g": 0.0025,
+    "ema.half_life_kimg": 8.0, "data.threads": 1,
+}  # fmt: skip
+
+
+def small(**changes: object) -> TrainConfig:
+    return recipe.read("tiny", {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}})
+
+
+def flags(**changes: object) -> list[str]:
+    table = {**SMALL, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return [part for key, value in table.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+
+
+def tensors(snapshot: Path) -> dict[str, torch.Tensor]:
+    return {f"{path.stem}.{k}": v for path in snapshot.glob("*.safetensors") for k, v in load_file(path).items()}
+
+
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(sets.write(tmp_path_factory.mktemp("scenes"), 64, size=16, per_file=64, paint=sets.scenery))
+
+
+@pytest.fixture(scope="module")
+def finished(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six steps with augmentation, snapshots after every second step."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    train(small(augment__kind="ada", augment__p=0.3, augment__speed_kimg=1), data, run, device="cpu")
+    return run
+
+
+def test_three_steps_give_the_golden_losses(data: str, tmp_path: Path) -> None:
+    """Written down when the losses, the seeds and the order of draws were checked; they change only with those."""
+    train(small(run__kimg=0.024, run__tick_kimg=0.008), data, tmp_path, device="cpu")
+    found = [(r["loss_g"], r["loss_d"], r["sign_real"]) for r in records(tmp_path)]
+    assert found == [pytest.approx(step, rel=1e-3, abs=1e-4) for step in GOLDEN]
+    first = records(tmp_path)[0]
+    assert (first["path_penalty"], first["path_length"], first["r1"]) == pytest.approx(GOLDEN_LAZY, rel=1e-3)
+    assert "r1" not in records(tmp_path)[1]
+
+
+GOLDEN = [(0.62568, 2.270635, 0.25), (0.639198, 1.599305, 1.0), (0.590449, 1.756787, 0.75)]
+GOLDEN_LAZY = (1.273206, 0.923601, 0.005105)
+
+
+def test_resuming_equals_not_stopping_bit_for_bit(data: str, finished: Path, tmp_path: Path) -> None:
+    changes = {"augment__kind": "ada", "augment__p": 0.3, "augment__speed_kimg": 1}
+    train(small(**changes, run__kimg=0.024), data, tmp_path, device="cpu")
+    train(small(**changes), data, tmp_path, device="cpu")
+    whole, parts = (tensors(run / "snapshots" / "000000048") for run in (finished, tmp_path))
+    assert whole.keys() == parts.keys()
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+    assert len([name for name in whole if name.startswith("training.")]) > 50
+    assert float(whole["training.augment_p"]) != 0.3
+    assert [r["images"] for r in records(tmp_path)] == [16, 24, 32, 48]
+
+
+def test_a_run_explains_itself_and_its_snapshots_are_models(finished: Path, data: str) -> None:
+    told = json.loads((finished / "run.json").read_text())
+    assert told["config"]["loss"]["r1_gamma"] == 1.0
+    assert told["config"]["optim"]["batch"] == 8
+    assert told["data"]["num_images"] == 64
+    assert {"python", "torch", "alis"} <= told["versions"].keys()
+    assert [r["images"] for r in records(finished)] == [16, 32, 48]
+    assert {"s_per_kimg", "wait_share", "left_s", "memory_mb", "loss_g", "loss_d"} <= records(finished)[-1].keys()
+    snapshot = finished / "snapshots" / "000000048"
+    assert (snapshot / "frames.png").stat().st_size > 500
+    assert (snapshot / "strip.png").stat().st_size > 500
+    generator = alis.load(finished)
+    codes = generator.map(torch.randn(3, 8)).chunk(3)
+    assert generator(*codes, 0).shape == (1, 3, 16, 16)
+    assert not list(finished.glob(".*.part"))
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_equal_one_but_for_rounding(data: str, tmp_path: Path) -> None:
+    """One process that accumulates two microbatches, and two processes with one each (gloo)."""
+    command = [*flags(optim__micro=4), "--data", data, "--device", "cpu"]
+    one = [sys.executable, "-m", "alis", "train", *command, "--config", "tiny", "--out", str(tmp_path / "one")]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "alis"]
+    two = [sys.executable, *launcher, "train", *command, "--config", "tiny", "--out", str(tmp_path / "two")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for line in (one, two):
+        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=560, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    a, b = (tensors(tmp_path / name / "snapshots" / "000000048") for name in ("one", "two"))
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(
+            a[name], b[name], rtol=1e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
+    for x, y in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
+        assert (x["loss_g"], x["loss_d"]) == pytest.approx((y["loss_g"], y["loss_d"]), rel=1e-4)
+
+
+def test_two_runs_in_one_folder_are_one_too_many(data: str, tmp_path: Path) -> None:
+    with (
+        state.held(tmp_path),
+        pytest.raises(InputError, match=f"process {os.getpid()} trains there") as caught,
+    ):
+        train(small(), data, tmp_path, device="cpu")
+    assert "another --out" in str(caught.value.hint)
+    assert not (tmp_path / "snapshots").exists()
+    train(small(run__kimg=0.008), data, tmp_path, device="cpu")
+    assert (tmp_path / "snapshots" / "000000008").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("sign", "code", "said"),
+    [
+        (signal.SIGTERM, 0, "run the same command again to go on"),
+        (signal.SIGINT, 130, "stopped; run the same command again to go on"),
+    ],
+)
+def test_told_to_stop_it_saves_first(sign: signal.Signals, code: int, said: str, data: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "alis", "train", "--data", data, "--config", "tiny", "--out", str(tmp_path)]
+    command += [*flags(run__kimg=1000, run__snapshot_ticks=10_000), "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("kimg"):
+                process.send_signal(sign)
+                break
+        rest = process.stderr.read()
+        assert process.wait(timeout=120) == code, rest
+    assert "Traceback" not in rest
+    assert said in rest
+    snapshot = state.newest(tmp_path)
+    assert snapshot is not None
+    assert json.loads((snapshot / state.PROGRESS).read_text())["images"] == int(snapshot.name) > 0
+
+
+def test_a_metric_that_cannot_be_measured_is_said_before_the_first_step(data: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(InputError, match="no features called 'incepton'"):
+        launch(data, small(run__metric="fid", run__features="incepton"), out, resume="auto", device="cpu", is_dry=False)
+    assert not out.exists()
+
+
+def test_a_full_disk_costs_the_snapshot_not_the_run(
+    data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(small(run__kimg=0.016), data, tmp_path, device="cpu")
+    with files_up_to(12_000), caplog.at_level(logging.WARNING, "alis"):
+        last = train(small(), data, tmp_path, device="cpu")
+    assert last.name == "000000016"
+    assert records(tmp_path)[-1]["images"] == 48
+    assert caplog.text.count("is not saved") == 2
+    assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["000000016"]
+    assert not list(tmp_path.glob(".*.part"))
+    with files_up_to(12_000), pytest.raises(InputError, match="no snapshot could be written"):
+        train(small(run__kimg=0.016), data, tmp_path / "never", device="cpu")
+
+
+def test_a_model_with_its_discriminator_is_a_beginning(
+    data: str, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fine-tuning, as from an imported checkpoint; the same command again goes on and does not begin again."""
+    model, run = tmp_path / "model", tmp_path / "run"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors", "generator.safetensors", "discriminator.safetensors"):
+        shutil.copy(finished / "snapshots" / "000000048" / name, model)
+    train(small(run__kimg=0.016, optim__lr_g=1e-9, optim__lr_d=1e-9), data, run, resume=str(model), device="cpu")
+    begun, was = tensors(run / "snapshots" / "000000016"), tensors(finished / "snapshots" / "000000048")
+    for name in ("generator.synthesis.b16.conv1.weight", "discriminator.b4.fc.weight"):
+        torch.testing.assert_close(begun[name], was[name], rtol=1e-5, atol=1e-6)
+    with caplog.at_level(logging.INFO, "alis"):
+        train(small(run__kimg=0.032), data, run, resume=str(model), device="cpu")
+    assert "does not start from" in caplog.text
+    assert [r["images"] for r in records(run)] == [16, 32]
+    (model / "discriminator.safetensors").unlink()
+    with pytest.raises(InputError, match="a model with its discriminator"):
+        train(small(), data, tmp_path / "other", resume=str(model), device="cpu")
+    (run / "snapshots" / "000000032" / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(InputError, match="remove that folder: the run goes on from the snapshot before it"):
+        train(small(), data, run, device="cpu")
+
+
+def test_nan_stops_the_run_and_names_the_last_good_state(data: str, tmp_path: Path) -> None:
+    train(small(run__kimg=0.016), data, tmp_path, device="cpu")
+    (tmp_path / "snapshots" / "000000016" / "training.safetensors").rename(tmp_path / "kept")
+    with pytest.raises(InputError, match="can't go on from it"):
+        train(small(), data, tmp_path, device="cpu")
+    (tmp_path / "kept").rename(tmp_path / "snapshots" / "000000016" / "training.safetensors")
+    weights = tmp_path / "snapshots" / "000000016" / "generator.safetensors"
+    from safetensors.torch import save_file
+
+    spoiled = load_file(weights)
+    spoiled["synthesis.b16.conv1.weight"][0, 0, 0, 0] = float("nan")
+    save_file(spoiled, weights)
+    with pytest.raises(TrainingDiverged, match=r"nan.*000000016"):
+        train(small(), data, tmp_path, device="cpu")
+    assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["000000016"]
+
+
+def test_resuming_with_other_networks_shows_the_difference(data: str, finished: Path) -> None:
+    with pytest.raises(ConfigError, match=r"channel_max = 8 in the run, 16 asked"):
+        train(small(model__channel_max=16), data, finished, device="cpu")
+    with pytest.raises(InputError, match="already holds 000000048"):
+        train(small(), data, finished, device="cpu", resume="never")
+
+
+def test_a_finished_run_is_left_as_it_is(data: str, finished: Path) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in (finished / "snapshots").rglob("*"))
+    last = train(small(augment__kind="ada"), data, finished, device="cpu")
+    assert last.name == "000000048"
+    assert sorted(path.stat().st_mtime_ns for path in (finished / "snapshots").rglob("*")) == before
+
+
+def test_a_run_can_start_from_another_ones_snapshot(data: str, finished: Path, tmp_path: Path) -> None:
+    config = small(run__kimg=0.056)
+    last = train(config, data, tmp_path, device="cpu", resume=str(finished / "snapshots" / "000000032"))
+    assert last == tmp_path / "snapshots" / "000000056"
+    with pytest.raises(InputError, match="no snapshot to start from"):
+        train(config, data, tmp_path / "x", device="cpu", resume=str(tmp_path / "nowhere"))
+
+
+def test_the_newest_and_the_best_are_kept(data: str, tmp_path: Path) -> None:
+    values = iter([3.0, 1.0, 2.0, 2.5, 2.2, 2.1])
+    config = small(run__tick_kimg=0.008, run__keep=2)
+    train(config, data, tmp_path, device="cpu", measure=lambda generator: ("inf-fid", next(values)))
+    assert state.read_best(tmp_path) == ("000000016", "inf-fid", 1.0)
+    kept = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
+    assert kept == ["000000016", "000000040", "000000048"]
+    assert [r["inf-fid"] for r in records(tmp_path) if "inf-fid" in r] == [3.0, 1.0, 2.0, 2.5, 2.2, 2.1]
+
+
+def test_too_few_images_and_data_out_of_reach(data: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="64 images, fewer than one batch of 128"):
+        train(small(optim__batch=128), data, tmp_path, device="cpu")
+    with pytest.raises(InputError, match="no Parquet files"):
+        train(small(), str(tmp_path / "none"), tmp_path / "run", device="cpu")
+    with pytest.raises(ConfigError, match="not a multiple"):
+        train(small(optim__batch=8, optim__micro=3), data, tmp_path, device="cpu")
+
+
+def test_s3_out_of_reach_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with pytest.raises(DataError, match="s3://bucket/set: can't be reached"):
+        train(small(), "s3://bucket/set", tmp_path, device="cpu")
+
+
+def alis_(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "alis", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_command_says_what_it_would_do_and_what_is_wrong(data: str) -> None:
+    done = alis_(
+        "train", "--data", data, "--config", "lhq1024", "--loss.r1-gamma", "5", "--data.no-mirror", "--dry-run"
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["config"]["loss"]["r1_gamma"] == 5.0
+    assert told["config"]["data"]["mirror"] is False
+    assert told["config"]["optim"]["lr_g"] == 0.002
+    assert told["data"]["num_images"] == 64
+    done = alis_("train", "--data", data, "--config", "lhq265")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert 'did you mean "lhq256"?' in done.stderr
+
+
+def test_wrong_settings_name_their_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[loss]\nr1_gama = 3\n")
+    with pytest.raises(ConfigError, match=r'unknown key "r1_gama"; did you mean "r1_gamma"'):
+        recipe.read(str(path))
+    path.write_text("[los]\n")
+    with pytest.raises(ConfigError, match=r'unknown table "los"; did you mean "loss"'):
+        recipe.read(str(path))
+    path.write_text("[loss\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        recipe.read(str(path))
+    with pytest.raises(ConfigError, match="r1_gamma = -1"):
+        recipe.read(None, {"loss.r1_gamma": -1.0})
+
+
+@pytest.mark.parametrize("name", recipe.known())
+def test_shipped_configs_are_valid(name: str) -> None:
+    assert recipe.read(name).resolved(4).optim.batch
+
+
+def test_lsun_goes_from_its_lmdb_into_training(tmp_path: Path) -> None:
+    """An LMDB as LSUN ships them → `lhq import lsun` → export as they are → the Tower recipe, made small."""
+    lmdb = pytest.importorskip("lmdb")
+    with lmdb.open(str(tmp_path / "tower_lmdb"), map_size=2**24) as database, database.begin(write=True) as writing:
+        for number in range(24):
+            buffer = io.BytesIO()
+            Image.open(io.BytesIO(sets.scenery(number, 48))).resize((32, 48)).save(buffer, "WEBP")
+            writing.put(f"{number:040x}".encode(), buffer.getvalue())
+    pipeline = tmp_path / "tower.toml"
+    pipeline.write_text(
+        f'store = "{tmp_path / "store"}"\nwant = 24\n[filter.size]\nmin_side_px = 16\n'
+        f'[export]\nto = "{tmp_path / "set"}"\nvariants = ["full"]\nvalidation = 0.0\n'
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for words in (["import", "lsun", str(tmp_path / "tower_lmdb")], ["filter"], ["export"]):
+        line = [sys.executable, "-m", "lhq", *words, str(pipeline)]
+        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    config = recipe.read("tower256", {**SMALL, "run.kimg": 0.016, "model.num_half_res": 1})
+    assert config.data.fit == "crop"
+    last = train(config, str(tmp_path / "set"), tmp_path / "run", device="cpu")
+    assert alis.load(last).config.num_half_res == 1
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["data"]["num_images"] == 24
+
+
+def test_every_flag_of_the_recipe_says_what_it_does_and_its_default() -> None:
+    told = {key: (default, text) for key, _, default, text in recipe.flags()}
+    assert not [key for key, (_, text) in told.items() if not text]
+    assert told["model.num_half_res"][0] == 4  # the recipe's, not the bare network's
+    shown = CliRunner().invoke(importlib.import_module("alis.cli.train").command, ["--help"], terminal_width=200).output
+    assert "Weight γ of R1, the discriminator's squared slope at real pictures; 0: off.  [10]" in shown
+    assert "--model.num-half-res INTEGER" in shown
+    assert "Undefined" not in shown

@@ -1,0 +1,388 @@
+"""The server: tiles by address, caches, too many wishes, and nothing strange is a 500."""
+
+from __future__ import annotations
+
+import io
+import random
+import signal
+import socket
+import string
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from PIL import Image
+
+import alis
+import alis.plane.anchors
+from alis.web import app, painter, serve
+from alis.web.painter import Painter
+from tests.alis import painter as models
+
+ROOT = Path(__file__).parents[3]
+
+
+class Served:
+    """The application on a free port, in a thread."""
+
+    def __init__(self, panorama: alis.Panorama, *, queue_tiles: int = 256, per_viewer: int = 128) -> None:
+        self.painter = Painter(panorama, queue_tiles=queue_tiles, cache_bytes=1 << 20)
+        listener = serve.bind("127.0.0.1", 0)
+        self.port = listener.getsockname()[1]
+        page = app.create(panorama, name="tiny", max_frames=8, per_viewer=per_viewer, painter=self.painter)
+        self.server = uvicorn.Server(uvicorn.Config(page, log_level="error", timeout_graceful_shutdown=5))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]}, daemon=True)
+        self.thread.start()
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        for _ in range(500):
+            if self.server.started:
+                break
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.should_exit = True
+        self.thread.join(timeout=30)
+        assert not self.thread.is_alive(), "the server did not stop"
+
+
+@pytest.fixture(scope="module")
+def panorama() -> alis.Panorama:
+    g = models.tiny()
+    centres = g.map(torch.randn(4, 32, generator=torch.Generator().manual_seed(0)))
+    return alis.Panorama(g, 7, centres=centres, codes={"mine": centres[0]})
+
+
+@pytest.fixture(scope="module")
+def served(panorama: alis.Panorama) -> Iterator[Served]:
+    server = Served(panorama)
+    yield server
+    server.close()
+
+
+def _tile(answer: httpx.Response) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/webp"
+    return np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB")).astype(float)
+
+
+@pytest.mark.parametrize(
+    "address", ["7/-/0", "7/-/-9", "7/a1v3/3", "7/p50_c2/5", "7/cn_nn/5", "7/r1/2", "7/a0s9i-4v1_a1fmine/1"]
+)
+def test_a_tile_is_the_planes_tile(served: Served, panorama: alis.Panorama, address: str) -> None:
+    seed_edits, _, k = address.rpartition("/")
+    want = panorama.with_sketch(alis.plane.anchors.Sketch.parse(seed_edits)).tile(int(k))
+    got = _tile(served.client.get(f"/tile/{address}.webp"))
+    assert got.shape == want.shape
+    grey = np.array([0.299, 0.587, 0.114])
+    assert np.abs(got @ grey - want @ grey).mean() < 10
+
+
+def test_what_is_held_is_not_sent_again_nor_painted(served: Served) -> None:
+    first = served.client.get("/tile/7/-/100.webp")
+    tag = first.headers["etag"]
+    assert first.headers["cache-control"] == "no-cache"
+    again = served.client.get("/tile/7/-/100.webp", headers={"If-None-Match": f'"x", W/{tag}'})
+    assert again.status_code == 304
+    assert not again.content
+    before = served.client.get("/stats.json").json()
+    assert served.client.get("/tile/7/-/101.webp", headers={"If-None-Match": tag}).status_code == 200
+    other = served.client.get("/tile/7/-/101.webp").headers["etag"]
+    assert other != tag
+    after = served.client.get("/stats.json").json()
+    assert (after["painted"], after["hits"]) == (before["painted"] + 1, before["hits"] + 1)
+    model = served.client.get("/model.json").json()["model"]
+    assert "immutable" in served.client.get(f"/tile/7/-/100.webp?m={model}").headers["cache-control"]
+    assert served.client.get("/tile/7/-/100.webp?m=old").headers["cache-control"] == "no-cache"
+    assert served.client.head("/tile/7/-/100.webp").headers["etag"] == tag
+
+
+def test_the_page_needs_nothing_from_elsewhere(served: Served) -> None:
+    index = served.client.get("/")
+    assert index.status_code == 200
+    assert "default-src 'self'" in index.headers["content-security-policy"]
+    for name in ("/", "/app.js", "/plane.js", "/sketch.js", "/app.css", "/icon.svg"):
+        answer = served.client.get(name)
+        assert answer.status_code == 200, name
+        text = answer.text.replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text, name
+        assert "https://" not in text, name
+        assert served.client.get(name, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    facts = served.client.get("/model.json").json()
+    assert (facts["tile_px"], facts["anchor_tiles"], facts["num_clusters"], facts["codes"]) == (16, 4, 4, ["mine"])
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_a_strip_to_take_home(served: Served, panorama: alis.Panorama, ending: str) -> None:
+    answer = served.client.get(f"/strip/7/a1v3/-30/101.{ending}")
+    assert answer.status_code == 200, answer.text
+    assert f"alis-7--30-101.{ending}" in answer.headers["content-disposition"]
+    picture = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB"))
+    want = panorama.with_edits({1: 3})[-30:101]
+    if ending == "png":
+        assert np.array_equal(picture, want)
+    else:
+        assert picture.shape == want.shape
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("/tile/7/-/0.png", 404), ("/tile/7/-/x.webp", 404), ("/tile/7/-/007.webp", 404), ("/tile/7/-/-0.webp", 404),
+        ("/tile/-7/-/0.webp", 404), ("/tile/99999999999999999/-/0.webp", 404), ("/tile/7/p100/0.webp", 404),
+        ("/tile/7/a2v1_a1v1/0.webp", 404), ("/tile/7/a1v0/0.webp", 404), ("/tile/7/c4/0.webp", 404),
+        ("/tile/7/a1fhis/0.webp", 404), ("/tile/7/r3_a5v1/0.webp", 404), ("/tile/7/-/99999999999999.webp", 404),
+        ("/tile/7/-/٣.webp", 404), ("/tile/7/%2e%2e/0.webp", 404), ("/../../etc/passwd", 404), ("/app.py", 404),
+        ("/tile/7/" + "_".join(f"a{i}v1" for i in range(65)) + "/0.webp", 404),
+        ("/tile/7/" + "a" * 7000 + "/0.webp", 414),
+        ("/strip/7/-/0/99999.png", 404), ("/strip/7/-/10/10.png", 404), ("/strip/7/-/10/5.png", 404),
+        ("/strip/7/-/0/9.bmp", 404), ("/strip/7/-/x/9.png", 404), ("/strip/7/zz/0/9.png", 404),
+    ],
+)  # fmt: skip
+def test_a_strange_address_is_refused_in_words(served: Served, address: str, status: int) -> None:
+    answer = served.client.get(address)
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error", "hint"}
+
+
+def test_ten_thousand_random_addresses(served: Served) -> None:
+    rng = random.Random(0)
+    letters = string.printable.strip() + "é٣\u2028"
+    terms = [
+        "p70",
+        "p1000",
+        "cn",
+        "c1",
+        "c99",
+        "nn",
+        "nx",
+        "r1",
+        "r0",
+        "a1v1",
+        "a-3v2",
+        "a1s5i2v0",
+        "a0fmine",
+        "a0fno",
+        "a9",
+    ]
+
+    def address() -> str:
+        kind = rng.random()
+        if kind < 0.3:
+            return "/" + "".join(rng.choices(letters, k=rng.randrange(1, 60)))
+        seed = rng.choice(["7", "0", "-1", "1e9", str(rng.randrange(10**18)), ""])
+        edits = (
+            "_".join(rng.choices(terms, k=rng.randrange(0, 4))) if kind < 0.8 else "".join(rng.choices(letters, k=9))
+        )
+        tile = rng.choice([str(rng.randrange(-3, 3)), "9" * rng.randrange(1, 30), "x", "--1", "0x1"])
+        return f"/{rng.choice(['tile', 'tile', 'strip', 'tiles'])}/{seed}/{edits}/{tile}.webp"
+
+    addresses = [address() for _ in range(10_000)]
+    seen: dict[int, int] = {}
+    with socket.create_connection(("127.0.0.1", served.port)) as wire:
+        wire.settimeout(60)
+        reader = wire.makefile("rb")
+        for start in range(0, len(addresses), 50):
+            some = addresses[start : start + 50]
+            quoted = [
+                "".join(
+                    c
+                    if c in string.ascii_letters + string.digits + "/-_.~%"
+                    else "".join(f"%{b:02x}" for b in c.encode())
+                    for c in a
+                )
+                for a in some
+            ]
+            wire.sendall(b"".join(f"HEAD {a} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for a in quoted))
+            for _ in some:
+                status = int(reader.readline().split()[1])
+                seen[status] = seen.get(status, 0) + 1
+                while reader.readline() != b"\r\n":
+                    pass
+    assert sum(seen.values()) == 10_000
+    assert set(seen) <= {200, 404, 405, 414}, seen
+    assert seen[404] > 5000
+    assert seen.get(200, 0) > 20, "some of them were tiles"
+    stats = served.client.get("/stats.json").json()
+    assert stats["waiting"] == 0
+    assert stats["cached_bytes"] <= 1 << 20
+    assert served.painter.plane.cache_info().currsize <= 512
+
+
+def test_the_first_tiles_are_dry_before_the_first_viewer_comes(panorama: alis.Panorama) -> None:
+    server = Served(panorama)
+    try:
+        server.painter.warm(range(-2, 6))
+        _until(lambda: server.painter.stats.painted == 8)
+        assert _tile(server.client.get("/tile/7/-/-2.webp")).shape == (32, 16, 3)
+        assert (server.painter.stats.hits, server.painter.stats.painted) == (1, 8)
+    finally:
+        server.close()
+
+
+def test_viewers_share_batches_and_a_tile_is_painted_once(panorama: alis.Panorama) -> None:
+    server = Served(panorama)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            wanted = [k for k in range(24) for _ in range(4)]
+            answers = list(pool.map(lambda k: server.client.get(f"/tile/3/-/{k}.webp").status_code, wanted))
+        assert set(answers) == {200}
+        stats = server.painter.stats
+        assert stats.painted == 24
+        assert stats.hits + stats.joined == 72
+        assert stats.batches < 24
+    finally:
+        server.close()
+
+
+def test_a_full_queue_says_when_to_come_back(panorama: alis.Panorama) -> None:
+    server = Served(panorama, queue_tiles=4)
+    try:
+        with server.painter._device, ThreadPoolExecutor(40) as pool:
+            waiting = [pool.submit(server.client.get, f"/tile/3/-/{k}.webp") for k in range(40)]
+            _until(
+                lambda: server.painter.stats.refused + server.painter.num_waiting + len(server.painter._painting) == 40
+            )
+            _until(lambda: sum(done.done() for done in waiting) == server.painter.stats.refused)
+            refused = [done for done in waiting if done.done()]
+            assert refused
+            assert {done.result().status_code for done in refused} == {503}
+            assert all(int(done.result().headers["retry-after"]) >= 1 for done in refused)
+            assert server.client.get("/model.json").status_code == 200, "the rest still answers"
+            server.painter._device.release()
+            assert {done.result().status_code for done in waiting} == {200, 503}
+            server.painter._device.acquire()
+        assert server.client.get("/tile/3/-/39.webp").status_code == 200
+    finally:
+        server.close()
+
+
+def test_one_viewer_cannot_hold_all(panorama: alis.Panorama) -> None:
+    server = Served(panorama, per_viewer=3)
+    try:
+        with server.painter._device, ThreadPoolExecutor(10) as pool:
+            waiting = [pool.submit(server.client.get, f"/tile/3/-/{k}.webp") for k in range(10)]
+            _until(lambda: sum(done.done() for done in waiting) == 7)
+            refused = [done for done in waiting if done.done()]
+            assert {done.result().status_code for done in refused} == {429}
+            server.painter._device.release()
+            assert sorted(done.result().status_code for done in waiting) == [200] * 3 + [429] * 7
+            server.painter._device.acquire()
+    finally:
+        server.close()
+
+
+def test_a_viewer_who_left_is_not_painted_for(panorama: alis.Panorama) -> None:
+    server = Served(panorama)
+    try:
+        with server.painter._device:
+            server_busy = socket.create_connection(("127.0.0.1", server.port))
+            server_busy.sendall(b"GET /tile/4/-/0.webp HTTP/1.1\r\nHost: x\r\n\r\n")
+            _until(lambda: server.painter._painting)
+            gone = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(8)]
+            for k, wire in enumerate(gone):
+                wire.sendall(f"GET /tile/4/-/{k + 1}.webp HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            _until(lambda: server.painter.num_waiting == 8)
+            for wire in gone:
+                wire.close()
+            _until(lambda: server.painter.num_waiting == 0)
+        assert b"200" in server_busy.recv(100)
+        server_busy.close()
+        assert server.painter.stats.dropped == 8
+        assert server.painter.stats.painted == 1
+    finally:
+        server.close()
+
+
+def test_a_strip_whose_viewer_left_leaves_nothing_and_blocks_nobody(
+    panorama: alis.Panorama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    server = Served(panorama)
+    try:
+        with server.painter._device:
+            wire = socket.create_connection(("127.0.0.1", server.port))
+            wire.sendall(b"GET /strip/7/-/0/256.png HTTP/1.1\r\nHost: x\r\n\r\n")
+            _until(lambda: list(tmp_path.glob("alis-strip-*/*.partial")))
+            busy = server.client.get("/strip/7/-/0/64.png")
+            assert busy.status_code == 503, "one strip at a time"
+            assert int(busy.headers["retry-after"]) >= 1
+            wire.close()
+        _until(lambda: server.client.get("/strip/7/-/0/64.png").status_code == 200)
+        _until(lambda: not list(tmp_path.iterdir()))
+    finally:
+        server.close()
+
+
+def _until(condition: object) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def test_a_tile_that_breaks_spoils_nobody_elses(panorama: alis.Panorama) -> None:
+    """A code that can't be painted (wrong width, past every check) is one viewer's 500, also within a batch."""
+    broken = alis.Panorama(panorama.g, 7, codes={"mine": torch.zeros(32)})
+    broken.book.saved["mine"] = torch.zeros(33)
+    server = Served(broken)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            with server.painter._device:
+                first = pool.submit(server.client.get, "/tile/7/-/50.webp")
+                _until(lambda: server.painter._painting)
+                rest = [pool.submit(server.client.get, f"/tile/7/{e}/3.webp") for e in ("-", "a1fmine", "a0v1")]
+                _until(lambda: server.painter.num_waiting == 3)
+            assert first.result().status_code == 200
+            assert [done.result().status_code for done in rest] == [200, 500, 200]
+    finally:
+        server.close()
+
+
+def test_serve_starts_says_where_and_stops_gracefully(tmp_path: Path) -> None:
+    alis.save(tmp_path / "model", models.tiny())
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "alis", "serve", str(tmp_path / "model"), "--port", "0", "--seed", "3"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://127.0.0.1:"), process.stderr and process.stderr.read()
+        assert httpx.get(f"{url}model.json").json()["start"] == "3/-"
+        assert httpx.get(f"{url}tile/3/-/0.webp").status_code == 200
+        port = url.rstrip("/").rpartition(":")[2]
+        with pytest.raises(alis.errors.InputError, match="can't listen"):
+            serve.bind("127.0.0.1", int(port))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+
+
+def test_the_painter_stops_telling_those_who_wait(panorama: alis.Panorama) -> None:
+    import asyncio
+
+    async def ask() -> None:
+        work = Painter(panorama)
+        with work._device:
+            futures = [work.want(panorama.sketch, k) for k in range(3)]
+            closing = asyncio.ensure_future(asyncio.to_thread(work.close))
+            done = await asyncio.gather(*futures, return_exceptions=True)
+        await closing
+        assert all(isinstance(error, painter.Busy) for error in done)
+        with pytest.raises(painter.Busy):
+            work.want(panorama.sketch, 9)
+
+    asyncio.run(ask())

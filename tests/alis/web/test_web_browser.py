@@ -1,0 +1,387 @@
+"""The page in a real browser: wander, redraw, lock, connect, link, keys alone, a phone, a lost server."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import alis
+from tests.alis import painter as models
+from tests.alis.web.test_web import Served
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run",
+]  # fmt: skip
+
+
+class Page:
+    """The page as a user has it, and what it says of itself."""
+
+    def __init__(self, browser: Any, url: str, *, width: int = 1200, height: int = 700, touch: bool = False) -> None:
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, has_touch=touch, accept_downloads=True,
+            permissions=["clipboard-read", "clipboard-write"],
+        )  # fmt: skip
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(url)
+        self.settle()
+
+    def ask(self, code: str) -> Any:
+        return self.page.evaluate(code)
+
+    def until(self, what: Callable[[], object], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < deadline, f"waited {seconds} s in vain; {self.complaints}"
+            self.page.wait_for_timeout(30)
+
+    def settle(self) -> None:
+        self.until(lambda: self.ask("Boolean(window.alis && window.alis.plane.isSettled)"))
+
+    @property
+    def x(self) -> float:
+        return float(self.ask("window.alis.plane.x"))
+
+    @property
+    def sketch(self) -> str:
+        return str(self.ask("window.alis.sketch"))
+
+    def picture(self) -> str:
+        """What is on the canvas, as a digest of its own pixels."""
+        return str(self.ask("document.getElementById('plane').toDataURL('image/png')"))
+
+
+def _is_same(a: str, b: str) -> bool:
+    """Whether two canvases agree but for the roundings of smoothing, which depend on where its clip begins."""
+    one, other = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")) for url in (a, b)
+    )
+    apart = np.abs(one.astype(int) - other) if one.shape == other.shape else np.full(1, 255)
+    return bool(apart.max() <= 8 and apart.mean() < 0.02)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    g = models.tiny()
+    centres = g.map(torch.randn(4, 32, generator=torch.Generator().manual_seed(0)))
+    server = Served(alis.Panorama(g, 7, centres=centres, codes={"mine": centres[0]}))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Page]]:
+    pages: list[Page] = []
+
+    def new(address: str = "", **how: Any) -> Page:
+        pages.append(Page(browser, f"http://127.0.0.1:{served.port}/{address}", **how))
+        return pages[-1]
+
+    yield new
+    for page in pages:
+        page.context.close()
+        assert not page.complaints, page.complaints
+        assert all(url.startswith((f"http://127.0.0.1:{served.port}/", "blob:", "data:")) for url in page.asked)
+
+
+def test_drag_wheel_and_keys_wander_both_ways(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/-/2.000")
+    start, mouse = page.x, page.page.mouse
+    mouse.move(800, 300)
+    mouse.down()
+    mouse.move(300, 300, steps=8)
+    mouse.up()
+    page.settle()
+    assert page.x >= start + 500 / page.ask("window.alis.plane.tile") - 0.02
+    dragged = page.x
+    page.ask("window.alis.plane.v = 5; window.alis.plane.wake()")
+    page.settle()
+    assert page.x == pytest.approx(dragged + 5 / 2.6, rel=0.05), "it glides on"
+    mouse.wheel(0, -4000)
+    page.settle()
+    assert page.x < start, "the plane goes on to the left of its origin"
+    far = page.x
+    page.page.keyboard.down("ArrowRight")
+    page.until(lambda: page.x > far + 3)
+    page.page.keyboard.up("ArrowRight")
+    page.settle()
+    page.page.keyboard.press("Home")
+    page.settle()
+    assert page.x == pytest.approx(2, abs=0.01)
+
+
+def test_the_page_opens_in_motion_and_rests_at_the_first_touch(browser: Any, served: Served) -> None:
+    context = browser.new_context(viewport={"width": 1000, "height": 600})
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    _until(page, "window.alis && window.alis.plane.x > 2.02")
+    assert not page.evaluate("document.getElementById('hint').classList.contains('gone')")
+    page.mouse.move(500, 300)
+    page.mouse.down()
+    page.mouse.up()
+    _until(page, "window.alis.plane.drift === 0 && window.alis.plane.isSettled")
+    context.close()
+    calm = browser.new_context(reduced_motion="reduce").new_page()
+    calm.goto(f"http://127.0.0.1:{served.port}/")
+    _until(calm, "window.alis && window.alis.plane.isSettled")
+    assert calm.evaluate("window.alis.plane.x") == 2
+    calm.context.close()
+
+
+def _until(page: Any, condition: str) -> None:
+    deadline = time.monotonic() + 60
+    while not page.evaluate(f"Boolean({condition})"):
+        assert time.monotonic() < deadline, f"waited in vain for {condition}"
+        page.wait_for_timeout(30)
+
+
+def test_a_redraw_changes_its_neighbourhood_and_can_be_undone(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/-/8.000")
+    page.asked.clear()
+    before = page.picture()
+    page.page.get_by_label("Redraw scene 2", exact=True).click()
+    page.settle()
+    assert page.sketch == "7/a2v1"
+    assert not _is_same(page.picture(), before)
+    tiles = {url.split("/tile/")[1].split("?")[0] for url in page.asked if "/tile/" in url}
+    assert tiles
+    assert tiles <= {f"7/a2v1/{k}.webp" for k in range(4, 12)}, "tiles beyond the reach are not asked for again"
+    page.page.locator("#undo").click()
+    page.settle()
+    assert page.sketch == "7/-"
+    assert _is_same(page.picture(), before)
+    page.page.locator("#redo").click()
+    assert page.sketch == "7/a2v1"
+
+
+def test_a_link_shows_exactly_what_was_seen(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/p70_c1/5.000")
+    page.page.get_by_label("Redraw scene 1", exact=True).click()
+    page.page.get_by_label("Redraw scene 1", exact=True).click()
+    page.page.keyboard.press("ArrowRight")
+    page.settle()
+    page.page.keyboard.press("k")
+    page.until(lambda: "copied" in page.page.locator("#toast").inner_text())
+    link = page.ask("navigator.clipboard.readText()")
+    assert "#7/p70_c1_a1v2/" in link
+    seen = page.picture()
+    other = open_page(link.split("/", 3)[3])
+    other.page.mouse.move(5, 5)
+    other.settle()
+    assert other.x == pytest.approx(page.x, abs=1e-3)
+    again = open_page(link.split("/", 3)[3])
+    assert _is_same(again.picture(), other.picture())
+    page.ask(f"window.alis.plane.jump({other.x})")
+    page.settle()
+    assert _is_same(page.picture(), other.picture())
+    assert seen
+
+
+def test_locked_scenes_survive_a_new_plane(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/-/8.000")
+    page.page.get_by_label("Redraw scene 2", exact=True).hover()
+    page.page.get_by_label("Lock scene 2", exact=True).click()
+    page.page.keyboard.press("s")
+    page.settle()
+    seed, edits = page.sketch.split("/")
+    assert seed != "7"
+    assert edits == "a2s7i2v0"
+    page.page.get_by_label("Redraw scene 2", exact=True).click()
+    assert page.sketch == f"{seed}/{edits}", "a locked scene is not redrawn"
+    assert page.ask("window.alis.link").endswith("/2")
+
+
+def test_two_scenes_are_connected(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/-/8.000")
+    page.page.locator("#connect").click()
+    scenes = page.page.locator(".scene")
+    page.until(lambda: scenes.count() >= 6)
+    page.page.get_by_label("Scene mine", exact=True).click()
+    scenes.nth(3).click()
+    second = scenes.nth(3).get_attribute("aria-label").removeprefix("Scene seed ")
+    page.page.locator("#gap").fill("1")
+    page.page.locator("#join").click()
+    page.settle()
+    assert page.sketch == f"7/a2fmine_a3fmine_a5s{second}i0v0_a6s{second}i0v0"
+    assert page.x == pytest.approx(5.5 * 4, abs=0.05), "the walk ends at the second scene"
+
+
+def test_boldness_and_kind(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/-/8.000")
+    before = page.picture()
+    page.page.locator("#psi").fill("50")
+    page.until(lambda: page.sketch == "7/p50")
+    page.settle()
+    assert not _is_same(page.picture(), before)
+    page.page.locator("#cluster").fill("1")
+    page.until(lambda: page.sketch == "7/p50_cn")
+    page.page.locator("#cluster").fill("3")
+    page.until(lambda: page.sketch == "7/p50_c1")
+    page.settle()
+    page.page.keyboard.press("z")
+    page.page.keyboard.press("z")
+    assert page.sketch == "7/p50"
+
+
+def test_a_strip_is_downloaded(open_page: Callable[..., Page], tmp_path: Path) -> None:
+    page = open_page("#7/a2v1/8.000")
+    left, right = page.ask("[window.alis.plane.left, window.alis.plane.right].map((x) => Math.round(x * 16))")
+    page.page.locator("#save").click()
+    with page.page.expect_download() as download:
+        page.page.locator("#take").click()
+    download.value.save_as(tmp_path / "view.png")
+    with Image.open(tmp_path / "view.png") as picture:
+        assert picture.size == (right - left, 32)
+        assert json.loads(picture.text["alis"])["sketch"] == "7/a2v1"
+
+
+def test_a_strip_that_cannot_be_saved_is_said_where_one_looks(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/-/8.000")
+    page.page.route("**/strip/**", lambda route: route.abort())
+    page.page.locator("#save").click()
+    error = page.page.locator("#save-sheet #save-error")
+    assert not error.is_visible()
+    page.page.locator("#take").click()
+    page.until(lambda: error.is_visible())
+    assert error.inner_text() == "Not saved: the painter can't be reached. Try again in a moment."
+    page.page.unroute("**/strip/**")
+    refusal = '{"error": "the painter is busy", "hint": ""}'
+    page.page.route("**/strip/**", lambda route: route.fulfill(status=503, body=refusal))
+    page.page.locator("#take").click()
+    page.until(lambda: "the painter is busy" in error.inner_text())
+    page.page.locator("#save-sheet [value=jpg]").check()
+    assert not error.is_visible(), "another wish, another try"
+    assert all("Failed to load resource" in complaint for complaint in page.complaints)
+    page.complaints.clear()
+
+
+def test_keys_alone_do_everything(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/-/8.000")
+    press = page.page.keyboard.press
+    press("r")
+    assert page.sketch == "7/a2v1"
+    press("l")
+    press("s")
+    assert page.sketch.endswith("a2s7i2v1")
+    press("z")
+    press("Shift+Z")
+    assert page.sketch.endswith("a2s7i2v1")
+    press("c")
+    page.page.keyboard.press("Tab")
+    assert page.ask("document.activeElement.className") == "scene"
+    press("Space")
+    press("Tab")
+    press("Space")
+    press("Tab")
+    assert page.page.locator(".scene[aria-pressed=true]").count() == 2
+    page.page.locator("#join").focus()
+    press("Enter")
+    page.settle()
+    assert page.page.locator("dialog[open]").count() == 0
+    press("d")
+    assert page.page.locator("#save-sheet[open]").count() == 1
+    press("Escape")
+    press("?")
+    assert page.page.locator("#help-sheet[open]").count() == 1
+    press("Escape")
+    press(" ")
+    page.until(lambda: page.ask("window.alis.plane.drift > 0"))
+    press("ArrowLeft")
+    assert page.ask("window.alis.plane.drift") == 0
+    page.settle()
+    page.page.locator(".anchor .redraw").first.focus()
+    before = page.sketch
+    press("Enter")
+    assert page.sketch != before
+
+
+def test_a_phone_has_it_all_within_reach(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/-/8.000", width=390, height=844, touch=True)
+    boxes = page.ask(
+        "[...document.querySelectorAll('#dock button')].filter((b) => b.offsetParent).map((b) => "
+        "{ const r = b.getBoundingClientRect(); return [r.left, r.right, r.height, r.bottom]; })"
+    )
+    assert len(boxes) >= 7
+    assert all(left >= 0 and right <= 390 and height >= 40 and bottom <= 844 for left, right, height, bottom in boxes)
+    assert page.ask("document.documentElement.scrollWidth") <= 390
+    page.page.touchscreen.tap(*_middle(page, "Redraw scene 2"))
+    page.until(lambda: page.sketch == "7/a2v1")
+    page.page.locator("#tune").tap()
+    page.until(lambda: page.page.locator("#psi").is_visible())
+
+
+def _middle(page: Page, label: str) -> tuple[float, float]:
+    box = page.page.get_by_label(label, exact=True).bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_a_lost_painter_is_said_and_waited_for(browser: Any) -> None:
+    server = Served(alis.Panorama(models.tiny(), 7))
+    page = Page(browser, f"http://127.0.0.1:{server.port}/#7/-/8.000")
+    page.page.route("**/tile/**", lambda route: route.abort())
+    page.page.keyboard.press("s")
+    page.until(lambda: "can't be reached" in page.page.locator("#toast").inner_text())
+    page.page.unroute("**/tile/**")
+    page.settle()
+    assert "is back" in page.page.locator("#toast").inner_text()
+    page.context.close()
+    server.close()
+
+
+def test_panning_over_held_tiles_asks_for_none_and_paints_only_what_comes(open_page: Callable[..., Page]) -> None:
+    page = open_page("#7/-/40.000", width=1000, height=500)
+    for stop in (50, 60, 30, 20, 40):
+        page.ask(f"window.alis.plane.jump({stop})")
+        page.settle()
+    page.asked.clear()
+    page.ask(
+        "(() => { const p = window.alis.plane, all = p.enlarge.bind(p); window.painted = 0; p.frames.length = 0;"
+        " p.enlarge = (changed, ...rest) => { window.painted += changed.length; all(changed, ...rest); }; })()"
+    )
+    page.ask("window.alis.plane.glideTo([45, 40], 700)")
+    page.settle()
+    assert not [url for url in page.asked if "/tile/" in url]
+    assert page.ask("window.alis.plane.frames.length") > 1
+    assert 1 <= page.ask("window.painted") <= 36, (
+        "of all the frames only what came and went beside the screen is painted"
+    )
+
+
+def test_what_is_shifted_equals_what_is_painted_afresh(open_page: Callable[..., Page]) -> None:
+    for size in ({"width": 1000, "height": 500}, {"width": 390, "height": 844}):
+        page = open_page("#7/-/40.000", **size)
+        page.ask("window.alis.plane.glideTo([43.7, 37.2, 41.3], 150)")
+        page.settle()
+        shifted = page.picture()
+        page.ask("window.alis.plane.size = ''; window.alis.plane.wake()")
+        page.settle()
+        assert _is_same(page.picture(), shifted)

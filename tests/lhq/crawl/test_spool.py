@@ -1,0 +1,128 @@
+"""The spool: what is in it survives, what is torn is cut, and a sealed shard is exactly what was fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lhq.crawl import spool as spools
+from lhq.crawl.spool import Spool, now, open_numbers, papers_of
+from lhq.errors import StoreError
+from lhq.images import Header
+from lhq.records import PHOTO_SCHEMA, Candidate
+from lhq.store.shards import Shards
+
+
+def record(name: str, data: bytes) -> dict[str, Any]:
+    header = Header("jpeg", 64, 48, 1, "RGB", len(data), hashlib.sha256(data).hexdigest())
+    one = Candidate("s", name, "http://u", "http://p", "Änn \ud800", "", "cc-by-2.0", "lake", tags=("x",))
+    return papers_of(one, header, one.url, now())
+
+
+def fill(folder: Path, datas: list[bytes], number: int = 3) -> Spool:
+    spool = Spool(folder, number)
+    for i, data in enumerate(datas):
+        spool.append(record(f"p{i}", data), data)
+    return spool
+
+
+def test_a_sealed_shard_is_what_was_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spools, "ROW_GROUP_BYTES", 5000)
+    datas = [os.urandom(i * 97 % 3000 + 1) for i in range(40)]
+    spool = fill(tmp_path, datas)
+    shards = Shards(str(tmp_path), "photos")
+    assert spool.seal(shards, lambda ids: {"s:p5": ["lake", "hill"]}) == 40
+    file = pq.ParquetFile(shards.path(3))
+    table = file.read()
+    assert table.schema == PHOTO_SCHEMA
+    assert table["image"].to_pylist() == datas
+    assert table["queries"].to_pylist()[4:6] == [["lake"], ["lake", "hill"]]
+    assert table["author"][0].as_py() == "Änn ?"
+    assert table["licence_url"][0].as_py() == "https://creativecommons.org/licenses/by/2.0/"
+    sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)]
+    assert max(sizes) < 5000 + 3000
+    assert open_numbers(tmp_path) == []
+
+
+def test_a_photo_fetched_again_into_the_same_spool_is_there_once(tmp_path: Path) -> None:
+    spool = fill(tmp_path, [b"a", b"b"])
+    spool.append(record("p0", b"new"), b"new")
+    shards = Shards(str(tmp_path), "photos")
+    assert spool.seal(shards, lambda ids: {}) == 2
+    assert sorted(shards.read(3)["image"].to_pylist()) == [b"b", b"new"]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(cut=st.integers(0, 3000), junk=st.binary(max_size=40))
+def test_any_torn_end_is_cut_and_no_whole_record_lost(tmp_path: Path, cut: int, junk: bytes) -> None:
+    datas = [bytes([i]) * 200 for i in range(5)]
+    path = tmp_path / "spool" / "000003.spool"
+    path.unlink(missing_ok=True)
+    spool = fill(tmp_path, datas)
+    ends = [entry.at for entry in spool.entries[1:]] + [spool.size_bytes]
+    spool.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: min(cut, len(whole))] + junk)
+    again = Spool(tmp_path, 3)
+    num = sum(end <= min(cut, len(whole)) for end in ends)
+    assert [entry.id for entry in again.entries] == [f"s:p{i}" for i in range(num)]
+    again.append(record("more", b"more"), b"more")
+    again.close()
+    assert len(Spool(tmp_path, 3).entries) == num + 1
+
+
+def test_a_flipped_bit_ends_the_replay_before_it(tmp_path: Path) -> None:
+    spool = fill(tmp_path, [bytes(500)] * 3)
+    spool.close()
+    data = bytearray(spool.path.read_bytes())
+    data[-100] ^= 1
+    spool.path.write_bytes(data)
+    assert len(Spool(tmp_path, 3).entries) == 2
+
+
+def test_sealed_but_not_removed(tmp_path: Path) -> None:
+    """A kill between the rename of the shard and the removal of its spool."""
+    shards = Shards(str(tmp_path), "photos")
+    spool = fill(tmp_path, [b"a", b"b"])
+    kept = spool.path.read_bytes()
+    spool.seal(shards, lambda ids: {})
+    before = Path(shards.path(3)).read_bytes()
+    spool.path.write_bytes(kept)
+    assert Spool(tmp_path, 3).seal(shards, lambda ids: {}) == 2
+    assert Path(shards.path(3)).read_bytes() == before
+    assert open_numbers(tmp_path) == []
+
+
+def test_a_remote_store(tmp_path: Path) -> None:
+    shards = Shards("memory://crawl-spool-test", "photos")
+    assert fill(tmp_path, [b"a", b"b"]).seal(shards, lambda ids: {}) == 2
+    assert shards.read(3)["image"].to_pylist() == [b"a", b"b"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file")
+    with pytest.raises(StoreError, match="can't be written"):
+        Spool(tmp_path, 0)
+
+
+def test_a_spool_whose_frontier_was_lost_is_adopted(tmp_path: Path) -> None:
+    from lhq.crawl.frontier import Frontier
+    from lhq.crawl.writer import Keeper
+
+    fill(tmp_path, [b"a", b"b"]).close()
+    frontier = Frontier(tmp_path / "frontier.sqlite")
+    keeper = Keeper(str(tmp_path), Shards(str(tmp_path), "photos"), frontier, lambda numbers: None, lambda error: None)
+    assert keeper.recover() == 0
+    assert [(each.id, each.status, each.shard) for each in frontier.listing((), (), ())] == [
+        ("s:p0", "kept", 3), ("s:p1", "kept", 3),
+    ]  # fmt: skip
+    keeper.start()
+    keeper.finish()
+    assert Shards(str(tmp_path), "photos").numbers() == [3]

@@ -1,0 +1,330 @@
+"""Measure once, judge at will: what is measured again and what is not, damaged shards, verdicts, the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from lhq import filter, pipeline
+from lhq.engines.local import Local
+from lhq.errors import InputError, ShardDamaged, StoreError
+from lhq.filter import Filtered, Rule
+from lhq.measures.duplicates import Duplicates, DuplicatesSettings
+from lhq.measures.size import Size, SizeSettings
+from lhq.measures.text import Text, TextSettings
+from lhq.records import VERDICT_SCHEMA
+from lhq.store.shards import Shards
+from tests.lhq.making import Here, add_shard, files, photo, scene
+
+ROOT = Path(__file__).parents[3]
+
+
+def rules(min_side_px: int = 300, **text: object) -> list[Rule]:
+    size, words, near = SizeSettings(min_side_px=min_side_px), TextSettings.model_validate(text), DuplicatesSettings()
+    return [Rule(Size(size), size), Rule(Text(words), words), Rule(Duplicates(near), near)]
+
+
+def run(store: Path, given: Sequence[Rule] | None = None, **options: bool) -> Filtered:
+    return filter.run(str(store), given or rules(), Here(), **options)
+
+
+def verdicts(store: Path) -> dict[str, dict[str, object]]:
+    table = pq.read_table(store / "verdicts.parquet")
+    assert table.schema.equals(VERDICT_SCHEMA)
+    return {row["id"]: row for row in table.to_pylist()}
+
+
+def stamps(store: Path, measure: str) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in sorted((store / "facts" / measure).iterdir())}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Two shards: two good photos, a small one, a wedding, a second copy, a broken one."""
+    one, two = scene(1), scene(2)
+    add_shard(tmp_path, 0, [photo(one, "one"), photo(two, "two"), photo(scene(3, 200, 150), "small")])
+    add_shard(
+        tmp_path,
+        3,
+        [
+            photo(scene(4), "wedding", tags=["wedding", "lake"]),
+            photo(scene(1, quality=60), "one-again", licence="cc-by-nc-2.0"),
+            photo(two[: len(two) // 2], "cut"),
+            photo(scene(5, 200, 150), "small-wedding", title="A bride"),
+        ],
+    )
+    return tmp_path
+
+
+def test_the_first_failing_measure_is_the_reason_and_all_are_kept(store: Path) -> None:
+    done = run(store)
+    assert done.funnel == "photos 7 · kept 2 · size 3 · text 1 · duplicates 1"
+    rows = verdicts(store)
+    names = ("one", "two", "small", "wedding", "one-again", "cut", "small-wedding")
+    assert list(rows) == [f"flickr:{name}" for name in names]
+    assert [row["shard"] for row in rows.values()] == [0, 0, 0, 3, 3, 3, 3]
+    assert [row["reason"] for row in rows.values()] == ["", "", "size", "text", "duplicates", "size", "size"]
+    assert rows["flickr:small-wedding"]["failed"] == ["size", "text"]
+    assert rows["flickr:small"]["score"] == 150
+    assert rows["flickr:small"]["detail"] == "short side 150 px"
+    assert str(rows["flickr:cut"]["detail"]).startswith("truncated: ")
+    assert rows["flickr:wedding"]["detail"] == "says wedding"
+    assert str(rows["flickr:one-again"]["detail"]).endswith("to flickr:one")
+    assert rows["flickr:one"]["failed"] == []
+    assert np.isnan(rows["flickr:one"]["score"])  # type: ignore[call-overload]
+
+
+def test_the_order_of_rules_is_the_order_of_reasons(store: Path) -> None:
+    run(store, rules()[::-1])
+    assert verdicts(store)["flickr:small-wedding"]["reason"] == "text"
+    assert verdicts(store)["flickr:small-wedding"]["failed"] == ["text", "size"]
+
+
+def test_facts_are_one_row_a_photo_in_the_shards_order(store: Path) -> None:
+    run(store)
+    for number in (0, 3):
+        ids = Shards(str(store), "photos").read(number, ["id"])["id"]
+        for measure in ("size", "text", "duplicates"):
+            facts = Shards(str(store), f"facts/{measure}").read(number)
+            assert facts["id"].equals(ids)
+
+
+def test_nothing_is_measured_twice_and_thresholds_never_measure(store: Path) -> None:
+    assert run(store).measured == 2
+    before = {name: stamps(store, name) for name in ("size", "text", "duplicates")}
+    assert run(store).measured == 0
+    moved = run(store, rules(min_side_px=100, builtin=False))
+    assert moved.measured == 0
+    assert moved.funnel == "photos 7 · kept 5 · size 1 · text 0 · duplicates 1"
+    assert run(store, rules(min_side_px=100), judge_only=True).dropped == {"size": 1, "text": 2, "duplicates": 1}
+    assert before == {name: stamps(store, name) for name in before}
+
+
+def test_new_shards_and_new_measures_only_are_measured(store: Path) -> None:
+    run(store, rules()[:1])
+    size = stamps(store, "size")
+    add_shard(store, 4, [photo(scene(9), "late")])
+    done = run(store)
+    assert done.num_photos == 8
+    assert stamps(store, "size").items() > size.items()
+    assert set(stamps(store, "text")) == {"000000.parquet", "000003.parquet", "000004.parquet"}
+
+
+def test_facts_made_otherwise_or_damaged_are_made_again(store: Path) -> None:
+    run(store)
+    before = stamps(store, "size")
+
+    class Newer(Size):
+        version = Size.version + 1
+
+    newer = Rule(Newer(SizeSettings(min_side_px=300)), SizeSettings(min_side_px=300))
+    with pytest.raises(InputError, match=r"facts/size: no facts by the present settings for 2 of 2 shards"):
+        run(store, [newer, *rules()[1:]], judge_only=True)
+    run(store, [newer, *rules()[1:]])
+    assert all(stamps(store, "size")[name] > before[name] for name in before)
+    (store / "facts/text/000003.parquet").write_bytes(b"PAR1 nonsense PAR1")
+    text = stamps(store, "text")
+    run(store, [newer, *rules()[1:]])
+    assert stamps(store, "text")["000000.parquet"] == text["000000.parquet"]
+    assert verdicts(store)["flickr:wedding"]["reason"] == "text"
+
+
+def test_judging_without_facts_is_refused_by_name(store: Path) -> None:
+    run(store, rules()[:1])
+    with pytest.raises(InputError, match=r"facts/text: .*for 2 of 2 shards; run `lhq filter"):
+        run(store, judge_only=True)
+
+
+def test_facts_of_other_photos_are_not_believed(store: Path) -> None:
+    run(store)
+    (store / "facts/size/000000.parquet").write_bytes((store / "facts/size/000003.parquet").read_bytes())
+    with pytest.raises(ShardDamaged, match=r"size/000000.parquet: its rows are not those of the photos"):
+        run(store, judge_only=True)
+
+
+def test_a_store_without_photos(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no photos to filter; run `lhq crawl"):
+        run(tmp_path)
+
+
+def test_no_rules_keep_everything(store: Path) -> None:
+    assert filter.run(str(store), [], Here()).funnel == "photos 7 · kept 7"
+
+
+@pytest.mark.parametrize("harm", ["cut", "foreign", "empty", "other columns"])
+def test_a_damaged_shard_is_moved_aside_and_the_rest_goes_on(store: Path, harm: str) -> None:
+    path = store / "photos/000003.parquet"
+    data = path.read_bytes()
+    if harm == "other columns":
+        pq.write_table(pq.read_table(store / "photos/000000.parquet", columns=["id", "url"]), path)
+    else:
+        path.write_bytes({"cut": data[: len(data) // 2], "foreign": b"hello" * 100, "empty": b""}[harm])
+    done = run(store)
+    assert [report.key for report in done.failed] == ["000003"]
+    assert "000003.parquet" in done.failed[0].error
+    assert done.quarantined == [str(store / "quarantine/photos/000003.parquet")]
+    assert (store / "quarantine/photos/000003.parquet").exists()
+    assert not path.exists()
+    assert done.num_photos == 3
+    assert run(store).failed == []
+
+
+def test_damage_that_earlier_facts_hide_is_found_when_judging(store: Path) -> None:
+    run(store)
+    (store / "photos/000003.parquet").write_bytes(b"damaged")
+    done = run(store, judge_only=True)
+    assert ([report.key for report in done.failed], done.num_photos) == (["000003"], 3)
+    assert (store / "quarantine/photos/000003.parquet").exists()
+
+
+def test_a_flipped_page_is_damage_too(store: Path) -> None:
+    """Bytes inside a column are overwritten: the footer still reads."""
+    path = store / "photos/000003.parquet"
+    metadata = pq.read_metadata(path)
+    where = {metadata.row_group(0).column(n).path_in_schema: n for n in range(metadata.num_columns)}
+    column = metadata.row_group(0).column(where["id"])
+    at = column.dictionary_page_offset or column.data_page_offset
+    data = bytearray(path.read_bytes())
+    data[at : at + 24] = os.urandom(24)
+    path.write_bytes(data)
+    assert [report.key for report in run(store).failed] == ["000003"]
+
+
+def test_all_shards_damaged_leaves_no_verdicts_of_nothing(store: Path) -> None:
+    for number in (0, 3):
+        (store / f"photos/{number:06d}.parquet").write_bytes(b"")
+    done = run(store)
+    assert (done.num_photos, len(done.failed)) == (0, 2)
+    assert pq.read_table(store / "verdicts.parquet").num_rows == 0
+
+
+def test_a_photo_that_could_not_be_measured_is_never_kept(store: Path) -> None:
+    """A measure that fails on one shard, but does not damage it."""
+    from lhq.errors import RunError
+
+    class Tired(Text):
+        name = "text"
+
+        def measure(self, photos: Sequence[object]) -> object:  # type: ignore[override]
+            if any("wedding" in photo.id for photo in photos):  # type: ignore[attr-defined]
+                raise RunError("out of breath", hint="rest")
+            return super().measure(photos)  # type: ignore[arg-type]
+
+    settings = TextSettings(builtin=False)
+    done = run(store, [Rule(Tired(settings), settings)])
+    assert [(report.key, report.error) for report in done.failed] == [("000003", "out of breath; rest")]
+    assert done.quarantined == []
+    rows = verdicts(store)
+    assert [row["kept"] for row in rows.values()] == [True] * 3 + [False] * 4
+    assert rows["flickr:wedding"]["detail"] == "not measured"
+
+
+def test_a_full_disk_stops_the_run_and_leaves_nothing_half(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(store)
+    before = files(store)
+    (store / "facts/size/000003.parquet").unlink()
+    os.chmod(store / "facts/size", 0o500)
+    try:
+        if os.access(store / "facts/size", os.W_OK):
+            os.chmod(store / "facts/size", 0o700)
+            (store / "facts/size").rename(store / "facts/size-aside")
+            (store / "facts/size").write_bytes(b"a file in the way")
+            with pytest.raises(StoreError, match="can't be written"):
+                run(store)
+            (store / "facts/size").unlink()
+            (store / "facts/size-aside").rename(store / "facts/size")
+        else:
+            with pytest.raises(StoreError, match="can't be written"):
+                run(store)
+    finally:
+        os.chmod(store / "facts/size", 0o700)
+    run(store)
+    assert files(store) == before
+
+
+def test_every_engine_gives_the_same_verdicts(store: Path) -> None:
+    run(store)
+    here = files(store)
+    for path in (store / "facts").rglob("*.parquet"):
+        path.unlink()
+    filter.run(str(store), rules(), Local(2))
+    assert files(store) == here
+
+
+def test_killed_in_the_middle_it_goes_on(store: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first shard's facts: the second run measures only the rest and ends with the same files."""
+    run(store)
+    whole = files(store)
+    for number in (0, 3):
+        for path in (store / "facts").rglob(f"{number:06d}.parquet"):
+            path.unlink()
+    (store / "verdicts.parquet").unlink()
+    code = (
+        "import os, signal, sys\n"
+        "from tests.lhq.filter.test_filter import rules\n"
+        "from tests.lhq.making import Here\n"
+        "from lhq import filter\n"
+        "filter.run(sys.argv[1], rules(), Here(), on_report=lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(store)], cwd=ROOT, check=False)
+    assert killed.returncode == -9
+    assert [path.name for path in (store / "facts/size").iterdir()] == ["000000.parquet"]
+    assert not (store / "verdicts.parquet").exists()
+    assert run(store).measured == 1
+    assert files(store) == whole
+
+
+@pytest.fixture
+def pipeline_file(store: Path) -> Path:
+    path = store / "pipeline.toml"
+    path.write_text(
+        f'store = "{store}"\nqueries = ["lake"]\nwant = 10\n'
+        "[source.flickr]\n[filter.size]\nmin_side_px = 300\n[filter.duplicates]\n"
+    )
+    return path
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lhq", "filter", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_command(pipeline_file: Path, store: Path) -> None:
+    early = command(pipeline_file, "--judge-only")
+    assert early.returncode == 2
+    assert "run `lhq filter" in early.stderr
+    done = command(pipeline_file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "photos 7 · kept 3 · size 3 · duplicates 1\n"
+    again = command(pipeline_file, "--judge-only", "--json")
+    assert json.loads(again.stdout) == {
+        "photos": 7, "kept": 3, "dropped": {"size": 3, "duplicates": 1}, "failed_shards": [],
+    }  # fmt: skip
+    (store / "photos/000000.parquet").write_bytes(b"damaged")
+    (store / "facts/size/000000.parquet").unlink()
+    broken = command(pipeline_file, "--workers", 1)
+    assert broken.returncode == 1
+    assert "000000.parquet: not readable" in broken.stderr
+    assert "--retry-failed damaged" in broken.stderr
+    assert broken.stdout == "photos 4 · kept 2 · size 2 · duplicates 0\n"
+
+
+def test_the_papers_recipe() -> None:
+    recipe = pipeline.load(ROOT / "pipelines/lhq-90k.toml")
+    assert list(recipe.filters) == ["size", "objects", "outliers", "connectability", "text", "duplicates"]
+    assert len(recipe.queries) == 400
+    made = pipeline.rules(recipe)
+    assert [rule.measure.name for rule in made] == list(recipe.filters)
+    near = made[-1].settings
+    assert isinstance(near, DuplicatesSettings)
+    assert near.sources == ("unsplash", "flickr")

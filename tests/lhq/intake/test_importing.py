@@ -1,0 +1,192 @@
+"""Collections of others come in whole, with papers, once; bad files are named and the rest goes on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from lhq.errors import InputError, StoreError
+from lhq.export import ExportSettings, export
+from lhq.intake import importing
+from lhq.intake.importing import Papers, bring
+from lhq.store.shards import Shards
+from lhq.takedown.remove import remove
+from tests.lhq.making import Here, judge, scene
+
+ROOT = Path(__file__).parents[3]
+OWN = Papers({"licence": "own", "author": "me"})
+
+
+def rows(store: Path) -> list[dict[str, object]]:
+    photos = Shards(str(store), "photos")
+    return [row for number in photos.numbers() for row in photos.read(number).to_pylist()]
+
+
+def make_lsun(path: Path, num: int = 5) -> dict[str, bytes]:
+    values = {f"{n:040x}": scene(n, 64, 48, "WEBP" if n % 2 else "JPEG") for n in range(num)}
+    with lmdb.open(str(path), map_size=2**24) as database, database.begin(write=True) as transaction:
+        for key, value in values.items():
+            transaction.put(key.encode(), value)
+    return values
+
+
+def test_lsun_comes_in_byte_for_byte_and_goes_out(tmp_path: Path) -> None:
+    values = make_lsun(tmp_path / "tower_train_lmdb")
+    num, entries = importing.lsun(str(tmp_path / "tower_train_lmdb"))
+    store = tmp_path / "store"
+    report = bring(entries, "lsun", "tower", Papers({"licence": "not-stated"}), str(store), str(store))
+    assert (num, report.new, report.failed) == (5, 5, {})
+    assert {row["source_id"]: row["image"] for row in rows(store)} == {f"tower/{k}": v for k, v in values.items()}
+    judge(store)
+    settings = ExportSettings(to=str(tmp_path / "out"), variants=("32",))
+    assert export(str(store), settings, rights_of=importing.RIGHTS, engine=Here()).num_rows == 5
+
+
+def test_not_an_lmdb(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no data\.mdb"):
+        importing.lsun(str(tmp_path))
+    (tmp_path / "data.mdb").write_bytes(b"\0" * 5000)
+    with pytest.raises(InputError, match="can't be opened as LMDB"):
+        importing.lsun(str(tmp_path))
+
+
+def make_zip(path: Path) -> None:
+    """As StyleGAN's dataset tool writes them, and some of what else is met in zips."""
+    with zipfile.ZipFile(path, "w") as file:
+        for n in range(3):
+            file.writestr(f"00000/img{n:08d}.png", scene(n, 64, 64, "PNG"))
+        file.writestr("dataset.json", json.dumps({"labels": None}))
+        file.writestr("__MACOSX/._img.png", b"\0")
+        file.writestr("../../evil name.png", scene(7, 64, 64, "PNG"))
+        file.writestr("broken.png", scene(8, 64, 64, "PNG")[:900])
+
+
+def test_zip(tmp_path: Path) -> None:
+    make_zip(tmp_path / "set.zip")
+    num, entries = importing.archive(str(tmp_path / "set.zip"))
+    store = tmp_path / "store"
+    report = bring(entries, "zip", "set", OWN, str(store), str(store))
+    assert (num, report.new) == (5, 4)
+    assert report.failed.keys() == {"broken.png"}
+    assert report.failed["broken.png"].startswith("truncated")
+    ids = {row["id"] for row in rows(store)}
+    assert "zip:set/00000/img00000000.png" in ids
+    assert "zip:set/../../evil%20name.png" in ids
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set.zip", "store"]
+
+
+def test_a_damaged_member_is_named(tmp_path: Path) -> None:
+    make_zip(tmp_path / "set.zip")
+    data = bytearray((tmp_path / "set.zip").read_bytes())
+    data[200] ^= 0xFF
+    (tmp_path / "set.zip").write_bytes(data)
+    _, entries = importing.archive(str(tmp_path / "set.zip"))
+    report = bring(entries, "zip", "set", OWN, str(tmp_path / "store"), str(tmp_path / "store"))
+    assert "Bad CRC" in report.failed["00000/img00000000.png"]
+    assert report.new == 3
+    (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(InputError, match="can't be opened as a zip"):
+        importing.archive(str(tmp_path / "no.zip"))
+
+
+def test_folder_with_papers_photo_by_photo(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    (pictures / "lakes").mkdir(parents=True)
+    (pictures / "a b.jpg").write_bytes(scene(1))
+    (pictures / "lakes" / "ü.jpg").write_bytes(scene(2))
+    (pictures / "notes.txt").write_text("no picture")
+    (pictures / "page.jpg").write_text("<html>")
+    (pictures / "link.jpg").symlink_to("/etc/passwd")
+    (tmp_path / "papers.csv").write_text(
+        "file,author,licence,title\nlakes/ü.jpg,Ada,cc-by-4.0,Lake\n", encoding="utf-8"
+    )
+    papers = Papers({"licence": "own", "author": "me"}, importing.read_papers(str(tmp_path / "papers.csv")))
+    _, entries = importing.folder(str(pictures))
+    store = tmp_path / "store"
+    report = bring(entries, "folder", "mine", papers, str(store), str(store))
+    assert (report.new, report.failed.keys()) == (2, {"page.jpg"})
+    found = {row["source_id"]: (row["author"], row["licence"], row["title"]) for row in rows(store)}
+    assert found == {"mine/a%20b.jpg": ("me", "own", ""), "mine/lakes/%C3%BC.jpg": ("Ada", "cc-by-4.0", "Lake")}
+
+
+@pytest.mark.parametrize(("licence", "said"), [("", "no licence"), ("cc-by", 'licence "cc-by"')])
+def test_no_papers_no_photo(tmp_path: Path, licence: str, said: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(scene(1))
+    _, entries = importing.folder(str(tmp_path))
+    with pytest.raises(InputError, match=said):
+        bring(entries, "folder", "mine", Papers({"licence": licence}), str(tmp_path / "s"), str(tmp_path / "s"))
+
+
+def test_papers_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "papers.csv").write_text("name,licence\na,own\n")
+    with pytest.raises(InputError, match='no column "file"'):
+        importing.read_papers(str(tmp_path / "papers.csv"))
+    (tmp_path / "papers.jsonl").write_text("[1, 2]\n")
+    with pytest.raises(InputError, match="can't be read"):
+        importing.read_papers(str(tmp_path / "papers.jsonl"))
+
+
+_KILLED = """
+import os, signal, sys
+from lhq import importing
+from tests.lhq.making import scene
+
+def entries():
+    for n in range(6):
+        if n == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield f"{n}.jpg", lambda: scene(n, 64, 64)
+
+importing.bring(entries(), "folder", "mine", importing.Papers({"licence": "own"}), sys.argv[1], sys.argv[1])
+"""
+
+
+def test_killed_and_run_again_takes_nothing_in_twice(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(store)], cwd=ROOT, check=False)
+    assert done.returncode == -9
+    entries = [(f"{n}.jpg", lambda n=n: scene(n, 64, 64)) for n in range(6)]
+    report = bring(iter(entries), "folder", "mine", Papers({"licence": "own"}), str(store), str(store))
+    assert (report.held, report.new) == (4, 2)
+    assert sorted(str(row["id"]) for row in rows(store)) == [f"folder:mine/{n}.jpg" for n in range(6)]
+
+
+def test_what_was_taken_down_stays_out(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    remove(str(store), ["folder:mine/1.jpg"])
+    entries = [(f"{n}.jpg", lambda n=n: scene(n, 64, 64)) for n in range(3)]
+    report = bring(iter(entries), "folder", "mine", Papers({"licence": "own"}), str(store), str(store))
+    assert report.new == 2
+
+
+def test_a_crawl_at_work_is_respected(tmp_path: Path) -> None:
+    (tmp_path / "frontier.sqlite").write_bytes(b"")
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "000000.spool").write_bytes(b"")
+    with pytest.raises(StoreError, match="with a shard open"):
+        bring(iter([]), "folder", "mine", OWN, str(tmp_path), str(tmp_path))
+
+
+def test_every_nasty_file_is_taken_in_or_named(tmp_path: Path, shared: Path) -> None:
+    num, entries = importing.folder(str(shared / "nasty"))
+    report = bring(entries, "folder", "nasty", OWN, str(tmp_path), str(tmp_path))
+    assert report.new + len(report.failed) == num
+    assert report.new > 300
+    assert all(": " in reason for reason in report.failed.values())
+
+
+def test_a_zip_of_a_bomb_is_refused_by_size(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        with file.open("bomb.png", "w", force_zip64=True) as member:
+            for _ in range(importing.MAX_BYTES // 2**20 + 1):
+                member.write(bytes(2**20))
+    _, entries = importing.archive(str(tmp_path / "bomb.zip"))
+    report = bring(entries, "zip", "bomb", OWN, str(tmp_path / "store"), str(tmp_path / "store"))
+    assert report.failed["bomb.png"].startswith("too-large")

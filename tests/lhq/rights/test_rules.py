@@ -1,0 +1,94 @@
+"""What the papers allow, and refusals that name the rows, their source and their licence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lhq.errors import ConfigError, RightsRefused
+from lhq.records import PAPERS, PHOTO_SCHEMA
+from lhq.rights import rules
+from lhq.rights.licences import Rights
+from tests.lhq.making import RIGHTS, photo
+
+_SCHEMA = pa.schema([PHOTO_SCHEMA.field(name) for name in PAPERS])
+
+
+def rows(*given: dict[str, Any]) -> pa.Table:
+    papers = [photo(b"", f"{n}", **one) for n, one in enumerate(given)]
+    return pa.Table.from_pylist([{name: row[name] for name in PAPERS} for row in papers], _SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"licence": ""}, "have no licence"),
+        ({"licence": "cc-by-9.9"}, "does not know"),
+        ({"url": " "}, "have no url"),
+        ({"sha256": ""}, "have no sha256"),
+        ({"author": ""}, "no author"),
+        ({"source": "pirates"}, "unknown source"),
+        ({"source": "unsplash", "licence": "unsplash"}, "exclude machine learning"),
+    ],
+)
+def test_rows_without_papers_are_named(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(RightsRefused, match=said) as caught:
+        rules.check_papers(rows({}, wrong, {}), RIGHTS)
+    assert f"{wrong.get('source', 'flickr')}:1 (" in str(caught.value)
+    assert "flickr:0" not in str(caught.value)
+
+
+def test_rows_with_papers_pass() -> None:
+    unsplash = {"source": "unsplash", "licence": "unsplash", "permission": "letter of 1 May: training"}
+    rules.check_papers(rows({}, unsplash, {"source": "folder", "licence": "own", "author": ""}), RIGHTS)
+
+
+def test_bytes_need_licence_and_source() -> None:
+    refused = rows(
+        {"licence": "all-rights-reserved"},
+        {"source": "unsplash", "licence": "unsplash", "permission": "letter: training"},
+        {"source": "unsplash", "licence": "unsplash", "permission": "letter: may not redistribute"},
+        {"licence": "cc-by-nc-nd-4.0"},
+    )
+    with pytest.raises(RightsRefused) as caught:
+        rules.check_publishing(refused, RIGHTS)
+    assert "2 of source unsplash under unsplash, 1 of source flickr under all-rights-reserved" in str(caught.value)
+    assert RIGHTS["unsplash"].note in str(caught.value)
+    assert "flickr:3" not in str(caught.value)
+    allowed = {"source": "unsplash", "licence": "unsplash", "permission": "letter: training, redistribution"}
+    rules.check_publishing(rows({}, allowed, {"source": "folder", "licence": "own"}), RIGHTS)
+
+
+def test_a_source_can_say_no_whatever_the_licence() -> None:
+    closed = {"flickr": Rights("yes", "no", "non-commercial", "closed")}
+    with pytest.raises(RightsRefused, match="closed"):
+        rules.check_publishing(rows({}), closed)
+    assert not rules.ruled(rows({}), closed, rules.may_sell).any()
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["commercial-ok"], [0, 2, 3]),
+        (["derivatives-ok"], [0, 1, 2]),
+        (["public-domain"], [2]),
+        (["commercial-ok", "derivatives-ok"], [0, 2]),
+        (["cc0-1.0", "cc-by-2.0"], [0, 2]),
+        (["cc-by-*"], [0, 1, 3]),
+        (["cc-by-*", "commercial-ok"], [0, 3]),
+        (["redistributable"], [0, 1, 2, 3]),
+    ],
+)
+def test_subsets(words: list[str], kept: list[int]) -> None:
+    table = rows(
+        {"licence": "cc-by-2.0"}, {"licence": "cc-by-nc-2.0"}, {"licence": "cc0-1.0"}, {"licence": "cc-by-nd-2.0"},
+        {"licence": "all-rights-reserved"},
+    )  # fmt: skip
+    assert rules.subset(table, RIGHTS, words).nonzero()[0].tolist() == kept
+
+
+def test_unknown_subset() -> None:
+    with pytest.raises(ConfigError, match='"comercial-ok" is neither'):
+        rules.subset(rows({}), RIGHTS, ["comercial-ok"])
