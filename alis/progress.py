@@ -16,10 +16,14 @@ Advance = Callable[..., None]
 def bar(label: str, total: float, unit: str = "", *, scale: float = 1.0) -> Iterator[Advance]:
     """A bar whose `advance(amount, note="")` also shows the rate, as `amount · scale` a second in `unit`."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.percentage:3.0f}%"),
-        TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.percentage:3.0f}%"),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as progress:
         task = progress.add_task(label, total=total, rate="", note="")

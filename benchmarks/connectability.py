@@ -56,10 +56,19 @@ def picture(seed: int, is_sided: bool) -> bytes:
 def row(number: int, data: bytes) -> dict[str, object]:
     text = dict.fromkeys((name for name in PHOTO_SCHEMA.names if pa.types.is_string(PHOTO_SCHEMA.field(name).type)), "")
     return {
-        **text, "id": f"b:{number}", "queries": [], "tags": [], "fetched_at": datetime.datetime.now(datetime.UTC),
-        "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data), "format": "jpeg", "width_px": 288,
-        "height_px": 192, "orientation": 1, "image": data,
-    }  # fmt: skip
+        **text,
+        "id": f"b:{number}",
+        "queries": [],
+        "tags": [],
+        "fetched_at": datetime.datetime.now(datetime.UTC),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size_bytes": len(data),
+        "format": "jpeg",
+        "width_px": 288,
+        "height_px": 192,
+        "orientation": 1,
+        "image": data,
+    }
 
 
 def by_hand(state: dict[str, np.ndarray], half: np.ndarray) -> np.ndarray:
@@ -89,9 +98,16 @@ def main() -> int:
     rows = [row(number, picture(number, bool(is_sided[number]))) for number in range(given.photos)]
     photos = [Photo(str(r["id"]), r["image"], 288, 192) for r in rows]  # type: ignore[arg-type]
     settings = ConnectabilitySettings(
-        backbone="tiny", side_px=64, train_share=0.3, validation_share=0.1, epochs=12, train_batch=16, device="cpu",
-        lr_backbone=2e-3, lr_head=2e-3,
-    )  # fmt: skip
+        backbone="tiny",
+        side_px=64,
+        train_share=0.3,
+        validation_share=0.1,
+        epochs=12,
+        train_batch=16,
+        device="cpu",
+        lr_backbone=2e-3,
+        lr_head=2e-3,
+    )
     with tempfile.TemporaryDirectory() as folder:
         shards = Shards(folder, "photos")
         shards.write(0, pa.Table.from_pylist(rows, PHOTO_SCHEMA), row_group_size=32)

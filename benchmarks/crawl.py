@@ -131,9 +131,13 @@ def ours(port: int, num: int, place: Path) -> Run:
     )
     seconds, peak, cpu_s = timed([sys.executable, "-m", "lhq", "crawl", str(place / "p.toml")], place / "log")
     listed = subprocess.run(
-        [sys.executable, "-m", "lhq", "status", str(place / "p.toml"), "--json"], capture_output=True, text=True,
-        check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [sys.executable, "-m", "lhq", "status", str(place / "p.toml"), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     return Run(json.loads(listed.stdout)["num_kept"], seconds, peak, cpu_s)
 
 
@@ -142,12 +146,19 @@ def peer(port: int, num: int, place: Path, program: str) -> Run:
     (place / "urls.txt").write_text("".join(f"http://127.0.0.1:{port}/p/{i}.jpg\n" for i in range(num)))
     seconds, peak, cpu_s = timed(
         [
-            program, f"--url_list={place}/urls.txt", f"--output_folder={place}/out", "--processes_count=2",
-            "--thread_count=32", "--resize_mode=no", "--disable_all_reencoding=True", "--output_format=webdataset",
-            "--number_sample_per_shard=1000", "--enable_wandb=False",
+            program,
+            f"--url_list={place}/urls.txt",
+            f"--output_folder={place}/out",
+            "--processes_count=2",
+            "--thread_count=32",
+            "--resize_mode=no",
+            "--disable_all_reencoding=True",
+            "--output_format=webdataset",
+            "--number_sample_per_shard=1000",
+            "--enable_wandb=False",
         ],
         place / "log",
-    )  # fmt: skip
+    )
     stats = [json.loads(path.read_text()) for path in (place / "out").glob("*_stats.json")]
     return Run(sum(each["successes"] for each in stats), seconds, peak, cpu_s)
 
@@ -270,8 +281,10 @@ def main() -> None:
             f"{who:<12} {each['photos_per_s']:7.0f} photos/s   {each['cpu_ms_per_photo']:5.2f} processor ms a photo   "
             f"{each['peak_mb']:6.0f} MB at the peak   kept {each['kept']}"
         )
-    print(f"frontier of {rows['candidates']:,}: resume {rows['resume_s']:.2f} s (under 5), "
-          f"memory +{rows['memory_grown_mb']:.0f} MB, {rows['file_mb']:.0f} MB on disk")  # fmt: skip
+    print(
+        f"frontier of {rows['candidates']:,}: resume {rows['resume_s']:.2f} s (under 5), "
+        f"memory +{rows['memory_grown_mb']:.0f} MB, {rows['file_mb']:.0f} MB on disk"
+    )
 
 
 if __name__ == "__main__":

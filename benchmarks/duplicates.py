@@ -85,9 +85,11 @@ def main() -> None:
     label, seconds = ours(files)
     recall, precision = score(label, group, counted)
     result: dict[str, object] = {
-        "date": time.strftime("%Y-%m-%d"), "hardware": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "pictures": len(files), "ours": {"recall": recall, "precision": precision, "seconds": seconds},
-    }  # fmt: skip
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "pictures": len(files),
+        "ours": {"recall": recall, "precision": precision, "seconds": seconds},
+    }
     print(f"{len(files)} pictures\n{'':24} recall  precision")
     print(f"{'lhq duplicates':24} {recall:6.4f}  {precision:9.4f}   {seconds:.1f} s, measured and judged")
     peers = {"imagehash phash": lambda path: int(str(imagehash.phash(Image.open(path))), 16)}

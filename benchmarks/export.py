@@ -103,16 +103,31 @@ def row(data: bytes, number: int, source: str = "folder") -> dict[str, Any]:
     """A photo of a store, with the papers that an own photo has."""
     header = images.inspect(data) if data else None
     return {
-        "id": f"{source}:{number:06d}", "source": source, "source_id": f"{number:06d}",
-        "url": f"https://photos.example/{number:06d}.jpg", "page_url": f"https://photos.example/{number:06d}",
-        "author": f"Author {number % 977}", "author_url": "", "licence": "own",
-        "licence_version": LICENCES["own"].version, "licence_url": "", "permission": "", "queries": ["lake"],
-        "title": f"Photo {number}", "description": "A lake between mountains, early in the morning. " * 4,
-        "tags": ["lake", "mountain", "morning"], "taken_at": "", "fetched_at": datetime(2026, 5, 1, tzinfo=UTC),
+        "id": f"{source}:{number:06d}",
+        "source": source,
+        "source_id": f"{number:06d}",
+        "url": f"https://photos.example/{number:06d}.jpg",
+        "page_url": f"https://photos.example/{number:06d}",
+        "author": f"Author {number % 977}",
+        "author_url": "",
+        "licence": "own",
+        "licence_version": LICENCES["own"].version,
+        "licence_url": "",
+        "permission": "",
+        "queries": ["lake"],
+        "title": f"Photo {number}",
+        "description": "A lake between mountains, early in the morning. " * 4,
+        "tags": ["lake", "mountain", "morning"],
+        "taken_at": "",
+        "fetched_at": datetime(2026, 5, 1, tzinfo=UTC),
         "sha256": header.sha256 if header else hashlib.sha256(str(number).encode()).hexdigest(),
-        "size_bytes": len(data), "format": "jpeg", "width_px": header.width_px if header else 3000,
-        "height_px": header.height_px if header else 2000, "orientation": 1, "image": data,
-    }  # fmt: skip
+        "size_bytes": len(data),
+        "format": "jpeg",
+        "width_px": header.width_px if header else 3000,
+        "height_px": header.height_px if header else 2000,
+        "orientation": 1,
+        "image": data,
+    }
 
 
 def store_of(at: Path, pictures: list[bytes], num: int, shard_rows: int) -> Path:
@@ -224,9 +239,11 @@ def quality(photos: list[Path], pictures: list[bytes]) -> dict[str, float]:
         found.append(psnr_db(Image.open(io.BytesIO(render(data, one, 95).data)), whole))
     scaled = [each for each in found if not math.isinf(each)]
     return {
-        "photos": len(found), "decoded_smaller": len(scaled), "psnr_min_db": round(min(scaled), 1),
+        "photos": len(found),
+        "decoded_smaller": len(scaled),
+        "psnr_min_db": round(min(scaled), 1),
         "psnr_median_db": round(float(np.median(scaled)), 1),
-    }  # fmt: skip
+    }
 
 
 def memory(at: Path, pictures: list[bytes], num: int) -> dict[str, float]:

@@ -142,10 +142,13 @@ def main() -> None:
         if not (store / "photos").exists():
             make(store, rules, num)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        read = timed(lambda: [
-            Shards(str(store), f"facts/{rule.measure.name}").read(n, rule.measure.judged)
-            for rule in rules for n in Shards(str(store), "photos").numbers()
-        ])  # fmt: skip
+        read = timed(
+            lambda: [
+                Shards(str(store), f"facts/{rule.measure.name}").read(n, rule.measure.judged)
+                for rule in rules
+                for n in Shards(str(store), "photos").numbers()
+            ]
+        )
         start = time.perf_counter()
         done = filter.run(str(store), rules, Local(), judge_only=True)
         whole = time.perf_counter() - start
@@ -155,11 +158,17 @@ def main() -> None:
         if not asked.store:
             shutil.rmtree(store)
     result = {
-        "date": time.strftime("%Y-%m-%d"), "hardware": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "photos": num, "seconds": round(whole, 1), "bar_s": 30, "floor_read_s": round(read, 1),
-        "show_one_s": [round(seconds, 1) for seconds in shows], "funnel": done.funnel,
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024), "peak_before_mb": round(before),
-    }  # fmt: skip
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "photos": num,
+        "seconds": round(whole, 1),
+        "bar_s": 30,
+        "floor_read_s": round(read, 1),
+        "show_one_s": [round(seconds, 1) for seconds in shows],
+        "funnel": done.funnel,
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_before_mb": round(before),
+    }
     print(f"judge-only over {num:,} photos: {whole:.1f} s, {whole / read:.1f} x reading alone ({read:.1f} s), bar 30 s")
     print(f"lhq show of the first, a middle and the last photo: {', '.join(f'{seconds:.1f} s' for seconds in shows)}")
     print(done.funnel)

@@ -75,8 +75,11 @@ def child(num: int) -> None:
     pairs = near_pairs(given, RADIUS)
     seconds = time.perf_counter() - start
     peak_bytes = 1024 * _status("VmHWM")
-    print(json.dumps({"hashes": num, "pairs": len(pairs), "seconds": seconds,
-                      "bytes_a_hash": (peak_bytes - before_bytes) / num}))  # fmt: skip
+    print(
+        json.dumps(
+            {"hashes": num, "pairs": len(pairs), "seconds": seconds, "bytes_a_hash": (peak_bytes - before_bytes) / num}
+        )
+    )
 
 
 def _status(name: str) -> int:
@@ -105,15 +108,21 @@ def main() -> None:
                 beside.append("faiss-cpu is not installed")
         rows.append(row)
         each = row["seconds"] / num * 1e6  # type: ignore[operator]
-        print(f"{num:12,} {row['seconds']:9.2f} {each:10.2f} {row['bytes_a_hash']:13.0f} {row['pairs']:10,}   "
-              f"{', '.join(beside)}", flush=True)  # fmt: skip
+        print(
+            f"{num:12,} {row['seconds']:9.2f} {each:10.2f} {row['bytes_a_hash']:13.0f} {row['pairs']:10,}   "
+            f"{', '.join(beside)}",
+            flush=True,
+        )
     if RESULT.is_file():
         rows += [row for row in json.loads(RESULT.read_text())["rows"] if row["hashes"] not in asked.sizes]
     rows.sort(key=lambda row: row["hashes"])  # type: ignore[arg-type,return-value]
     result = {
-        "date": time.strftime("%Y-%m-%d"), "hardware": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "radius": RADIUS, "rows": rows, "floors": {"450000": 3, "10000000": 120, "bytes_a_hash": 100},
-    }  # fmt: skip
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+        "radius": RADIUS,
+        "rows": rows,
+        "floors": {"450000": 3, "10000000": 120, "bytes_a_hash": 100},
+    }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -153,22 +153,28 @@ def main() -> int:
     given = parser.parse_args()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     result = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    result |= {"date": date.today().isoformat(), "hardware": f"{device}, {os.cpu_count()} cores",
-               "torch": torch.__version__}  # fmt: skip
+    result |= {
+        "date": date.today().isoformat(),
+        "hardware": f"{device}, {os.cpu_count()} cores",
+        "torch": torch.__version__,
+    }
     good = True
     if given.part != "verdicts":
         result["rate"] = found = rate(given.photos, given.batch, given.short_side, given.rounds)
         ratio = found["rate_over_bare"]
         good &= ratio >= 0.95
         each = found["rate_over_bare_each_round"]
-        print(f"measure / bare detector   {ratio:.3f}   ({found['measure_per_s']} and {found['bare_per_s']} photos/s; "
-              f"{len(each)} rounds, {min(each):.3f} to {max(each):.3f})")  # fmt: skip
+        print(
+            f"measure / bare detector   {ratio:.3f}   ({found['measure_per_s']} and {found['bare_per_s']} photos/s; "
+            f"{len(each)} rounds, {min(each):.3f} to {max(each):.3f})"
+        )
     if given.part != "rate":
         result["verdicts"] = found = verdicts(given.scenes, given.work)
         equal = found["verdicts_equal_in_half_precision"]
         good &= equal >= 0.995
-        print(f"verdicts equal, half and full precision   {equal:.2%}   "
-              f"({found['dropped']} of {found['scenes']} dropped)")  # fmt: skip
+        print(
+            f"verdicts equal, half and full precision   {equal:.2%}   ({found['dropped']} of {found['scenes']} dropped)"
+        )
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     return 0 if good else 1

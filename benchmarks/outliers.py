@@ -84,8 +84,10 @@ def main() -> int:
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(f"log-likelihood of 1,000 photos after {num:,} x {size}: worst relative difference {worst:.1e}")
-    print(f"reference / ours   {theirs_s / ours_s:.2f}   ({ours_s:.1f} s at {ours_mb:.0f} MB, "
-          f"reference {theirs_s:.1f} s at {theirs_mb:.0f} MB)")  # fmt: skip
+    print(
+        f"reference / ours   {theirs_s / ours_s:.2f}   ({ours_s:.1f} s at {ours_mb:.0f} MB, "
+        f"reference {theirs_s:.1f} s at {theirs_mb:.0f} MB)"
+    )
     return 0 if worst <= 1e-8 and theirs_s >= ours_s else 1
 
 

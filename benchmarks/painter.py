@@ -36,10 +36,13 @@ def measure(kind: scenes.Kind, count: int) -> dict[str, float]:
         megapixels += scene.width_px * scene.height_px / 1e6
     took.sort()
     return {
-        "scenes": count, "mean_s": round(sum(took) / count, 3), "median_s": round(took[count // 2], 3),
-        "most_s": round(took[-1], 3), "mean_megapixels": round(megapixels / count, 2),
+        "scenes": count,
+        "mean_s": round(sum(took) / count, 3),
+        "median_s": round(took[count // 2], 3),
+        "most_s": round(took[-1], 3),
+        "mean_megapixels": round(megapixels / count, 2),
         "mean_kilobytes": round(size_bytes / count / 1000),
-    }  # fmt: skip
+    }
 
 
 def main() -> int:

@@ -172,8 +172,10 @@ def grey_levels(model: str) -> dict[str, object]:
         choose_precision(g, precision)
         apart = np.abs(plane[0:width].astype(int) - exact)
         found[precision] = {
-            "mean": round(float(apart.mean()), 3), "p99": float(np.quantile(apart, 0.99)), "max": int(apart.max())
-        }  # fmt: skip
+            "mean": round(float(apart.mean()), 3),
+            "p99": float(np.quantile(apart, 0.99)),
+            "max": int(apart.max()),
+        }
     return {"resolution": g.config.resolution} | found
 
 
@@ -201,24 +203,34 @@ def speed_table(size: int, device: str, num_frames: int, rounds: int) -> dict[st
     choose_precision(g, "float32")
     share = share_of_convolutions(g)
     return {
-        "resolution": size, "frames": num_frames, "batch": alis.Panorama(g).batch, "auto_precision": fast,
+        "resolution": size,
+        "frames": num_frames,
+        "batch": alis.Panorama(g).batch,
+        "auto_precision": fast,
         "ratio_sharing": round(slow / best["float32", panorama], 2),
         "ratio_precision": round(slow / best[fast, walk], 2),
-        "ratio_together": round(slow / best[fast, panorama], 2), "floor": FLOOR_SPEED,
+        "ratio_together": round(slow / best[fast, panorama], 2),
+        "floor": FLOOR_SPEED,
         "walk_mpx_s": round(megapixels / slow, 3),
         "panorama_mpx_s": round(megapixels / best["float32", panorama], 3),
         "panorama_auto_mpx_s": round(megapixels / best[fast, panorama], 3),
-        "share_of_convolutions": round(share, 3), "of_matrix_product": round(flops / product, 3),
-    }  # fmt: skip
+        "share_of_convolutions": round(share, 3),
+        "of_matrix_product": round(flops / product, 3),
+    }
 
 
 def memory_table(size: int, width: int, ending: str, device: str) -> dict[str, object]:
     """A long strip against ten frames, each in its own process."""
     ten, long = (peak_bytes(size, w, ending, device) for w in (10 * size, width))
     return {
-        "resolution": size, "format": ending, "width_px": width, "ten_frames_mb": round(ten / 1e6),
-        "long_strip_mb": round(long / 1e6), "ratio": round(long / ten, 3), "floor": FLOOR_MEMORY,
-    }  # fmt: skip
+        "resolution": size,
+        "format": ending,
+        "width_px": width,
+        "ten_frames_mb": round(ten / 1e6),
+        "long_strip_mb": round(long / 1e6),
+        "ratio": round(long / ten, 3),
+        "floor": FLOOR_MEMORY,
+    }
 
 
 def main() -> None:
@@ -235,11 +247,16 @@ def main() -> None:
     quick = args.quick
     torch.set_num_threads(args.threads)
     found: dict[str, object] = {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"), "python": platform.python_version(),
-        "torch": torch.__version__, "device": args.device, "machine": platform.machine(), "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(), "quick": quick,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": args.device,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "quick": quick,
         "gpu": torch.cuda.get_device_name() if args.device.startswith("cuda") else None,
-    }  # fmt: skip
+    }
     if args.only != "memory":
         fast = args.device.startswith("cuda")
         plans = [(64, 64, 4), (256, 8, 3)] if not fast else [(64, 512, 5), (256, 256, 5)]
@@ -253,8 +270,9 @@ def main() -> None:
                 f"{row['ratio_precision']:.2f} by {row['auto_precision']}, {row['ratio_together']:.2f} together "
                 f"(floor {FLOOR_SPEED})   {row['walk_mpx_s']:.3f} → {row['panorama_mpx_s']:.3f} → "
                 f"{row['panorama_auto_mpx_s']:.3f} Mpx/s   convolutions {row['share_of_convolutions']:.0%}, "
-                f"{row['of_matrix_product']:.0%} of a matrix product", flush=True,
-            )  # fmt: skip
+                f"{row['of_matrix_product']:.0%} of a matrix product",
+                flush=True,
+            )
     if args.model:
         found["grey_levels_apart"] = grey_levels(args.model)
         print(f"grey levels apart from float32: {found['grey_levels_apart']}", flush=True)
@@ -269,8 +287,9 @@ def main() -> None:
             save(found, args)
             print(
                 f"R = {size:4d}  {width:9,d} px {ending}  {row['ratio']:.3f} × ten frames (floor {FLOOR_MEMORY})   "
-                f"{row['long_strip_mb']} against {row['ten_frames_mb']} MB", flush=True,
-            )  # fmt: skip
+                f"{row['long_strip_mb']} against {row['ten_frames_mb']} MB",
+                flush=True,
+            )
     save(found, args)
 
 

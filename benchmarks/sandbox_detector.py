@@ -89,8 +89,10 @@ def main() -> int:
     for kind in ("objects", "clean"):
         row = result[kind]
         assert isinstance(row, dict)
-        print(f"{kind:8} {row['dropped']:4} of {row['scenes']} dropped ({row['dropped_share']:.1%}) · "
-              f"paint {row['paint_and_encode_s']} s · detect {row['detect_s']} s")  # fmt: skip
+        print(
+            f"{kind:8} {row['dropped']:4} of {row['scenes']} dropped ({row['dropped_share']:.1%}) · "
+            f"paint {row['paint_and_encode_s']} s · detect {row['detect_s']} s"
+        )
     good = result["objects"]["dropped_share"] >= 0.95 and result["clean"]["dropped_share"] <= 0.03  # type: ignore[index]
     return 0 if good else 1
 

@@ -31,9 +31,13 @@ sys.path.insert(0, str(ROOT))
 _SPEED, _SCREEN, _OPEN, _ARRIVE_S = 2.0, 8, 6, 2.0
 _LATE_S = _SCREEN / _SPEED
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
     "--no-first-run",
-]  # fmt: skip
+]
 
 
 def serve(model: str, batch: int | None, cache_mb: float) -> None:
@@ -137,14 +141,19 @@ def measure(model: str, viewers: int, seconds: float, batch: int | None, cache_m
     opening = [took for is_first, took, status in seen if is_first and status == 200]
     panning = [took for is_first, took, status in seen if not is_first and status == 200]
     return {
-        "viewers": viewers, "tiles": len(seen), "tiles_s": round(len(seen) / passed, 1),
-        "p50_ms": at(opening + panning, 0.5), "p95_ms": at(opening + panning, 0.95),
+        "viewers": viewers,
+        "tiles": len(seen),
+        "tiles_s": round(len(seen) / passed, 1),
+        "p50_ms": at(opening + panning, 0.5),
+        "p95_ms": at(opening + panning, 0.95),
         "first_screen_p95_ms": at(opening, 0.95),
-        "panning_p50_ms": at(panning, 0.5), "panning_p95_ms": at(panning, 0.95),
-        "late": sum(took > _LATE_S for took in panning), "errors": sum(status != 200 for *_, status in seen),
+        "panning_p50_ms": at(panning, 0.5),
+        "panning_p95_ms": at(panning, 0.95),
+        "late": sum(took > _LATE_S for took in panning),
+        "errors": sum(status != 200 for *_, status in seen),
         "hit_rate": round((stats["hits"] + stats["joined"]) / max(len(seen), 1), 3),
         "batch_mean": round(stats["painted"] / max(stats["batches"], 1), 2),
-    }  # fmt: skip
+    }
 
 
 def browser(model: str, seconds: float) -> dict[str, object]:
@@ -219,10 +228,12 @@ _DRAG = """async (seconds) => { const stage = document.getElementById("stage"), 
 def _frames(ticks: list[float]) -> dict[str, object]:
     seconds = [tick / 1000 for tick in ticks[2:]]
     return {
-        "frames": len(seconds), "fps": round(len(seconds) / max(sum(seconds), 1e-9), 1),
-        "median_ms": at(seconds, 0.5), "p95_ms": at(seconds, 0.95),
+        "frames": len(seconds),
+        "fps": round(len(seconds) / max(sum(seconds), 1e-9), 1),
+        "median_ms": at(seconds, 0.5),
+        "p95_ms": at(seconds, 0.95),
         "dropped": sum(round(second * 60) > 1 for second in seconds),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -242,10 +253,15 @@ def main() -> None:
     path = ROOT / "benchmarks" / "results" / "server.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     found |= {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"), "python": platform.python_version(),
-        "machine": platform.machine(), "cores": os.cpu_count(), "host": "loopback", "seconds": args.seconds,
-        "command": "python benchmarks/server.py MODEL", "model": directory.read_config(args.model).model_dump(),
-    }  # fmt: skip
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "host": "loopback",
+        "seconds": args.seconds,
+        "command": "python benchmarks/server.py MODEL",
+        "model": directory.read_config(args.model).model_dump(),
+    }
     if args.only != "browser":
         found["rows"] = []
         for viewers in args.viewers:
@@ -260,7 +276,7 @@ def main() -> None:
                 f"(one by one: p50 {peer['p50_ms']}  p95 {peer['p95_ms']}  late {peer['late']}  "
                 f"errors {peer['errors']})",
                 flush=True,
-            )  # fmt: skip
+            )
     if args.only != "server":
         found["browser"] = browser(args.model, min(args.seconds, 6))
         for name, row in found["browser"].items():

@@ -80,10 +80,18 @@ def shard(store: Path, photos: Sequence[bytes]) -> None:
             field.name: "" if pa.types.is_string(field.type) else [] if pa.types.is_list(field.type) else 0
             for field in PHOTO_SCHEMA
         }
-        rows.append(blank | {
-            "id": f"x:{number}", "sha256": header.sha256, "width_px": header.width_px, "height_px": header.height_px,
-            "orientation": header.orientation, "format": header.format, "image": data,
-        })  # fmt: skip
+        rows.append(
+            blank
+            | {
+                "id": f"x:{number}",
+                "sha256": header.sha256,
+                "width_px": header.width_px,
+                "height_px": header.height_px,
+                "orientation": header.orientation,
+                "format": header.format,
+                "image": data,
+            }
+        )
     path = Path(Shards(str(store), "photos").path(0))
     path.parent.mkdir()
     each = max(1, ROW_GROUP_BYTES * len(photos) // sum(map(len, photos)))
@@ -161,17 +169,24 @@ def main() -> None:
     rows = {}
     for name, each in sets.items():
         rows[name] = row = compare(each * asked.copies, asked.rounds)
-        print(f"{name:20} {row['ours_per_s']:8.1f} {row['pillow_per_s']:11.1f} {row['bare_per_s']:15.1f}   "
-              f"{row['of_pillow']:9.3f}   {row['of_bare']:13.3f}", flush=True)  # fmt: skip
+        print(
+            f"{name:20} {row['ours_per_s']:8.1f} {row['pillow_per_s']:11.1f} {row['bare_per_s']:15.1f}   "
+            f"{row['of_pillow']:9.3f}   {row['of_bare']:13.3f}",
+            flush=True,
+        )
         each_round = row["of_pillow_each_round"]
         print(f"{'':20} of pillow, {len(each_round)} rounds: {min(each_round):.3f} to {max(each_round):.3f}")
     peak = max(row["peak_mb"] for row in rows.values())
     print(f"peak memory of a process that measures one such shard: {peak:.0f} MB")
     result = {
-        "date": time.strftime("%Y-%m-%d"), "hardware": f"{platform.machine()}, one core",
-        "photos": len(photos), "copies": asked.copies, "rows": rows, "peak_mb": peak,
+        "date": time.strftime("%Y-%m-%d"),
+        "hardware": f"{platform.machine()}, one core",
+        "photos": len(photos),
+        "copies": asked.copies,
+        "rows": rows,
+        "peak_mb": peak,
         "floors": {"of_pillow": 0.9, "of_bare": 0.9, "peak_mb": 400},
-    }  # fmt: skip
+    }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 

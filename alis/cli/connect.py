@@ -16,9 +16,19 @@ from alis.cli.painting import open_panorama, painting_options, report
 @click.option("--force", is_flag=True, help="Replace a finished picture of that name.")
 @painting_options
 def command(
-    model: str, scenes: tuple[str, ...], out: str, gap: int, steps: int, force: bool, seed: int, psi: float,
-    cluster: int | str | None, noise: str, device: str, precision: str,
-) -> None:  # fmt: skip
+    model: str,
+    scenes: tuple[str, ...],
+    out: str,
+    gap: int,
+    steps: int,
+    force: bool,
+    seed: int,
+    psi: float,
+    cluster: int | str | None,
+    noise: str,
+    device: str,
+    precision: str,
+) -> None:
     """Walk from scene to scene: seeds, saved codes or your own photographs.
 
     A photograph is inverted first (alis invert); its code is kept beside the picture.

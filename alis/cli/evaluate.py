@@ -9,9 +9,11 @@ import click
 @click.argument("model")
 @click.option("--data", help="Real pictures: folder, s3://… or hf://datasets/… of Parquet.")
 @click.option(
-    "--metrics", default="fid,inf-fid", show_default=True,
+    "--metrics",
+    default="fid,inf-fid",
+    show_default=True,
     help="Any of fid, inf-fid, kid, precision-recall, eq-t, path-length; or all.",
-)  # fmt: skip
+)
 @click.option("--num-images", "num", default=50_000, show_default=True, help="Generated pictures.")
 @click.option("--num-real", type=int, help="Real pictures, at random; default: all.")
 @click.option(
@@ -23,9 +25,18 @@ import click
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--json", "is_json", is_flag=True, help="One line of JSON on stdout.")
 def command(
-    model: str, data: str | None, metrics: str, num: int, num_real: int | None, features: str, psi: float,
-    seed: int, batch: int, device: str, is_json: bool,
-) -> None:  # fmt: skip
+    model: str,
+    data: str | None,
+    metrics: str,
+    num: int,
+    num_real: int | None,
+    features: str,
+    psi: float,
+    seed: int,
+    batch: int,
+    device: str,
+    is_json: bool,
+) -> None:
     """Measure a model folder, or a run's newest snapshot; what was measured is also kept in its evaluation.jsonl.
 
     \b

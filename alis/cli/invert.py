@@ -21,7 +21,7 @@ import click
 @click.option("--force", is_flag=True, help="Replace a code of that name.")
 def command(
     model: str, photo: str, out: str | None, space: str, steps: int, place: float, seed: int, device: str, force: bool
-) -> None:  # fmt: skip
+) -> None:
     """Find the code whose scene looks most like a photograph.
 
     Writes the code and, beside it, a picture of photograph and scene side by side.
@@ -38,8 +38,15 @@ def command(
     g = models.load(model, device=choose_device(device))
     target = Path(out) if out else Path(Path(photo).stem + ".safetensors")
     done = invert.to_file(
-        g, photo, target, d=invert.discriminator(model, g), space=space, steps=steps, place=place, seed=seed,
+        g,
+        photo,
+        target,
+        d=invert.discriminator(model, g),
+        space=space,
+        steps=steps,
+        place=place,
+        seed=seed,
         overwrite=force,
-    )  # fmt: skip
+    )
     click.echo(str(target))
     click.echo(f"distance {done.loss_start:.3f} → {done.loss:.3f} · {done.psnr_db:.1f} dB", err=True)

@@ -48,9 +48,16 @@ def painting_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_panorama(
-    model: str, *, seed: int, psi: float, cluster: int | str | None, noise: str, device: str, precision: str,
+    model: str,
+    *,
+    seed: int,
+    psi: float,
+    cluster: int | str | None,
+    noise: str,
+    device: str,
+    precision: str,
     codes_files: tuple[str, ...] = (),
-) -> Panorama:  # fmt: skip
+) -> Panorama:
     """The model's plane with its clusters, if it has any, and with saved codes."""
     from alis import models
     from alis.painting import clusters

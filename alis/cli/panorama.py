@@ -18,7 +18,7 @@ from alis.cli.painting import open_panorama, painting_options, report
 @painting_options
 def command(
     model: str, out: str, width: int | None, frames: int | None, start: int, loop: bool, force: bool, **painting: object
-) -> None:  # fmt: skip
+) -> None:
     """Paint a strip of the endless plane, of any width, in constant memory.
 
     Interrupted, the same command goes on where it stopped. MODEL is a model folder, a run's folder, or the word demo.

@@ -18,9 +18,16 @@ from alis.cli.painting import report
 @click.option("--device", default="auto", show_default=True)
 @click.option("--force", is_flag=True, help="Replace a finished picture of that name.")
 def command(
-    model: str, strip: str, out: str, anchor: int | None, at: int | None, variant: int | None,
-    codes_files: tuple[str, ...], device: str, force: bool,
-) -> None:  # fmt: skip
+    model: str,
+    strip: str,
+    out: str,
+    anchor: int | None,
+    at: int | None,
+    variant: int | None,
+    codes_files: tuple[str, ...],
+    device: str,
+    force: bool,
+) -> None:
     """Redraw one anchor; beyond its two neighbours the picture stays as it was, to the bit.
 
     \b

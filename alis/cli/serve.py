@@ -22,10 +22,21 @@ from alis.cli.painting import open_panorama, painting_options
 )
 @painting_options
 def command(
-    model: str, host: str, port: int, codes_files: tuple[str, ...], queue: int, cache_mb: int, max_frames: int,
+    model: str,
+    host: str,
+    port: int,
+    codes_files: tuple[str, ...],
+    queue: int,
+    cache_mb: int,
+    max_frames: int,
     per_viewer: int,
-    seed: int, psi: float, cluster: int | str | None, noise: str, device: str, precision: str,
-) -> None:  # fmt: skip
+    seed: int,
+    psi: float,
+    cluster: int | str | None,
+    noise: str,
+    device: str,
+    precision: str,
+) -> None:
     """Open the live page: pan for ever, redraw, lock, connect, share, download.
 
     MODEL is a model folder, a run's folder, or the word demo: the small model that came with alis.

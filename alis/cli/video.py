@@ -21,10 +21,24 @@ from alis.cli.painting import open_panorama, painting_options
 @click.option("--force", is_flag=True, help="Replace a finished film of that name.")
 @painting_options
 def command(
-    model: str, out: str, seconds: float, speed: float | None, changes: int | None, fps: int, aspect: str,
-    height: int | None, start: int, loop: bool, force: bool, seed: int, psi: float, cluster: int | str | None,
-    noise: str, device: str, precision: str,
-) -> None:  # fmt: skip
+    model: str,
+    out: str,
+    seconds: float,
+    speed: float | None,
+    changes: int | None,
+    fps: int,
+    aspect: str,
+    height: int | None,
+    start: int,
+    loop: bool,
+    force: bool,
+    seed: int,
+    psi: float,
+    cluster: int | str | None,
+    noise: str,
+    device: str,
+    precision: str,
+) -> None:
     """Film the plane: a camera that pans, or scenes that turn into others.
 
     \b

@@ -29,9 +29,19 @@ def encode(rows: Rows, path: Path, note: str) -> None:
 
     with whole(path) as aside:
         tifffile.imwrite(
-            aside, tiles(), shape=(rows.height, rows.width, 3), dtype=np.uint8, tile=(side, _TILE), bigtiff=True,
-            compression="zlib", predictor=True, photometric="rgb", description=note, metadata=None, software="alis",
-        )  # fmt: skip
+            aside,
+            tiles(),
+            shape=(rows.height, rows.width, 3),
+            dtype=np.uint8,
+            tile=(side, _TILE),
+            bigtiff=True,
+            compression="zlib",
+            predictor=True,
+            photometric="rgb",
+            description=note,
+            metadata=None,
+            software="alis",
+        )
 
 
 def read_note(path: Path) -> str | None:

@@ -98,8 +98,11 @@ def measure(generator: Generator, data: str | None, plan: Plan, *, column: str |
         if min(real.num, plan.num) <= extractor.num_features:
             log.warning(
                 "%d real and %d generated pictures for %d features: distances are biased upwards; "
-                "compare them only at these numbers", real.num, plan.num, extractor.num_features,
-            )  # fmt: skip
+                "compare them only at these numbers",
+                real.num,
+                plan.num,
+                extractor.num_features,
+            )
         if wanted & _NEEDS_FRAMES:
             figures |= _compare(generator, sampling.frames_aligned, extractor, real, plan, wanted & _NEEDS_FRAMES)
         if "inf-fid" in wanted:

@@ -59,9 +59,17 @@ def reference(
     num, world = min(num_real or catalogue.num_images, catalogue.num_images), dist.world()
     share = -(-min(num_kept, num) // world)
     with Loader(
-        catalogue, resolution, batch=batch * world, micro=batch, stop=num, rank=dist.rank(), world=world,
-        fit=fit, threads=threads, num_lanes=1,
-    ) as loader:  # fmt: skip
+        catalogue,
+        resolution,
+        batch=batch * world,
+        micro=batch,
+        stop=num,
+        rank=dist.rank(),
+        world=world,
+        fit=fit,
+        threads=threads,
+        num_lanes=1,
+    ) as loader:
         for images in loader:
             features = extractor(images.permute(0, 3, 1, 2).to(device))
             moments.add(features)

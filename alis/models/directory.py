@@ -29,8 +29,11 @@ from alis.models.generator import Generator
 FORMAT = 1
 N = TypeVar("N", bound=nn.Module)
 CONFIG, MODEL, TRAINED, DISCRIMINATOR = (
-    "config.json", "model.safetensors", "generator.safetensors", "discriminator.safetensors"
-)  # fmt: skip
+    "config.json",
+    "model.safetensors",
+    "generator.safetensors",
+    "discriminator.safetensors",
+)
 CLUSTERS = "clusters.safetensors"
 DEMO_WORD, DEMO = "demo", Path(__file__).parents[1] / "demo"
 

@@ -80,7 +80,7 @@ class Generator(nn.Module, HubGenerator):
 
     def forward(
         self, w_left: Tensor, w_centre: Tensor, w_right: Tensor, shift: Tensor | int, noise: Noise = "none"
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Frames, float32 [B, 3, R, R] in about [-1, 1].
 
         Args:

@@ -101,11 +101,16 @@ class HubGenerator(ModelHubMixin):
         try:
             files = [
                 hf_hub_download(
-                    model_id, name, revision=revision, cache_dir=cache_dir, force_download=force_download,
-                    token=token, local_files_only=local_files_only,
+                    model_id,
+                    name,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    force_download=force_download,
+                    token=token,
+                    local_files_only=local_files_only,
                 )
                 for name in (directory.CONFIG, directory.MODEL)
-            ]  # fmt: skip
+            ]
         except (EntryNotFoundError, LocalEntryNotFoundError) as error:
             raise InputError(f"{model_id}: {error}", hint="it needs config.json and model.safetensors") from None
         except HfHubHTTPError as error:

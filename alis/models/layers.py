@@ -44,9 +44,17 @@ class Conv(nn.Module):
     """Equalised convolution of the discriminator, optionally halving the map: blur, then stride 2."""
 
     def __init__(
-        self, num_in: int, num_out: int, size: int, *, down: bool = False, act: bool = True, gain: float = 1.0,
-        bias: bool = True, clamp: float | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        num_in: int,
+        num_out: int,
+        size: int,
+        *,
+        down: bool = False,
+        act: bool = True,
+        gain: float = 1.0,
+        bias: bool = True,
+        clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_out, num_in, size, size))
         self.bias = nn.Parameter(torch.zeros(num_out)) if bias else None
@@ -111,9 +119,18 @@ class PatchConv(Anchored):
     """
 
     def __init__(
-        self, num_in: int, num_out: int, w_dim: int, resolution: int, *, up: bool, normalise: bool,
-        clamp: float | None, padding: str = "zeros", num_waves: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        num_in: int,
+        num_out: int,
+        w_dim: int,
+        resolution: int,
+        *,
+        up: bool,
+        normalise: bool,
+        clamp: float | None,
+        padding: str = "zeros",
+        num_waves: int = 0,
+    ) -> None:
         super().__init__(num_in, w_dim, bias=1.0, normalise=normalise)
         weight = torch.randn(num_out, num_in, 3, 3)
         if num_waves:

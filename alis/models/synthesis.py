@@ -46,14 +46,28 @@ class Block(nn.Module):
             self.column = nn.Parameter(torch.randn(num_out, 4))
             self.input = Anchored(num_out, w_dim, bias=0.0)
             self.conv1 = PatchConv(
-                num_in + num_waves, num_out, w_dim, 4, up=False, normalise=normalise, clamp=clamp,
-                padding=config.padding, num_waves=num_waves,
-            )  # fmt: skip
+                num_in + num_waves,
+                num_out,
+                w_dim,
+                4,
+                up=False,
+                normalise=normalise,
+                clamp=clamp,
+                padding=config.padding,
+                num_waves=num_waves,
+            )
         else:
             self.conv0 = PatchConv(
-                num_in + num_waves, num_out, w_dim, resolution, up=True, normalise=normalise, clamp=clamp,
-                padding=config.padding, num_waves=num_waves,
-            )  # fmt: skip
+                num_in + num_waves,
+                num_out,
+                w_dim,
+                resolution,
+                up=True,
+                normalise=normalise,
+                clamp=clamp,
+                padding=config.padding,
+                num_waves=num_waves,
+            )
             self.conv1 = PatchConv(
                 num_out, num_out, w_dim, resolution, up=False, normalise=normalise, clamp=clamp, padding=config.padding
             )

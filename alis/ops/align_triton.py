@@ -64,9 +64,21 @@ def _product(x: Tensor, styles: Tensor, shares: Tensor, y: Tensor) -> Tensor:
     if x.numel():
         with torch.cuda.device_of(x):
             _product_kernel[way.grid](
-                x, styles, shares, y, *x.shape[1:], *x.stride(), *styles.stride(), *shares.stride(), *y.stride(),
-                styles.shape[1], tiles.precision(x), way.last, way.outer, way.inner,
-            )  # fmt: skip
+                x,
+                styles,
+                shares,
+                y,
+                *x.shape[1:],
+                *x.stride(),
+                *styles.stride(),
+                *shares.stride(),
+                *y.stride(),
+                styles.shape[1],
+                tiles.precision(x),
+                way.last,
+                way.outer,
+                way.inner,
+            )
     return y
 
 
@@ -80,17 +92,54 @@ def _sums(p: Tensor, q: Tensor, shares: Tensor) -> Tensor:
         outer = min(triton.next_power_of_2(min(height, CHUNK)), max(tiles.TILE // inner, 1))
         with torch.cuda.device_of(p):
             _sums_kernel[(channels, num_chunks, batch)](
-                p, q, shares, part, height, width, *p.stride(), *q.stride(), *shares.stride(), *part.stride(),
-                num_anchors, CHUNK, tiles.precision(p), outer, inner,
-            )  # fmt: skip
+                p,
+                q,
+                shares,
+                part,
+                height,
+                width,
+                *p.stride(),
+                *q.stride(),
+                *shares.stride(),
+                *part.stride(),
+                num_anchors,
+                CHUNK,
+                tiles.precision(p),
+                outer,
+                inner,
+            )
     return part.sum(dim=0)
 
 
 @triton.jit
 def _product_kernel(
-    x, styles, shares, y, C, H, W, x_b, x_c, x_h, x_w, t_b, t_a, t_c, s_b, s_a, s_w, y_b, y_c, y_h, y_w,
-    NUM: tl.constexpr, WIDE: tl.constexpr, LAST: tl.constexpr, OUTER: tl.constexpr, INNER: tl.constexpr,
-):  # fmt: skip
+    x,
+    styles,
+    shares,
+    y,
+    C,
+    H,
+    W,
+    x_b,
+    x_c,
+    x_h,
+    x_w,
+    t_b,
+    t_a,
+    t_c,
+    s_b,
+    s_a,
+    s_w,
+    y_b,
+    y_c,
+    y_h,
+    y_w,
+    NUM: tl.constexpr,
+    WIDE: tl.constexpr,
+    LAST: tl.constexpr,
+    OUTER: tl.constexpr,
+    INNER: tl.constexpr,
+):
     b, c, h, w, real = tiles.place(C, H, W, LAST, OUTER, INNER)
     scale = tl.zeros([1, 1], WIDE)
     for a in tl.static_range(NUM):
@@ -102,9 +151,33 @@ def _product_kernel(
 
 @triton.jit
 def _sums_kernel(
-    p, q, shares, part, H, W, p_b, p_c, p_h, p_w, q_b, q_c, q_h, q_w, s_b, s_a, s_w, o_k, o_b, o_a, o_c,
-    NUM: tl.constexpr, CHUNK: tl.constexpr, WIDE: tl.constexpr, OUTER: tl.constexpr, INNER: tl.constexpr,
-):  # fmt: skip
+    p,
+    q,
+    shares,
+    part,
+    H,
+    W,
+    p_b,
+    p_c,
+    p_h,
+    p_w,
+    q_b,
+    q_c,
+    q_h,
+    q_w,
+    s_b,
+    s_a,
+    s_w,
+    o_k,
+    o_b,
+    o_a,
+    o_c,
+    NUM: tl.constexpr,
+    CHUNK: tl.constexpr,
+    WIDE: tl.constexpr,
+    OUTER: tl.constexpr,
+    INNER: tl.constexpr,
+):
     c, chunk, b = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2).to(tl.int64)
     for a in tl.static_range(NUM):
         total = tl.zeros([OUTER, INNER], WIDE)

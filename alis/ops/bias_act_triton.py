@@ -76,9 +76,22 @@ class _Slope(torch.autograd.Function):
         if y.numel():
             with torch.cuda.device_of(y):
                 _slope_kernel[way.grid](
-                    g, y, out, *y.shape[1:], *g.stride(), *y.stride(), *out.stride(),
-                    slope, gain, clamp or 0.0, clamp is not None, tiles.precision(y), way.last, way.outer, way.inner,
-                )  # fmt: skip
+                    g,
+                    y,
+                    out,
+                    *y.shape[1:],
+                    *g.stride(),
+                    *y.stride(),
+                    *out.stride(),
+                    slope,
+                    gain,
+                    clamp or 0.0,
+                    clamp is not None,
+                    tiles.precision(y),
+                    way.last,
+                    way.outer,
+                    way.inner,
+                )
         return out
 
     @staticmethod
@@ -95,19 +108,61 @@ def _forward(
         n_b, _, n_h, n_w = (0, 0, 0, 0) if noise is None else spread.stride()
         with torch.cuda.device_of(x):
             _forward_kernel[way.grid](
-                x, bias, spread, y, *x.shape[1:], *x.stride(), bias.stride(0), n_b, n_h, n_w, *y.stride(),
-                slope, gain, clamp or 0.0, noise is not None, clamp is not None,
-                tiles.precision(x), way.last, way.outer, way.inner,
-            )  # fmt: skip
+                x,
+                bias,
+                spread,
+                y,
+                *x.shape[1:],
+                *x.stride(),
+                bias.stride(0),
+                n_b,
+                n_h,
+                n_w,
+                *y.stride(),
+                slope,
+                gain,
+                clamp or 0.0,
+                noise is not None,
+                clamp is not None,
+                tiles.precision(x),
+                way.last,
+                way.outer,
+                way.inner,
+            )
     return y
 
 
 @triton.jit
 def _forward_kernel(
-    x, bias, noise, y, C, H, W, x_b, x_c, x_h, x_w, b_c, n_b, n_h, n_w, y_b, y_c, y_h, y_w, slope, gain, clamp,
-    NOISE: tl.constexpr, CLAMP: tl.constexpr, WIDE: tl.constexpr,
-    LAST: tl.constexpr, OUTER: tl.constexpr, INNER: tl.constexpr,
-):  # fmt: skip
+    x,
+    bias,
+    noise,
+    y,
+    C,
+    H,
+    W,
+    x_b,
+    x_c,
+    x_h,
+    x_w,
+    b_c,
+    n_b,
+    n_h,
+    n_w,
+    y_b,
+    y_c,
+    y_h,
+    y_w,
+    slope,
+    gain,
+    clamp,
+    NOISE: tl.constexpr,
+    CLAMP: tl.constexpr,
+    WIDE: tl.constexpr,
+    LAST: tl.constexpr,
+    OUTER: tl.constexpr,
+    INNER: tl.constexpr,
+):
     b, c, h, w, real = tiles.place(C, H, W, LAST, OUTER, INNER)
     value = tl.load(x + b * x_b + c * x_c + h * x_h + w * x_w, mask=real, other=0.0).to(WIDE)
     value += tl.load(bias + c * b_c, mask=c < C, other=0.0).to(WIDE)
@@ -121,9 +176,33 @@ def _forward_kernel(
 
 @triton.jit
 def _slope_kernel(
-    g, y, out, C, H, W, g_b, g_c, g_h, g_w, y_b, y_c, y_h, y_w, o_b, o_c, o_h, o_w, slope, gain, clamp,
-    CLAMP: tl.constexpr, WIDE: tl.constexpr, LAST: tl.constexpr, OUTER: tl.constexpr, INNER: tl.constexpr,
-):  # fmt: skip
+    g,
+    y,
+    out,
+    C,
+    H,
+    W,
+    g_b,
+    g_c,
+    g_h,
+    g_w,
+    y_b,
+    y_c,
+    y_h,
+    y_w,
+    o_b,
+    o_c,
+    o_h,
+    o_w,
+    slope,
+    gain,
+    clamp,
+    CLAMP: tl.constexpr,
+    WIDE: tl.constexpr,
+    LAST: tl.constexpr,
+    OUTER: tl.constexpr,
+    INNER: tl.constexpr,
+):
     b, c, h, w, real = tiles.place(C, H, W, LAST, OUTER, INNER)
     value = tl.load(g + b * g_b + c * g_c + h * g_h + w * g_w, mask=real, other=0.0).to(WIDE)
     result = tl.load(y + b * y_b + c * y_c + h * y_h + w * y_w, mask=real, other=0.0).to(WIDE)

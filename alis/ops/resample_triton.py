@@ -49,9 +49,21 @@ class _Filter(torch.autograd.Function):
         if y.numel():
             with torch.cuda.device_of(x):
                 _filter_kernel[way.grid](
-                    x, y, *y.shape[1:], *x.shape[2:], *x.stride(), *y.stride(), gain,
-                    up, down, pad, tiles.precision(x), way.last, way.outer, way.inner,
-                )  # fmt: skip
+                    x,
+                    y,
+                    *y.shape[1:],
+                    *x.shape[2:],
+                    *x.stride(),
+                    *y.stride(),
+                    gain,
+                    up,
+                    down,
+                    pad,
+                    tiles.precision(x),
+                    way.last,
+                    way.outer,
+                    way.inner,
+                )
         return y
 
     @staticmethod
@@ -61,10 +73,30 @@ class _Filter(torch.autograd.Function):
 
 @triton.jit
 def _filter_kernel(
-    x, y, C, H, W, x_H, x_W, x_b, x_c, x_h, x_w, y_b, y_c, y_h, y_w, gain,
-    UP: tl.constexpr, DOWN: tl.constexpr, PAD: tl.constexpr, WIDE: tl.constexpr,
-    LAST: tl.constexpr, OUTER: tl.constexpr, INNER: tl.constexpr,
-):  # fmt: skip
+    x,
+    y,
+    C,
+    H,
+    W,
+    x_H,
+    x_W,
+    x_b,
+    x_c,
+    x_h,
+    x_w,
+    y_b,
+    y_c,
+    y_h,
+    y_w,
+    gain,
+    UP: tl.constexpr,
+    DOWN: tl.constexpr,
+    PAD: tl.constexpr,
+    WIDE: tl.constexpr,
+    LAST: tl.constexpr,
+    OUTER: tl.constexpr,
+    INNER: tl.constexpr,
+):
     b, c, h, w, real = tiles.place(C, H, W, LAST, OUTER, INNER)
     # With zeros between, every second tap meets one: start at the first that doesn't.
     top, left = h * DOWN - PAD, w * DOWN - PAD

@@ -105,9 +105,16 @@ def read_photo(path: str | Path, resolution: int, *, place: float = 0.5, beside:
 
 
 def invert(
-    g: Generator, photo_3RW: Tensor, *, d: Discriminator | None = None, packaged: Features | None = None,
-    space: str = "w+", steps: int = 300, seed: int = 0, preview: Callable[[Tensor], None] | None = None,
-) -> Inverted:  # fmt: skip
+    g: Generator,
+    photo_3RW: Tensor,
+    *,
+    d: Discriminator | None = None,
+    packaged: Features | None = None,
+    space: str = "w+",
+    steps: int = 300,
+    seed: int = 0,
+    preview: Callable[[Tensor], None] | None = None,
+) -> Inverted:
     """Find a photograph's code; the same arguments find the same code.
 
     Args:
@@ -198,9 +205,17 @@ def discriminator(model: str | Path, g: Generator) -> Discriminator | None:
 
 
 def to_file(
-    g: Generator, photo: str | Path, out: Path, *, d: Discriminator | None, space: str = "w+", steps: int = 300,
-    place: float = 0.5, seed: int = 0, overwrite: bool = False,
-) -> Inverted:  # fmt: skip
+    g: Generator,
+    photo: str | Path,
+    out: Path,
+    *,
+    d: Discriminator | None,
+    space: str = "w+",
+    steps: int = 300,
+    place: float = 0.5,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Inverted:
     """Invert a photograph and save its code, with a picture of both side by side that follows the search.
 
     Raises:

@@ -98,10 +98,19 @@ class Panorama:
     """
 
     def __init__(
-        self, g: Generator, seed: int = 0, *, psi: float = 1.0, cluster: int | str | None = None,
-        noise: str = "random", ring: int | None = None, sketch: Sketch | None = None,
-        codes: Mapping[str, Tensor] | None = None, centres: Tensor | None = None, batch: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        g: Generator,
+        seed: int = 0,
+        *,
+        psi: float = 1.0,
+        cluster: int | str | None = None,
+        noise: str = "random",
+        ring: int | None = None,
+        sketch: Sketch | None = None,
+        codes: Mapping[str, Tensor] | None = None,
+        centres: Tensor | None = None,
+        batch: int | None = None,
+    ) -> None:
         self.g = g
         self.sketch = sketch or Sketch(_plain(seed), psi=psi, cluster=cluster, noise=noise, ring=ring)
         saved = {name: _checked_code(g, name, code) for name, code in (codes or {}).items()}
@@ -279,9 +288,11 @@ def paint(wanted: Sequence[tuple[Panorama, int]]) -> Pixels:
         columns.append(k)
     place_P = torch.tensor(places, device=g.device)
     x_PCHw = g.synthesis.patches(
-        torch.stack(codes), place_P, anchors_P3=torch.tensor(anchors_P3, device=g.device),
+        torch.stack(codes),
+        place_P,
+        anchors_P3=torch.tensor(anchors_P3, device=g.device),
         noise=_noise(g, [plane.sketch for plane, _ in wanted], columns),
-    )  # fmt: skip
+    )
     grey_PHwC = (x_PCHw.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
     pixels: Pixels = grey_PHwC.cpu().numpy()
     return pixels

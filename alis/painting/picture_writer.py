@@ -123,9 +123,14 @@ class Spool:
 
 
 def write(
-    path: str | Path, columns: Callable[[int], Iterator[Pixels]], *, width: int, height: int, note: str,
+    path: str | Path,
+    columns: Callable[[int], Iterator[Pixels]],
+    *,
+    width: int,
+    height: int,
+    note: str,
     overwrite: bool = False,
-) -> Strip:  # fmt: skip
+) -> Strip:
     """Paint a strip and encode it in the format its name asks for.
 
     Args:

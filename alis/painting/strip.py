@@ -50,9 +50,12 @@ class Note:
         """Raises: ValueError: not a note."""
         table = json.loads(text)
         return cls(
-            str(table["model"]), str(table["sketch"]), int(table["start"]), int(table["width"]),
+            str(table["model"]),
+            str(table["sketch"]),
+            int(table["start"]),
+            int(table["width"]),
             str(table.get("precision", "float32")),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def paint(plan: Plan, path: str | Path, *, overwrite: bool = False) -> picture_w
     """Paint and encode (`alis.painting.picture_writer.write`, which says what can go wrong)."""
     return picture_writer.write(
         path, plan.columns, width=plan.width, height=plan.panorama.height, note=plan.note.text, overwrite=overwrite
-    )  # fmt: skip
+    )
 
 
 def read(

@@ -144,9 +144,14 @@ def walk(panorama: Panorama, shot: Shot, *, changes: int = 4, start: int = 0, lo
 
 
 def film(
-    panorama: Panorama, shot: Shot, *, speed: float | None = None, changes: int | None = None, start: int = 0,
+    panorama: Panorama,
+    shot: Shot,
+    *,
+    speed: float | None = None,
+    changes: int | None = None,
+    start: int = 0,
     loop: bool = False,
-) -> Iterator[Pixels]:  # fmt: skip
+) -> Iterator[Pixels]:
     """`walk` when changes are asked for, else `pan`, by default a quarter frame a second.
 
     Raises:

@@ -80,8 +80,10 @@ def _train(
         log.info("going on from %s" if s.images else "beginning with the networks of %s", snapshot)
     dist.broadcast([*s.generator.state_dict().values(), *s.discriminator.state_dict().values()])
     about: dict[str, str | int] = {
-        "address": data, "num_images": catalogue.num_images, "fingerprint": catalogue.fingerprint,
-    }  # fmt: skip
+        "address": data,
+        "num_images": catalogue.num_images,
+        "fingerprint": catalogue.fingerprint,
+    }
     total, tick = round(config.run.kimg * 1000), max(round(config.run.tick_kimg * 1000), batch)
     board = None
     if dist.rank() == 0:
@@ -90,10 +92,20 @@ def _train(
         log.info("%d images of %s · batch %d on %d × %s", catalogue.num_images, data, batch, dist.world(), where)
     step = Step(s, config)
     loader = Loader(
-        catalogue, config.model.resolution, batch=batch, micro=micro, start=s.images, rank=dist.rank(),
-        world=dist.world(), seed=config.run.seed, fit=config.data.fit, threads=config.data.threads,
-        ahead=config.data.ahead, buffer_mb=config.data.buffer_mb, pin=where.type == "cuda",
-    )  # fmt: skip
+        catalogue,
+        config.model.resolution,
+        batch=batch,
+        micro=micro,
+        start=s.images,
+        rank=dist.rank(),
+        world=dist.world(),
+        seed=config.run.seed,
+        fit=config.data.fit,
+        threads=config.data.threads,
+        ahead=config.data.ahead,
+        buffer_mb=config.data.buffer_mb,
+        pin=where.type == "cuda",
+    )
 
     with loader, _told_to_stop() as told:
         while s.images < total:

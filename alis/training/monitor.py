@@ -75,9 +75,13 @@ class Monitor:
         losses = " ".join(f"{name} {value:.3f}" for name, value in means.items())
         log.info(
             "kimg %-8.1f s/kimg %-7.1f data wait %4.1f %%  memory %5.0f MB  %s  left %s",
-            record["kimg"], record["s_per_kimg"], 100 * record["wait_share"], record["memory_mb"],
-            losses, duration(record["left_s"]),
-        )  # fmt: skip
+            record["kimg"],
+            record["s_per_kimg"],
+            100 * record["wait_share"],
+            record["memory_mb"],
+            losses,
+            duration(record["left_s"]),
+        )
         self._sums, self._counts = {}, {}
         self._tick_began, self._tick_images, self._tick_wait = now, images, wait_s
         return record

@@ -84,9 +84,13 @@ class Gate:
 
 
 def create(
-    panorama: Panorama, *, name: str = "alis", max_frames: int = 128, per_viewer: int = 128,
+    panorama: Panorama,
+    *,
+    name: str = "alis",
+    max_frames: int = 128,
+    per_viewer: int = 128,
     painter: Painter | None = None,
-) -> FastAPI:  # fmt: skip
+) -> FastAPI:
     """The application.
 
     Args:
@@ -143,12 +147,21 @@ def create(
     async def facts() -> Response:
         config, centres = panorama.g.config, panorama.book.centres_KS
         table = {
-            "name": name, "model": model, "resolution": config.resolution, "tile_px": panorama.tile_px,
-            "anchor_tiles": config.anchor_patches, "ring_step": panorama.ring_step, "grid": config.grid_size,
-            "start": panorama.sketch.text, "num_clusters": 0 if centres is None else len(centres),
-            "codes": sorted(panorama.book.saved), "max_edits": MAX_EDITS, "max_frames": max_frames,
-            "max_seed": MAX_SEED, "max_anchor": MAX_ANCHOR,
-        }  # fmt: skip
+            "name": name,
+            "model": model,
+            "resolution": config.resolution,
+            "tile_px": panorama.tile_px,
+            "anchor_tiles": config.anchor_patches,
+            "ring_step": panorama.ring_step,
+            "grid": config.grid_size,
+            "start": panorama.sketch.text,
+            "num_clusters": 0 if centres is None else len(centres),
+            "codes": sorted(panorama.book.saved),
+            "max_edits": MAX_EDITS,
+            "max_frames": max_frames,
+            "max_seed": MAX_SEED,
+            "max_anchor": MAX_ANCHOR,
+        }
         return JSONResponse(table, headers={"Cache-Control": _ASK})
 
     @app.api_route("/stats.json", methods=["GET", "HEAD"])

@@ -61,7 +61,7 @@ class Painter:
 
     def __init__(
         self, panorama: Panorama, *, queue_tiles: int = 256, batch: int | None = None, cache_bytes: int = 256 << 20
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.panorama, self.queue_tiles, self.cache_bytes = panorama, queue_tiles, cache_bytes
         self.batch = batch or panorama.batch
         self.stats = Stats()

@@ -48,9 +48,14 @@ def run(app: FastAPI, listener: socket.socket, started: Callable[[str], None]) -
                 started(url)
 
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE_S, server_header=False,
-        limit_concurrency=_MAX_CONNECTIONS, timeout_keep_alive=30,
-    )  # fmt: skip
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        server_header=False,
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_keep_alive=30,
+    )
     # uvicorn raises the signal again once it has stopped; being asked to stop is no failure.
     before = {which: signal.signal(which, lambda *_: None) for which in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -13,9 +13,12 @@ from lhq.cli.talk import say
 @click.option("--dry-run", is_flag=True, help="Ask nobody; print the plan: calls, hours, bytes, disk.")
 @click.option("--want", type=click.IntRange(min=1), help="Photos to keep in all, instead of the file's.")
 @click.option(
-    "--retry-failed", "retry", multiple=True, metavar="REASON",
+    "--retry-failed",
+    "retry",
+    multiple=True,
+    metavar="REASON",
     help="Try failed photos again: a reason that lhq status shows, or all. May be repeated.",
-)  # fmt: skip
+)
 def command(pipeline_file: str, dry_run: bool, want: int | None, retry: tuple[str, ...]) -> int:
     """Search the sources and fetch photos until the store holds as many as wanted.
 

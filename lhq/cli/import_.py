@@ -28,14 +28,21 @@ def _options(default_licence: str | None) -> Callable[[Callable[..., Any]], Call
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
             click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout."),
-            click.option("--papers", type=click.Path(),
-                         help='CSV, TSV or JSON lines: a column "file", and any of licence, author, author_url, url, '
-                              "page_url, title, description, taken_at, permission."),
+            click.option(
+                "--papers",
+                type=click.Path(),
+                help='CSV, TSV or JSON lines: a column "file", and any of licence, author, author_url, url, '
+                "page_url, title, description, taken_at, permission.",
+            ),
             click.option("--author", default="", help="Author of all photos that --papers doesn't name."),
-            click.option("--licence", default=default_licence, show_default=True,
-                         help="Licence of all photos that --papers doesn't name."),
+            click.option(
+                "--licence",
+                default=default_licence,
+                show_default=True,
+                help="Licence of all photos that --papers doesn't name.",
+            ),
             click.option("--name", help="Name of the collection, part of every id; otherwise the file's."),
-        ):  # fmt: skip
+        ):
             function = option(function)
         return click.argument("pipeline", type=click.Path())(function)
 

@@ -36,5 +36,7 @@ def command(pipeline: str, reads_bytes: bool, limit: int | None, as_json: bool) 
             click.echo(f"{change.id}\t{change.what}\t{change.detail}")
     for id, reason in report.unknown.items():
         say(f"could not ask: {id}: {reason}")
-    say(f"checked {report.checked:,} · changed {len({one.id for one in report.changes}):,} · "
-        f"could not ask {len(report.unknown):,}")  # fmt: skip
+    say(
+        f"checked {report.checked:,} · changed {len({one.id for one in report.changes}):,} · "
+        f"could not ask {len(report.unknown):,}"
+    )

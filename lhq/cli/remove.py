@@ -44,8 +44,10 @@ def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str
     if given or not erase:
         say(f"taken down: {len(done.new):,}; lhq export {pipeline} publishes the set without them")
     if gone:
-        say(f"erased: {len(gone.ids):,} from {len(gone.shards):,} shards; an earlier export keeps its copies until the "
-            f"next lhq export {pipeline}")  # fmt: skip
+        say(
+            f"erased: {len(gone.ids):,} from {len(gone.shards):,} shards; an earlier export keeps its copies until the "
+            f"next lhq export {pipeline}"
+        )
         for id in gone.waiting:
             say(f"{id}: lies in an open shard; run lhq crawl {pipeline}, which seals it, then erase again")
         for place in gone.quarantined:

@@ -22,8 +22,12 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--photos", type=click.Path(path_type=Path), multiple=True,
-              help="Serve the pictures of this folder instead of painted scenes (may be repeated).")  # fmt: skip
+@click.option(
+    "--photos",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Serve the pictures of this folder instead of painted scenes (may be repeated).",
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=8210, show_default=True, help="0 picks a free one.")
 @click.option("--scenes", type=click.IntRange(1, 1_000_000), default=300, show_default=True, help="Painted scenes.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other scenes.")

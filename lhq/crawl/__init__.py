@@ -101,9 +101,15 @@ class _Crawl:
     """One run: the threads and their end."""
 
     def __init__(
-        self, store: str, folder: str, sources: Mapping[str, Source], queries: Sequence[Query], want: int,
-        client: Client, frontier: Frontier,
-    ) -> None:  # fmt: skip
+        self,
+        store: str,
+        folder: str,
+        sources: Mapping[str, Source],
+        queries: Sequence[Query],
+        want: int,
+        client: Client,
+        frontier: Frontier,
+    ) -> None:
         self._store, self._sources, self._queries, self._want = store, sources, queries, want
         self._removed_ids, self._removed_sha256 = removed_ids(store), removed_sha256(store)
         self._client, self._frontier = client, frontier
@@ -222,9 +228,14 @@ class _Crawl:
                 hint="look at lhq status PIPELINE, and try wider queries or licences",
             )
         return CrawlReport(
-            num_kept, self._board.num_new, self._want, self._client.is_stopped(), dict(self._board.failures), problems,
+            num_kept,
+            self._board.num_new,
+            self._want,
+            self._client.is_stopped(),
+            dict(self._board.failures),
+            problems,
             tuple(self._notes),
-        )  # fmt: skip
+        )
 
 
 @contextlib.contextmanager

@@ -152,9 +152,15 @@ class Fetcher:
     """The worker threads."""
 
     def __init__(
-        self, board: Board, keeper: Keeper, frontier: Frontier, client: Client, sources: Mapping[str, Source], num: int,
+        self,
+        board: Board,
+        keeper: Keeper,
+        frontier: Frontier,
+        client: Client,
+        sources: Mapping[str, Source],
+        num: int,
         removed_sha256: frozenset[str] = frozenset(),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._removed_sha256 = removed_sha256
         self._board, self._keeper, self._frontier, self._client = board, keeper, frontier, client
         self._sources = sources

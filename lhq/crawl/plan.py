@@ -67,8 +67,10 @@ class Plan:
         if planned < self.want - self.num_kept:
             lines.append(f"  the queries reach {planned:,} photos at most: raise per_query, or add queries")
         free = f", {gigabytes(free_bytes)} free" if free_bytes is not None else ""
-        lines.append(f"about {span(self.hours * 3600)}, {gigabytes(self.size_bytes)} to fetch, "
-                     f"{gigabytes(self.disk_bytes)} of disk{free}")  # fmt: skip
+        lines.append(
+            f"about {span(self.hours * 3600)}, {gigabytes(self.size_bytes)} to fetch, "
+            f"{gigabytes(self.disk_bytes)} of disk{free}"
+        )
         if free_bytes is not None and free_bytes < self.disk_bytes:
             lines.append("that is more than the disk holds")
         lines.append("reckoned from typical photo sizes and the services' published limits; nobody was asked")

@@ -65,8 +65,12 @@ class Status:
 
     def as_json(self) -> dict[str, object]:
         """Everything, with names that stay."""
-        return {**asdict(self), "num_kept": self.num_kept, "num_waiting": self.num_waiting,
-                "num_failed": self.num_failed}  # fmt: skip
+        return {
+            **asdict(self),
+            "num_kept": self.num_kept,
+            "num_waiting": self.num_waiting,
+            "num_failed": self.num_failed,
+        }
 
     def table(self, *, with_queries: bool = False) -> str:
         """The funnel for a reader."""
@@ -94,8 +98,10 @@ class Status:
             words += [f"gone {self.num_gone:,}"] if self.num_gone else []
             lines.append(f"{'judged':<20}{' · '.join(words)}")
         if self.num_gone:
-            lines.append(f"{'gone':<20}{self.num_gone:,} lay in shards that are not in photos/ any more: "
-                         "lhq crawl --retry-failed damaged fetches them again")  # fmt: skip
+            lines.append(
+                f"{'gone':<20}{self.num_gone:,} lay in shards that are not in photos/ any more: "
+                "lhq crawl --retry-failed damaged fetches them again"
+            )
         states = Counter(query.state for query in self.queries)
         if states:
             lines.append(f"{'queries':<20}" + " · ".join(f"{state} {num:,}" for state, num in states.items()))

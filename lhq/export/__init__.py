@@ -132,11 +132,18 @@ def export(
         for one in variants:
             report.written.append(
                 Assembly(
-                    store, _adaptable(table, one, settings, rights_of, report), rows.scores, one, settings.quality,
-                    aside=part, to=to, folder=layout.folder(variants, one),
-                    shard_bytes=round(settings.shard_mb * _MB), group_bytes=round(settings.row_group_mb * _MB),
+                    store,
+                    _adaptable(table, one, settings, rights_of, report),
+                    rows.scores,
+                    one,
+                    settings.quality,
+                    aside=part,
+                    to=to,
+                    folder=layout.folder(variants, one),
+                    shard_bytes=round(settings.shard_mb * _MB),
+                    group_bytes=round(settings.row_group_mb * _MB),
                 ).write(engine, told)
-            )  # fmt: skip
+            )
         _forget_variants(part, {written.folder for written in report.written})
         table = _published(table, report.written)
         report.num_rows = len(table)

@@ -30,9 +30,14 @@ LIMITS = (
 
 
 def write(
-    folder: str, table: pa.Table, rows: Rows, name: str, publish: str, written: Sequence[Written],
+    folder: str,
+    table: pa.Table,
+    rows: Rows,
+    name: str,
+    publish: str,
+    written: Sequence[Written],
     rights_of: Mapping[str, Rights],
-) -> None:  # fmt: skip
+) -> None:
     """Write the card of `table` into a local folder.
 
     Args:

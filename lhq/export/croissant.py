@@ -71,8 +71,12 @@ _CONTEXT = {
     "transform": "cr:transform",
 }
 _PARQUET = "application/x-parquet"
-_LISTED = {layout.MANIFEST: _PARQUET, layout.CREDITS: _PARQUET, layout.CREDITS_SAMPLE: "text/markdown",
-           layout.LICENCES_PAGE: "text/markdown"}  # fmt: skip
+_LISTED = {
+    layout.MANIFEST: _PARQUET,
+    layout.CREDITS: _PARQUET,
+    layout.CREDITS_SAMPLE: "text/markdown",
+    layout.LICENCES_PAGE: "text/markdown",
+}
 
 
 def write(folder: str, table: pa.Table, rows: Rows, name: str, written: Sequence[Written]) -> None:
@@ -194,13 +198,17 @@ def _responsible(rows: Rows, fetched: Sequence[str], written: Sequence[Written])
         "rai:dataPreprocessingProtocol": [f"Of {rows.num_photos:,} photographs dropped: {dropped}.", *shapes],
         "rai:machineAnnotationTools": sorted({field.name for field in rows.scores}),
         "rai:dataLimitations": list(LIMITS),
-        "rai:dataBiases": ["Photographers who publish, places that are photographed, and words of the queries' "
-                           "language are over-represented."],
-        "rai:personalSensitiveInformation": ["Names of authors, as their licences ask. Photographs were chosen to show "
-                                             "no people; distant ones may remain."],
+        "rai:dataBiases": [
+            "Photographers who publish, places that are photographed, and words of the queries' "
+            "language are over-represented."
+        ],
+        "rai:personalSensitiveInformation": [
+            "Names of authors, as their licences ask. Photographs were chosen to show "
+            "no people; distant ones may remain."
+        ],
         "rai:dataUseCases": ["Training and measuring generative models of landscapes."],
         "rai:dataReleaseMaintenancePlan": "Photos are taken down when asked; later versions keep every split.",
-    }  # fmt: skip
+    }
 
 
 def problems(folder: str) -> Iterator[str]:

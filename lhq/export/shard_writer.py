@@ -79,9 +79,19 @@ class Assembly:
     """
 
     def __init__(
-        self, store: str, rows: pa.Table, scores: tuple[pa.Field, ...], variant: Variant, quality: int,
-        *, aside: str, to: str, folder: str, shard_bytes: int, group_bytes: int,
-    ) -> None:  # fmt: skip
+        self,
+        store: str,
+        rows: pa.Table,
+        scores: tuple[pa.Field, ...],
+        variant: Variant,
+        quality: int,
+        *,
+        aside: str,
+        to: str,
+        folder: str,
+        shard_bytes: int,
+        group_bytes: int,
+    ) -> None:
         self.store, self.rows, self.variant, self.quality = store, rows, variant, quality
         self.aside, self.to, self.folder = aside, to, folder
         self.work = os.path.join(aside, ".work", variant.name)

@@ -44,10 +44,14 @@ class Rule:
         facts_depend_on = self.settings.model_dump(mode="json", exclude=set(kind.judgement))
         schema = {column.name: str(column.type) for column in self.measure.schema}
         return json.dumps(
-            {"measure": self.measure.name, "version": self.measure.version, "settings": facts_depend_on,
-             "schema": schema},
+            {
+                "measure": self.measure.name,
+                "version": self.measure.version,
+                "settings": facts_depend_on,
+                "schema": schema,
+            },
             sort_keys=True,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,9 @@ def parse(url: str, base: str | None = None) -> Target:
     """
 
     def refuse(why: str) -> FetchError:
-        return FetchError(f"{clean(url)}: {why}", hint="only plain http(s) URLs are fetched", reason="bad-url",
-                          permanent=True)  # fmt: skip
+        return FetchError(
+            f"{clean(url)}: {why}", hint="only plain http(s) URLs are fetched", reason="bad-url", permanent=True
+        )
 
     if _CONTROL.search(url):
         raise refuse("control characters in the URL")

@@ -62,8 +62,10 @@ class Robots:
                 rules = Protego.parse(self._fetch(place))
             except FetchError as error:
                 raise FetchError(
-                    f"{place.url}: {error.message}", hint=error.hint, reason=f"robots-{error.reason}",
+                    f"{place.url}: {error.message}",
+                    hint=error.hint,
+                    reason=f"robots-{error.reason}",
                     permanent=error.reason == "forbidden-address",
-                ) from error  # fmt: skip
+                ) from error
             self._rules[target.netloc] = (time.monotonic(), rules)
             return rules

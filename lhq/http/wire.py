@@ -43,9 +43,11 @@ class Answer:
 
 def failure(target: Target, what: str, reason: str, *, permanent: bool = False, hint: str = "") -> FetchError:
     return FetchError(
-        f"{clean(target.url, limit=120)}: {what}", hint=hint or "it is tried again later", reason=reason,
+        f"{clean(target.url, limit=120)}: {what}",
+        hint=hint or "it is tried again later",
+        reason=reason,
         permanent=permanent,
-    )  # fmt: skip
+    )
 
 
 class Watchman:
@@ -217,9 +219,16 @@ class Wire:
                 connection.close()
 
     def _talk(
-        self, connection: _Connection, method: str, target: Target, headers: Headers, body: bytes | None,
-        max_bytes: int, judge: Callable[[int, Headers], None] | None, is_used: bool,
-    ) -> tuple[Answer, bool]:  # fmt: skip
+        self,
+        connection: _Connection,
+        method: str,
+        target: Target,
+        headers: Headers,
+        body: bytes | None,
+        max_bytes: int,
+        judge: Callable[[int, Headers], None] | None,
+        is_used: bool,
+    ) -> tuple[Answer, bool]:
         assert connection.sock is not None
         if not is_used:
             connection.wrap()
@@ -314,9 +323,12 @@ class _StaleError(Exception):
 
 def _too_large(target: Target, what: str, max_bytes: int) -> FetchError:
     return failure(
-        target, f"{what}, the cap is {max_bytes:,}", "too-large", permanent=True,
+        target,
+        f"{what}, the cap is {max_bytes:,}",
+        "too-large",
+        permanent=True,
         hint="raise [http] max_bytes if such photos are meant",
-    )  # fmt: skip
+    )
 
 
 def _inflate(data: bytearray, target: Target, max_bytes: int) -> bytearray:

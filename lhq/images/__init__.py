@@ -128,9 +128,12 @@ def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXEL
 
 
 def decode(
-    data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS, short_side_px: int | None = None,
+    data: bytes | bytearray | memoryview,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    short_side_px: int | None = None,
     header: Header | None = None,
-) -> Image.Image:  # fmt: skip
+) -> Image.Image:
     """The picture: 8-bit sRGB (mode `RGB`), turned upright, alpha laid over white.
 
     Args:

@@ -83,9 +83,16 @@ class ImportReport:
 
 
 def bring(
-    entries: Iterator[Entry], source: str, collection: str, papers: Papers, store: str, folder: str,
-    told: Callable[[str, int, int], None] = lambda what, done, of: None, *, total: int = 0,
-) -> ImportReport:  # fmt: skip
+    entries: Iterator[Entry],
+    source: str,
+    collection: str,
+    papers: Papers,
+    store: str,
+    folder: str,
+    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+    *,
+    total: int = 0,
+) -> ImportReport:
     """Take a collection's photos into a store; run again after any stop, it goes on.
 
     Args:

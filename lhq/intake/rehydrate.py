@@ -45,9 +45,16 @@ class RehydrateReport:
 
 
 def rehydrate(
-    where: str, store: str, folder: str, client: Client, *, takes_changed: bool = False, num_threads: int = 16,
-    measures: Sequence[str] = (), told: Callable[[str, int, int], None] = lambda what, done, of: None,
-) -> RehydrateReport:  # fmt: skip
+    where: str,
+    store: str,
+    folder: str,
+    client: Client,
+    *,
+    takes_changed: bool = False,
+    num_threads: int = 16,
+    measures: Sequence[str] = (),
+    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> RehydrateReport:
     """Fetch a manifest's photos into a store; run again after any stop, it goes on with what is missing.
 
     Args:
@@ -153,10 +160,17 @@ def _restore(store: str, rows: pa.Table, measures: Sequence[str]) -> None:
     for number in photos.numbers():
         ids = [id for id in photos.read(number, ["id"])["id"].to_pylist() if id in known]
         restored += [
-            {"id": id, "shard": number, "kept": True, "reason": "", "score": float("nan"), "detail": _DETAIL,
-             "failed": []}
+            {
+                "id": id,
+                "shard": number,
+                "kept": True,
+                "reason": "",
+                "score": float("nan"),
+                "detail": _DETAIL,
+                "failed": [],
+            }
             for id in ids
-        ]  # fmt: skip
+        ]
         mine = rows.take(pc.index_in(pa.array(ids, pa.string()), rows["id"].combine_chunks()))
         for measure in sorted(set(scores.values())):
             columns = {name.removeprefix(f"{measure}_"): mine[name] for name in scores if scores[name] == measure}

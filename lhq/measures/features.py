@@ -76,9 +76,13 @@ def open_extractor(kind: str, device: str) -> Extractor:
                 hint="torch.export.save(…, 'x.pt2') of a model that takes float [B, 3, 224, 224] in 0..1, gives [B, D]",
             ) from None
     return Network(
-        program, f"{path.name} {fingerprint(path)}",
-        side_px=224, mean=(0, 0, 0), std=(1, 1, 1), device=device,
-    )  # fmt: skip
+        program,
+        f"{path.name} {fingerprint(path)}",
+        side_px=224,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        device=device,
+    )
 
 
 def _inception(path: Path) -> tuple[Any, str]:

@@ -246,9 +246,10 @@ def _trusted(shards: Shards, settings: OutliersSettings) -> Iterator[Photo]:
             continue
         found = zip(table["id"].to_pylist(), table["queries"].to_pylist() if queries else table["id"], strict=True)
         ids[number] = [
-            id for id, by in found
+            id
+            for id, by in found
             if trusts(id) and (not queries or any(" ".join(q.split()).casefold() in queries for q in by))
-        ]  # fmt: skip
+        ]
     ranked = sorted((hashlib.blake2b(id.encode(), digest_size=8).digest(), id) for all_ in ids.values() for id in all_)
     chosen = {id for _, id in ranked[: settings.fit_rows]}
     for number, of_shard in ids.items():

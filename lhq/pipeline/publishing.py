@@ -43,9 +43,16 @@ def rights() -> dict[str, Rights]:
 
 
 def import_photos(
-    pipeline: Pipeline, kind: str, path: str, told: Told, *,
-    name: str | None = None, licence: str | None = None, author: str | None = None, papers: str | None = None,
-) -> importing.ImportReport:  # fmt: skip
+    pipeline: Pipeline,
+    kind: str,
+    path: str,
+    told: Told,
+    *,
+    name: str | None = None,
+    licence: str | None = None,
+    author: str | None = None,
+    papers: str | None = None,
+) -> importing.ImportReport:
     """Take a collection into the pipeline's store; see `lhq.intake.importing`.
 
     Args:
@@ -78,9 +85,14 @@ class Published:
 
 
 def export(
-    pipeline: Pipeline, changes: Mapping[str, object], told: Told, *,
-    format: Literal["parquet", "zip", "webdataset"] = "parquet", repository: str = "", public: bool = False,
-) -> Published:  # fmt: skip
+    pipeline: Pipeline,
+    changes: Mapping[str, object],
+    told: Told,
+    *,
+    format: Literal["parquet", "zip", "webdataset"] = "parquet",
+    repository: str = "",
+    public: bool = False,
+) -> Published:
     """Write the dataset of the pipeline's kept photos; see `lhq.export.export`.
 
     Args:
@@ -105,8 +117,10 @@ def export(
     if said not in {"", verdicts.word(judging(pipeline))}:
         log.warning(
             "verdicts.parquet was judged by other [filter] settings than %s has now; to judge anew: "
-            "lhq filter %s --judge-only", pipeline.path, pipeline.path,
-        )  # fmt: skip
+            "lhq filter %s --judge-only",
+            pipeline.path,
+            pipeline.path,
+        )
     # Always this machine's engine: rendered pictures lie on its disk.
     engine = Local(soon="" if settings.publish == "manifest" else RenderJob.__module__)
     report = lhq.export.export(pipeline.store, settings, rights_of=rights(), engine=engine, told=told)
@@ -128,9 +142,14 @@ def rehydrate(pipeline: Pipeline, manifest: str, told: Told, *, takes_changed: b
         client = Client(served.http)
         try:
             return lhq.intake.rehydrate.rehydrate(
-                manifest, served.store, served.local, client,
-                takes_changed=takes_changed, measures=tuple(MEASURES), told=told,
-            )  # fmt: skip
+                manifest,
+                served.store,
+                served.local,
+                client,
+                takes_changed=takes_changed,
+                measures=tuple(MEASURES),
+                told=told,
+            )
         finally:
             client.close()
 

@@ -93,10 +93,15 @@ def histogram(score: Doubles, kept: npt.NDArray[np.bool_], axis: Axis) -> Chart 
         span = f"{axis.words(float(unbend(edges_at[i])))} to {axis.words(float(unbend(edges_at[i + 1])))}"
         bars.append(
             Bar(
-                100 * i / _BINS, 100 / _BINS, height * share, height * (1 - share),
-                int(counts[0][i]), int(counts[1][i]), span,
+                100 * i / _BINS,
+                100 / _BINS,
+                height * share,
+                height * (1 - share),
+                int(counts[0][i]),
+                int(counts[1][i]),
+                span,
             )
-        )  # fmt: skip
+        )
     ticks = [(place(value), axis.words(value)) for value in _ticks(low, high, axis.scale)]
     limit = None if axis.limit is None else (place(axis.limit), axis.words(axis.limit))
     return Chart(axis, bars, ticks, limit, is_log, int((~finite).sum()))

@@ -157,12 +157,14 @@ def draw(found: Mapping[str, object], picture: Picture, least: float, allowed: S
             continue
         drawn.append(
             Drawn(
-                label, score, area,
+                label,
+                score,
+                area,
                 path(mask, tuple(box), picture.width_px, picture.height_px),
                 float(box[0]) * picture.width_px,
                 max(12.0, float(box[1]) * picture.height_px - 3),
                 hue_of(label),
                 label not in allowed,
             )
-        )  # fmt: skip
+        )
     return drawn

@@ -67,9 +67,18 @@ def _cc(kind: str, version: str, freedom: int) -> Licence:
 
 
 def _other(
-    id: str, name: str, url: str, *, hub: str = "other", version: str = "", redistribute: bool = True,
-    commercial: bool = True, derivatives: bool = True, attribution: bool = False, freedom: int,
-) -> Licence:  # fmt: skip
+    id: str,
+    name: str,
+    url: str,
+    *,
+    hub: str = "other",
+    version: str = "",
+    redistribute: bool = True,
+    commercial: bool = True,
+    derivatives: bool = True,
+    attribution: bool = False,
+    freedom: int,
+) -> Licence:
     return Licence(id, name, version, url, hub, redistribute, commercial, derivatives, attribution, False, freedom)
 
 
@@ -78,27 +87,60 @@ _CC_FREEDOM = {"by": 3, "by-sa": 4, "by-nd": 6, "by-nc": 5, "by-nc-sa": 6, "by-n
 LICENCES: dict[str, Licence] = {
     licence.id: licence
     for licence in [
-        _other("cc0-1.0", "CC0 1.0", "https://creativecommons.org/publicdomain/zero/1.0/", hub="cc0-1.0",
-               version="1.0", freedom=0),
-        _other("pdm-1.0", "Public Domain Mark 1.0", "https://creativecommons.org/publicdomain/mark/1.0/",
-               version="1.0", freedom=0),
+        _other(
+            "cc0-1.0",
+            "CC0 1.0",
+            "https://creativecommons.org/publicdomain/zero/1.0/",
+            hub="cc0-1.0",
+            version="1.0",
+            freedom=0,
+        ),
+        _other(
+            "pdm-1.0",
+            "Public Domain Mark 1.0",
+            "https://creativecommons.org/publicdomain/mark/1.0/",
+            version="1.0",
+            freedom=0,
+        ),
         _other("us-gov", "U.S. Government work", "https://www.usa.gov/government-works", freedom=1),
         _other("nkr", "No known copyright restrictions", "https://www.flickr.com/commons/usage/", freedom=1),
-        *[_cc(kind, version, freedom) for kind, freedom in _CC_FREEDOM.items()
-          for version in ("1.0", "2.0", "2.5", "3.0", "4.0")],
+        *[
+            _cc(kind, version, freedom)
+            for kind, freedom in _CC_FREEDOM.items()
+            for version in ("1.0", "2.0", "2.5", "3.0", "4.0")
+        ],
         _other("unsplash", "Unsplash License", "https://unsplash.com/license", redistribute=False, freedom=8),
-        _other("unsplash-dataset-lite", "Unsplash Dataset Lite terms",
-               "https://github.com/unsplash/datasets/blob/master/TERMS.md", redistribute=False, freedom=8),
-        _other("unsplash-dataset-full", "Unsplash Dataset Full terms",
-               "https://github.com/unsplash/datasets/blob/master/TERMS.md", redistribute=False,
-               commercial=False, freedom=8),
+        _other(
+            "unsplash-dataset-lite",
+            "Unsplash Dataset Lite terms",
+            "https://github.com/unsplash/datasets/blob/master/TERMS.md",
+            redistribute=False,
+            freedom=8,
+        ),
+        _other(
+            "unsplash-dataset-full",
+            "Unsplash Dataset Full terms",
+            "https://github.com/unsplash/datasets/blob/master/TERMS.md",
+            redistribute=False,
+            commercial=False,
+            freedom=8,
+        ),
         _other("own", "Rights stated by the owner of the folder", "", freedom=2),
-        _other("not-stated", "No licence stated", "", redistribute=False, commercial=False, derivatives=False,
-               freedom=9),
-        _other("all-rights-reserved", "All rights reserved", "", redistribute=False, commercial=False,
-               derivatives=False, attribution=True, freedom=9),
+        _other(
+            "not-stated", "No licence stated", "", redistribute=False, commercial=False, derivatives=False, freedom=9
+        ),
+        _other(
+            "all-rights-reserved",
+            "All rights reserved",
+            "",
+            redistribute=False,
+            commercial=False,
+            derivatives=False,
+            attribution=True,
+            freedom=9,
+        ),
     ]
-}  # fmt: skip
+}
 
 # Source: flickr.photos.licenses.getInfo; ids 0-16.
 FLICKR: dict[int, str] = {

@@ -224,8 +224,9 @@ def _mound(rng: np.random.Generator, t: Floats, x: Floats, rough: Floats, ragged
     )
 
 
-def stand(image: Floats, sprite: Sprite, foot: tuple[float, float], tall_px: float, light: Floats, haze: Floats,
-          air: float) -> tuple[slice, slice, Floats] | None:  # fmt: skip
+def stand(
+    image: Floats, sprite: Sprite, foot: tuple[float, float], tall_px: float, light: Floats, haze: Floats, air: float
+) -> tuple[slice, slice, Floats] | None:
     """Draw a sprite onto `image`, its foot at (x, y); lit by `light`, seen through `air` of the colour `haze`.
 
     Returns the rows, the columns and the alpha [h, w] of what was covered; None if nothing was.

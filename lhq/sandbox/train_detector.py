@@ -154,8 +154,15 @@ def train(examples: list[Example], work: Path, steps: int, batch: int) -> MaskRC
         for name, value in {"loss": loss, **losses}.items():
             shown[name] = 0.98 * shown.get(name, float(value.detach())) + 0.02 * float(value.detach())
         if (step + 1) % 100 == 0:
-            torch.save({"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser.state_dict(),
-                        "step": step + 1}, path.with_suffix(".part"))  # fmt: skip
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "mean": mean.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "step": step + 1,
+                },
+                path.with_suffix(".part"),
+            )
             os.replace(path.with_suffix(".part"), path)
             pace = (time.monotonic() - started) / (step + 1 - first)
             rest = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in shown.items())

@@ -34,9 +34,19 @@ class CommonsSettings(SourceSettings):
 
     api: str = "https://commons.wikimedia.org/w/api.php"
     licences: tuple[str, ...] = (
-        "cc0-1.0", "pdm-1.0", "cc-by-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0",
-        "cc-by-sa-1.0", "cc-by-sa-2.0", "cc-by-sa-2.5", "cc-by-sa-3.0", "cc-by-sa-4.0",
-    )  # fmt: skip
+        "cc0-1.0",
+        "pdm-1.0",
+        "cc-by-1.0",
+        "cc-by-2.0",
+        "cc-by-2.5",
+        "cc-by-3.0",
+        "cc-by-4.0",
+        "cc-by-sa-1.0",
+        "cc-by-sa-2.0",
+        "cc-by-sa-2.5",
+        "cc-by-sa-3.0",
+        "cc-by-sa-4.0",
+    )
     width_px: int = pydantic.Field(3840, ge=320)
     """Wider originals are taken at this width."""
 
@@ -79,11 +89,19 @@ class Commons:
     def search(self, query: Query, cursor: str | None) -> Page:
         """Cursor: the API's own `continue` object, as JSON."""
         params: dict[str, object] = {
-            "action": "query", "format": "json", "formatversion": 2, "maxlag": 5, "generator": "search",
-            "gsrnamespace": 6, "gsrsearch": f"{query.text} filetype:bitmap", "gsrlimit": PAGE_SIZE,
-            "prop": "imageinfo", "iiprop": "url|size|mime|extmetadata", "iiurlwidth": self.settings.width_px,
+            "action": "query",
+            "format": "json",
+            "formatversion": 2,
+            "maxlag": 5,
+            "generator": "search",
+            "gsrnamespace": 6,
+            "gsrsearch": f"{query.text} filetype:bitmap",
+            "gsrlimit": PAGE_SIZE,
+            "prop": "imageinfo",
+            "iiprop": "url|size|mime|extmetadata",
+            "iiurlwidth": self.settings.width_px,
             "iiextmetadatafilter": "LicenseUrl|LicenseShortName|Artist|Credit|ImageDescription|DateTimeOriginal",
-        }  # fmt: skip
+        }
         if cursor is not None:
             params |= json.loads(cursor)
         body = self._call(params)
@@ -99,9 +117,17 @@ class Commons:
     def licence_of(self, source_id: str) -> str | None:
         """By the page's imageinfo; a page that is missing is a photo that was deleted."""
         body = self._call(
-            {"action": "query", "format": "json", "formatversion": 2, "maxlag": 5, "pageids": source_id,
-             "prop": "imageinfo", "iiprop": "extmetadata", "iiextmetadatafilter": "LicenseUrl"}
-        )  # fmt: skip
+            {
+                "action": "query",
+                "format": "json",
+                "formatversion": 2,
+                "maxlag": 5,
+                "pageids": source_id,
+                "prop": "imageinfo",
+                "iiprop": "extmetadata",
+                "iiextmetadatafilter": "LicenseUrl",
+            }
+        )
         pages = fields(body.get("query")).get("pages")
         page = fields(pages[0]) if isinstance(pages, list) and pages else {}
         infos = page.get("imageinfo")

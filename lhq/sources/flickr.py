@@ -135,10 +135,18 @@ class Flickr:
     def _call(self, query: Query, first: int, last: int, page: int) -> dict[str, object]:
         try:
             answer: Any = self._api.photos.search(
-                text=query.text, license=",".join(map(str, self._codes)), media="photos", content_types="0",
-                safe_search=self.settings.safe_search, sort=self.settings.sort, per_page=PAGE_SIZE, page=page,
-                min_upload_date=first, max_upload_date=last, extras=EXTRAS,
-            )  # fmt: skip
+                text=query.text,
+                license=",".join(map(str, self._codes)),
+                media="photos",
+                content_types="0",
+                safe_search=self.settings.safe_search,
+                sort=self.settings.sort,
+                per_page=PAGE_SIZE,
+                page=page,
+                min_upload_date=first,
+                max_upload_date=last,
+                extras=EXTRAS,
+            )
         except flickrapi.FlickrError as error:
             raise self._refusal(error) from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

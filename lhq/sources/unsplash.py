@@ -82,8 +82,13 @@ class Unsplash:
 
     def search(self, query: Query, cursor: str | None) -> Page:
         page = number(cursor) or 1
-        params: dict[str, object] = {"query": query.text, "page": page, "per_page": PAGE_SIZE,
-                                     "order_by": self.settings.order_by, "content_filter": "low"}  # fmt: skip
+        params: dict[str, object] = {
+            "query": query.text,
+            "page": page,
+            "per_page": PAGE_SIZE,
+            "order_by": self.settings.order_by,
+            "content_filter": "low",
+        }
         if self.settings.orientation:
             params["orientation"] = self.settings.orientation
         url = f"{self._api}/search/photos"

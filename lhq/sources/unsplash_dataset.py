@@ -81,8 +81,10 @@ class UnsplashDataset:
                 mark = "\t" if "\t" in head else ","
                 names = head.split(mark)
                 if not set(names) >= _NEEDED:
-                    raise InputError(f"{table}: no columns {', '.join(sorted(_NEEDED - set(names)))}",
-                                     hint="is this a photos table of the Unsplash Dataset?")  # fmt: skip
+                    raise InputError(
+                        f"{table}: no columns {', '.join(sorted(_NEEDED - set(names)))}",
+                        hint="is this a photos table of the Unsplash Dataset?",
+                    )
                 if cursor is not None:
                     file.seek(int(cursor))
                 for _ in range(PAGE_SIZE):
@@ -122,7 +124,11 @@ class UnsplashDataset:
             source=self.name,
             source_id=source_id,
             url=sized(
-                raw, width, height, max_side=self.settings.max_side_px, min_side=self.settings.min_side_px,
+                raw,
+                width,
+                height,
+                max_side=self.settings.max_side_px,
+                min_side=self.settings.min_side_px,
                 quality=self.settings.quality,
             ),
             page_url=page_url,
@@ -134,4 +140,4 @@ class UnsplashDataset:
             height_px=height,
             description=described,
             taken_at=text(row.get("photo_submitted_at")),
-        )  # fmt: skip
+        )

@@ -43,9 +43,15 @@ class RecheckReport:
 
 
 def recheck(
-    store: str, client: Client, sources: Mapping[str, Source], *, reads_bytes: bool = False, limit: int | None = None,
-    num_threads: int = 16, told: Callable[[str, int, int], None] = lambda what, done, of: None,
-) -> RecheckReport:  # fmt: skip
+    store: str,
+    client: Client,
+    sources: Mapping[str, Source],
+    *,
+    reads_bytes: bool = False,
+    limit: int | None = None,
+    num_threads: int = 16,
+    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> RecheckReport:
     """Ask the web and the sources about the store's photos.
 
     Args:
@@ -87,8 +93,11 @@ def recheck(
 
 def _rows(store: str) -> list[dict[str, Any]]:
     photos, removed = Shards(store, "photos"), tombstones.removed_ids(store)
-    columns = [name for name in PAPERS if name in {"id", "source", "source_id", "url", "licence", "sha256",
-                                                   "size_bytes", "fetched_at"}]  # fmt: skip
+    columns = [
+        name
+        for name in PAPERS
+        if name in {"id", "source", "source_id", "url", "licence", "sha256", "size_bytes", "fetched_at"}
+    ]
     rows = [row for number in photos.numbers() for row in photos.read(number, columns).to_pylist()]
     if not rows:
         raise InputError(f"{store}: no photos", hint="run lhq crawl first")

@@ -12,9 +12,14 @@ def tiny(*, seed: int = 0, resolution: int = 32, w_coord_dist: float = 4, grid_s
     """A generator of about 60,000 weights with visible noise, contrasts and a mean code that is not zero."""
     torch.manual_seed(seed)
     config = ModelConfig(
-        resolution=resolution, channel_base=512, channel_max=32, z_dim=32, w_dim=32, w_coord_dist=w_coord_dist,
+        resolution=resolution,
+        channel_base=512,
+        channel_max=32,
+        z_dim=32,
+        w_dim=32,
+        w_coord_dist=w_coord_dist,
         grid_size=grid_size,
-    )  # fmt: skip
+    )
     g = alis.Generator(config).eval().requires_grad_(False)
     for name, parameter in g.named_parameters():
         if name.endswith(("conv0.weight", "conv1.weight")):

@@ -40,9 +40,14 @@ def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
 
 
 def write(
-    folder: Path, num: int, *, size: int = 16, per_file: int = 100, per_group: int = 20,
+    folder: Path,
+    num: int,
+    *,
+    size: int = 16,
+    per_file: int = 100,
+    per_group: int = 20,
     paint: Callable[[int, int], bytes] = numbered,
-) -> Path:  # fmt: skip
+) -> Path:
     """`num` pictures as our exporter lays them: data/train-00000-of-000NN.parquet."""
     (folder / "data").mkdir(parents=True)
     num_files = -(-num // per_file)

@@ -34,11 +34,15 @@ def objects_facts(ids: list[str]) -> list[dict[str, Any]]:
         found = found if number % 3 == 0 else found[1:]
         rows.append(
             {
-                "id": id, "detector": "made for a test",
-                "classes": [f[0] for f in found], "scores": [f[1] for f in found], "areas": [f[2] for f in found],
-                "boxes": [x for f in found for x in f[3]], "masks": [f[4] for f in found],
+                "id": id,
+                "detector": "made for a test",
+                "classes": [f[0] for f in found],
+                "scores": [f[1] for f in found],
+                "areas": [f[2] for f in found],
+                "boxes": [x for f in found for x in f[3]],
+                "masks": [f[4] for f in found],
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -50,10 +54,14 @@ def build(root: Path) -> Path:
         width = 360 + 6 * seed
         rows.append(
             making.photo(
-                making.scene(seed, width, width * 2 // 3), f"p{seed}", source, licence, title=f"Scene {seed}",
+                making.scene(seed, width, width * 2 // 3),
+                f"p{seed}",
+                source,
+                licence,
+                title=f"Scene {seed}",
                 queries=["mountain lake" if seed % 2 else "misty forest"],
             )
-        )  # fmt: skip
+        )
     rows.append(making.photo(making.scene(5, 390, 260, quality=60), "again", title="Scene 5 once more"))
     rows.append(making.photo(making.scene(5, 390, 260, quality=40), "more", title="Scene 5 again"))
     rows.append(making.photo(making.scene(50)[:3000], "cut", title="Cut short", description=EVIL))

@@ -72,9 +72,15 @@ def serve(server: Server, photos: Mapping[str, bytes], query: str = "lake", page
 def pipeline(folder: Path, server: Server, *, want: int, queries: Sequence[str] = ("lake",), **http: object) -> Path:
     """A pipeline file for that server, with its store in `folder`."""
     settings = {
-        "allow_hosts": [server.netloc], "robots": False, "pace_per_s": 10000, "retry_delay_s": 0.02,
-        "max_attempts": 3, "read_timeout_s": 1.0, "total_timeout_s": 2.0, **http,
-    }  # fmt: skip
+        "allow_hosts": [server.netloc],
+        "robots": False,
+        "pace_per_s": 10000,
+        "retry_delay_s": 0.02,
+        "max_attempts": 3,
+        "read_timeout_s": 1.0,
+        "total_timeout_s": 2.0,
+        **http,
+    }
     lines = [f"store = {json.dumps(str(folder / 'store'))}", f"queries = {json.dumps(list(queries))}", f"want = {want}"]
     lines += ["[http]", *(f"{name} = {json.dumps(value)}" for name, value in settings.items())]
     lines += ["[source.unsplash]", f"api = {json.dumps(server.url('/unsplash'))}", 'orientation = ""']

@@ -181,8 +181,9 @@ class Frontier(History):
         """When the next candidate of these sources is due (seconds since 1970), or None if none waits."""
         row = self._one(
             f"SELECT next_at FROM candidates WHERE status = 'waiting' AND source IN ({','.join('?' * len(sources))}) "
-            "LIMIT 1", sources,
-        )  # fmt: skip
+            "LIMIT 1",
+            sources,
+        )
         return None if row is None else float(row[0])
 
     def keep(self, photos: Sequence[Kept]) -> None:
@@ -246,10 +247,11 @@ class Frontier(History):
             return sum(
                 db.execute(
                     "UPDATE candidates SET status = 'waiting', reason = ?, attempts = 0, next_at = 0, shard = NULL, "
-                    "size_bytes = 0 WHERE id = ? AND status = 'kept'", (reason, id),
+                    "size_bytes = 0 WHERE id = ? AND status = 'kept'",
+                    (reason, id),
                 ).rowcount
                 for id in ids
-            )  # fmt: skip
+            )
 
     def refuse(self, ids: Sequence[str], reason: str) -> int:
         """Mark candidates as failed for good, e.g. those an owner asked to take down: they are not fetched again."""
@@ -300,11 +302,12 @@ class Frontier(History):
                 text
                 for (text,) in self._all(
                     "SELECT text FROM candidates c JOIN candidate_queries ON candidate = c.number "
-                    "JOIN queries q ON q.number = query WHERE id = ? ORDER BY q.number", (id,),
+                    "JOIN queries q ON q.number = query WHERE id = ? ORDER BY q.number",
+                    (id,),
                 )
             ]
             for id in ids
-        }  # fmt: skip
+        }
 
     # --- reports of use -----------------------------------------------------------------------------------------
 

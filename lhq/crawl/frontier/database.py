@@ -67,9 +67,12 @@ class Database:
                 has_wal = self._wal.exists() and self._wal.stat().st_size > 0
                 mode = "ro" if has_wal or os.access(self.path.parent, os.W_OK) else "ro&immutable=1"
             self._db = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False,
-                isolation_level=None, timeout=30,
-            )  # fmt: skip
+                f"{self.path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+                timeout=30,
+            )
             if not read_only:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")

@@ -62,10 +62,13 @@ class Detectron2Detector:
         return [
             pack(
                 [self.labels[label] for label in one.pred_classes.tolist()],
-                one.scores, one.pred_boxes.tensor, one.pred_masks, image.shape[:2],
+                one.scores,
+                one.pred_boxes.tensor,
+                one.pred_masks,
+                image.shape[:2],
             )
             for one, image in zip(found, images, strict=True)
-        ]  # fmt: skip
+        ]
 
 
 def load(wanted: Wanted) -> Detectron2Detector:

@@ -89,10 +89,13 @@ class TorchvisionDetector:
         return [
             pack(
                 [self.labels[int(label)] for label in one["labels"].tolist()],
-                one["scores"], one["boxes"], one["masks"], image.shape[:2],
+                one["scores"],
+                one["boxes"],
+                one["masks"],
+                image.shape[:2],
             )
             for one, image in zip(found, images, strict=True)
-        ]  # fmt: skip
+        ]
 
 
 def upload(image: Pixels, device: torch.device) -> Tensor:

@@ -54,8 +54,12 @@ def test_fixture_gives_the_published_networks(shared: Path, tmp_path: Path, name
 def test_command_imports(shared: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "alis", "import-published", str(shared / "fixtures/alis-64/snapshot.pkl"), "model"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (0, "model\n"), done.stderr
     assert alis.load(tmp_path / "model").config.resolution == 64
 
@@ -139,7 +143,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "deep tuple as a key": (b"})" + b"\x85" * 200_000 + b"Ns.", "tuple as a key"),
     "datetime": (pickle.dumps(datetime.date(2020, 1, 1)), "datetime.date"),
     "counter": (pickle.dumps(collections.Counter()), "collections.Counter"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda name: name)
@@ -214,9 +218,14 @@ for name, bomb in BOMBS.items():
 print("refused", len(BOMBS))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.stdout == f"refused {len(BOMBS)}\n", done.stderr
 
 
@@ -239,8 +248,14 @@ def tensors_of(value: object, protocol: int = 4) -> torch.Tensor:
 )
 def test_tensors_are_read_as_they_were(protocol: int, dtype: torch.dtype) -> None:
     value = (torch.arange(24).reshape(2, 3, 4) % 5).to(dtype)
-    for view in (value, value[:, 1:], value.transpose(0, 2), value[1, 2, 3], value[:0], torch.nn.Parameter(value) if
-                 dtype.is_floating_point else value):  # fmt: skip
+    for view in (
+        value,
+        value[:, 1:],
+        value.transpose(0, 2),
+        value[1, 2, 3],
+        value[:0],
+        torch.nn.Parameter(value) if dtype.is_floating_point else value,
+    ):
         assert torch.equal(tensors_of(view, protocol), view.detach())
 
 

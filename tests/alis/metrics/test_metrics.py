@@ -261,8 +261,11 @@ def test_two_processes_measure_what_one_does(generator: Generator, data: str, tm
     found = {}
     for num, launcher in launchers.items():
         environment = {
-            **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ALIS_CACHE": str(tmp_path / str(num))
-        }  # fmt: skip
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "ALIS_CACHE": str(tmp_path / str(num)),
+        }
         line = [sys.executable, *launcher, *command]
         done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=560, check=False)
         assert done.returncode == 0, done.stderr[-3000:]

@@ -98,8 +98,15 @@ except InputError as error:
     print("refused", error.hint)
 """
     with model_hub() as made:
-        env = {**os.environ, "HF_ENDPOINT": made.url, "HF_TOKEN": made.token, "PYTHONPATH": str(ROOT),
-               "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(tmp_path)}  # fmt: skip
+        env = {
+            **os.environ,
+            "HF_ENDPOINT": made.url,
+            "HF_TOKEN": made.token,
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HOME": str(tmp_path),
+        }
         words = [sys.executable, "-c", code]
         done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=280)
         assert done.returncode == 0, done.stderr

@@ -323,8 +323,10 @@ def test_a_folder_gives_back_what_was_saved(tmp_path: Path) -> None:
     assert torch.equal(again(*three, 1, noise="const"), network(*three, 1, noise="const"))
     assert json.loads((tmp_path / "model/config.json").read_text())["notes"] == {"seen_images": 12}
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
-        "config.json", "discriminator.safetensors", "model.safetensors",
-    ]  # fmt: skip
+        "config.json",
+        "discriminator.safetensors",
+        "model.safetensors",
+    ]
 
 
 def test_a_run_opens_its_newest_snapshot(tmp_path: Path) -> None:

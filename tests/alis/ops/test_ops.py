@@ -113,8 +113,13 @@ def test_references_have_first_and_second_derivatives(op: str) -> None:
 def test_references_in_half_precision(dtype: torch.dtype, layout: torch.memory_format) -> None:
     x = torch.randn(2, 3, 6, 4).to(dtype).contiguous(memory_format=layout)
     s, shares = torch.randn(2, 2, 3), torch.rand(2, 2, 4)
-    for run in (ops.up2, ops.down2, lambda v: ops.blur(v, 2), lambda v: ops.align(v, s, shares),
-                lambda v: ops.bias_act(v, s[0, 0], clamp=2.0)):  # fmt: skip
+    for run in (
+        ops.up2,
+        ops.down2,
+        lambda v: ops.blur(v, 2),
+        lambda v: ops.align(v, s, shares),
+        lambda v: ops.bias_act(v, s[0, 0], clamp=2.0),
+    ):
         y = run(x)
         assert y.dtype == dtype
         assert y.is_contiguous(memory_format=layout) or run is ops.up2
@@ -133,9 +138,12 @@ def test_kernels_by_the_interpreter() -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "tests/alis/ops/kernels_by_interpreter.py"],
-        cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-4000:]
 
 
@@ -161,7 +169,7 @@ def test_kernels_compile_for_a_device_that_is_not_here(
         (bias_act_triton._forward_kernel, {"x": "*fp16", "bias": "*fp32", "noise": "*fp32", "y": "*fp16"}, flags),
         (bias_act_triton._slope_kernel, {"g": "*fp16", "y": "*fp16", "out": "*fp16"}, {"CLAMP": True, **walk}),
         (resample_triton._filter_kernel, {"x": "*bf16", "y": "*bf16"}, filters),
-    ]  # fmt: skip
+    ]
     if not last:
         sums = {"NUM": 2, "CHUNK": 64, "WIDE": tl.float32, "OUTER": 8, "INNER": 128}
         kernels.append(
@@ -182,8 +190,13 @@ def test_kernels_on_the_device(dtype: torch.dtype) -> None:
 
     x = torch.randn(3, 17, 64, 33, device="cuda", dtype=dtype)[..., 1:]
     s, shares = torch.randn(3, 2, 17, device="cuda"), torch.rand(3, 2, 32, device="cuda")
-    for run in (ops.up2, ops.down2, lambda v: ops.blur(v, 2), lambda v: ops.align(v, s, shares),
-                lambda v: ops.bias_act(v, s[0, 0], clamp=2.0)):  # fmt: skip
+    for run in (
+        ops.up2,
+        ops.down2,
+        lambda v: ops.blur(v, 2),
+        lambda v: ops.align(v, s, shares),
+        lambda v: ops.bias_act(v, s[0, 0], clamp=2.0),
+    ):
         found = run(x)
         use_triton(False)
         wanted = run(x.double())

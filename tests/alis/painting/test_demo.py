@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Path:
     snapshot = tmp_path / "run" / "snapshots" / "000001000"
     alis.save(
         snapshot, g, alis.Discriminator(g.config), trained=g, notes={"images": 1000, "data": "/home/somebody/photos"}
-    )  # fmt: skip
+    )
     return tmp_path / "run"
 
 
@@ -44,8 +44,10 @@ def test_a_slim_model_paints_alike_and_says_nothing_of_its_machine(run: Path, tm
     assert files["model.safetensors"].stat().st_size < 0.55 * whole
     assert "somebody" not in files["config.json"].read_text()
     assert json.loads(files["config.json"].read_text())["notes"] == {
-        "images": 1000, "data": "photos", "weights": "float16"
-    }  # fmt: skip
+        "images": 1000,
+        "data": "photos",
+        "weights": "float16",
+    }
     exact, slimmed = (alis.Panorama(alis.load(path), 3)[0:640].astype(int) for path in (run, tmp_path / "slim"))
     assert np.abs(exact - slimmed).mean() < 1
     same = slim(run, tmp_path / "same", weights="float32")
@@ -96,8 +98,11 @@ def test_demo_is_the_packages_model_and_a_folder_of_that_name_is_not(
 def test_the_packaged_model_is_small_and_paints_something() -> None:
     assert sum(path.stat().st_size for path in directory.DEMO.iterdir()) <= 8_000_000
     assert {path.name for path in directory.DEMO.iterdir()} <= {
-        "config.json", "model.safetensors", "clusters.safetensors", "README.md"
-    }  # fmt: skip
+        "config.json",
+        "model.safetensors",
+        "clusters.safetensors",
+        "README.md",
+    }
     g = alis.load("demo")
     pixels = alis.Panorama(g, 1)[0 : 8 * g.config.resolution]
     assert pixels.std() > 20, "a landscape has light and shade"
@@ -132,9 +137,7 @@ def test_auto_chooses_a_precision_and_others_are_refused() -> None:
 
 
 @pytest.mark.parametrize("words", [["slim", "RUN", "out"], ["invert", "RUN", "photo.png", "--steps", "2"]])
-def test_a_full_disk_is_one_line(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
-) -> None:  # fmt: skip
+def test_a_full_disk_is_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(random).save("photo.png")

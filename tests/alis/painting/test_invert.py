@@ -140,10 +140,12 @@ def test_from_the_command_line(g: alis.Generator, tmp_path: Path, monkeypatch: p
     assert Path("c-photo.safetensors").exists()
     assert CliRunner().invoke(cli, ["invert", "model", "photo.png", "--steps", "1", "--force"]).exit_code == 0
     for words, told in [
-        (["photo.png", "--steps", "0", "--force"], "0 steps"), (["photo.png", "--crop", "2", "--force"], "crop"),
-        (["photo.png", "-o", "code.txt"], "safetensors"), (["photo.png", "-o", "no/c.safetensors"], "no such folder"),
+        (["photo.png", "--steps", "0", "--force"], "0 steps"),
+        (["photo.png", "--crop", "2", "--force"], "crop"),
+        (["photo.png", "-o", "code.txt"], "safetensors"),
+        (["photo.png", "-o", "no/c.safetensors"], "no such folder"),
         (["photo.png", "--steps", "4"], "photo.safetensors: exists; remove it, overwrite it with --force"),
-    ]:  # fmt: skip
+    ]:
         result = CliRunner().invoke(cli, ["invert", "model", *words])
         assert isinstance(result.exception, InputError)
         assert told in str(result.exception)

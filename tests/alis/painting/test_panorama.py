@@ -196,10 +196,12 @@ _SOURCES = st.one_of(
 
 @settings(max_examples=200, deadline=None)
 @given(
-    seed=st.integers(0, MAX_SEED), edits=st.dictionaries(st.integers(-MAX_ANCHOR, MAX_ANCHOR), _SOURCES, max_size=8),
-    psi=st.floats(0, 2), cluster=st.one_of(st.none(), st.just("nearest"), st.integers(0, 9999)),
+    seed=st.integers(0, MAX_SEED),
+    edits=st.dictionaries(st.integers(-MAX_ANCHOR, MAX_ANCHOR), _SOURCES, max_size=8),
+    psi=st.floats(0, 2),
+    cluster=st.one_of(st.none(), st.just("nearest"), st.integers(0, 9999)),
     noise=st.sampled_from(["random", "none", "const"]),
-)  # fmt: skip
+)
 def test_a_sketch_and_its_text_are_one(**values: object) -> None:
     sketch = Sketch(**values)  # type: ignore[arg-type]
     assert Sketch.parse(sketch.text) == sketch
@@ -240,7 +242,7 @@ def test_any_text_is_canonical_or_refused(text: str) -> None:
         (lambda g: Saved("../x"), "code name"),
         (lambda g: choose_device("warp"), "device"),
     ],
-)  # fmt: skip
+)
 def test_what_makes_no_sense_is_refused(g: alis.Generator, make: object, told: str) -> None:
     with pytest.raises(InputError, match=told) as caught:
         make(g)  # type: ignore[operator]

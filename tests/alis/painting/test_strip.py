@@ -252,7 +252,7 @@ def test_a_loop_is_a_whole_number_of_anchors(g: alis.Generator, tmp_path: Path) 
         (["resample", "MODEL", "strip.png", "--anchor", "99", "-o", "s.png"], "anchor 99 is not in this picture"),
         (["resample", "MODEL", "strip.png", "-o", "s.png"], "which anchor"),
     ],
-)  # fmt: skip
+)
 def test_bad_wishes_are_refused_before_any_work(
     model: Path, g: alis.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
 ) -> None:
@@ -274,5 +274,9 @@ def test_bad_wishes_are_refused_before_any_work(
 
 def test_every_format_says_its_limit() -> None:
     assert {name: form.max_side for name, form in FORMATS.items()} == {
-        ".png": 2**31 - 1, ".jpg": 65_500, ".webp": 16_383, ".tif": 2**31 - 1, ".dzi": 2**31 - 1,
-    }  # fmt: skip
+        ".png": 2**31 - 1,
+        ".jpg": 65_500,
+        ".webp": 16_383,
+        ".tif": 2**31 - 1,
+        ".dzi": 2**31 - 1,
+    }

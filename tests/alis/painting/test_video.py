@@ -92,13 +92,19 @@ def test_from_the_command_line(panorama: alis.Panorama, tmp_path: Path, monkeypa
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == "a.mp4"
     for words, told in [
-        (["-o", "a.mp4"], "exists"), (["-o", "b.avi"], "'.avi'"), (["-o", "no/b.mp4"], "no such folder"),
-        (["-o", "b.mp4", "--seconds", "0"], "0 seconds"), (["-o", "b.mp4", "--fps", "1000"], "1000 frames"),
-        (["-o", "b.mp4", "--aspect", "wide"], "aspect"), (["-o", "b.mp4", "--aspect", "1:0"], "aspect"),
-        (["-o", "b.mp4", "--aspect", "-2"], "film of"), (["-o", "b.mp4", "--height", "99999"], "film of"),
-        (["-o", "b.mp4", "--changes", "0"], "0 changes"), (["-o", "b.mp4", "--changes", "1", "--speed", "2"], "both"),
+        (["-o", "a.mp4"], "exists"),
+        (["-o", "b.avi"], "'.avi'"),
+        (["-o", "no/b.mp4"], "no such folder"),
+        (["-o", "b.mp4", "--seconds", "0"], "0 seconds"),
+        (["-o", "b.mp4", "--fps", "1000"], "1000 frames"),
+        (["-o", "b.mp4", "--aspect", "wide"], "aspect"),
+        (["-o", "b.mp4", "--aspect", "1:0"], "aspect"),
+        (["-o", "b.mp4", "--aspect", "-2"], "film of"),
+        (["-o", "b.mp4", "--height", "99999"], "film of"),
+        (["-o", "b.mp4", "--changes", "0"], "0 changes"),
+        (["-o", "b.mp4", "--changes", "1", "--speed", "2"], "both"),
         (["-o", "b.mp4", "--speed", "nan"], "nan"),
-    ]:  # fmt: skip
+    ]:
         result = CliRunner().invoke(cli, ["video", "model", *words])
         assert isinstance(result.exception, AlisError), (words, result.output)
         assert isinstance(result.exception, InputError)

@@ -188,9 +188,13 @@ def test_ada_steers_towards_its_target() -> None:
 def test_what_a_graph_painted_outlives_the_next_graph() -> None:
     """As CUDA graphs do: every picture comes in the same memory, and judging writes over it."""
     small = {
-        "model.resolution": 16, "model.channel_base": 128, "model.channel_max": 8, "model.z_dim": 8, "model.w_dim": 8,
+        "model.resolution": 16,
+        "model.channel_base": 128,
+        "model.channel_max": 8,
+        "model.z_dim": 8,
+        "model.w_dim": 8,
         "optim.batch": 4,
-    }  # fmt: skip
+    }
     reals = {0: torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))}
     losses_found = []
     for mode in ("off", "reduce-overhead"):

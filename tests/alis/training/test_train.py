@@ -30,12 +30,25 @@ from tests.alis.disk import files_up_to
 
 ROOT = Path(__file__).parents[3]
 SMALL: dict[str, object] = {
-    "model.resolution": 16, "model.channel_base": 128, "model.channel_max": 8, "model.z_dim": 8, "model.w_dim": 8,
+    "model.resolution": 16,
+    "model.channel_base": 128,
+    "model.channel_max": 8,
+    "model.z_dim": 8,
+    "model.w_dim": 8,
     "model.padding": "zeros",
-    "optim.batch": 8, "loss.shift_ramp_kimg": 0, "run.kimg": 0.048, "run.tick_kimg": 0.016, "run.snapshot_ticks": 1,
-    "run.keep": 99, "loss.r1_gamma": 1.0, "loss.pl_weight": 2.0, "loss.style_mixing": 0.9, "optim.lr_g": 0.0025,
-    "ema.half_life_kimg": 8.0, "data.threads": 1,
-}  # fmt: skip
+    "optim.batch": 8,
+    "loss.shift_ramp_kimg": 0,
+    "run.kimg": 0.048,
+    "run.tick_kimg": 0.016,
+    "run.snapshot_ticks": 1,
+    "run.keep": 99,
+    "loss.r1_gamma": 1.0,
+    "loss.pl_weight": 2.0,
+    "loss.style_mixing": 0.9,
+    "optim.lr_g": 0.0025,
+    "ema.half_life_kimg": 8.0,
+    "data.threads": 1,
+}
 
 
 def small(**changes: object) -> TrainConfig:

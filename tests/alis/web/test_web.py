@@ -138,17 +138,33 @@ def test_a_strip_to_take_home(served: Served, panorama: alis.Panorama, ending: s
 @pytest.mark.parametrize(
     ("address", "status"),
     [
-        ("/tile/7/-/0.png", 404), ("/tile/7/-/x.webp", 404), ("/tile/7/-/007.webp", 404), ("/tile/7/-/-0.webp", 404),
-        ("/tile/-7/-/0.webp", 404), ("/tile/99999999999999999/-/0.webp", 404), ("/tile/7/p100/0.webp", 404),
-        ("/tile/7/a2v1_a1v1/0.webp", 404), ("/tile/7/a1v0/0.webp", 404), ("/tile/7/c4/0.webp", 404),
-        ("/tile/7/a1fhis/0.webp", 404), ("/tile/7/r3_a5v1/0.webp", 404), ("/tile/7/-/99999999999999.webp", 404),
-        ("/tile/7/-/٣.webp", 404), ("/tile/7/%2e%2e/0.webp", 404), ("/../../etc/passwd", 404), ("/app.py", 404),
+        ("/tile/7/-/0.png", 404),
+        ("/tile/7/-/x.webp", 404),
+        ("/tile/7/-/007.webp", 404),
+        ("/tile/7/-/-0.webp", 404),
+        ("/tile/-7/-/0.webp", 404),
+        ("/tile/99999999999999999/-/0.webp", 404),
+        ("/tile/7/p100/0.webp", 404),
+        ("/tile/7/a2v1_a1v1/0.webp", 404),
+        ("/tile/7/a1v0/0.webp", 404),
+        ("/tile/7/c4/0.webp", 404),
+        ("/tile/7/a1fhis/0.webp", 404),
+        ("/tile/7/r3_a5v1/0.webp", 404),
+        ("/tile/7/-/99999999999999.webp", 404),
+        ("/tile/7/-/٣.webp", 404),
+        ("/tile/7/%2e%2e/0.webp", 404),
+        ("/../../etc/passwd", 404),
+        ("/app.py", 404),
         ("/tile/7/" + "_".join(f"a{i}v1" for i in range(65)) + "/0.webp", 404),
         ("/tile/7/" + "a" * 7000 + "/0.webp", 414),
-        ("/strip/7/-/0/99999.png", 404), ("/strip/7/-/10/10.png", 404), ("/strip/7/-/10/5.png", 404),
-        ("/strip/7/-/0/9.bmp", 404), ("/strip/7/-/x/9.png", 404), ("/strip/7/zz/0/9.png", 404),
+        ("/strip/7/-/0/99999.png", 404),
+        ("/strip/7/-/10/10.png", 404),
+        ("/strip/7/-/10/5.png", 404),
+        ("/strip/7/-/0/9.bmp", 404),
+        ("/strip/7/-/x/9.png", 404),
+        ("/strip/7/zz/0/9.png", 404),
     ],
-)  # fmt: skip
+)
 def test_a_strange_address_is_refused_in_words(served: Served, address: str, status: int) -> None:
     answer = served.client.get(address)
     assert answer.status_code == status
@@ -353,8 +369,11 @@ def test_serve_starts_says_where_and_stops_gracefully(tmp_path: Path) -> None:
     alis.save(tmp_path / "model", models.tiny())
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "alis", "serve", str(tmp_path / "model"), "--port", "0", "--seed", "3"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()

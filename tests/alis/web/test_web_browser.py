@@ -25,9 +25,13 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
 
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
     "--no-first-run",
-]  # fmt: skip
+]
 
 
 class Page:
@@ -35,9 +39,11 @@ class Page:
 
     def __init__(self, browser: Any, url: str, *, width: int = 1200, height: int = 700, touch: bool = False) -> None:
         self.context = browser.new_context(
-            viewport={"width": width, "height": height}, has_touch=touch, accept_downloads=True,
+            viewport={"width": width, "height": height},
+            has_touch=touch,
+            accept_downloads=True,
             permissions=["clipboard-read", "clipboard-write"],
-        )  # fmt: skip
+        )
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.asked: list[str] = []

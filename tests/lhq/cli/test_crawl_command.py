@@ -19,9 +19,13 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_module_is_the_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lhq", "crawl", "nowhere.toml"], capture_output=True, text=True, check=False, cwd=ROOT,
+        [sys.executable, "-m", "lhq", "crawl", "nowhere.toml"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("lhq: nowhere.toml: no such pipeline file")
 

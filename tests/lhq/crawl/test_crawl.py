@@ -47,8 +47,11 @@ def test_a_crawl_keeps_photos_with_their_papers(tmp_path: Path) -> None:
         row = rows["p7"]
         assert row["sha256"] == hashlib.sha256(photos["p7"]).hexdigest()
         assert (row["id"], row["author"], row["licence"], row["permission"]) == (
-            "unsplash:p7", "Author p7", "unsplash", PERMISSION,
-        )  # fmt: skip
+            "unsplash:p7",
+            "Author p7",
+            "unsplash",
+            PERMISSION,
+        )
         assert (row["width_px"], row["height_px"], row["format"], row["queries"]) == (64, 48, "jpeg", ["lake"])
         assert row["page_url"] == "https://unsplash.com/photos/p7?utm_source=lhq&utm_medium=referral"
         asked = Counter(server.paths())
@@ -119,8 +122,9 @@ def test_every_bad_photo_ends_with_its_reason_and_the_sums_are_exact(tmp_path: P
         report = way.crawl_photos(way.load(path))
         assert report.num_kept == 1
         assert statuses(path) == {
-            "good": ("kept", ""), **{name: ("failed", reason) for name, (_, reason) in BAD.items()}
-        }  # fmt: skip
+            "good": ("kept", ""),
+            **{name: ("failed", reason) for name, (_, reason) in BAD.items()},
+        }
         status = way.crawl_status(way.load(path))
         assert status.num_candidates == len(BAD) + 1 == status.num_kept + status.num_waiting + status.num_failed
         assert Counter(status.failed) == Counter(reason for _, reason in BAD.values())
@@ -293,8 +297,9 @@ def test_a_reason_that_nothing_failed_for_is_said(tmp_path: Path) -> None:
         crawl(path)
         notes = way.crawl_photos(way.load(path), retry=("http-404", "timout")).notes
         assert notes == (
-            "no photo failed for timout: lhq status shows the reasons there are", "1 failed candidates wait again"
-        )  # fmt: skip
+            "no photo failed for timout: lhq status shows the reasons there are",
+            "1 failed candidates wait again",
+        )
 
 
 def test_what_killed_writers_left_is_deleted(tmp_path: Path) -> None:
@@ -368,8 +373,9 @@ def test_nasty_files_served_as_photos(tmp_path: Path, shared: Path) -> None:
         found = statuses(path)
         assert len(found) == len(files)
         assert Counter(status for status, _ in found.values()) == {
-            "kept": report.num_kept, "failed": len(files) - report.num_kept
-        }  # fmt: skip
+            "kept": report.num_kept,
+            "failed": len(files) - report.num_kept,
+        }
         assert all(reason for status, reason in found.values() if status == "failed")
         assert report.num_kept == kept(tmp_path).num_rows > 400
 

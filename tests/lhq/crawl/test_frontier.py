@@ -122,8 +122,9 @@ def test_kept_photos_their_shards_and_reports(frontier: Frontier) -> None:
     assert frontier.reports_due("s", 9) == [], "a use is reported once, however often the photo is fetched"
     assert frontier.refuse(["s:a", "s:unknown"], "removed") == 1
     assert [(each.id, each.status, each.reason) for each in frontier.listing((), (), ())] == [
-        ("s:t", "kept", ""), ("s:a", "failed", "removed"),
-    ]  # fmt: skip
+        ("s:t", "kept", ""),
+        ("s:a", "failed", "removed"),
+    ]
 
 
 def test_a_page_is_committed_whole_or_not_at_all(frontier: Frontier) -> None:
@@ -161,7 +162,10 @@ def test_a_large_frontier_opens_with_flat_memory(tmp_path: Path) -> None:
         "print(grown / 1024)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(frontier.path)], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", code, str(frontier.path)],
+        capture_output=True,
+        text=True,
+        check=True,
         cwd=Path(__file__).parents[3],
-    )  # fmt: skip
+    )
     assert float(done.stdout) < 40

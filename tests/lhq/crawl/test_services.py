@@ -24,10 +24,19 @@ def test_answers_of_the_service_that_are_odd(tmp_path: Path) -> None:
         serve(server, {"good": photo(1)})
         good = offer(server, "good", "/images/good", width="64", height="48", tags=None, description=7)
         odd: list[object] = [
-            None, 7, "x", [], {}, {**good, "id": None}, {**good, "id": "x", "urls": {}},
-            {**good, "id": "y", "user": None}, {**good, "id": "z", "links": []}, {**good, "id": "f", "urls": {"raw": "file:///etc/passwd"}},
-            {**good, "id": "s", "width": "10", "height": 20}, {**good, "id": "\x1b[2J\ud800bad", "urls": {"raw": 5}},
-        ]  # fmt: skip
+            None,
+            7,
+            "x",
+            [],
+            {},
+            {**good, "id": None},
+            {**good, "id": "x", "urls": {}},
+            {**good, "id": "y", "user": None},
+            {**good, "id": "z", "links": []},
+            {**good, "id": "f", "urls": {"raw": "file:///etc/passwd"}},
+            {**good, "id": "s", "width": "10", "height": 20},
+            {**good, "id": "\x1b[2J\ud800bad", "urls": {"raw": 5}},
+        ]
         server.routes["/unsplash/search/photos"] = as_json({"total": "13", "total_pages": "1", "results": [*odd, good]})
         path = pipeline(tmp_path, server, want=5)
         assert way.crawl_photos(way.load(path)).num_kept == 1
@@ -63,8 +72,10 @@ def test_a_use_that_cannot_be_reported_holds_up_no_other(tmp_path: Path) -> None
         assert way.crawl_photos(way.load(path)).exit_code == 0
         asked = Counter(server.paths())
         assert {name: asked[f"/unsplash/photos/{name}/download"] for name in ("p0", "p1", "p2")} == {
-            "p0": 1, "p1": 1, "p2": 1,
-        }  # fmt: skip
+            "p0": 1,
+            "p1": 1,
+            "p2": 1,
+        }
 
 
 def test_pages_that_repeat_for_ever_end(tmp_path: Path) -> None:

@@ -121,8 +121,9 @@ def test_a_spool_whose_frontier_was_lost_is_adopted(tmp_path: Path) -> None:
     keeper = Keeper(str(tmp_path), Shards(str(tmp_path), "photos"), frontier, lambda numbers: None, lambda error: None)
     assert keeper.recover() == 0
     assert [(each.id, each.status, each.shard) for each in frontier.listing((), (), ())] == [
-        ("s:p0", "kept", 3), ("s:p1", "kept", 3),
-    ]  # fmt: skip
+        ("s:p0", "kept", 3),
+        ("s:p1", "kept", 3),
+    ]
     keeper.start()
     keeper.finish()
     assert Shards(str(tmp_path), "photos").numbers() == [3]

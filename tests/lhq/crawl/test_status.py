@@ -104,9 +104,14 @@ def test_a_pipe_that_has_enough_is_no_failure(own: Path, tmp_path: Path, lhq: Lh
     reads, writes = os.pipe()
     os.close(reads)
     listed = subprocess.run(
-        [sys.executable, "-m", "lhq", "list", str(own)], cwd=ROOT, stdout=writes, stderr=subprocess.PIPE, text=True,
-        check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [sys.executable, "-m", "lhq", "list", str(own)],
+        cwd=ROOT,
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     os.close(writes)
     assert (listed.returncode, listed.stderr) == (0, "")
 
@@ -140,9 +145,13 @@ def test_a_store_that_can_only_be_read_can_be_looked_at(own: Path, tmp_path: Pat
     store.chmod(0o555)
     try:
         done = subprocess.run(
-            [*drop, sys.executable, "-m", "lhq", "status", str(own)], cwd=ROOT, text=True, capture_output=True,
-            check=False, env=environment,
-        )  # fmt: skip
+            [*drop, sys.executable, "-m", "lhq", "status", str(own)],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            check=False,
+            env=environment,
+        )
     finally:
         store.chmod(0o755)
     assert done.returncode == 0, done.stderr

@@ -25,8 +25,15 @@ def write_pipeline(at: Path, store: Path) -> Path:
 
 
 def push(made: Hub, pipeline: Path, *more: str, token: str = "hf_test") -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "HF_ENDPOINT": made.url, "HF_TOKEN": token, "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1",
-           "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(pipeline.parent / "home")}  # fmt: skip
+    env = {
+        **os.environ,
+        "HF_ENDPOINT": made.url,
+        "HF_TOKEN": token,
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HOME": str(pipeline.parent / "home"),
+    }
     words = [sys.executable, "-m", "lhq", "export", str(pipeline), "--push-to-hub", "org/set", *more]
     return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
 

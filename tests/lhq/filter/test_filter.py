@@ -295,8 +295,11 @@ def pipeline_file(store: Path) -> Path:
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "lhq", "filter", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_the_command(pipeline_file: Path, store: Path) -> None:
@@ -308,8 +311,11 @@ def test_the_command(pipeline_file: Path, store: Path) -> None:
     assert done.stdout == "photos 7 · kept 3 · size 3 · duplicates 1\n"
     again = command(pipeline_file, "--judge-only", "--json")
     assert json.loads(again.stdout) == {
-        "photos": 7, "kept": 3, "dropped": {"size": 3, "duplicates": 1}, "failed_shards": [],
-    }  # fmt: skip
+        "photos": 7,
+        "kept": 3,
+        "dropped": {"size": 3, "duplicates": 1},
+        "failed_shards": [],
+    }
     (store / "photos/000000.parquet").write_bytes(b"damaged")
     (store / "facts/size/000000.parquet").unlink()
     broken = command(pipeline_file, "--workers", 1)

@@ -69,8 +69,9 @@ def test_the_join_is_what_row_by_row_would_say(
 ) -> None:
     store = tmp_path_factory.mktemp("store")
     rules = [Rule(Drops(f"m{n}", as_list), MeasureSettings()) for n in range(num)]
-    rows = data.draw(st.lists(st.lists(st.booleans(), min_size=num, max_size=num),
-                              min_size=sum(shards), max_size=sum(shards)))  # fmt: skip
+    rows = data.draw(
+        st.lists(st.lists(st.booleans(), min_size=num, max_size=num), min_size=sum(shards), max_size=sum(shards))
+    )
     fails = np.array(rows, bool).reshape(sum(shards), num)
     store_of(store, shards, rules, fails)
     table = filter.judge(str(store), rules).table.to_pylist()

@@ -61,7 +61,7 @@ PHOTO = b"\xff\xd8\xff" + bytes(range(256)) * 400
         (dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", bytes(999)), "timeout", False),
         (dripping(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"z" * 999), "timeout", False),
     ],
-)  # fmt: skip
+)
 def test_each_bad_answer_has_its_reason(route: Route, reason: str, permanent: bool) -> None:
     with Server({"/": route}) as server:
         limits = {"read_timeout_s": 0.3, "total_timeout_s": 0.5} if reason == "timeout" else {}

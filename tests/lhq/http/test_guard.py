@@ -22,12 +22,35 @@ PHOTO = b"\xff\xd8\xff" + bytes(range(256)) * 400
 @pytest.mark.parametrize(
     "address",
     [
-        "127.0.0.1", "127.255.255.254", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.100.100.200",
-        "168.63.129.16", "0.0.0.0", "224.0.0.1", "255.255.255.255", "240.0.0.1", "198.18.0.1", "192.0.2.1",
-        "::", "::1", "fe80::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::127.0.0.1",
-        "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001::1", "2001:db8::1",
+        "127.0.0.1",
+        "127.255.255.254",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "240.0.0.1",
+        "198.18.0.1",
+        "192.0.2.1",
+        "::",
+        "::1",
+        "fe80::1",
+        "fd00:ec2::254",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "::127.0.0.1",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
+        "2002:7f00:1::",
+        "2001::1",
+        "2001:db8::1",
     ],
-)  # fmt: skip
+)
 def test_addresses_inside_are_not_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
@@ -60,11 +83,30 @@ def connects() -> Iterator[list[object]]:
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1", "127.0.0.3", "127.3", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "localhost",
-        "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0", "0.0.0.0", "127.0.0.1.", "LOCALHOST",
-        "169.254.169.254", "[fd00:ec2::254]", "10.0.0.1", "192.168.0.1", "100.64.0.1", "[fe80::1]",
+        "127.0.0.1",
+        "127.0.0.3",
+        "127.3",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "localhost",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "0",
+        "0.0.0.0",
+        "127.0.0.1.",
+        "LOCALHOST",
+        "169.254.169.254",
+        "[fd00:ec2::254]",
+        "10.0.0.1",
+        "192.168.0.1",
+        "100.64.0.1",
+        "[fe80::1]",
     ],
-)  # fmt: skip
+)
 def test_no_hop_leads_inside_however_it_is_spelt(host: str, connects: list[object]) -> None:
     with Server(host="0.0.0.0") as trap, Server() as server:
         server.routes["/out"] = redirect(f"http://{host}:{trap.port}/secret")
@@ -107,9 +149,20 @@ def test_one_forbidden_address_condemns_the_name(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://example.org/a", "file:///etc/passwd", "http://user:pw@example.org/", "http:///a", "//x", "http://[::1",
-     "http://example.org:99999/", "javascript:alert(1)", "http://exa mple.org/", "http://example.org/\x1b[2J", ""],
-)  # fmt: skip
+    [
+        "ftp://example.org/a",
+        "file:///etc/passwd",
+        "http://user:pw@example.org/",
+        "http:///a",
+        "//x",
+        "http://[::1",
+        "http://example.org:99999/",
+        "javascript:alert(1)",
+        "http://exa mple.org/",
+        "http://example.org/\x1b[2J",
+        "",
+    ],
+)
 def test_odd_urls_are_refused(url: str) -> None:
     assert refusal(client(), url).reason == "bad-url"
 

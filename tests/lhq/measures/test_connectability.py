@@ -25,9 +25,17 @@ from lhq.measures.halves import LEFT, RIGHT, HalfClassifier, Tiny, Training, bui
 
 WHERE = "p.toml [filter.connectability]"
 SMALL = {
-    "backbone": "tiny", "side_px": 32, "train_share": 0.3, "validation_share": 0.15, "epochs": 8, "train_batch": 16,
-    "device": "cpu", "lr_backbone": 3e-3, "lr_head": 3e-3, "num_threads": 1,
-}  # fmt: skip
+    "backbone": "tiny",
+    "side_px": 32,
+    "train_share": 0.3,
+    "validation_share": 0.15,
+    "epochs": 8,
+    "train_batch": 16,
+    "device": "cpu",
+    "lr_backbone": 3e-3,
+    "lr_head": 3e-3,
+    "num_threads": 1,
+}
 
 
 def picture(seed: int, is_sided: bool) -> bytes:

@@ -44,8 +44,13 @@ def test_few_hashes_of_any_kind(hashes: list[int], radius: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from([1100, 1500, 2500]), st.integers(1, 400), st.integers(0, 8),
-       st.integers(0, 12))  # fmt: skip
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([1100, 1500, 2500]),
+    st.integers(1, 400),
+    st.integers(0, 8),
+    st.integers(0, 12),
+)
 def test_clustered_hashes(seed: int, num: int, centres: int, flips: int, radius: int) -> None:
     check(clustered(seed, num, centres, flips), radius)
 

@@ -53,10 +53,17 @@ def measure(weights: Path) -> Objects:
     """Low enough a score that random weights find something."""
     return Objects(
         ObjectsSettings(
-            backend="torchvision", weights=str(weights), names=("rock", "tree", "cow"), low_score=0.08, min_score=0.08,
-            short_side_px=64, long_side_px=128, batch=2, device="cpu",
+            backend="torchvision",
+            weights=str(weights),
+            names=("rock", "tree", "cow"),
+            low_score=0.08,
+            min_score=0.08,
+            short_side_px=64,
+            long_side_px=128,
+            batch=2,
+            device="cpu",
         )
-    )  # fmt: skip
+    )
 
 
 # --- facts ------------------------------------------------------------------------------------------------------

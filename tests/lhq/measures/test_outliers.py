@@ -258,8 +258,12 @@ def test_networks_give_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert features.shape == (2, extractor.num_features) == (2, 2048)
     with torch.inference_mode():
         logits = model(extractor_input(image))
-    np.testing.assert_allclose(features[:1] @ model.fc.weight.detach().numpy().T + model.fc.bias.detach().numpy(),
-                               logits.numpy(), rtol=1e-3, atol=1e-3)  # fmt: skip
+    np.testing.assert_allclose(
+        features[:1] @ model.fc.weight.detach().numpy().T + model.fc.bias.detach().numpy(),
+        logits.numpy(),
+        rtol=1e-3,
+        atol=1e-3,
+    )
 
 
 def extractor_input(image: np.ndarray) -> object:

@@ -103,8 +103,9 @@ def test_size_and_shape() -> None:
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (40, 90, 30)])
-@pytest.mark.parametrize(("box", "share"), [((0, 80, 900, 520), 160 / 600), ((90, 0, 900, 600), 0.1),
-                                            ((40, 40, 860, 560), 80 / 600)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("box", "share"), [((0, 80, 900, 520), 160 / 600), ((90, 0, 900, 600), 0.1), ((40, 40, 860, 560), 80 / 600)]
+)
 def test_bars_are_measured(colour: tuple[int, int, int], box: tuple[int, int, int, int], share: float) -> None:
     image = Image.new("RGB", (900, 600), colour)
     image.paste(painted(7, box[2] - box[0], box[3] - box[1]), box[:2])

@@ -104,8 +104,14 @@ def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip(f"no browser at {CHROMIUM}")
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-                 "--disable-sync", "--no-first-run"]  # fmt: skip
+    arguments = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+    ]
     with api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
         yield opened
@@ -246,16 +252,26 @@ def test_the_page_stays_small_however_large_the_store(toml: Path, tmp_path: Path
     given = Verdicts("connectability", pa.array(ids), kept, score, lambda row: f"{score[row]:.3f}")
     table = pa.table(
         [
-            ids, np.repeat(np.arange(30, dtype=np.int32), 334), kept, np.where(kept, "", "connectability"), score,
-            [""] * num, [[]] * num,
+            ids,
+            np.repeat(np.arange(30, dtype=np.int32), 334),
+            kept,
+            np.where(kept, "", "connectability"),
+            score,
+            [""] * num,
+            [[]] * num,
         ],
         VERDICT_SCHEMA,
-    )  # fmt: skip
+    )
     from lhq.measures.connectability import ConnectabilitySettings
 
-    html = render(str(tmp_path), "many", table, {"connectability": given},
-                  {"connectability": ConnectabilitySettings(max_score=0.8)},
-                  datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))  # fmt: skip
+    html = render(
+        str(tmp_path),
+        "many",
+        table,
+        {"connectability": given},
+        {"connectability": ConnectabilitySettings(max_score=0.8)},
+        datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    )
     assert html.count("<img ") == picks.RANDOM + 2 * picks.NEAR + picks.FAR
     assert len(html) < 3_000_000
     assert "10,020" in html

@@ -83,9 +83,12 @@ def test_a_source_can_say_no_whatever_the_licence() -> None:
 )
 def test_subsets(words: list[str], kept: list[int]) -> None:
     table = rows(
-        {"licence": "cc-by-2.0"}, {"licence": "cc-by-nc-2.0"}, {"licence": "cc0-1.0"}, {"licence": "cc-by-nd-2.0"},
+        {"licence": "cc-by-2.0"},
+        {"licence": "cc-by-nc-2.0"},
+        {"licence": "cc0-1.0"},
+        {"licence": "cc-by-nd-2.0"},
         {"licence": "all-rights-reserved"},
-    )  # fmt: skip
+    )
     assert rules.subset(table, RIGHTS, words).nonzero()[0].tolist() == kept
 
 

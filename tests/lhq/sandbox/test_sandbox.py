@@ -271,10 +271,26 @@ def test_papers_have_the_shape_of_recorded_ones(box: Sandbox, shared: Path) -> N
     flickr = json.loads((api / "flickr" / "photos.search.one_photo.json").read_text())["photos"]["photo"][0]
     row = _flickr(box).photos.search(text="sea", per_page=1, extras=EXTRAS)["photos"]["photo"][0]
     assert set(flickr) - set(row) <= {
-        "latitude", "longitude", "accuracy", "context", "place_id", "woeid", "geo_is_public", "geo_is_contact",
-        "geo_is_friend", "geo_is_family", "url_s", "height_s", "width_s", "url_l", "height_l", "width_l",
-        "url_o", "height_o", "width_o",
-    }  # fmt: skip
+        "latitude",
+        "longitude",
+        "accuracy",
+        "context",
+        "place_id",
+        "woeid",
+        "geo_is_public",
+        "geo_is_contact",
+        "geo_is_friend",
+        "geo_is_family",
+        "url_s",
+        "height_s",
+        "width_s",
+        "url_l",
+        "height_l",
+        "width_l",
+        "url_o",
+        "height_o",
+        "width_o",
+    }
     error = json.loads((api / "flickr" / "error_invalid_key.json").read_text())
     answer = requests.get(
         f"{box.url}/flickr/services/rest/?method=flickr.test.echo&format=json&nojsoncallback=1", timeout=9
@@ -307,16 +323,25 @@ def test_the_command_serves_until_interrupted() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     run = [sys.executable, "-m", "lhq", "sandbox", "serve"]
     with subprocess.Popen(
-        [*run, "--port", "0", "--scenes", "3"], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    ) as server:  # fmt: skip
+        [*run, "--port", "0", "--scenes", "3"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
         assert requests.get(f"{url}/robots.txt", timeout=10).status_code == 200
         second = subprocess.run(
-            [*run, "--port", url.rsplit(":", 1)[1]], cwd=ROOT, env=environment, capture_output=True, text=True,
-            timeout=60, check=False,
-        )  # fmt: skip
+            [*run, "--port", url.rsplit(":", 1)[1]],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         server.send_signal(signal.SIGINT)
         _, talk = server.communicate(timeout=30)
     assert server.returncode == 0

@@ -32,14 +32,28 @@ def source(server: Server, **changes: object) -> Flickr:
 def item(number: int, **changes: object) -> dict[str, object]:
     """One search result, with sizes as numbers or as strings as the service likes it."""
     return {
-        "id": str(number), "owner": "1@N01", "title": f"Photo {number}", "license": "4", "ownername": "Ann",
-        "pathalias": "ann", "tags": "lake snow", "media": "photo", "datetaken": "2020-05-01 10:00:00",
-        "description": {"_content": "A <b>lake</b> &amp; snow"}, "dateupload": "1588327200",
-        "url_l": f"https://live.staticflickr.com/1/{number}_a_b.jpg", "width_l": 1024, "height_l": "683",
-        "url_k": f"https://live.staticflickr.com/1/{number}_k_k.jpg", "width_k": "2048", "height_k": 1365,
-        "url_o": f"https://live.staticflickr.com/1/{number}_o_o.jpg", "width_o": 6000, "height_o": 4000,
+        "id": str(number),
+        "owner": "1@N01",
+        "title": f"Photo {number}",
+        "license": "4",
+        "ownername": "Ann",
+        "pathalias": "ann",
+        "tags": "lake snow",
+        "media": "photo",
+        "datetaken": "2020-05-01 10:00:00",
+        "description": {"_content": "A <b>lake</b> &amp; snow"},
+        "dateupload": "1588327200",
+        "url_l": f"https://live.staticflickr.com/1/{number}_a_b.jpg",
+        "width_l": 1024,
+        "height_l": "683",
+        "url_k": f"https://live.staticflickr.com/1/{number}_k_k.jpg",
+        "width_k": "2048",
+        "height_k": 1365,
+        "url_o": f"https://live.staticflickr.com/1/{number}_o_o.jpg",
+        "width_o": 6000,
+        "height_o": 4000,
         **changes,
-    }  # fmt: skip
+    }
 
 
 def found(items: list[object], **changes: object) -> Route:
@@ -65,16 +79,29 @@ def test_a_search_asks_for_what_papers_need() -> None:
         asked = server.seen[0]
         assert asked.method == "POST"
         assert {name: asked.params[name] for name in ("method", "text", "license", "media", "extras", "per_page")} == {
-            "method": "flickr.photos.search", "text": "mountain lake", "license": "2,4,8,9,10", "media": "photos",
-            "extras": EXTRAS, "per_page": "500",
-        }  # fmt: skip
+            "method": "flickr.photos.search",
+            "text": "mountain lake",
+            "license": "2,4,8,9,10",
+            "media": "photos",
+            "extras": EXTRAS,
+            "per_page": "500",
+        }
         assert one == Candidate(
-            source="flickr", source_id="7", url="https://live.staticflickr.com/1/7_o_o.jpg",
-            page_url="https://www.flickr.com/photos/ann/7/", author="Ann",
-            author_url="https://www.flickr.com/people/ann/", licence="cc-by-2.0", query="mountain lake",
-            width_px=6000, height_px=4000, title="Photo 7", description="A lake & snow", tags=("lake", "snow"),
+            source="flickr",
+            source_id="7",
+            url="https://live.staticflickr.com/1/7_o_o.jpg",
+            page_url="https://www.flickr.com/photos/ann/7/",
+            author="Ann",
+            author_url="https://www.flickr.com/people/ann/",
+            licence="cc-by-2.0",
+            query="mountain lake",
+            width_px=6000,
+            height_px=4000,
+            title="Photo 7",
+            description="A lake & snow",
+            tags=("lake", "snow"),
             taken_at="2020-05-01 10:00:00",
-        )  # fmt: skip
+        )
 
 
 def test_the_size_is_taken_from_the_answer() -> None:
@@ -87,9 +114,18 @@ def test_the_size_is_taken_from_the_answer() -> None:
 
 def test_offers_without_papers_are_counted_not_taken() -> None:
     odd: list[object] = [
-        None, 5, {}, item(1, id="../x"), item(2, owner=None), item(3, license=None), item(4, license="99"),
-        item(5, license="0"), item(6, media="video"), item(7, width_o=None, width_k=100, width_l="x"), item(8),
-    ]  # fmt: skip
+        None,
+        5,
+        {},
+        item(1, id="../x"),
+        item(2, owner=None),
+        item(3, license=None),
+        item(4, license="99"),
+        item(5, license="0"),
+        item(6, media="video"),
+        item(7, width_o=None, width_k=100, width_l="x"),
+        item(8),
+    ]
     with Server({REST: found(odd)}) as server:
         page = source(server).search(QUERY, None)
         assert [one.source_id for one in page.candidates] == ["8"]

@@ -48,9 +48,7 @@ def test_a_folder_is_crawled_like_any_source_and_new_files_are_seen(tmp_path: Pa
     assert all(name.isprintable() for name in rows)
     assert (rows["a.jpg"]["image"], rows["a.jpg"]["author"], rows["a.jpg"]["licence"]) == (photo(1), "Ann", "own")
     reasons = {each.id: each.reason for each in way.crawl_listing(way.load(path), ("failed",), (), ())}
-    assert reasons == {
-        "folder:liar.jpg": "not-an-image", "folder:pipe.jpg": "not-a-file", "folder:nowhere.jpg": "gone"
-    }  # fmt: skip
+    assert reasons == {"folder:liar.jpg": "not-an-image", "folder:pipe.jpg": "not-a-file", "folder:nowhere.jpg": "gone"}
 
     (photos / "new.jpg").write_bytes(photo(4))
     assert way.crawl_photos(way.load(path)).num_new == 1
@@ -86,20 +84,35 @@ def test_a_folder_that_is_not_there_and_a_file_too_large(tmp_path: Path) -> None
 # --- Unsplash Dataset -------------------------------------------------------------------------------------------
 
 COLUMNS = [
-    "photo_id", "photo_url", "photo_image_url", "photo_submitted_at", "photo_width", "photo_height",
-    "photo_description", "photographer_username", "photographer_first_name", "photographer_last_name",
+    "photo_id",
+    "photo_url",
+    "photo_image_url",
+    "photo_submitted_at",
+    "photo_width",
+    "photo_height",
+    "photo_description",
+    "photographer_username",
+    "photographer_first_name",
+    "photographer_last_name",
     "ai_description",
-]  # fmt: skip
+]
 
 
 def row(name: str, **changes: str) -> list[str]:
     values = {
-        "photo_id": name, "photo_url": f"https://unsplash.com/photos/{name}",
-        "photo_image_url": f"https://images.unsplash.com/{name}", "photo_submitted_at": "2019-01-01",
-        "photo_width": "3000", "photo_height": "2000", "photo_description": "", "photographer_username": "ann",
-        "photographer_first_name": "Ann", "photographer_last_name": "", "ai_description": "lake near mountains",
+        "photo_id": name,
+        "photo_url": f"https://unsplash.com/photos/{name}",
+        "photo_image_url": f"https://images.unsplash.com/{name}",
+        "photo_submitted_at": "2019-01-01",
+        "photo_width": "3000",
+        "photo_height": "2000",
+        "photo_description": "",
+        "photographer_username": "ann",
+        "photographer_first_name": "Ann",
+        "photographer_last_name": "",
+        "ai_description": "lake near mountains",
         **changes,
-    }  # fmt: skip
+    }
     return [values[column] for column in COLUMNS]
 
 
@@ -129,8 +142,10 @@ def test_the_tables_are_read_in_pages(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [one.source_id for one in found] == [*(f"a{i}" for i in range(9)), "ü"]
     assert skipped == {"too small": 1, "no papers": 2, "odd row": 1}
     assert (found[0].licence, found[0].author, found[0].author_url) == (
-        "unsplash-dataset-lite", "Ann", "https://unsplash.com/@ann",
-    )  # fmt: skip
+        "unsplash-dataset-lite",
+        "Ann",
+        "https://unsplash.com/@ann",
+    )
 
 
 def test_the_full_tables_are_narrowed_by_words(tmp_path: Path) -> None:
@@ -167,34 +182,50 @@ def file(number: int, **changes: object) -> dict[str, object]:
         "DateTimeOriginal": {"value": "2011-05-01"},
     }
     info = {
-        "url": f"https://upload.wikimedia.org/{number}.jpg", "thumburl": f"https://upload.wikimedia.org/3840-{number}.jpg",
-        "thumbwidth": 3840, "thumbheight": 2560, "width": 3000, "height": 2000, "mime": "image/jpeg",
-        "descriptionurl": f"https://commons.wikimedia.org/wiki/File:{number}.jpg", "extmetadata": said, **changes,
-    }  # fmt: skip
+        "url": f"https://upload.wikimedia.org/{number}.jpg",
+        "thumburl": f"https://upload.wikimedia.org/3840-{number}.jpg",
+        "thumbwidth": 3840,
+        "thumbheight": 2560,
+        "width": 3000,
+        "height": 2000,
+        "mime": "image/jpeg",
+        "descriptionurl": f"https://commons.wikimedia.org/wiki/File:{number}.jpg",
+        "extmetadata": said,
+        **changes,
+    }
     return {"pageid": number, "title": f"File:{number}.jpg", "index": number, "imageinfo": [info]}
 
 
 def test_commons_pages_papers_and_continue() -> None:
     first = {"continue": {"gsroffset": 50, "continue": "gsroffset||"}, "query": {"pages": [file(2), file(1)]}}
     odd = [
-        {}, 7, file(5, extmetadata={}), file(6, mime="image/svg+xml"), file(7, width=900),
+        {},
+        7,
+        file(5, extmetadata={}),
+        file(6, mime="image/svg+xml"),
+        file(7, width=900),
         file(8, extmetadata={"Artist": {"value": "A"}, "LicenseUrl": {"value": "https://gnu.org/copyleft/fdl"}}),
-        {**file(9), "imageinfo": None}, file(4, width=9000, height=6000),
-    ]  # fmt: skip
+        {**file(9), "imageinfo": None},
+        file(4, width=9000, height=6000),
+    ]
     with Server({"/w/api.php": in_turn(as_json(first), as_json({"query": {"pages": odd}}))}) as server:
         source = commons(server)
         page = source.search(Query("lake"), None)
         assert [one.source_id for one in page.candidates] == ["1", "2"]
         one = page.candidates[0]
         assert (one.author, one.licence, one.description, one.url) == (
-            "Ann & Bob", "cc-by-sa-4.0", "A lake", "https://upload.wikimedia.org/1.jpg",
-        )  # fmt: skip
+            "Ann & Bob",
+            "cc-by-sa-4.0",
+            "A lake",
+            "https://upload.wikimedia.org/1.jpg",
+        )
         last = source.search(Query("lake"), page.next_cursor)
         assert server.seen[1].params["gsroffset"] == "50"
         assert server.seen[0].headers["user-agent"].endswith("(+mailto:a@b.org)")
         assert (last.next_cursor, [each.url for each in last.candidates]) == (
-            None, ["https://upload.wikimedia.org/3840-4.jpg"],
-        )  # fmt: skip
+            None,
+            ["https://upload.wikimedia.org/3840-4.jpg"],
+        )
         assert dict(last.skipped) == {"not a photo": 4, "no papers": 1, "too small": 1, "licence": 1}
 
 
