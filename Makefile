@@ -58,8 +58,8 @@ types: install
 	$(PY) -m mypy
 
 bench: install
-	@missed=; for script in $$(ls benchmarks/*.py | grep -v photo_server); do \
-		echo "== $$script"; $(PY) $$script || missed="$$missed $$script"; \
+	@missed=; for script in $$(ls benchmarks/*.py | grep -v -e photo_server -e material); do \
+		echo "== $$script"; $(PY) $$script || [ $$? = 3 ] || missed="$$missed $$script"; \
 	done; if [ -n "$$missed" ]; then echo "missed a floor or failed:$$missed"; exit 1; fi
 
 clean:

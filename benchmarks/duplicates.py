@@ -1,6 +1,6 @@
 """Versions of 39 scenes among 64 landscapes: pair recall and precision of `duplicates`, imagehash and imagededup.
 
-    python benchmarks/duplicates.py [--photos ../shared/photos]
+    python benchmarks/duplicates.py [--photos DIR]
 
 Peers join all pairs within a Hamming radius and are shown at their best radius: the highest recall at a precision of
 at least 0.99 (imagehash's and imagededup's pHash; the second where it is installed). Pairs of which one is a version
@@ -22,6 +22,7 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pyarrow as pa
+from material import SHARED, photographs
 from PIL import Image
 
 from lhq.measures.clusters import components
@@ -34,12 +35,13 @@ SAME_SCENE = {55: 33, 62: 19, 38: 10, 63: 11, 23: 34, 15: 41}
 
 def pictures(folder: Path) -> tuple[list[Path], np.ndarray, np.ndarray]:
     """(files, group of each, counted)."""
+    landscapes = photographs(folder / "landscapes")
     with open(folder / "near_duplicates/GROUPS.tsv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     files = [folder / "near_duplicates" / row["file"] for row in rows]
     group = [int(row["group"]) for row in rows]
     counted = [row["counted"] == "yes" for row in rows]
-    for number, path in enumerate(sorted((folder / "landscapes").glob("*.jpg"))):
+    for number, path in enumerate(landscapes):
         files.append(path)
         group.append(SAME_SCENE.get(number, -1 - number))
         counted.append(True)
@@ -80,7 +82,7 @@ def by_hash(hashes: np.ndarray, group: np.ndarray, counted: np.ndarray) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, default=Path("../shared/photos"))
+    parser.add_argument("--photos", type=Path, default=SHARED / "photos")
     files, group, counted = pictures(parser.parse_args().photos)
     label, seconds = ours(files)
     recall, precision = score(label, group, counted)

@@ -1,6 +1,6 @@
 """Export against a plain Pillow loop: rate, picture quality, memory; and operations on 90,000 rows.
 
-    python benchmarks/export.py [--photos ../shared/photos/landscapes] [--num 480] [--rows 90000]
+    python benchmarks/export.py [--photos DIR] [--num 480] [--rows 90000]
 
 The plain loop decodes in full, scales the centre square to 256 by Lanczos and writes JPEG 95, a process of its own; it
 is run alone and twice at once. Ours is `lhq export` itself, from the store to the finished folder, on two cores, its
@@ -46,6 +46,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from material import SHARED, photographs
 from PIL import Image
 
 from lhq import images
@@ -314,15 +315,12 @@ def many_rows(at: Path, num: int) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--photos", type=Path, default=Path("../shared/photos/landscapes"))
+    parser.add_argument("--photos", type=Path, default=SHARED / "photos/landscapes")
     parser.add_argument("--num", type=int, default=480, help="photos of 6 megapixels a run")
     parser.add_argument("--rows", type=int, default=90_000)
     parser.add_argument("--only", default="rate,quality,memory,rows", help="parts to measure; the others stay as found")
     asked = parser.parse_args()
-    photos = sorted(asked.photos.glob("*.jpg"))
-    if not photos:
-        print(f"no photographs in {asked.photos}: give --photos DIR", file=sys.stderr)
-        return 2
+    photos = photographs(asked.photos)
     pictures = six_megapixels(photos[:8])
     result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with tempfile.TemporaryDirectory() as folder:

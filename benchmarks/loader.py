@@ -1,6 +1,6 @@
 """Pictures a second out of Parquet: `alis.data.Loader` beside `datasets` through a torch DataLoader, and the floor.
 
-    python benchmarks/loader.py --threads 2 --rounds 20 --photos ../shared/photos/landscapes
+    python benchmarks/loader.py --threads 2 --rounds 20 --photos $LHQ_SHARED/photos/landscapes
 
 All three read the same pictures (256 px JPEG, quality 95, written as `lhq export` writes them). The peer is map-style
 `datasets` with the `torch` format under a DataLoader with as many worker processes as we have threads, batches collated

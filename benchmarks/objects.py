@@ -6,9 +6,9 @@
 Rate: the object measure, which decodes, batches, detects and packs facts, beside the bare detector on the same batches,
 already decoded. Rounds are short and many, each times the one right after the other, who is first by turns, and the
 figure is the median over rounds: of wall time, since decoding runs beside the detector. The network is the paper's,
-Mask R-CNN R50-FPN, with random weights: what it sees does not matter here. Photos are those of ../shared/photos beside
-the project, else noise. Verdicts: painted scenes, half of them with objects in the way, judged by half- and by
-full-precision facts of the sandbox's trained detector; `--work` keeps the scenes for another run.
+Mask R-CNN R50-FPN, with random weights: what it sees does not matter here. Photos are those of $LHQ_SHARED/photos
+(else of shared/ beside the project), else noise. Verdicts: painted scenes, half of them with objects in the way, judged
+by half- and by full-precision facts of the sandbox's trained detector; `--work` keeps the scenes for another run.
 Floors: rate at least 0.95 of the bare detector's; verdicts equal on at least 99.5 %.
 Writes benchmarks/results/objects.json, part by part.
 """
@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from material import SHARED
 from PIL import Image
 from sandbox_detector import SEED, stored
 from torchvision.models.detection import maskrcnn_resnet50_fpn
@@ -44,12 +45,11 @@ from lhq.sandbox import scenes
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "objects.json"
-SHARED = ROOT.parent / "shared" / "photos"
 
 
 def photos(count: int) -> tuple[list[Photo], str]:
     """Half of them full of objects, half landscapes."""
-    files = [sorted((SHARED / name).glob("*.jpg")) for name in ("objects", "landscapes")]
+    files = [sorted((SHARED / "photos" / name).glob("*.jpg")) for name in ("objects", "landscapes")]
     mixed = [file for pair in zip(*files, strict=False) for file in pair]
     found = []
     for number in range(count):

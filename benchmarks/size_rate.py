@@ -1,6 +1,6 @@
 """Rate of the `size` and `duplicates` facts, beside a bare loop that only decodes each file at an eighth of its scale.
 
-    python benchmarks/size_rate.py [--photos ../shared/photos/landscapes] [--megapixels 5.9] [--rounds 7]
+    python benchmarks/size_rate.py [--photos DIR] [--megapixels 5.9] [--rounds 7]
                                    [--copies 4]
 
 One process as the local engine starts it, one core, the loops in turn over the same photos, after one turn of each that
@@ -37,6 +37,7 @@ from typing import Any
 
 import pyarrow as pa
 import simplejpeg
+from material import SHARED, photographs
 from PIL import Image
 
 from lhq.crawl.spool import ROW_GROUP_BYTES, writer
@@ -157,13 +158,13 @@ def compare(photos: Sequence[bytes], rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photos", type=Path, default=Path("../shared/photos/landscapes"))
+    parser.add_argument("--photos", type=Path, default=SHARED / "photos/landscapes")
     parser.add_argument("--megapixels", type=float, default=5.9)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--copies", type=int, default=4)
     asked = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    photos = [path.read_bytes() for path in sorted(asked.photos.glob("*.jpg"))]
+    photos = [path.read_bytes() for path in photographs(asked.photos)]
     sets = {"as they are": photos, f"at {asked.megapixels} megapixels": [resized(d, asked.megapixels) for d in photos]}
     print(f"{'':20} {'ours/s':>8} {'pillow 1/8':>11} {'simplejpeg 1/8':>15}   of pillow   of simplejpeg")
     rows = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +13,18 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED_VARIABLE = "LHQ_SHARED"  # benchmarks/material.py reads the same
+SHARED = Path(os.environ.get(SHARED_VARIABLE) or Path(__file__).parents[2] / "shared")
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of photographs, nasty files and fixtures beside the project."""
-    if not SHARED.is_dir():
-        pytest.skip(f"no test material at {SHARED.name}/ beside the project")
-    return SHARED
+    """The folder of real photographs, nasty files and fixtures: $LHQ_SHARED, else shared/ beside the project."""
+    if SHARED.is_dir():
+        return SHARED
+    if os.environ.get(SHARED_VARIABLE):
+        pytest.fail(f"{SHARED_VARIABLE}={SHARED}: no such folder")
+    pytest.skip(f"needs real photographs, which are not part of the project: set {SHARED_VARIABLE} to their folder")
 
 
 @pytest.fixture
