@@ -161,7 +161,6 @@ def test_scores_are_columns(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys
-from lhq import aside
 from lhq.export import ExportSettings, export
 from tests.lhq.making import RIGHTS
 

@@ -134,7 +134,7 @@ def test_papers_that_are_none(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys
-from lhq import importing
+from lhq.intake import importing
 from tests.lhq.making import scene
 
 def entries():

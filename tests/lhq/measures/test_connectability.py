@@ -17,8 +17,7 @@ from lhq.errors import ConfigError, InputError, RunError, WeightsMissing
 from lhq.measures.connectability import Connectability, ConnectabilitySettings, fold_of, split
 from lhq.records import Photo
 from lhq.store.shards import Shards
-
-from . import making
+from tests.lhq import making
 
 torch = pytest.importorskip("torch")
 from lhq.measures.halves import LEFT, RIGHT, HalfClassifier, Tiny, Training, build, cut, halves, sides, train  # noqa: E402

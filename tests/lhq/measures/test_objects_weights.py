@@ -12,8 +12,7 @@ from lhq.errors import ConfigError, InputError, WeightsMissing
 from lhq.measures.objects import Objects, ObjectsSettings
 from lhq.measures.weights import cached, tensors
 from lhq.records import Photo
-
-from . import making
+from tests.lhq import making
 
 torch = pytest.importorskip("torch")
 detection = pytest.importorskip("torchvision.models.detection")

@@ -22,8 +22,7 @@ from lhq.measures.gaussian import Gaussian, Moments, oas_shrinkage
 from lhq.measures.outliers import Outliers, OutliersSettings
 from lhq.records import Photo
 from lhq.store.shards import Shards
-
-from . import making
+from tests.lhq import making
 
 WHERE = "p.toml [filter.outliers]"
 

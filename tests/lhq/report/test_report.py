@@ -24,8 +24,7 @@ from lhq.pipeline import views
 from lhq.records import VERDICT_SCHEMA
 from lhq.report import picks, render
 from lhq.report.charts import Axis, histogram
-
-from . import making
+from tests.lhq import making
 
 ROOT = Path(__file__).parents[3]
 CHROMIUM = Path("/usr/bin/chromium")

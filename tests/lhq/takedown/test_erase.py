@@ -81,7 +81,7 @@ def test_the_same_bytes_under_another_id_go_too(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys
-from lhq import erase, shards
+from lhq.takedown import erase
 calls = 0
 def counted(write):
     def wrapped(*args, **more):
