@@ -18,7 +18,18 @@ from alis.cli.painting import open_panorama, painting_options
 @click.option("--cache-mb", type=click.IntRange(1), default=256, show_default=True, help="Most tiles kept, in MB.")
 @click.option("--max-frames", type=click.IntRange(1), default=128, show_default=True, help="Widest strip to download.")
 @click.option(
-    "--per-viewer", type=click.IntRange(1), default=128, show_default=True, help="Most requests at once of one address."
+    "--per-viewer",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="Most connections, and requests, at once of one address.",
+)
+@click.option("--connections", type=click.IntRange(1), default=1024, show_default=True, help="Most of all viewers.")
+@click.option(
+    "--allow-host", "hosts", multiple=True, help="Answer only to this name in the address bar; may be repeated."
+)
+@click.option(
+    "--proxy", "proxies", multiple=True, help="A reverse proxy's address, whose X-Forwarded-For names the viewers."
 )
 @painting_options
 def command(
@@ -30,6 +41,9 @@ def command(
     cache_mb: int,
     max_frames: int,
     per_viewer: int,
+    connections: int,
+    hosts: tuple[str, ...],
+    proxies: tuple[str, ...],
     seed: int,
     psi: float,
     cluster: int | str | None,
@@ -46,8 +60,9 @@ def command(
       alis serve demo
       alis serve runs/first
       alis serve runs/first --port 8080 --codes my-photo.safetensors
+      alis serve runs/first --proxy 127.0.0.1 --allow-host panorama.example
     """
-    from alis.web import app, painter, serve
+    from alis.web import app, painter, serve, wire
 
     listener = serve.bind(host, port)
     panorama = open_panorama(
@@ -63,6 +78,12 @@ def command(
     work = painter.Painter(panorama, queue_tiles=queue, cache_bytes=cache_mb << 20)
     work.warm(sorted(range(-4, 12), key=lambda k: abs(k - panorama.g.config.anchor_patches // 2)))
     page = app.create(
-        panorama, name=Path(model).resolve().name, max_frames=max_frames, per_viewer=per_viewer, painter=work
+        panorama,
+        name=Path(model).resolve().name,
+        max_frames=max_frames,
+        per_viewer=per_viewer,
+        hosts=hosts,
+        painter=work,
     )
-    serve.run(page, listener, started=lambda url: click.echo(url))
+    limits = wire.Limits(connections=connections, per_viewer=per_viewer, proxies=proxies)
+    serve.run(page, listener, started=lambda url: click.echo(url), limits=limits)

@@ -24,6 +24,8 @@ from alis.plane.anchors import Sketch
 
 _QUALITY = 90
 _SKETCHES = 512
+_SUSPECTS = 1024
+Key = tuple[Sketch, int]
 
 
 class Busy(Exception):
@@ -40,6 +42,7 @@ class Stats:
     batches: int = 0
     refused: int = 0
     dropped: int = 0
+    broken: int = 0
 
 
 @dataclass
@@ -68,9 +71,10 @@ class Painter:
         self.plane = lru_cache(maxsize=_SKETCHES)(self._plane)
         self._device = threading.Lock()
         self._wanted = threading.Condition()
-        self._waiting: OrderedDict[tuple[Sketch, int], _Job] = OrderedDict()
-        self._painting: dict[tuple[Sketch, int], _Job] = {}
-        self._done: OrderedDict[tuple[Sketch, int], bytes] = OrderedDict()
+        self._waiting: OrderedDict[Key, _Job] = OrderedDict()
+        self._painting: dict[Key, _Job] = {}
+        self._suspects: OrderedDict[Key, None] = OrderedDict()
+        self._done: OrderedDict[Key, bytes] = OrderedDict()
         self._done_bytes = 0
         self._open = True
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="alis-encode")
@@ -118,7 +122,7 @@ class Painter:
         future.add_done_callback(lambda done: self._leave(key, done))
         return future
 
-    def _leave(self, key: tuple[Sketch, int], future: asyncio.Future[bytes]) -> None:
+    def _leave(self, key: Key, future: asyncio.Future[bytes]) -> None:
         """A waiter went away; a tile that nobody waits for leaves the queue."""
         with self._wanted:
             job = self._waiting.get(key)
@@ -164,36 +168,51 @@ class Painter:
                     self._wanted.wait()
                 if not self._open:
                     return
-                keys = [self._waiting.popitem(last=False) for _ in range(min(self.batch, len(self._waiting)))]
-                self._painting.update(keys)
-            self._paint(keys)
+                jobs = self._next()
+                self._painting.update(jobs)
+            self._paint(jobs)
 
-    def _paint(self, keys: list[tuple[tuple[Sketch, int], _Job]]) -> None:
+    def _next(self) -> list[tuple[Key, _Job]]:
+        """The next batch, the longest waiting first. What broke before goes alone: it would break its batch again."""
+        first = next(iter(self._waiting))
+        if first in self._suspects:
+            return [(first, self._waiting.pop(first))]
+        keys = [key for key in self._waiting if key not in self._suspects][: self.batch]
+        return [(key, self._waiting.pop(key)) for key in keys]
+
+    def _paint(self, jobs: list[tuple[Key, _Job]]) -> None:
         try:
             with self._device:
-                tiles = paint([(job.plane, job.k) for _, job in keys])
+                tiles = paint([(job.plane, job.k) for _, job in jobs])
             files = list(self._encoders.map(_encoded, tiles))
         except Exception as error:
-            # One viewer's tile must not spoil the batch of others, nor end the painter.
-            if len(keys) > 1:
-                for one in keys:
-                    self._paint([one])
-                return
-            with self._wanted:
-                self._painting.pop(keys[0][0], None)
-            _settle(keys[0][1], error)
+            # One viewer's tile must not spoil the batch of others, nor end the painter: halves find it in a few goes.
+            if len(jobs) > 1:
+                self._paint(jobs[: len(jobs) // 2])
+                self._paint(jobs[len(jobs) // 2 :])
+            else:
+                self._give_up(*jobs[0], error)
             return
         with self._wanted:
-            self.stats.painted += len(keys)
+            self.stats.painted += len(jobs)
             self.stats.batches += 1
-            for (key, _), data in zip(keys, files, strict=True):
+            for (key, _), data in zip(jobs, files, strict=True):
                 self._painting.pop(key, None)
                 self._done[key] = data
                 self._done_bytes += len(data)
             while self._done_bytes > self.cache_bytes:
                 self._done_bytes -= len(self._done.popitem(last=False)[1])
-        for (_, job), data in zip(keys, files, strict=True):
+        for (_, job), data in zip(jobs, files, strict=True):
             _settle(job, data)
+
+    def _give_up(self, key: Key, job: _Job, error: Exception) -> None:
+        with self._wanted:
+            self.stats.broken += 1
+            self._painting.pop(key, None)
+            self._suspects[key] = None
+            while len(self._suspects) > _SUSPECTS:
+                self._suspects.popitem(last=False)
+        _settle(job, error)
 
 
 def _encoded(tile_HwC: Pixels) -> bytes:

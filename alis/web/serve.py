@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import resource
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 
 import uvicorn
 from fastapi import FastAPI
 
 from alis.errors import InputError
+from alis.web.wire import Door, Limits, Wire
 
 _GRACE_S = 10
-_MAX_CONNECTIONS = 1024
+_KEEP_ALIVE_S = 30
+_OWN_FILES = 64
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -32,11 +37,42 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(app: FastAPI, listener: socket.socket, started: Callable[[str], None]) -> None:
+def settings(app: FastAPI, limits: Limits | None = None) -> uvicorn.Config:
+    """How the application is served: uvicorn, with `alis.web.wire` at its door."""
+    limits = limits or Limits()
+    limits = replace(limits, connections=_room_for(limits.connections))
+    return uvicorn.Config(
+        app,
+        http=functools.partial(Wire, door=Door(limits)),  # type: ignore[arg-type]
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        server_header=False,
+        # Only a proxy that was named may say whom it speaks for.
+        proxy_headers=bool(limits.proxies),
+        forwarded_allow_ips=list(limits.proxies),
+    )
+
+
+def _room_for(connections: int) -> int:
+    """As many connections as this process may open files, some kept for its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    want = connections + _OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < want:
+        soft = want if hard == resource.RLIM_INFINITY else min(want, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(min(connections, soft - _OWN_FILES), 1)
+    return connections
+
+
+def run(app: FastAPI, listener: socket.socket, started: Callable[[str], None], *, limits: Limits | None = None) -> None:
     """Serve until SIGINT or SIGTERM, then finish gracefully.
 
     Args:
         started: told the page's URL once it can be opened.
+        limits: what strangers may take.
     """
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -47,19 +83,10 @@ def run(app: FastAPI, listener: socket.socket, started: Callable[[str], None]) -
             if not self.should_exit:
                 started(url)
 
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=_GRACE_S,
-        server_header=False,
-        limit_concurrency=_MAX_CONNECTIONS,
-        timeout_keep_alive=30,
-    )
     # uvicorn raises the signal again once it has stopped; being asked to stop is no failure.
     before = {which: signal.signal(which, lambda *_: None) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
-        Server(config).run(sockets=[listener])
+        Server(settings(app, limits)).run(sockets=[listener])
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)

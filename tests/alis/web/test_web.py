@@ -25,7 +25,7 @@ from PIL import Image
 
 import alis
 import alis.plane.anchors
-from alis.web import app, painter, serve
+from alis.web import app, painter, serve, wire
 from alis.web.painter import Painter
 from tests.alis import painter as models
 
@@ -35,12 +35,20 @@ ROOT = Path(__file__).parents[3]
 class Served:
     """The application on a free port, in a thread."""
 
-    def __init__(self, panorama: alis.Panorama, *, queue_tiles: int = 256, per_viewer: int = 128) -> None:
+    def __init__(
+        self,
+        panorama: alis.Panorama,
+        *,
+        queue_tiles: int = 256,
+        per_viewer: int = 128,
+        hosts: tuple[str, ...] = (),
+        limits: wire.Limits | None = None,
+    ) -> None:
         self.painter = Painter(panorama, queue_tiles=queue_tiles, cache_bytes=1 << 20)
         listener = serve.bind("127.0.0.1", 0)
         self.port = listener.getsockname()[1]
-        page = app.create(panorama, name="tiny", max_frames=8, per_viewer=per_viewer, painter=self.painter)
-        self.server = uvicorn.Server(uvicorn.Config(page, log_level="error", timeout_graceful_shutdown=5))
+        page = app.create(panorama, name="tiny", max_frames=8, per_viewer=per_viewer, hosts=hosts, painter=self.painter)
+        self.server = uvicorn.Server(serve.settings(page, limits))
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]}, daemon=True)
         self.thread.start()
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)

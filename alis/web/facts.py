@@ -1,0 +1,85 @@
+"""A plane → what its page must know of it: sizes, limits, clusters, codes, and the fingerprint in every link."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from alis.painting import strip
+from alis.painting.panorama import Panorama, precision_of
+from alis.plane.anchors import MAX_ANCHOR, MAX_EDITS, MAX_PSI, MAX_SEED, MAX_VARIANT
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The page's `model.json`."""
+
+    name: str
+    model: str
+    """Stamp of weights, settings, precision, clusters and saved codes: what decides a tile besides its address."""
+    resolution: int
+    tile_px: int
+    anchor_tiles: int
+    ring_step: int
+    grid: int
+    start: str
+    num_clusters: int
+    codes: list[str]
+    max_edits: int
+    max_frames: int
+    max_seed: int
+    max_anchor: int
+    max_variant: int
+    max_psi: int
+    painter: str = "server"
+    """Where tiles come from: "server", or "browser" on a page that needs none."""
+
+    @property
+    def json_text(self) -> str:
+        """The file."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def of(panorama: Panorama, *, name: str, max_frames: int, painter: str = "server") -> Facts:
+    """The facts of a plane; its sketch is where the page starts.
+
+    Args:
+        max_frames: widest strip to take home, in frames.
+    """
+    config, centres = panorama.g.config, panorama.book.centres_KS
+    return Facts(
+        name=name,
+        model=model_of(panorama),
+        resolution=config.resolution,
+        tile_px=panorama.tile_px,
+        anchor_tiles=config.anchor_patches,
+        ring_step=panorama.ring_step,
+        grid=config.grid_size,
+        start=panorama.sketch.text,
+        num_clusters=0 if centres is None else len(centres),
+        codes=sorted(panorama.book.saved),
+        max_edits=MAX_EDITS,
+        max_frames=max_frames,
+        max_seed=MAX_SEED,
+        max_anchor=MAX_ANCHOR,
+        max_variant=MAX_VARIANT,
+        max_psi=round(100 * MAX_PSI),
+        painter=painter,
+    )
+
+
+def model_of(panorama: Panorama) -> str:
+    """The model's fingerprint, followed by the precision where it is not float32, and by a stamp of its clusters and
+    saved codes where it has any: a tile may be kept for ever under it."""
+    parts = [strip.fingerprint(panorama.g)]
+    if (precision := precision_of(panorama.g)) != "float32":
+        parts.append(precision)
+    book = panorama.book
+    if book.centres_KS is not None or book.saved:
+        digest = hashlib.blake2s(digest_size=4)
+        for name, tensor in [("", book.centres_KS), *sorted(book.saved.items())]:
+            digest.update(f"{name}\0".encode())
+            digest.update(b"" if tensor is None else tensor.detach().cpu().contiguous().numpy().tobytes())
+        parts.append(digest.hexdigest())
+    return "-".join(parts)

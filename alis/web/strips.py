@@ -1,0 +1,121 @@
+"""A wish for columns → a picture file to take home: one painted at a time, between the tiles, and none for who left."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import Request
+from fastapi.responses import FileResponse, Response
+from starlette.background import BackgroundTask
+
+from alis import formats
+from alis.errors import InputError
+from alis.formats import Pixels
+from alis.painting import picture_writer, strip
+from alis.plane.anchors import Sketch
+from alis.web.painter import Busy, Painter
+
+LOOK_S = 0.2
+_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A strip as an address asks for it, checked: it can be painted and its format can hold it."""
+
+    sketch: Sketch
+    plan: strip.Plan
+    path: Path
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is known of the answer before it is painted."""
+        return {
+            "Content-Disposition": f'attachment; filename="{self.path.name}"',
+            "Content-Type": _TYPES[self.path.suffix],
+        }
+
+
+class Taking:
+    """Strips of a painter's plane.
+
+    Args:
+        max_frames: the widest, in frames.
+    """
+
+    def __init__(self, painter: Painter, max_frames: int) -> None:
+        self.painter, self.max_frames = painter, max_frames
+        self._one = threading.BoundedSemaphore(1)
+
+    def read(self, seed: str, edits: str, start: str, last: str) -> Wish:
+        """The wish that an address means.
+
+        Raises:
+            InputError: it means none, or one that can't be fulfilled.
+        """
+        found = re.fullmatch(r"(-?[0-9]{1,15}) (-?[0-9]{1,15})(\.png|\.jpg|\.webp)", f"{start} {last}")
+        if not found:
+            raise InputError("this is no strip", hint="an example is /strip/7/-/0/1024.png")
+        height = self.painter.panorama.height
+        sketch, left, right = Sketch.parse(f"{seed}/{edits}"), int(found[1]), int(found[2])
+        if right - left > self.max_frames * height:
+            raise InputError(f"{right - left} columns are too many", hint=f"take at most {self.max_frames * height}")
+        plan = strip.plan(self.painter.plane(sketch), width=right - left, start=left)
+        path = Path(f"alis-{sketch.seed}-{left}-{right}{found[3]}")
+        formats.check_size(path, plan.width, height)
+        return Wish(sketch, plan, path)
+
+    async def answer(self, request: Request, wish: Wish) -> Response:
+        """Paint it and send it; HEAD tells what would be sent and paints nothing.
+
+        Raises:
+            Busy: another strip is being painted.
+        """
+        if request.method == "HEAD":
+            return Response(headers=wish.headers)
+        if not self._one.acquire(blocking=False):
+            raise Busy
+        gone = threading.Event()
+        working = asyncio.ensure_future(asyncio.to_thread(self._paint, wish, gone))
+        while not (await asyncio.wait({working}, timeout=LOOK_S))[0]:
+            if await request.is_disconnected():
+                gone.set()
+        folder = working.result()
+        return FileResponse(
+            Path(folder.name) / wish.path,
+            filename=wish.path.name,
+            media_type=_TYPES[wish.path.suffix],
+            background=BackgroundTask(folder.cleanup),
+        )
+
+    def _paint(self, wish: Wish, gone: threading.Event) -> tempfile.TemporaryDirectory[str]:
+        plan = wish.plan
+
+        def columns(done: int) -> Iterator[Pixels]:
+            for piece in self.painter.blocks(wish.sketch, plan.start + done, plan.start + plan.width):
+                if gone.is_set():
+                    raise Busy
+                yield piece
+
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="alis-strip-")
+            try:
+                picture_writer.write(
+                    Path(folder.name) / wish.path,
+                    columns,
+                    width=plan.width,
+                    height=plan.panorama.height,
+                    note=plan.note.text,
+                )
+            except BaseException:
+                folder.cleanup()
+                raise
+            return folder
+        finally:
+            self._one.release()
