@@ -1,0 +1,118 @@
+"""One worker of a kind a store, in a folder and in a bucket: seconds are refused by name, the dead are taken over."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from lhq.errors import StoreError
+from lhq.store import lock
+from lhq.store.lock import locked
+
+ROOT = Path(__file__).parents[3]
+_HOLDS = """
+import sys
+from lhq.store.lock import locked
+with locked(sys.argv[1], "filter"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "store") if request.param == "folder" else f"{request.getfixturevalue('bucket')}/set"
+
+
+def holding(store: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDS, store], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_is_refused_with_the_first_ones_process(store: str) -> None:
+    process = holding(store)
+    with pytest.raises(StoreError, match=f"another filter is at work here .*process {process.pid}"):
+        locked(store, "filter").__enter__()
+    with locked(store, "export"):  # another kind of work is not in its way
+        pass
+    process.communicate("")
+    with locked(store, "filter"):
+        pass
+
+
+def test_a_killed_owner_holds_nobody_up(store: str) -> None:
+    process = holding(store)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with locked(store, "filter"):
+        pass
+
+
+def test_only_one_of_many_at_once_gets_in(store: str) -> None:
+    got, barrier = [], threading.Barrier(6)
+
+    def try_it() -> None:
+        barrier.wait()
+        try:
+            with locked(store, "filter"):
+                got.append(1)
+                tried.wait()
+        except StoreError:
+            got.append(0)
+
+    tried = threading.Event()
+    threads = [threading.Thread(target=try_it) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    while len(got) < 6:
+        threading.Event().wait(0.01)
+    tried.set()
+    for thread in threads:
+        thread.join()
+    assert sum(got) == 1
+
+
+def left_by(bucket: str, owner: dict[str, object]) -> str:
+    fsspec.filesystem("s3").pipe_file(f"{bucket}/set/filter.lock", json.dumps(owner).encode())
+    return f"{bucket}/set"
+
+
+def test_another_machines_lock_stands_until_it_is_stale(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = left_by(bucket, {"host": "elsewhere", "pid": os.getpid(), "token": "x"})
+    with pytest.raises(StoreError, match="on elsewhere"):
+        locked(store, "filter").__enter__()
+    monkeypatch.setattr(lock, "STALE_S", -1.0)
+    with locked(store, "filter"):
+        owner = json.loads(fsspec.filesystem("s3").cat_file(f"{bucket}/set/filter.lock"))
+        assert owner["host"] == socket.gethostname()
+    assert not fsspec.filesystem("s3").exists(f"{bucket}/set/filter.lock")
+
+
+def test_the_owner_shows_that_it_lives(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.02)
+    fs, path = fsspec.filesystem("s3"), f"{bucket}/set/filter.lock"
+    with locked(f"{bucket}/set", "filter"):
+        first = fs.cat_file(path)
+        fs.invalidate_cache()
+        fs.pipe_file(path, b"{}")  # somebody took it over: the old owner neither writes on nor removes it
+        threading.Event().wait(0.2)
+        assert fs.cat_file(path) == b"{}" != first
+    assert fs.exists(path)
+
+
+def test_a_bucket_that_is_not_there_is_said(bucket: str) -> None:
+    with pytest.raises(StoreError, match=r"can't be (read|written)"):
+        locked("s3://no-such-bucket-here/set", "filter").__enter__()
