@@ -29,7 +29,6 @@ from lhq.engines.local import Local
 from lhq.filter import Rule
 from lhq.measures.text import fold
 from lhq.measures.versions import THUMB
-from lhq.pipeline import views
 from lhq.records import PHOTO_SCHEMA
 from lhq.store.shards import Shards
 
@@ -136,7 +135,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="keep the made store here, or take it from here")
     asked = parser.parse_args()
     num = asked.photos
-    rules = pipeline.rules(pipeline.load(ROOT / "pipelines/lhq-90k.toml"))
+    rules = pipeline.load(ROOT / "pipelines/lhq-90k.toml".rules())
     store = asked.store or Path(tempfile.mkdtemp(prefix="lhq-judge-"))
     try:
         if not (store / "photos").exists():
@@ -152,8 +151,8 @@ def main() -> None:
         start = time.perf_counter()
         done = filter.run(str(store), rules, Local(), judge_only=True)
         whole = time.perf_counter() - start
-        mine = replace(pipeline.load(ROOT / "pipelines/lhq-90k.toml"), store=str(store))
-        shows = [timed(lambda row=row: views.show(mine, f"flickr:{row}")) for row in (0, num // 2, num - 1)]
+        mine = pipeline.Pipeline(replace(pipeline.load(ROOT / "pipelines/lhq-90k.toml").file, store=str(store)))
+        shows = [timed(lambda row=row: mine.show(f"flickr:{row}")) for row in (0, num // 2, num - 1)]
     finally:
         if not asked.store:
             shutil.rmtree(store)

@@ -7,8 +7,12 @@ A candidate is a photo that a source offered, with its papers; a photo is a cand
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
+
+Lane = Literal["cpu", "gpu"]
+"""Where a measure works: on one core, or on one GPU."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lhq import pipeline
+from lhq.cli.progress import progress
 from lhq.cli.talk import say
 
 
@@ -31,11 +32,12 @@ def command(pipeline_file: str, dry_run: bool, want: int | None, retry: tuple[st
       lhq crawl pipelines/lhq-90k.toml --dry-run
       lhq crawl pipelines/lhq-90k.toml --retry-failed timeout --retry-failed http-403
     """
-    asked = pipeline.load(pipeline_file)
+    loaded = pipeline.load(pipeline_file)
     if dry_run:
-        click.echo(pipeline.crawl_plan(asked, want=want))
+        click.echo(loaded.plan(want=want).text(loaded.free_bytes()))
         return 0
-    done = pipeline.crawl_photos(asked, retry=retry, want=want)
+    with progress() as on_progress:
+        done = loaded.crawl(retry=retry, want=want, on_progress=on_progress)
     for line in done.lines():
         say(line)
     return done.exit_code

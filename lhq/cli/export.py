@@ -8,9 +8,10 @@ from typing import Literal
 
 import click
 
-from lhq.cli.talk import progress, say
+from lhq.cli.progress import progress
+from lhq.cli.talk import say
 from lhq.export import ExportReport
-from lhq.pipeline import load, publishing
+from lhq.pipeline import load
 
 
 @click.command()
@@ -60,8 +61,8 @@ def command(
         "licences": licences and tuple(word.strip() for word in licences.split(",")),
     }
     given = {key: value for key, value in changes.items() if value is not None}
-    with progress() as told:
-        done = publishing.export(load(pipeline), given, told, format=kind, repository=repository, public=public)
+    with progress() as on_progress:
+        done = load(pipeline).export(given, format=kind, repository=repository, public=public, on_progress=on_progress)
     _tell(done.report)
     if as_json:
         click.echo(json.dumps({**_plain(done.report), "archives": done.archives, "address": done.address}))

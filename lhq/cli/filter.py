@@ -7,6 +7,7 @@ import json
 import click
 
 from lhq import pipeline
+from lhq.cli.progress import progress
 
 
 @click.command()
@@ -26,7 +27,8 @@ def command(pipeline_file: str, judge_only: bool, workers: int, as_json: bool) -
       lhq filter pipelines/quickstart.toml
       lhq filter pipelines/quickstart.toml --judge-only
     """
-    done = pipeline.filter_photos(pipeline.load(pipeline_file), judge_only=judge_only, workers=workers)
+    with progress() as on_progress:
+        done = pipeline.load(pipeline_file).filter(judge_only=judge_only, workers=workers, on_progress=on_progress)
     for report in done.failed:
         click.echo(f"shard {report.key}: {report.error}", err=True)
     for place in done.quarantined:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-from lhq.cli.talk import progress, say
-from lhq.pipeline import load, publishing
+from lhq.cli.progress import progress
+from lhq.cli.talk import say
+from lhq.pipeline import load
 
 
 @click.group()
@@ -49,9 +50,16 @@ def _options(default_licence: str | None) -> Callable[[Callable[..., Any]], Call
     return wrap
 
 
-def _run(kind: str, path: str, pipeline: str, as_json: bool, name: str | None, **papers: str | None) -> int:
-    with progress() as told:
-        report = publishing.import_photos(load(pipeline), kind, path, told, name=name, **papers)
+def _run(
+    kind: Literal["lsun", "folder", "zip"],
+    path: str,
+    pipeline: str,
+    as_json: bool,
+    name: str | None,
+    **papers: str | None,
+) -> int:
+    with progress() as on_progress:
+        report = load(pipeline).import_photos(kind, path, name=name, **papers, on_progress=on_progress)
     for entry, reason in report.failed.items():
         say(f"not taken in: {entry}: {reason}")
     say(f"new {report.new:,} · held before {report.held:,} · not taken in {len(report.failed):,}")

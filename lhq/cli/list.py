@@ -26,7 +26,7 @@ def command(
       lhq list pipelines/quickstart.toml --status failed
       lhq list pipelines/quickstart.toml --reason timeout --json
     """
-    for each in pipeline.crawl_listing(pipeline.load(pipeline_file), statuses, reasons, sources):
+    for each in pipeline.load(pipeline_file).candidates(statuses=statuses, reasons=reasons, sources=sources):
         if as_json:
             click.echo(json.dumps(asdict(each)))
         else:

@@ -7,8 +7,9 @@ import json
 
 import click
 
-from lhq.cli.talk import progress, say
-from lhq.pipeline import load, publishing
+from lhq.cli.progress import progress
+from lhq.cli.talk import say
+from lhq.pipeline import load
 
 
 @click.command()
@@ -27,8 +28,8 @@ def command(pipeline: str, reads_bytes: bool, limit: int | None, as_json: bool) 
       lhq recheck pipelines/lhq-90k.toml | cut -f1 | sort -u > gone.txt
       lhq remove pipelines/lhq-90k.toml --file gone.txt --reason "changed at the source"
     """
-    with progress() as told:
-        report = publishing.recheck(load(pipeline), told, reads_bytes=reads_bytes, limit=limit)
+    with progress() as on_progress:
+        report = load(pipeline).recheck(reads_bytes=reads_bytes, limit=limit, on_progress=on_progress)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
     else:

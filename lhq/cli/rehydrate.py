@@ -7,8 +7,9 @@ import json
 
 import click
 
-from lhq.cli.talk import progress, say
-from lhq.pipeline import load, publishing
+from lhq.cli.progress import progress
+from lhq.cli.talk import say
+from lhq.pipeline import load
 
 
 @click.command()
@@ -26,8 +27,8 @@ def command(manifest: str, pipeline: str, take_changed: bool, as_json: bool) -> 
     Example:
       lhq rehydrate lhq-90k/manifest.parquet pipelines/rebuilt.toml
     """
-    with progress() as told:
-        report = publishing.rehydrate(load(pipeline), manifest, told, takes_changed=take_changed)
+    with progress() as on_progress:
+        report = load(pipeline).rehydrate(manifest, takes_changed=take_changed, on_progress=on_progress)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
     else:

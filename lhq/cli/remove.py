@@ -7,8 +7,9 @@ import json
 
 import click
 
-from lhq.cli.talk import progress, say
-from lhq.pipeline import load, publishing
+from lhq.cli.progress import progress
+from lhq.cli.talk import say
+from lhq.pipeline import load
 from lhq.takedown import remove
 
 
@@ -33,10 +34,10 @@ def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str
     given = [*names, *(remove.read_names(path) if path else [])]
     loaded, done, gone = load(pipeline), remove.Removed((), (), ()), None
     if given or not erase:
-        done = publishing.remove(loaded, given, reason=reason)
+        done = loaded.remove(given, reason=reason)
     if erase:
-        with progress() as told:
-            gone = publishing.erase(loaded, told)
+        with progress() as on_progress:
+            gone = loaded.erase(on_progress=on_progress)
     for id in done.unseen:
         say(f"{id}: not in the store; kept out all the same")
     for id in done.known:

@@ -6,7 +6,6 @@ import click
 
 from lhq import pipeline
 from lhq.cli.talk import say
-from lhq.pipeline import views
 
 
 @click.command()
@@ -25,5 +24,5 @@ def command(pipeline_file: str, output: str) -> None:
     Example:
       lhq report pipelines/quickstart.toml -o report.html
     """
-    size_bytes = views.report(pipeline.load(pipeline_file), output)
+    size_bytes = pipeline.load(pipeline_file).report(output)
     say(f"{output}: {size_bytes / 1e6:.1f} MB")

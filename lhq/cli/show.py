@@ -11,7 +11,6 @@ from rich.text import Text
 
 from lhq import pipeline
 from lhq.cli.talk import say
-from lhq.pipeline import views
 from lhq.report.show import Shown
 
 
@@ -29,9 +28,9 @@ def command(id: str, pipeline_file: str, as_json: bool, image: str | None) -> No
       lhq show flickr:53154813171 pipelines/quickstart.toml --image photo.jpg
     """
     loaded = pipeline.load(pipeline_file)
-    shown = views.show(loaded, id)
+    shown = loaded.show(id)
     if image:
-        views.picture(loaded, shown, image)
+        loaded.picture(shown, image)
         say(f"{image}: written")
     if as_json:
         click.echo(json.dumps(shown.as_dict(), indent=2, ensure_ascii=False))

@@ -23,5 +23,5 @@ def command(pipeline_file: str, queries: bool, as_json: bool) -> None:
       lhq status pipelines/quickstart.toml
       lhq status pipelines/quickstart.toml --json
     """
-    found = pipeline.crawl_status(pipeline.load(pipeline_file))
+    found = pipeline.load(pipeline_file).status()
     click.echo(json.dumps(found.as_json(), indent=1) if as_json else found.table(with_queries=queries))

@@ -7,8 +7,9 @@ import json
 
 import click
 
-from lhq.cli.talk import progress, say
-from lhq.pipeline import publishing
+from lhq import pipeline
+from lhq.cli.progress import progress
+from lhq.cli.talk import say
 
 
 @click.command()
@@ -23,8 +24,8 @@ def command(folder: str, as_json: bool) -> int:
     Example:
       lhq verify data/quickstart/export
     """
-    with progress() as told:
-        report = publishing.verify(folder, told)
+    with progress() as on_progress:
+        report = pipeline.verify(folder, on_progress=on_progress)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
     else:

@@ -25,6 +25,7 @@ from lhq.crawl.search import Searcher
 from lhq.crawl.writer import Keeper
 from lhq.errors import LhqError, SourceError, StoreError
 from lhq.http import Client
+from lhq.progress import OnProgress, silent
 from lhq.records import Candidate, Query
 from lhq.sources import Local, Source
 from lhq.store.shards import Shards
@@ -76,6 +77,7 @@ def crawl(
     client: Client,
     *,
     retry: Sequence[str] = (),
+    on_progress: OnProgress = silent,
 ) -> CrawlReport:
     """Fetch photos until the store holds `want`, or the sources have no more. The caller holds `locked(folder)`.
 
@@ -84,6 +86,7 @@ def crawl(
         retry: reasons of failed candidates that are to be tried again; "all" for every reason. "damaged" means
             the photos of shards that are gone from `photos/`: moved to `quarantine/`, or lost. Kept photos whose
             facts name the reason as their error (`corrupt`) are fetched again into their place.
+        on_progress: told five times a second how far the crawl is.
 
     Raises:
         StoreError: the store can't be reached or written, or is of a newer format.
@@ -92,7 +95,7 @@ def crawl(
     Shards(store, "photos").numbers()  # a store that can't be reached is said before anybody is asked
     frontier = Frontier(Path(folder) / FRONTIER)
     try:
-        return _Crawl(store, folder, sources, queries, want, client, frontier).run(retry)
+        return _Crawl(store, folder, sources, queries, want, client, frontier).run(retry, on_progress)
     finally:
         frontier.close()
 
@@ -118,7 +121,7 @@ class _Crawl:
         self._board = Board(frontier, client, want, 0, tuple(sources))
         self._keeper = Keeper(folder, Shards(store, "photos"), frontier, self._board.kept, self._board.crashed)
 
-    def run(self, retry: Sequence[str]) -> CrawlReport:
+    def run(self, retry: Sequence[str], on_progress: OnProgress) -> CrawlReport:
         self._prepare(retry)
         board, client = self._board, self._client
         num_workers = min(64, max(1, client.settings.per_host) * max(1, len(self._sources)))
@@ -127,7 +130,8 @@ class _Crawl:
             Searcher(source, self._queries, self._frontier, client, board.need, board.poke, self._removed_ids)
             for source in self._sources.values()
         ]
-        with _signals(client), Progress(board, client, self._want) as progress:
+        progress = Progress(board, client, self._want, on_progress)
+        with _signals(client):
             self._keeper.start()
             fetcher.start()
             for searcher in searchers:

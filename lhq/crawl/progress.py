@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-import rich.console
-import rich.progress
-
 from lhq.http import Client
+from lhq.progress import OnProgress
 
 if TYPE_CHECKING:
     from lhq.crawl.fetch import Board
@@ -19,35 +16,16 @@ WINDOW_S = 20.0
 
 
 class Progress:
-    """A bar on stderr, silent where that is no terminal."""
+    """What a crawl tells as it goes; rates are those of the last `WINDOW_S` seconds."""
 
-    def __init__(self, board: Board, client: Client, want: int) -> None:
-        self._board, self._client, self._want = board, client, want
+    def __init__(self, board: Board, client: Client, want: int, on_progress: OnProgress) -> None:
+        self._board, self._client, self._want, self._on_progress = board, client, want, on_progress
         self._marks: deque[tuple[float, int, int]] = deque()
-        console = rich.console.Console(stderr=True)
-        self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("crawl"),
-            rich.progress.BarColumn(bar_width=24),
-            rich.progress.TextColumn("{task.description}"),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=want)
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bar.stop()
 
     def update(self, doing: str = "") -> None:
-        """Draw the present state."""
-        if self._bar.disable:
-            return
-        line = " · ".join(part for part in (doing, *self._parts()) if part)
-        self._bar.update(self._task, completed=min(self._board.num_kept, self._want), description=line)
+        """Tell the present state."""
+        note = " · ".join(part for part in (doing, *self._parts()) if part)
+        self._on_progress("crawl", min(self._board.num_kept, self._want), self._want, note)
 
     def _parts(self) -> list[str]:
         board, now = self._board, time.monotonic()
@@ -56,12 +34,11 @@ class Progress:
             self._marks.popleft()
         began, num, size = self._marks[0]
         seconds = max(now - began, 1e-3)
-        rate = (board.num_new - num) / seconds
-        parts = [f"{board.num_kept:,} of {self._want:,} photos"]
+        parts = []
         if seconds > 1:
-            parts.append(f"{rate:.1f}/s, {(board.num_bytes - size) / seconds / 1e6:.1f} MB/s")
-        if rate > 0:
-            parts.append(f"{span((self._want - board.num_kept) / rate)} left")
+            parts.append(
+                f"{(board.num_new - num) / seconds:.1f}/s, {(board.num_bytes - size) / seconds / 1e6:.1f} MB/s"
+            )
         failures = board.failures.most_common(3)
         if failures:
             parts.append("failed: " + ", ".join(f"{reason} {count:,}" for reason, count in failures))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lhq.measures import Lane
+from lhq.records import Lane
 
 
 @dataclass(frozen=True, slots=True)

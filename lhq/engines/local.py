@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from lhq.engines import Job, ShardReport
 from lhq.errors import ConfigError
-from lhq.measures import Lane
+from lhq.records import Lane
 
 
 class Local:

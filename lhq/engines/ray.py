@@ -13,7 +13,7 @@ from typing import Any
 
 from lhq.engines import Job, ShardReport
 from lhq.errors import ConfigError
-from lhq.measures import Lane
+from lhq.records import Lane
 
 log = logging.getLogger("lhq")
 

@@ -25,7 +25,8 @@ from lhq.export import card, credits, croissant, layout, manifest
 from lhq.export.layout import Variant
 from lhq.export.previous import manifest_ids
 from lhq.export.rows import Rows, kept_rows
-from lhq.export.shard_writer import Assembly, Told, Written
+from lhq.export.shard_writer import Assembly, Written
+from lhq.progress import OnProgress, silent
 from lhq.rights import rules
 from lhq.rights.licences import Rights
 from lhq.store.folders import aside, put_back, put_in_place
@@ -101,7 +102,7 @@ def export(
     *,
     rights_of: Mapping[str, Rights],
     engine: Engine,
-    told: Told = lambda what, done, of: None,
+    on_progress: OnProgress = silent,
 ) -> ExportReport:
     """Write the dataset of a store's kept photos.
 
@@ -142,7 +143,7 @@ def export(
                     folder=layout.folder(variants, one),
                     shard_bytes=round(settings.shard_mb * _MB),
                     group_bytes=round(settings.row_group_mb * _MB),
-                ).write(engine, told)
+                ).write(engine, on_progress)
             )
         _forget_variants(part, {written.folder for written in report.written})
         table = _published(table, report.written)

@@ -13,7 +13,7 @@ import re
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import IO, Any, Literal
 
 import fsspec
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from lhq.errors import InputError
 from lhq.export import layout
 from lhq.export.previous import data_files
+from lhq.progress import OnProgress
 from lhq.store.folders import aside, put_back, put_in_place
 from lhq.store.shards import write_whole
 
@@ -34,7 +35,7 @@ _DISK = fsspec.filesystem("file")
 _READ_AHEAD_BYTES = 4 * 2**20
 
 
-def write(folder: str, names: dict[str, str], format: Format, told: Callable[[str, int, int], None]) -> str:
+def write(folder: str, names: dict[str, str], format: Format, on_progress: OnProgress) -> str:
     """Write the archives of a dataset's variants; returns their folder.
 
     Args:
@@ -61,10 +62,10 @@ def write(folder: str, names: dict[str, str], format: Format, told: Callable[[st
             for split in layout.SPLITS:
                 files = [path for path in data_files(os.path.join(folder, sub)) if split in os.path.basename(path)]
                 if format == "zip" and files:
-                    told(f"{variant}: zip", 0, 1)
+                    on_progress(f"{variant}: zip", 0, 1)
                     _write_zip(os.path.join(part, f"{variant}-{split}.zip"), files)
                 for number, path in enumerate(files if format == "webdataset" else []):
-                    told(f"{variant}: tar", number, len(files))
+                    on_progress(f"{variant}: tar", number, len(files))
                     _write_tar(os.path.join(part, f"{variant}-{split}-{number:06d}.tar"), path)
         put_in_place(to, lambda name: name in _COPIED or bool(_ARCHIVE.fullmatch(name)))
     return to

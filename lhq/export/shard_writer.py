@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -32,9 +31,9 @@ from lhq.export.previous import FAILED, FINGERPRINT, RENDER, Published, facts, f
 from lhq.export.render import BYTES_A_PIXEL
 from lhq.export.render_job import Rendered, RenderJob, unit, write_wanted
 from lhq.export.rows import PLACE_FIELDS
+from lhq.progress import OnProgress
 from lhq.store.shards import Shards, write_whole
 
-Told = Callable[[str, int, int], None]
 """Called with (what, done, of) as the work goes on."""
 
 _CHUNK_BYTES = 8 * 2**20  # of pictures: those of a row group are held as Arrow's, and this much as Python's
@@ -100,7 +99,7 @@ class Assembly:
         self.schema = layout.row_schema(scores, {RENDER: self.render_key})
         self.shard_bytes, self.group_bytes = shard_bytes, group_bytes
 
-    def write(self, engine: Engine, told: Told) -> Written:
+    def write(self, engine: Engine, on_progress: OnProgress) -> Written:
         """All data files of the variant.
 
         Raises:
@@ -115,11 +114,11 @@ class Assembly:
         done.shards_written, done.shards_reused = len(missing), len(files) - len(missing)
         if missing:
             earlier = Published(os.path.join(self.to, self.folder), self.render_key)
-            rendered = self._render(missing, earlier, engine, told, done)
+            rendered = self._render(missing, earlier, engine, on_progress, done)
             for number, file in enumerate(missing):
-                told(f"{self.variant.name}: writing shards", number, len(missing))
+                on_progress(f"{self.variant.name}: writing shards", number, len(missing))
                 self._write(file, rendered, earlier)
-            told(f"{self.variant.name}: writing shards", len(missing), len(missing))
+            on_progress(f"{self.variant.name}: writing shards", len(missing), len(missing))
         shutil.rmtree(self.work, ignore_errors=True)
         for file in files:
             failed = failed_rows(file.path)
@@ -177,7 +176,9 @@ class Assembly:
         os.link(earlier, file.path)  # data files are never changed in place, so two names may share one
         return True
 
-    def _render(self, missing: list[_File], earlier: Published, engine: Engine, told: Told, done: Written) -> Rendered:
+    def _render(
+        self, missing: list[_File], earlier: Published, engine: Engine, on_progress: OnProgress, done: Written
+    ) -> Rendered:
         """What the missing files need and no earlier export has, by photo row group, through the engine."""
         rows = pa.concat_tables([file.rows for file in missing]).select(["id", "sha256", "shard", "row"])
         has = zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True)
@@ -187,12 +188,12 @@ class Assembly:
         write_wanted(wanted, rows.select(["id", "sha256"]).append_column("unit", pa.array(units, pa.string())))
         job = RenderJob(self.store, self.work, wanted, self.variant, self.quality)
         keys, errors, finished = sorted(set(units)), [], 0
-        told(f"{self.variant.name}: rendering", 0, len(rows))
+        on_progress(f"{self.variant.name}: rendering", 0, len(rows))
         for report in engine.map(job, keys, "cpu"):
             finished += report.rows
             if report.error:
                 errors.append(f"{report.key}: {report.error}")
-            told(f"{self.variant.name}: rendering", finished, len(rows))
+            on_progress(f"{self.variant.name}: rendering", finished, len(rows))
         if errors:
             raise RunError(
                 f"{len(errors)} of {len(keys)} row groups could not be rendered, the first: {errors[0]}",

@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from lhq.engines import Engine, ShardReport
 from lhq.errors import ImageError, InputError
 from lhq.export import croissant, layout, manifest
 from lhq.export.previous import data_files, failed_rows
+from lhq.progress import OnProgress, silent
 from lhq.records import PAPERS, PHOTO_SCHEMA
 
 _BATCH_ROWS = 8
@@ -43,9 +44,7 @@ class VerifyReport:
     problems: list[str] = field(default_factory=list)
 
 
-def verify(
-    folder: str, *, engine: Engine, told: Callable[[str, int, int], None] = lambda what, done, of: None
-) -> VerifyReport:
+def verify(folder: str, *, engine: Engine, on_progress: OnProgress = silent) -> VerifyReport:
     """Check a folder that `lhq export` wrote: its pages, its schema, its counts, every sha256, every picture.
 
     Raises:
@@ -68,12 +67,12 @@ def verify(
         files += found
     report.problems += _counts(folder, card, configs)
     job = FileJob(folder)
-    told("verifying", 0, len(files))
+    on_progress("verifying", 0, len(files))
     for done in engine.map(job, files, "cpu"):
         report.num_files += 1
         report.num_pictures += done.rows
         report.problems += done.error.splitlines()
-        told("verifying", report.num_files, len(files))
+        on_progress("verifying", report.num_files, len(files))
     report.problems.sort()
     return report
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,7 @@ import lhq.store.verdicts
 from lhq.engines import Engine, ShardReport
 from lhq.errors import InputError, RunError, ShardDamaged
 from lhq.measures import JudgesAmong, Measure, MeasureSettings, Verdicts
+from lhq.progress import OnProgress, silent
 from lhq.records import VERDICT_SCHEMA, Photo
 from lhq.store.shards import Shards, key
 
@@ -88,13 +89,13 @@ def run(
     engine: Engine,
     *,
     judge_only: bool = False,
-    on_report: Callable[[str, int, ShardReport], None] | None = None,
+    on_progress: OnProgress = silent,
 ) -> Filtered:
     """Measure what lacks facts, judge everything, and write `verdicts.parquet`.
 
     Args:
         rules: in the pipeline file's order, which is the order of judgement.
-        on_report: called as (measure names, number of shards in this pass, report) as shards come in.
+        on_progress: told how many shards of each pass are done; a pass is named by its measures.
 
     Raises:
         InputError: there are no photos, or with `judge_only` some facts are missing or made otherwise.
@@ -105,7 +106,7 @@ def run(
         raise InputError(f"{store}: no photos to filter", hint="run `lhq crawl PIPELINE` first")
     reports: list[ShardReport] = []
     if not judge_only:
-        reports += measure(store, rules, engine, on_report)
+        reports += measure(store, rules, engine, on_progress)
     known = {report.key for report in reports if report.damaged}
     reports += [report for report in _unreadable(store) if report.key not in known]
     quarantined = [_quarantine(store, int(report.key)) for report in reports if report.damaged]
@@ -169,7 +170,7 @@ def measure(
     store: str,
     rules: Sequence[Rule],
     engine: Engine,
-    on_report: Callable[[str, int, ShardReport], None] | None = None,
+    on_progress: OnProgress = silent,
 ) -> Iterator[ShardReport]:
     """Facts of every shard that lacks them, one report a shard and pass: CPU measures share one pass, each GPU
     measure has its own, after them."""
@@ -185,9 +186,10 @@ def measure(
         for rule in group:
             rule.measure.prepare(photos)
         names = ", ".join(rule.measure.name for rule in group)
-        for report in engine.map(MeasureShard(store, group), [key(n) for n in todo], group[0].measure.lane):
-            if on_report:
-                on_report(names, len(todo), report)
+        on_progress(names, 0, len(todo))
+        reports = engine.map(MeasureShard(store, group), [key(n) for n in todo], group[0].measure.lane)
+        for done, report in enumerate(reports, 1):
+            on_progress(names, done, len(todo))
             if report.damaged:
                 damaged.add(report.key)
             yield report

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lhq.errors import FetchError, ImageError, InputError
 from lhq.intake import intake
+from lhq.progress import OnProgress, silent
 from lhq.records import Candidate
 from lhq.rights.licences import LICENCES, Rights
 
@@ -89,7 +90,7 @@ def bring(
     papers: Papers,
     store: str,
     folder: str,
-    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+    on_progress: OnProgress = silent,
     *,
     total: int = 0,
 ) -> ImportReport:
@@ -116,7 +117,7 @@ def bring(
                 report.new += 1
             except (ImageError, FetchError) as error:
                 report.failed[name] = f"{error.reason}: {error.message}"
-            told(f"importing {collection}", report.new + report.held + len(report.failed), total)
+            on_progress(f"importing {collection}", report.new + report.held + len(report.failed), total)
     return report
 
 

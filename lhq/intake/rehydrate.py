@@ -8,7 +8,7 @@ order and, where nothing is lost, the same bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,6 +22,7 @@ from lhq.export import manifest
 from lhq.http import Client
 from lhq.images import inspect
 from lhq.intake import Intake, intake
+from lhq.progress import OnProgress, silent
 from lhq.records import PAPERS, VERDICT_SCHEMA
 from lhq.store import verdicts
 from lhq.store.shards import Shards
@@ -53,7 +54,7 @@ def rehydrate(
     takes_changed: bool = False,
     num_threads: int = 16,
     measures: Sequence[str] = (),
-    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+    on_progress: OnProgress = silent,
 ) -> RehydrateReport:
     """Fetch a manifest's photos into a store; run again after any stop, it goes on with what is missing.
 
@@ -80,7 +81,7 @@ def rehydrate(
                 outcomes.append((row["source"], "here"))
             else:
                 todo.append(row)
-        told("fetching", report.held, len(rows))
+        on_progress("fetching", report.held, len(rows))
         for row, data in _fetched(todo, client, num_threads):
             reason = data if isinstance(data, str) else _take(door, row, data, takes_changed)
             if reason:
@@ -88,7 +89,7 @@ def rehydrate(
             else:
                 report.new += 1
             outcomes.append((row["source"], reason.split(":")[0] or "here"))
-            told("fetching", len(outcomes), len(rows))
+            on_progress("fetching", len(outcomes), len(rows))
     _restore(store, rows, measures)
     for (source, outcome), count in sorted(Counter(outcomes).items()):
         report.by_source.setdefault(source, {})[outcome] = count

@@ -7,16 +7,14 @@ is deleted by a judgement.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal, Protocol, TypeVar, overload, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 
 from lhq.config import Settings
-from lhq.records import Photo, Verdict
+from lhq.records import Lane, Photo, Verdict
 from lhq.store.shards import Shards
-
-Lane = Literal["cpu", "gpu"]
 
 
 class MeasureSettings(Settings):

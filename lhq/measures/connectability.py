@@ -22,10 +22,10 @@ import pyarrow as pa
 import pydantic
 
 from lhq.errors import InputError, ShardDamaged
-from lhq.measures import Lane, MeasureSettings, Verdicts, fits
+from lhq.measures import MeasureSettings, Verdicts, fits
 from lhq.measures.feeding import Feed, Fit, Halving, Pixels, stored_photos
 from lhq.measures.outliers import device
-from lhq.records import Photo
+from lhq.records import Lane, Photo
 from lhq.store.shards import Shards
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Connectability:
     """
 
     name = "connectability"
+    settings_class = ConnectabilitySettings
     lane: Lane = "gpu"
     version = 1
     rows = 1000

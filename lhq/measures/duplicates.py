@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 import pydantic
 from PIL import Image
 
-from lhq.measures import Lane, MeasureSettings, Verdicts
+from lhq.measures import MeasureSettings, Verdicts
 from lhq.measures.keypoints import keypoints, small_grey
 from lhq.measures.look import ROWS, look
 from lhq.measures.near_pairs import near_pairs
 from lhq.measures.versions import THUMB, Descriptors, clusters
-from lhq.records import Photo
+from lhq.records import Lane, Photo
 from lhq.rights.licences import LICENCES
 from lhq.store.shards import Shards
 
@@ -47,6 +47,7 @@ class Duplicates:
     the choice of the keeper needs."""
 
     name = "duplicates"
+    settings_class = DuplicatesSettings
     lane: Lane = "cpu"
     version = 1
     rows = ROWS

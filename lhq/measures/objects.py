@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pydantic
 
 from lhq.config import Settings
-from lhq.measures import Lane, MeasureSettings, Verdicts, coco
+from lhq.measures import MeasureSettings, Verdicts, coco
 from lhq.measures.detectors import Backend, Detections, Detector, Wanted, open_detector
 from lhq.measures.feeding import Feed, Halving, Pixels
-from lhq.records import Photo
+from lhq.records import Lane, Photo
 from lhq.store.shards import Shards
 
 
@@ -100,6 +100,7 @@ class Objects:
     """
 
     name = "objects"
+    settings_class = ObjectsSettings
     lane: Lane = "gpu"
     version = 1
     rows = 1000

@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 import pydantic
 
 from lhq.errors import InputError, ShardDamaged
-from lhq.measures import Lane, MeasureSettings, Verdicts, fits
+from lhq.measures import MeasureSettings, Verdicts, fits
 from lhq.measures.features import Extractor, Floats, open_extractor
 from lhq.measures.feeding import Feed, Halving, Pixels, stored_photos
 from lhq.measures.gaussian import Gaussian, Moments
-from lhq.records import Photo
+from lhq.records import Lane, Photo
 from lhq.store import verdicts
 from lhq.store.shards import Shards
 
@@ -70,6 +70,7 @@ class Outliers:
     """`log_likelihood` of the photo's features under the trusted Gaussian; `fit` names that Gaussian."""
 
     name = "outliers"
+    settings_class = OutliersSettings
     judges_by_share = True
     lane: Lane = "gpu"
     version = 1

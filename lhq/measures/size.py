@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from lhq.measures import Lane, MeasureSettings, Verdicts
+from lhq.measures import MeasureSettings, Verdicts
 from lhq.measures.look import ROWS, Look, look
-from lhq.records import Photo
+from lhq.records import Lane, Photo
 from lhq.store.shards import Shards
 
 
@@ -67,6 +67,7 @@ class Size:
     """
 
     name = "size"
+    settings_class = SizeSettings
     lane: Lane = "cpu"
     version = 1
     rows = ROWS

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from lhq.measures import Lane, MeasureSettings, Verdicts
-from lhq.records import Photo
+from lhq.measures import MeasureSettings, Verdicts
+from lhq.records import Lane, Photo
 from lhq.store.shards import Shards
 
 Field = Literal["title", "tags", "description"]
@@ -61,6 +61,7 @@ class Text:
     """Facts: the folded words of each field, between spaces."""
 
     name = "text"
+    settings_class = TextSettings
     lane: Lane = "cpu"
     version = 1
     rows = 1024

@@ -67,6 +67,7 @@ class Commons:
     """
 
     name = "commons"
+    settings_class = CommonsSettings
     rights = Rights(
         train="by-licence",
         redistribute="by-licence",

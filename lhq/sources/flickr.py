@@ -79,6 +79,7 @@ class Flickr:
     """
 
     name = "flickr"
+    settings_class = FlickrSettings
     rights = Rights(
         train="by-licence",
         redistribute="by-licence",

@@ -51,6 +51,7 @@ class Folder:
     """
 
     name = "folder"
+    settings_class = FolderSettings
     rights = Rights(train="user", redistribute="user", commercial="user", note="own folder: by the word of its owner")
     limits = Limits(page_size=0, calls_per_kept=0, photo_bytes=3_000_000, photos_per_s=200)
 

@@ -51,6 +51,7 @@ class Unsplash:
     """
 
     name = "unsplash"
+    settings_class = UnsplashSettings
     rights = Rights(
         train="by-permission",
         redistribute="by-permission",

@@ -46,6 +46,7 @@ class UnsplashDataset:
     """
 
     name = "unsplash_dataset"
+    settings_class = UnsplashDatasetSettings
     rights = Rights(
         train="yes",
         redistribute="no",

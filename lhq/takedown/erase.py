@@ -8,7 +8,6 @@ command goes on. At worst one shard is measured again.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from lhq.crawl import locked
 from lhq.crawl.spool import Spool, open_numbers, writer
+from lhq.progress import OnProgress, silent
 from lhq.store import tombstones, verdicts
 from lhq.store.shards import Shards, write_whole
 
@@ -36,7 +36,7 @@ class Erased:
     quarantined: tuple[str, ...]
 
 
-def erase(store: str, folder: str, *, told: Callable[[str, int, int], None] = lambda what, done, of: None) -> Erased:
+def erase(store: str, folder: str, *, on_progress: OnProgress = silent) -> Erased:
     """Delete the bytes and papers of everything that was taken down, under whatever id.
 
     Args:
@@ -54,14 +54,14 @@ def erase(store: str, folder: str, *, told: Callable[[str, int, int], None] = la
     with locked(folder):
         numbers = photos.numbers()
         for done, number in enumerate(numbers):
-            told("erasing", done, len(numbers))
+            on_progress("erasing", done, len(numbers))
             papers = photos.read(number, ["id", "sha256"])
             goes = papers.filter(_is_removed(papers, removed, sums))["id"].to_pylist()
             if goes:
                 _erase(store, photos, number, removed, sums)
                 ids += goes
                 shards.append(number)
-        told("erasing", len(numbers), len(numbers))
+        on_progress("erasing", len(numbers), len(numbers))
         _forget_verdicts(store, pa.concat_arrays([pa.array(ids, pa.string()), removed]))
         waiting = [id for number in open_numbers(folder) for id in _spooled(folder, number)]
     waits = pc.is_in(pa.array(waiting, pa.string()), removed).to_pylist()

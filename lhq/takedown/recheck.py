@@ -15,6 +15,7 @@ from lhq.errors import FetchError, InputError, SourceError
 from lhq.http import Client
 from lhq.http.robots import opt_out
 from lhq.http.wire import Answer
+from lhq.progress import OnProgress, silent
 from lhq.records import PAPERS
 from lhq.sources import Source, Stating
 from lhq.store import tombstones
@@ -50,7 +51,7 @@ def recheck(
     reads_bytes: bool = False,
     limit: int | None = None,
     num_threads: int = 16,
-    told: Callable[[str, int, int], None] = lambda what, done, of: None,
+    on_progress: OnProgress = silent,
 ) -> RecheckReport:
     """Ask the web and the sources about the store's photos.
 
@@ -75,7 +76,7 @@ def recheck(
         except (FetchError, SourceError) as error:
             return row["id"], [], error.message
 
-    told("checking", 0, len(rows))
+    on_progress("checking", 0, len(rows))
     with ThreadPoolExecutor(num_threads) as pool:
         try:
             for start in range(0, len(rows), _WINDOW):
@@ -84,7 +85,7 @@ def recheck(
                     report.changes += changes
                     if unknown:
                         report.unknown[id] = unknown
-                    told("checking", report.checked, len(rows))
+                    on_progress("checking", report.checked, len(rows))
         except BaseException:
             client.stop()
             raise

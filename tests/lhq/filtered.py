@@ -85,11 +85,11 @@ drop_share = 0.1
 """
     )
     loaded = pipeline.load(file)
-    found = pipeline.rules(loaded)
+    found = loaded.rules()
     made = next(rule.made for rule in found if rule.measure.name == "objects")
     for number in (0, 2):
-        ids = Shards(loaded.store, "photos").read(number, ["id"])["id"].to_pylist()
+        ids = Shards(loaded.file.store, "photos").read(number, ["id"])["id"].to_pylist()
         table = pa.Table.from_pylist(objects_facts(ids), Objects.schema).replace_schema_metadata({b"lhq.made": made})
-        Shards(loaded.store, "facts/objects").write(number, table)
-    filter_room.run(loaded.store, found, making.Here())
+        Shards(loaded.file.store, "facts/objects").write(number, table)
+    filter_room.run(loaded.file.store, found, making.Here())
     return file

@@ -18,8 +18,8 @@ from PIL import Image
 
 from lhq import images
 from lhq.engines import Job, ShardReport
-from lhq.measures import Lane
-from lhq.records import PHOTO_SCHEMA, VERDICT_SCHEMA
+from lhq.errors import ImageError
+from lhq.records import PHOTO_SCHEMA, VERDICT_SCHEMA, Lane
 from lhq.rights.licences import LICENCES, Rights
 from lhq.store.shards import Shards, write_whole
 
@@ -55,7 +55,7 @@ def photo(data: bytes, name: str, source: str = "flickr", licence: str = "cc-by-
     try:
         header = images.inspect(data)
         facts = (header.format, header.width_px, header.height_px, header.orientation)
-    except images.ImageError:
+    except ImageError:
         facts = ("jpeg", 640, 480, 1)
     row = {
         "id": f"{source}:{name}",

@@ -98,9 +98,9 @@ def kept(folder: Path) -> pa.Table:
 
 
 def crawl(path: Path, **options: object) -> object:
-    return way.crawl_photos(way.load(path), **options)  # type: ignore[arg-type]
+    return way.load(path).crawl(**options)  # type: ignore[arg-type]
 
 
 def statuses(path: Path) -> dict[str, tuple[str, str]]:
     """source id → (status, reason)."""
-    return {each.id.split(":")[1]: (each.status, each.reason) for each in way.crawl_listing(way.load(path), (), (), ())}
+    return {each.id.split(":")[1]: (each.status, each.reason) for each in way.load(path).candidates()}

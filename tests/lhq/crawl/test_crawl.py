@@ -38,7 +38,7 @@ def test_a_crawl_keeps_photos_with_their_papers(tmp_path: Path) -> None:
     with Server() as server:
         serve(server, photos)
         path = pipeline(tmp_path, server, want=100)
-        report = way.crawl_photos(way.load(path))
+        report = way.load(path).crawl()
         table = kept(tmp_path)
         assert (report.num_kept, report.num_new, report.exit_code) == (45, 45, 0)
         assert table.schema == PHOTO_SCHEMA
@@ -59,7 +59,7 @@ def test_a_crawl_keeps_photos_with_their_papers(tmp_path: Path) -> None:
         assert all(asked[f"/unsplash/photos/p{i}/download"] == 1 for i in range(45)), "each use is reported once"
         assert asked["/unsplash/search/photos"] == 2
 
-        again = way.crawl_photos(way.load(path))
+        again = way.load(path).crawl()
         assert (again.num_kept, again.num_new) == (45, 0)
         assert Counter(server.paths()) == asked, "a finished crawl asks nobody for anything"
 
@@ -68,9 +68,9 @@ def test_no_more_than_wanted(tmp_path: Path) -> None:
     with Server() as server:
         serve(server, {f"p{i}": photo(i) for i in range(60)}, page_size=20)
         path = pipeline(tmp_path, server, want=25)
-        assert way.crawl_photos(way.load(path)).num_kept == 25
+        assert way.load(path).crawl().num_kept == 25
         assert sum(path.startswith("/images/") for path in server.paths()) == 25
-        assert way.crawl_photos(way.load(path), want=30).num_new == 5
+        assert way.load(path).crawl(want=30).num_new == 5
         assert sorted(Shards(str(tmp_path / "store"), "photos").numbers()) == [0, 1]
 
 
@@ -119,13 +119,13 @@ def test_every_bad_photo_ends_with_its_reason_and_the_sums_are_exact(tmp_path: P
         for name, (route, _) in BAD.items():
             server.routes[f"/images/{name}"] = route
         path = pipeline(tmp_path, server, want=100, max_bytes=60_000, read_timeout_s=1.0, total_timeout_s=1.5)
-        report = way.crawl_photos(way.load(path))
+        report = way.load(path).crawl()
         assert report.num_kept == 1
         assert statuses(path) == {
             "good": ("kept", ""),
             **{name: ("failed", reason) for name, (_, reason) in BAD.items()},
         }
-        status = way.crawl_status(way.load(path))
+        status = way.load(path).status()
         assert status.num_candidates == len(BAD) + 1 == status.num_kept + status.num_waiting + status.num_failed
         assert Counter(status.failed) == Counter(reason for _, reason in BAD.values())
         assert sum(status.sources["unsplash"].values()) == status.num_candidates
@@ -144,7 +144,7 @@ def test_failures_that_pass_are_overcome(tmp_path: Path) -> None:
         server.routes["/images/p0"] = in_turn(answer(b"", 500), truncated(photo(0), 99), good)
         server.routes["/images/p1"] = in_turn(answer(b"", 429, retry_after="0"), good)
         path = pipeline(tmp_path, server, want=4)
-        report = way.crawl_photos(way.load(path))
+        report = way.load(path).crawl()
         assert (report.num_kept, report.failures) == (4, {"http-500": 1, "truncated": 1, "throttled": 1})
 
 
@@ -154,12 +154,12 @@ def test_retry_failed_by_reason(tmp_path: Path) -> None:
         good = dict(server.routes)
         server.routes["/images/a"], server.routes["/images/b"] = answer(b"", 404), answer(b"", 403)
         path = pipeline(tmp_path, server, want=3)
-        assert way.crawl_photos(way.load(path)).num_kept == 1
+        assert way.load(path).crawl().num_kept == 1
         server.routes.update(good)
-        assert way.crawl_photos(way.load(path)).num_kept == 1, "what failed for good does not return by itself"
-        assert way.crawl_photos(way.load(path), retry=("http-403",)).num_kept == 2
+        assert way.load(path).crawl().num_kept == 1, "what failed for good does not return by itself"
+        assert way.load(path).crawl(retry=("http-403",)).num_kept == 2
         assert statuses(path)["a"] == ("failed", "http-404")
-        assert way.crawl_photos(way.load(path), retry=("all",)).num_kept == 3
+        assert way.load(path).crawl(retry=("all",)).num_kept == 3
 
 
 def test_a_storm_of_429_slows_but_loses_nothing(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_storm_of_429_slows_but_loses_nothing(tmp_path: Path) -> None:
         serve(server, {f"p{i}": photo(i) for i in range(12)})
         for i in range(12):
             server.routes[f"/images/p{i}"] = stormy
-        report = way.crawl_photos(way.load(pipeline(tmp_path, server, want=12)))
+        report = way.load(pipeline(tmp_path, server, want=12)).crawl()
         assert report.num_kept == 12
         assert report.failures == {"throttled": 8}
 
@@ -211,7 +211,7 @@ def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
         crawl(path)
         with sqlite3.connect(tmp_path / "store" / "frontier.sqlite") as db:
             db.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
-        for command in (crawl, lambda path: way.crawl_status(way.load(path))):
+        for command in (crawl, lambda path: way.load(path).status()):
             with pytest.raises(StoreError, match="newer lhq"):
                 command(path)
 
@@ -227,7 +227,7 @@ def test_a_file_that_is_no_frontier(tmp_path: Path, junk: bytes) -> None:
             with pytest.raises(StoreError, match="not a frontier"):
                 crawl(path)
         else:
-            assert way.crawl_photos(way.load(path)).num_kept == 1
+            assert way.load(path).crawl().num_kept == 1
 
 
 def test_a_full_disk_is_one_error_and_the_crawl_goes_on_afterwards(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_full_disk_is_one_error_and_the_crawl_goes_on_afterwards(tmp_path: Pat
             os._exit(code)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 3
-        report = way.crawl_photos(way.load(path))
+        report = way.load(path).crawl()
         assert report.num_kept == 20
         assert {row["source_id"]: row["image"] for row in kept(tmp_path).to_pylist()} == photos
         # What was safe before the disk was full is not asked for again.
@@ -272,7 +272,7 @@ def test_what_was_taken_down_is_not_fetched_again(tmp_path: Path) -> None:
         put_tombstones(
             str(tmp_path / "store"), {"unsplash:a": "", "other:9": sha256}, "asked", datetime.datetime.now(datetime.UTC)
         )
-        assert way.crawl_photos(way.load(path)).num_kept == 1
+        assert way.load(path).crawl().num_kept == 1
         assert "/images/a" not in server.paths()
         assert statuses(path) == {"b": ("failed", "removed"), "c": ("kept", "")}
 
@@ -283,9 +283,9 @@ def test_a_vanished_shard_is_told_and_fetched_again_on_demand(tmp_path: Path) ->
         path = pipeline(tmp_path, server, want=5)
         crawl(path)
         (tmp_path / "store/photos/000000.parquet").unlink()
-        notes = way.crawl_photos(way.load(path)).notes
+        notes = way.load(path).crawl().notes
         assert "000000.parquet is gone with 5 photos" in notes[0]
-        assert way.crawl_photos(way.load(path), retry=("damaged",)).num_new == 5
+        assert way.load(path).crawl(retry=("damaged",)).num_new == 5
         assert kept(tmp_path).num_rows == 5
 
 
@@ -295,7 +295,7 @@ def test_a_reason_that_nothing_failed_for_is_said(tmp_path: Path) -> None:
         server.routes["/images/p1"] = answer(b"", 404)
         path = pipeline(tmp_path, server, want=3)
         crawl(path)
-        notes = way.crawl_photos(way.load(path), retry=("http-404", "timout")).notes
+        notes = way.load(path).crawl(retry=("http-404", "timout")).notes
         assert notes == (
             "no photo failed for timout: lhq status shows the reasons there are",
             "1 failed candidates wait again",
@@ -324,7 +324,7 @@ def test_a_lost_frontier_costs_no_photo(tmp_path: Path) -> None:
         for file in (tmp_path / "store").glob("frontier.sqlite*"):
             file.unlink()
         asked = Counter(server.paths())
-        report = way.crawl_photos(way.load(path), want=5)
+        report = way.load(path).crawl(want=5)
         assert (report.num_kept, report.num_new) == (5, 1)
         images = {name: num for name, num in Counter(server.paths()).items() if name.startswith("/images/")}
         assert images == {f"/images/p{i}": 1 for i in range(5)}
@@ -347,13 +347,13 @@ def test_a_photo_that_the_filter_found_broken_is_fetched_into_its_place(tmp_path
         facts.write(0, pa.table({"id": before, "error": pa.array(errors, pa.string())}))
         Shards(store, "facts/text").write(0, pa.table({"id": before}))
 
-        assert "1 come as broken as before" in " ".join(way.crawl_photos(way.load(path), retry=("corrupt",)).notes)
+        assert "1 come as broken as before" in " ".join(way.load(path).crawl(retry=("corrupt",)).notes)
         assert facts.exists(0)
         server.routes["/images/p2"] = answer(b"", 404)
-        said = " ".join(way.crawl_photos(way.load(path), retry=("corrupt",)).notes)
+        said = " ".join(way.load(path).crawl(retry=("corrupt",)).notes)
         assert "0 come as broken as before, 1 could not be had" in said
         server.routes["/images/p2"] = answer(photos["p2"])
-        report = way.crawl_photos(way.load(path), retry=("corrupt",))
+        report = way.load(path).crawl(retry=("corrupt",))
         assert "1 broken photos have fresh bytes" in " ".join(report.notes)
         rows = kept(tmp_path).to_pylist()
         assert [row["id"] for row in rows] == before, "number, order and ids stay"
@@ -369,7 +369,7 @@ def test_nasty_files_served_as_photos(tmp_path: Path, shared: Path) -> None:
         serve(server, {f"n{i}": file.read_bytes() for i, file in enumerate(files)})
         path = pipeline(tmp_path, server, want=10_000, max_attempts=1)
         path.write_text(path.read_text().replace("min_side_px = 48", "min_side_px = 1"))
-        report = way.crawl_photos(way.load(path))
+        report = way.load(path).crawl()
         found = statuses(path)
         assert len(found) == len(files)
         assert Counter(status for status, _ in found.values()) == {

@@ -125,7 +125,7 @@ def test_thirty_kills(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
         # Each kill may cost what was on the wire: one photo a connection, and one page.
         extra = sum(server.answered[f"/images/{name}"] - 1 for name in photos)
         assert extra <= kills * (PER_HOST + 2), f"{extra} photos were fetched again"
-        status = way.crawl_status(way.load(path))
+        status = way.load(path).status()
         assert (status.num_candidates, status.num_kept, status.num_waiting) == (240, 240, 0)
         assert list((tmp_path / "store/spool").iterdir()) == []
 

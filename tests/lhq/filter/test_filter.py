@@ -272,7 +272,9 @@ def test_killed_in_the_middle_it_goes_on(store: Path, tmp_path: Path) -> None:
         "from tests.lhq.filter.test_filter import rules\n"
         "from tests.lhq.making import Here\n"
         "from lhq import filter\n"
-        "filter.run(sys.argv[1], rules(), Here(), on_report=lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"
+        "def kill(what, done, total):\n"
+        "    if done: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "filter.run(sys.argv[1], rules(), Here(), on_progress=kill)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(store)], cwd=ROOT, check=False)
     assert killed.returncode == -9
@@ -327,10 +329,10 @@ def test_the_command(pipeline_file: Path, store: Path) -> None:
 
 def test_the_papers_recipe() -> None:
     recipe = pipeline.load(ROOT / "pipelines/lhq-90k.toml")
-    assert list(recipe.filters) == ["size", "objects", "outliers", "connectability", "text", "duplicates"]
-    assert len(recipe.queries) == 400
-    made = pipeline.rules(recipe)
-    assert [rule.measure.name for rule in made] == list(recipe.filters)
+    assert list(recipe.file.filters) == ["size", "objects", "outliers", "connectability", "text", "duplicates"]
+    assert len(recipe.file.queries) == 400
+    made = recipe.rules()
+    assert [rule.measure.name for rule in made] == list(recipe.file.filters)
     near = made[-1].settings
     assert isinstance(near, DuplicatesSettings)
     assert near.sources == ("unsplash", "flickr")

@@ -40,7 +40,7 @@ def test_a_mistake_is_found_when_the_file_is_read(tmp_path: Path, text: str, wor
 
 def test_what_is_true_or_false_by_nature_stays_so(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text(GOOD + "[http]\nrobots = false\n")
-    assert load(tmp_path / "p.toml").http.robots is False
+    assert load(tmp_path / "p.toml").file.http.robots is False
 
 
 def test_a_plan_without_sources_is_none(tmp_path: Path, lhq: Lhq) -> None:

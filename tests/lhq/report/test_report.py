@@ -20,7 +20,6 @@ from lhq import pipeline
 from lhq.errors import InputError
 from lhq.measures import Verdicts
 from lhq.measures.outlines import hue_of, outlines, path
-from lhq.pipeline import views
 from lhq.records import VERDICT_SCHEMA
 from lhq.report import picks, render
 from lhq.report.charts import Axis, histogram
@@ -347,4 +346,4 @@ def test_a_store_without_photos_is_named(tmp_path: Path) -> None:
 def test_a_page_that_cannot_be_written_is_named(toml: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/r\.html: can't be written.*-o"):
-        views.report(pipeline.load(toml), str(tmp_path / "file" / "r.html"))
+        pipeline.load(toml).report(str(tmp_path / "file" / "r.html"))

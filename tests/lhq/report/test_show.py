@@ -20,7 +20,6 @@ from lhq.cli import cli
 from lhq.errors import InputError
 from lhq.filter import judge
 from lhq.images import decode
-from lhq.pipeline import views
 
 ROOT = Path(__file__).parents[3]
 
@@ -62,12 +61,12 @@ def test_one_photo_is_judged_as_among_all(toml: Path, tmp_path: Path, edit: tupl
     file = tmp_path / "p.toml"
     file.write_text(toml.read_text().replace(*edit))
     loaded = pipeline.load(file)
-    judged = judge(loaded.store, pipeline.rules(loaded))
+    judged = judge(loaded.file.store, loaded.rules())
     dropped = judged.table.filter(pc.invert(judged.table["kept"]))["id"].to_pylist()
     assert any("duplicates" in failed for failed in judged.table["failed"].to_pylist())
     for id in [*dropped, judged.table.filter(judged.table["kept"])["id"][0].as_py()]:
         row = judged.table["id"].to_pylist().index(id)
-        shown = views.show(loaded, id).verdicts
+        shown = loaded.show(id).verdicts
         assert list(shown) == list(judged.verdicts)
         for name, given in judged.verdicts.items():
             np.testing.assert_equal(astuple(shown[name]), astuple(given[row]))
@@ -75,8 +74,8 @@ def test_one_photo_is_judged_as_among_all(toml: Path, tmp_path: Path, edit: tupl
 
 def test_draws_what_counts(toml: Path, tmp_path: Path) -> None:
     loaded = pipeline.load(toml)
-    shown = views.show(loaded, "flickr:p33")
-    views.picture(loaded, shown, str(tmp_path / "p.jpg"))
+    shown = loaded.show("flickr:p33")
+    loaded.picture(shown, str(tmp_path / "p.jpg"))
     drawn = np.asarray(Image.open(tmp_path / "p.jpg"), np.int16)
     plain = np.asarray(decode(shown.image), np.int16)
     assert drawn.shape == plain.shape
@@ -85,4 +84,4 @@ def test_draws_what_counts(toml: Path, tmp_path: Path) -> None:
 
 def test_names_an_unknown_photo(toml: Path) -> None:
     with pytest.raises(InputError, match=r"no photo 'flickr:none'.*lhq list"):
-        views.show(pipeline.load(toml), "flickr:none")
+        pipeline.load(toml).show("flickr:none")

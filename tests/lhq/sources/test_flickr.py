@@ -12,7 +12,7 @@ import pytest
 from lhq.config import HttpSettings, validate
 from lhq.errors import ConfigError, KeyMissing, LhqError, SourceError
 from lhq.http import Client
-from lhq.pipeline import SOURCES, build
+from lhq.pipeline.registry import SOURCES
 from lhq.records import Candidate, Query
 from lhq.sandbox import Sandbox
 from lhq.sources.flickr import EXTRAS, FIRST_UPLOAD, WALL, Flickr, FlickrSettings
@@ -25,7 +25,7 @@ QUERY = Query("mountain lake")
 def source(server: Server, **changes: object) -> Flickr:
     client = Client(HttpSettings(allow_hosts=(server.netloc,), max_attempts=2, retry_delay_s=0.01))
     settings = {"api": server.url(REST), "calls_per_hour": 1e9, "min_side_px": 500, **changes}
-    found: Flickr = build(SOURCES, "flickr", FlickrSettings.model_validate(settings), client)
+    found: Flickr = SOURCES.load("flickr")(FlickrSettings.model_validate(settings), client)
     return found
 
 

@@ -42,16 +42,16 @@ def test_a_folder_is_crawled_like_any_source_and_new_files_are_seen(tmp_path: Pa
     os.mkfifo(photos / "pipe.jpg")
     (photos / "nowhere.jpg").symlink_to(photos / "gone")
     path = folder_pipeline(tmp_path, photos, want=99)
-    assert way.crawl_photos(way.load(path)).num_kept == 3
+    assert way.load(path).crawl().num_kept == 3
     rows = {row["source_id"]: row for row in kept(tmp_path).to_pylist()}
     assert {"a.jpg", "2020/ä #1?.PNG"} < rows.keys()
     assert all(name.isprintable() for name in rows)
     assert (rows["a.jpg"]["image"], rows["a.jpg"]["author"], rows["a.jpg"]["licence"]) == (photo(1), "Ann", "own")
-    reasons = {each.id: each.reason for each in way.crawl_listing(way.load(path), ("failed",), (), ())}
+    reasons = {each.id: each.reason for each in way.load(path).candidates(statuses=("failed",))}
     assert reasons == {"folder:liar.jpg": "not-an-image", "folder:pipe.jpg": "not-a-file", "folder:nowhere.jpg": "gone"}
 
     (photos / "new.jpg").write_bytes(photo(4))
-    assert way.crawl_photos(way.load(path)).num_new == 1
+    assert way.load(path).crawl().num_new == 1
     assert kept(tmp_path).num_rows == 4
 
 

@@ -1,0 +1,61 @@
+"""The one look of whatever takes its time: bars on a terminal, a line a minute where nobody watches, both on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lhq.progress import OnProgress
+
+LINE_EVERY_S = 60.0
+
+
+@contextmanager
+def progress() -> Iterator[OnProgress]:
+    """The callback that stages take: one bar for each name it is called with, gone when the work is done."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def draw(what: str, done: int, total: int, note: str = "") -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total, note="")
+            said = " · ".join(part for part in (_count(done, total), note) if part)
+            bars.update(tasks[what], completed=done, total=total or None, note=said)
+
+        yield draw
+
+
+class Lines:
+    """A line a minute for each name, the first one after a minute."""
+
+    def __init__(self, every_s: float = LINE_EVERY_S) -> None:
+        self._every_s = every_s
+        self._told_s: dict[str, float] = {}
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._told_s.setdefault(what, now) < self._every_s:
+            return
+        self._told_s[what] = now
+        said = " · ".join(part for part in (_count(done, total), note) if part)
+        print(f"{what}: {said}", file=sys.stderr, flush=True)
+
+
+def _count(done: int, total: int) -> str:
+    return f"{done:,} of {total:,}" if total else f"{done:,}"

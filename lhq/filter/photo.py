@@ -1,0 +1,62 @@
+"""One photo → its verdicts, without judging all the others where that can be helped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from lhq.errors import ShardDamaged
+from lhq.filter import Rule, is_measured, judge, judged_by
+from lhq.measures import JudgesAmong, Verdicts
+from lhq.records import Verdict
+from lhq.store import verdicts
+from lhq.store.shards import Shards
+
+
+def judge_photo(store: str, rules: Sequence[Rule], id: str, shard: int, row: int) -> dict[str, Verdict]:
+    """What each rule says of the photo in this row of this shard, by measure.
+
+    Most measures look at the photo's own facts only. A bar that is a share of all photos is drawn over one measure's
+    facts. Which of a cluster of duplicates stays is read from the last run where that judged by the same settings;
+    otherwise everything is judged anew.
+    """
+    said: dict[str, Verdict] = {}
+    last, anew = _last_run(store, rules, id, shard, row), None
+    for rule in rules:
+        name = rule.measure.name
+        if not is_measured(store, rule, shard):
+            said[name] = Verdict(id, name, False, math.nan, "not measured")
+        elif not isinstance(rule.measure, JudgesAmong) and not getattr(rule.measure, "judges_by_share", False):
+            facts = Shards(store, f"facts/{name}").read(shard).slice(row, 1)
+            said[name] = Verdicts.of(name, rule.measure.judge(facts, rule.settings))[0]
+        elif not isinstance(rule.measure, JudgesAmong):
+            one = judge(store, [rule], unmeasured_allowed=True)
+            said[name] = one.verdicts[name][pc.index(one.table["id"], id).as_py()]
+        elif last is not None and name not in last["failed"]:
+            said[name] = Verdict(id, name, True, math.nan, "")
+        elif last is not None and name == last["reason"]:
+            said[name] = Verdict(id, name, False, last["score"], last["detail"])
+        else:
+            anew = anew or judge(store, rules, unmeasured_allowed=True)
+            said[name] = anew.verdicts[name][pc.index(anew.table["id"], id).as_py()]
+    return said
+
+
+def _last_run(store: str, rules: Sequence[Rule], id: str, shard: int, row: int) -> dict[str, Any] | None:
+    """The photo's row of `verdicts.parquet`; None where other photos or other settings were judged, or not all."""
+    try:
+        table = verdicts.read(store)
+    except ShardDamaged:
+        return None
+    if table is None or verdicts.judged_by(table) != judged_by(rules):
+        return None
+    shards = table["shard"].to_numpy()
+    at = int(np.searchsorted(shards, shard)) + row
+    if np.unique(shards).tolist() != Shards(store, "photos").numbers() or at >= len(shards):
+        return None
+    last: dict[str, Any] = table.slice(at, 1).to_pylist()[0]
+    return last if last["id"] == id and last["detail"] != "not measured" else None

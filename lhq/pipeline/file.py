@@ -1,0 +1,150 @@
+"""TOML → a checked pipeline file: its keys, its tables, its queries.
+
+Nothing is imported that the file does not name, and nobody is asked for anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pydantic
+
+from lhq.config import HttpSettings, Settings, read_toml, unknown_key, validate
+from lhq.errors import ConfigError
+from lhq.export import ExportSettings
+from lhq.measures import MeasureSettings
+from lhq.pipeline import queries
+from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, Registry
+from lhq.records import Query
+from lhq.sources import SourceSettings
+
+
+class SandboxSettings(Settings):
+    """`[sandbox]`: the services in a box, started with the crawl and stopped after it.
+
+    With this table the APIs of Unsplash and Flickr are spoken by a server on loopback. The port is part of
+    every photo's URL, so it must stay the same from run to run of one store.
+    """
+
+    port: int = pydantic.Field(8210, gt=0, lt=65536)
+    photos: str | tuple[str, ...] = ()
+    """Folders of pictures to serve; none: painted scenes."""
+    num_scenes: int = pydantic.Field(300, gt=0)
+    seed: int = 0
+
+
+class _Top(Settings):
+    """The keys of a pipeline file outside its tables."""
+
+    store: str
+    queries: str | list[str] = "queries/"
+    want: int = pydantic.Field(gt=0)
+    local: str = ""
+    """Folder of frontier and spool, which must be on this machine's disk; empty: the store, if that is a folder."""
+    engine: str = "local"
+
+
+_TABLES = ("http", "sandbox", "source", "filter", "export")
+
+
+@dataclass(frozen=True)
+class PipelineFile:
+    """What one pipeline file says, checked. `sources` and `filters` keep the file's order, which is the order of
+    preference and of judgement. `store` is a folder or URL, `local` the folder of frontier and spool."""
+
+    path: Path
+    store: str
+    local: str
+    queries: tuple[Query, ...]
+    want: int
+    engine: str
+    http: HttpSettings
+    sandbox: SandboxSettings | None
+    sources: Mapping[str, SourceSettings]
+    filters: Mapping[str, MeasureSettings]
+    export: ExportSettings
+
+
+def read(path: str | os.PathLike[str]) -> PipelineFile:
+    """Read and check a pipeline file, its queries included.
+
+    Raises:
+        ConfigError: names file, table, key and next move.
+    """
+    path = Path(path)
+    tables = read_toml(path)
+    for name in tables:
+        if name not in {*_Top.model_fields, *_TABLES}:
+            raise unknown_key(name, [*_Top.model_fields, *_TABLES], str(path))
+    top = validate(_Top, {k: v for k, v in tables.items() if k in _Top.model_fields}, str(path))
+    if top.engine not in ENGINES.names():
+        known = ", ".join(ENGINES.names())
+        raise ConfigError(f'{path}: engine = "{top.engine}": no such engine', hint=f"give one of {known}")
+    sandbox = _table(tables, "sandbox", path) if "sandbox" in tables else None
+    return PipelineFile(
+        path=path,
+        store=_reachable(_absolute(top.store), path),
+        local=_local(top, path),
+        queries=queries.read(top.queries, str(path)),
+        want=top.want,
+        engine=top.engine,
+        http=validate(HttpSettings, _table(tables, "http", path), f"{path} [http]"),
+        sandbox=None if sandbox is None else validate(SandboxSettings, sandbox, f"{path} [sandbox]"),
+        sources=_named(SOURCES, _table(tables, "source", path), f"{path} [source"),
+        filters=_named(MEASURES, _table(tables, "filter", path), f"{path} [filter"),
+        export=validate(ExportSettings, _table(tables, "export", path), f"{path} [export]"),
+    )
+
+
+def _table(tables: Mapping[str, object], name: str, path: Path) -> Mapping[str, object]:
+    table = tables.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: {name} = {table!r} is not a table", hint=f"write [{name}] and its keys below it")
+    return table
+
+
+def _named(registry: Registry, tables: Mapping[str, object], where: str) -> dict[str, Any]:
+    """The settings of every `[source.NAME]` or `[filter.NAME]` table, in the file's order."""
+    settings = {}
+    for name, table in tables.items():
+        if name not in registry.names():
+            raise unknown_key(name, registry.names(), f"{where}]")
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"{where}.{name}] = {table!r} is not a table", hint=f"write {where.rsplit(' ', 1)[-1]}.{name}]"
+            )
+        kind = registry.load(name, f"{where}.{name}]").settings_class
+        settings[name] = validate(kind, table, f"{where}.{name}]")
+    return settings
+
+
+def _absolute(store: str) -> str:
+    return store if "://" in store else os.path.abspath(os.path.expanduser(store))
+
+
+def _reachable(store: str, path: Path) -> str:
+    """`store`, if there is a filesystem for its kind of address; nothing is asked of it yet."""
+    try:
+        fsspec.get_filesystem_class(fsspec.utils.get_protocol(store))
+    except ValueError:
+        raise ConfigError(f"{path}: store = {store!r}: unknown kind of address", hint="a folder, or s3://…") from None
+    except ImportError as error:
+        hint = "pip install 'lhq[s3]'" if store.startswith("s3") else "install that package"
+        raise ConfigError(f"{path}: store = {store!r}: {error}", hint=hint) from None
+    return store
+
+
+def _local(top: _Top, path: Path) -> str:
+    if top.local:
+        return os.path.abspath(os.path.expanduser(top.local))
+    if "://" in top.store:
+        raise ConfigError(
+            f"{path}: store = {top.store!r} is remote, and the crawl's memory needs a disk of this machine",
+            hint='add local = "data/NAME", a folder for the frontier and for photos on their way',
+        )
+    return _absolute(top.store)

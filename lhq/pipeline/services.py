@@ -1,0 +1,64 @@
+"""Pipeline file → what its stages talk to: the sandbox if it asks for one, the HTTP client, the sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from lhq.http import Client
+from lhq.pipeline.file import PipelineFile
+from lhq.pipeline.registry import SOURCES
+from lhq.sources import Source
+
+
+@dataclass(frozen=True)
+class Services:
+    """One HTTP client, and the sources that would use it."""
+
+    file: PipelineFile
+    client: Client
+
+    def sources(self) -> dict[str, Source]:
+        """The file's sources by name, in its order, ready to be asked.
+
+        Raises:
+            KeyMissing: a source's key or permission is not there.
+        """
+        return {name: SOURCES.load(name)(settings, self.client) for name, settings in self.file.sources.items()}
+
+
+@contextmanager
+def services(file: PipelineFile) -> Iterator[Services]:
+    """The services of a pipeline; with `[sandbox]` they are started here, and stopped at the end.
+
+    Raises:
+        UserError: the sandbox's port is in use.
+        InputError: its folder of photos is missing or empty.
+    """
+    with _sandboxed(file) as served:
+        client = Client(served.http)
+        try:
+            yield Services(served, client)
+        finally:
+            client.close()
+
+
+@contextmanager
+def _sandboxed(file: PipelineFile) -> Iterator[PipelineFile]:
+    """The file as it is to be run: its sources pointed at the sandbox, if it asks for one."""
+    if file.sandbox is None:
+        yield file
+        return
+    from lhq.sandbox import Sandbox  # the painter is only loaded by those who ask for it
+
+    asked = file.sandbox
+    photos = [asked.photos] if isinstance(asked.photos, str) and asked.photos else list(asked.photos)
+    with Sandbox(photos, seed=asked.seed, num_scenes=asked.num_scenes, port=asked.port) as box:
+        places = {"unsplash": f"{box.url}/unsplash", "flickr": f"{box.url}/flickr/services/rest/"}
+        sources = {
+            name: settings.model_copy(update={"api": places[name]}) if name in places else settings
+            for name, settings in file.sources.items()
+        }
+        hosts = (*file.http.allow_hosts, box.url.split("://")[1])
+        yield replace(file, sources=sources, http=file.http.model_copy(update={"allow_hosts": hosts}))
