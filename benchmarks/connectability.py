@@ -32,7 +32,7 @@ from scipy.stats import rankdata
 from lhq.measures import fits
 from lhq.measures.connectability import Connectability, ConnectabilitySettings, fold_of
 from lhq.measures.feeding import Fit, pixels
-from lhq.records import PHOTO_SCHEMA, Photo
+from lhq.records import ADDED, PHOTO_SCHEMA, Photo
 from lhq.store.shards import Shards
 
 RESULT = Path(__file__).parent / "results" / "connectability.json"
@@ -56,6 +56,7 @@ def picture(seed: int, is_sided: bool) -> bytes:
 def row(number: int, data: bytes) -> dict[str, object]:
     text = dict.fromkeys((name for name in PHOTO_SCHEMA.names if pa.types.is_string(PHOTO_SCHEMA.field(name).type)), "")
     return {
+        **ADDED,
         **text,
         "id": f"b:{number}",
         "queries": [],

@@ -55,7 +55,7 @@ from lhq.export import ExportSettings, export, layout, manifest
 from lhq.export.render import render
 from lhq.export.rows import kept_rows
 from lhq.intake.importing import RIGHTS
-from lhq.records import PHOTO_SCHEMA, VERDICT_SCHEMA
+from lhq.records import ADDED, PHOTO_SCHEMA, VERDICT_SCHEMA
 from lhq.rights.licences import LICENCES
 from lhq.store.shards import Shards
 from lhq.takedown import remove
@@ -114,6 +114,7 @@ def row(data: bytes, number: int, source: str = "folder") -> dict[str, Any]:
         "licence": "own",
         "licence_version": LICENCES["own"].version,
         "licence_url": "",
+        **ADDED,
         "permission": "",
         "queries": ["lake"],
         "title": f"Photo {number}",

@@ -6,6 +6,7 @@ A candidate is a photo that a source offered, with its papers; a photo is a cand
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,9 +29,10 @@ class Candidate:
     """A photo that a source offered, with its papers.
 
     `width_px`, `height_px` are what the source claims (None where it says nothing). `licence` is an id of
-    `lhq.rights.licences.LICENCES`. `permission` is the pipeline file's statement where the source needs one.
-    `report_use_url` is fetched once with the source's key after the photo is kept (Unsplash's
-    download_location); None where a source asks for nothing.
+    `lhq.rights.licences.LICENCES`. `permits` lists what a permission beyond the licence allows (words of
+    `lhq.rights.permissions.WORDS`), `permission` is its statement, word for word. `attribution` is the author's own
+    wording where it differs from the name. `report_use_url` is fetched once with the source's key after the photo is
+    kept (Unsplash's download_location); None where a source asks for nothing.
     """
 
     source: str
@@ -48,6 +50,13 @@ class Candidate:
     tags: tuple[str, ...] = ()
     taken_at: str = ""
     permission: str = ""
+    permits: tuple[str, ...] = ()
+    permission_by: str = ""
+    permission_on: str = ""
+    attribution: str = ""
+    latitude: float | None = None
+    longitude: float | None = None
+    camera: str = ""
     report_use_url: str | None = None
 
     @property
@@ -78,6 +87,7 @@ class Photo:
 
 
 # One row of photos/<number>.parquet. `image` is last: everything before it is read without touching bytes.
+# `reserved` names the opt-out signals that say no, `reservations` is the evidence: which were asked, each answer, when.
 PHOTO_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -91,11 +101,20 @@ PHOTO_SCHEMA = pa.schema(
         pa.field("licence_version", pa.string(), nullable=False),
         pa.field("licence_url", pa.string(), nullable=False),
         pa.field("permission", pa.string(), nullable=False),
+        pa.field("permits", pa.list_(pa.string()), nullable=False),
+        pa.field("permission_by", pa.string(), nullable=False),
+        pa.field("permission_on", pa.string(), nullable=False),
         pa.field("queries", pa.list_(pa.string()), nullable=False),
         pa.field("title", pa.string(), nullable=False),
         pa.field("description", pa.string(), nullable=False),
         pa.field("tags", pa.list_(pa.string()), nullable=False),
         pa.field("taken_at", pa.string(), nullable=False),
+        pa.field("attribution", pa.string(), nullable=False),
+        pa.field("latitude", pa.float64()),
+        pa.field("longitude", pa.float64()),
+        pa.field("camera", pa.string(), nullable=False),
+        pa.field("reserved", pa.list_(pa.string()), nullable=False),
+        pa.field("reservations", pa.string(), nullable=False),
         pa.field("fetched_at", pa.timestamp("ms", tz="UTC"), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("size_bytes", pa.int64(), nullable=False),
@@ -106,7 +125,38 @@ PHOTO_SCHEMA = pa.schema(
         pa.field("image", pa.binary(), nullable=False),
     ]
 )
+# What says where and with what a photo was taken: kept in the store, published only where a pipeline file asks for it.
+PLACE = ("latitude", "longitude", "camera")
 PAPERS = [name for name in PHOTO_SCHEMA.names if name != "image"]
+PUBLISHED_PAPERS = [name for name in PAPERS if name not in PLACE]
+# Columns that shards written before them lack, and what their rows hold then: nothing was permitted, nobody was asked.
+ADDED: dict[str, object] = {
+    "permits": [],
+    "permission_by": "",
+    "permission_on": "",
+    "attribution": "",
+    "latitude": None,
+    "longitude": None,
+    "camera": "",
+    "reserved": [],
+    "reservations": "",
+}
+
+
+def with_added(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows of a shard of photos in `columns` of today's schema (all of them if None), in that order.
+
+    Columns of `ADDED` that the shard was written without hold their default. The cast to `PHOTO_SCHEMA` is the
+    caller's: tables of a read are nullable where the schema is not.
+    """
+    names = list(PHOTO_SCHEMA.names if columns is None else columns)
+    arrays = [
+        table[name]
+        if name in table.column_names or name not in ADDED
+        else pa.chunked_array([pa.array([ADDED[name]] * len(table), PHOTO_SCHEMA.field(name).type)])
+        for name in names
+    ]
+    return pa.table(arrays, schema=pa.schema([PHOTO_SCHEMA.field(name) for name in names]))
 
 
 @dataclass(frozen=True, slots=True)

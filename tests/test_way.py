@@ -24,7 +24,7 @@ port       = {port}
 photos     = {photos}
 num_scenes = 90
 [source.unsplash]
-permission = "sandbox: no terms apply"
+permission = {{ permits = ["train"], statement = "sandbox: no terms apply" }}
 [source.flickr]
 [filter.size]
 min_side_px = 1024

@@ -44,7 +44,8 @@ def serve(photos: tuple[Path, ...], port: int, scenes: int, seed: int, rate_limi
         click.echo(
             f"serving on {box.url} until Ctrl-C. Point a pipeline at it:\n\n"
             f'  [http]\n  allow_hosts = ["127.0.0.1:{box.port}"]\n'
-            f'  [source.unsplash]\n  api = "{box.url}/unsplash"\n  permission = "my own sandbox"\n'
+            f'  [source.unsplash]\n  api = "{box.url}/unsplash"\n'
+            f'  permission = {{ permits = ["train"], statement = "my own sandbox" }}\n'
             f'  [source.flickr]\n  api = "{box.url}/flickr/services/rest/"\n\n'
             f"  export UNSPLASH_ACCESS_KEY=any FLICKR_API_KEY=any FLICKR_API_SECRET=any",
             err=True,

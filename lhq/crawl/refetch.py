@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from lhq.crawl.spool import now, papers_of, writer
 from lhq.errors import FetchError, ImageError, ShardDamaged
 from lhq.images import decode, inspect
-from lhq.records import PHOTO_SCHEMA, Candidate
+from lhq.records import PHOTO_SCHEMA, Candidate, with_added
 from lhq.store.shards import Shards, write_whole
 
 # Columns that tell of the bytes; the rest of a row's papers stay as they were.
@@ -123,7 +123,7 @@ def _replace(photos: Shards, number: int, fresh: dict[str, dict[str, object]]) -
         with photos.fs.open(photos.path(number), "rb") as file, writer(sink) as out:
             old = pq.ParquetFile(file, pre_buffer=False)
             for group in range(old.num_row_groups):
-                out.write_table(_changed(old.read_row_group(group), fresh))
+                out.write_table(_changed(with_added(old.read_row_group(group)), fresh))
 
     write_whole(photos.fs, photos.path(number), write)
 

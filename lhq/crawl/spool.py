@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from lhq.errors import StoreError
 from lhq.images import Header
-from lhq.records import PHOTO_SCHEMA, Candidate
+from lhq.records import ADDED, PHOTO_SCHEMA, Candidate
 from lhq.rights.licences import LICENCES
 from lhq.store.shards import Shards, key, write_whole
 
@@ -55,11 +55,20 @@ def papers_of(candidate: Candidate, header: Header, url: str, fetched_at: dateti
         "licence_version": licence.version,
         "licence_url": licence.url,
         "permission": candidate.permission,
+        "permits": list(candidate.permits),
+        "permission_by": candidate.permission_by,
+        "permission_on": candidate.permission_on,
         "queries": [candidate.query] if candidate.query else [],
         "title": candidate.title,
         "description": candidate.description,
         "tags": list(candidate.tags),
         "taken_at": candidate.taken_at,
+        "attribution": candidate.attribution,
+        "latitude": candidate.latitude,
+        "longitude": candidate.longitude,
+        "camera": candidate.camera,
+        "reserved": [],
+        "reservations": "",
         "fetched_at": int(fetched_at.timestamp() * 1000),
         "sha256": header.sha256,
         "size_bytes": header.size_bytes,
@@ -187,7 +196,7 @@ class Spool:
     def papers(self, entry: Entry) -> dict[str, Any]:
         """The papers of one photo, as they were appended."""
         found: dict[str, Any] = json.loads(os.pread(self._fd, entry.papers_bytes, entry.at + _HEAD.size))
-        return found
+        return {**ADDED, **found}  # a record of an older version lacks the columns added since
 
     def _images(self, group: list[Entry]) -> pa.Array:
         """The photos' bytes as one Arrow array, read straight into its buffer. Not mapped: a mapped spool of half

@@ -206,6 +206,7 @@ class Keeper:
 
 def _candidate(row: Mapping[str, Any]) -> tuple[Candidate, int]:
     """The candidate that a photo's papers tell of, and the size of its bytes."""
-    papers = {name: row[name] for name in _OF_CANDIDATE if name != "tags"}
+    papers: dict[str, Any] = {name: row[name] for name in _OF_CANDIDATE}
+    papers.update({name: tuple(value) for name, value in papers.items() if isinstance(value, list)})
     query = row["queries"][0] if row["queries"] else ""
-    return Candidate(**papers, tags=tuple(row["tags"]), query=query), row["size_bytes"]
+    return Candidate(**papers, query=query), row["size_bytes"]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from lhq.errors import InputError
 from lhq.export import layout
-from lhq.records import PAPERS, PHOTO_SCHEMA
+from lhq.records import ADDED, PAPERS, PHOTO_SCHEMA
 from lhq.store.shards import write_whole
 
 _PLACE = ("shard", "row", "place")
@@ -49,13 +49,14 @@ def read(where: str) -> pa.Table:
         raise InputError(f"{path}: not there", hint=f"give a {layout.MANIFEST} or the folder that holds it") from None
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not readable ({error})", hint="fetch it again") from error
-    missing = [name for name in PAPERS if name not in table.column_names]
+    missing = [name for name in PAPERS if name not in table.column_names and name not in ADDED]
     if missing:
         raise InputError(f"{path}: is no manifest: it lacks {', '.join(missing)}", hint="lhq export writes manifests")
     for name in PAPERS:
-        table = table.set_column(
-            table.column_names.index(name),
-            PHOTO_SCHEMA.field(name),
-            pc.cast(table[name], PHOTO_SCHEMA.field(name).type),
-        )
+        field = PHOTO_SCHEMA.field(name)
+        if name in table.column_names:
+            at = table.column_names.index(name)
+            table = table.set_column(at, field, pc.cast(table[name], field.type))
+        else:  # a manifest written before the column was, or one that leaves out where photos were taken
+            table = table.append_column(field, pa.array([ADDED[name]] * len(table), field.type))
     return table

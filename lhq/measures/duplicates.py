@@ -133,7 +133,7 @@ def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
 
 def _rank(facts: pa.Table, settings: DuplicatesSettings, kept_by_others: np.ndarray) -> np.ndarray:
     """Place of each row in the order of keepers: int64 [N], 0 is the best."""
-    freedom = {licence.id: licence.freedom for licence in LICENCES.values()}
+    freedom = {id: LICENCES[id].freedom for id in pc.unique(facts["licence"]).to_pylist() if id in LICENCES}
     order = {source: place for place, source in enumerate(settings.sources)}
     source = pc.list_element(pc.split_pattern(facts["id"], ":", max_splits=1), 0)
     pixels = _numbers(facts, "width_px") * _numbers(facts, "height_px")

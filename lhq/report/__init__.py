@@ -245,7 +245,7 @@ def _papers(store: str, shard: npt.NDArray[np.int32]) -> dict[str, list[object]]
 
 def _shares(papers: Mapping[str, list[object]], kept: npt.NDArray[np.bool_]) -> list[tuple[str, list[Share], int]]:
     """(heading, the largest groups, number of groups in all) by source, licence and query."""
-    licences = {id: licence.name for id, licence in LICENCES.items()}
+    licences = {id: LICENCES[id].name for id in set(map(str, papers["licence"])) if id in LICENCES}
     groups: list[tuple[str, Iterable[tuple[str, bool]]]] = [
         ("Source", zip(map(str, papers["source"]), kept, strict=True)),
         ("Licence", ((licences.get(str(id), str(id)), k) for id, k in zip(papers["licence"], kept, strict=True))),

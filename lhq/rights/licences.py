@@ -1,16 +1,33 @@
 """The table of licences and of what each allows; and what a source's own terms allow on top.
 
 Two questions are kept apart: what a photo's *licence* allows (`Licence`), and what the *source's terms of
-use* allow (`Rights`). Export needs a yes from both. Ids are lower-case SPDX-like words with their version,
-so that a row states its papers without a look-up.
+use* allow (`Rights`). Export needs a yes from both. Ids are lower-case SPDX words with their version and, for a
+ported licence, its jurisdiction (`cc-by-sa-3.0-de`), so that a row states its papers without a look-up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import fnmatch
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
+from urllib.parse import urlsplit
 
 Answer = Literal["yes", "no", "by-licence", "by-permission", "non-commercial", "user"]
+
+# The Creative Commons identifiers that a dataset card may name; any other is "other" with its name and link.
+# Source: https://huggingface.co/docs/hub/repositories-licenses
+HUB_LICENCES = frozenset(
+    {
+        "cc0-1.0",
+        *(f"cc-by-{version}" for version in ("2.0", "2.5", "3.0", "4.0")),
+        *(f"cc-by-sa-{version}" for version in ("3.0", "4.0")),
+        *(f"cc-by-nc-{version}" for version in ("2.0", "3.0", "4.0")),
+        "cc-by-nd-4.0",
+        *(f"cc-by-nc-nd-{version}" for version in ("3.0", "4.0")),
+        *(f"cc-by-nc-sa-{version}" for version in ("2.0", "3.0", "4.0")),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,27 +35,37 @@ class Licence:
     """What one licence allows.
 
     `freedom` orders licences from free (0) to closed (9): the keeper of a duplicate cluster is the freest.
-    `hub` is the identifier the Hugging Face card uses ("other" where it has none).
+    `hub` is the identifier the Hugging Face card uses ("other" where it has none). `learning` says whether a
+    machine may learn from the photo: "not-said" where no licence speaks, which only a source's own terms or the
+    owner's word can open. `public_domain` is a claim about the work, not the lack of a known restriction.
     """
 
     id: str
     name: str
     version: str
     url: str
-    hub: str
-    redistribute: bool
-    commercial: bool
-    derivatives: bool
-    attribution: bool
-    share_alike: bool
-    freedom: int
+    hub: str = "other"
+    redistribute: bool = True
+    commercial: bool = True
+    derivatives: bool = True
+    attribution: bool = False
+    share_alike: bool = False
+    public_domain: bool = False
+    learning: Literal["yes", "no", "not-said"] = "yes"
+    freedom: int = 9
+
+    @property
+    def unported(self) -> str:
+        """The id without its jurisdiction: `cc-by-sa-3.0` of `cc-by-sa-3.0-de`."""
+        stem, _, port = self.id.rpartition("-")
+        return stem if port in _PORTS else self.id
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
     """What a source's terms of use allow, whatever the licence of the single photo.
 
-    `by-licence` leaves it to each photo's licence, `by-permission` needs the permission statement of the
+    `by-licence` leaves it to each photo's licence, `by-permission` needs the permission of the
     pipeline file, `user` is the word of whoever owns the folder. `note` is the sentence that reports and
     refusals quote.
     """
@@ -49,98 +76,156 @@ class Rights:
     note: str
 
 
-def _cc(kind: str, version: str, freedom: int) -> Licence:
-    parts = kind.split("-")
+_CC_FREEDOM = {
+    "by": 3,
+    "sa": 4,
+    "by-sa": 4,
+    "nc": 5,
+    "by-nc": 5,
+    "nd": 6,
+    "by-nd": 6,
+    "nc-sa": 6,
+    "by-nc-sa": 6,
+    "nc-nd": 7,
+    "by-nc-nd": 7,
+}
+# Version 1.0 alone had licences without attribution, and wrote the two last of BY-NC-ND the other way round.
+_WITHOUT_ATTRIBUTION = ("sa", "nc", "nd", "nc-sa", "nc-nd")
+_WORDS_OF_1_0 = {"by-nc-nd": "by-nd-nc", "nc-nd": "nd-nc"}
+_VERSIONS = ("1.0", "2.0", "2.5", "3.0", "4.0")
+# Where Creative Commons licences were ported to; 4.0 has no ports. Source: creativecommons.org/licenses/list.en
+_JURISDICTIONS = (
+    "am ar at au az be bg br ca ch cl cn co cr cz de dk ec ee eg es fi fr ge gr gt hk hr hu ie igo il in it jp kr lu "
+    "mk mt mx my nl no nz pe ph pl pr pt ro rs scotland se sg si th tw ug uk us ve vn za"
+)
+_PORTS = frozenset(_JURISDICTIONS.split())
+_PORTED_VERSIONS = ("1.0", "2.0", "2.1", "2.5", "3.0")
+
+
+def _cc(kind: str, version: str) -> Licence:
+    parts, id = kind.split("-"), f"cc-{kind}-{version}"
+    word = _WORDS_OF_1_0.get(kind, kind) if version == "1.0" else kind
     return Licence(
-        id=f"cc-{kind}-{version}",
-        name=f"CC {kind.upper()} {version}",
+        id=id,
+        name=f"CC {word.upper()} {version}",
         version=version,
-        url=f"https://creativecommons.org/licenses/{kind}/{version}/",
-        hub=f"cc-{kind}-{version}",
-        redistribute=True,
+        url=f"https://creativecommons.org/licenses/{word}/{version}/",
+        hub=id if id in HUB_LICENCES else "other",
         commercial="nc" not in parts,
         derivatives="nd" not in parts,
-        attribution=True,
+        attribution="by" in parts,
         share_alike="sa" in parts,
-        freedom=freedom,
+        freedom=_CC_FREEDOM[kind],
     )
 
 
-def _other(
-    id: str,
-    name: str,
-    url: str,
-    *,
-    hub: str = "other",
-    version: str = "",
-    redistribute: bool = True,
-    commercial: bool = True,
-    derivatives: bool = True,
-    attribution: bool = False,
-    freedom: int,
-) -> Licence:
-    return Licence(id, name, version, url, hub, redistribute, commercial, derivatives, attribution, False, freedom)
+def _ported(id: str) -> Licence | None:
+    """The ported licence of an id such as `cc-by-sa-3.0-de`, or None."""
+    stem, _, port = id.rpartition("-")
+    kind, _, version = stem.removeprefix("cc-").rpartition("-")
+    if not stem.startswith("cc-") or port not in _PORTS or kind not in _CC_FREEDOM or version not in _PORTED_VERSIONS:
+        return None
+    if kind in _WITHOUT_ATTRIBUTION and version not in {"1.0", "2.0"}:
+        return None
+    one = _cc(kind, version)
+    return replace(one, id=id, name=f"{one.name} {port.upper()}", url=f"{one.url}{port}/", hub="other")
 
 
-_CC_FREEDOM = {"by": 3, "by-sa": 4, "by-nd": 6, "by-nc": 5, "by-nc-sa": 6, "by-nc-nd": 7}
+class Licences(Mapping[str, Licence]):
+    """Licences by id. Ported Creative Commons licences are looked up like all others, but not listed."""
 
-LICENCES: dict[str, Licence] = {
-    licence.id: licence
-    for licence in [
-        _other(
-            "cc0-1.0",
-            "CC0 1.0",
-            "https://creativecommons.org/publicdomain/zero/1.0/",
-            hub="cc0-1.0",
-            version="1.0",
-            freedom=0,
-        ),
-        _other(
-            "pdm-1.0",
-            "Public Domain Mark 1.0",
-            "https://creativecommons.org/publicdomain/mark/1.0/",
-            version="1.0",
-            freedom=0,
-        ),
-        _other("us-gov", "U.S. Government work", "https://www.usa.gov/government-works", freedom=1),
-        _other("nkr", "No known copyright restrictions", "https://www.flickr.com/commons/usage/", freedom=1),
-        *[
-            _cc(kind, version, freedom)
-            for kind, freedom in _CC_FREEDOM.items()
-            for version in ("1.0", "2.0", "2.5", "3.0", "4.0")
-        ],
-        _other("unsplash", "Unsplash License", "https://unsplash.com/license", redistribute=False, freedom=8),
-        _other(
-            "unsplash-dataset-lite",
-            "Unsplash Dataset Lite terms",
-            "https://github.com/unsplash/datasets/blob/master/TERMS.md",
-            redistribute=False,
-            freedom=8,
-        ),
-        _other(
-            "unsplash-dataset-full",
-            "Unsplash Dataset Full terms",
-            "https://github.com/unsplash/datasets/blob/master/TERMS.md",
-            redistribute=False,
-            commercial=False,
-            freedom=8,
-        ),
-        _other("own", "Rights stated by the owner of the folder", "", freedom=2),
-        _other(
-            "not-stated", "No licence stated", "", redistribute=False, commercial=False, derivatives=False, freedom=9
-        ),
-        _other(
-            "all-rights-reserved",
-            "All rights reserved",
-            "",
-            redistribute=False,
-            commercial=False,
-            derivatives=False,
-            attribution=True,
-            freedom=9,
-        ),
-    ]
-}
+    def __init__(self, listed: dict[str, Licence]) -> None:
+        self._listed = listed
+
+    def __getitem__(self, id: str) -> Licence:
+        found = self._listed.get(id) or _ported(id)
+        if found is None:
+            raise KeyError(id)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+
+_UNSPLASH_DATASET = "https://github.com/unsplash/datasets/blob/master/TERMS.md"
+LICENCES = Licences(
+    {
+        licence.id: licence
+        for licence in [
+            Licence(
+                "cc0-1.0",
+                "CC0 1.0",
+                "1.0",
+                "https://creativecommons.org/publicdomain/zero/1.0/",
+                hub="cc0-1.0",
+                public_domain=True,
+                freedom=0,
+            ),
+            Licence(
+                "pdm-1.0",
+                "Public Domain Mark 1.0",
+                "1.0",
+                "https://creativecommons.org/publicdomain/mark/1.0/",
+                public_domain=True,
+                freedom=0,
+            ),
+            Licence(
+                "us-gov",
+                "U.S. Government work",
+                "",
+                "https://www.usa.gov/government-works",
+                public_domain=True,
+                freedom=1,
+            ),
+            Licence("nkr", "No known copyright restrictions", "", "https://www.flickr.com/commons/usage/", freedom=2),
+            *[_cc(kind, version) for kind in _CC_FREEDOM if kind.startswith("by") for version in _VERSIONS],
+            *[_cc(kind, "1.0") for kind in _WITHOUT_ATTRIBUTION],
+            Licence("unsplash", "Unsplash License", "", "https://unsplash.com/license", redistribute=False, freedom=8),
+            Licence(
+                "unsplash-dataset-lite",
+                "Unsplash Dataset Lite terms",
+                "",
+                _UNSPLASH_DATASET,
+                redistribute=False,
+                freedom=8,
+            ),
+            Licence(
+                "unsplash-dataset-full",
+                "Unsplash Dataset Full terms",
+                "",
+                _UNSPLASH_DATASET,
+                redistribute=False,
+                commercial=False,
+                freedom=8,
+            ),
+            Licence("own", "Rights stated by the owner of the folder", "", "", freedom=2),
+            Licence(
+                "not-stated",
+                "No licence stated",
+                "",
+                "",
+                redistribute=False,
+                commercial=False,
+                derivatives=False,
+                learning="not-said",
+            ),
+            Licence(
+                "all-rights-reserved",
+                "All rights reserved",
+                "",
+                "",
+                redistribute=False,
+                commercial=False,
+                derivatives=False,
+                attribution=True,
+                learning="no",
+            ),
+        ]
+    }
+)
 
 # Source: flickr.photos.licenses.getInfo; ids 0-16.
 FLICKR: dict[int, str] = {
@@ -164,15 +249,30 @@ FLICKR: dict[int, str] = {
 }
 
 
+def matching(pattern: str, ids: Mapping[str, object] | set[str]) -> set[str]:
+    """Those of `ids` that a pattern such as `cc-by-*` matches."""
+    return {id for id in ids if fnmatch.fnmatchcase(id, pattern)}
+
+
 def from_url(url: str) -> Licence | None:
-    """The licence that a Creative Commons URL names (any scheme, `deed` and language tails ignored), or None."""
-    path = url.split("://")[-1].lower().split("creativecommons.org/")
-    if len(path) != 2:
+    """The licence that a Creative Commons address names, with its jurisdiction, or None.
+
+    Any scheme will do, or none; `deed` and `legalcode` with their language, queries and fragments are ignored.
+    """
+    try:
+        parsed = urlsplit(url.strip() if "//" in url else f"//{url.strip()}")
+    except ValueError:
         return None
-    parts = [part for part in path[1].split("/") if part]
+    if (parsed.hostname or "").removeprefix("www.") != "creativecommons.org":
+        return None
+    parts = [part for part in parsed.path.lower().split("/") if part]
     if len(parts) < 3:
         return None
-    family, kind, version = parts[:3]
+    family, kind, version, *rest = parts
     if family == "publicdomain":
         return LICENCES.get({"zero": "cc0-1.0", "mark": "pdm-1.0"}.get(kind, ""))
-    return LICENCES.get(f"cc-{kind}-{version}") if family == "licenses" else None
+    if family != "licenses":
+        return None
+    kind = next((known for known, word in _WORDS_OF_1_0.items() if word == kind), kind)
+    is_port = bool(rest) and not rest[0].startswith(("deed", "legalcode", "rdf")) and version != "4.0"
+    return LICENCES.get(f"cc-{kind}-{version}" + (f"-{rest[0]}" if is_port else ""))

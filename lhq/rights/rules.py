@@ -1,64 +1,60 @@
 """Papers + licence + source's terms → what may be done with a photo; refusals name source, licence and rows.
 
 Every question needs a yes from both sides: the photo's licence (`lhq.rights.licences`) and the terms of the source it
-came from (`Rights`). A source that leaves it to a permission is believed only for what the recorded statement
-says: a permission to train is none to redistribute.
+came from (`Rights`). A permission of the rights holder stands in for both, for what its list names and nothing else;
+against a source whose terms say no it counts for nothing.
 """
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lhq.errors import ConfigError, RightsRefused
-from lhq.rights.licences import LICENCES, Answer, Licence, Rights
+from lhq.rights.licences import LICENCES, Answer, Licence, Rights, matching
+from lhq.rights.permissions import EXAMPLE
 
 _SHOWN = 5
 
-Ruling = Callable[[Licence, Rights, str], bool]
+Ruling = Callable[[Licence, Rights, Collection[str]], bool]
+"""(licence, terms of the source, what a permission lists) → may it be done?"""
 
 
-def may_redistribute(licence: Licence, rights: Rights, permission: str) -> bool:
+def may_redistribute(licence: Licence, rights: Rights, permits: Collection[str]) -> bool:
     """Whether the picture's bytes may be handed on."""
-    if rights.redistribute == "by-permission":
-        return _says(permission, "redistribut", "publish")
-    return licence.redistribute and _allows(rights.redistribute)
+    return _may(rights.redistribute, licence.redistribute, "redistribute" in permits)
 
 
-def may_sell(licence: Licence, rights: Rights, permission: str) -> bool:
+def may_sell(licence: Licence, rights: Rights, permits: Collection[str]) -> bool:
     """Whether commercial use is allowed."""
-    if rights.commercial == "by-permission":
-        return _says(permission, "commercial")
-    return licence.commercial and _allows(rights.commercial)
+    return _may(rights.commercial, licence.commercial, "commercial" in permits)
 
 
-def may_adapt(licence: Licence, rights: Rights, permission: str) -> bool:
+def may_adapt(licence: Licence, rights: Rights, permits: Collection[str]) -> bool:
     """Whether a changed (scaled, cropped) version may be published."""
-    return licence.derivatives
+    return licence.derivatives or ("adapt" in permits and rights.redistribute != "no")
 
 
-def may_train(licence: Licence, rights: Rights, permission: str) -> bool:
-    """Whether the source's terms let machines learn from it."""
-    return rights.train in {"yes", "by-licence", "user", "non-commercial"} or bool(
-        rights.train == "by-permission" and permission.strip()
-    )
+def may_train(licence: Licence, rights: Rights, permits: Collection[str]) -> bool:
+    """Whether machines may learn from the photo."""
+    if rights.train == "non-commercial":
+        return licence.learning != "no" or "train" in permits
+    # Where no licence speaks, a source's own terms or the owner's word can open learning, "by licence" can't.
+    is_open = licence.learning == "yes" or (licence.learning == "not-said" and rights.train in {"yes", "user"})
+    return _may(rights.train, is_open, "train" in permits)
 
 
-def _allows(answer: Answer) -> bool:
-    return answer in {"yes", "by-licence", "user"}
+def _may(terms: Answer, licence_allows: bool, is_permitted: bool) -> bool:
+    if terms in {"no", "non-commercial"}:
+        return False
+    return is_permitted or (licence_allows and terms != "by-permission")
 
 
-def _says(permission: str, *words: str) -> bool:
-    said = permission.lower()
-    return any(word in said for word in words) and "not " not in said and "no " not in said
-
-
-def _is_public_domain(licence: Licence, rights: Rights, permission: str) -> bool:
-    return licence.freedom <= 1
+def _is_public_domain(licence: Licence, rights: Rights, permits: Collection[str]) -> bool:
+    return licence.public_domain
 
 
 SUBSETS: dict[str, Ruling] = {
@@ -66,19 +62,19 @@ SUBSETS: dict[str, Ruling] = {
     "derivatives-ok": may_adapt,
     "redistributable": may_redistribute,
     "public-domain": _is_public_domain,
-    "no-share-alike": lambda licence, rights, permission: not licence.share_alike,
+    "no-share-alike": lambda licence, rights, permits: not licence.share_alike,
 }
 
 
 def ruled(rows: pa.Table, rights: Mapping[str, Rights], ruling: Ruling) -> np.ndarray:
     """`ruling` on every row (bool [N]); decided once for each (source, licence, permission) that occurs."""
-    answers: dict[tuple[str, str, str], bool] = {}
-    papers = [rows[name].to_pylist() for name in ("source", "licence", "permission")]
+    answers: dict[tuple[str, str, tuple[str, ...]], bool] = {}
     out = np.empty(len(rows), bool)
-    for row, combination in enumerate(zip(*papers, strict=True)):
+    papers = (rows[name].to_pylist() for name in ("source", "licence", "permits"))
+    for row, (source, licence, permits) in enumerate(zip(*papers, strict=True)):
+        combination = (source, licence, tuple(permits))
         if combination not in answers:
-            source, licence, permission = combination
-            answers[combination] = ruling(LICENCES[licence], rights[source], permission)
+            answers[combination] = ruling(LICENCES[licence], rights[source], permits)
         out[row] = answers[combination]
     return out
 
@@ -92,14 +88,13 @@ def subset(rows: pa.Table, rights: Mapping[str, Rights], words: Sequence[str]) -
         ConfigError: a word that is neither.
     """
     check_words(words)
-    chosen: set[str] = set()
     keep = np.ones(len(rows), bool)
-    for word in words:
-        if word in SUBSETS:
-            keep &= ruled(rows, rights, SUBSETS[word])
-        chosen.update(fnmatch.filter(LICENCES, word))
-    if chosen:
-        keep &= np.asarray([licence in chosen for licence in rows["licence"].to_pylist()], bool)
+    for word in set(words) & SUBSETS.keys():
+        keep &= ruled(rows, rights, SUBSETS[word])
+    if patterns := [word for word in words if word not in SUBSETS]:
+        found = set(rows["licence"].to_pylist())
+        chosen = {id for pattern in patterns for id in matching(pattern, found)}
+        keep &= pc.is_in(rows["licence"], pa.array(sorted(chosen), pa.string())).to_numpy()
     return keep
 
 
@@ -110,7 +105,7 @@ def check_words(words: Sequence[str]) -> None:
         ConfigError: one is neither.
     """
     for word in words:
-        if word not in SUBSETS and not fnmatch.filter(LICENCES, word):
+        if word not in SUBSETS and word not in LICENCES and not matching(word, LICENCES):
             raise ConfigError(
                 f'licences: "{word}" is neither a subset nor a licence',
                 hint=f"give {', '.join(SUBSETS)}, or ids such as cc-by-2.0, cc-by-*",
@@ -125,17 +120,33 @@ def check_papers(rows: pa.Table, rights: Mapping[str, Rights]) -> None:
     """
     for name in ("source", "source_id", "url", "sha256", "licence"):
         _refuse(rows, pc.equal(pc.utf8_trim_whitespace(rows[name]), ""), f"have no {name}")
-    known = pa.array(LICENCES)
-    _refuse(rows, pc.invert(pc.is_in(rows["licence"], known)), "have a licence that lhq.rights.licences does not know")
+    licences = set(rows["licence"].to_pylist())
+    strange = pa.array([id for id in licences if id not in LICENCES], pa.string())
+    _refuse(rows, pc.is_in(rows["licence"], strange), "have a licence that lhq.rights.licences does not know")
     _refuse(rows, pc.invert(pc.is_in(rows["source"], pa.array(list(rights), pa.string()))), "have an unknown source")
-    attribution = pa.array([licence.id for licence in LICENCES.values() if licence.attribution])
-    nobody = pc.and_(pc.is_in(rows["licence"], attribution), pc.equal(rows["author"], ""))
-    _refuse(rows, nobody, "have no author though their licence asks for attribution")
-    _refuse(
-        rows,
-        pa.array(~ruled(rows, rights, may_train)),
-        "come from a source whose terms exclude machine learning without permission",
+    attribution = pa.array([id for id in licences if LICENCES[id].attribution], pa.string())
+    nobody = pc.and_(
+        pc.is_in(rows["licence"], attribution),
+        pc.and_(
+            pc.equal(pc.utf8_trim_whitespace(rows["author"]), ""),
+            pc.equal(pc.utf8_trim_whitespace(rows["attribution"]), ""),
+        ),
     )
+    _refuse(rows, nobody, "have no author though their licence asks for attribution")
+    closed = rows.filter(pa.array(~ruled(rows, rights, may_train)))
+    if len(closed):
+        prose = sum(bool(said) and not permits for said, permits in _permissions(closed))
+        raise RightsRefused(
+            f"machines may not learn from {len(closed):,} kept photos: their licence, or the terms of their source "
+            f"without a permission that lists train, forbid it: {_named(closed)}",
+            hint=f"a sentence allows nothing by itself; list what it allows: permission = {EXAMPLE}"
+            if prose
+            else "remove them (lhq remove ID …), or state the permission that allows it",
+        )
+
+
+def _permissions(rows: pa.Table) -> list[tuple[str, list[str]]]:
+    return list(zip(rows["permission"].to_pylist(), rows["permits"].to_pylist(), strict=True))
 
 
 def check_publishing(rows: pa.Table, rights: Mapping[str, Rights]) -> None:

@@ -172,7 +172,7 @@ class Commons:
         if not (page_id and url and page_url and author):
             skips.add("no papers")
             return None
-        if licence is None or licence.id not in self.settings.licences:
+        if licence is None or not {licence.id, licence.unported} & {*self.settings.licences}:
             skips.add("licence")
             return None
         if width and height and min(width, height) < self.settings.min_side_px:

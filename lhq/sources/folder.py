@@ -20,6 +20,7 @@ from lhq.errors import FetchError, InputError
 from lhq.http import Client
 from lhq.records import Candidate, Query
 from lhq.rights.licences import LICENCES, Rights
+from lhq.rights.permissions import Permission, from_setting
 from lhq.sources import Limits, Page, SourceSettings
 
 PAGE_SIZE = 1000
@@ -33,7 +34,11 @@ class FolderSettings(SourceSettings):
     author: str = ""
     licence: str = "own"
     """An id of the licence table; "own" where the rights are yours."""
+    permission: Permission | None = None
+    """What the rights holder allows beyond the licence, where the photos are not yours."""
     per_query: int = pydantic.Field(10_000_000, gt=0)
+
+    _listed = pydantic.field_validator("permission", mode="before")(from_setting)
 
     @pydantic.field_validator("licence")
     @classmethod
@@ -118,6 +123,7 @@ class Folder:
             licence=self.settings.licence,
             query=query.text,
             title=word,
+            **(self.settings.permission.papers() if self.settings.permission else {}),
         )
 
 

@@ -1,7 +1,7 @@
 """Query → candidates of Unsplash: the search API, with a key and the user's statement of permission.
 
 Unsplash's guidelines exclude data mining and the training of models without permission, so the source refuses to
-start until the pipeline file states `permission = "…"`; the statement travels with every row. A kept photo's
+start until the pipeline file states a `permission` that lists `train`; it travels with every row. A kept photo's
 `download_location` is called once with the key, as the guidelines ask. The hourly quota is read from the headers.
 Source: unsplash.com/documentation.
 """
@@ -19,6 +19,7 @@ from lhq.http import Client
 from lhq.http.wire import Headers
 from lhq.records import Candidate, Query
 from lhq.rights.licences import Rights
+from lhq.rights.permissions import EXAMPLE, Permission, from_setting
 from lhq.sources import Limits, Page, Skips, SourceSettings, fields, link, number, text
 from lhq.sources.imgix import sized, with_params
 
@@ -29,8 +30,8 @@ class UnsplashSettings(SourceSettings):
     """`[source.unsplash]`; the key is read from UNSPLASH_ACCESS_KEY."""
 
     api: str = "https://api.unsplash.com"
-    permission: str = ""
-    """What allows this use, in your words, e.g. "written permission of Unsplash, 2026-03-01"."""
+    permission: Permission | None = None
+    """What Unsplash allows you beyond its guidelines: a list, the words, by whom and when."""
     app_name: str = "lhq"
     """The name your key is registered under; credit links carry it."""
     order_by: str = pydantic.Field("relevant", pattern="^(relevant|latest)$")
@@ -38,6 +39,7 @@ class UnsplashSettings(SourceSettings):
     max_side_px: int = pydantic.Field(4096, ge=256)
     """Photos larger than this are asked for at this size of the longer side (imgix w and h, fit=max)."""
     quality: int = pydantic.Field(92, ge=1, le=100)
+    _listed = pydantic.field_validator("permission", mode="before")(from_setting)
     calls_per_hour: float = pydantic.Field(50.0, gt=0)
     """What your key allows, for `--dry-run`; the crawl itself goes by the answers' headers."""
     quota_window_s: float = pydantic.Field(3600.0, gt=0)
@@ -64,11 +66,14 @@ class Unsplash:
         self.settings = settings
         self._client = client
         self._api = settings.api.rstrip("/")
-        if not settings.permission.strip():
+        permission = settings.permission
+        if permission is None or "train" not in permission.permits:
+            said = "states no permission" if permission is None else "has a permission that does not list train"
             raise KeyMissing(
-                "[source.unsplash] states no permission, and Unsplash's API guidelines exclude machine learning",
-                hint='ask Unsplash, then write permission = "what they allowed, and when" in that table',
+                f"[source.unsplash] {said}, and Unsplash's API guidelines exclude machine learning",
+                hint=f"ask Unsplash, then write what they allowed in that table: permission = {EXAMPLE}",
             )
+        self._permission = permission.papers()
         key = os.environ.get("UNSPLASH_ACCESS_KEY", "").strip()
         if not key:
             if not client.is_exempt(self._api):
@@ -179,7 +184,7 @@ class Unsplash:
             description=text(item.get("description")),
             tags=tuple(text(fields(tag).get("title")) for tag in tags if fields(tag)) if isinstance(tags, list) else (),
             taken_at=text(item.get("created_at")),
-            permission=self.settings.permission,
+            **self._permission,
             report_use_url=link(links.get("download_location")) or None,
         )
 

@@ -21,6 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lhq.errors import ShardDamaged, StoreError
+from lhq.records import ADDED, with_added
+
+PHOTOS = "photos"
 
 _NAME = re.compile(r"(\d{6})\.parquet")
 _ASIDE = re.compile(r".+\.[0-9a-f]{8}\.part")
@@ -97,13 +100,17 @@ class Shards:
     def read(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One shard as a table, only `columns` if given.
 
+        Photos of shards written before a column was added hold its default (`records.ADDED`).
+
         Raises:
             ShardDamaged: the file is there but can't be read; the message names it.
         """
         path = self.path(number)
         try:
             with self.open(number) as file:
-                return _file(file, columns).read(columns=columns, use_threads=False)  # no thread outlives it
+                opened = _file(file, columns, self._added)
+                table = opened.read(columns=_present(opened, columns), use_threads=False)  # no thread outlives it
+                return with_added(table, columns) if self._lacks(opened, columns) else table
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
@@ -131,7 +138,13 @@ class Shards:
         try:
             with self.open(number) as file:
                 # Buffered ahead, every row group that was read would stay in memory until the shard's end.
-                yield from _file(file, columns, pre_buffer=False).iter_batches(rows, columns=columns, use_threads=False)
+                opened = _file(file, columns, self._added, pre_buffer=False)
+                is_old = self._lacks(opened, columns)
+                for batch in opened.iter_batches(rows, columns=_present(opened, columns), use_threads=False):
+                    if is_old:
+                        yield from with_added(pa.Table.from_batches([batch]), columns).to_batches()
+                    else:
+                        yield batch
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
@@ -168,6 +181,15 @@ class Shards:
         path = self.path(number)
         return pa.OSFile(path, "rb") if is_local(self.fs) else self.fs.open(path, "rb")
 
+    @property
+    def _added(self) -> frozenset[str]:
+        """Columns that an old shard of this room may lack."""
+        return frozenset(ADDED) if self.room == PHOTOS else frozenset()
+
+    def _lacks(self, opened: pq.ParquetFile, columns: Sequence[str] | None) -> bool:
+        wanted = self._added if columns is None else self._added & set(columns)
+        return not wanted <= set(opened.schema_arrow.names)
+
     @staticmethod
     def _damaged(path: str, error: Exception) -> ShardDamaged:
         return ShardDamaged(
@@ -176,14 +198,27 @@ class Shards:
 
 
 def _file(
-    file: IO[bytes], columns: Sequence[str] | None, *, pre_buffer: bool = True, buffer_size: int = 0
+    file: IO[bytes],
+    columns: Sequence[str] | None,
+    optional: frozenset[str] = frozenset(),
+    *,
+    pre_buffer: bool = True,
+    buffer_size: int = 0,
 ) -> pq.ParquetFile:
-    """An open shard that has `columns`. `pq.read_table` would load Arrow's whole dataset engine for it."""
+    """An open shard that has `columns`, but for `optional` ones. `pq.read_table` would load Arrow's whole dataset
+    engine for it."""
     opened = pq.ParquetFile(file, pre_buffer=pre_buffer, buffer_size=buffer_size)
-    missing = set(columns or ()) - set(opened.schema_arrow.names)
+    missing = set(columns or ()) - set(opened.schema_arrow.names) - optional
     if missing:
         raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")
     return opened
+
+
+def _present(opened: pq.ParquetFile, columns: Sequence[str] | None) -> list[str] | None:
+    """Those of `columns` that the file has; one that every shard has where all of them are newer than the file."""
+    if columns is None:
+        return None
+    return [name for name in columns if name in opened.schema_arrow.names] or ["id"]
 
 
 def is_local(fs: Any) -> bool:

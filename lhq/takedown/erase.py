@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from lhq.crawl import locked
 from lhq.crawl.spool import Spool, open_numbers, writer
 from lhq.progress import OnProgress, silent
+from lhq.records import with_added
 from lhq.store import tombstones, verdicts
 from lhq.store.shards import Shards, write_whole
 
@@ -92,7 +93,7 @@ def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.
         with photos.open(number) as file, writer(sink) as out:
             old = pq.ParquetFile(file, pre_buffer=False)
             for group in range(old.num_row_groups):
-                rows = old.read_row_group(group)
+                rows = with_added(old.read_row_group(group))
                 stays = rows.filter(pc.invert(_is_removed(rows, removed, sums)))
                 if len(stays):
                     out.write_table(stays.cast(out.schema))

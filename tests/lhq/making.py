@@ -19,7 +19,7 @@ from PIL import Image
 from lhq import images
 from lhq.engines import Job, ShardReport
 from lhq.errors import ImageError
-from lhq.records import PHOTO_SCHEMA, VERDICT_SCHEMA, Lane
+from lhq.records import ADDED, PHOTO_SCHEMA, VERDICT_SCHEMA, Lane
 from lhq.rights.licences import LICENCES, Rights
 from lhq.store.shards import Shards, write_whole
 
@@ -83,7 +83,7 @@ def photo(data: bytes, name: str, source: str = "flickr", licence: str = "cc-by-
         "orientation": facts[3],
         "image": data,
     }
-    return {**row, **more}
+    return {**ADDED, **row, **more}
 
 
 def add_shard(store: Path, number: int, rows: Iterable[Mapping[str, Any]], *, group_rows: int = 4) -> None:

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from lhq import pipeline as way
+from lhq.rights.permissions import Permission
 from lhq.store.shards import Shards
 from tests.lhq.bad_server import Route, Server, Talk, answer
 
-PERMISSION = "a test's own pictures"
+PERMISSION = Permission(permits=("train",), statement="a test's own pictures", by="the test")
 
 
 def photo(seed: int, width: int = 64, height: int = 48, kind: str = "JPEG") -> bytes:
@@ -84,7 +85,11 @@ def pipeline(folder: Path, server: Server, *, want: int, queries: Sequence[str] 
     lines = [f"store = {json.dumps(str(folder / 'store'))}", f"queries = {json.dumps(list(queries))}", f"want = {want}"]
     lines += ["[http]", *(f"{name} = {json.dumps(value)}" for name, value in settings.items())]
     lines += ["[source.unsplash]", f"api = {json.dumps(server.url('/unsplash'))}", 'orientation = ""']
-    lines += [f"permission = {json.dumps(PERMISSION)}", "min_side_px = 48", "[export]"]
+    lines += [
+        f'permission = {{ permits = ["train"], statement = "{PERMISSION.statement}", by = "{PERMISSION.by}" }}',
+        "min_side_px = 48",
+        "[export]",
+    ]
     path = folder / "pipeline.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from lhq.crawl.frontier.history import History, Listed, QueryTally, Tally
 from lhq.records import Candidate, Query
@@ -333,6 +334,6 @@ def _dump(candidate: Candidate) -> str:
 
 
 def _load(papers: str) -> Candidate:
-    fields = json.loads(papers)
-    fields["tags"] = tuple(fields["tags"])
+    fields: dict[str, Any] = json.loads(papers)
+    fields.update({name: tuple(value) for name, value in fields.items() if isinstance(value, list)})
     return Candidate(**fields)

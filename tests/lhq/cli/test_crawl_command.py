@@ -74,6 +74,10 @@ def test_plan_crawl_status_list(tmp_path: Path, lhq: Lhq) -> None:
     [
         (("permission = ", "order_by = 'latest' # "), "states no permission"),
         (("permission = ", "permision = "), 'did you mean "permission"'),
+        (("permission = ", "permission = 'letter: training is fine' # "), "a sentence allows nothing by itself"),
+        (('permits = ["train"]', 'permits = ["trian"]'), 'did you mean "train"'),
+        (('permits = ["train"]', "permits = []"), "permits"),
+        (("a test's own pictures", " "), "a permission without its words is none"),
         (("min_side_px = 48", "min_side_px = 'x'"), "min_side_px"),
         (("per_host", "per_hots"), "per_host"),
         (("want = 3", "want = 0"), "want"),
@@ -96,7 +100,8 @@ def test_a_missing_key_is_named_and_a_given_one_never_shown(
 ) -> None:
     path = tmp_path / "p.toml"
     path.write_text(
-        f"store = '{tmp_path}/s'\nqueries = ['a']\nwant = 1\n[source.unsplash]\npermission = 'x'\n"
+        f"store = '{tmp_path}/s'\nqueries = ['a']\nwant = 1\n[source.unsplash]\n"
+        "permission = { permits = ['train'], statement = 'x' }\n"
         "api = 'http://127.0.0.1:9'\n[http]\nmax_attempts = 1\n"
     )
     done = lhq("crawl", path)

@@ -50,7 +50,7 @@ def test_a_crawl_keeps_photos_with_their_papers(tmp_path: Path) -> None:
             "unsplash:p7",
             "Author p7",
             "unsplash",
-            PERMISSION,
+            PERMISSION.statement,
         )
         assert (row["width_px"], row["height_px"], row["format"], row["queries"]) == (64, 48, "jpeg", ["lake"])
         assert row["page_url"] == "https://unsplash.com/photos/p7?utm_source=lhq&utm_medium=referral"

@@ -340,7 +340,14 @@ def test_rows_without_papers_are_refused_and_named_before_anything_is_written(tm
 
 def test_manifest_only_holds_no_pictures(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    add_shard(store, 0, [photo(scene(n), f"{n}", "unsplash", "unsplash", permission="training only") for n in range(3)])
+    add_shard(
+        store,
+        0,
+        [
+            photo(scene(n), f"{n}", "unsplash", "unsplash", permission="training only", permits=["train"])
+            for n in range(3)
+        ],
+    )
     judge(store)
     with pytest.raises(RightsRefused, match=r"3 of source unsplash under unsplash.*its terms need a permission"):
         run(store, tmp_path / "out", publish="bytes")

@@ -30,7 +30,10 @@ def rows(*given: dict[str, Any]) -> pa.Table:
         ({"sha256": ""}, "have no sha256"),
         ({"author": ""}, "no author"),
         ({"source": "pirates"}, "unknown source"),
-        ({"source": "unsplash", "licence": "unsplash"}, "exclude machine learning"),
+        ({"author": " \u00a0"}, "no author"),
+        ({"source": "unsplash", "licence": "unsplash"}, "machines may not learn"),
+        ({"source": "unsplash", "licence": "unsplash", "permission": "training is fine"}, "a sentence allows nothing"),
+        ({"source": "folder", "licence": "all-rights-reserved"}, "machines may not learn"),
     ],
 )
 def test_rows_without_papers_are_named(wrong: dict[str, Any], said: str) -> None:
@@ -41,15 +44,15 @@ def test_rows_without_papers_are_named(wrong: dict[str, Any], said: str) -> None
 
 
 def test_rows_with_papers_pass() -> None:
-    unsplash = {"source": "unsplash", "licence": "unsplash", "permission": "letter of 1 May: training"}
+    unsplash = {"source": "unsplash", "licence": "unsplash", "permission": "letter of 1 May", "permits": ["train"]}
     rules.check_papers(rows({}, unsplash, {"source": "folder", "licence": "own", "author": ""}), RIGHTS)
 
 
 def test_bytes_need_licence_and_source() -> None:
     refused = rows(
         {"licence": "all-rights-reserved"},
-        {"source": "unsplash", "licence": "unsplash", "permission": "letter: training"},
-        {"source": "unsplash", "licence": "unsplash", "permission": "letter: may not redistribute"},
+        {"source": "unsplash", "licence": "unsplash", "permission": "letter", "permits": ["train"]},
+        {"source": "unsplash", "licence": "unsplash", "permission": "publishing and redistribution are welcome"},
         {"licence": "cc-by-nc-nd-4.0"},
     )
     with pytest.raises(RightsRefused) as caught:
@@ -57,7 +60,7 @@ def test_bytes_need_licence_and_source() -> None:
     assert "2 of source unsplash under unsplash, 1 of source flickr under all-rights-reserved" in str(caught.value)
     assert RIGHTS["unsplash"].note in str(caught.value)
     assert "flickr:3" not in str(caught.value)
-    allowed = {"source": "unsplash", "licence": "unsplash", "permission": "letter: training, redistribution"}
+    allowed = {"source": "unsplash", "licence": "unsplash", "permission": "letter", "permits": ["redistribute"]}
     rules.check_publishing(rows({}, allowed, {"source": "folder", "licence": "own"}), RIGHTS)
 
 
@@ -71,14 +74,16 @@ def test_a_source_can_say_no_whatever_the_licence() -> None:
 @pytest.mark.parametrize(
     ("words", "kept"),
     [
-        (["commercial-ok"], [0, 2, 3]),
-        (["derivatives-ok"], [0, 1, 2]),
+        (["commercial-ok"], [0, 2, 3, 5, 6]),
+        (["derivatives-ok"], [0, 1, 2, 5, 6]),
         (["public-domain"], [2]),
-        (["commercial-ok", "derivatives-ok"], [0, 2]),
+        (["cc-by-sa-3.0-de"], [6]),
+        (["cc-by-sa-*"], [6]),
+        (["commercial-ok", "derivatives-ok"], [0, 2, 5, 6]),
         (["cc0-1.0", "cc-by-2.0"], [0, 2]),
-        (["cc-by-*"], [0, 1, 3]),
-        (["cc-by-*", "commercial-ok"], [0, 3]),
-        (["redistributable"], [0, 1, 2, 3]),
+        (["cc-by-*"], [0, 1, 3, 6]),
+        (["cc-by-*", "commercial-ok"], [0, 3, 6]),
+        (["redistributable"], [0, 1, 2, 3, 5, 6]),
     ],
 )
 def test_subsets(words: list[str], kept: list[int]) -> None:
@@ -88,6 +93,8 @@ def test_subsets(words: list[str], kept: list[int]) -> None:
         {"licence": "cc0-1.0"},
         {"licence": "cc-by-nd-2.0"},
         {"licence": "all-rights-reserved"},
+        {"licence": "nkr"},  # no known restrictions: no claim that it is in the public domain
+        {"licence": "cc-by-sa-3.0-de"},
     )
     assert rules.subset(table, RIGHTS, words).nonzero()[0].tolist() == kept
 

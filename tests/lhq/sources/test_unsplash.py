@@ -32,6 +32,9 @@ def test_no_permission_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNSPLASH_ACCESS_KEY", "key")
     with pytest.raises(KeyMissing, match="states no permission"):
         Unsplash(UnsplashSettings(permission="  "), Client(HttpSettings()))
+    handing_on = {"permits": ["redistribute"], "statement": "may be published"}
+    with pytest.raises(KeyMissing, match="does not list train"):
+        Unsplash(UnsplashSettings.model_validate({"permission": handing_on}), Client(HttpSettings()))
 
 
 def test_no_key_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +57,7 @@ def test_how_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:
         asked = server.seen[0]
         assert (asked.headers["authorization"], asked.headers["accept-version"]) == ("Client-ID key-1", "v1")
         assert asked.params["per_page"] == "30"
-        assert found[0].permission == PERMISSION
+        assert (found[0].permission, found[0].permits) == (PERMISSION.statement, ("train",))
 
 
 def test_a_use_is_reported_with_the_key_to_the_api_alone() -> None:

@@ -19,6 +19,7 @@ from lhq.takedown.recheck import RecheckReport, recheck
 from lhq.takedown.remove import remove
 from tests.lhq.bad_server import Server, Talk, answer, as_json, in_turn
 from tests.lhq.making import add_shard, photo, scene
+from tests.lhq.services import PERMISSION
 from tests.lhq.serving import Pictures, serving
 
 
@@ -107,7 +108,7 @@ def test_sources_are_asked_for_licence_and_presence(tmp_path: Path) -> None:
         pictures = Pictures(host)
         client = Client(pictures.settings())
         flickr = Flickr(FlickrSettings(api=f"{box.url}/flickr/services/rest/", min_side_px=1), client)
-        unsplash = Unsplash(UnsplashSettings(api=f"{box.url}/unsplash", permission="sandbox", min_side_px=1), client)
+        unsplash = Unsplash(UnsplashSettings(api=f"{box.url}/unsplash", permission=PERMISSION, min_side_px=1), client)
         sources: dict[str, Source] = {"flickr": flickr, "unsplash": unsplash}
         found = {}
         for name, source in sources.items():
