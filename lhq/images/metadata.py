@@ -1,0 +1,193 @@
+"""A file's metadata: its XMP read, or all of it left out without touching a pixel.
+
+What stays is what the picture needs to look right: its colour profile and, where it is turned, its orientation. What
+goes is where, when, by whom and with what it was taken, and every thumbnail of an earlier state of the picture.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+
+from lhq.images.containers import PNG_SIGNATURE
+from lhq.images.header import inspect, sniff
+
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_XMP_MORE = b"http://ns.adobe.com/xmp/extension/\0"
+_MAX_XMP_BYTES = 16 * 2**20
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+# Chunks that say how pixels look; all other ancillary ones are somebody's words.
+_PNG_STAYS = frozenset(
+    {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV"}
+    | {b"cLLI", b"bKGD", b"pHYs", b"hIST"}
+)
+_WEBP_STAYS = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP"})
+
+
+def xmp(data: bytes | bytearray) -> list[bytes]:
+    """The XMP packets of a JPEG, PNG or WebP, extended ones put together; none where it is broken or has none."""
+    view = memoryview(data)
+    try:
+        kind = sniff(view)
+        if kind == "jpeg":
+            return _jpeg_xmp(view)
+        if kind == "png":
+            return [packet for name, body in _png_chunks(view) if name == b"iTXt" and (packet := _itxt(bytes(body)))]
+        if kind == "webp":
+            return [bytes(body) for name, body in _webp_chunks(view) if name == b"XMP "]
+    except (IndexError, struct.error, zlib.error):
+        pass
+    return []
+
+
+def without_metadata(data: bytes | bytearray) -> bytes:
+    """The same picture, its coded pixels byte for byte, without EXIF, XMP, IPTC, comments and thumbnails.
+
+    Raises:
+        ImageError: it is no whole JPEG, PNG or WebP.
+    """
+    header = inspect(data)
+    view = memoryview(data)
+    if header.format == "jpeg":
+        return _jpeg_bare(view, header.orientation)
+    return (_png_bare if header.format == "png" else _webp_bare)(view, header.orientation)
+
+
+# --- JPEG -----------------------------------------------------------------------------------------------------------
+
+
+def _segments(view: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """(marker, segment) in their order, entropy-coded data as marker 0, up to the end of the first picture."""
+    at = 2
+    while at + 2 <= len(view):
+        if view[at] != 0xFF or view[at + 1] == 0xFF:
+            at += 1
+            continue
+        marker = view[at + 1]
+        if marker == 0xD9:
+            return
+        if marker <= 0x01 or 0xD0 <= marker <= 0xD8:
+            at += 2
+            continue
+        (length,) = struct.unpack_from(">H", view, at + 2)
+        end = at + 2 + length
+        yield marker, view[at:end]
+        at = end
+        if marker == 0xDA:
+            end = _end_of_scan(view, at)
+            yield 0, view[at:end]
+            at = end
+
+
+def _end_of_scan(view: memoryview, at: int) -> int:
+    """Where the next marker stands that is neither stuffing nor a restart."""
+    found = _MARKER.search(view, at)
+    return found.start() if found else len(view)
+
+
+def _jpeg_xmp(view: memoryview) -> list[bytes]:
+    found: list[bytes] = []
+    parts: dict[bytes, list[tuple[int, bytes]]] = {}
+    for marker, segment in _segments(view):
+        if marker == 0xDA:
+            break
+        body = bytes(segment[4:])
+        if marker == 0xE1 and body.startswith(_XMP):
+            found.append(body[len(_XMP) :])
+        elif marker == 0xE1 and body.startswith(_XMP_MORE):
+            start = len(_XMP_MORE)
+            (offset,) = struct.unpack_from(">I", body, start + 36)
+            parts.setdefault(body[start : start + 32], []).append((offset, body[start + 40 :]))
+    return found + [b"".join(part for _, part in sorted(pieces)) for pieces in parts.values()]
+
+
+def _jpeg_bare(view: memoryview, orientation: int) -> bytes:
+    out = [b"\xff\xd8"]
+    turned = _exif(orientation)
+    for marker, segment in _segments(view):
+        if marker == 0xE0 and bytes(segment[4:9]) == b"JFIF\0":
+            if bytes(segment[16:18]) != b"\0\0":  # a thumbnail follows the header
+                out.append(b"\xff\xe0\0\x10" + bytes(segment[4:16]) + b"\0\0")
+            else:
+                out.append(bytes(segment[:18]) if len(segment) == 18 else bytes(segment))
+            continue
+        if turned:
+            out.append(b"\xff\xe1" + struct.pack(">H", len(turned) + 8) + b"Exif\0\0" + turned)
+            turned = b""
+        is_profile = marker == 0xE2 and bytes(segment[4:16]) == b"ICC_PROFILE\0"
+        is_somebodys_word = 0xE0 <= marker <= 0xEF or marker == 0xFE
+        if not is_somebodys_word or is_profile or marker == 0xEE:  # APP14 says how colours are coded
+            out.append(bytes(segment))
+    return b"".join([*out, b"\xff\xd9"])
+
+
+# --- PNG ------------------------------------------------------------------------------------------------------------
+
+
+def _png_chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    at = len(PNG_SIGNATURE)
+    while at + 12 <= len(view):
+        length, kind = struct.unpack_from(">I4s", view, at)
+        yield kind, view[at + 8 : at + 8 + length]
+        if kind == b"IEND":
+            return
+        at += 12 + length
+
+
+def _itxt(body: bytes) -> bytes:
+    """The packet of an iTXt chunk that holds XMP; b"" for any other."""
+    keyword, _, rest = body.partition(b"\0")
+    if keyword != b"XML:com.adobe.xmp" or len(rest) < 2:
+        return b""
+    _, _, after_language = rest[2:].partition(b"\0")
+    _, _, text = after_language.partition(b"\0")
+    return zlib.decompressobj().decompress(text, _MAX_XMP_BYTES) if rest[0] else text
+
+
+def _png_bare(view: memoryview, orientation: int) -> bytes:
+    out = [PNG_SIGNATURE]
+    turned = _exif(orientation)
+    for kind, body in _png_chunks(view):
+        if kind == b"IDAT" and turned:
+            out.append(_png_chunk(b"eXIf", turned))
+            turned = b""
+        if kind in _PNG_STAYS:
+            out.append(_png_chunk(kind, bytes(body)))
+    return b"".join(out)
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+# --- WebP -----------------------------------------------------------------------------------------------------------
+
+
+def _webp_chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    (riff,) = struct.unpack_from("<I", view, 4)
+    at, end = 12, min(riff + 8, len(view))
+    while at + 8 <= end:
+        kind, length = struct.unpack_from("<4sI", view, at)
+        yield kind, view[at + 8 : at + 8 + length]
+        at += 8 + length + (length & 1)
+
+
+def _webp_bare(view: memoryview, orientation: int) -> bytes:
+    chunks = [(kind, bytes(body)) for kind, body in _webp_chunks(view) if kind in _WEBP_STAYS]
+    turned = _exif(orientation)
+    if chunks and chunks[0][0] == b"VP8X":
+        flags = chunks[0][1][0] & ~0x0C | (0x08 if turned else 0)
+        chunks[0] = (b"VP8X", bytes([flags]) + chunks[0][1][1:])
+        if turned:
+            chunks.append((b"EXIF", turned))
+    body = b"".join(kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) & 1) for kind, data in chunks)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def _exif(orientation: int) -> bytes:
+    """An EXIF block that says how the picture is turned and nothing else; b"" for an upright one."""
+    if orientation == 1:
+        return b""
+    return b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0) + b"\0\0\0\0"

@@ -1,0 +1,48 @@
+"""A photo's own bytes → what its data-mining fields reserve: IPTC and PLUS in XMP, C2PA's training assertion."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from lhq.rights.reservations.answers import SILENT, Answers, Said
+
+# http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED-AIMLTRAINING and its like. Source: IPTC Photo Metadata Standard 2023.1,
+# "Data Mining"; the vocabulary is ns.useplus.org/LDF/ldf-XMPSpecification.
+_MINING = re.compile(r"DMI-[A-Z]+(?:-[A-Z]+)*")
+_TDM = re.compile(r"tdm:reservation(?:\s*=\s*[\"']|\s*>)\s*([01])", re.IGNORECASE)
+# CBOR of an assertion: the key, a map, its key "use", and the word. Source: C2PA and CAWG training-and-data-mining.
+_C2PA = re.compile(
+    rb"(?:c2pa|cawg)\.(ai_generative_training|ai_training|data_mining).{1,8}?use.{1,2}?(notAllowed|constrained|allowed)",
+    re.DOTALL,
+)
+_RAW = b"DMI-PROHIBITED"
+
+
+def from_file(data: bytes | bytearray | memoryview, packets: Sequence[bytes] = ()) -> Answers:
+    """The answer of `metadata`.
+
+    Args:
+        data: the file; words that stand in it uncompressed are found whatever holds them.
+        packets: its XMP, as `lhq.images.metadata.xmp` finds it.
+    """
+    raw = bytes(data)
+    words: list[str] = []
+    reserves = False
+    texts = [html.unescape(packet.replace(b"\0", b"").decode("utf-8", "replace")) for packet in packets]
+    if not any(_RAW.decode() in text for text in texts) and (at := raw.find(_RAW)) >= 0:
+        texts.append(raw[at : at + 64].decode("latin-1"))
+    for text in texts:
+        words += _MINING.findall(text)
+        words += [f"tdm:reservation {value}" for value in _TDM.findall(text)]
+    for kind, use in _C2PA.findall(raw) if b".training-mining" in raw else []:
+        words.append(f"C2PA {kind.decode()} {use.decode()}")
+    words = list(dict.fromkeys(words))
+    reserves = any(
+        word.startswith("DMI-PROHIBITED")
+        or word == "tdm:reservation 1"
+        or word.endswith((" notAllowed", " constrained"))
+        for word in words
+    )
+    return {"metadata": Said.of(", ".join(words), reserves=reserves) if words else SILENT}

@@ -1,0 +1,59 @@
+"""Headers of a photo's answer → what they reserve. They come before the bytes, so no byte of a reserved photo is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from lhq.rights.reservations.answers import SILENT, Answers, Said, usage_reserves
+
+# "none" is "noindex, nofollow" in one word.
+OPT_OUTS = frozenset({"noai", "noimageai", "noml", "noindex", "noimageindex", "none"})
+# Directives that take a value: `max-image-preview:none` forbids a preview, not the photo.
+_VALUED = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after", "unavailable-after"})
+_SEPARATORS = re.compile(r"[\s,;]+")
+
+
+def from_headers(headers: Mapping[str, str]) -> Answers:
+    """The answers of `x-robots-tag`, `tdm-reservation` and `content-usage`.
+
+    Args:
+        headers: by lower-case name, repeated ones joined by commas.
+    """
+    return {
+        "x-robots-tag": _robots_tag(headers.get("x-robots-tag")),
+        "tdm-reservation": _tdm_reservation(headers.get("tdm-reservation"), headers.get("tdm-policy", "")),
+        "content-usage": _content_usage(headers.get("content-usage")),
+    }
+
+
+def robots_words(tag: str) -> list[str]:
+    """The opt-outs that an X-Robots-Tag holds, whichever bot it names.
+
+    Source: developers.google.com/search/docs/crawling-indexing/robots-meta-tag: directives apart by commas, a bot's
+    name before a colon, some directives with a value after one.
+    """
+    found = []
+    for word in _SEPARATORS.split(re.sub(r"\s*:\s*", ":", tag.lower())):
+        *before, directive = word.split(":")
+        if directive in OPT_OUTS and not _VALUED & set(before):
+            found.append(directive)
+    return found
+
+
+def _robots_tag(tag: str | None) -> Said:
+    if tag is None:
+        return SILENT
+    return Said.of(tag, reserves=bool(robots_words(tag)))
+
+
+def _tdm_reservation(value: str | None, policy: str) -> Said:
+    """Source: www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240510: 1 reserves, 0 does not."""
+    if value is None:
+        return SILENT
+    reserves = any(part.strip() == "1" for part in value.split(","))
+    return Said.of(f"{value} (policy {policy})" if policy else value, reserves=reserves)
+
+
+def _content_usage(value: str | None) -> Said:
+    return SILENT if value is None else Said.of(value, reserves=usage_reserves(value))

@@ -1,0 +1,116 @@
+"""A host's own files → what they reserve of one address: robots.txt and `/.well-known/tdmrep.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from lhq.rights.reservations.answers import SILENT, Answers, Said, signal_reserves, usage_reserves
+
+TDMREP = "/.well-known/tdmrep.json"
+_MOST_RULES = 10_000
+
+
+def from_robots(text: str, path: str, user_agent: str) -> Answers:
+    """The answers of `robots-content-usage` and `content-signal` for one path.
+
+    Args:
+        text: robots.txt, "" where there is none.
+        path: of the photo, with its query.
+        user_agent: ours; the group of its first word counts, else that of `*`.
+    """
+    lines = _group(text, user_agent.split("/")[0].split(" ")[0].lower())
+    return {
+        "robots-content-usage": _said(lines, "content-usage", path, usage_reserves),
+        "content-signal": _said(lines, "content-signal", path, signal_reserves),
+    }
+
+
+def _group(text: str, agent: str) -> list[tuple[str, str]]:
+    """(field, value) of the lines that speak to us: RFC 9309, groups of one agent joined. What stands before any
+    group is said to all."""
+    to_all: list[tuple[str, str]] = []
+    groups: dict[str, list[tuple[str, str]]] = {}
+    agents: list[str] = []
+    is_heading = False
+    for line in text.removeprefix("\ufeff").splitlines():
+        name, mark, value = line.split("#")[0].partition(":")
+        name, value = name.strip().lower(), value.strip()
+        if not mark:
+            continue
+        if name == "user-agent":
+            agents = [*agents, value.lower()] if is_heading else [value.lower()]
+            is_heading = True
+            for one in agents:
+                groups.setdefault(one, [])
+            continue
+        is_heading = False
+        for lines in [groups[one] for one in agents] if agents else [to_all]:
+            lines.append((name, value))
+    mine = [one for one in groups if one and one != "*" and agent.startswith(one.split("/")[0])]
+    return to_all + (groups[max(mine, key=len)] if mine else groups.get("*", []))
+
+
+def _said(lines: list[tuple[str, str]], field: str, path: str, reserves: Callable[[str], bool]) -> Said:
+    """Of the lines of one field, those whose path is the longest that fits; a no among them holds."""
+    fitting: list[tuple[int, str]] = []
+    for name, value in lines:
+        if name != field:
+            continue
+        pattern, _, rest = value.partition(" ") if value.startswith("/") else ("", "", value)
+        if not pattern or fits(pattern, path):
+            fitting.append((len(pattern), rest.strip()))
+    if not fitting:
+        return SILENT
+    longest = max(length for length, _ in fitting)
+    words = [rest for length, rest in fitting if length == longest]
+    return Said.of("; ".join(words), reserves=any(reserves(rest) for rest in words))
+
+
+def from_tdmrep(body: bytes | None, path: str) -> Answers:
+    """The answer of `tdmrep` for one path: the first rule whose location fits.
+
+    Args:
+        body: of the file; None where there is none.
+
+    Source: www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240510, "TDM file on the origin server".
+    """
+    return {"tdmrep": SILENT if body is None else _tdmrep(body, path)}
+
+
+def _tdmrep(body: bytes, path: str) -> Said:
+    try:
+        rules = json.loads(body.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return Said("not JSON")
+    for rule in (rules if isinstance(rules, list) else [rules])[:_MOST_RULES]:
+        if not isinstance(rule, dict):
+            continue
+        location, value = rule.get("location", "/"), rule.get("tdm-reservation")
+        if isinstance(location, str) and fits(location, path):
+            policy = rule.get("tdm-policy")
+            words = f"{location} {value}" + (f" (policy {policy})" if policy else "")
+            return Said.of(words, reserves=value is True or str(value).strip() == "1")
+    return SILENT
+
+
+def fits(pattern: str, path: str) -> bool:
+    """Whether a path begins as a pattern of robots.txt says: `*` is anything, `$` at its end the path's end.
+
+    In time linear in both, whatever the pattern: a host writes it.
+    """
+    path = unquote(path)
+    is_whole = pattern.endswith("$")
+    first, *rest = unquote(pattern.removesuffix("$")).split("*")
+    if not path.startswith(first):
+        return False
+    at = len(first)
+    for number, part in enumerate(rest):
+        if is_whole and number == len(rest) - 1:
+            return len(path) - len(part) >= at and path.endswith(part)
+        found = path.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return not is_whole or at == len(path)
