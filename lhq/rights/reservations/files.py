@@ -29,7 +29,7 @@ def from_file(data: bytes | bytearray | memoryview, packets: Sequence[bytes] = (
     """
     raw = bytes(data)
     words: list[str] = []
-    reserves = False
+
     texts = [html.unescape(packet.replace(b"\0", b"").decode("utf-8", "replace")) for packet in packets]
     if not any(_RAW.decode() in text for text in texts) and (at := raw.find(_RAW)) >= 0:
         texts.append(raw[at : at + 64].decode("latin-1"))

@@ -1,4 +1,4 @@
-"""Headers of a photo's answer → what they reserve. They come before the bytes, so no byte of a reserved photo is read."""
+"""Headers of a photo's answer → what they reserve. They come before the bytes: none of a reserved photo is read."""
 
 from __future__ import annotations
 
