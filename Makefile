@@ -1,34 +1,40 @@
-# Two commands: `make demo` and `make test`. Both install what they need into .venv first.
+# Two commands: `make demo` and `make test`. Each installs what it needs into .venv first, in the versions of
+# requirements.lock (LOCK= takes the newest that pyproject.toml allows).
 PYTHON ?= python3
 PY := .venv/bin/python
-STAMP := .venv/.installed
+LOCK ?= -c requirements.lock
 PIPELINE := pipelines/quickstart.toml
 DEMO := demo
 DEMO_KIMG ?= 4
 TEST_WORKERS ?= 2
 
-.PHONY: help install demo test lint types bench clean
+.PHONY: help install demo test lint types docs lock bench clean
 
 help:
 	@echo "make demo    from queries to a panorama, offline, on the CPU; results in $(DEMO)/"
 	@echo "make test    the whole test suite"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff"
+	@echo "make types   mypy"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make bench   every benchmark, side by side with its peer; figures in benchmarks/results/"
 	@echo "make clean   forget the demo's results and the caches (keeps .venv)"
 
-install: $(STAMP)
+install: .venv/.dev
 
-$(STAMP): pyproject.toml
+# The demo's stamp is older than the suite's, so a suite's environment runs the demo as it is.
+.venv/.demo: EXTRAS := train
+.venv/.dev: EXTRAS := dev
+.venv/.demo .venv/.dev: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version); try make PYTHON=python3.11" >&2; exit 2; }
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet --editable '.[dev]'
-	@touch $@
+	$(PY) -m pip install --quiet $(LOCK) --editable '.[$(EXTRAS)]'
+	@touch .venv/.demo $@
 
 # Everything after the install is offline. Stopped half way? The same command goes on.
 demo: export HF_HUB_OFFLINE := 1
-demo: install
+demo: .venv/.demo
 	@mkdir -p $(DEMO)
 	$(PY) -m lhq run $(PIPELINE)
 	$(PY) -m lhq status $(PIPELINE)
@@ -57,10 +63,20 @@ lint: install
 types: install
 	$(PY) -m mypy
 
+docs: install
+	$(PY) docs/reference.py
+	$(PY) -m mkdocs build --quiet
+	@echo "open site/index.html"
+
+# The versions that demo and CI install, for every Python and platform that pyproject.toml allows.
+lock: install
+	$(PY) -m pip install --quiet uv
+	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-annotate --custom-compile-command "make lock" -o requirements.lock pyproject.toml
+
 bench: install
 	@missed=; for script in $$(ls benchmarks/*.py | grep -v -e photo_server -e material); do \
 		echo "== $$script"; $(PY) $$script || [ $$? = 3 ] || missed="$$missed $$script"; \
 	done; if [ -n "$$missed" ]; then echo "missed a floor or failed:$$missed"; exit 1; fi
 
 clean:
-	rm -rf $(DEMO) data/quickstart runs/quickstart .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site $(DEMO) data/quickstart runs/quickstart .pytest_cache .mypy_cache .ruff_cache
