@@ -42,7 +42,8 @@ from PIL import Image
 
 from lhq.crawl.spool import ROW_GROUP_BYTES, writer
 from lhq.engines.local import keep_memory
-from lhq.filter import MeasureShard, Rule
+from lhq.filter import Rule
+from lhq.filter.measure import MeasureShard
 from lhq.images import inspect
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings

@@ -44,6 +44,7 @@ INSIDE = {
         [""],
         ["plan", "status"],
     ],
+    "lhq.filter": [["damage", "rule"], ["measure", "judge"], ["photo"], [""]],
     "lhq.export": [["layout"], ["hub", "manifest", "render", "rows"], ["previous"], ["shard_writer"], ["card"], [""]],
     "lhq.pipeline": [["registry", "queries"], ["file"], ["services"], ["run"], [""]],
     "lhq.store": [["shards", "folders"], ["tombstones", "verdicts"]],

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from lhq.errors import ShardDamaged
-from lhq.filter import Rule, is_measured, judge, judged_by
-from lhq.measures import JudgesAmong, Verdicts
+from lhq.filter.judge import judge_photos
+from lhq.filter.rule import Rule, is_measured, judged_by
+from lhq.measures import Verdicts
 from lhq.records import Verdict
 from lhq.store import verdicts
 from lhq.store.shards import Shards
@@ -27,21 +28,21 @@ def judge_photo(store: str, rules: Sequence[Rule], id: str, shard: int, row: int
     said: dict[str, Verdict] = {}
     last, anew = _last_run(store, rules, id, shard, row), None
     for rule in rules:
-        name = rule.measure.name
+        name = rule.name
         if not is_measured(store, rule, shard):
             said[name] = Verdict(id, name, False, math.nan, "not measured")
-        elif not isinstance(rule.measure, JudgesAmong) and not getattr(rule.measure, "judges_by_share", False):
-            facts = Shards(store, f"facts/{name}").read(shard).slice(row, 1)
+        elif rule.measure.judges == "alone":
+            facts = rule.facts(store).read(shard).slice(row, 1)
             said[name] = Verdicts.of(name, rule.measure.judge(facts, rule.settings))[0]
-        elif not isinstance(rule.measure, JudgesAmong):
-            one = judge(store, [rule], unmeasured_allowed=True)
+        elif rule.measure.judges == "by-share":
+            one = judge_photos(store, [rule], unmeasured_allowed=True)
             said[name] = one.verdicts[name][pc.index(one.table["id"], id).as_py()]
         elif last is not None and name not in last["failed"]:
             said[name] = Verdict(id, name, True, math.nan, "")
         elif last is not None and name == last["reason"]:
             said[name] = Verdict(id, name, False, last["score"], last["detail"])
         else:
-            anew = anew or judge(store, rules, unmeasured_allowed=True)
+            anew = anew or judge_photos(store, rules, unmeasured_allowed=True)
             said[name] = anew.verdicts[name][pc.index(anew.table["id"], id).as_py()]
     return said
 

@@ -7,7 +7,7 @@ is deleted by a judgement.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Protocol, TypeVar, overload, runtime_checkable
+from typing import ClassVar, Literal, Protocol, Self, TypeVar, overload
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,10 @@ import pyarrow as pa
 from lhq.config import Settings
 from lhq.records import Lane, Photo, Verdict
 from lhq.store.shards import Shards
+
+Judges = Literal["alone", "by-share", "among"]
+"""How a measure judges: each photo alone by its own facts; by a bar that may be a share of all photos; or among all
+photos, of which it chooses (duplicates), so that it must know which of them the other measures keep."""
 
 
 class MeasureSettings(Settings):
@@ -24,6 +28,10 @@ class MeasureSettings(Settings):
     """
 
     judgement: ClassVar[frozenset[str]] = frozenset()
+
+    def preferring(self, sources: Sequence[str]) -> Self:
+        """These settings where the pipeline file names its sources in this order; most measures don't care."""
+        return self
 
 
 S_contra = TypeVar("S_contra", bound=Settings, contravariant=True)
@@ -79,29 +87,33 @@ class Verdicts(Sequence[Verdict]):
 
 
 class Measure(Protocol[S_contra]):
-    """One kind of facts about photos, and the judgement over them.
+    """One kind of facts about photos, and the judgement over them. A class of your own subclasses this one, as
+    `class Waterline(Measure[WaterlineSettings])`, and is built as `Waterline(settings)`.
 
-    `schema` is the facts table's: `id` first, then the measure's own columns, one row a photo, in the
-    shard's order. A photo that can't be measured is a row with `error` set, never a missing row.
-    `version` is raised when the code gives other facts for the same photo and settings: facts are measured
-    again when it, `schema` or a key outside the settings' `judgement` changes. `rows` is how many photos one
-    call of `measure` takes at most: large where decoding must run ahead of a GPU. `judged` are the columns
-    that `judge` reads (all others stay on disk). A measure that looks at papers only says
-    `needs_bytes = False`, and no bytes are read for it; one whose bar can be a share of all photos says
-    `judges_by_share = True`: the others' `judge` looks at each row alone.
+    A photo that can't be measured is a row with `error` set, never a missing row.
     """
 
     name: str
+    """Its key in a pipeline file (`[filter.NAME]`) and its folder of facts."""
+    settings_class: type[MeasureSettings]
     schema: pa.Schema
-    lane: Lane
-    version: int
-    rows: int
+    """Of the facts: `id` first, then the measure's own columns, one row a photo, in the shard's order."""
     judged: Sequence[str]
+    """The columns that `judge` reads; all others stay on disk."""
+    lane: Lane = "cpu"
+    version: int = 1
+    """Raised when the code gives other facts for the same photo and settings: facts are measured again when it,
+    `schema` or a key outside the settings' `judgement` changes."""
+    rows: int = 32
+    """How many photos one call of `measure` takes at most: large where decoding must run ahead of a GPU."""
+    needs_bytes: bool = True
+    """False for a measure that looks at papers only: no bytes are read for it."""
+    judges: Judges = "alone"
 
     def prepare(self, shards: Shards) -> None:
         """The one look over everything (fit a Gaussian, train a classifier), in the parent process before the
         first shard is measured; most measures need none."""
-        ...
+        return
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         """Facts of these photos: same length, same order, `schema`."""
@@ -114,11 +126,7 @@ class Measure(Protocol[S_contra]):
         """
         ...
 
-
-@runtime_checkable
-class JudgesAmong(Protocol[S_contra]):
-    """A measure that chooses between photos (duplicates): it must know which of them all others keep."""
-
     def judge_among(self, facts: pa.Table, settings: S_contra, kept_by_others: np.ndarray) -> Sequence[Verdict]:
-        """Like `judge`; `kept_by_others` is bool [N], true where no other measure drops the photo."""
-        ...
+        """Like `judge`, for a measure that `judges` among photos; `kept_by_others` is bool [N], true where no other
+        measure drops the photo."""
+        return self.judge(facts, settings)

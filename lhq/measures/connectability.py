@@ -22,7 +22,7 @@ import pyarrow as pa
 import pydantic
 
 from lhq.errors import InputError, ShardDamaged
-from lhq.measures import MeasureSettings, Verdicts, fits
+from lhq.measures import Measure, MeasureSettings, Verdicts, fits
 from lhq.measures.feeding import Feed, Fit, Halving, Pixels, stored_photos
 from lhq.measures.outliers import device
 from lhq.records import Lane, Photo
@@ -66,7 +66,7 @@ class ConnectabilitySettings(MeasureSettings):
     """Photos above are dropped. Published thresholds: 0.5, 0.7, 0.95 and 0.99."""
 
 
-class Connectability:
+class Connectability(Measure[ConnectabilitySettings]):
     """`p_left` = P(left | left half), `p_right` = P(right | right half), by the classifier of `fold`.
 
     The photo is seen as it is exported: short side to `side_px`, middle square.
@@ -75,7 +75,6 @@ class Connectability:
     name = "connectability"
     settings_class = ConnectabilitySettings
     lane: Lane = "gpu"
-    version = 1
     rows = 1000
     schema = pa.schema(
         [

@@ -8,7 +8,7 @@ so that a chain of small steps can't swallow another scene.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import imagehash
 import numpy as np
@@ -17,14 +17,13 @@ import pyarrow.compute as pc
 import pydantic
 from PIL import Image
 
-from lhq.measures import MeasureSettings, Verdicts
+from lhq.measures import Judges, Measure, MeasureSettings, Verdicts
 from lhq.measures.keypoints import keypoints, small_grey
 from lhq.measures.look import ROWS, look
 from lhq.measures.near_pairs import near_pairs
 from lhq.measures.versions import THUMB, Descriptors, clusters
-from lhq.records import Lane, Photo
+from lhq.records import Photo
 from lhq.rights.licences import LICENCES
-from lhq.store.shards import Shards
 
 __all__ = ["Duplicates", "DuplicatesSettings", "near_pairs"]
 
@@ -41,16 +40,18 @@ class DuplicatesSettings(MeasureSettings):
     sources: tuple[str, ...] = ()
     """Sources from preferred to least, for the choice of the keeper; empty: the pipeline file's order."""
 
+    def preferring(self, sources: Sequence[str]) -> Self:
+        return self if self.sources else self.model_copy(update={"sources": tuple(sources)})
 
-class Duplicates:
+
+class Duplicates(Measure[DuplicatesSettings]):
     """Facts: sha256, the 64-bit perceptual hash, keypoint hashes with their places, a small grey picture; and what
     the choice of the keeper needs."""
 
     name = "duplicates"
     settings_class = DuplicatesSettings
-    lane: Lane = "cpu"
-    version = 1
     rows = ROWS
+    judges: Judges = "among"
     schema = pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -69,9 +70,6 @@ class Duplicates:
 
     def __init__(self, settings: DuplicatesSettings) -> None:
         self.settings = settings
-
-    def prepare(self, shards: Shards) -> None:
-        """Nothing to learn."""
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         """Hashes and small pictures of these photos, from the look that `size` shares."""

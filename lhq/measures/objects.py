@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pydantic
 
 from lhq.config import Settings
-from lhq.measures import MeasureSettings, Verdicts, coco
+from lhq.measures import Measure, MeasureSettings, Verdicts, coco
 from lhq.measures.detectors import Backend, Detections, Detector, Wanted, open_detector
 from lhq.measures.feeding import Feed, Halving, Pixels
 from lhq.records import Lane, Photo
@@ -91,7 +91,7 @@ class ObjectsSettings(MeasureSettings):
         return given
 
 
-class Objects:
+class Objects(Measure[ObjectsSettings]):
     """Detections of a Mask R-CNN.
 
     Columns of one photo's N detections, by falling score: `classes`, `scores`, `areas` (share of the picture
@@ -102,7 +102,6 @@ class Objects:
     name = "objects"
     settings_class = ObjectsSettings
     lane: Lane = "gpu"
-    version = 1
     rows = 1000
     schema = pa.schema(
         [

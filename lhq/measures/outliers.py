@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pydantic
 
 from lhq.errors import InputError, ShardDamaged
-from lhq.measures import MeasureSettings, Verdicts, fits
+from lhq.measures import Judges, Measure, MeasureSettings, Verdicts, fits
 from lhq.measures.features import Extractor, Floats, open_extractor
 from lhq.measures.feeding import Feed, Halving, Pixels, stored_photos
 from lhq.measures.gaussian import Gaussian, Moments
@@ -66,14 +66,13 @@ class OutliersSettings(MeasureSettings):
         return given
 
 
-class Outliers:
+class Outliers(Measure[OutliersSettings]):
     """`log_likelihood` of the photo's features under the trusted Gaussian; `fit` names that Gaussian."""
 
     name = "outliers"
     settings_class = OutliersSettings
-    judges_by_share = True
+    judges: Judges = "by-share"
     lane: Lane = "gpu"
-    version = 1
     rows = 1000
     schema = pa.schema(
         [

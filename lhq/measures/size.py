@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from lhq.measures import MeasureSettings, Verdicts
+from lhq.measures import Measure, MeasureSettings, Verdicts
 from lhq.measures.look import ROWS, Look, look
-from lhq.records import Lane, Photo
-from lhq.store.shards import Shards
+from lhq.records import Photo
 
 
 class SizeSettings(MeasureSettings):
@@ -57,7 +56,7 @@ _FIGURES = {
 _JUDGED = ("width_px", "height_px", "border", "colour", "sharpness", "noise")
 
 
-class Size:
+class Size(Measure[SizeSettings]):
     """Facts of the whole-file decode.
 
     `width_px`, `height_px` are the true size, upright. `colour` is the RMS distance of the pixels from their
@@ -68,8 +67,6 @@ class Size:
 
     name = "size"
     settings_class = SizeSettings
-    lane: Lane = "cpu"
-    version = 1
     rows = ROWS
     schema = pa.schema(
         [pa.field("id", pa.string(), nullable=False), pa.field("error", pa.string()), pa.field("said", pa.string())]
@@ -79,9 +76,6 @@ class Size:
 
     def __init__(self, settings: SizeSettings) -> None:
         self.settings = settings
-
-    def prepare(self, shards: Shards) -> None:
-        """Nothing to learn."""
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         """Facts of these photos; `error` says why one can't be decoded to its end."""

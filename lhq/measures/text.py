@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from lhq.measures import MeasureSettings, Verdicts
-from lhq.records import Lane, Photo
-from lhq.store.shards import Shards
+from lhq.measures import Measure, MeasureSettings, Verdicts
+from lhq.records import Photo
 
 Field = Literal["title", "tags", "description"]
 _FIELDS: tuple[Field, ...] = ("title", "tags", "description")
@@ -57,13 +56,11 @@ class TextSettings(MeasureSettings):
         return phrases
 
 
-class Text:
+class Text(Measure[TextSettings]):
     """Facts: the folded words of each field, between spaces."""
 
     name = "text"
     settings_class = TextSettings
-    lane: Lane = "cpu"
-    version = 1
     rows = 1024
     needs_bytes = False
     schema = pa.schema([pa.field("id", pa.string(), nullable=False)] + [pa.field(f, pa.string()) for f in _FIELDS])
@@ -71,9 +68,6 @@ class Text:
 
     def __init__(self, settings: TextSettings) -> None:
         self.settings = settings
-
-    def prepare(self, shards: Shards) -> None:
-        """Nothing to learn."""
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         """Folded words of these photos; tags keep apart, so no phrase spans two of them."""

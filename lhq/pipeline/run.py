@@ -38,7 +38,6 @@ from lhq.errors import ConfigError, InputError, RightsRefused, StoreError
 from lhq.export import archives, hub
 from lhq.export.render_job import RenderJob
 from lhq.filter import Rule
-from lhq.filter.photo import judge_photo
 from lhq.intake import importing
 from lhq.measures import MeasureSettings
 from lhq.pipeline.file import PipelineFile, read
@@ -166,12 +165,9 @@ class Pipeline:
         return lhq.filter.run(self.file.store, self.rules(), engine, judge_only=judge_only, on_progress=on_progress)
 
     def _judgement(self) -> dict[str, MeasureSettings]:
-        """The settings that judge: duplicates prefer sources in the file's order too."""
-        found = dict(self.file.filters)
-        duplicates = found.get("duplicates")
-        if duplicates is not None and not getattr(duplicates, "sources", ()):
-            found["duplicates"] = duplicates.model_copy(update={"sources": tuple(self.file.sources)})
-        return found
+        """The settings that judge, which may prefer sources in the file's order."""
+        sources = tuple(self.file.sources)
+        return {name: settings.preferring(sources) for name, settings in self.file.filters.items()}
 
     # --- look -------------------------------------------------------------------------------------------------------
 
@@ -184,8 +180,8 @@ class Pipeline:
         store, found = self.file.store, self.rules()
         if not Shards(store, "photos").numbers():
             raise InputError(f"{store}: no photos", hint=f"run `lhq crawl {self.file.path}` first")
-        judged = lhq.filter.judge(store, found, unmeasured_allowed=True)
-        settings = {rule.measure.name: rule.settings for rule in found}
+        judged = lhq.filter.judge_photos(store, found, unmeasured_allowed=True)
+        settings = {rule.name: rule.settings for rule in found}
         page = lhq.report.render(store, self.file.path.stem, judged.table, judged.verdicts, settings).encode()
         _write(output, page, "-o")
         return len(page)
@@ -197,8 +193,8 @@ class Pipeline:
             InputError: the store holds no such photo.
         """
         found = self.rules()
-        shown = lhq.report.show.find(self.file.store, id, {rule.measure.name: rule.measure for rule in found})
-        said = judge_photo(self.file.store, found, id, shown.shard, shown.row)
+        shown = lhq.report.show.find(self.file.store, id, {rule.name: rule.measure for rule in found})
+        said = lhq.filter.judge_photo(self.file.store, found, id, shown.shard, shown.row)
         return replace(shown, verdicts=said)
 
     def picture(self, shown: lhq.report.show.Shown, output: str) -> None:

@@ -14,26 +14,22 @@ from hypothesis import strategies as st
 from lhq import filter
 from lhq.errors import InputError
 from lhq.filter import Rule
-from lhq.measures import MeasureSettings, Verdicts
+from lhq.measures import Measure, MeasureSettings, Verdicts
 from lhq.measures.size import Size, SizeSettings
 from lhq.measures.text import Text, TextSettings
 from lhq.records import PHOTO_SCHEMA, Photo, Verdict
 from lhq.store.shards import Shards
 
 
-class Drops:
+class Drops(Measure[MeasureSettings]):
     """A measure whose facts are what it will say."""
 
-    lane = "cpu"
-    version = 1
-    rows = 100
+    settings_class = MeasureSettings
     schema = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("fails", pa.bool_())])
     judged: Sequence[str] = schema.names
 
     def __init__(self, name: str, as_list: bool = False) -> None:
         self.name, self.as_list = name, as_list
-
-    def prepare(self, shards: Shards) -> None: ...
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         raise AssertionError("judging measures nothing")
@@ -74,7 +70,7 @@ def test_the_join_is_what_row_by_row_would_say(
     )
     fails = np.array(rows, bool).reshape(sum(shards), num)
     store_of(store, shards, rules, fails)
-    table = filter.judge(str(store), rules).table.to_pylist()
+    table = filter.judge_photos(str(store), rules).table.to_pylist()
     number = np.repeat(np.arange(len(shards)), shards).tolist()
     assert len(table) == len(rows)
     for at, row in enumerate(table):
@@ -125,7 +121,7 @@ def test_a_quarter_of_a_million_photos_are_judged_at_once(tmp_path: Path) -> Non
             table = pa.table({f.name: column.get(f.name, pa.nulls(shard, f.type)) for f in schema}, schema)
             table = table.replace_schema_metadata({"lhq.made": rule.made})
             Shards(str(tmp_path), f"facts/{rule.measure.name}").write(number, table)
-    table = filter.judge(str(tmp_path), rules).table
+    table = filter.judge_photos(str(tmp_path), rules).table
     assert len(table) == num
     assert table["kept"].to_numpy().sum() < num
 
@@ -134,4 +130,4 @@ def test_rules_name_a_measure_whose_facts_were_never_made(tmp_path: Path) -> Non
     one, two = (Rule(Drops(name), MeasureSettings()) for name in ("one", "two"))
     store_of(tmp_path, [3], [one], np.zeros((3, 1), bool))
     with pytest.raises(InputError, match=r"facts/two: no facts .* for 1 of 1 shards; run `lhq filter"):
-        filter.judge(str(tmp_path), [one, two])
+        filter.judge_photos(str(tmp_path), [one, two])

@@ -18,7 +18,7 @@ from PIL import Image
 from lhq import pipeline
 from lhq.cli import cli
 from lhq.errors import InputError
-from lhq.filter import judge
+from lhq.filter import judge_photos
 from lhq.images import decode
 
 ROOT = Path(__file__).parents[3]
@@ -61,7 +61,7 @@ def test_one_photo_is_judged_as_among_all(toml: Path, tmp_path: Path, edit: tupl
     file = tmp_path / "p.toml"
     file.write_text(toml.read_text().replace(*edit))
     loaded = pipeline.load(file)
-    judged = judge(loaded.file.store, loaded.rules())
+    judged = judge_photos(loaded.file.store, loaded.rules())
     dropped = judged.table.filter(pc.invert(judged.table["kept"]))["id"].to_pylist()
     assert any("duplicates" in failed for failed in judged.table["failed"].to_pylist())
     for id in [*dropped, judged.table.filter(judged.table["kept"])["id"][0].as_py()]:

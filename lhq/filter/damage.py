@@ -1,0 +1,33 @@
+"""Shards of photos that can't be read → `quarantine/`, each with a report; what could only not be reached stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lhq.engines import ShardReport
+from lhq.errors import ShardDamaged
+from lhq.store.shards import Shards, key
+
+
+def unreadable(store: str) -> Iterator[ShardReport]:
+    """Shards of photos that judging can't even read the ids of: facts made earlier hid the damage."""
+    photos = Shards(store, "photos")
+    for number in photos.numbers():
+        try:
+            photos.read(number, ["id"])
+        except ShardDamaged as error:
+            yield ShardReport(key(number), error=str(error), damaged=is_damage(error))
+
+
+def is_damage(error: ShardDamaged) -> bool:
+    """False where the file may be whole, but could not be reached."""
+    return not isinstance(error.__cause__, (PermissionError, ConnectionError, TimeoutError))
+
+
+def quarantine(store: str, number: int) -> str:
+    """Move a damaged shard of photos aside; its new place."""
+    photos = Shards(store, "photos")
+    aside = Shards(store, "quarantine/photos")
+    photos.fs.makedirs(aside.root, exist_ok=True)
+    photos.fs.mv(photos.path(number), aside.path(number))
+    return aside.path(number)
