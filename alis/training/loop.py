@@ -78,7 +78,7 @@ def _train(
     if snapshot is not None:
         state.restore(s, snapshot)
         log.info("going on from %s" if s.images else "beginning with the networks of %s", snapshot)
-    dist.broadcast([*s.generator.state_dict().values(), *s.discriminator.state_dict().values()])
+    dist.broadcast(value for network in s.networks.values() for value in network.state_dict().values())
     about: dict[str, str | int] = {
         "address": data,
         "num_images": catalogue.num_images,
@@ -116,7 +116,7 @@ def _train(
             if config.loss.pl_weight and s.step % config.loss.pl_every == 0:
                 figures["path_penalty"], figures["path_length"] = step.path_length()
             figures["loss_d"], figures["sign_real"] = step.discriminator(reals)
-            if config.loss.r1_gamma and s.step % config.loss.r1_every == 0:
+            if step.pays_r1 and s.step % config.loss.r1_every == 0:
                 figures["r1"] = step.r1(reals)
 
             beta = losses.ema_beta(batch, s.images, config.ema.half_life_kimg, config.ema.ramp_up)
@@ -155,7 +155,7 @@ def _crosses(interval: int, images: int, batch: int) -> bool:
 
 def _check(s: State, figures: dict[str, Tensor], snapshot: Path | None) -> None:
     """Stop rather than save nonsense; every process sees the same figures."""
-    for name, network in (("generator", s.generator), ("discriminator", s.discriminator)):
+    for name, network in s.networks.items():
         sums = [parameter.detach().float().sum() for parameter in network.parameters()]
         figures = {**figures, f"{name}'s weights": torch.stack(sums).sum()}
     bad = [f"{name} is {float(value)}" for name, value in figures.items() if not math.isfinite(float(value))]

@@ -1,30 +1,38 @@
-"""What each network is paid for: non-saturating logistic loss, R1, path length; codes mixed, frames placed.
+"""What each network is paid for: non-saturating logistic loss, R1, path length; the projected heads' hinge loss.
 
-Every function draws its codes and places from torch's global random state, so `seeded` makes it a pure function
-of (run, images, microbatch, phase): resuming and changing the number of processes change nothing.
-Letters: B images, L = num_ws codes an anchor, S width of a code, R side.
-Source: arXiv 2104.06954 section 4; arXiv 1912.04958 section 3.2 and appendix B; arXiv 1801.04406 (R1).
+Letters: B images, N places of a head, R side.
+Source: arXiv 2104.06954 section 4; arXiv 1912.04958 section 3.2 and appendix B; arXiv 1801.04406 (R1);
+arXiv 2111.01007 (hinge loss over heads).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from alis.models import Generator
-from alis.models.draws import Draw
-from alis.models.path_length import Paint
 
 Judge = Callable[[Tensor], Tensor]
 
 
-def generator_loss(paint: Paint, judge: Judge, codes: Draw) -> tuple[Tensor, Tensor]:
-    """(loss, logits of fakes): −log sigmoid D(G(w))."""
-    logits = judge(paint(codes.left, codes.centre, codes.right, codes.shift))
+def generator_loss(judge: Judge, fakes: Tensor) -> tuple[Tensor, Tensor]:
+    """(loss, logits of fakes): −log sigmoid D(fake)."""
+    logits = judge(fakes)
     return functional.softplus(-logits).mean(), logits.detach()
+
+
+def generator_hinge(logits: Sequence[Tensor]) -> Tensor:
+    """−D(fake), the mean over places [B, N] of each head and then over heads."""
+    return -torch.stack([head.mean() for head in logits]).mean()
+
+
+def discriminator_hinge(fakes: Sequence[Tensor], reals: Sequence[Tensor]) -> Tensor:
+    """max(0, 1 + D(fake)) + max(0, 1 − D(real)), means as in `generator_hinge`."""
+    heads = zip(fakes, reals, strict=True)
+    return torch.stack([(1 + fake).relu().mean() + (1 - real).relu().mean() for fake, real in heads]).mean()
 
 
 def discriminator_loss(judge: Judge, fakes: Tensor, reals: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -39,8 +39,10 @@ class DataSettings(Settings):
 
 
 class LossSettings(Settings):
-    """`[loss]`: the published losses and how often the lazy ones are paid."""
+    """`[loss]`: who judges, the published losses, and how often the lazy ones are paid."""
 
+    discriminators: Literal["residual", "projected", "both"] = "residual"
+    """The published one alone, one that looks through a frozen network (arXiv 2111.01007), or the two side by side."""
     r1_gamma: float = pydantic.Field(10.0, ge=0)
     """Weight γ of R1, the discriminator's squared slope at real pictures; 0: off."""
     r1_every: int = pydantic.Field(16, gt=0)
@@ -59,8 +61,30 @@ class LossSettings(Settings):
     """Frames stay at the window's left end for this many thousand images."""
 
 
+class ProjectedSettings(Settings):
+    """`[projected]`: the discriminator that sees pictures through a frozen EfficientNet-Lite0."""
+
+    weight: float = pydantic.Field(1.0, gt=0)
+    """Of its hinge loss in the generator's, beside the residual one's logistic loss."""
+    size: int | None = pydantic.Field(None, ge=32)
+    """Side at which the frozen network sees pictures, a multiple of 32; by default their own, at most 256."""
+    width: int = pydantic.Field(32, gt=0)
+    """Channels that its finest map is mixed to; coarser ones have up to eight times as many."""
+    lr: float = pydantic.Field(0.002, gt=0)
+    """Learning rate of its heads."""
+    p: float = pydantic.Field(1.0, ge=0, le=1)
+    """Probability of each light change that it sees pictures with: small shifts, brightness, contrast, saturation."""
+
+    @pydantic.field_validator("size")
+    @classmethod
+    def _is_whole(cls, size: int | None) -> int | None:
+        if size is not None and size % 32:
+            raise ValueError("must be a multiple of 32, the frozen network's coarsest step")
+        return size
+
+
 class OptimSettings(Settings):
-    """`[optim]`: Adam for both networks."""
+    """`[optim]`: Adam for all networks."""
 
     batch: int | None = pydantic.Field(None, gt=0)
     """Images a step over all processes; by default min(processes · min(4096 // R, 32), 64)."""
@@ -76,6 +100,9 @@ class OptimSettings(Settings):
     """Adam's decay of the mean squared gradient."""
     eps: float = pydantic.Field(1e-8, gt=0)
     """Adam's ε."""
+    freeze_d: int = pydantic.Field(0, ge=0)
+    """Blocks of the residual discriminator that stay as they are, the finest first (FreezeD, arXiv 2002.10964): for
+    fine-tuning on few pictures."""
 
 
 class EmaSettings(Settings):
@@ -87,8 +114,37 @@ class EmaSettings(Settings):
     """The half life is at most this share of the images seen; None: no ramp."""
 
 
-class AugmentSettings(Settings):
-    """`[augment]`: adaptive discriminator augmentation, off as published."""
+class Changes(Settings):
+    """Kinds of change that augmentation may make. A landscape's horizon should not turn: switch those off there."""
+
+    mirror: bool = True
+    """Left for right."""
+    quarter_turns: bool = True
+    """Turns by 90, 180 and 270 degrees."""
+    shifts: bool = True
+    """By whole pixels, up to an eighth of the side."""
+    scale: bool = True
+    """Larger or smaller."""
+    turns: bool = True
+    """By any angle."""
+    stretch: bool = True
+    """Wider and lower, or the reverse."""
+    fractions: bool = True
+    """Shifts by fractions of a pixel, an eighth of the side in the mean."""
+    brightness: bool = True
+    """Lighter or darker."""
+    contrast: bool = True
+    """More or less of it."""
+    luma_flip: bool = True
+    """Dark for light."""
+    hue: bool = True
+    """Turned around the grey axis."""
+    saturation: bool = True
+    """More or less colour."""
+
+
+class AugmentSettings(Changes):
+    """`[augment]`: adaptive augmentation of what the residual discriminator sees, off as published."""
 
     kind: Literal["none", "ada", "fixed"] = "none"
     """Off, steered by how sure the discriminator is (for small datasets), or always with probability p."""
@@ -134,6 +190,7 @@ class TrainConfig(Settings):
     model: ModelConfig = pydantic.Field(default_factory=lambda: ModelConfig(num_half_res=4))
     data: DataSettings = pydantic.Field(default_factory=lambda: DataSettings.model_validate({}))
     loss: LossSettings = pydantic.Field(default_factory=lambda: LossSettings.model_validate({}))
+    projected: ProjectedSettings = pydantic.Field(default_factory=lambda: ProjectedSettings.model_validate({}))
     optim: OptimSettings = pydantic.Field(default_factory=lambda: OptimSettings.model_validate({}))
     ema: EmaSettings = pydantic.Field(default_factory=lambda: EmaSettings.model_validate({}))
     augment: AugmentSettings = pydantic.Field(default_factory=lambda: AugmentSettings.model_validate({}))
@@ -153,9 +210,20 @@ class TrainConfig(Settings):
                 f"optim: batch = {batch} is not a multiple of micro × processes = {micro} × {num_processes}",
                 hint="choose --optim.batch and --optim.micro that fit",
             )
+        if optim.freeze_d >= len(self.model.resolutions):
+            raise ConfigError(
+                f"optim: freeze_d = {optim.freeze_d} leaves the discriminator nothing to learn",
+                hint=f"it has {len(self.model.resolutions)} blocks at {size} px",
+            )
         lr = 0.002 if size >= 1024 else 0.0025
         filled = {"batch": batch, "micro": micro, "lr_g": optim.lr_g or lr, "lr_d": optim.lr_d or lr}
-        return self.model_copy(update={"optim": optim.model_copy(update=filled)})
+        seen = self.projected.size or max(min(size, 256), 32)
+        return self.model_copy(
+            update={
+                "optim": optim.model_copy(update=filled),
+                "projected": self.projected.model_copy(update={"size": seen}),
+            }
+        )
 
 
 def known() -> list[str]:

@@ -5,6 +5,7 @@
       metrics.jsonl          one line a tick
       snapshots/000200000/   a model folder (`alis.load` opens it) of the state after 200,000 images
         config.json model.safetensors generator.safetensors discriminator.safetensors
+        projected.safetensors                   heads and mixing of the projected discriminator, if it takes part
         training.safetensors progress.json      optimisers, path-length mean, p of augmentation; images, step
         frames.png strip.png
       best.json              the snapshot with the best metric, kept besides the newest
@@ -17,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -32,9 +34,11 @@ from alis import models
 from alis.config import ModelConfig
 from alis.errors import AlisError, ConfigError, InputError
 from alis.models import Discriminator, Generator
+from alis.models.projected import Projected
 from alis.models.directory import CONFIG, DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
 
-TRAINING, PROGRESS = "training.safetensors", "progress.json"
+TRAINING, PROGRESS, PROJECTED = "training.safetensors", "progress.json", "projected.safetensors"
+log = logging.getLogger("alis")
 
 
 @dataclass
@@ -52,8 +56,16 @@ class State:
     """Probability of augmentations, float32 scalar."""
     real_signs: Tensor
     """Sum of signs of real logits and their number since p last moved, float32 [2]."""
+    projected: Projected | None = None
+    optim_p: torch.optim.Adam | None = None
     images: int = 0
     step: int = 0
+
+    @property
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """Those in training, by name."""
+        found: dict[str, torch.nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
+        return found if self.projected is None else {**found, "projected": self.projected}
 
 
 @contextlib.contextmanager
@@ -106,6 +118,11 @@ def restore(state: State, snapshot: Path) -> None:
         has_trained = (snapshot / TRAINED).is_file() or not is_model
         load_weights(state.generator, snapshot / (TRAINED if has_trained else MODEL))
         load_weights(state.discriminator, snapshot / DISCRIMINATOR)
+        if state.projected is not None:
+            if (snapshot / PROJECTED).is_file():
+                load_weights(state.projected, snapshot / PROJECTED)
+            else:
+                log.info("%s was trained without a projected discriminator: its heads start anew", snapshot)
         if is_model:
             return
         tensors = load_file(snapshot / TRAINING)
@@ -149,6 +166,9 @@ def save(
         final.parent.mkdir(parents=True, exist_ok=True)
         models.save(part, state.ema, state.discriminator, trained=state.generator, notes=notes)
         illustrate(part)
+        if state.projected is not None:
+            heads = {key: value.detach().contiguous().cpu() for key, value in state.projected.state_dict().items()}
+            save_file(heads, part / PROJECTED)
         save_file(_training_tensors(state), part / TRAINING)
         (part / PROGRESS).write_text(json.dumps({"images": state.images, "step": state.step}) + "\n")
         for path in part.iterdir():
@@ -208,7 +228,13 @@ def _same_model(was: ModelConfig, asked: ModelConfig, snapshot: Path) -> None:
 
 
 def _optimisers(state: State) -> list[tuple[str, torch.nn.Module, torch.optim.Adam]]:
-    return [("optim_g", state.generator, state.optim_g), ("optim_d", state.discriminator, state.optim_d)]
+    found: list[tuple[str, torch.nn.Module, torch.optim.Adam]] = [
+        ("optim_g", state.generator, state.optim_g),
+        ("optim_d", state.discriminator, state.optim_d),
+    ]
+    if state.projected is not None and state.optim_p is not None:
+        found.append(("optim_p", state.projected, state.optim_p))
+    return found
 
 
 def _training_tensors(state: State) -> dict[str, Tensor]:
