@@ -17,7 +17,10 @@ import click
 @click.option("--num-images", "num", default=50_000, show_default=True, help="Generated pictures.")
 @click.option("--num-real", type=int, help="Real pictures, at random; default: all.")
 @click.option(
-    "--features", default="inception", show_default=True, help="inception, torchvision, lite0, random, or a file."
+    "--features",
+    default="inception",
+    show_default=True,
+    help="inception, torchvision, lite0, detector, random, or a file.",
 )
 @click.option("--psi", default=1.0, show_default=True, help="Truncation.")
 @click.option("--seed", default=0, show_default=True)

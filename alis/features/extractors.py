@@ -3,6 +3,7 @@
 inception     InceptionV3 of the original FID, through torch-fidelity: comparable with published figures
 torchvision   torchvision's ImageNet InceptionV3, pooled: comparable with itself
 lite0         EfficientNet-Lite0 trained on ImageNet, weights from a Python package: comparable with itself
+detector      the backbone of the sandbox's packaged detector, trained on painted scenes: for those, and with itself
 random        a convolutional pyramid with random weights of a fixed seed: says little, but needs nothing
 PATH          a TorchScript file (uint8 [B, 3, H, W] → [B, F]), or .safetensors of either InceptionV3
 """
@@ -26,7 +27,7 @@ from alis.features.lite0 import open_lite0
 
 FIDELITY_FILE = "weights-inception-2015-12-05-6726825d.pth"
 FIDELITY_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FIDELITY_FILE}"
-NAMES = ("inception", "torchvision", "lite0", "random")
+NAMES = ("inception", "torchvision", "lite0", "detector", "random")
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,13 @@ def _lite0() -> tuple[nn.Module, str]:
     return _Lite(network), f"EfficientNet-Lite0 (ImageNet, weights {version})"
 
 
+def _detector() -> tuple[nn.Module, str]:
+    from lhq.sandbox import detector
+
+    label = f"sandbox detector (sha256 {hashlib.sha256(detector.WEIGHTS.read_bytes()).hexdigest()[:16]})"
+    return _Stages(detector.load()[0]), label
+
+
 def _random() -> tuple[nn.Module, str]:
     return _Pyramid(), f"random pyramid (seed {_Pyramid.SEED})"
 
@@ -106,6 +114,7 @@ _MAKERS: dict[str, Callable[[], tuple[nn.Module, str]]] = {
     "inception": _inception,
     "torchvision": _torchvision,
     "lite0": _lite0,
+    "detector": _detector,
     "random": _random,
 }
 
@@ -199,6 +208,23 @@ class _Lite(nn.Module):
         x = (_resized(images, 224) - self.mean) / self.std
         features: Tensor = self.network.extract_features(x)  # type: ignore[operator]
         return features.mean(dim=(2, 3))
+
+
+class _Stages(nn.Module):
+    """Means and deviations of the maps that the detector's MobileNetV3 makes at a quarter to a 32nd of 256 px."""
+
+    def __init__(self, detector: Any) -> None:
+        super().__init__()
+        self.body = detector.backbone.body
+        self.register_buffer("mean", torch.tensor(detector.transform.image_mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(detector.transform.image_std)[:, None, None])
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = (_resized(images, 256) - self.mean) / self.std
+        maps = self.body(x).values()
+        return torch.cat([part for m in maps for part in (m.mean(dim=(2, 3)), m.std(dim=(2, 3)))], dim=1)
 
 
 class _Pyramid(nn.Module):

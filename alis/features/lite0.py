@@ -71,7 +71,7 @@ class Lite0Stages(nn.Module):
     def forward(self, images_B3HW: Tensor) -> list[Tensor]:
         """Maps [B, C, H/4, W/4] … [B, C, H/32, W/32], C as in `channels`."""
         x = self.stem((images_B3HW - self.mean) * self.scale)
-        found = []
+        found: list[Tensor] = []
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number in self.ENDS:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -76,15 +76,30 @@ def read_config(path: str | Path) -> ModelConfig:
         ConfigError: a wrong setting.
     """
     file = find(path) / CONFIG
-    try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: can't be read ({error})", hint="copy the folder again") from None
+    table = _read_table(file)
     if not isinstance(table, dict) or not isinstance(table.get("model"), dict):
         raise InputError(f'{file}: no "model" table', hint="this is not a config.json of alis")
     if table.get("format", FORMAT) > FORMAT:
         raise InputError(f"{file}: format {table['format']}, newer than {FORMAT}", hint="update alis")
     return ModelConfig.read(table["model"], str(file))
+
+
+def read_notes(path: str | Path) -> dict[str, str | int | float | None]:
+    """Where a model comes from: images seen, data, and in `trained_with` the extractor it was trained against, if any.
+
+    Raises:
+        InputError: no model folder, or its config.json can't be read.
+    """
+    table = _read_table(find(path) / CONFIG)
+    notes = table.get("notes") if isinstance(table, dict) else None
+    return notes if isinstance(notes, dict) else {}
+
+
+def _read_table(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: can't be read ({error})", hint="copy the folder again") from None
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:

@@ -8,6 +8,7 @@ arXiv 1802.05957 (spectral normalisation).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -59,7 +60,7 @@ class Head(nn.Module):
         super().__init__()
         num_halvings = max(int(math.log2(max(side // HEAD_SIDE, 1))), 0)
         widths = [num_in, *(width for _ in range(num_halvings))]
-        self.layers = nn.ModuleList(SpectralConv(a, b, 4, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(SpectralConv(a, b, 4, stride=2) for a, b in itertools.pairwise(widths))
         self.layers.append(SpectralConv(widths[-1], width, 3))
         self.out = SpectralConv(width, 1, 3)
 

@@ -6,7 +6,6 @@ Weights of float16 are turned to float32 as they are opened: they cost precision
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +55,7 @@ def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwr
 
 def _notes(source: Path) -> dict[str, str | int | float | None]:
     """What is told of a model to strangers: not where on the disk its data lay."""
-    notes = json.loads((source / directory.CONFIG).read_text(encoding="utf-8")).get("notes") or {}
+    notes = directory.read_notes(source)
     return {
         key: Path(value).name if key == "data" and isinstance(value, str) else value for key, value in notes.items()
     }

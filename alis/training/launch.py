@@ -13,14 +13,18 @@ import torch
 
 from alis import dist, metrics
 from alis.data import open_catalogue
+from alis.errors import ConfigError
 from alis.features.extractors import open_features
 from alis.metrics import Plan
 from alis.models import Generator, load
-from alis.models.directory import DEMO, find
+from alis.models.directory import DEMO, find, read_notes
 from alis.training import loop, monitor
 from alis.training.recipe import TrainConfig
 
 log = logging.getLogger("alis")
+TRAINS = "lite0"
+"""The extractor that the projected discriminator looks through: its figures flatter a model trained so."""
+NO_FEATURES = {"eq-t", "path-length", "path-length-std"}
 
 
 def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: str, is_dry: bool) -> str:
@@ -37,6 +41,11 @@ def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: st
         return json.dumps({"data": about, "out": str(run), "config": resolved.model_dump()}, indent=1)
 
     if config.run.metric != "none":
+        if config.run.features == TRAINS and config.loss.discriminators != "residual":
+            raise ConfigError(
+                f"run: features = {TRAINS} is the network that the projected discriminator trains with",
+                hint="let another judge: --run.features detector, random, inception or a file",
+            )
         open_features(config.run.features, torch.device("cpu"))  # what it lacks is said now, not after hours
 
     def measure(generator: Generator) -> tuple[str, float]:
@@ -69,6 +78,7 @@ def evaluate(model: str, data: str | None, plan: Plan, *, device: str, is_json: 
     try:
         where = dist.start(device)
         folder = find(model)
+        trained_with = read_notes(folder).get("trained_with")
         generator = load(folder, device=where)
         began = time.perf_counter()
         measured = metrics.measure(generator, data, plan)
@@ -81,6 +91,7 @@ def evaluate(model: str, data: str | None, plan: Plan, *, device: str, is_json: 
         **dataclasses.asdict(plan),
         "extractor": measured.extractor,
         "num_real": measured.num_real,
+        "trained_with": trained_with,
         "data": data,
         "fingerprint": measured.fingerprint,
         "model": str(folder),
@@ -100,7 +111,12 @@ def evaluate(model: str, data: str | None, plan: Plan, *, device: str, is_json: 
         log.warning("%s: the record can't be kept (%s)", folder, error)
     if is_json:
         return json.dumps(record) + "\n"
-    return "".join(f"{name:<16} {value:.4f}\n" for name, value in measured.figures.items())
+    # A distance by the network that the model was trained against flatters it: that stands beside the figure.
+    flatters = trained_with is not None and plan.features == trained_with
+    mark = f"  (flatters: trained against {plan.features})" if flatters else ""
+    compared = measured.figures.keys() - NO_FEATURES
+    lines = (f"{name:<16} {value:.4f}{mark if name in compared else ''}" for name, value in measured.figures.items())
+    return "".join(f"{line}\n" for line in lines)
 
 
 def talk() -> None:

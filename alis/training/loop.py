@@ -180,6 +180,8 @@ def _snapshot(
     saved: Path | None = run / "snapshots" / f"{s.images:09d}"
     if board is not None:
         notes: dict[str, str | int | float | None] = {"images": s.images, "data": about["address"]}
+        if s.projected is not None:
+            notes["trained_with"] = "lite0"
         try:
             state.save(s, run, notes=notes, illustrate=lambda path: monitor.illustrate(path, s.ema, psi=config.run.psi))
             log.info("wrote %s", saved)

@@ -34,8 +34,8 @@ from alis import models
 from alis.config import ModelConfig
 from alis.errors import AlisError, ConfigError, InputError
 from alis.models import Discriminator, Generator
-from alis.models.projected import Projected
 from alis.models.directory import CONFIG, DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
+from alis.models.projected import Projected
 
 TRAINING, PROGRESS, PROJECTED = "training.safetensors", "progress.json", "projected.safetensors"
 log = logging.getLogger("alis")
