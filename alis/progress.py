@@ -1,36 +1,26 @@
-"""One look for everything that takes longer than two seconds: a bar on stderr, silent when nobody watches."""
+"""How far a long piece of work is: the look that `lhq` has too, with a rate."""
 
 from __future__ import annotations
 
-import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from lhq.cli.progress import progress
 
 Advance = Callable[..., None]
 
 
 @contextmanager
-def bar(label: str, total: float, unit: str = "", *, scale: float = 1.0) -> Iterator[Advance]:
+def bar(label: str, total: int, unit: str = "", *, scale: float = 1.0) -> Iterator[Advance]:
     """A bar whose `advance(amount, note="")` also shows the rate, as `amount · scale` a second in `unit`."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.percentage:3.0f}%"),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as progress:
-        task = progress.add_task(label, total=total, rate="", note="")
+    began_s, done = time.perf_counter(), 0
+    with progress() as on_progress:
 
-        def advance(amount: float, note: str = "") -> None:
-            speed = progress.tasks[0].speed
-            rate = f"{speed * scale:.2f} {unit}/s" if speed and unit else ""
-            progress.update(task, advance=amount, rate=rate, note=note)
+        def advance(amount: int, note: str = "") -> None:
+            nonlocal done
+            done += amount
+            rate = done * scale / max(time.perf_counter() - began_s, 1e-9)
+            on_progress(label, done, total, " · ".join([f"{rate:.2f} {unit}/s"] * bool(unit) + [note] * bool(note)))
 
         yield advance

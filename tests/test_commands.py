@@ -1,7 +1,11 @@
-"""Every command has help with an example, and is described in the README or in docs/."""
+"""Every command has help with an example, is described in the README or in docs/, and ends as both doors promise."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -10,6 +14,8 @@ from click.testing import CliRunner
 
 import alis.cli
 import lhq.cli
+from lhq.cli.extras import EXTRAS, INCLUDES, lacking, modules_of
+from tests.lhq.making import painted_store
 
 ROOT = Path(__file__).parents[1]
 DOORS = {"lhq": lhq.cli.cli, "alis": alis.cli.cli}
@@ -44,10 +50,27 @@ def test_command_is_documented(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", DOORS)
-def test_every_listed_command_is_there(name: str) -> None:
+def test_the_list_says_what_the_commands_say(name: str) -> None:
+    """The list is shown without importing a command, so it says the first sentences again."""
     door = DOORS[name]
-    listed = lhq.cli.COMMANDS if name == "lhq" else alis.cli.COMMANDS
-    assert door.list_commands(click.Context(door)) == list(listed)
+    for command, entry in door.entries.items():
+        found = door.get_command(click.Context(door), command)
+        assert found is not None
+        assert entry.line == found.get_short_help_str(200), command
+    listed = CliRunner().invoke(door, ["--help"]).output.partition("Commands:")[2]
+    assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2:3].strip()][
+        : len(door.entries)
+    ] == list(door.entries)
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_the_list_imports_no_command(name: str) -> None:
+    code = f"import sys; from {name}.cli import main; sys.argv = ['{name}', '--help']\n"
+    code += "try: main()\nexcept SystemExit: pass"
+    code += "\nsys.exit(any(m in sys.modules for m in ('numpy', 'pyarrow', 'torch', 'requests', 'pydantic', 'rich')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Exit codes: 0 done; 1 something failed" in " ".join(done.stdout.split())
 
 
 @pytest.mark.parametrize("name", DOORS)
@@ -55,3 +78,60 @@ def test_unknown_command_is_one_line_and_exit_2(name: str) -> None:
     done = CliRunner().invoke(DOORS[name], ["nosuch"])
     assert done.exit_code == 2
     assert "nosuch" in done.output
+
+
+def test_extras_are_those_of_the_package() -> None:
+    """Every optional dependency that a command may import is in the table that names the extra to install."""
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    core = {_distribution(line) for line in said["dependencies"]}
+    for extra, modules in EXTRAS.items():
+        lines = said["optional-dependencies"][extra]
+        own = {_distribution(line) for line in lines if not line.startswith("lhq[")} - core - {"pyvips-binary"}
+        assert own == {module.replace("_", "-") for module in modules}, extra
+        included = [line[4:-1].split(",") for line in lines if line.startswith("lhq[")]
+        assert tuple(included[0] if included else ()) == INCLUDES.get(extra, ()), extra
+        assert lacking(extra) == [], "the test suite is run with all extras"
+    assert modules_of("web")[-4:] == EXTRAS["ml"]
+
+
+def _distribution(line: str) -> str:
+    return line.partition(">")[0].partition("[")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "said"),
+    [
+        (["alis", "panorama", "demo", "-o", "x.png"], "torch", "alis: alis panorama needs torch, "),
+        (["alis", "train", "--data", "x"], "torch", "alis: alis train needs torch, "),
+        (["alis", "serve", "demo", "--port", "0"], "fastapi", "alis: alis serve needs fastapi, "),
+        (["alis", "info", "demo"], "safetensors", "alis: alis info needs safetensors, "),
+        (["lhq", "filter", "{pipeline}"], "torch", "lhq: lhq filter needs torch, "),
+    ],
+)
+def test_a_missing_extra_is_named(tmp_path: Path, words: list[str], module: str, said: str) -> None:
+    """A package that is not installed is a line with the command that installs it, for every command of both."""
+    painted_store(tmp_path / "store", 2)
+    pipeline = tmp_path / "p.toml"
+    pipeline.write_text(f'store = "{tmp_path}/store"\nwant = 1\nqueries = ["a"]\n[filter.objects]\n')
+    words = [word.format(pipeline=pipeline) for word in words]
+    code = f"import sys; sys.modules['{module}'] = None; sys.argv = {words}; from {words[0]}.cli import main; main()"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    extra = {"panorama": "ml", "train": "train", "serve": "web", "info": "ml", "filter": "ml"}[words[1]]
+    assert done.stderr.splitlines()[-1] == f"{said}which is not installed; pip install 'lhq[{extra}]'"
+    assert "Traceback" not in done.stderr
+
+
+def test_quiet_silences_talk_and_nothing_else(tmp_path: Path) -> None:
+    painted_store(tmp_path / "store", 2)
+    pipeline = tmp_path / "p.toml"
+    pipeline.write_text(f'store = "{tmp_path}/store"\nwant = 1\nqueries = ["a"]\n[export]\nvariants = ["32"]\n')
+    loud = CliRunner().invoke(lhq.cli.cli, ["export", str(pipeline)])
+    assert (loud.exit_code, "photos 2 · kept 2" in loud.stderr) == (0, True)
+    calm = CliRunner().invoke(lhq.cli.cli, ["export", str(pipeline), "--quiet"])
+    assert (calm.exit_code, calm.stdout, calm.stderr) == (0, loud.stdout, "")
+    wrong = CliRunner().invoke(lhq.cli.cli, ["import", "zip", "-q", "none.zip", str(pipeline)], standalone_mode=False)
+    assert "none.zip" in str(wrong.exception)

@@ -1,68 +1,71 @@
-"""The `alis` command: one file a command, no logic here.
-
-Commands are imported at first use, so `alis --help` is quick. This is the only
-place that turns an error into one line and an exit code.
-"""
+"""The `alis` command: one file a command, no logic here."""
 
 from __future__ import annotations
-
-import difflib
-import importlib
-import os
-import sys
 
 import click
 
 from alis import __version__
 from alis.errors import AlisError
+from lhq.cli.door import Door, Entry, enter
 
-# command → module of alis.cli that defines `command`; in the order that `alis --help` shows.
+# command → where it is and what the list says of it, in the order of `alis --help`.
 COMMANDS = {
-    "train": "train",
-    "panorama": "panorama",
-    "connect": "connect",
-    "resample": "resample",
-    "invert": "invert",
-    "clusters": "clusters",
-    "video": "video",
-    "serve": "serve",
-    "evaluate": "evaluate",
-    "plot": "plot",
-    "info": "info",
-    "slim": "slim",
-    "import-published": "import_published",
-    "push-to-hub": "push_to_hub",
+    "train": Entry(
+        "alis.cli.train",
+        "Train the generator on any Parquet image dataset; run the same command again to go on.",
+        extra="train",
+    ),
+    "panorama": Entry(
+        "alis.cli.panorama", "Paint a strip of the endless plane, of any width, in constant memory.", extra="ml"
+    ),
+    "connect": Entry(
+        "alis.cli.connect", "Walk from scene to scene: seeds, saved codes or your own photographs.", extra="ml"
+    ),
+    "resample": Entry(
+        "alis.cli.resample",
+        "Redraw one anchor; beyond its two neighbours the picture stays as it was, to the bit.",
+        extra="ml",
+    ),
+    "invert": Entry("alis.cli.invert", "Find the code whose scene looks most like a photograph.", extra="ml"),
+    "clusters": Entry(
+        "alis.cli.clusters", "Cluster random codes by k-means and keep the centres beside the model.", extra="ml"
+    ),
+    "video": Entry(
+        "alis.cli.video", "Film the plane: a camera that pans, or scenes that turn into others.", extra="ml"
+    ),
+    "serve": Entry(
+        "alis.cli.serve", "Open the live page: pan for ever, redraw, lock, connect, share, download.", extra="web"
+    ),
+    "evaluate": Entry(
+        "alis.cli.evaluate",
+        "Measure a model folder, or a run's newest snapshot; what was measured is also kept in its evaluation.jsonl.",
+        extra="train",
+    ),
+    "plot": Entry(
+        "alis.cli.plot",
+        "Draw the curves of one run, or of several over each other; works while they train.",
+        extra="train",
+    ),
+    "info": Entry(
+        "alis.cli.info", "Layers, shapes, parameters, FLOPs a frame and memory of a model folder or run.", extra="ml"
+    ),
+    "slim": Entry(
+        "alis.cli.slim",
+        "Write a small copy of a model that only paints: the averaged generator, and its clusters.",
+        extra="ml",
+    ),
+    "import-published": Entry(
+        "alis.cli.import_published",
+        "Turn a published checkpoint (.pkl) into a model folder, running nothing of it.",
+        extra="ml",
+    ),
+    "push-to-hub": Entry(
+        "alis.cli.push_to_hub", "Publish the generator of a model folder or run as user/name on the Hub.", extra="ml"
+    ),
 }
 
 
-class _Commands(click.Group):
-    """A group whose commands are imported when asked for, each shown with its whole first sentence."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS]
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        found = importlib.import_module(f"alis.cli.{COMMANDS[name]}").command
-        assert isinstance(found, click.Command)
-        return found
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        if args[0] not in COMMANDS and near:
-            ctx.fail(f'No such command "{args[0]}"; did you mean "{near[0]}"?')
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        commands = [(name, self.get_command(ctx, name)) for name in COMMANDS]
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, one.get_short_help_str(200)) for name, one in commands if one is not None])
-
-
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command("alis", cls=Door, entries=COMMANDS)
 @click.version_option(__version__, prog_name="alis")
 def cli() -> None:
     """Train an endless-panorama generator and paint with it.
@@ -76,19 +79,5 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point: exit code 0 done, 1 the run failed somewhere, 2 the user's mistake, 130 interrupted."""
-    try:
-        code = cli.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped; run the same command again to go on", err=True)
-        sys.exit(130)
-    except AlisError as error:
-        click.echo(f"alis: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    """Entry point; what the exit codes mean stands at the end of the help."""
+    enter(cli, AlisError)

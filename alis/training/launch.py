@@ -125,4 +125,4 @@ def talk() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO if int(os.environ.get("RANK", "0")) == 0 else logging.WARNING)
+    logger.setLevel(max(logger.level, logging.INFO if int(os.environ.get("RANK", "0")) == 0 else logging.WARNING))

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lhq.progress import OnProgress
+from lhq.cli.talk import is_quiet
+from lhq.progress import OnProgress, silent
 
 LINE_EVERY_S = 60.0
 
@@ -18,8 +19,8 @@ LINE_EVERY_S = 60.0
 @contextmanager
 def progress() -> Iterator[OnProgress]:
     """The callback that stages take: one bar for each name it is called with, gone when the work is done."""
-    if not sys.stderr.isatty():
-        yield Lines()
+    if is_quiet() or not sys.stderr.isatty():
+        yield silent if is_quiet() else Lines()
         return
     columns = (
         TextColumn("{task.description}"),

