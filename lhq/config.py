@@ -47,6 +47,9 @@ class HttpSettings(Settings):
     retry_delay_s: float = pydantic.Field(5.0, gt=0)
     """Before the second attempt, with jitter; three times longer before each further one."""
     robots: bool = True
+    ca_bundle: str = ""
+    """A PEM file (or a folder) of certificate authorities, in place of those that REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or
+    SSL_CERT_FILE name, and of certifi's."""
 
 
 S = TypeVar("S", bound=Settings)

@@ -16,7 +16,7 @@ from typing import Any
 
 from lhq.crawl.frontier import Frontier, Kept
 from lhq.crawl.spool import Spool, open_numbers
-from lhq.http.wire import Budget
+from lhq.http import Budget
 from lhq.records import PAPERS, Candidate
 from lhq.store.shards import Shards
 

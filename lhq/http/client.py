@@ -2,7 +2,7 @@
 
 Every request, whoever makes it, passes the address guard, the host's slots and pace, and the caps. A photo is
 asked for once a call, since the frontier remembers attempts; a service call is retried here, since a source has
-no memory. No proxy is read from the environment: behind one, the address guard would judge the wrong machine.
+no memory.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ import requests
 
 from lhq.config import HttpSettings
 from lhq.errors import FetchError, KeyMissing, SourceError
+from lhq.http.answer import Answer, Headers
+from lhq.http.exchange import Exchange
 from lhq.http.guard import Guard, Target, clean, parse
 from lhq.http.pace import Host, Hosts, retry_after_s
 from lhq.http.robots import MAX_BYTES as ROBOTS_MAX_BYTES
 from lhq.http.robots import Robots, opt_out
-from lhq.http.session import ThroughClient
-from lhq.http.wire import Answer, Headers, Wire
+from lhq.http.session import through
 
 API_MAX_BYTES = 32 * 2**20
 API_ATTEMPTS = 3
-_HOST_FAILURES = {"connect", "timeout", "disconnected", "tls", "unresolved"}
+_HOST_FAILURES = {"connect", "timeout", "disconnected", "tls", "unresolved", "proxy"}
+_PHOTOS = "photos"
+_API = " (API)"
 _REDIRECTS = {301, 302, 303, 307, 308}
 # Statuses that can't change by asking again; 403 may be a CDN's mood, so it is tried again a few times.
 _PERMANENT = {400, 401, 404, 405, 406, 410, 414, 451}
@@ -44,14 +47,9 @@ class Client:
         self.user_agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
         self.guard = Guard(settings.allow_hosts)
         self.hosts = Hosts(num_slots=settings.per_host, pace_per_s=settings.pace_per_s)
-        self._wire = Wire(
-            self.guard,
-            connect_timeout_s=settings.connect_timeout_s,
-            read_timeout_s=settings.read_timeout_s,
-            total_timeout_s=settings.total_timeout_s,
-        )
+        self._exchange = Exchange(self.guard, settings)
         self._robots = Robots(self.user_agent, self._robots_text)
-        self._secrets: set[str] = set()
+        self._secrets: set[str] = set(self._exchange.surroundings.secrets())
         self._stopped = threading.Event()
 
     # --- what a source sets up ----------------------------------------------------------------------------------
@@ -85,12 +83,7 @@ class Client:
 
     def session(self) -> requests.Session:
         """A requests session whose every call is an `api` call of this client (for libraries that want one)."""
-        session = requests.Session()
-        session.trust_env = False
-        adapter = ThroughClient(self)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        return session
+        return through(self)
 
     # --- stopping -----------------------------------------------------------------------------------------------
 
@@ -101,7 +94,11 @@ class Client:
     def abort(self) -> None:
         """Stop, and end the exchanges under way."""
         self.stop()
-        self._wire.abort()
+        self._exchange.stop()
+
+    def abort_photos(self) -> None:
+        """End the photos under way, and let services be asked on: the crawl has what it wanted."""
+        self._exchange.stop(_PHOTOS)
 
     def is_stopped(self) -> bool:
         return self._stopped.is_set()
@@ -111,7 +108,7 @@ class Client:
         self._stopped.wait(seconds)
 
     def close(self) -> None:
-        self._wire.close()
+        self._exchange.close()
 
     # --- photos -------------------------------------------------------------------------------------------------
 
@@ -121,7 +118,7 @@ class Client:
 
     def service_of(self, url: str) -> Host:
         """The service at `url`: it has manners of its own even where it shares a host with photos."""
-        return self.hosts[f"{parse(url).netloc} (API)"]
+        return self.hosts[f"{parse(url).netloc}{_API}"]
 
     def fetch(self, url: str, *, has_slot: bool = False) -> Answer:
         """One photo, one attempt: redirects followed, robots.txt and opt-out headers honoured, caps kept.
@@ -130,7 +127,7 @@ class Client:
             has_slot: the caller took a slot of `host_of(url)`; it is given back here in any case.
 
         Raises:
-            FetchError: `reason` as `Wire.exchange`, or `bad-url`, `http-<status>`, `throttled`, `robots`, `opt-out`,
+            FetchError: `reason` as `Exchange.ask`, or `bad-url`, `http-<status>`, `throttled`, `robots`, `opt-out`,
                 `redirects`, `stopped`.
         """
         target = parse(url)
@@ -179,7 +176,7 @@ class Client:
         raise self._too_many_redirects(target)
 
     def _redirected(self, target: Target, answer: Answer) -> Target:
-        step = parse(answer.headers.get("location", ""), base=target.url)
+        step = parse(location(answer.headers), base=target.url)
         if target.scheme == "https" and step.scheme == "http":
             raise self._refuse(target, "redirects from https to http", "redirects", permanent=True)
         return step
@@ -223,7 +220,7 @@ class Client:
             if answer.status == 200:
                 return bytes(answer.body).decode("utf-8", "replace")
             if 300 <= answer.status < 400 and answer.headers.get("location"):
-                target = parse(answer.headers["location"], base=target.url)
+                target = parse(location(answer.headers), base=target.url)
                 continue
             if answer.status == 429 or answer.status >= 500:
                 raise self._bad_status(target, answer.status)
@@ -309,7 +306,8 @@ class Client:
 
         size = 0
         try:
-            answer = self._wire.exchange(method, target, headers, body, max_bytes=max_bytes, judge=look)
+            group = "" if host.name.endswith(_API) else _PHOTOS
+            answer = self._exchange.ask(method, target, headers, body, max_bytes=max_bytes, judge=look, group=group)
             size = len(answer.body)
             return answer
         except FetchError as error:
@@ -334,3 +332,12 @@ class Client:
 
 def _stopped(target: Target) -> FetchError:
     return FetchError(f"{target.netloc}: stopped", hint="run again to go on", reason="stopped", permanent=False)
+
+
+def location(headers: Headers) -> str:
+    """Where a redirect points, as it was meant: headers are read as Latin-1, and servers write raw UTF-8 into them."""
+    said = headers.get("location", "").strip()
+    try:
+        return said.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return said

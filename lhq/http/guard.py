@@ -22,6 +22,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Public by the registries, yet inside every machine of that cloud.
 _METADATA = {ipaddress.ip_address("168.63.129.16")}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Translation inside one network (RFC 8215), and the relays of 6to4 (RFC 7526): never a public host.
+_INSIDE = (ipaddress.ip_network("64:ff9b:1::/48"), ipaddress.ip_network("192.88.99.0/24"))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _URL_SAFE = "%/:=&?~#+!$,;'@()*[]"
 
@@ -107,6 +109,8 @@ def is_public(address: Address) -> bool:
             return is_public(inner)
         if address.teredo is not None or int(address) < 2**32:
             return False
+    if any(address in network for network in _INSIDE):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved and address not in _METADATA
 
 
@@ -129,20 +133,7 @@ class Guard:
         Raises:
             FetchError: `unresolved` (may pass), or `forbidden-address` (permanent).
         """
-        try:
-            found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise FetchError(
-                f"{clean(target.host)}: name not resolved ({error})",
-                hint="check the network and the host name",
-                reason="unresolved",
-                permanent=False,
-            ) from None
-        pairs: list[tuple[socket.AddressFamily, str]] = []
-        for family, _, _, _, address in found:
-            pair = (family, str(address[0]))
-            if pair not in pairs:
-                pairs.append(pair)
+        pairs = resolve(target.host, target.port)
         if not self.is_exempt(target):
             for _, literal in pairs:
                 if not is_public(ipaddress.ip_address(literal.split("%")[0])):
@@ -154,26 +145,33 @@ class Guard:
                     )
         return pairs
 
-    def connect(self, target: Target, timeout_s: float) -> socket.socket:
-        """A TCP connection to a judged address of `target`.
+    def judge_behind_proxy(self, target: Target) -> None:
+        """Judge what a proxy is about to be asked for. The proxy looks names up itself, so a name that means nothing
+        here passes, and one that means an address inside is refused.
 
         Raises:
-            FetchError: as `addresses`, or `connect` (may pass).
+            FetchError: `forbidden-address`.
         """
-        problem: OSError | None = None
-        for family, literal in self.addresses(target):
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                sock.settimeout(timeout_s)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.connect((literal, target.port))
-                return sock
-            except OSError as error:
-                sock.close()
-                problem = error
+        try:
+            self.addresses(target)
+        except FetchError as error:
+            if error.reason != "unresolved":
+                raise
+
+
+def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
+    """Every address of a host, in the resolver's order.
+
+    Raises:
+        FetchError: `unresolved` (may pass).
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
         raise FetchError(
-            f"{clean(target.netloc)}: can't connect ({problem})",
-            hint="is the service running?",
-            reason="connect",
+            f"{clean(host)}: name not resolved ({error})",
+            hint="check the network and the host name",
+            reason="unresolved",
             permanent=False,
-        )
+        ) from None
+    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))

@@ -15,8 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import pydantic
 
 from lhq.errors import KeyMissing, SourceError
-from lhq.http import Client
-from lhq.http.wire import Headers
+from lhq.http import Client, Headers
 from lhq.records import Candidate, Query
 from lhq.rights.licences import Rights
 from lhq.rights.permissions import EXAMPLE, Permission, from_setting

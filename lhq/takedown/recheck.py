@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lhq.errors import FetchError, InputError, SourceError
-from lhq.http import Client
+from lhq.http import Answer, Client
 from lhq.http.robots import opt_out
-from lhq.http.wire import Answer
 from lhq.progress import OnProgress, silent
 from lhq.records import PAPERS
 from lhq.sources import Source, Stating

@@ -7,14 +7,16 @@ when they were answered whole (`answered`), so that a test can say what was aske
 from __future__ import annotations
 
 import json
+import select
 import socket
+import ssl
 import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -44,6 +46,16 @@ class Talk:
 
     def raw(self, data: bytes) -> None:
         self._sock.sendall(data)
+
+    def pipe(self, other: socket.socket) -> None:
+        """Carry bytes both ways until either side ends."""
+        ends = {self._sock: other, other: self._sock}
+        while not self.closing.is_set():
+            for sock in select.select([*ends], [], [], 0.1)[0]:
+                block = sock.recv(65536)
+                if not block:
+                    return
+                ends[sock].sendall(block)
 
     def hang_up(self, *, rudely: bool = False) -> None:
         """Close the connection; `rudely` with a reset."""
@@ -153,6 +165,7 @@ class Server:
     seen: list[Request] = field(default_factory=list)
     answered: Counter[str] = field(default_factory=Counter)
     num_connections: int = 0
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Server:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -185,7 +198,7 @@ class Server:
         return f"127.0.0.1:{self.port}"
 
     def url(self, path: str = "") -> str:
-        return f"http://{self.netloc}{path}"
+        return f"http{'s' if self.tls else ''}://{self.netloc}{path}"
 
     def paths(self) -> list[str]:
         """Paths in the order in which they were asked for, robots.txt left out."""
@@ -206,6 +219,8 @@ class Server:
 
     def _serve(self, sock: socket.socket) -> None:
         try:
+            if self.tls is not None:
+                sock = self._secured(sock, self.tls)
             with sock, sock.makefile("rb") as stream:
                 while (request := _read(stream)) is not None:
                     with self._lock:
@@ -221,6 +236,14 @@ class Server:
         finally:
             with self._lock:
                 self._sockets.discard(sock)
+
+    def _secured(self, sock: socket.socket, tls: ssl.SSLContext) -> socket.socket:
+        with self._lock:
+            self._sockets.discard(sock)
+        sock = tls.wrap_socket(sock, server_side=True)
+        with self._lock:
+            self._sockets.add(sock)
+        return sock
 
     def _route(self, path: str) -> Route:
         fitting = [prefix for prefix in self.routes if path.startswith(prefix)]
@@ -241,7 +264,14 @@ def _read(stream: object) -> Request | None:
     return Request(line[0], parts.path, params, headers, body)
 
 
-def client(*servers: Server, **changes: Any) -> Client:
+class Reachable(Protocol):
+    """A server, or something in front of one."""
+
+    @property
+    def netloc(self) -> str: ...
+
+
+def client(*servers: Reachable, **changes: Any) -> Client:
     """A client that may reach these servers, in no hurry to give up and in a hurry to try again."""
     settings = {"allow_hosts": [server.netloc for server in servers], "robots": False, "pace_per_s": 1e6}
     return Client(HttpSettings.model_validate({**settings, "total_timeout_s": 20, "retry_delay_s": 0.01, **changes}))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trustme
 
 from lhq.cli import main
 
@@ -32,3 +35,22 @@ def lhq(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pipeline file of a store of 44 photos that was filtered; read only."""
     return filtered.build(tmp_path_factory.mktemp("filtered"))
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of the tests' own: `bundle` is its certificate, `context` serves as 127.0.0.1 or a name
+    below `.test`."""
+
+    bundle: Path
+    context: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    found = trustme.CA()
+    bundle = tmp_path_factory.mktemp("authority") / "ca.pem"
+    found.cert_pem.write_to_path(str(bundle))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    found.issue_cert("127.0.0.1", "photos.test", "localhost").configure_cert(context)
+    return Authority(bundle, context)

@@ -1,0 +1,128 @@
+"""What the environment says of the network: proxies and private certificate authorities, as `requests` reads them.
+
+Proxies come from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. Authorities come from `[http] ca_bundle`, else
+REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE or SSL_CERT_DIR, else certifi. This machine itself is never asked
+through a proxy, since no proxy can reach it.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import os
+import ssl
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+import certifi
+from requests.utils import get_auth_from_url, get_environ_proxies, select_proxy
+from urllib3.util.ssl_ import create_urllib3_context
+
+from lhq.errors import ConfigError
+from lhq.http.guard import Target
+
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+class Surroundings:
+    """Proxies and authorities of one client, read once.
+
+    Args:
+        ca_bundle: `[http] ca_bundle`, a PEM file or a folder of hashed certificates; "" for the environment's.
+
+    Raises:
+        ConfigError: a bundle that is not there, or a proxy of a kind that is not spoken.
+    """
+
+    def __init__(self, ca_bundle: str = "") -> None:
+        self._bundle, self._bundle_name = _bundle(ca_bundle)
+        for scheme in ("http", "https"):
+            self._of_scheme(scheme)
+
+    def proxy_of(self, target: Target) -> str | None:
+        """The proxy's URL that `target` is asked through; None where it is asked directly."""
+        return None if _is_here(target.host) else _proxy(target.scheme, target.netloc)
+
+    def proxies_of(self, target: Target) -> Mapping[str, str]:
+        """The same as `requests` wants it."""
+        proxy = self.proxy_of(target)
+        return {target.scheme: proxy} if proxy else {}
+
+    def secrets(self) -> Iterator[str]:
+        """Passwords of proxies, which no message may show."""
+        for scheme in ("http", "https"):
+            proxy = self._of_scheme(scheme)
+            if proxy:
+                yield from (part for part in (get_auth_from_url(proxy)[1], urlsplit(proxy).password) if part)
+
+    @functools.cached_property
+    def tls(self) -> ssl.SSLContext:
+        """The context of every TLS connection.
+
+        Raises:
+            ConfigError: the bundle holds no certificate.
+        """
+        context = create_urllib3_context()
+        context.check_hostname = True
+        is_folder = os.path.isdir(self._bundle)
+        try:
+            context.load_verify_locations(
+                cafile=None if is_folder else self._bundle, capath=self._bundle if is_folder else None
+            )
+        except (ssl.SSLError, OSError) as error:
+            raise ConfigError(
+                f"{self._bundle_name} = {self._bundle!r}: no certificates can be read from it ({error})",
+                hint="give a PEM file of certificate authorities",
+            ) from None
+        return context
+
+    def _of_scheme(self, scheme: str) -> str | None:
+        proxy = _proxy(scheme, "example.org")
+        if proxy and urlsplit(proxy).scheme not in {"http", "https"}:
+            raise ConfigError(
+                f"the proxy {urlsplit(proxy).scheme}://{urlsplit(proxy).hostname} is not of http or https",
+                hint=f"set {scheme.upper()}_PROXY to an http:// proxy, or unset it",
+            )
+        return proxy
+
+
+@functools.lru_cache(maxsize=4096)
+def _looked_up(scheme: str, netloc: str, environment: tuple[tuple[str, str], ...]) -> str | None:
+    url = f"{scheme}://{netloc}/"
+    proxy = select_proxy(url, get_environ_proxies(url))
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+def _proxy(scheme: str, netloc: str) -> str | None:
+    said = tuple((name, value) for name in _PROXY_NAMES if (value := os.environ.get(name)))
+    return _looked_up(scheme, netloc, said) if said else None
+
+
+_PROXY_NAMES = tuple(
+    name
+    for kind in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "request_method")
+    for name in (kind, kind.upper())
+)
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bundle(setting: str) -> tuple[str, str]:
+    """(path, what names it)."""
+    names = [("[http] ca_bundle", setting), *((name, os.environ.get(name, "")) for name in _BUNDLES)]
+    for name, value in names:
+        if value:
+            path = os.path.expanduser(value)
+            if not os.path.exists(path):
+                raise ConfigError(
+                    f"{name} = {value!r}: no such file", hint="give a PEM file of certificate authorities"
+                )
+            return path, name
+    return certifi.where(), "certifi"
