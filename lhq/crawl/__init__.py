@@ -31,7 +31,11 @@ from lhq.sources import Local, Source
 from lhq.store.shards import Shards
 from lhq.store.tombstones import removed_ids, removed_sha256
 
-GRACE_S = 5.0
+# Seconds after someone asked to stop: what is on the wire may end by itself, then it is cut; then the last shard is
+# written, or its photos wait in the spool for the next run. Nothing takes longer than the last of them.
+WIRE_S = 1.5
+CUT_S = 2.5
+WRITE_S = 3.5
 FRONTIER = "frontier.sqlite"
 LOCK = "crawl.lock"
 DAMAGED = "damaged"
@@ -176,7 +180,7 @@ class _Crawl:
         if retry:
             self._notes.append(f"{self._frontier.retry(retry):,} failed candidates wait again")
         self._frontier.refuse(sorted(self._removed_ids), "removed")
-        self._board.num_kept = sum(tally.num for tally in self._frontier.tallies() if tally.status == "kept")
+        self._board.has_already(sum(tally.num for tally in self._frontier.tallies() if tally.status == "kept"))
 
     def _candidates_of(self, ids: Sequence[str]) -> list[Candidate]:
         found = self._frontier.candidates_of(ids)
@@ -205,23 +209,27 @@ class _Crawl:
         """Let what is under way finish, for a few seconds if someone waits; then close the files."""
         if self._board.crash is not None:
             self._client.stop()
-        while not fetcher.join(self._is_overdue):
+        elif self._board.need() <= 0:
+            self._client.abort_photos()  # one of them may be on a slow host, and nobody needs it any more
+        if not fetcher.join(lambda: self._stopped_for(WIRE_S)):
             self._client.abort()
-        self._keeper.finish()
+            fetcher.join(lambda: self._stopped_for(CUT_S))
+        if not self._keeper.finish(lambda: self._stopped_for(WRITE_S)):
+            self._notes.append("the last photos lie in the spool: the next run writes their shard")
         for searcher in searchers:
             searcher.finish()
-        while any(searcher.thread.is_alive() for searcher in searchers):
+        while any(searcher.thread.is_alive() for searcher in searchers) and not self._stopped_for(WRITE_S):
             progress.update("telling the sources what was kept")
-            if self._is_overdue():
+            if self._stopped_for(WIRE_S):
                 self._client.abort()
             time.sleep(0.02)
         self._client.close()
 
-    def _is_overdue(self) -> bool:
-        """Someone asked to stop, and what was under way has had its time."""
+    def _stopped_for(self, seconds: float) -> bool:
+        """Has someone asked to stop that long ago?"""
         if self._client.is_stopped() and self._stopped_at is None:
             self._stopped_at = time.monotonic()
-        return self._stopped_at is not None and time.monotonic() - self._stopped_at > GRACE_S
+        return self._stopped_at is not None and time.monotonic() - self._stopped_at > seconds
 
     def _report(self, searchers: list[Searcher]) -> CrawlReport:
         problems = tuple(searcher.problem for searcher in searchers if searcher.problem is not None)

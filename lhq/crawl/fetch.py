@@ -27,6 +27,7 @@ ROW = 200
 REFILL_EVERY_S = 0.5
 RETRY_LONGEST_S = 3600.0
 MOST_THROTTLED = 50
+SLOW_S = 3.0
 # What the door may say of bytes that another attempt may bring whole.
 _MAY_PASS = {"truncated", "corrupt-header", "empty"}
 
@@ -57,9 +58,14 @@ class Board:
         self.crash: BaseException | None = None
         self.changed = threading.Condition()
         self._rows: dict[str, _Row] = {}
-        self._flying: set[int] = set()
+        self._flying: dict[int, float] = {}
+        self._num_claimed = num_kept
         self._hosts_at = 0.0
         self._is_closed = False
+
+    def has_already(self, num: int) -> None:
+        """The store holds so many photos before anything is fetched."""
+        self.num_kept = self._num_claimed = num
 
     # --- for the workers ----------------------------------------------------------------------------------------
 
@@ -67,18 +73,27 @@ class Board:
         """The next candidate whose host is ready, its slot taken; None when the crawl is over."""
         with self.changed:
             while not self._is_over():
-                if self.num_kept + len(self._flying) < self.want:
+                if self._has_room():
                     self._refill()
                     found = self._pick()
                     if found is not None:
-                        self._flying.add(found.number)
+                        self._flying[found.number] = time.monotonic()
                         return found
                 self.changed.wait(0.05)
             return None
 
+    def claim(self) -> bool:
+        """May one more photo be kept? Asked with its bytes in hand, since more may be under way than are wanted."""
+        with self.changed:
+            if self._num_claimed >= self.want:
+                return False
+            self._num_claimed += 1
+            return True
+
     def kept(self, numbers: Sequence[int]) -> None:
         with self.changed:
-            self._flying.difference_update(numbers)
+            for number in numbers:
+                self._flying.pop(number, None)
             self.num_kept += len(numbers)
             self.num_new += len(numbers)
             self.changed.notify_all()
@@ -86,7 +101,7 @@ class Board:
     def dropped(self, number: int, reason: str) -> None:
         """An attempt ended without a photo."""
         with self.changed:
-            self._flying.discard(number)
+            self._flying.pop(number, None)
             if reason:
                 self.failures[reason] += 1
             self.changed.notify_all()
@@ -121,6 +136,12 @@ class Board:
             for row in self._rows.values():
                 row.read_at = 0.0
             self.changed.notify_all()
+
+    def _has_room(self) -> bool:
+        """No more are under way than are wanted, but for those that take long: the last wanted photo must not wait
+        for one slow host while others are ready."""
+        lately = time.monotonic() - SLOW_S
+        return self.num_kept + sum(began > lately for began in self._flying.values()) < self.want
 
     def _is_over(self) -> bool:
         return self._is_closed or self.crash is not None or self._client.is_stopped() or self.num_kept >= self.want
@@ -199,6 +220,9 @@ class Fetcher:
             self._failed(waiting, error.reason, error.message, permanent=error.reason not in _MAY_PASS)
         else:
             self._board.num_bytes += len(data)
+            if not self._board.claim():
+                self._board.dropped(waiting.number, "")
+                return
             papers = papers_of(waiting.candidate, header, url, now())
             self._keeper.put(Fetched(waiting.number, papers, data))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from lhq.crawl.frontier import Frontier, Kept
 from lhq.crawl.spool import Spool, open_numbers
+from lhq.errors import StoreError
 from lhq.http import Budget
 from lhq.records import PAPERS, Candidate
 from lhq.store.shards import Shards
@@ -59,6 +60,7 @@ class Keeper:
         self._seal_error: BaseException | None = None
         self._spool: Spool | None = None
         self._is_broken = False
+        self._is_abandoned = False
         self._thread = threading.Thread(target=self._run, name="keep", daemon=True)
 
     def recover(self) -> int:
@@ -115,22 +117,37 @@ class Keeper:
         self._budget.take(len(photo.data))
         self._queue.put(photo)
 
-    def finish(self) -> None:
+    def finish(self, is_overdue: Callable[[], bool]) -> bool:
         """Write what was handed over, seal the open spool, and end.
+
+        Returns:
+            False if it was overdue before everything was sealed: the spools stay, and the next run seals them.
 
         Raises:
             StoreError: the last shard can't be sealed; its spool stays and the next run seals it.
         """
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        self._queue.put(None)
+        if not (_joined(self._thread, is_overdue) and _joined(self._sealing, is_overdue)):
+            self._is_abandoned = True
+            return False
         self._join_sealing()
         if self._spool is not None and not self._is_broken:
             spool, self._spool = self._spool, None
             spool.sync()
-            spool.seal(self._shards, self._frontier.queries_of)
+            self._sealing = threading.Thread(target=self._seal, args=(spool,), name="seal", daemon=True)
+            self._sealing.start()
+            if not _joined(self._sealing, is_overdue):
+                self._is_abandoned = True
+                return False
+            self._join_sealing()
         elif self._spool is not None:
             self._spool.close()
+        return True
+
+    def _queries_of(self, ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        if self._is_abandoned:
+            raise StoreError("the shard was not written to its end", hint="run the same command again to go on")
+        return self._frontier.queries_of(ids)
 
     def _run(self) -> None:
         synced_at = time.monotonic()
@@ -191,7 +208,7 @@ class Keeper:
 
     def _seal(self, spool: Spool) -> None:
         try:
-            spool.seal(self._shards, self._frontier.queries_of)
+            spool.seal(self._shards, self._queries_of)
         except BaseException as error:
             self._seal_error = error
 
@@ -202,6 +219,15 @@ class Keeper:
         if self._seal_error is not None:
             error, self._seal_error = self._seal_error, None
             raise error
+
+
+def _joined(thread: threading.Thread | None, is_overdue: Callable[[], bool]) -> bool:
+    """Wait for a thread; False if it was overdue before it ended."""
+    while thread is not None and thread.is_alive():
+        if is_overdue():
+            return False
+        thread.join(0.05)
+    return True
 
 
 def _candidate(row: Mapping[str, Any]) -> tuple[Candidate, int]:

@@ -125,5 +125,5 @@ def test_a_spool_whose_frontier_was_lost_is_adopted(tmp_path: Path) -> None:
         ("s:p1", "kept", 3),
     ]
     keeper.start()
-    keeper.finish()
+    assert keeper.finish(lambda: False)
     assert Shards(str(tmp_path), "photos").numbers() == [3]
