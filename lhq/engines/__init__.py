@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +24,15 @@ class ShardReport:
     damaged: bool = False
 
 
-Job = Callable[[str], ShardReport]
+class Job(Protocol):
+    """What is done to one shard: picklable, with nothing to say but its report."""
+
+    def __call__(self, key: str) -> ShardReport: ...
+
+    def lacks(self) -> str:
+        """What this machine lacks to do it ("the store s3://… can't be reached"); "" if nothing. A cluster's nodes
+        are asked before work starts."""
+        return ""
 
 
 class Engine(Protocol):

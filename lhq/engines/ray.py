@@ -1,21 +1,33 @@
-"""Shard keys → shard reports on a Ray cluster: one task a shard, one GPU a task in the GPU lane.
+"""Shard keys → shard reports on a Ray cluster: a task a shard on the CPUs, an actor a GPU that loads its network once.
 
-Joins the cluster that RAY_ADDRESS names, or starts one on this machine. Every node needs lhq installed and must
-reach the store by the same address. A task whose worker died is tried once more elsewhere, then reported.
+Joins the cluster that `address` or RAY_ADDRESS names, or starts one on this machine. Before work starts every node is
+asked whether it can do the job: that lhq is there in the same version, that the store can be reached, that weights are
+found. Work grows and shrinks with the cluster, and no more of it is handed out than the nodes have room for. A shard
+whose worker died is tried once more; one whose node died is simply done elsewhere.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lhq import __version__
 from lhq.engines import Job, ShardReport
-from lhq.errors import ConfigError
+from lhq.errors import ConfigError, RunError
 from lhq.records import Lane
 
 log = logging.getLogger("lhq")
+
+TASK_MEMORY_BYTES = 800 * 2**20  # a worker of the CPU lane with the largest picture that the door lets in
+_LOOK_AGAIN_S = 5.0  # how often the cluster is asked for its size
+_ANSWER_S = 120.0  # for a node to start a worker and import what the job needs
+_CONNECT_S = 10.0
+_MAX_NODE_DEATHS = 5  # of one shard: by then it is the shard
 
 
 class Ray:
@@ -23,57 +35,213 @@ class Ray:
 
     Args:
         workers: shards under way at most; 0: as many as the cluster has room for.
+        address: of the cluster's head, as `ray start --head` prints it; empty: RAY_ADDRESS, or a cluster started here.
 
     Raises:
-        ConfigError: Ray is not installed, or the cluster can't be reached.
+        ConfigError: `workers` is negative.
     """
 
-    def __init__(self, workers: int = 0) -> None:
+    def __init__(self, workers: int = 0, *, address: str = "") -> None:
         if workers < 0:
             raise ConfigError(f"engine workers = {workers}", hint="give 0 (all there is room for) or a positive number")
-        self.workers = workers
+        self.workers, self.address = workers, address
 
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
         """Reports in completion order, exactly one a key.
 
         Raises:
+            ConfigError: Ray is not installed, the cluster can't be joined, or a node can't do the job.
+            RunError: the cluster is gone.
             Exception: whatever `job` raises is a bug of ours and comes through with its traceback.
         """
         if not keys:
             return
-        ray = _joined()
-        has_gpus = ray.cluster_resources().get("GPU", 0) > 0
-        if lane == "gpu" and not has_gpus:
+        ray = join(self.address)
+        check_nodes(ray, job)
+        wants_gpu = lane == "gpu" and _resource(ray, "GPU") > 0
+        if lane == "gpu" and not wants_gpu:
             log.warning("the Ray cluster has no GPU: measures of the GPU lane run on its CPUs")
-        run = ray.remote(num_cpus=1, num_gpus=1 if lane == "gpu" and has_gpus else 0, max_retries=1)(_run)
-        shared = ray.put(job)
-        waiting = list(reversed(keys))
-        under_way: dict[Any, str] = {}
-        while waiting or under_way:
-            while waiting and (not self.workers or len(under_way) < self.workers):
-                key = waiting.pop()
-                under_way[run.remote(shared, key)] = key
-            for task in ray.wait(list(under_way), num_returns=1)[0]:
-                yield _report(ray, task, under_way.pop(task))
+        hands = _Actors(ray, job, wants_gpu) if lane == "gpu" else _Tasks(ray, job)
+        try:
+            yield from _shared_out(ray, hands, keys, self.workers)
+        finally:
+            hands.close()
+
+
+class _Tasks:
+    """The CPU lane: every shard a task of one core and `TASK_MEMORY_BYTES`; twice as many wait as can run."""
+
+    def __init__(self, ray: Any, job: Job) -> None:
+        self._ray, self._job = ray, ray.put(job)
+        self._run = ray.remote(num_cpus=1, memory=TASK_MEMORY_BYTES, max_retries=0)(_run)
+
+    def room(self) -> int:
+        return max(1, 2 * int(_resource(self._ray, "CPU")))
+
+    def start(self, key: str) -> Any:
+        return self._run.remote(self._job, key)
+
+    def ended(self, task: Any, *, died: bool) -> None:
+        """Nothing is kept between tasks."""
+
+    def close(self) -> None:
+        """Nothing is kept between tasks."""
+
+
+class _Actors:
+    """The GPU lane: one actor a GPU (a core where there is none), each with the job's network loaded once."""
+
+    def __init__(self, ray: Any, job: Job, wants_gpu: bool) -> None:
+        self._ray, self._job, self._unit = ray, ray.put(job), "GPU" if wants_gpu else "CPU"
+        self._kind = ray.remote(num_cpus=1, num_gpus=1 if wants_gpu else 0, max_restarts=0)(_Worker)
+        self._idle: list[Any] = []
+        self._busy: dict[Any, Any] = {}
+
+    def room(self) -> int:
+        return max(1, int(_resource(self._ray, self._unit)))
+
+    def start(self, key: str) -> Any:
+        actor = self._idle.pop() if self._idle else self._kind.remote(self._job)
+        task = actor.run.remote(key)
+        self._busy[task] = actor
+        return task
+
+    def ended(self, task: Any, *, died: bool) -> None:
+        actor = self._busy.pop(task)
+        if not died:
+            self._idle.append(actor)
+
+    def close(self) -> None:
+        for actor in [*self._idle, *self._busy.values()]:
+            self._ray.kill(actor)
+
+
+def _shared_out(ray: Any, hands: _Tasks | _Actors, keys: Sequence[str], workers: int) -> Iterator[ShardReport]:
+    """Every key handed to `hands` as there is room; those that a death interrupted again, within bounds."""
+    waiting: list[str] = list(reversed(keys))
+    under_way: dict[Any, tuple[str, set[str]]] = {}  # the key, and the nodes that were alive when it was handed out
+    crashes: Counter[str] = Counter()
+    lost_nodes: Counter[str] = Counter()
+    room, alive, looked = hands.room(), _alive(ray), time.monotonic()
+    while waiting or under_way:
+        if time.monotonic() - looked > _LOOK_AGAIN_S:
+            room, alive, looked = hands.room(), _alive(ray), time.monotonic()
+        while waiting and len(under_way) < min(room, workers or room):
+            key = waiting.pop()
+            under_way[hands.start(key)] = key, alive
+        for task in ray.wait(list(under_way), num_returns=1, timeout=_LOOK_AGAIN_S)[0]:
+            key, alive_then = under_way.pop(task)
+            report = _report(ray, task, key)
+            hands.ended(task, died=not isinstance(report, ShardReport))
+            if isinstance(report, ShardReport):
+                yield report
+                continue
+            alive = _alive(ray)
+            is_of_node = isinstance(report, ray.exceptions.NodeDiedError) or bool(alive_then - alive)
+            (lost_nodes if is_of_node else crashes)[key] += 1
+            if crashes[key] > 1 or lost_nodes[key] > _MAX_NODE_DEATHS:
+                said = str(report).strip().splitlines()[0]
+                yield ShardReport(
+                    key, error=f"the worker process died twice on this shard ({type(report).__name__}: {said})"
+                )
+            else:
+                waiting.append(key)
+
+
+class _Worker:
+    """What a GPU actor holds: the job, whose measures keep their networks."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def run(self, key: str) -> ShardReport:
+        return self.job(key)
 
 
 def _run(job: Job, key: str) -> ShardReport:
     return job(key)
 
 
-def _report(ray: Any, task: Any, key: str) -> ShardReport:
+def _report(ray: Any, task: Any, key: str) -> ShardReport | Exception:
+    """What came back, or how the worker died.
+
+    Raises:
+        Exception: what the job raised.
+        RunError: there is no cluster any more.
+    """
     try:
         report: ShardReport = ray.get(task)
         return report
     except ray.exceptions.RayTaskError as error:
         raise error.as_instanceof_cause() from None
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError) as error:
-        first = str(error).strip().splitlines()[0]
-        return ShardReport(key, error=f"the worker process died twice on this shard ({type(error).__name__}: {first})")
+    except ray.exceptions.RaySystemError as error:
+        raise RunError(
+            f"shard {key}: the Ray cluster is gone ({error})", hint="start it and run the same command again"
+        ) from error
+    except ray.exceptions.RayError as error:
+        return error  # type: ignore[no-any-return]
 
 
-def _joined() -> Any:
-    """The `ray` module, connected."""
+def _alive(ray: Any) -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _resource(ray: Any, name: str) -> float:
+    return float(ray.cluster_resources().get(name, 0))
+
+
+def check_nodes(ray: Any, job: Job) -> None:
+    """Ask every node whether it can do `job`; all that can't are named at once.
+
+    Raises:
+        ConfigError: a node lacks lhq, has another version of it, or lacks what the job needs.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    shared = ray.put(job)
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"] and node["Resources"].get("CPU", 0) > 0:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ask = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_what_is_lacking)
+            asked[f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"] = ask.remote(__version__, shared)
+    lacking = [f"{name}: {said}" for name, task in asked.items() if (said := _answer(ray, task))]
+    if not asked:
+        lacking = ["no node has a CPU to work with"]
+    if lacking:
+        raise ConfigError(
+            f'engine = "ray": {len(lacking)} of {len(asked)} nodes can\'t do the work: {"; ".join(lacking)}',
+            hint="mend these nodes or take them out of the cluster, then run the same command again",
+        )
+
+
+def _what_is_lacking(version: str, job: Job) -> str:
+    """On the node: "" if it can do the job."""
+    if version != __version__:
+        return f"lhq {__version__} is installed, the command runs {version}"
+    return job.lacks()
+
+
+def _answer(ray: Any, task: Any) -> str:
+    try:
+        said: str = ray.get(task, timeout=_ANSWER_S)
+        return said
+    except ray.exceptions.GetTimeoutError:
+        return f"no answer in {_ANSWER_S:.0f} s"
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, ModuleNotFoundError) or "ModuleNotFoundError" in str(error):
+            missing = str(cause).strip().splitlines()[-1]
+            return f"lhq or a package that it needs is not installed there ({missing})"
+        return f"{type(cause).__name__}: {str(cause).strip().splitlines()[-1]}"
+
+
+def join(address: str = "") -> Any:
+    """The `ray` module, connected to a cluster.
+
+    Raises:
+        ConfigError: Ray is not installed, or the cluster can't be joined.
+    """
     # Read when ray is imported: no statistics are sent, and no question is asked about it.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's coming default, announced by a warning: a task without a GPU keeps the devices' variable as it is.
@@ -83,11 +251,29 @@ def _joined() -> Any:
     except ImportError:
         raise ConfigError('engine = "ray": Ray is not installed', hint="pip install 'lhq[ray]'") from None
     if not ray.is_initialized():
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        wanted = address or os.environ.get("RAY_ADDRESS", "")
+        refused = _refused(wanted)
+        options: dict[str, Any] = {"address": wanted} if wanted else {"include_dashboard": False}
+        if not refused:
+            try:
+                ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+            except Exception as error:  # ray raises what gRPC, the network or its own version check happen to raise
+                refused = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if refused:
             raise ConfigError(
-                f'engine = "ray": can\'t join the cluster ({error})',
-                hint="set RAY_ADDRESS to a running one, or unset it to start one here",
-            ) from error
+                f'engine = "ray": can\'t join the cluster {wanted} ({refused})',
+                hint="give --address or RAY_ADDRESS of a running one with this Ray version, or none to start one here",
+            )
     return ray
+
+
+def _refused(address: str) -> str:
+    """Why nobody answers at `host:port`; "" where somebody does. Ray itself would go on asking for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return ""
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        return str(error)
+    return ""

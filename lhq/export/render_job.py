@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lhq.engines import ShardReport
+from lhq.engines import Job, ShardReport
 from lhq.errors import ImageError, ShardDamaged
 from lhq.export.layout import Variant
 from lhq.export.render import Picture, render
@@ -37,7 +37,7 @@ def unit(shard: int, group: int) -> str:
 
 
 @dataclass(frozen=True)
-class RenderJob:
+class RenderJob(Job):
     """Renders the wanted photos of one row group; picklable, and done at once where it was done before.
 
     Args:

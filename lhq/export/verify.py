@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from lhq import images
-from lhq.engines import Engine, ShardReport
+from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import ImageError, InputError
 from lhq.export import croissant, layout, manifest
 from lhq.export.previous import data_files, failed_rows
@@ -159,7 +159,7 @@ def _counts(folder: str, card: dict[str, Any], configs: dict[str, Any]) -> Itera
 
 
 @dataclass(frozen=True)
-class FileJob:
+class FileJob(Job):
     """Checks one data file against the manifest; picklable. The report's `error` holds a line a problem."""
 
     folder: str

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from lhq.engines import Engine, ShardReport
+from lhq.engines import Engine, Job, ShardReport
 from lhq.engines.local import Local
 from lhq.errors import ConfigError
 
 KEYS = [f"{number:06d}" for number in range(7)]
 
 
-class Job:
+class Errand(Job):
     """Says who did it; misbehaves on the keys it is told to."""
 
     def __init__(self, crash: str = "", bug: str = "", fail: str = "", folder: Path | None = None) -> None:
@@ -48,19 +48,19 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 def test_one_report_a_key(engine: Engine) -> None:
-    reports = list(engine.map(Job(fail="000003"), KEYS, "cpu"))
+    reports = list(engine.map(Errand(fail="000003"), KEYS, "cpu"))
     assert sorted(report.key for report in reports) == KEYS
     assert all(report.rows == int(report.key) for report in reports)
     assert [report.key for report in reports if report.error] == ["000003"]
 
 
 def test_no_keys(engine: Engine) -> None:
-    assert list(engine.map(Job(), [], "cpu")) == []
+    assert list(engine.map(Errand(), [], "cpu")) == []
 
 
 @pytest.mark.parametrize("guilty", ["000000", "000006"])
 def test_a_worker_that_dies_costs_only_its_own_shard(engine: Engine, tmp_path: Path, guilty: str) -> None:
-    reports = list(engine.map(Job(crash=guilty, folder=tmp_path), KEYS, "cpu"))
+    reports = list(engine.map(Errand(crash=guilty, folder=tmp_path), KEYS, "cpu"))
     assert sorted(report.key for report in reports) == KEYS
     failed = [report for report in reports if report.error]
     assert [report.key for report in failed] == [guilty]
@@ -70,11 +70,11 @@ def test_a_worker_that_dies_costs_only_its_own_shard(engine: Engine, tmp_path: P
 
 def test_a_bug_comes_through(engine: Engine) -> None:
     with pytest.raises(ZeroDivisionError, match="a bug of ours"):
-        list(engine.map(Job(bug="000002"), KEYS, "cpu"))
+        list(engine.map(Errand(bug="000002"), KEYS, "cpu"))
 
 
 def test_work_is_spread_over_processes(engine: Engine, tmp_path: Path) -> None:
-    list(engine.map(Job(folder=tmp_path), KEYS * 2, "cpu"))
+    list(engine.map(Errand(folder=tmp_path), KEYS * 2, "cpu"))
     workers = {pid for path in tmp_path.iterdir() for pid in path.read_text().split()}
     assert str(os.getpid()) not in workers
 
@@ -83,7 +83,7 @@ def test_without_a_gpu_the_gpu_lane_runs_here(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.device_count() > 1:
         pytest.skip("several GPUs: one worker each")
-    list(Local(4).map(Job(folder=tmp_path), KEYS, "gpu"))
+    list(Local(4).map(Errand(folder=tmp_path), KEYS, "gpu"))
     assert {path.read_text().strip() for path in tmp_path.iterdir()} == {str(os.getpid())}
 
 
@@ -93,7 +93,7 @@ def test_a_negative_number_of_workers_is_refused() -> None:
 
 
 def test_an_interrupted_map_leaves_no_worker_behind(tmp_path: Path) -> None:
-    reports = Local(2).map(Job(folder=tmp_path), KEYS, "cpu")
+    reports = Local(2).map(Errand(folder=tmp_path), KEYS, "cpu")
     next(reports)
     reports.close()  # type: ignore[attr-defined]
     for path in tmp_path.iterdir():

@@ -1,0 +1,142 @@
+"""A Ray cluster of two nodes: what every node must have, workers and nodes that die, drivers that come and go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lhq.engines import Job, ShardReport
+from lhq.engines.ray import Ray, join
+from lhq.errors import ConfigError
+
+pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
+ROOT = Path(__file__).parents[3]
+KEYS = [f"{number:06d}" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one core each, as processes of this machine."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    import ray
+    from ray.cluster_utils import Cluster
+
+    if ray.is_initialized():
+        ray.shutdown()
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def engine(cluster: Any) -> Ray:
+    return Ray(address=cluster.address)
+
+
+@dataclass
+class Logged(Job):
+    """Writes down which node did which key and whether it kept anything; dies or waits where it is told to."""
+
+    folder: Path
+    dies_on: str = ""
+    needs: str = ""
+    waits_on: str = ""
+    num_done: int = 0
+
+    def __call__(self, key: str) -> ShardReport:
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        self.num_done += 1
+        with open(self.folder / f"log-{key}", "a", encoding="ascii") as file:
+            file.write(f"{node} {os.getpid()} {self.num_done}\n")
+        if key == self.dies_on:
+            os.kill(os.getpid(), signal.SIGKILL)
+        while key == self.waits_on and not (self.folder / "go-on").exists():
+            threading.Event().wait(0.02)
+        return ShardReport(key, rows=1)
+
+    def lacks(self) -> str:
+        return f"{self.needs} is not there" if self.needs and not Path(self.needs).exists() else ""
+
+    def logged(self, key: str) -> list[list[str]]:
+        path = self.folder / f"log-{key}"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_both_nodes_work_and_every_key_is_done_once(engine: Ray, tmp_path: Path) -> None:
+    job = Logged(tmp_path)
+    reports = list(engine.map(job, KEYS * 2, "cpu"))
+    assert sorted(report.key for report in reports) == sorted(KEYS * 2)
+    assert len({node for key in KEYS for node, *_ in job.logged(key)}) == 2
+
+
+def test_a_network_is_loaded_once_an_actor(engine: Ray, tmp_path: Path) -> None:
+    job = Logged(tmp_path)
+    list(engine.map(job, KEYS, "gpu"))
+    lines = [line for key in KEYS for line in job.logged(key)]
+    done_by = {pid: max(int(n) for _, who, n in lines if who == pid) for _, pid, _ in lines}
+    assert len(done_by) <= 2, "one actor a core, kept until the end"
+    assert sum(done_by.values()) == len(KEYS), "each keeps the job it was given"
+
+
+@pytest.mark.parametrize("lane", ["cpu", "gpu"])
+def test_a_worker_that_dies_costs_its_own_shard(engine: Ray, tmp_path: Path, lane: Any) -> None:
+    job = Logged(tmp_path, dies_on=KEYS[3])
+    reports = {report.key: report for report in engine.map(job, KEYS, lane)}
+    assert sorted(reports) == KEYS
+    assert [key for key, report in reports.items() if report.error] == [KEYS[3]]
+    assert "died twice" in reports[KEYS[3]].error
+    assert len(job.logged(KEYS[3])) == 2
+
+
+def test_a_node_that_dies_costs_nothing(cluster: Any, engine: Ray, tmp_path: Path) -> None:
+    ray = join(cluster.address)
+    node = cluster.add_node(num_cpus=1)
+    job = Logged(tmp_path, waits_on=KEYS[0])
+    found: list[ShardReport] = []
+    mapped = engine.map(job, KEYS, "cpu")
+    head = ray.get_runtime_context().get_node_id()
+    found.append(next(mapped))  # under way; one key waits somewhere
+    where = job.logged(KEYS[0])[0][0] if job.logged(KEYS[0]) else head
+    cluster.remove_node(node, allow_graceful=False)
+    (tmp_path / "go-on").touch()
+    found += mapped
+    assert sorted(report.key for report in found) == KEYS
+    assert not [report.error for report in found if report.error], f"the waiting key was on {where}"
+
+
+def test_a_node_that_lacks_something_is_named_before_work_starts(engine: Ray, tmp_path: Path) -> None:
+    job = Logged(tmp_path, needs=str(tmp_path / "weights.pt"))
+    with pytest.raises(ConfigError, match=r"2 of 2 nodes can't do the work.*weights\.pt is not there"):
+        list(engine.map(job, KEYS, "cpu"))
+    assert not list(tmp_path.iterdir()), "nothing was begun"
+
+
+def test_another_version_on_the_cluster_is_named(engine: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lhq.engines.ray.__version__", "9.9.9")
+    with pytest.raises(ConfigError, match=r"is installed, the command runs 9\.9\.9"):
+        list(engine.map(Logged(tmp_path), KEYS, "cpu"))
+
+
+def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
+    code = (
+        "from lhq.engines.ray import Ray\nfrom lhq.errors import ConfigError\n"
+        "try:\n    list(Ray(address='127.0.0.1:9').map(print, ['0'], 'cpu'))\n"
+        "except ConfigError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert "can't join the cluster 127.0.0.1:9" in done.stdout
