@@ -7,6 +7,7 @@ import json
 import click
 
 from lhq import pipeline
+from lhq.cli.engine import engine_options
 from lhq.cli.progress import progress
 
 
@@ -16,8 +17,9 @@ from lhq.cli.progress import progress
     "--judge-only", is_flag=True, help="Measure nothing: judge the facts that are there by the file's limits."
 )
 @click.option("--workers", default=0, help="Processes for measures without a GPU; 0: one a core.", show_default=True)
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-def command(pipeline_file: str, judge_only: bool, workers: int, as_json: bool) -> int:
+def command(pipeline_file: str, judge_only: bool, workers: int, engine: str, address: str, as_json: bool) -> int:
     """Measure what was not measured, judge all of it, and write verdicts.parquet.
 
     Measuring is done once a photo; thresholds of the pipeline file can move at will, which only judges again.
@@ -26,9 +28,12 @@ def command(pipeline_file: str, judge_only: bool, workers: int, as_json: bool) -
     Example:
       lhq filter pipelines/quickstart.toml
       lhq filter pipelines/quickstart.toml --judge-only
+      lhq filter pipelines/lhq-90k.toml --engine ray --address 10.0.0.1:6379
     """
     with progress() as on_progress:
-        done = pipeline.load(pipeline_file).filter(judge_only=judge_only, workers=workers, on_progress=on_progress)
+        done = pipeline.load(pipeline_file).filter(
+            judge_only=judge_only, workers=workers, engine=engine, address=address, on_progress=on_progress
+        )
     for report in done.failed:
         click.echo(f"shard {report.key}: {report.error}", err=True)
     for place in done.quarantined:

@@ -8,14 +8,16 @@ import json
 import click
 
 from lhq import pipeline
+from lhq.cli.engine import engine_options
 from lhq.cli.progress import progress
 from lhq.cli.talk import say
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path())
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON on stdout.")
-def command(folder: str, as_json: bool) -> int:
+def command(folder: str, engine: str, address: str, as_json: bool) -> int:
     """Check a dataset that `lhq export` wrote: schema, counts, card, every sha256, every picture.
 
     Prints one line a problem; exit code 1 if there is one.
@@ -25,7 +27,7 @@ def command(folder: str, as_json: bool) -> int:
       lhq verify data/quickstart/export
     """
     with progress() as on_progress:
-        report = pipeline.verify(folder, on_progress=on_progress)
+        report = pipeline.verify(folder, engine=engine or "local", address=address, on_progress=on_progress)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
     else:

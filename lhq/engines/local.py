@@ -36,7 +36,11 @@ class Local:
             once with it (half a second of imports), while the caller is still finding out what there is to do.
     """
 
-    def __init__(self, workers: int = 0, *, soon: str = "") -> None:
+    def __init__(self, workers: int = 0, *, address: str = "", soon: str = "") -> None:
+        if address:
+            raise ConfigError(
+                f'engine = "local" works here, not at {address}', hint='give engine "ray" with an address'
+            )
         if workers < 0:
             raise ConfigError(f"engine workers = {workers}", hint="give 0 (all cores) or a positive number")
         self.workers = workers or len(os.sched_getaffinity(0))

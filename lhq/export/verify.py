@@ -164,6 +164,10 @@ class FileJob(Job):
 
     folder: str
 
+    def lacks(self) -> str:
+        """The dataset's folder, where this machine can't see it."""
+        return "" if os.path.isdir(self.folder) else f"{self.folder}: no such folder on this machine"
+
     def __call__(self, path: str) -> ShardReport:
         began = time.perf_counter()
         name = os.path.relpath(path, self.folder)

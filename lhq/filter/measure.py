@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from lhq.engines import Engine, ShardReport
+from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import RunError, ShardDamaged
 from lhq.filter.damage import is_damage
 from lhq.filter.rule import MADE, Rule, is_measured
@@ -26,7 +26,7 @@ _PAPERS = ("id", "width_px", "height_px", "orientation", "format", "sha256", "li
 
 
 @dataclass(frozen=True)
-class MeasureShard:
+class MeasureShard(Job):
     """The job that engines run: facts of one shard of photos for each of `rules` that lacks them."""
 
     store: str
@@ -45,6 +45,12 @@ class MeasureShard:
         except RunError as error:
             return ShardReport(shard, error=str(error), seconds=time.perf_counter() - start)
         return ShardReport(shard, rows, failed_rows, time.perf_counter() - start)
+
+    def lacks(self) -> str:
+        """The store out of reach, or what a measure needs and this machine has not."""
+        if not Shards(self.store, "photos").numbers():
+            return f"no photos at {self.store}: every node must reach the store by this address"
+        return "; ".join(said for rule in self.rules if (said := rule.measure.lacks()))
 
     def _measure(self, number: int, todo: list[Rule]) -> tuple[int, int]:
         facts: list[list[pa.RecordBatch]] = [[] for _ in todo]

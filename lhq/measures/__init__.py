@@ -115,6 +115,11 @@ class Measure(Protocol[S_contra]):
         first shard is measured; most measures need none."""
         return
 
+    def lacks(self) -> str:
+        """What this machine lacks to measure ("objects: weights r50.pth are not on disk"); "" if nothing. Every node
+        of a cluster is asked, where `prepare` ran on the first one only."""
+        return ""
+
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         """Facts of these photos: same length, same order, `schema`."""
         ...

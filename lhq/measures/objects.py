@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pydantic
 
 from lhq.config import Settings
+from lhq.errors import LhqError
 from lhq.measures import Measure, MeasureSettings, Verdicts, coco
 from lhq.measures.detectors import Backend, Detections, Detector, Wanted, open_detector
 from lhq.measures.feeding import Feed, Halving, Pixels
@@ -124,6 +125,14 @@ class Objects(Measure[ObjectsSettings]):
     def prepare(self, shards: Shards) -> None:
         """Opens the detector, so that missing weights stop the run before it starts."""
         _open(self.settings)
+
+    def lacks(self) -> str:
+        """The detector's weights, if this machine has not got them."""
+        try:
+            _open(self.settings)
+        except LhqError as error:
+            return f"objects: {error}"
+        return ""
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         """Facts of these photos; `error` says why one can't be decoded."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from lhq.errors import InputError, ShardDamaged
+from lhq.errors import InputError, LhqError, ShardDamaged
 from lhq.measures import Judges, Measure, MeasureSettings, Verdicts, fits
 from lhq.measures.features import Extractor, Floats, open_extractor
 from lhq.measures.feeding import Feed, Halving, Pixels, stored_photos
@@ -93,6 +93,14 @@ class Outliers(Measure[OutliersSettings]):
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_gaussian": None}
+
+    def lacks(self) -> str:
+        """The extractor's weights, if this machine has not got them."""
+        try:
+            _open(self.settings)
+        except LhqError as error:
+            return f"outliers: {error}"
+        return ""
 
     def prepare(self, shards: Shards) -> None:
         """Fit the Gaussian to the trusted photos, unless the store holds that fit already.

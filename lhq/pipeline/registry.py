@@ -121,7 +121,7 @@ MEASURES = Registry(
 ENGINES = Registry(
     "engine", "lhq.engines", {"local": "lhq.engines.local:Local", "ray": "lhq.engines.ray:Ray"}, ("map",)
 )
-"""Built as `Class(workers)`; 0 workers: as many as there is room for."""
+"""Built as `Class(workers, address=address)`; 0 workers: as many as there is room for."""
 
 
 class SourceRights(Mapping[str, Rights]):

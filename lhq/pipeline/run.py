@@ -45,6 +45,7 @@ from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, SourceRights
 from lhq.pipeline.services import services
 from lhq.progress import OnProgress, silent
 from lhq.store import verdicts
+from lhq.store.lock import locked
 from lhq.store.shards import Shards, write_whole
 
 log = logging.getLogger("lhq")
@@ -68,9 +69,22 @@ def load(path: str | os.PathLike[str]) -> Pipeline:
     return Pipeline(read(path))
 
 
-def verify(folder: str, *, on_progress: OnProgress = silent) -> lhq.export.verify.VerifyReport:
-    """Check a dataset's folder with all cores; see `lhq.export.verify.verify`."""
-    return lhq.export.verify.verify(folder, engine=Local(), on_progress=on_progress)
+def verify(
+    folder: str, *, engine: str = "local", address: str = "", on_progress: OnProgress = silent
+) -> lhq.export.verify.VerifyReport:
+    """Check a dataset's folder with all cores, or by a cluster; see `lhq.export.verify.verify`."""
+    hands = open_engine(engine, 0, address)
+    return lhq.export.verify.verify(folder, engine=hands, on_progress=on_progress)
+
+
+def open_engine(name: str, workers: int, address: str) -> Engine:
+    """The engine of a name that `ENGINES` knows.
+
+    Raises:
+        ConfigError: nobody knows it, or it takes no address.
+    """
+    engine: Engine = ENGINES.load(name, "engine")(workers, address=address)
+    return engine
 
 
 @dataclass(frozen=True)
@@ -154,15 +168,26 @@ class Pipeline:
         return [Rule(MEASURES.load(name)(settings), settings) for name, settings in self._judgement().items()]
 
     def filter(
-        self, *, judge_only: bool = False, workers: int = 0, on_progress: OnProgress = silent
+        self,
+        *,
+        judge_only: bool = False,
+        workers: int = 0,
+        engine: str = "",
+        address: str = "",
+        on_progress: OnProgress = silent,
     ) -> lhq.filter.Filtered:
         """Measure what was not measured, judge all of it, and write `verdicts.parquet`; see `lhq.filter.run`.
 
         Args:
             workers: processes for measures without a GPU; 0: one a core.
+            engine: instead of the file's, with the `address` of its cluster.
+
+        Raises:
+            StoreError: another filter is at work on this store.
         """
-        engine: Engine = ENGINES.load(self.file.engine)(workers)
-        return lhq.filter.run(self.file.store, self.rules(), engine, judge_only=judge_only, on_progress=on_progress)
+        hands = open_engine(engine or self.file.engine, workers, address)
+        with locked(self.file.store, "filter"):
+            return lhq.filter.run(self.file.store, self.rules(), hands, judge_only=judge_only, on_progress=on_progress)
 
     def _judgement(self) -> dict[str, MeasureSettings]:
         """The settings that judge, which may prefer sources in the file's order."""

@@ -1,0 +1,18 @@
+"""The options of commands whose work an engine can spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def engine_options(command: Command) -> Command:
+    """`--engine` and `--address`, as `engine: str` and `address: str`, both empty where not given."""
+    where = click.option("--address", default="", help="Head of the Ray cluster, HOST:PORT; by default RAY_ADDRESS.")
+    return click.option("--engine", default="", help="local, ray, or one of your own; instead of the file's.")(
+        where(command)
+    )
