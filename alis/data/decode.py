@@ -1,7 +1,9 @@
 """Encoded bytes → one R×R RGB picture in a place of a batch.
 
-JPEGs of the right size go straight through libjpeg-turbo into the batch's memory with the interpreter lock
-released; everything else (other sizes, other formats, EXIF turns) takes the longer way through Pillow.
+JPEGs of the right size go straight through libjpeg-turbo into the batch's memory with the interpreter lock released,
+if the table of `lhq.images.decoders` lets the fast decoder see them; other JPEG, PNG and WebP files (other sizes, EXIF
+turns, colour profiles) take the longer way through `lhq.images.decode`, and whatever else a dataset holds (GIF, BMP,
+TIFF) goes through Pillow.
 Why simplejpeg: 256 px, quality 95, one core of this project's CPU: see docs/training.md for the comparison.
 """
 
@@ -14,10 +16,11 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lhq.errors import ImageError
+from lhq.images import FORMATS, MAX_PIXELS, decode, sniff
+from lhq.images.decoders import fast_jpeg
+
 Fit = Literal["resize", "crop", "refuse"]
-MAX_PIXELS = 200_000_000
-# How libjpeg begins a file without metadata: JFIF 1.1 without density, a quantisation table at once.
-_NO_EXIF = bytes.fromhex("ffd8 ffe0 0010 4a464946 00 0101 00 0001 0001 0000 ffdb")
 
 
 class BadImage(Exception):
@@ -39,13 +42,11 @@ def decode_into(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chance:
         BadImage, WrongSize
     """
     size = out_HWC.shape[0]
-    head = bytes(data[:4096])
-    if head.startswith(_NO_EXIF) or (head.startswith(b"\xff\xd8") and b"Exif\0" not in head):
+    fast = fast_jpeg(data)
+    if fast is not None and (fast.height_px, fast.width_px) == (size, size) and not (fast.has_exif or fast.has_profile):
         try:
-            height, width, colour, _ = simplejpeg.decode_jpeg_header(data)
-            if (height, width) == (size, size) and colour != "CMYK":
-                simplejpeg.decode_jpeg(data, "RGB", buffer=out_HWC)
-                return False
+            simplejpeg.decode_jpeg(data, "RGB", buffer=out_HWC)
+            return False
         except ValueError as error:
             raise BadImage(str(error)) from None
     return _decode_slowly(data, out_HWC, fit, chance)
@@ -60,17 +61,7 @@ def eight_bits(picture: Image.Image) -> Image.Image:
 
 def _decode_slowly(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chance: float) -> bool:
     size = out_HWC.shape[0]
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise BadImage(f"{opened.width}×{opened.height} pixels")
-            if opened.format == "JPEG":
-                opened.draft("RGB", (2 * size, 2 * size))  # libjpeg scales by 1/2, 1/4, 1/8 while decoding
-            picture = eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
-    except BadImage:
-        raise
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise BadImage(str(error) or type(error).__name__) from None
+    picture = _opened(data, size)
     width, height = picture.size
     if (width, height) == (size, size):
         out_HWC[:] = np.asarray(picture)
@@ -83,3 +74,24 @@ def _decode_slowly(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chan
     box = (left, top, left + side, top + side)
     out_HWC[:] = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS, box=box))
     return True
+
+
+def _opened(data: memoryview | bytes, size: int) -> Image.Image:
+    """The picture, upright and RGB; a large one reduced to no less than twice `size` on its short side.
+
+    Raises:
+        BadImage
+    """
+    try:
+        if sniff(data) in FORMATS:
+            return decode(data, short_side_px=size)
+        with Image.open(io.BytesIO(data)) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise BadImage(f"{opened.width}×{opened.height} pixels")
+            return eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
+    except BadImage:
+        raise
+    except ImageError as error:
+        raise BadImage(error.message) from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise BadImage(str(error) or type(error).__name__) from None

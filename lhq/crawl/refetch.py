@@ -109,7 +109,7 @@ def _fetched(candidate: Candidate, fetch: Callable[[Candidate], bytes | bytearra
     data = fetch(candidate)
     try:
         header = inspect(data)
-        decode(data)
+        decode(data, header=header, short_side_px=96)  # every byte is read at any scale
     except ImageError:
         return None
     papers = papers_of(candidate, header, candidate.url, now())

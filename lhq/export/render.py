@@ -19,6 +19,7 @@ from lhq.export.layout import Variant
 
 Image.preinit()  # Pillow's plugins, here and not in every worker that is forked with this module
 _OVERSAMPLING = 3
+_ONLY_TO_CHECK_PX = 96  # every byte is read at any scale
 _LEAST_WANTED = 2  # what images.decode keeps of the short side that it is asked for
 
 
@@ -51,7 +52,7 @@ def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "") -> 
         raise ImageError(f"sha256 is {header.sha256}, not {sha256}", hint="fetch it again", reason="damaged")
     width, height = header.upright_px
     if variant.side_px is None:
-        images.decode(data, header=header)
+        images.decode(data, header=header, short_side_px=_ONLY_TO_CHECK_PX)
         return Picture(data, header.sha256, width, height)
     side = variant.side_px
     if min(width, height) < side:
@@ -59,11 +60,13 @@ def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "") -> 
             f"{width} x {height} is smaller than {side}", hint="raise [filter.size] min_side_px", reason="too-small"
         )
     wanted = -(-side * _OVERSAMPLING // _LEAST_WANTED)
-    image = images.decode(data, short_side_px=wanted, header=header)
+    image = images.decode(data, short_side_px=wanted, header=header, is_turned=False)  # the square is turned, not all
+    width, height = header.width_px, header.height_px
     scale = round(width / image.width)
     left, top = (width - min(width, height)) / 2 / scale, (height - min(width, height)) / 2 / scale
     edge = min(width / scale, height / scale)
     image = image.resize((side, side), Image.Resampling.LANCZOS, box=(left, top, left + edge, top + edge))
+    image = images.turn(image, header.orientation)
     encoded = _encode(image, variant.format, quality)
     return Picture(encoded, hashlib.sha256(encoded).hexdigest(), side, side)
 

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from lhq.images.decode import centre_crop, decode, resize
+from lhq.errors import ImageError
+from lhq.images.decode import centre_crop, decode, resize, turn
 from lhq.images.header import FORMATS, MAX_PIXELS, Header, inspect, sniff
 
-__all__ = ["FORMATS", "MAX_PIXELS", "Header", "centre_crop", "decode", "inspect", "resize", "sniff"]
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "Header",
+    "ImageError",
+    "centre_crop",
+    "decode",
+    "inspect",
+    "resize",
+    "sniff",
+    "turn",
+]

@@ -9,15 +9,48 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from lhq.errors import ImageError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SOF = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
-_MAX_JUNK = 64 * 1024
+MAX_SCANS = 100
+"""A photograph has one scan, or about ten where it is progressive; hundreds cost a minute and show nothing more."""
 
-Parsed = tuple[int, int, str, memoryview | None]
-"""Width and height as stored, Pillow's word for the colour model, and the EXIF block where there is one."""
+# Frame types of JPEG (ITU-T T.81, table B.1), by the names of their coding; those without one no decoder here reads.
+_CODINGS = {
+    0xC0: "baseline",
+    0xC1: "extended",
+    0xC2: "progressive",
+    0xC3: "lossless",
+    0xC9: "arithmetic",
+    0xCA: "progressive arithmetic",
+}
+_UNREAD = {
+    0xC5: "hierarchical",
+    0xC6: "hierarchical progressive",
+    0xC7: "hierarchical lossless",
+    0xCB: "lossless arithmetic",
+    0xCD: "hierarchical arithmetic",
+    0xCE: "hierarchical progressive arithmetic",
+    0xCF: "hierarchical lossless arithmetic",
+}
+_MAX_JUNK = 64 * 1024
+_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # of a pixel in Pillow's memory; of all other modes four
+_COLOUR_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP"}
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What a file says of its picture: the size as stored, Pillow's word for the colour model, how the pixels are
+    coded, the bytes that a decoder must hold besides the picture, and the EXIF block where there is one."""
+
+    width_px: int
+    height_px: int
+    mode: str
+    coding: str
+    held_bytes: int = 0
+    exif: memoryview | None = None
 
 
 def corrupt(kind: str, what: str) -> ImageError:
@@ -28,10 +61,36 @@ def truncated(kind: str, marker: str) -> ImageError:
     return ImageError(f"{kind} has no {marker}: the end is missing", hint="fetch it again", reason="truncated")
 
 
-def _jpeg(view: memoryview) -> Parsed:
+def _unread(what: str) -> ImageError:
+    return ImageError(what, hint="only JPEG, PNG and WebP that browsers show are kept", reason="unsupported-type")
+
+
+# --- JPEG -------------------------------------------------------------------------------------------------------
+
+
+def jpeg(view: memoryview) -> Structure:
     """Source: ITU-T T.81 annex B. Entropy-coded data holds no FF D9, so EOI is sought after the first scan's
     header only: the one of an EXIF thumbnail, which lies before it, doesn't count."""
-    size: tuple[int, int, str] | None = None
+    found, at = jpeg_frame(view)
+    # The marker of a whole file is in its last bytes; trailing bytes (a second MPO frame) are rare.
+    if bytes(view[max(at, len(view) - 64) :]).rfind(b"\xff\xd9") < 0 and bytes(view[at:]).rfind(b"\xff\xd9") < 0:
+        raise truncated("jpeg", "EOI marker")
+    if "progressive" in found.coding and bytes(view[at:]).count(b"\xff\xda") >= MAX_SCANS:
+        raise ImageError(
+            f"jpeg of more than {MAX_SCANS} scans", hint="photographs have about ten", reason="too-many-scans"
+        )
+    return found
+
+
+def jpeg_frame(view: memoryview) -> tuple[Structure, int]:
+    """What stands before the first scan, and where that begins.
+
+    Raises:
+        ImageError: a frame that no decoder here reads, or no frame at all.
+        IndexError, struct.error: the file ends before its first scan.
+    """
+    found: Structure | None = None
+    num_parts, samples = 0, 0
     exif = None
     at = 2
     while True:
@@ -52,28 +111,47 @@ def _jpeg(view: memoryview) -> Parsed:
         (length,) = struct.unpack_from(">H", view, at + 2)
         if length < 2:
             raise corrupt("jpeg", f"segment of length {length} at byte {at}")
-        if marker in _SOF:
-            bits, height, width, parts = struct.unpack_from(">BHHB", view, at + 4)
-            mode = {1: "L", 3: "RGB", 4: "CMYK"}.get(parts)
-            if mode is None or bits not in {8, 12, 16}:
-                raise corrupt("jpeg", f"{parts} components of {bits} bits")
-            size = (width, height, mode if bits == 8 else f"{mode};{bits}")
+        if marker in _UNREAD:
+            raise _unread(f"a {_UNREAD[marker]} JPEG")
+        if marker in _CODINGS:
+            if found is not None:
+                raise corrupt("jpeg", "two frames")
+            found, num_parts, samples = _frame(view[at + 4 : at + 2 + length], _CODINGS[marker])
         elif marker == 0xE1 and exif is None and bytes(view[at + 4 : at + 10]) == b"Exif\0\0":
             exif = view[at + 10 : at + 2 + length]
-        at += 2 + length
         if marker == 0xDA:
             break
-    if size is None:
+        at += 2 + length
+    if found is None:
         raise corrupt("jpeg", "no frame header before the scan")
-    # The marker of a whole file is in its last bytes; trailing bytes (a second MPO frame) are rare.
-    if bytes(view[max(at, len(view) - 64) :]).rfind(b"\xff\xd9") < 0 and bytes(view[at:]).rfind(b"\xff\xd9") < 0:
-        raise truncated("jpeg", "EOI marker")
-    return *size, exif
+    # More than one scan: the coefficients of the whole picture are held, two bytes each, until the last has come.
+    held = 2 * samples if "progressive" in found.coding or view[at + 4] < num_parts else 0
+    if found.coding not in {"baseline", "extended", "progressive"}:
+        held += found.width_px * found.height_px * _BYTES.get(found.mode, 4)  # read whole, at full size
+    return Structure(found.width_px, found.height_px, found.mode, found.coding, held, exif), at + 2 + length
 
 
-def _png(view: memoryview) -> Parsed:
+def _frame(body: memoryview, coding: str) -> tuple[Structure, int, int]:
+    """(frame, components, samples of all components)."""
+    bits, height, width, parts = struct.unpack_from(">BHHB", body)
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}.get(parts)
+    if mode is None or len(body) != 6 + 3 * parts:
+        raise corrupt("jpeg", f"{parts} components of {bits} bits in {len(body)} bytes")
+    if bits != 8:
+        raise _unread(f"a JPEG of {bits} bits a sample")
+    across, down = zip(*((body[7 + 3 * n] >> 4, body[7 + 3 * n] & 15) for n in range(parts)), strict=True)
+    if not all(1 <= factor <= 4 for factor in across + down):
+        raise corrupt("jpeg", f"sampling of {across} by {down}")
+    shares = sum(a * d for a, d in zip(across, down, strict=True)) / (max(across) * max(down))
+    return Structure(width, height, mode, coding), parts, round(width * height * shares)
+
+
+# --- PNG --------------------------------------------------------------------------------------------------------
+
+
+def png(view: memoryview) -> Structure:
     """Source: W3C PNG, third edition, 5 and 11."""
-    chunks = _png_chunks(view)
+    chunks = png_chunks(view)
     kind, body = next(chunks)
     if kind != b"IHDR" or len(body) != 13:
         raise corrupt("png", "does not start with IHDR")
@@ -96,10 +174,17 @@ def _png(view: memoryview) -> Parsed:
             raise ImageError("an animated PNG", hint="only still pictures are kept", reason="animated")
     if not num_data:
         raise corrupt("png", "no IDAT")
-    return width, height, mode, exif
+    if not interlace:
+        return Structure(width, height, mode, "plain", 0, exif)
+    return Structure(width, height, mode, "interlaced", width * height * _BYTES.get(mode, 4), exif)
 
 
-def _png_chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+def png_chunks(view: memoryview, *, is_checked: bool = True) -> Iterator[tuple[bytes, memoryview]]:
+    """Every chunk before IEND: (name, body).
+
+    Raises:
+        ImageError: `truncated`, or `corrupt-header` where the checksum of a critical chunk is wrong.
+    """
     at = len(PNG_SIGNATURE)
     while True:
         if at + 12 > len(view):
@@ -108,23 +193,41 @@ def _png_chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         end = at + 12 + length
         if end > len(view):
             raise truncated("png", "IEND chunk")
-        (crc,) = struct.unpack_from(">I", view, end - 4)
         # Bit 5 of the first letter: ancillary chunks may be wrong without harm to the picture.
-        if not kind[0] & 0x20 and zlib.crc32(view[at + 4 : end - 4]) != crc:
-            raise corrupt("png", f"checksum of {kind.decode('latin-1')!r} is wrong")
+        if is_checked and not kind[0] & 0x20:
+            (crc,) = struct.unpack_from(">I", view, end - 4)
+            if zlib.crc32(view[at + 4 : end - 4]) != crc:
+                raise corrupt("png", f"checksum of {kind.decode('latin-1')!r} is wrong")
         if kind == b"IEND":
             return
         yield kind, view[at + 8 : end - 4]
         at = end
 
 
-def _webp(view: memoryview) -> Parsed:
+def png_colour_chunks(view: memoryview) -> dict[bytes, bytes]:
+    """Name → body of the first of each chunk before IDAT that says what the numbers mean, but iCCP."""
+    found: dict[bytes, bytes] = {}
+    for kind, body in png_chunks(view, is_checked=False):
+        if kind == b"IDAT":
+            break
+        if kind in _COLOUR_CHUNKS:
+            found.setdefault(kind, bytes(body))
+    return found
+
+
+# --- WebP -------------------------------------------------------------------------------------------------------
+
+# Bytes a pixel that libwebp's canvas decoder and one copy of what it shows hold; measured on 30 megapixels.
+_WEBP_BYTES = {"lossy": 12, "lossless": 14}
+
+
+def webp(view: memoryview) -> Structure:
     """Source: RFC 9649."""
     (riff,) = struct.unpack_from("<I", view, 4)
     if riff + 8 > len(view):
         raise truncated("webp", f"byte {riff + 8:,} that its RIFF header promises")
     size: tuple[int, int, str] | None = None
-    exif, at, has_picture = None, 12, False
+    exif, at, coding = None, 12, ""
     while at + 8 <= riff + 8:
         kind, length = struct.unpack_from("<4sI", view, at)
         body = view[at + 8 : at + 8 + length]
@@ -143,22 +246,22 @@ def _webp(view: memoryview) -> Parsed:
                 raise corrupt("webp", "no key frame")
             width, height = struct.unpack_from("<HH", body, 6)
             size = size or (width & 0x3FFF, height & 0x3FFF, "RGB")
-            has_picture = True
+            coding = "lossy"
         elif kind == b"VP8L":
             if body[0] != 0x2F:
                 raise corrupt("webp", "no lossless signature")
             (bits,) = struct.unpack_from("<I", body, 1)
             size = size or (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), "RGBA" if bits >> 28 & 1 else "RGB")
-            has_picture = True
+            coding = "lossless"
         elif kind == b"EXIF":
             exif = body[6:] if bytes(body[:6]) == b"Exif\0\0" else body
         at += 8 + length + (length & 1)
-    if size is None or not has_picture:
+    if size is None or not coding:
         raise corrupt("webp", "no picture chunk")
-    return *size, exif
+    return Structure(*size, coding, size[0] * size[1] * _WEBP_BYTES[coding], exif)
 
 
-PARSERS = {"jpeg": _jpeg, "png": _png, "webp": _webp}
+PARSERS = {"jpeg": jpeg, "png": png, "webp": webp}
 
 
 def orientation_of(exif: memoryview) -> int:

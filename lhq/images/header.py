@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lhq.errors import ImageError
 from lhq.images.containers import PARSERS, PNG_SIGNATURE, corrupt, orientation_of
 
 MAX_PIXELS = 200_000_000
+"""The cap on width times height where no `[http] max_pixels` says otherwise."""
+MAX_HELD_BYTES = 400_000_000
+"""What a decoder may hold of one picture: a worker stays below 600 MB with Python, Arrow and the file itself."""
 FORMATS = ("jpeg", "png", "webp")
 
 _ISO_BRANDS = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"mif1": "heic", b"msf1": "heic"}
@@ -47,7 +50,8 @@ class Header:
 
     `width_px`, `height_px` are as stored, before the EXIF turn; `orientation` is the EXIF value 1-8 (1 where
     there is none or it is nonsense); `mode` is the stored colour in Pillow's words (`RGB`, `L`, `CMYK`, `P`,
-    `LA`, `RGBA`, `1`, `I;16`, `RGB;16` …).
+    `LA`, `RGBA`, `1`, `I;16`, `RGB;16` …). `coding` says how the pixels are stored, by which
+    `lhq.images.decoders` chooses who may read them, and `held_bytes` what its decoder must hold besides the picture.
     """
 
     format: str
@@ -57,6 +61,8 @@ class Header:
     mode: str
     size_bytes: int
     sha256: str
+    coding: str = field(default="", compare=False)
+    held_bytes: int = field(default=0, compare=False)
 
     @property
     def upright_px(self) -> tuple[int, int]:
@@ -87,7 +93,7 @@ def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXEL
 
     Raises:
         ImageError: `reason` is `empty`, `not-an-image`, `unsupported-type`, `animated`, `corrupt-header`,
-            `truncated` (the end marker is missing) or `too-many-pixels`.
+            `truncated` (the end marker is missing), `too-many-pixels`, `too-many-scans` or `too-much-memory`.
     """
     view = memoryview(data)
     kind = sniff(view)
@@ -99,10 +105,11 @@ def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXEL
             raise ImageError(f"not a picture: {shown}", hint="only JPEG, PNG and WebP are kept", reason="not-an-image")
         raise ImageError(f"a {kind} picture", hint="only JPEG, PNG and WebP are kept", reason="unsupported-type")
     try:
-        width, height, mode, exif = PARSERS[kind](view)
-        orientation = orientation_of(exif) if exif else 1
+        found = PARSERS[kind](view)
+        orientation = orientation_of(found.exif) if found.exif else 1
     except (struct.error, IndexError):
         raise ImageError(f"{kind} ends within its header", hint="fetch it again", reason="truncated") from None
+    width, height = found.width_px, found.height_px
     if width <= 0 or height <= 0:
         raise corrupt(kind, f"size {width} x {height}")
     if width * height > max_pixels:
@@ -111,4 +118,21 @@ def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXEL
             hint="raise [http] max_pixels if such a picture is meant",
             reason="too-many-pixels",
         )
-    return Header(kind, width, height, orientation, mode, len(view), sha256 or hashlib.sha256(view).hexdigest())
+    if found.held_bytes > MAX_HELD_BYTES:
+        raise ImageError(
+            f"{found.coding} {kind} of {width} x {height} pixels: decoding it takes {found.held_bytes / 1e6:.0f} MB, "
+            f"more than the {MAX_HELD_BYTES / 1e6:.0f} MB that one picture may take",
+            hint="store it as a baseline JPEG or a PNG that is not interlaced",
+            reason="too-much-memory",
+        )
+    return Header(
+        kind,
+        width,
+        height,
+        orientation,
+        found.mode,
+        len(view),
+        sha256 or hashlib.sha256(view).hexdigest(),
+        found.coding,
+        found.held_bytes,
+    )

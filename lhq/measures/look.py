@@ -4,7 +4,7 @@ A JPEG is decoded at an eighth of its scale straight from its DCT: entropy decod
 file cut short or broken inside is found, for about a quarter of a full decode's time. The strict decoder goes
 first because it reports broken data segments that Pillow paints grey without a word; where it only dislikes
 the form (stray bytes between markers, an odd colour model), Pillow's word counts.
-Other formats are decoded whole and reduced.
+Which files it may see says `lhq.images.decoders`; all others are decoded by way of Pillow, by strips, and averaged.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import simplejpeg
 
 from lhq.errors import ImageError
 from lhq.images import MAX_PIXELS, decode, inspect
+from lhq.images.decoders import may_go_fast
 from lhq.records import Photo
 
 # A look's short side is at least this where the picture's is: enough for every hash and figure made of it.
@@ -66,14 +67,12 @@ def look(photo: Photo) -> Look:
 def _look(photo: Photo) -> Look:
     try:
         header = inspect(photo.data, max_pixels=MAX_PIXELS, sha256=photo.sha256)
-        if header.format == "jpeg" and header.mode in {"RGB", "L"}:
+        if may_go_fast(header.format, header.coding, header.mode):
             rgbx = _jpeg(photo.data)
             if rgbx is not None:
                 return Look(_turn(rgbx, header.orientation), header.mode, *header.upright_px)
-        picture = decode(photo.data, max_pixels=MAX_PIXELS, short_side_px=MIN_SIDE_PX)
-        times = min(8, min(picture.size) // MIN_SIDE_PX)
-        reduced = picture.reduce(times) if times > 1 else picture
-        return Look(np.asarray(reduced.convert("RGBX")), header.mode, *header.upright_px)
+        picture = decode(photo.data, short_side_px=MIN_SIDE_PX // 2, header=header)
+        return Look(np.asarray(picture.convert("RGBX")), header.mode, *header.upright_px)
     except ImageError as error:
         return Look(None, error=error.reason, said=error.message)
 
