@@ -9,12 +9,15 @@ price is that the message does not overlap the backward pass (about 1 ms for 100
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as td
 
-from alis.errors import RunError
+from alis.errors import AlisError, RunError
+
+T = TypeVar("T")
 
 
 def start(device: str = "auto") -> torch.device:
@@ -100,11 +103,57 @@ def broadcast(tensors: Iterable[torch.Tensor]) -> None:
             td.broadcast(tensor.detach(), src=0)
 
 
+def share(value: T) -> T:
+    """Process 0's value (plain data) in everybody's hands."""
+    if not td.is_initialized():
+        return value
+    box: list[T | None] = [value if rank() == 0 else None]
+    td.broadcast_object_list(box, src=0)
+    shared = box[0]
+    return shared  # type: ignore[return-value]  # None only where process 0 said None
+
+
+def everybodys(value: T) -> list[T]:
+    """Each process's value (plain data), in rank order."""
+    if not td.is_initialized():
+        return [value]
+    values: list[T | None] = [None] * world()
+    td.all_gather_object(values, value)
+    return values  # type: ignore[return-value]  # every place is filled
+
+
+def together(work: Callable[[], T]) -> T:
+    """`work()` of this process. An error in one process is an error in all: nobody waits for one that has left.
+
+    Raises:
+        AlisError: this process's own.
+        RunError: another process's, with its number and words.
+    """
+    own: AlisError | None = None
+    result: T | None = None
+    try:
+        result = work()
+    except AlisError as error:
+        own = error
+    said = everybodys(None if own is None else own.message)
+    if own is not None:
+        raise own
+    for number, words in enumerate(said):
+        if words is not None:
+            raise RunError(f"process {number} stopped: {words}", hint="its own message says what to do")
+    return result  # type: ignore[return-value]  # work() returned it
+
+
 def any_true(flag: bool, device: torch.device) -> bool:
     """Whether any process says yes; the same answer in all of them."""
+    return any_each([flag], device)[0]
+
+
+def any_each(flags: Sequence[bool], device: torch.device) -> list[bool]:
+    """For each question whether any process says yes, in one message."""
     if not td.is_initialized():
-        return flag
-    return bool(sum_(torch.tensor(float(flag), device=device)).item())
+        return list(flags)
+    return [count > 0 for count in sum_(torch.tensor([float(flag) for flag in flags], device=device)).tolist()]
 
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:

@@ -8,13 +8,13 @@ so is a row group that can't be read after three tries.
 
 from __future__ import annotations
 
-import bisect
 import logging
 import queue
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ import torch
 from alis.data.catalogue import Catalogue
 from alis.data.decode import BadImage, Fit, WrongSize, decode_into
 from alis.data.order import Order, Pool
+from alis.data.rows import Rows
 from alis.errors import DataError, InputError
 from alis.ops.pages import keep_pages
 
@@ -32,78 +33,69 @@ MAX_BAD_IN_A_ROW = 32
 _TRIES = 3
 
 
-class _Rows:
-    """The encoded rows of one pool, in memory: row i as a view on Arrow's buffer."""
+@dataclass(frozen=True)
+class Share:
+    """Which images of each step are this process's.
 
-    def __init__(self, pool: Pool, pieces: list[tuple[int, int, pa.Array]]) -> None:
-        self.pieces = pieces
-        self._views = [_Views(rows) for _, _, rows in pieces]
-        self._ends = np.cumsum([len(rows) for _, _, rows in pieces]).tolist()
-        self._num: int = self._ends[-1] if pieces else 0
-        self.order = pool.permutation(self._num).tolist()
+    A step of `batch` images is cut into `batch // micro` microbatches; process `rank` of `world` owns j = rank,
+    rank + world, …
 
-    def __len__(self) -> int:
-        return self._num
+    Raises:
+        InputError: the batch is not a whole number of microbatches for every process.
+    """
 
-    def _place(self, index: int) -> tuple[int, int]:
-        """(piece, row of the piece) of the index-th row in shuffled order."""
-        place = self.order[index % self._num]
-        piece = bisect.bisect_right(self._ends, place)
-        return piece, place - (self._ends[piece - 1] if piece else 0)
+    batch: int
+    micro: int
+    rank: int = 0
+    world: int = 1
 
-    def at(self, index: int) -> tuple[memoryview | None, tuple[int, int]]:
-        """(bytes, (group, row of the group)) of the index-th row in shuffled order; bytes None where null."""
-        piece, row = self._place(index)
-        group, first, _ = self.pieces[piece]
-        return self._views[piece].at(row), (group, first + row)
+    def __post_init__(self) -> None:
+        if self.batch % self.micro or (self.batch // self.micro) % self.world:
+            raise InputError(
+                f"a batch of {self.batch} is not a whole number of microbatches of {self.micro} "
+                f"for {self.world} processes",
+                hint="batch must be a multiple of micro × processes",
+            )
 
-    def name(self, index: int, catalogue: Catalogue) -> str:
-        """What the row is called: its file's row, and its own path where the dataset says one."""
-        piece, row = self._place(index)
-        group, first, rows = self.pieces[piece]
-        said = None
-        if pa.types.is_struct(rows.type) and rows.type.get_field_index("path") >= 0 and rows[row].is_valid:
-            said = rows[row]["path"].as_py()
-        start = int(catalogue.group_start[group]) + first + row
-        return f"{catalogue.files[int(catalogue.group_file[group])]} row {start}" + (f" ({said})" if said else "")
+    def positions(self, start: int) -> Iterator[list[int]]:
+        """This process's microbatches of the step that starts at this position, as positions of the sequence."""
+        num_micro = self.batch // self.micro
+        for j in range(self.rank, num_micro, self.world):
+            yield [start + j + num_micro * i for i in range(self.micro)]
 
 
-class _Views:
-    """The rows of a binary (or struct with `bytes`) array by number, without making an Arrow scalar of each."""
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read: the order of `seed`, the `fit` of other sizes, and what may be held in memory."""
 
-    def __init__(self, rows: pa.Array) -> None:
-        # Rows that are null as a whole have null bytes after `flatten`.
-        self._bytes = rows.flatten()[rows.type.get_field_index("bytes")] if pa.types.is_struct(rows.type) else rows
-        wide = pa.types.is_large_binary(self._bytes.type) or pa.types.is_large_string(self._bytes.type)
-        _, offsets, data = self._bytes.buffers()
-        numbers = np.frombuffer(offsets, np.int64 if wide else np.int32) if offsets is not None else np.zeros(1, int)
-        self._offsets = numbers[self._bytes.offset : self._bytes.offset + len(rows) + 1].tolist()
-        self._data = memoryview(data).cast("B") if data is not None else memoryview(b"")
-        self._has_nulls = self._bytes.null_count > 0
-
-    def at(self, row: int) -> memoryview | None:
-        if self._has_nulls and not self._bytes[row].is_valid:
-            return None
-        return self._data[self._offsets[row] : self._offsets[row + 1]]
+    seed: int = 0
+    fit: Fit = "resize"
+    threads: int = 2
+    """Threads that decode."""
+    ahead: int = 4
+    """Microbatches decoded in advance."""
+    buffer_mb: int = 512
+    """Encoded rows held in memory: larger shuffles wider."""
+    num_lanes: int | None = None
+    """Lanes of the order; None: as many as there are row groups for, at most eight."""
+    pin: bool = False
+    """Batches in pinned memory, from which a GPU copies faster."""
 
 
 class Loader:
-    """Endless batches of uint8 pictures [micro, R, R, 3] in pinned memory where there is a GPU.
+    """Endless batches of uint8 pictures [micro, R, R, 3].
 
-    Iterating yields, for each step of `batch` images, this process's microbatches j = rank, rank + world, …;
-    microbatch j holds the positions n + j, n + j + M, … of the sequence (M = batch // micro), so the images of
-    a step do not depend on how many processes share it.
+    Iterating yields, for each step of `share.batch` images, this process's microbatches in order; the images of a
+    step do not depend on how many processes share it.
 
     Args:
         start: position of the first step: the images already shown.
-        batch: images of one step over all processes; `micro`: images of one microbatch.
-        threads: decoding threads; `ahead`: microbatches decoded in advance.
         stop: end after this many images (all processes together); None: never. The last microbatch may be short.
 
     `wait_s` is the time callers have waited for data so far; `num_bad` and `bad` count and name unusable rows.
 
     Raises:
-        InputError: fewer images than `batch` (unless `stop` is given), or another size with fit="refuse".
+        InputError: fewer images than a batch (unless `stop` is given), or another size with fit="refuse".
         DataError: too many bad rows one after another.
     """
 
@@ -111,49 +103,41 @@ class Loader:
         self,
         catalogue: Catalogue,
         resolution: int,
+        share: Share,
+        reading: Reading | None = None,
         *,
-        batch: int,
-        micro: int,
         start: int = 0,
         stop: int | None = None,
-        rank: int = 0,
-        world: int = 1,
-        seed: int = 0,
-        fit: Fit = "resize",
-        threads: int = 2,
-        ahead: int = 4,
-        buffer_mb: int = 512,
-        num_lanes: int | None = None,
-        pin: bool = False,
     ) -> None:
-        if batch % micro or (batch // micro) % world:
+        reading = reading or Reading()
+        if stop is None and catalogue.num_images < share.batch:
             raise InputError(
-                f"a batch of {batch} is not a whole number of microbatches of {micro} for {world} processes",
-                hint="batch must be a multiple of micro × processes",
-            )
-        if stop is None and catalogue.num_images < batch:
-            raise InputError(
-                f"{catalogue.address}: {catalogue.num_images} images, fewer than one batch of {batch}",
+                f"{catalogue.address}: {catalogue.num_images} images, fewer than one batch of {share.batch}",
                 hint="give more images, or a smaller --optim.batch",
             )
-        self.catalogue, self.resolution, self.fit = catalogue, resolution, fit
-        self.batch, self.micro, self.rank, self.world = batch, micro, rank, world
+        self.catalogue, self.resolution, self.share, self.reading = catalogue, resolution, share, reading
         self.position, self.stop = start, stop
-        self.order = Order(catalogue.group_rows, catalogue.group_bytes, seed, buffer_mb * 2**20, num_lanes)
+        self.order = Order(
+            catalogue.group_rows,
+            catalogue.group_bytes,
+            reading.seed,
+            reading.buffer_mb * 2**20,
+            reading.num_lanes,
+        )
         self.wait_s, self.num_bad, self.num_fitted = 0.0, 0, 0
         self.bad: dict[tuple[int, int], str] = {}
-        self._seed, self._pin = seed, pin
         self._lock = threading.Lock()
-        self._held: dict[tuple[int, int], tuple[int, Future[_Rows]]] = {}
-        self._here: dict[int, tuple[int, int, int, _Rows]] = {}  # lane → (epoch, first row, end, pool) in use
+        self._held: dict[tuple[int, int], tuple[int, Future[Rows]]] = {}
+        self._here: dict[int, tuple[int, int, int, Rows]] = {}  # lane → (epoch, first row, end, pool) in use
         self._lost_groups: set[int] = set()
-        self._stand_ins: dict[int, tuple[tuple[int, int], _Rows]] = {}
-        if not pin and keep_pages():  # a batch is 6 MB at 256 px: fresh pages for each cost a tenth of the decoding
-            # Rows are read into the same memory. Arrow's own allocator took three times as long to fill the pools.
+        self._stand_ins: dict[int, tuple[tuple[int, int], Rows]] = {}
+        if not reading.pin and keep_pages():
+            # A batch is 6 MB at 256 px: fresh pages for each cost a tenth of the decoding. Rows are read into the
+            # same memory; Arrow's own allocator took three times as long to fill the pools.
             pa.set_memory_pool(pa.system_memory_pool())
-        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(reading.threads, thread_name_prefix="decode")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
-        self._ready: queue.Queue[Any] = queue.Queue(maxsize=ahead)
+        self._ready: queue.Queue[Any] = queue.Queue(maxsize=reading.ahead)
         self._closed = threading.Event()
         self._walker = threading.Thread(target=self._walk, name="walk", daemon=True)
         self._walker.start()
@@ -195,15 +179,13 @@ class Loader:
     def _walk(self) -> None:
         """Put (batch, decoding jobs) on the queue for ever."""
         try:
-            num_micro = self.batch // self.micro
             while self.stop is None or self.position < self.stop:
-                for number in range(self.rank, num_micro, self.world):
-                    positions = [self.position + number + num_micro * i for i in range(self.micro)]
+                for positions in self.share.positions(self.position):
                     if self.stop is not None:
                         positions = [p for p in positions if p < self.stop]
                     if positions:
                         self._put(self._start(positions))
-                self.position += self.batch
+                self.position += self.share.batch
             self._put(StopIteration())
         except BaseException as error:  # handed to the caller's next()
             if not self._closed.is_set():
@@ -220,13 +202,13 @@ class Loader:
     def _start(self, positions: list[int]) -> tuple[torch.Tensor, list[Future[None]]]:
         """A batch to be, and the jobs that fill it."""
         size = self.resolution
-        batch = torch.empty((len(positions), size, size, 3), dtype=torch.uint8, pin_memory=self._pin)
+        batch = torch.empty((len(positions), size, size, 3), dtype=torch.uint8, pin_memory=self.reading.pin)
         out = batch.numpy()
         work = [(self._rows(position), out[i], position) for i, position in enumerate(positions)]
-        share = -(-len(work) // self._decoders._max_workers)
-        return batch, [self._decoders.submit(self._decode, work[i : i + share]) for i in range(0, len(work), share)]
+        each = -(-len(work) // self.reading.threads)
+        return batch, [self._decoders.submit(self._decode, work[i : i + each]) for i in range(0, len(work), each)]
 
-    def _rows(self, position: int) -> tuple[_Rows, int]:
+    def _rows(self, position: int) -> tuple[Rows, int]:
         """The pool that holds a position, and its place in the pool."""
         epoch, lane, row = self.order.place(position)
         here = self._here.get(lane)
@@ -243,7 +225,7 @@ class Loader:
         self._here[lane] = (epoch, int(starts[number]), int(starts[number + 1]), rows)
         return rows, row - int(starts[number])
 
-    def _stand_in(self, epoch: int, lane: int, lost: int) -> _Rows:
+    def _stand_in(self, epoch: int, lane: int, lost: int) -> Rows:
         """The lane's next pool that can be read, when every group of pool number `lost` is gone."""
         if lane in self._stand_ins and self._stand_ins[lane][0] == (epoch, lost):
             return self._stand_ins[lane][1]
@@ -258,7 +240,7 @@ class Loader:
             hint="see the warnings above; export or fetch the dataset again",
         )
 
-    def _fetch(self, epoch: int, lane: int, number: int) -> Future[_Rows]:
+    def _fetch(self, epoch: int, lane: int, number: int) -> Future[Rows]:
         """The rows of a pool, being read; a lane holds this pool and the next."""
         key = (lane, epoch * 1_000_003 + number)
         if key not in self._held:
@@ -269,13 +251,13 @@ class Loader:
                 del self._held[old]
         return self._held[key][1]
 
-    def _read(self, pool: Pool) -> _Rows:
+    def _read(self, pool: Pool) -> Rows:
         pieces = []
         for group, first, last in pool.pieces:
             rows = self._read_group(group)
             if rows is not None:
                 pieces.append((group, first, rows.slice(first, last - first)))
-        return _Rows(pool, pieces)
+        return Rows(pool, pieces)
 
     def _read_group(self, group: int) -> pa.Array | None:
         """One row group, or None when it can't be had: said once by name, its rows counted as bad."""
@@ -307,14 +289,14 @@ class Loader:
                 )
         return None
 
-    def _decode(self, work: list[tuple[tuple[_Rows, int], np.ndarray, int]]) -> None:
+    def _decode(self, work: list[tuple[tuple[Rows, int], np.ndarray, int]]) -> None:
         for (rows, index), out, position in work:
             for step in range(MAX_BAD_IN_A_ROW):
                 data, key = rows.at(index + step)
                 try:
                     if data is None:
                         raise BadImage("no bytes")
-                    if decode_into(data, out, self.fit, _chance(self._seed, position)):
+                    if decode_into(data, out, self.reading.fit, _chance(self.reading.seed, position)):
                         self._say_fitted(rows.name(index + step, self.catalogue))
                     break
                 except WrongSize as error:
@@ -332,7 +314,7 @@ class Loader:
             self.num_fitted += 1
             if self.num_fitted == 1:
                 size = self.resolution
-                log.warning("%s is not %d×%d px: such images are fitted (%s)", name, size, size, self.fit)
+                log.warning("%s is not %d×%d px: such images are fitted (%s)", name, size, size, self.reading.fit)
 
     def _say_bad(self, key: tuple[int, int], name: str, why: str) -> None:
         with self._lock:

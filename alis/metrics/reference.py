@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from alis import dist
-from alis.data import Catalogue, Fit, Loader
+from alis.data import Catalogue, Fit, Loader, Reading, Share
 from alis.features.extractors import Extractor
 from alis.metrics.moments import Moments
 
@@ -61,14 +61,9 @@ def reference(
     with Loader(
         catalogue,
         resolution,
-        batch=batch * world,
-        micro=batch,
+        Share(batch * world, batch, dist.rank(), world),
+        Reading(fit=fit, threads=threads, num_lanes=1),
         stop=num,
-        rank=dist.rank(),
-        world=world,
-        fit=fit,
-        threads=threads,
-        num_lanes=1,
     ) as loader:
         for images in loader:
             features = extractor(images.permute(0, 3, 1, 2).to(device))

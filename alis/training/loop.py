@@ -1,37 +1,35 @@
 """Batch → generator: the training loop, read from top to bottom; progress is counted in images.
 
 To go on after a stop or a crash, run the same command; the number of processes may differ. What a step computes
-is in `step`, what a run leaves on disk in `state`, what it says in `monitor`.
+is in `step`, what a run leaves on disk in `state` and `folder`, when it does so in `snapshots`, what it says in
+`monitor`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from alis import dist
-from alis.data import Loader, open_catalogue
+from alis.data import Catalogue, Loader, Reading, Share, open_catalogue
 from alis.errors import InputError, TrainingDiverged
-from alis.models import Generator
-from alis.training import losses, monitor, state
+from alis.training import folder, losses, monitor, state
+from alis.training.folder import Beginning
 from alis.training.monitor import Monitor
 from alis.training.recipe import TrainConfig
+from alis.training.snapshots import Measure, Snapshots
 from alis.training.state import State
 from alis.training.step import Step, build
+from alis.training.stop import StopRequest, listening
 
 log = logging.getLogger("alis")
-ASK_EVERY = 8  # steps between two looks at whether any process was told to stop
-Measure = Callable[[Generator], tuple[str, float]]
+ASK_EVERY = 8  # steps between two looks at whether any process was told to stop, and at process 0's clock
 
 
 def train(
@@ -43,114 +41,100 @@ def train(
     device: str = "auto",
     measure: Measure | None = None,
 ) -> Path:
-    """Train until `run.kimg` thousand images were shown, or SIGTERM; return the last snapshot's folder.
+    """Train until `run.kimg` thousand images were shown, `run.minutes` are over, or a signal; return the last snapshot.
 
-    A first Ctrl-C saves a snapshot as SIGTERM does, then interrupts; another one a second later interrupts at once.
+    SIGTERM and SIGUSR1 save a snapshot and leave; a first Ctrl-C saves one too, then interrupts; another one a second
+    later interrupts at once. Process 0 decides what a run goes on from, and its state is everybody's.
 
     Args:
-        data: address of a Parquet image dataset.
+        data: address of an image dataset, see `alis.data.open_catalogue`.
         run: the run's folder.
         resume: `auto` goes on from the run's newest snapshot; `never` refuses to touch a run that has one;
-            a path starts from that snapshot, or with the networks of that model at 0 images; once the run has a
-            snapshot of its own it goes on from there, unless the path is one of them.
-        measure: averaged generator → (name, value), smaller is better; asked at each snapshot, by every process.
+            a path starts from that snapshot, or with the networks of that model at 0 images (see `run.count`); once
+            the run has a snapshot of its own it goes on from there, unless the path is one of them.
+        measure: averaged generator → (name, value), smaller is better; asked at each snapshot that the images ask
+            for, by every process. An `AlisError` of it is a warning.
 
     Raises:
-        ConfigError, InputError, DataError, RunError
+        ConfigError, InputError, DataError
+        RunError: the state that the run ended with can't be saved in its folder.
         TrainingDiverged: a loss or a weight became NaN; the hint names the last good snapshot.
         KeyboardInterrupt: after Ctrl-C.
     """
+    began = time.monotonic()
     where = dist.start(device)
-    with state.held(run) if dist.rank() == 0 else nullcontext():
-        return _train(config.resolved(dist.world()), data, run, resume, where, measure)
+    resolved = config.resolved(dist.world())
+    with folder.held(run) if dist.rank() == 0 else nullcontext():
+        catalogue = _same_data(data, config.data.column)
+        s = build(resolved, where)
+        beginning = _begin(s, run, resume, resolved)
+        pace = _Pace(resolved, began)
+        board = dist.together(lambda: None if dist.rank() else _introduce(run, resolved, catalogue, s, pace, beginning))
+        snapshots = Snapshots(run, s, resolved.run, data, board, None if dist.rank() else folder.newest(run))
+        with _open_loader(catalogue, resolved, s) as loader, listening() as request:
+            _loop(s, resolved, loader, pace, snapshots, measure, request)
+        if board is not None:
+            board.close()
+        if request.is_by_hand:
+            raise KeyboardInterrupt
+        return dist.share(snapshots.last) or run
 
 
-def _train(
-    config: TrainConfig, data: str, run: Path, resume: str, where: torch.device, measure: Measure | None
-) -> Path:
-    """The loop: see `train`. `config` is resolved."""
-    batch, micro = config.optim.batch, config.optim.micro
-    assert batch is not None
-    assert micro is not None
-    catalogue = open_catalogue(data, config.data.column)
-    s = build(config, where)
-    snapshot = _start_from(run, resume)
-    if snapshot is not None:
-        state.restore(s, snapshot)
-        log.info("going on from %s" if s.images else "beginning with the networks of %s", snapshot)
-    dist.broadcast(value for network in s.networks.values() for value in network.state_dict().values())
-    about: dict[str, str | int] = {
-        "address": data,
-        "num_images": catalogue.num_images,
-        "fingerprint": catalogue.fingerprint,
-    }
-    total, tick = round(config.run.kimg * 1000), max(round(config.run.tick_kimg * 1000), batch)
-    board = None
-    if dist.rank() == 0:
-        monitor.explain(run, config, about, s.images)
-        board = Monitor(run, start=s.images, total=total, device=where)
-        log.info("%d images of %s · batch %d on %d × %s", catalogue.num_images, data, batch, dist.world(), where)
-    step = Step(s, config)
-    loader = Loader(
-        catalogue,
-        config.model.resolution,
-        batch=batch,
-        micro=micro,
-        start=s.images,
-        rank=dist.rank(),
-        world=dist.world(),
-        seed=config.run.seed,
-        fit=config.data.fit,
-        threads=config.data.threads,
-        ahead=config.data.ahead,
-        buffer_mb=config.data.buffer_mb,
-        pin=where.type == "cuda",
-    )
-
-    with loader, _told_to_stop() as told:
-        while s.images < total:
-            reals = {j: step.reals(next(loader), j, mirror=config.data.mirror) for j in step.own}
-            figures: dict[str, Tensor] = {}
-
-            figures["loss_g"], figures["sign_fake"] = step.generator()
-            if config.loss.pl_weight and s.step % config.loss.pl_every == 0:
-                figures["path_penalty"], figures["path_length"] = step.path_length()
-            figures["loss_d"], figures["sign_real"] = step.discriminator(reals)
-            if step.pays_r1 and s.step % config.loss.r1_every == 0:
-                figures["r1"] = step.r1(reals)
-
-            beta = losses.ema_beta(batch, s.images, config.ema.half_life_kimg, config.ema.ramp_up)
-            losses.average(s.ema, s.generator, beta)
-            s.images, s.step = s.images + batch, s.step + 1
-            if step.augment is not None:
-                step.augment.steer(s.real_signs, figures["sign_real"], batch, s.step, config.augment)
+def _loop(
+    s: State,
+    config: TrainConfig,
+    loader: Loader,
+    pace: _Pace,
+    snapshots: Snapshots,
+    measure: Measure | None,
+    request: StopRequest,
+) -> None:
+    """Step after step, until the images, the time or a signal end it."""
+    step, board = Step(s, config), snapshots.board
+    while s.images < pace.total:
+        figures = _advance(s, config, step, loader)
+        if board is not None:
+            board.add(**figures)
+        is_told, is_over, is_due = pace.asks(s.step, request, snapshots)
+        is_end = s.images >= pace.total or is_told or is_over
+        is_tick = is_end or pace.crosses(pace.tick, s.images)
+        is_wanted = pace.crosses(pace.snapshot, s.images) or (is_tick and snapshots.is_owed)
+        if is_tick or is_wanted or is_due:
+            _check(s, figures, snapshots.last)
+        if is_tick:
+            num_bad = dist.sum_(torch.tensor(float(loader.num_bad), device=s.mean_length.device))
             if board is not None:
-                board.add(**figures)
-
-            is_stopping = (dist.world() == 1 or s.step % ASK_EVERY == 0) and dist.any_true(told.to_stop, where)
-            is_end = s.images >= total or is_stopping
-            if is_end or _crosses(tick, s.images, batch):
-                _check(s, figures, snapshot)
-                num_bad = dist.sum_(torch.tensor(float(loader.num_bad), device=where))
-                if board is not None:
-                    board.tick(s.images, loader.wait_s, num_bad=int(num_bad), augment_p=float(s.augment_p))
-            if is_end or _crosses(tick * config.run.snapshot_ticks, s.images, batch):
-                snapshot = _snapshot(s, run, config, about, snapshot, board, None if is_stopping else measure)
-            if is_stopping:
-                log.info("told to stop after %d images; run the same command again to go on", s.images)
-                break
-    if board is not None:
-        board.close()
-    if snapshot is None:
-        raise InputError(f"{run}: no snapshot could be written", hint="free some space and run the command again")
-    if told.by_hand:
-        raise KeyboardInterrupt
-    return snapshot
+                board.tick(s.images, loader.wait_s, num_bad=int(num_bad), augment_p=float(s.augment_p))
+        if is_end:
+            is_finished = s.images >= pace.total
+            snapshots.write_last(measure if is_finished else None)
+            if not is_finished:
+                why = "told to stop" if is_told else "the time is over"
+                log.info("%s after %d images; run the same command again to go on", why, s.images)
+                return
+        elif is_wanted or is_due:
+            snapshots.write(measure if is_wanted else None, is_timed=not is_wanted)
 
 
-def _crosses(interval: int, images: int, batch: int) -> bool:
-    """Whether the last step went past a multiple of the interval."""
-    return images // interval != (images - batch) // interval
+def _advance(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[str, Tensor]:
+    """One step: every phase that is due, then the average, the counts and the augmentation; its figures."""
+    batch, loss = loader.share.batch, config.loss
+    reals = {j: step.reals(next(loader), j, mirror=config.data.mirror) for j in step.own}
+    figures: dict[str, Tensor] = {}
+
+    figures["loss_g"], figures["sign_fake"] = step.generator()
+    if loss.pl_weight and s.step % loss.pl_every == 0:
+        figures["path_penalty"], figures["path_length"] = step.path_length()
+    figures["loss_d"], figures["sign_real"] = step.discriminator(reals)
+    if step.pays_r1 and s.step % loss.r1_every == 0:
+        figures["r1"] = step.r1(reals)
+
+    beta = losses.ema_beta(batch, s.images, config.ema.half_life_kimg, config.ema.ramp_up)
+    losses.average(s.ema, s.generator, beta)
+    s.images, s.step = s.images + batch, s.step + 1
+    if step.augment is not None:
+        step.augment.steer(s.real_signs, figures["sign_real"], batch, s.step, config.augment)
+    return figures
 
 
 def _check(s: State, figures: dict[str, Tensor], snapshot: Path | None) -> None:
@@ -167,95 +151,134 @@ def _check(s: State, figures: dict[str, Tensor], snapshot: Path | None) -> None:
         )
 
 
-def _snapshot(
-    s: State,
-    run: Path,
-    config: TrainConfig,
-    about: dict[str, str | int],
-    last: Path | None,
-    board: Monitor | None,
-    measure: Measure | None,
-) -> Path | None:
-    """Save, measure, prune. A full disk costs this snapshot, not the run."""
-    saved: Path | None = run / "snapshots" / f"{s.images:09d}"
-    if board is not None:
-        notes: dict[str, str | int | float | None] = {"images": s.images, "data": about["address"]}
-        if s.projected is not None:
-            notes["trained_with"] = "lite0"
-        try:
-            state.save(s, run, notes=notes, illustrate=lambda path: monitor.illustrate(path, s.ema, psi=config.run.psi))
-            log.info("wrote %s", saved)
-        except InputError as error:
-            log.warning("%s", error)
-            saved = last
-    dist.wait()
-    if measure is not None:
-        name, value = measure(s.ema)
-        if board is not None and saved is not None:
-            is_best = saved != last and state.note_best(run, saved.name, name, value)
-            log.info("%s %.3f%s", name, value, " (best so far)" if is_best else "")
-            board.write({"images": s.images, "kimg": s.images / 1000, name: value})
-    if board is not None:
-        state.prune(run, config.run.keep)
-    return saved
+class _Pace:
+    """When a run reports, saves and ends: by images, and by the clock of process 0."""
+
+    def __init__(self, config: TrainConfig, began: float) -> None:
+        assert config.optim.batch is not None
+        self.batch, run = config.optim.batch, config.run
+        self.total, self.tick = round(run.kimg * 1000), max(round(run.tick_kimg * 1000), self.batch)
+        self.snapshot = self.tick * run.snapshot_ticks
+        self._began, self._minutes, self._snapshot_minutes = began, run.minutes, run.snapshot_minutes
+        self._asked, self._longest_s = time.monotonic(), 0.0
+
+    def crosses(self, interval: int, images: int) -> bool:
+        """Whether the last step went past a multiple of the interval."""
+        return images // interval != (images - self.batch) // interval
+
+    def asks(self, step: int, request: StopRequest, snapshots: Snapshots) -> tuple[bool, bool, bool]:
+        """(told to stop, the time is over, a snapshot is due), the same in all processes.
+
+        The time is over when what is left would not do for the next look at the clock and a snapshot.
+        """
+        if dist.world() > 1 and step % ASK_EVERY:
+            return False, False, False
+        now = time.monotonic()
+        self._longest_s, self._asked = max(self._longest_s, now - self._asked), now
+        is_over = is_due = False
+        if dist.rank() == 0:
+            needed_s = self._longest_s + snapshots.longest_s
+            is_over = self._minutes is not None and now - self._began + needed_s > self._minutes * 60
+            is_due = snapshots.minutes_ago >= self._snapshot_minutes
+        told, over, due = dist.any_each([request.is_made, is_over, is_due], snapshots.state.mean_length.device)
+        return told, over, due
 
 
-def _start_from(run: Path, resume: str) -> Path | None:
-    newest = state.newest(run)
-    if resume == "auto":
-        return newest
-    if resume == "never":
-        if newest is not None:
-            hint = "leave --resume out to go on, or give a new --out"
-            raise InputError(f"{run}: already holds {newest.name}", hint=hint)
-        return None
-    asked = Path(resume)
-    found = asked if state.can_begin(asked) else state.newest(asked)
-    if found is None:
-        hint = "give auto, never, or the folder of a run, of a snapshot, or of a model with its discriminator"
-        raise InputError(f"{resume}: no snapshot to start from", hint=hint)
-    if newest is not None and not found.resolve().is_relative_to(run.resolve()):
-        log.info("this run has begun already: it does not start from %s again", resume)
-        return newest
-    return found
+def _same_data(address: str, column: str | None) -> Catalogue:
+    """The dataset, which must be the same for every process."""
+    catalogue = dist.together(lambda: open_catalogue(address, column))
+    for number, fingerprint in enumerate(dist.everybodys(catalogue.fingerprint)):
+        if fingerprint != dist.share(catalogue.fingerprint):
+            raise InputError(
+                f"{address}: process {number} finds other data there than process 0",
+                hint="give all hosts the same dataset, e.g. from s3:// or hf://",
+            )
+    return catalogue
 
 
-@dataclass
-class _Told:
-    """What signals have said so far."""
+def _begin(s: State, run: Path, resume: str, config: TrainConfig) -> Beginning:
+    """Restore what process 0 finds to begin with, and put it in everybody's hands."""
 
-    to_stop: bool = False
-    by_hand: bool = False
-    at: float = 0.0
+    def own_images() -> int:
+        own = folder.newest(run)
+        return state.read_progress(own).images if own is not None else -1
 
-    def terminate(self, *_: object) -> None:
-        """SIGTERM: save and leave with 0."""
-        self.to_stop = True
+    images = dist.everybodys(dist.together(own_images))
+    ahead = max(range(len(images)), key=images.__getitem__)
 
-    def interrupt(self, *_: object) -> None:
-        """Ctrl-C: save and leave; again, and not as the echo that torchrun sends, at once."""
-        if self.by_hand and time.monotonic() - self.at > 1:
-            raise KeyboardInterrupt
-        if not self.by_hand:
-            log.info("stopping: a snapshot is saved first; Ctrl-C again stops at once")
-            self.to_stop, self.by_hand, self.at = True, True, time.monotonic()
+    def restore() -> Beginning:
+        if dist.rank():
+            return Beginning(None, is_own=True)
+        beginning = folder.beginning(run, resume)
+        if resume != "never" and beginning.is_own and images[ahead] > images[0]:
+            raise InputError(
+                f"{run}: process {ahead} has a snapshot of {images[ahead]} images there, process 0 of {images[0]}"
+                if images[0] >= 0
+                else f"{run}: process {ahead} has a snapshot of {images[ahead]} images there, process 0 has none",
+                hint="start that host as the first one (--node-rank 0), or copy the snapshot to it",
+            )
+        if beginning.folder is not None:
+            state.restore(s, beginning.folder)
+            _count(s, beginning, config)
+        return beginning
+
+    beginning = dist.together(restore)
+    state.share(s)
+    return beginning
 
 
-@contextmanager
-def _told_to_stop() -> Iterator[_Told]:
-    """Listens to SIGTERM and SIGINT, so that the loop can save before it leaves."""
-    told = _Told()
-    if threading.current_thread() is not threading.main_thread():
-        yield told
+def _count(s: State, beginning: Beginning, config: TrainConfig) -> None:
+    """Say what a start begins with, and at how many images."""
+    total, was = round(config.run.kimg * 1000), s.images
+    if beginning.is_own:
+        log.info("going on from %s after %d images%s", beginning.folder, was, "" if was < total else ": all are shown")
         return
-    wanted: dict[signal.Signals, Callable[..., None]] = {signal.SIGTERM: told.terminate, signal.SIGINT: told.interrupt}
-    # A background job of a shell is born deaf to Ctrl-C, and stays so.
-    before = {which: signal.getsignal(which) for which in wanted}
-    for which, ours in wanted.items():
-        if before[which] is not signal.SIG_IGN:
-            signal.signal(which, ours)
+    is_zero = config.run.count == "zero" or (config.run.count == "auto" and was >= total)
+    if not is_zero and was >= total:
+        raise InputError(
+            f"{beginning.folder}: is after {was} images, and run.kimg asks for {total}: nothing is left to train",
+            hint="raise --run.kimg, or begin at 0 images with --run.count zero",
+        )
+    if is_zero:
+        s.images = s.step = 0
+    if s.images:
+        log.info("beginning with the state of %s and counting on from its %d images", beginning.folder, was)
+    else:
+        after = f" (after {was} images there)" if was else ""
+        log.info("beginning at 0 images with the state of %s%s", beginning.folder, after)
+
+
+def _introduce(
+    run: Path, config: TrainConfig, catalogue: Catalogue, s: State, pace: _Pace, beginning: Beginning
+) -> Monitor:
+    """run.json, and the monitor of this start."""
+    about = {"address": catalogue.address, "num_images": catalogue.num_images, "fingerprint": catalogue.fingerprint}
+    where = s.mean_length.device
     try:
-        yield told
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)
+        monitor.explain(run, config, about, s.images, begun_with=None if beginning.is_own else beginning.folder)
+        board = Monitor(run, start=s.images, total=pace.total, device=where)
+    except OSError as error:
+        raise InputError(f"{run}: can't be written ({error})", hint="make room, or give another --out") from None
+    seen = f"{catalogue.num_images} images of {catalogue.address}"
+    log.info("%s · batch %d on %d × %s", seen, pace.batch, dist.world(), where)
+    return board
+
+
+def _open_loader(catalogue: Catalogue, config: TrainConfig, s: State) -> Loader:
+    optim, data = config.optim, config.data
+    assert optim.batch is not None
+    assert optim.micro is not None
+    return Loader(
+        catalogue,
+        config.model.resolution,
+        Share(optim.batch, optim.micro, dist.rank(), dist.world()),
+        Reading(
+            seed=config.run.seed,
+            fit=data.fit,
+            threads=data.threads,
+            ahead=data.ahead,
+            buffer_mb=data.buffer_mb,
+            pin=s.mean_length.device.type == "cuda",
+        ),
+        start=s.images,
+    )

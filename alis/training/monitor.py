@@ -117,23 +117,33 @@ def write_picture(path: Path, image_3HW: Tensor) -> None:
     Image.fromarray(np.ascontiguousarray(sampling.to_uint8(image_3HW).permute(1, 2, 0).cpu().numpy())).save(path)
 
 
-def explain(run: Path, config: TrainConfig, data: Mapping[str, Any], images: int) -> None:
-    """Write run.json: settings, data, versions and hardware of this start, and when every start was."""
+def explain(
+    run: Path, config: TrainConfig, data: Mapping[str, Any], images: int, *, begun_with: Path | None = None
+) -> None:
+    """Write run.json: settings, data, versions and hardware of this start, and when every start was.
+
+    Args:
+        begun_with: the folder outside the run whose state it starts with.
+
+    Raises:
+        OSError: it can't be written.
+    """
     path = run / "run.json"
-    starts = []
+    starts: list[Any] = []
     if path.exists():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-            starts = before["starts"]
+            starts = [*before["starts"]]
             if before["data"]["fingerprint"] != data["fingerprint"]:
                 log.warning(
                     "the data is not what it was: %s before, %s now", before["data"]["address"], data["address"]
                 )
             for change in _changes(before["config"], config.model_dump()):
                 log.info("changed since the last start: %s", change)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             log.warning("%s: was damaged and is written anew", path)
-    starts.append({"images": images, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": sys.argv[1:]})
+    start = {"images": images, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": sys.argv[1:]}
+    starts.append(start if begun_with is None else {**start, "begun_with": str(begun_with)})
     table = {
         "config": config.model_dump(),
         "data": dict(data),

@@ -165,8 +165,15 @@ class RunSettings(Settings):
     """Thousand images between two lines of the log."""
     snapshot_ticks: int = pydantic.Field(50, gt=0)
     """Ticks between two snapshots."""
+    snapshot_minutes: float = pydantic.Field(10.0, gt=0)
+    """Most minutes between two snapshots; one that the clock alone asked for is kept until the next."""
     keep: int = pydantic.Field(3, gt=0)
     """Newest snapshots kept; the best by metric is kept besides."""
+    minutes: float | None = pydantic.Field(None, gt=0)
+    """The run saves and leaves before this many minutes are over, for jobs with a limit; the next start goes on."""
+    count: Literal["auto", "on", "zero"] = "auto"
+    """Images of a run begun with --resume FOLDER: `on` counts on from the folder's, `zero` begins at 0 with its state,
+    `auto` counts on while run.kimg leaves something to train."""
     seed: int = pydantic.Field(0, ge=0)
     """Everything random follows from it and from the images seen."""
     precision: Literal["float16", "bfloat16", "float32"] = "float16"

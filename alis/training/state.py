@@ -1,4 +1,4 @@
-"""A run on disk: everything needed to go on bit for bit, written aside and renamed.
+"""What changes while training: in memory, on disk and in every process. A snapshot holds all that going on needs.
 
     runs/first/
       run.json               settings, data, versions, every start
@@ -10,18 +10,17 @@
         frames.png strip.png
       best.json              the snapshot with the best metric, kept besides the newest
 
-A folder in snapshots/ is complete. There is no random state to save: every draw is a function of the images seen.
+A folder in snapshots/ is complete: it is written aside and renamed. There is no random state to save: every draw is a
+function of the images seen.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +29,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alis import models
+from alis import dist, models
 from alis.config import ModelConfig
 from alis.errors import AlisError, ConfigError, InputError
 from alis.models import Discriminator, Generator
-from alis.models.directory import CONFIG, DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
+from alis.models.directory import DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
 from alis.models.projected import Projected
 
 TRAINING, PROGRESS, PROJECTED = "training.safetensors", "progress.json", "projected.safetensors"
 log = logging.getLogger("alis")
+
+
+_ADAM = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of a parameter
 
 
 @dataclass
@@ -68,40 +70,36 @@ class State:
         return found if self.projected is None else {**found, "projected": self.projected}
 
 
-@contextlib.contextmanager
-def held(run: Path) -> Iterator[None]:
-    """The run's folder, made and kept from any other process that would train in it.
+@dataclass(frozen=True)
+class Progress:
+    """progress.json: images and steps so far, and whether the clock alone asked for the snapshot.
+
+    `num_tensors` is how many training.safetensors holds; None in snapshots of versions that did not count them.
+    """
+
+    images: int
+    step: int
+    is_timed: bool = False
+    num_tensors: int | None = None
+
+
+def read_progress(snapshot: Path) -> Progress:
+    """The progress of a snapshot.
 
     Raises:
-        InputError: another process trains there (its pid is named), or the folder can't be made.
+        InputError: it can't be read, or holds no whole numbers.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            run.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((run / ".lock").open("a+"))
-        except OSError as error:
-            raise InputError(f"{run}: can't be written ({error})", hint="give another --out") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            hint = "wait for it, stop it (kill saves a snapshot), or give another --out"
-            raise InputError(f"{run}: process {lock.read().strip()} trains there", hint=hint) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        yield
-
-
-def newest(run: Path) -> Path | None:
-    """The newest complete snapshot of a run that training can go on from, or None."""
-    found = sorted(path.parent for path in (run / "snapshots").glob(f"*/{PROGRESS}"))
-    return found[-1] if found else None
-
-
-def can_begin(folder: Path) -> bool:
-    """Whether training can start from a folder: a snapshot, or a model with its discriminator (an imported one)."""
-    return (folder / PROGRESS).is_file() or all((folder / name).is_file() for name in (CONFIG, MODEL, DISCRIMINATOR))
+    file = snapshot / PROGRESS
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+        images, step = table["images"], table["step"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{file}: can't be read ({type(error).__name__}: {error})", hint="copy it again") from None
+    for name, value in (("images", images), ("step", step)):
+        if type(value) is not int or not 0 <= value < 2**53:
+            raise InputError(f"{file}: {name} = {str(value)[:40]} is no count", hint="copy it again")
+    num_tensors = table.get("num_tensors")
+    return Progress(images, step, table.get("is_timed") is True, num_tensors if type(num_tensors) is int else None)
 
 
 def restore(state: State, snapshot: Path) -> None:
@@ -109,7 +107,7 @@ def restore(state: State, snapshot: Path) -> None:
 
     Raises:
         ConfigError: the snapshot is of other networks; the message shows the differences.
-        InputError: a file is missing or damaged.
+        InputError: a file is missing or damaged, or a tensor is missing, of another shape or not finite (by name).
     """
     _same_model(read_config(snapshot), state.generator.config, snapshot)
     try:
@@ -125,21 +123,10 @@ def restore(state: State, snapshot: Path) -> None:
                 log.info("%s was trained without a projected discriminator: its heads start anew", snapshot)
         if is_model:
             return
-        tensors = load_file(snapshot / TRAINING)
-        progress = json.loads((snapshot / PROGRESS).read_text(encoding="utf-8"))
-        for prefix, network, optim in _optimisers(state):
-            for name, parameter in network.named_parameters():
-                optim.state[parameter] = {
-                    key: tensors[f"{prefix}.{name}.{key}"].to(parameter.device if key != "step" else "cpu").clone()
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{prefix}.{name}.{key}" in tensors
-                }
-                if not optim.state[parameter]:
-                    del optim.state[parameter]
-        for key in ("mean_length", "augment_p", "real_signs"):
-            getattr(state, key).copy_(tensors[key])
-        state.images, state.step = int(progress["images"]), int(progress["step"])
-    except (OSError, SafetensorError, ValueError, KeyError, InputError) as error:
+        progress = read_progress(snapshot)
+        _fill(state, load_file(snapshot / TRAINING), progress)
+        state.images, state.step = progress.images, progress.step
+    except (OSError, SafetensorError, InputError) as error:
         why = error.message if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(
             f"{snapshot}: can't go on from it ({why})",
@@ -147,14 +134,80 @@ def restore(state: State, snapshot: Path) -> None:
         ) from None
 
 
+def _fill(state: State, tensors: dict[str, Tensor], progress: Progress) -> None:
+    """Optimisers and running figures from a snapshot's tensors; every one must be there, whole and finite.
+
+    A parameter that had no gradient yet (frozen, or of a discriminator that did not take part) has none to go on from.
+    """
+
+    def taken(name: str, like: Tensor) -> Tensor:
+        found = tensors.get(name)
+        if found is None:
+            raise InputError(f"{TRAINING} lacks {name}", hint="copy the snapshot again")
+        if found.shape != like.shape or not found.is_floating_point():
+            shapes = f"{found.dtype} {tuple(found.shape)}, not {tuple(like.shape)}"
+            raise InputError(f"{TRAINING}: {name} is {shapes}", hint="copy the snapshot again")
+        if not torch.isfinite(found).all():
+            raise InputError(f"{TRAINING}: {name} is not finite", hint="go on from an earlier snapshot")
+        return found
+
+    is_short = progress.step > 0 if progress.num_tensors is None else len(tensors) < progress.num_tensors
+    for prefix, network, optim in _optimisers(state):
+        if prefix == "optim_p" and not any(name.startswith(f"{prefix}.") for name in tensors):
+            continue  # its heads start anew
+        for name, parameter in network.named_parameters():
+            names = {key: f"{prefix}.{name}.{key}" for key in _ADAM}
+            if not is_short and not any(one in tensors for one in names.values()):
+                continue
+            step = taken(names["step"], torch.zeros([])).clone()
+            moments = {
+                key: taken(names[key], parameter).to(parameter.device, torch.float32).clone() for key in _ADAM[1:]
+            }
+            optim.state[parameter] = {"step": step, **moments}
+    for key in ("mean_length", "augment_p", "real_signs"):
+        getattr(state, key).copy_(taken(key, getattr(state, key)))
+
+
+def share(state: State) -> None:
+    """Process 0's state into everybody's: networks, averages, optimisers, running figures, images and steps.
+
+    Hosts may have disks of their own: what a run goes on from is on the disk of process 0 alone.
+    """
+    if dist.world() == 1:
+        return
+    keys = [
+        [name for name, parameter in network.named_parameters() if parameter in optim.state]
+        for _, network, optim in _optimisers(state)
+    ]
+    keys, state.images, state.step = dist.share((keys, state.images, state.step))
+    dist.broadcast(t for network in (*state.networks.values(), state.ema) for t in network.state_dict().values())
+    dist.broadcast([state.mean_length, state.augment_p, state.real_signs])
+    for names, (_, network, optim) in zip(keys, _optimisers(state), strict=True):
+        parameters = dict(network.named_parameters())
+        for name in names:
+            parameter = parameters[name]
+            kept = optim.state[parameter]
+            if not kept:
+                kept |= {"step": torch.zeros([]), **{key: torch.zeros_like(parameter) for key in _ADAM[1:]}}
+            step = kept["step"].to(parameter.device)
+            dist.broadcast([step, kept["exp_avg"], kept["exp_avg_sq"]])
+            kept["step"] = step.to("cpu")
+
+
 def save(
-    state: State, run: Path, *, notes: dict[str, str | int | float | None], illustrate: Callable[[Path], None]
+    state: State,
+    run: Path,
+    *,
+    notes: dict[str, str | int | float | None],
+    illustrate: Callable[[Path], None],
+    is_timed: bool = False,
 ) -> Path:
     """Write a snapshot of `state` and return its folder; it appears when it is complete.
 
     Args:
         notes: kept in config.json.
         illustrate: writes pictures into the folder before it is finished.
+        is_timed: the clock asked for it, not the images.
 
     Raises:
         InputError: the disk is full or can't be written; older snapshots are untouched.
@@ -169,14 +222,18 @@ def save(
         if state.projected is not None:
             heads = {key: value.detach().contiguous().cpu() for key, value in state.projected.state_dict().items()}
             save_file(heads, part / PROJECTED)
-        save_file(_training_tensors(state), part / TRAINING)
-        (part / PROGRESS).write_text(json.dumps({"images": state.images, "step": state.step}) + "\n")
+        tensors = _training_tensors(state)
+        save_file(tensors, part / TRAINING)
+        progress = {"images": state.images, "step": state.step, "num_tensors": len(tensors)}
+        progress |= {"is_timed": True} if is_timed else {}
+        (part / PROGRESS).write_text(json.dumps(progress) + "\n")
         for path in part.iterdir():
             _sync(path)
-        if final.exists():
-            shutil.rmtree(final)
+        if final.exists():  # a run that began again from an earlier snapshot comes past here a second time
+            os.replace(final, run / f".{name}.before.part")
         os.replace(part, final)
         _sync(final.parent)
+        shutil.rmtree(run / f".{name}.before.part", ignore_errors=True)
     except (OSError, SafetensorError, InputError) as error:
         shutil.rmtree(part, ignore_errors=True)
         said = error.message if isinstance(error, AlisError) else str(error)
@@ -184,37 +241,6 @@ def save(
             f"snapshot {name} is not saved: {said}", hint="free some space; older snapshots stay"
         ) from None
     return final
-
-
-def prune(run: Path, keep: int) -> None:
-    """Remove all snapshots but the newest `keep` and the best, and what killed runs left aside."""
-    best = read_best(run)
-    names = sorted(path.parent.name for path in (run / "snapshots").glob(f"*/{PROGRESS}"))
-    for name in names[:-keep]:
-        if best is None or name != best[0]:
-            shutil.rmtree(run / "snapshots" / name, ignore_errors=True)
-    for path in run.glob(".*.part"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def note_best(run: Path, snapshot: str, metric: str, value: float) -> bool:
-    """Write best.json if `value` is the smallest so far of this metric; says whether it is."""
-    best = read_best(run)
-    if best is not None and best[1] == metric and best[2] <= value:
-        return False
-    part = run / "best.json.part"
-    part.write_text(json.dumps({"snapshot": snapshot, "metric": metric, "value": value}) + "\n")
-    os.replace(part, run / "best.json")
-    return True
-
-
-def read_best(run: Path) -> tuple[str, str, float] | None:
-    """(snapshot, metric, value) of best.json, or None."""
-    try:
-        table = json.loads((run / "best.json").read_text())
-        return str(table["snapshot"]), str(table["metric"]), float(table["value"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _same_model(was: ModelConfig, asked: ModelConfig, snapshot: Path) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from alis import dist
+from alis.errors import DataError, RunError
 device = dist.start("cpu")
 r = dist.rank()
 assert dist.world() == 2
@@ -29,6 +30,19 @@ rows = dist.gather_rows(torch.full([2 + r, 3], float(r)))
 assert rows.tolist() == [[0.0] * 3] * 2 + [[1.0] * 3] * 3, rows
 assert dist.any_true(r == 1, device) is True
 assert dist.any_true(False, device) is False
+assert dist.share({"from": r}) == {"from": 0}
+assert dist.everybodys(r) == [0, 1]
+assert dist.together(lambda: r) == r
+def broken():
+    if r == 1:
+        raise DataError("shard 7 is damaged", hint="")
+try:
+    dist.together(broken)
+    raise AssertionError("an error of one is an error of all")
+except RunError as error:
+    assert "shard 7 is damaged" in str(error)
+    assert isinstance(error, DataError) == (r == 1)
+    assert ("process 1 stopped" in str(error)) == (r == 0)
 value = torch.tensor([float(r)])
 dist.broadcast([value])
 assert value.item() == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
@@ -11,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import alis
-from alis.errors import ConfigError, DataError, InputError, TrainingDiverged
-from alis.training import recipe, state
+from alis.errors import ConfigError, DataError, InputError, RunError, TrainingDiverged
+from alis.training import folder, recipe, state
 from alis.training.launch import launch
 from alis.training.loop import train
 from alis.training.recipe import TrainConfig
@@ -147,7 +149,7 @@ def test_two_processes_equal_one_but_for_rounding(data: str, tmp_path: Path) -> 
 
 def test_two_runs_in_one_folder_are_one_too_many(data: str, tmp_path: Path) -> None:
     with (
-        state.held(tmp_path),
+        folder.held(tmp_path),
         pytest.raises(InputError, match=f"process {os.getpid()} trains there") as caught,
     ):
         train(small(), data, tmp_path, device="cpu")
@@ -160,7 +162,8 @@ def test_two_runs_in_one_folder_are_one_too_many(data: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("sign", "code", "said"),
     [
-        (signal.SIGTERM, 0, "run the same command again to go on"),
+        (signal.SIGTERM, 0, "told to stop after"),
+        (signal.SIGUSR1, 0, "run the same command again to go on"),
         (signal.SIGINT, 130, "stopped; run the same command again to go on"),
     ],
 )
@@ -178,7 +181,7 @@ def test_told_to_stop_it_saves_first(sign: signal.Signals, code: int, said: str,
         assert process.wait(timeout=120) == code, rest
     assert "Traceback" not in rest
     assert said in rest
-    snapshot = state.newest(tmp_path)
+    snapshot = folder.newest(tmp_path)
     assert snapshot is not None
     assert json.loads((snapshot / state.PROGRESS).read_text())["images"] == int(snapshot.name) > 0
 
@@ -193,16 +196,65 @@ def test_a_metric_that_cannot_be_measured_is_said_before_the_first_step(data: st
 def test_a_full_disk_costs_the_snapshot_not_the_run(
     data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train(small(run__kimg=0.016), data, tmp_path, device="cpu")
-    with files_up_to(12_000), caplog.at_level(logging.WARNING, "alis"):
-        last = train(small(), data, tmp_path, device="cpu")
-    assert last.name == "000000016"
-    assert records(tmp_path)[-1]["images"] == 48
-    assert caplog.text.count("is not saved") == 2
-    assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["000000016"]
-    assert not list(tmp_path.glob(".*.part"))
-    with files_up_to(12_000), pytest.raises(InputError, match="no snapshot could be written"):
-        train(small(run__kimg=0.016), data, tmp_path / "never", device="cpu")
+    """In mid-run it is tried again at the next tick, and going on loses nothing."""
+    run, config = tmp_path / "run", small(run__tick_kimg=0.008, run__snapshot_ticks=2)
+    measured = []
+
+    def measure(generator: alis.Generator) -> tuple[str, float]:
+        """Asked after 16 images, when the disk has been full; it has room again from now on."""
+        measured.append(1)
+        disk.close()
+        return "fid", 1.0
+
+    with contextlib.ExitStack() as disk, caplog.at_level(logging.WARNING, "alis"):
+        disk.enter_context(files_up_to(12_000))
+        train(config, data, run, device="cpu", measure=measure)
+    assert caplog.text.count("is not saved") == 1
+    assert [path.name for path in sorted((run / "snapshots").iterdir())] == ["000000024", "000000032", "000000048"]
+    assert len(measured) == 4
+    assert not list(run.glob(".*.part"))
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_run_without_its_result_does_not_end_well(
+    has_room: bool, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for the networks but not for the optimisers, they are kept; with none for either, that is said."""
+    monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    run, config = tmp_path / "run", small(run__kimg=0.016)
+    train(small(run__kimg=0.008), data, tmp_path / "sizes", device="cpu")
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "sizes" / "snapshots" / "000000008").iterdir()}
+    room = sizes["training.safetensors"] - 1 if has_room else sizes["model.safetensors"] - 1
+    with files_up_to(room), pytest.raises(RunError, match="the state after 16 images is not saved") as caught:
+        train(config, data, run, device="cpu")
+    assert caught.value.exit_code == 1
+    assert not list(run.glob("snapshots/*"))
+    rescued = [path.parent for path in tmp_path.rglob("config.json") if "sizes" not in path.parts]
+    if not has_room:
+        assert rescued == []
+        assert "nor anywhere else" in caught.value.message
+        assert "the run has no snapshot" in caught.value.message
+        return
+    assert f"its networks, without optimisers, are in {rescued[0]}" in caught.value.message
+    train(config, data, tmp_path / "other", device="cpu", resume=str(rescued[0]))
+
+
+def test_what_was_trained_is_kept_where_there_is_room(
+    data: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's folder can't be written any more; the whole state goes to the cache and can be gone on from."""
+    monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
+    run, changes = tmp_path / "run", {"augment__kind": "ada", "augment__p": 0.3, "augment__speed_kimg": 1}
+    run.mkdir()
+    (run / "snapshots").write_text("a file where the folder should be")
+    (run / "rescued").write_text("here too")
+    with pytest.raises(RunError, match=r"all of it is in .*cache.rescued.run-000000024; .*--resume"):
+        train(small(**changes, run__kimg=0.024), data, run, device="cpu")
+    saved = tmp_path / "cache" / "rescued" / "run-000000024"
+    train(small(**changes), data, tmp_path / "new", device="cpu", resume=str(saved))
+    whole, parts = (tensors(one / "snapshots" / "000000048") for one in (finished, tmp_path / "new"))
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
 
 
 def test_a_model_with_its_discriminator_is_a_beginning(
@@ -235,14 +287,8 @@ def test_nan_stops_the_run_and_names_the_last_good_state(data: str, tmp_path: Pa
     with pytest.raises(InputError, match="can't go on from it"):
         train(small(), data, tmp_path, device="cpu")
     (tmp_path / "kept").rename(tmp_path / "snapshots" / "000000016" / "training.safetensors")
-    weights = tmp_path / "snapshots" / "000000016" / "generator.safetensors"
-    from safetensors.torch import save_file
-
-    spoiled = load_file(weights)
-    spoiled["synthesis.b16.conv1.weight"][0, 0, 0, 0] = float("nan")
-    save_file(spoiled, weights)
     with pytest.raises(TrainingDiverged, match=r"nan.*000000016"):
-        train(small(), data, tmp_path, device="cpu")
+        train(small(optim__lr_g=1e38), data, tmp_path, device="cpu")
     assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["000000016"]
 
 
@@ -251,6 +297,78 @@ def test_resuming_with_other_networks_shows_the_difference(data: str, finished: 
         train(small(model__channel_max=16), data, finished, device="cpu")
     with pytest.raises(InputError, match="already holds 000000048"):
         train(small(), data, finished, device="cpu", resume="never")
+
+
+def test_snapshots_come_at_every_crossing_of_the_interval(data: str, tmp_path: Path) -> None:
+    """A batch of 8 meets multiples of 12 only at every second one; the interval counts all the same."""
+    train(small(run__tick_kimg=0.012), data, tmp_path, device="cpu")
+    assert [r["images"] for r in records(tmp_path)] == [16, 24, 40, 48]
+    assert [path.name for path in folder.snapshots(tmp_path)] == ["000000016", "000000024", "000000040", "000000048"]
+
+
+def test_the_clock_asks_for_snapshots_too_and_keeps_only_the_newest_of_them(data: str, tmp_path: Path) -> None:
+    asked = []
+
+    def measure(generator: alis.Generator) -> tuple[str, float]:
+        asked.append(len(folder.snapshots(tmp_path)))
+        return "fid", -len(asked)
+
+    config = small(run__tick_kimg=0.016, run__snapshot_minutes=1e-6)
+    train(config, data, tmp_path, device="cpu", measure=measure)
+    assert asked == [2, 3, 4], "after 16, 32 and 48 images: all but the timed ones of before, and one of them"
+    assert [path.name for path in folder.snapshots(tmp_path)] == ["000000016", "000000032", "000000048"]
+    train(small(run__kimg=0.056, run__snapshot_minutes=1e-6), data, tmp_path, device="cpu")
+    assert not state.read_progress(tmp_path / "snapshots" / "000000056").is_timed
+
+
+def test_a_run_of_so_many_minutes_saves_and_leaves_in_time(
+    data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small(run__kimg=1000, run__minutes=1e-6, run__snapshot_ticks=10_000)
+    with caplog.at_level(logging.INFO, "alis"):
+        last = train(config, data, tmp_path, device="cpu")
+    assert last.name == "000000008"
+    assert "the time is over after 8 images; run the same command again to go on" in caplog.text
+    assert train(config, data, tmp_path, device="cpu").name == "000000016"
+
+
+def test_a_metric_that_fails_in_mid_run_is_a_warning(
+    data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def measure(generator: alis.Generator) -> tuple[str, float]:
+        raise DataError("shard 3 is gone", hint="fetch it again")
+
+    with caplog.at_level(logging.WARNING, "alis"):
+        assert train(small(), data, tmp_path, device="cpu", measure=measure).name == "000000048"
+    assert caplog.text.count("not measured after") == 3
+    assert "shard 3 is gone" in caplog.text
+
+
+def test_fine_tuning_a_finished_run_begins_at_0_and_says_so(
+    data: str, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "alis"):
+        last = train(small(run__kimg=0.016), data, tmp_path / "new", device="cpu", resume=str(finished))
+    assert last == tmp_path / "new" / "snapshots" / "000000016"
+    assert f"beginning at 0 images with the state of {finished}" in caplog.text
+    told = json.loads((tmp_path / "new" / "run.json").read_text())["starts"][0]
+    assert told["begun_with"] == str(finished / "snapshots" / "000000048")
+    before = tensors(finished / "snapshots" / "000000048")
+    (steps,) = [
+        float(value) - float(before[name])
+        for name, value in tensors(last).items()
+        if name.endswith("optim_d.b4.fc.weight.step")
+    ]
+    assert steps == 3, "the optimiser goes on from its own count: two steps and one payment of R1"
+    early = str(finished / "snapshots" / "000000032")
+    with caplog.at_level(logging.INFO, "alis"):
+        train(small(), data, tmp_path / "on", device="cpu", resume=early)
+        train(small(run__count="zero"), data, tmp_path / "zero", device="cpu", resume=early)
+    assert "counting on from its 32 images" in caplog.text
+    assert [r["images"] for r in records(tmp_path / "on")] == [48]
+    assert [r["images"] for r in records(tmp_path / "zero")] == [16, 32, 48]
+    with pytest.raises(InputError, match=r"after 48 images, and run\.kimg asks for 48: nothing is left to train"):
+        train(small(run__count="on"), data, tmp_path / "none", device="cpu", resume=str(finished))
 
 
 def test_a_finished_run_is_left_as_it_is(data: str, finished: Path) -> None:
@@ -272,7 +390,7 @@ def test_the_newest_and_the_best_are_kept(data: str, tmp_path: Path) -> None:
     values = iter([3.0, 1.0, 2.0, 2.5, 2.2, 2.1])
     config = small(run__tick_kimg=0.008, run__keep=2)
     train(config, data, tmp_path, device="cpu", measure=lambda generator: ("inf-fid", next(values)))
-    assert state.read_best(tmp_path) == ("000000016", "inf-fid", 1.0)
+    assert folder.read_best(tmp_path) == ("000000016", "inf-fid", 1.0)
     kept = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
     assert kept == ["000000016", "000000040", "000000048"]
     assert [r["inf-fid"] for r in records(tmp_path) if "inf-fid" in r] == [3.0, 1.0, 2.0, 2.5, 2.2, 2.1]

@@ -1,0 +1,139 @@
+"""A run's folder: who trains in it, which snapshot a start begins with, and which ones are kept.
+
+What a snapshot holds is in `state`; `run.json` and `metrics.jsonl` are written by `monitor`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from alis.errors import InputError
+from alis.models.directory import CONFIG, DISCRIMINATOR, MODEL
+from alis.training.state import PROGRESS, read_progress
+
+log = logging.getLogger("alis")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The folder that a start takes its state from, None for a fresh one, and whether it is this run's snapshot."""
+
+    folder: Path | None
+    is_own: bool
+
+
+@contextlib.contextmanager
+def held(run: Path) -> Iterator[None]:
+    """The run's folder, made and kept from any other process that would train in it.
+
+    Raises:
+        InputError: another process trains there (its pid is named), or the folder can't be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((run / ".lock").open("a+"))
+        except OSError as error:
+            raise InputError(f"{run}: can't be written ({error})", hint="give another --out") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            hint = "wait for it, stop it (kill saves a snapshot), or give another --out"
+            raise InputError(f"{run}: process {lock.read().strip()} trains there", hint=hint) from None
+        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, without a pid to show
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+        yield
+
+
+def snapshots(run: Path) -> list[Path]:
+    """The complete snapshots of a run that training can go on from, oldest first."""
+    return sorted(path.parent for path in (run / "snapshots").glob(f"*/{PROGRESS}"))
+
+
+def newest(run: Path) -> Path | None:
+    """The newest of them, or None."""
+    return next(reversed(snapshots(run)), None)
+
+
+def can_begin(folder: Path) -> bool:
+    """Whether training can start from a folder: a snapshot, or a model with its discriminator (an imported one)."""
+    return (folder / PROGRESS).is_file() or all((folder / name).is_file() for name in (CONFIG, MODEL, DISCRIMINATOR))
+
+
+def beginning(run: Path, resume: str) -> Beginning:
+    """What a start of `run` begins with; `resume` as in `alis.training.loop.train`.
+
+    Raises:
+        InputError: `never` on a run that has begun, or nothing to begin with at that path.
+    """
+    own = newest(run)
+    if resume == "auto":
+        return Beginning(own, is_own=True)
+    if resume == "never":
+        if own is not None:
+            hint = "leave --resume out to go on, or give a new --out"
+            raise InputError(f"{run}: already holds {own.name}", hint=hint)
+        return Beginning(None, is_own=True)
+    asked = Path(resume)
+    found = asked if can_begin(asked) else newest(asked)
+    if found is None:
+        hint = "give auto, never, or the folder of a run, of a snapshot, or of a model with its discriminator"
+        raise InputError(f"{resume}: no snapshot to start from", hint=hint)
+    if found.resolve().is_relative_to(run.resolve()):
+        return Beginning(found, is_own=True)
+    if own is not None:
+        log.info("this run has begun already: it does not start from %s again", resume)
+        return Beginning(own, is_own=True)
+    return Beginning(found, is_own=False)
+
+
+def prune(run: Path, keep: int) -> None:
+    """Remove all snapshots but the newest `keep`, the best and the newest timed one, and what killed runs left aside.
+
+    Timed snapshots (`run.snapshot_minutes`) are there for a crash: any newer snapshot replaces them.
+    """
+    best = read_best(run)
+    found = snapshots(run)
+    timed = {folder for folder in found if read_progress(folder).is_timed}
+    kept = {folder for folder in found if folder not in timed}
+    kept = {*sorted(kept)[-keep:], *found[-1:]}
+    for folder in found:
+        if folder not in kept and (best is None or folder.name != best[0]):
+            shutil.rmtree(folder, ignore_errors=True)
+    for path in run.glob(".*.part"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def note_best(run: Path, snapshot: str, metric: str, value: float) -> bool:
+    """Write best.json if `value` is the smallest so far of this metric; says whether it is.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    best = read_best(run)
+    if best is not None and best[1] == metric and best[2] <= value:
+        return False
+    part = run / "best.json.part"
+    part.write_text(json.dumps({"snapshot": snapshot, "metric": metric, "value": value}) + "\n")
+    os.replace(part, run / "best.json")
+    return True
+
+
+def read_best(run: Path) -> tuple[str, str, float] | None:
+    """(snapshot, metric, value) of best.json, or None."""
+    try:
+        table = json.loads((run / "best.json").read_text())
+        return str(table["snapshot"]), str(table["metric"]), float(table["value"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

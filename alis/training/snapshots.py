@@ -1,0 +1,168 @@
+"""When a run writes snapshots, and what happens to one that can't be written.
+
+A full disk in mid-run costs that snapshot, which is tried again at the next tick. At the end of a run it may cost
+nothing: the last snapshot is tried again, then kept where there is room, and the run does not end well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alis import dist, models
+from alis.errors import AlisError, InputError, RunError
+from alis.models import Generator
+from alis.training import folder, monitor, state
+from alis.training.monitor import Monitor
+from alis.training.recipe import RunSettings
+from alis.training.state import State
+
+log = logging.getLogger("alis")
+Measure = Callable[[Generator], tuple[str, float]]
+_WAITS_S = (1.0, 4.0)  # between the tries of the last snapshot
+
+
+@dataclass
+class Snapshots:
+    """The snapshots of one start of a run. Process 0, which has a `board`, writes; all of them measure.
+
+    `last` is the newest one, of this start or an earlier; None: there is none yet.
+    """
+
+    run: Path
+    state: State
+    settings: RunSettings
+    data: str
+    board: Monitor | None
+    last: Path | None = None
+    is_owed: bool = False
+    """The last try failed."""
+    longest_s: float = 0.0
+    """The longest time that one took."""
+    _at: float = field(default_factory=time.monotonic)
+
+    @property
+    def minutes_ago(self) -> float:
+        """Minutes since the last one was written, or since the start."""
+        return (time.monotonic() - self._at) / 60
+
+    def write(self, measure: Measure | None, *, is_timed: bool = False) -> None:
+        """Save, measure and prune, in mid-run: a full disk is a warning."""
+        began = time.monotonic()
+        is_saved = False
+        if self.board is not None:
+            try:
+                self.last = self._save(is_timed)
+                is_saved = True
+            except InputError as error:
+                log.warning("%s", error)
+        self.is_owed = dist.share(not is_saved)
+        self._at = time.monotonic()
+        self.longest_s = max(self.longest_s, self._at - began)
+        self._measure(measure, is_saved)
+
+    def write_last(self, measure: Measure | None) -> None:
+        """Save the state that the run ends with, measure and prune.
+
+        Raises:
+            RunError: it can't be saved in the run's folder; what could be kept, and where, is named.
+        """
+        dist.together(self._save_or_rescue)
+        self._measure(measure, True)
+
+    def _save(self, is_timed: bool) -> Path:
+        def illustrate(path: Path) -> None:
+            monitor.illustrate(path, self.state.ema, psi=self.settings.psi)
+
+        saved = state.save(self.state, self.run, notes=self._notes(), illustrate=illustrate, is_timed=is_timed)
+        log.info("wrote %s", saved)
+        return saved
+
+    def _notes(self) -> dict[str, str | int | float | None]:
+        notes: dict[str, str | int | float | None] = {"images": self.state.images, "data": self.data}
+        return notes if self.state.projected is None else {**notes, "trained_with": "lite0"}
+
+    def _save_or_rescue(self) -> None:
+        if self.board is None:
+            return
+        for wait_s in (*_WAITS_S, None):
+            try:
+                self.last = self._save(False)
+                return
+            except InputError as error:
+                if wait_s is None:
+                    raise self._rescue(error) from None
+                log.warning("%s; trying again in %.0f s", error.message, wait_s)
+                time.sleep(wait_s)
+
+    def _rescue(self, why: InputError) -> RunError:
+        """Keep what there is room for outside the run's folder, and say what became of it.
+
+        The whole state is tried first in every place, then the networks without optimisers, then what paints.
+        """
+        s, name = self.state, f"{self.run.resolve().name}-{self.state.images:09d}"
+        cache = Path(os.environ.get("ALIS_CACHE", Path.home() / ".cache" / "alis"))
+        places = [
+            self.run / "rescued" / name,
+            cache / "rescued" / name,
+            Path(tempfile.gettempdir()) / "alis-rescued" / name,
+        ]
+        told = f"{self.run}: the state after {s.images} images is not saved: {why.message}"
+        kinds: list[tuple[str, Callable[[Path], object], str]] = [
+            (
+                "all of it is",
+                lambda place: state.save(s, place, notes=self._notes(), illustrate=lambda _: None),
+                "make room and go on: the same command with --resume {place} and a new --out",
+            ),
+            (
+                "its networks, without optimisers, are",
+                lambda place: models.save(place, s.ema, s.discriminator, trained=s.generator, notes=self._notes()),
+                "--resume {place} begins with them",
+            ),
+            (
+                "the generator that paints, without what training goes on from, is",
+                lambda place: models.save(place, s.ema, notes=self._notes()),
+                "paint with {place}",
+            ),
+        ]
+        for what, write, then in kinds:
+            for place in places:
+                is_new = not place.exists()
+                try:
+                    write(place)
+                except (AlisError, OSError):
+                    if is_new:
+                        shutil.rmtree(place, ignore_errors=True)
+                    continue
+                return RunError(f"{told}; {what} in {place}", hint=then.format(place=place))
+        last = f"the last snapshot is {self.last}" if self.last else "the run has no snapshot"
+        tried = ", ".join(str(place) for place in places)
+        return RunError(f"{told}, nor anywhere else ({tried}); {last}", hint="free some space and run it again")
+
+    def _measure(self, measure: Measure | None, is_saved: bool) -> None:
+        if measure is not None:
+            try:
+                name, value = measure(self.state.ema)
+            except AlisError as error:
+                log.warning("not measured after %d images: %s", self.state.images, error)
+            else:
+                self._note(name, value, is_saved)
+        if self.board is not None:
+            folder.prune(self.run, self.settings.keep)
+
+    def _note(self, name: str, value: float, is_saved: bool) -> None:
+        if self.board is None:
+            return
+        is_best = False
+        try:
+            is_best = is_saved and self.last is not None and folder.note_best(self.run, self.last.name, name, value)
+        except OSError as error:
+            log.warning("%s: best.json can't be written (%s)", self.run, error)
+        log.info("%s %.3f%s", name, value, " (best so far)" if is_best else "")
+        self.board.write({"images": self.state.images, "kimg": self.state.images / 1000, name: value})
