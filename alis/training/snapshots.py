@@ -25,7 +25,7 @@ from alis.training.state import State
 
 log = logging.getLogger("alis")
 Measure = Callable[[Generator], tuple[str, float]]
-_WAITS_S = (1.0, 4.0)  # between the tries of the last snapshot
+_WAITS_S = (0.5, 2.0)  # between the tries of the last snapshot
 
 
 @dataclass
@@ -98,7 +98,7 @@ class Snapshots:
             except InputError as error:
                 if wait_s is None:
                     raise self._rescue(error) from None
-                log.warning("%s; trying again in %.0f s", error.message, wait_s)
+                log.warning("%s; trying again in %.1f s", error.message, wait_s)
                 time.sleep(wait_s)
 
     def _rescue(self, why: InputError) -> RunError:
