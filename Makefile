@@ -54,6 +54,7 @@ demo: .venv/.demo
 
 test: export OMP_NUM_THREADS ?= 1
 test: install
+	@$(PY) -m tests.alis.web.npm >/dev/null  # browser libraries for tests; offline, those tests are skipped
 	$(PY) -m pytest -n $(TEST_WORKERS)
 
 lint: install

@@ -21,6 +21,8 @@ class Facts:
     resolution: int
     tile_px: int
     anchor_tiles: int
+    reach_px: tuple[int, int]
+    """Columns [a, b) that anchor 0 takes part in."""
     ring_step: int
     grid: int
     start: str
@@ -54,6 +56,7 @@ def of(panorama: Panorama, *, name: str, max_frames: int, painter: str = "server
         resolution=config.resolution,
         tile_px=panorama.tile_px,
         anchor_tiles=config.anchor_patches,
+        reach_px=panorama.reach(0),
         ring_step=panorama.ring_step,
         grid=config.grid_size,
         start=panorama.sketch.text,

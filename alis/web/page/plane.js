@@ -3,6 +3,7 @@
 // whole number of device pixels, so what is painted can be shifted by whole tiles and stays exact.
 // Everything that moves is integrated over real time; when nothing moves, nothing is drawn.
 
+import { clampZoom, furthest } from "./links.js";
 import { tileAddress } from "./sketch.js";
 
 const MOST_LOADING = 6;
@@ -14,8 +15,9 @@ const FRICTION = 2.6; // 1/s
 const GLIDE_MS = 1500;
 
 export class Plane {
-  constructor(canvas, ambient, model, events) {
-    Object.assign(this, { canvas, ambient, model, events });
+  // painter: as tiles.js says. events: moved(), rested(), reached(), failed(missing).
+  constructor(canvas, ambient, model, painter, events) {
+    Object.assign(this, { canvas, ambient, model, painter, events });
     this.context = canvas.getContext("2d", { alpha: false });
     this.soft = ambient.getContext("2d", { alpha: false });
     this.native = document.createElement("canvas");
@@ -28,7 +30,8 @@ export class Plane {
     this.kept = new Map(); // address → bitmap, least recently used first
     this.slots = new Map(); // k → what it shows
     this.loading = new Map(); // address → AbortController
-    this.waits = new Map(); // address → {until, tries}
+    this.waits = new Map(); // address → {until, tries}, of wanted tiles only
+    this.alarm = 0; // when the next of them is due
     this.drawn = new Map(); // k → what the canvas shows of it
     this.frames = [];
     this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -79,6 +82,10 @@ export class Plane {
     this.glide = null;
     this.v = 0;
   }
+  zoomTo(zoom) {
+    this.zoom = clampZoom(zoom);
+    this.wake();
+  }
   get isMoving() {
     return Math.abs(this.v) > 0.003 || this.push !== 0 || this.drift !== 0 || Boolean(this.glide) || this.held;
   }
@@ -107,8 +114,17 @@ export class Plane {
     const busy = this.paint(now);
     this.events.moved();
     if (busy || this.isMoving) this.frame = requestAnimationFrame((next) => this.step(next));
-    else if (this.waits.size) setTimeout(() => this.wake(), 250);
-    else this.events.rested();
+    else {
+      this.sleep(now);
+      this.events.rested();
+    }
+  }
+
+  // Nothing moves: nothing happens until a tile comes, or until one that could not be had is due again.
+  sleep(now) {
+    clearTimeout(this.alarm);
+    const due = Math.min(...[...this.waits.values()].map((wait) => wait.until));
+    this.alarm = Number.isFinite(due) ? setTimeout(() => this.wake(), Math.max(due - now, 0) + 1) : 0;
   }
 
   move(seconds, now) {
@@ -128,7 +144,7 @@ export class Plane {
       this.v *= kept;
       if (!this.push && Math.abs(this.v) < 0.003) this.v = 0;
     }
-    const most = this.model.max_anchor * this.model.anchor_tiles - 64;
+    const most = furthest(this.model);
     this.x = Math.max(-most, Math.min(most, this.x));
   }
 
@@ -153,6 +169,9 @@ export class Plane {
     for (const [address, control] of this.loading) {
       if (!addresses.has(address)) control.abort();
     }
+    for (const address of this.waits.keys()) {
+      if (!addresses.has(address)) this.waits.delete(address);
+    }
     for (const [address, k] of addresses) {
       const slot = this.slots.get(k);
       const bitmap = this.kept.get(address);
@@ -161,7 +180,7 @@ export class Plane {
         this.kept.delete(address);
         this.kept.set(address, bitmap);
       } else if (!this.loading.has(address) && this.loading.size < MOST_LOADING) {
-        if ((this.waits.get(address)?.until ?? 0) <= now) this.fetchTile(address);
+        if ((this.waits.get(address)?.until ?? 0) <= now) this.fetchTile(address, k);
       }
     }
     for (const k of this.slots.keys()) {
@@ -180,24 +199,20 @@ export class Plane {
     this.slots.set(k, { address, bitmap, old: fades ? before?.bitmap : null, since: fades ? now : 0 });
   }
 
-  async fetchTile(address) {
+  async fetchTile(address, k) {
     const control = new AbortController();
     this.loading.set(address, control);
     try {
-      const answer = await fetch(address, { signal: control.signal });
-      if (!answer.ok) throw Object.assign(new Error(answer.statusText), { answer });
-      this.kept.set(address, await createImageBitmap(await answer.blob()));
+      this.kept.set(address, await this.painter.tile(this.sketch, k, control.signal));
       this.waits.delete(address);
       this.events.reached();
     } catch (error) {
       if (error.name !== "AbortError") {
         const tries = (this.waits.get(address)?.tries ?? 0) + 1;
-        const told = Number(error.answer?.headers.get("Retry-After")) * 1000;
-        const isFinal = error.answer && error.answer.status < 500 && error.answer.status !== 429;
-        const pause = isFinal ? 60000 : Math.max(told || 0, Math.min(8000, 400 * 2 ** tries));
+        const pause = error.isFinal ? 60000 : Math.max(error.afterMs || 0, Math.min(8000, 400 * 2 ** tries));
         this.waits.set(address, { until: performance.now() + pause, tries });
-        if (tries > 1 || isFinal) this.events.failed(error.answer?.status ?? 0);
-      } else this.waits.delete(address);
+        if (tries > 1 || error.isFinal) this.events.failed(error);
+      }
     } finally {
       this.loading.delete(address);
       this.wake();

@@ -7,10 +7,11 @@ const TERM = new RegExp(
     "|a(-?\\d{1,13})(?:f([A-Za-z0-9.-]{1,40})|(?:s(\\d{1,16})i(-?\\d{1,13}))?v(\\d{1,10})))$",
 );
 
+// Any seed/edits text that is spelled right, whatever its numbers; null if it is not. `mended` makes it one of a model.
 export function parse(text) {
   const [seed, edits] = text.split("/");
   const sketch = { seed: Number(seed), psi: 100, cluster: null, noise: null, ring: null, edits: new Map() };
-  if (!/^\d{1,16}$/.test(seed) || !edits || sketch.seed > Number.MAX_SAFE_INTEGER) return null;
+  if (!/^\d{1,16}$/.test(seed) || !edits) return null;
   for (const term of edits === "-" ? [] : edits.split("_")) {
     const got = TERM.exec(term);
     if (!got) return null;
@@ -24,6 +25,39 @@ export function parse(text) {
   }
   return sketch;
 }
+
+// The nearest sketch that this model can paint, and in words what had to go.
+export function mended(sketch, model) {
+  const found = { ...sketch, edits: new Map() }, lost = [];
+  if (!Number.isSafeInteger(sketch.seed) || sketch.seed > model.max_seed) {
+    found.seed = parse(model.start).seed;
+    lost.push("its seed");
+  }
+  if (sketch.psi > model.max_psi) {
+    found.psi = model.max_psi;
+    lost.push(`boldness ${(sketch.psi / 100).toFixed(2)}`);
+  }
+  if (sketch.cluster !== null && (!model.num_clusters || Number(sketch.cluster) >= model.num_clusters)) {
+    found.cluster = null;
+    lost.push(`kind ${sketch.cluster === "n" ? "nearest" : sketch.cluster}`);
+  }
+  if (sketch.ring !== null && (sketch.ring < 1 || sketch.ring > model.max_anchor || sketch.ring % model.ring_step)) {
+    found.ring = null;
+    lost.push(`a ring of ${sketch.ring}`);
+  }
+  for (const [anchor, it] of sketch.edits) {
+    const at = found.ring ? mod(anchor, found.ring) : anchor;
+    const isHere = it.name ? model.codes.includes(it.name)
+      : Number.isSafeInteger(it.seed) && it.seed <= model.max_seed && Math.abs(it.index) <= model.max_anchor
+        && it.variant <= model.max_variant;
+    if (!isHere || Math.abs(at) > model.max_anchor) lost.push(it.name ? `the scene ${it.name}` : `scene ${anchor}`);
+    else if (found.edits.size >= model.max_edits) lost.push(`scene ${anchor}`);
+    else if (!isPlain(found, at, it)) found.edits.set(at, it);
+  }
+  return { sketch: found, lost };
+}
+
+export const mod = (number, by) => ((number % by) + by) % by;
 
 export function source(sketch, anchor) {
   return sketch.edits.get(anchor) ?? { seed: sketch.seed, index: anchor, variant: 0 };
@@ -50,11 +84,19 @@ export function format(sketch, only = null) {
   return `${sketch.seed}/${terms.join("_") || "-"}`;
 }
 
-// Only the two anchors beside a tile decide it: tiles beyond an edit's reach keep their address, and their pixels.
+// The anchors that a tile is painted from, counted modulo the ring.
+export function anchorsOf(sketch, k, model) {
+  const each = model.anchor_tiles * model.tile_px, [before, after] = model.reach_px;
+  const first = Math.floor((k * model.tile_px - after) / each) + 1;
+  const last = Math.ceil(((k + 1) * model.tile_px - before) / each) - 1;
+  const found = new Set();
+  for (let i = first; i <= last; i++) found.add(sketch.ring ? mod(i, sketch.ring) : i);
+  return [...found];
+}
+
+// What decides a tile, and nothing else: tiles beyond an edit's reach keep their address, and their pixels.
 export function tileAddress(sketch, k, model) {
-  const left = Math.floor(k / model.anchor_tiles);
-  const beside = sketch.ring ? [left, left + 1].map((i) => ((i % sketch.ring) + sketch.ring) % sketch.ring) : [left, left + 1];
-  return `tile/${format(sketch, beside)}/${k}.webp?m=${model.model}`;
+  return `${format(sketch, anchorsOf(sketch, k, model))}/${k}`;
 }
 
 export function edited(sketch, changes) {

@@ -37,11 +37,21 @@ FLAGS = [
 class Page:
     """The page as a user has it, and what it says of itself."""
 
-    def __init__(self, browser: Any, url: str, *, width: int = 1200, height: int = 700, touch: bool = False) -> None:
+    def __init__(
+        self,
+        browser: Any,
+        url: str,
+        *,
+        width: int = 1200,
+        height: int = 700,
+        touch: bool = False,
+        is_calm: bool = False,
+    ) -> None:
         self.context = browser.new_context(
             viewport={"width": width, "height": height},
             has_touch=touch,
             accept_downloads=True,
+            reduced_motion="reduce" if is_calm else "no-preference",
             permissions=["clipboard-read", "clipboard-write"],
         )
         self.page = self.context.new_page()

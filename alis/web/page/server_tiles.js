@@ -1,0 +1,34 @@
+// Tiles by address, from `alis serve`.
+
+import { format, tileAddress } from "./sketch.js";
+import { Missing } from "./tiles.js";
+
+export function open(model) {
+  return { note: "", tile: (...wish) => tile(model, ...wish), strip };
+}
+
+async function tile(model, sketch, k, signal) {
+  const answer = await ask(`tile/${tileAddress(sketch, k, model)}.webp?m=${model.model}`, signal);
+  return createImageBitmap(await answer.blob());
+}
+
+async function strip(sketch, left, right, ending) {
+  return (await ask(`strip/${format(sketch)}/${left}/${right}.${ending}`)).blob();
+}
+
+async function ask(address, signal) {
+  let answer;
+  try {
+    answer = await fetch(address, { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Missing("the painter can't be reached"); // a TypeError is the browser's word for no answer
+  }
+  if (answer.ok) return answer;
+  const { status } = answer, told = await answer.json().catch(() => ({}));
+  throw new Missing(told.error ?? answer.statusText, {
+    status,
+    isFinal: status < 500 && status !== 429,
+    afterMs: Number(answer.headers.get("Retry-After")) * 1000 || 0,
+  });
+}
