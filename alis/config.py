@@ -79,10 +79,15 @@ class ModelConfig(Settings):
     """How many of the highest resolutions normalise their styles, as blocks trained in float16 do.
 
     Part of the function that was trained, whatever precision it is run in; `set_precision` chooses that."""
-    padding: Literal["zeros", "replicate"] = "zeros"
-    """What the generator's filters see beside a patch: zeros, as published, or its outermost columns once more.
+    padding: Literal["zeros", "replicate", "plane"] = "zeros"
+    """What the generator's filters see beside a patch: zeros, as published; its outermost columns once more; the plane.
 
-    Zeros darken every patch's border, which takes a generator long to learn away; above and below are always zeros."""
+    Zeros darken every patch's border, which takes a generator long to learn away. With `plane` there are no borders:
+    each layer computes the columns beside what is asked for, and above and below the picture its outer rows go on."""
+    local_latents: float = pydantic.Field(0.0, ge=0, le=1)
+    """Share of the waves along x that give way to local latents, random numbers that never repeat; published: none."""
+    start: Literal["published", "unit"] = "published"
+    """Weights of a fresh generator: as published (energy grows from layer to layer), or features of about unit size."""
     wave_limit: int = pydantic.Field(1024, ge=4)
     """Highest resolution whose block sees the waves of the place; published: all.
 
@@ -126,6 +131,11 @@ class ModelConfig(Settings):
                 f"model: channel_base = {self.channel_base} leaves no channel at resolution {r}",
                 hint=f"use at least {r}",
             )
+        if self.local_latents and self.padding != "plane":
+            raise ConfigError(
+                f'model: local_latents = {self.local_latents:g} with padding = "{self.padding}"',
+                hint='local latents need padding = "plane"; the published networks have none',
+            )
         if self.num_half_res > len(self.resolutions):
             raise ConfigError(
                 f"model: num_half_res = {self.num_half_res} but there are {len(self.resolutions)} resolutions",
@@ -147,6 +157,11 @@ class ModelConfig(Settings):
     def anchor_patches(self) -> int:
         """Patches n_p between two neighbouring anchors."""
         return int(self.w_coord_dist * self.grid_size) // 2
+
+    @property
+    def anchor_columns(self) -> int:
+        """Columns of the 4×4 block between two neighbouring anchors."""
+        return self.anchor_patches * 4 // self.grid_size
 
     @property
     def window_patches(self) -> int:

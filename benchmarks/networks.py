@@ -94,7 +94,7 @@ class Published:
         )
         image: Tensor | None = None
         for block in blocks:
-            basis = alis.plane.coords.block_basis(self.c, block.resolution).float()
+            basis = torch.tensor(alis.plane.coords.block_basis(self.c, block.resolution))
             x = torch.cat([x, self.waves(basis, block.width, shift, 1).to(x.dtype)], dim=1)
             if not block.first:
                 x = self.conv(block.conv0, x.to(self.dtype), w, shift)

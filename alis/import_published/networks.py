@@ -195,7 +195,7 @@ def ours(weights: Mapping[str, Tensor], config: ModelConfig, where: str) -> dict
             raise InputError(f"{where}: {name} is not the [1, 3, 3, 1] filter", hint="our networks know no other")
         if last == "basis":
             resolution = int(name.split(".")[1].removeprefix("b"))
-            if not _close(value, coords.block_basis(config, resolution)):
+            if not _close(value, torch.tensor(coords.block_basis(config, resolution))):
                 raise InputError(f"{where}: {name} is not the basis of ALIS", hint="our networks know no other")
         if last not in _DERIVED:
             for theirs, our in _OUR_NAMES:

@@ -46,7 +46,7 @@ def path_length(generator: Generator, num: int, *, seed: int, batch: int = 16) -
     for start in range(0, num, batch):
         with seeded(seed, start):
             codes = draw(generator, min(batch, num - start), mixing=0.0, is_ramping=False)
-            lengths = path_lengths(lambda *args: generator(*args, noise="none"), codes)
+            lengths = path_lengths(lambda c: generator.frames(c.ws, c.first_B, c.ranges), codes)
         found.append(lengths.detach())
     lengths = torch.cat(found)
     return float(lengths.mean()), float(lengths.std())

@@ -15,7 +15,7 @@ from torch import nn
 from alis.config import ModelConfig
 from alis.models.discriminator import Discriminator
 from alis.models.generator import Generator
-from alis.models.layers import Anchored, Conv, Dense, PatchConv, ToRGB
+from alis.models.layers import Anchored, Conv, Dense, PlaneConv, ToRGB
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def of_discriminator(config: ModelConfig) -> Account:
 def _anchored(name: str, module: Anchored, config: ModelConfig, side: int) -> Layer:
     affine = 3 * 2 * module.affine.weight.numel()
     num_in = module.affine.weight.shape[0]
-    if isinstance(module, PatchConv):
+    if isinstance(module, PlaneConv):
         grid = side // 2 if module.up else side
         num_out = module.weight.shape[0]
         flops = affine + 2 * module.weight.numel() * grid * grid

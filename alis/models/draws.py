@@ -1,20 +1,25 @@
 """Seed → codes of frames and where they stand: what training and the measure of path length draw.
 
 Everything is drawn from torch's global random state, so `seeded` makes it a pure function of its key.
-Letters: B images, L = num_ws codes an anchor, S width of a code.
+Letters: B images, K anchors of an image, L = num_ws codes an anchor, S width of a code.
 Source: arXiv 2104.06954 section 4.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from alis.models.generator import Generator
+from alis.plane.ranges import Ranges, anchors_seen
+
+FramesAt = Literal["patch", "column", "pixel"]
 
 
 @contextlib.contextmanager
@@ -34,33 +39,74 @@ def seeded(*key: int) -> Iterator[None]:
 
 @dataclass
 class Draw:
-    """Codes of a batch's anchors [B, L, S], its places [B], and the mean centre code [S] for the running average."""
+    """Codes of a batch's anchors [B, K, L, S], the number of each first one, where the frames stand, and the mean code.
 
-    left: Tensor
-    centre: Tensor
-    right: Tensor
-    shift: Tensor
+    `centre_B` is the row of the anchor that path length looks at; `mean_w` [S] is for the running average of w.
+    """
+
+    ws: Tensor
+    first_B: Tensor
+    ranges: Ranges
+    centre_B: Tensor
     mean_w: Tensor
 
 
-def draw(generator: Generator, num: int, *, mixing: float, is_ramping: bool) -> Draw:
+def draw(
+    generator: Generator, num: int, *, mixing: float, is_ramping: bool = False, frames_at: FramesAt = "patch"
+) -> Draw:
     """Fresh codes for `num` frames and where they stand.
 
-    Places are uniform over 0 … max_shift − 1 (the last legal one is never drawn), all 0 while the shift ramps up.
-    Style mixing is drawn for each image and anchor apart.
+    At patches, places are uniform over 0 … max_shift − 1 of a window of three anchors (the last legal one is never
+    drawn), all 0 while the shift ramps up. Where filters see the plane, frames may as well stand at any column of the
+    4×4 block, or at any pixel (one offset within that block for the whole batch), uniform over the plane. The centre
+    is the middle anchor of three, or the one nearest to the frame's middle. Style mixing is drawn for each image and
+    anchor apart.
+    """
+    if generator.config.padding != "plane":
+        # The order of the draws is that of runs begun long ago.
+        w, ws_BKLS = _codes(generator, num, 3, mixing)
+        column_B = _columns(generator, num, is_ramping, "patch")
+        ranges = Ranges(column_B, generator.config.resolution)
+        return Draw(
+            ws_BKLS, torch.zeros_like(column_B), ranges, torch.ones_like(column_B), w[num : 2 * num].mean(dim=0)
+        )
+    config, n = generator.config, generator.config.anchor_columns
+    column_B = _columns(generator, num, is_ramping, frames_at)
+    sub = int(torch.randint(0, config.resolution // 4, [])) if frames_at == "pixel" and not is_ramping else 0
+    seed_B = torch.randint(0, 2**53, [num], device=generator.device)
+    ranges = Ranges(column_B, config.resolution, sub, seed_B=seed_B)
+    seen = anchors_seen(config, ranges)
+    middle_B = column_B + 2 + sub * 4 // config.resolution
+    centre_B = torch.div(2 * middle_B + n, 2 * n, rounding_mode="floor") - seen.first_B
+    w, ws_BKLS = _codes(generator, num, seen.num, mixing)
+    return Draw(ws_BKLS, seen.first_B, ranges, centre_B, w[num : 2 * num].mean(dim=0))
+
+
+def _columns(generator: Generator, num: int, is_ramping: bool, frames_at: FramesAt) -> Tensor:
+    """Columns of the 4×4 block where frames begin, int64 [B]."""
+    config, device = generator.config, generator.device
+    if frames_at == "patch":
+        column_B = torch.randint(0, max(config.max_shift, 1), [num], device=device) * (4 // config.grid_size)
+    else:
+        # Waves repeat after eight columns, anchors after anchor_columns: further away nothing is new but the codes.
+        column_B = torch.randint(0, math.lcm(8, config.anchor_columns), [num], device=device)
+    return torch.zeros_like(column_B) if is_ramping else column_B
+
+
+def _codes(generator: Generator, num: int, num_anchors: int, mixing: float) -> tuple[Tensor, Tensor]:
+    """w [K·B, S] without gradient, all first anchors before all second ones, and what stands at them, [B, K, L, S].
+
+    A share `mixing` of them takes a second code from some layer on.
     """
     config, device = generator.config, generator.device
-    z = torch.randn(3 * num, config.z_dim, device=device)
+    num_all = num_anchors * num
+    z = torch.randn(num_all, config.z_dim, device=device)
     w = generator.mapping(z)
     ws = w[:, None].expand(-1, config.num_ws, -1)
     if mixing:
         other = generator.mapping(torch.randn_like(z))
-        cut = torch.randint(1, config.num_ws, [3 * num, 1], device=device)
-        is_mixed = torch.rand([3 * num, 1], device=device) < mixing
+        cut = torch.randint(1, config.num_ws, [num_all, 1], device=device)
+        is_mixed = torch.rand([num_all, 1], device=device) < mixing
         is_other = (torch.arange(config.num_ws, device=device) >= cut) & is_mixed
         ws = torch.where(is_other[:, :, None], other[:, None], ws)
-    left, centre, right = ws.chunk(3)
-    shift = torch.randint(0, max(config.max_shift, 1), [num], device=device)
-    if is_ramping:
-        shift = torch.zeros_like(shift)
-    return Draw(left, centre, right, shift, w[num : 2 * num].detach().mean(dim=0))
+    return w.detach(), ws.unflatten(0, (num_anchors, num)).transpose(0, 1)

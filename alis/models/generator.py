@@ -1,6 +1,6 @@
 """z → w → frames: the mapping network, the synthesis network, and the picture as users ask for it.
 
-Letters: B batch, Z and S widths of z and w, L = num_ws, R side of a frame, g patches a frame.
+Letters: B batch, K neighbouring anchors, Z and S widths of z and w, L = num_ws, R side of a frame, g patches a frame.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from alis.models.hub import HubGenerator
 from alis.models.layers import Dense
 from alis.models.synthesis import Noise, Synthesis
 from alis.ops.bias_act import SLOPE
+from alis.plane.ranges import Ranges, anchors_seen
 
 W_AVG_DECAY = 0.995
 
@@ -79,34 +80,61 @@ class Generator(nn.Module, HubGenerator):
         return w_BS if psi == 1 else self.mapping.w_avg.lerp(w_BS, psi)
 
     def forward(
-        self, w_left: Tensor, w_centre: Tensor, w_right: Tensor, shift: Tensor | int, noise: Noise = "none"
+        self,
+        w_left: Tensor,
+        w_centre: Tensor,
+        w_right: Tensor,
+        shift: Tensor | int,
+        noise: Noise = "none",
+        *,
+        seed: Tensor | int = 0,
     ) -> Tensor:
         """Frames, float32 [B, 3, R, R] in about [-1, 1].
+
+        Where filters see the plane, beyond the outer anchors their codes go on.
 
         Args:
             w_left, w_centre, w_right: codes of the three anchors, [B, S] or [B, num_ws, S].
             shift: left border of each frame in the window, in patches, 0 … config.max_shift: [B] integers or one.
-            noise: 'none', 'const', 'random', or a list of maps for B·g patches (`Synthesis.patches`).
+            noise: 'none', 'const', 'random', or a list of maps (`Synthesis.forward`), for B·g patches or for B frames.
+            seed: which plane's local latents the frames are painted with: [B] integers or one.
 
         Raises:
             InputError: codes of different shapes, or a frame that would leave its window.
         """
-        g, num = self.config.grid_size, len(w_centre)
+        num = len(w_centre)
         ws_BLS = [self._broadcast(w, name) for w, name in ((w_left, "left"), (w_centre, "centre"), (w_right, "right"))]
         if len({len(w) for w in ws_BLS}) > 1:
             sizes = ", ".join(str(len(w)) for w in ws_BLS)
             raise InputError(f"anchors: batches of {sizes} codes", hint="give as many left, centre and right codes")
-        shift_B = self._shift(shift, num)
-        seat_g = torch.arange(g, device=self.device)
-        anchors_B3 = torch.arange(3 * num, device=self.device).view(3, num).T
-        patches = self.synthesis.patches(
-            torch.cat(ws_BLS),
-            (shift_B[:, None] + seat_g).flatten(),
-            anchors_P3=anchors_B3.repeat_interleave(g, dim=0),
-            seat_P=seat_g.repeat(num),
-            noise=noise,
-        )
-        return patches.view(num, g, *patches.shape[1:]).permute(0, 2, 3, 1, 4).flatten(3)
+        column_B = self._shift(shift, num) * (4 // self.config.grid_size)
+        seed_B = torch.as_tensor(seed, device=self.device).long().expand(num)
+        # The stored noise is the frame's own, wherever it stands.
+        ranges = Ranges(column_B, self.config.resolution, seed_B=seed_B, stored_B=torch.zeros_like(column_B))
+        return self.frames(torch.stack(ws_BLS, dim=1), torch.zeros_like(column_B), ranges, noise=noise)
+
+    def frames(self, ws_BKLS: Tensor, first_B: Tensor, ranges: Ranges, *, noise: Noise = "none") -> Tensor:
+        """Ranges of the plane, each between anchors of its own: float32 [B, 3, R, width] in about [-1, 1].
+
+        Args:
+            ws_BKLS: codes of neighbouring anchors; beyond the outermost of them their codes go on.
+            first_B: number of each range's first anchor, which stands at column first · config.anchor_columns.
+            ranges: where they stand: frames at patch borders; at any column where filters see the plane.
+            noise: as in `forward`.
+        """
+        num, num_anchors = ws_BKLS.shape[:2]
+        row_B = torch.arange(num, device=first_B.device) * num_anchors
+        patched = self.config.padding != "plane"
+        if patched:
+            ranges = ranges.patches(self.config)
+            first_B, row_B = (x_B.repeat_interleave(len(ranges.column_B) // num) for x_B in (first_B, row_B))
+        seen = anchors_seen(self.config, ranges)
+        each = torch.arange(seen.num, device=first_B.device)
+        own_BK = ((seen.first_B - first_B)[:, None] + each).clamp(0, num_anchors - 1)
+        x: Tensor = self.synthesis(ws_BKLS.flatten(0, 1), row_B[:, None] + own_BK, ranges, noise=noise)
+        if patched:
+            x = x.unflatten(0, (num, -1)).permute(0, 2, 3, 1, 4).flatten(3)
+        return x
 
     def _broadcast(self, w: Tensor, name: str) -> Tensor:
         """[B, S] or [B, L, S] as [B, L, S]."""

@@ -1,6 +1,7 @@
-"""The layers both networks are made of: equalised dense and convolution layers, and the patch layers of synthesis.
+"""The layers both networks are made of: equalised dense and convolution layers, and the layers of synthesis.
 
-Letters: P patches, A anchors, C channels, I and O channels in and out, H rows, w columns of a patch, S width of a code.
+Letters: B ranges of columns (patches are such), A anchors of a table, K anchors of a range, C channels, I and O
+channels in and out, H rows, w columns of a range, S width of a code.
 """
 
 from __future__ import annotations
@@ -13,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alis import ops
+from alis.config import ModelConfig
 from alis.ops.align import column_styles
 from alis.ops.bias_act import GAIN, SLOPE, needs_gradient
 from alis.ops.edges import layout_of
-
-PUBLISHED_WIDTH = 512
 
 
 class Dense(nn.Module):
@@ -84,65 +84,69 @@ class Anchored(nn.Module):
         self.affine = Dense(w_dim, num_in, bias=bias)
         self.normalise, self.style_gain = normalise, gain
 
-    def styles(self, w_AS: Tensor, pairs_P2: Tensor) -> Tensor:
-        """Styles of each patch's two anchors, [P, 2, C]; the affine runs once for each anchor of the table."""
+    def styles(self, w_AS: Tensor, anchors_BK: Tensor) -> Tensor:
+        """Styles of each range's anchors, [B, K, C]; the affine runs once for each anchor of the table."""
         style_AC: Tensor = self.affine(w_AS)
         if self.normalise:
             style_AC = style_AC / style_AC.abs().amax(dim=1, keepdim=True)
         if self.style_gain != 1:
             style_AC = style_AC * self.style_gain
-        return style_AC[pairs_P2]
+        return style_AC[anchors_BK]
 
 
 @dataclass
-class Waves:
-    """Factors of the wave features of a batch of patches: Σ_t across[t] · down[t] (`coords.wave_tables`)."""
+class Place:
+    """What a block's first layer sees of the place, beside its features.
 
-    across_2PKw: Tensor
+    Factors of the wave features, Σ_t across[t] · down[t] (`coords.wave_tables`), and local latents [B, M, H, w].
+    """
+
+    across_2BKw: Tensor
     down_2KH: Tensor
+    latents_BMHw: Tensor | None = None
 
-    def aligned(self, styles_P2K: Tensor, shares_P2w: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
-        """The features times their styles, [P, 2K, H, w]; the styles go to the narrow factor, not to the map."""
-        scale_PKw = column_styles(styles_P2K, shares_P2w)
-        across = (self.across_2PKw.to(scale_PKw.dtype) * scale_PKw).to(dtype)[:, :, :, None, :]
+    @property
+    def num_channels(self) -> int:
+        """Waves and latents together."""
+        return self.down_2KH.shape[1] + (0 if self.latents_BMHw is None else self.latents_BMHw.shape[1])
+
+    def aligned(self, styles_BKC: Tensor, shares_BKw: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+        """Waves and latents times their styles, [B, C, H, w]; the waves' styles go to the narrow factor, not the map.
+
+        Args:
+            out: where to write, only when no gradient is recorded.
+        """
+        scale_BCw, num = column_styles(styles_BKC, shares_BKw), self.down_2KH.shape[1]
+        across = (self.across_2BKw.to(scale_BCw.dtype) * scale_BCw[:, :num]).to(dtype)[:, :, :, None, :]
         down = self.down_2KH.to(dtype)[:, None, :, :, None]
-        if out is None:
-            return across[0] * down[0] + across[1] * down[1]
-        return torch.mul(across[0], down[0], out=out).addcmul_(across[1], down[1])
+        latents, scale = self.latents_BMHw, scale_BCw[:, num:, None, :].to(dtype)
+        if out is not None:
+            torch.mul(across[0], down[0], out=out[:, :num]).addcmul_(across[1], down[1])
+            if latents is not None:
+                torch.mul(latents.to(dtype), scale, out=out[:, num:])
+            return out
+        waves = across[0] * down[0] + across[1] * down[1]
+        return waves if latents is None else torch.cat([waves, latents.to(dtype) * scale], dim=1)
 
 
-class PatchConv(Anchored):
+class PlaneConv(Anchored):
     """3×3 layer of synthesis: SA-AdaIN → convolution, optionally doubling → demodulation → noise → bias → act → clamp.
 
     Demodulation does not depend on the styles, so it is folded into the weight, and with it the gain of the
     activation (positive, so lrelu(x)·√2 = lrelu(x·√2)) and of the doubling.
+
+    Args:
+        padding: as `ModelConfig.padding`. `plane` gives no more columns than those that all taps could see.
     """
 
-    def __init__(
-        self,
-        num_in: int,
-        num_out: int,
-        w_dim: int,
-        resolution: int,
-        *,
-        up: bool,
-        normalise: bool,
-        clamp: float | None,
-        padding: str = "zeros",
-        num_waves: int = 0,
-    ) -> None:
-        super().__init__(num_in, w_dim, bias=1.0, normalise=normalise)
-        weight = torch.randn(num_out, num_in, 3, 3)
-        if num_waves:
-            # Waves start with the share of the input that they have beside the published 512 channels: a narrow
-            # network is else mostly waves at its start, and keeps their lattice (docs/log.md).
-            weight[:, -num_waves:] *= min((num_in - num_waves) / PUBLISHED_WIDTH, 1.0)
-        self.weight = nn.Parameter(weight)
+    def __init__(self, num_in: int, num_out: int, resolution: int, config: ModelConfig, *, up: bool) -> None:
+        super().__init__(num_in, config.w_dim, bias=1.0, normalise=config.is_half(resolution))
+        self.weight = nn.Parameter(torch.randn(num_out, num_in, 3, 3))
         self.bias = nn.Parameter(torch.zeros(num_out))
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.noise_const: Tensor
-        self.up, self.clamp, self.is_extended = up, clamp, padding == "replicate"
+        self.up, self.clamp, self.padding = up, config.conv_clamp, config.padding
         self._kept: tuple[object, Tensor] | None = None
 
     def folded(self, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
@@ -166,41 +170,69 @@ class PatchConv(Anchored):
         return (weight.transpose(0, 1) if self.up else weight).to(dtype).contiguous(memory_format=layout)
 
     def forward(
-        self, x: Tensor, styles_P2C: Tensor, shares_P2w: Tensor, noise: Tensor | None, waves: Waves | None = None
+        self,
+        x: Tensor,
+        styles_BKC: Tensor,
+        shares_BKw: Tensor,
+        noise: Tensor | None,
+        place: Place | None = None,
+        crop: tuple[int, int] = (0, 0),
     ) -> Tensor:
-        """[P, C, H, w] → [P, O, H, w], or twice the size; the waves of the place are seen as further channels."""
-        x = self._align(x, styles_P2C, shares_P2w, waves)
-        weight = self.folded(x.dtype, layout_of(x))
-        if self.is_extended:
-            x = ops.extend(x)
-        if self.up:
-            x = ops.blur(functional.conv_transpose2d(x, weight, stride=2), 1)
-            x = ops.shrink(x, 2) if self.is_extended else x
+        """[B, C, H, w] → [B, O, H, w], or twice the size; the place is seen as further channels.
+
+        On the plane the result has two columns less (twice the width less 2 when doubling), and `crop` more are left
+        out on the left and on the right of a doubled map (1 or 2, as many as nothing needs).
+        """
+        if self.padding == "plane":
+            x = self._on_plane(x, styles_BKC, shares_BKw, place, crop)
         else:
-            x = functional.conv2d(x, weight, padding=(1, 0 if self.is_extended else 1))
+            x = self._on_patch(self._align(x, styles_BKC, shares_BKw, place))
         if noise is not None:
             noise = noise * (self.noise_strength * GAIN).to(noise.dtype)
         return ops.bias_act(x, self.bias * GAIN, noise, gain=1.0, clamp=self.clamp, overwrite=True)
 
-    def _align(self, x: Tensor, styles_P2C: Tensor, shares_P2w: Tensor, waves: Waves | None) -> Tensor:
-        if waves is None:
-            return ops.align(x, styles_P2C, shares_P2w)
-        num, all_in = x.shape[1], styles_P2C.shape[2]
-        if needs_gradient(x, styles_P2C):
-            own = ops.align(x, styles_P2C[:, :, :num], shares_P2w)
-            return torch.cat([own, waves.aligned(styles_P2C[:, :, num:], shares_P2w, x.dtype)], dim=1)
+    def _on_plane(
+        self, x: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, place: Place | None, crop: tuple[int, int]
+    ) -> Tensor:
+        num, rest = x.shape[1], None
+        if place is not None:
+            rest = place.aligned(styles_BKC[:, :, num:], shares_BKw, x.dtype)
+        x = ops.stack(x, styles_BKC[:, :, :num], shares_BKw, rest)
+        weight = self.folded(x.dtype, layout_of(x))
+        if not self.up:
+            return functional.conv2d(x, weight)
+        both = min(crop)
+        x = functional.conv_transpose2d(x, weight, stride=2, padding=(1, both))
+        return ops.blur(x[..., crop[0] - both : x.shape[3] - (crop[1] - both)], 0)
+
+    def _on_patch(self, x: Tensor) -> Tensor:
+        weight, is_extended = self.folded(x.dtype, layout_of(x)), self.padding == "replicate"
+        if is_extended:
+            x = ops.extend(x)
+        if self.up:
+            x = ops.blur(functional.conv_transpose2d(x, weight, stride=2), 1)
+            return ops.shrink(x, 2) if is_extended else x
+        return functional.conv2d(x, weight, padding=(1, 0 if is_extended else 1))
+
+    def _align(self, x: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, place: Place | None) -> Tensor:
+        if place is None:
+            return ops.align(x, styles_BKC, shares_BKw)
+        num, all_in = x.shape[1], styles_BKC.shape[2]
+        if needs_gradient(x, styles_BKC):
+            own = ops.align(x, styles_BKC[:, :, :num], shares_BKw)
+            return torch.cat([own, place.aligned(styles_BKC[:, :, num:], shares_BKw, x.dtype)], dim=1)
         size = (x.shape[0], all_in, *x.shape[2:])
         both = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
-        ops.align(x, styles_P2C[:, :, :num], shares_P2w, out=both[:, :num])
-        waves.aligned(styles_P2C[:, :, num:], shares_P2w, x.dtype, out=both[:, num:])
+        ops.align(x, styles_BKC[:, :, :num], shares_BKw, out=both[:, :num])
+        place.aligned(styles_BKC[:, :, num:], shares_BKw, x.dtype, out=both[:, num:])
         return both
 
 
 class ToRGB(Anchored):
     """1×1 layer to colours: SA-AdaIN with styles over √C, no demodulation, bias, clamp; styles never normalised.
 
-    Shares are the same for all channels, so Σ_c W·(Σ_a share_a·style_a)·x = Σ_a share_a·(Σ_c W·style_a·x): six
-    sums over channels a pixel, and no styled copy of the features.
+    Shares are the same for all channels, so Σ_c W·(Σ_k share_k·style_k)·x = Σ_k share_k·(Σ_c W·style_k·x): three
+    sums over channels a pixel for each anchor, and no styled copy of the features.
     """
 
     def __init__(self, num_in: int, w_dim: int, *, clamp: float | None) -> None:
@@ -209,10 +241,11 @@ class ToRGB(Anchored):
         self.bias = nn.Parameter(torch.zeros(3))
         self.clamp = clamp
 
-    def forward(self, x_PCHw: Tensor, styles_P2C: Tensor, shares_P2w: Tensor) -> Tensor:
-        """Colours, [P, 3, H, w], float32 (float64 for float64)."""
-        weight_P2OC = styles_P2C[:, :, None, :] * self.weight.flatten(1)
-        sums_P6N = torch.bmm(weight_P2OC.flatten(1, 2).to(x_PCHw.dtype), x_PCHw.flatten(2))
-        sums_P2OHw = sums_P6N.to(styles_P2C.dtype).view(len(x_PCHw), 2, 3, *x_PCHw.shape[2:])
-        rgb = (sums_P2OHw * shares_P2w.to(styles_P2C.dtype)[:, :, None, None, :]).sum(dim=1)
+    def forward(self, x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor) -> Tensor:
+        """Colours, [B, 3, H, w], float32 (float64 for float64)."""
+        num, height, width = styles_BKC.shape[1], *x_BCHw.shape[2:]
+        weight_BKOC = styles_BKC[:, :, None, :] * self.weight.flatten(1)
+        sums_BMN = torch.bmm(weight_BKOC.flatten(1, 2).to(x_BCHw.dtype), x_BCHw.flatten(2))
+        sums_BKOHw = sums_BMN.to(styles_BKC.dtype).view(len(x_BCHw), num, 3, height, width)
+        rgb = (sums_BKOHw * shares_BKw.to(styles_BKC.dtype)[:, :, None, None, :]).sum(dim=1)
         return ops.bias_act(rgb, self.bias, slope=1.0, gain=1.0, clamp=self.clamp, overwrite=True)

@@ -5,6 +5,7 @@ Letters: B images, R side. Source: arXiv 1912.04958 section 3.2.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from alis.models.draws import Draw
 
-Paint = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+Paint = Callable[[Draw], Tensor]
 
 
 def path_lengths(paint: Paint, codes: Draw, noise_B3RR: Tensor | None = None) -> Tensor:
@@ -22,9 +23,14 @@ def path_lengths(paint: Paint, codes: Draw, noise_B3RR: Tensor | None = None) ->
     Args:
         noise_B3RR: y, already divided by R; by default drawn.
     """
-    centre = codes.centre if codes.centre.requires_grad else codes.centre.detach().requires_grad_(True)
-    images = paint(codes.left, centre, codes.right, codes.shift)
+    ws_BKLS = codes.ws
+    is_centre_BK = torch.arange(ws_BKLS.shape[1], device=ws_BKLS.device) == codes.centre_B[:, None]
+    centre_BLS = ws_BKLS[is_centre_BK]
+    if not centre_BLS.requires_grad:
+        centre_BLS = centre_BLS.detach().requires_grad_(True)
+    ws_BKLS = torch.where(is_centre_BK[:, :, None, None], centre_BLS[:, None], ws_BKLS)
+    images = paint(dataclasses.replace(codes, ws=ws_BKLS))
     if noise_B3RR is None:
         noise_B3RR = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
-    (grads,) = torch.autograd.grad((images * noise_B3RR).sum(), centre, create_graph=True)
+    (grads,) = torch.autograd.grad((images * noise_B3RR).sum(), centre_BLS, create_graph=True)
     return grads.square().sum(dim=2).mean(dim=1).sqrt()

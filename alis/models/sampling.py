@@ -1,83 +1,105 @@
 """Anchors' codes → strips and frames at any place of the endless plane, for training's pictures and for metrics.
 
-A window is three anchors wide and moves two anchors on, as the published walk does: absolute patch k lies in
-window k // window_patches at place k mod window_patches, under anchors 2t, 2t + 1, 2t + 2.
 Letters: B images, A anchors, L = num_ws, S width of a code, R side of a frame, g patches a frame.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from alis.models import Generator
+from alis.models.draws import FramesAt, draw
+from alis.models.generator import Generator
+from alis.plane.ranges import Ranges, anchors_seen
 
 
 @torch.no_grad()
-def strip(generator: Generator, num_frames: int, *, seed: int = 0, psi: float = 1.0, batch: int = 16) -> Tensor:
-    """One panorama of `num_frames` frames side by side, float32 [3, R, R·num_frames] in about [-1, 1], no noise."""
-    config = generator.config
-    patches = torch.arange(num_frames * config.grid_size)
-    num_anchors = 2 * int(patches[-1] // config.window_patches) + 3
-    w_AS = generator.map(_z(generator, num_anchors, seed), psi)
-    ws_ALS = w_AS[:, None].expand(-1, config.num_ws, -1)
+def strip(generator: Generator, num_frames: int, *, seed: int = 0, psi: float = 1.0, batch: int = 8) -> Tensor:
+    """One panorama of `num_frames` frames side by side, float32 [3, R, R·num_frames] in about [-1, 1], no noise.
+
+    Args:
+        batch: frames painted at once.
+    """
+    config, device = generator.config, generator.device
+    # On the plane the first and last frames see beyond themselves.
+    beside = 2 if config.padding == "plane" else 0
+    num_anchors = 2 * ((num_frames * config.grid_size - 1) // config.window_patches) + 3 + 2 * beside
+    z_AZ = torch.randn([num_anchors, config.z_dim], generator=torch.Generator().manual_seed(seed))
+    w_AS = generator.map(z_AZ.to(device), psi)
+    ws_1ALS = w_AS[None, :, None].expand(-1, -1, config.num_ws, -1)
     parts = []
-    for some in patches.split(batch):
-        parts += list(_patches(generator, ws_ALS[None], torch.zeros_like(some), some, "none").cpu())
+    for start in range(0, num_frames, batch):
+        width = (min(start + batch, num_frames) - start) * config.resolution
+        column_1, first_1, seed_1 = (torch.tensor([value], device=device) for value in (4 * start, -beside, seed))
+        parts.append(generator.frames(ws_1ALS, first_1, Ranges(column_1, width, seed_B=seed_1))[0].cpu())
     return torch.cat(parts, dim=2)
 
 
 @torch.no_grad()
-def frames_anywhere(generator: Generator, num: int, *, seed: int, psi: float = 1.0) -> Tensor:
+def frames_anywhere(generator: Generator, num: int, *, seed: int, psi: float = 1.0, around_px: int = 0) -> Tensor:
     """Frames [B, 3, R, R] cut at random columns of `num` different endless panoramas, fresh noise.
 
     The left border is uniform over the columns of one period of the plane (two anchors), so a frame may lie
-    across patch borders, anchors and windows. A pure function of (weights, seed, psi, num).
+    across patch borders, anchors and windows. A pure function of (weights, seed, psi, num, around_px).
+
+    Args:
+        around_px: where on the plane that period begins, rounded to a whole number of periods.
     """
-    config, size = generator.config, generator.config.resolution
-    width, g = size // config.grid_size, config.grid_size
-    with torch.random.fork_rng(devices=[generator.device] if generator.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    config, device, size = generator.config, generator.device, generator.config.resolution
+    # Painted from the border before, a little wider, and cut.
+    border = size // 4 if config.padding == "plane" else size // config.grid_size
+    period = math.lcm(8, config.anchor_columns) if config.padding == "plane" else 2 * config.anchor_columns
+    with _seeded(generator, seed):
         z = torch.randn(num * 5, config.z_dim)
-        left = torch.randint(0, config.window_patches * width, [num])
-        ws = generator.map(z.to(generator.device), psi).view(num, 5, 1, -1).expand(-1, -1, config.num_ws, -1)
-        panorama = torch.arange(num).repeat_interleave(g + 1)
-        patch = (left // width).repeat_interleave(g + 1) + torch.arange(g + 1).repeat(num)
-        pictures = _patches(generator, ws, panorama, patch, "random")
-    wide = torch.cat(list(pictures.unflatten(0, (num, g + 1)).unbind(1)), dim=3)
-    offset = (left % width).to(wide.device)
-    columns = offset[:, None] + torch.arange(size, device=wide.device)
+        left = torch.randint(0, period * size // 4, [num])
+        column_B = (left // border) * (4 * border // size) + around_px * 4 // size // period * period
+        seed_B = torch.randint(0, 2**53, [num]) if config.local_latents else torch.zeros_like(left)
+        ranges = Ranges(column_B.to(device), size + border, seed_B=seed_B.to(device))
+        first_B = torch.zeros_like(ranges.column_B)
+        num_anchors = 5
+        if config.padding == "plane":
+            seen = anchors_seen(config, ranges)
+            first_B, num_anchors = seen.first_B, seen.num
+            z = torch.cat([z, torch.randn(max(num_anchors - 5, 0) * num, config.z_dim)])[: num_anchors * num]
+        ws = generator.map(z.to(device), psi).view(num, num_anchors, 1, -1).expand(-1, -1, config.num_ws, -1)
+        wide = generator.frames(ws, first_B, ranges, noise="random")
+    offset = (left % border).to(device)
+    columns = offset[:, None] + torch.arange(size, device=device)
     return wide.gather(3, columns[:, None, None, :].expand(-1, 3, size, -1))
 
 
 @torch.no_grad()
-def frames_aligned(generator: Generator, num: int, *, seed: int, psi: float = 1.0) -> Tensor:
-    """Frames [B, 3, R, R] as training sees them: at patch borders of fresh windows, fresh noise."""
-    config = generator.config
+def frames_aligned(
+    generator: Generator, num: int, *, seed: int, psi: float = 1.0, frames_at: FramesAt = "patch"
+) -> Tensor:
+    """Frames [B, 3, R, R] as training sees them: at patch borders of fresh windows, fresh noise.
+
+    Args:
+        frames_at: as in `alis.models.draws.draw`; what is not "patch" needs a network whose filters see the plane.
+    """
+    config, device = generator.config, generator.device
+    with _seeded(generator, seed):
+        if config.padding == "plane":
+            drawn = draw(generator, num, mixing=0.0, frames_at=frames_at)
+            ws = drawn.ws if psi == 1 else generator.mapping.w_avg.lerp(drawn.ws, psi)
+            return generator.frames(ws, drawn.first_B, drawn.ranges, noise="random")
+        z = torch.randn(3 * num, config.z_dim)
+        shift = torch.randint(0, max(config.max_shift, 1), [num]).to(device)
+        left, centre, right = generator.map(z.to(device), psi).chunk(3)
+        return generator(left, centre, right, shift, noise="random")
+
+
+@contextlib.contextmanager
+def _seeded(generator: Generator, seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[generator.device] if generator.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        z = torch.randn(3 * num, config.z_dim)
-        shift = torch.randint(0, max(config.max_shift, 1), [num]).to(generator.device)
-        left, centre, right = generator.map(z.to(generator.device), psi).chunk(3)
-        return generator(left, centre, right, shift, noise="random")
+        yield
 
 
 def to_uint8(images: Tensor) -> Tensor:
     """[-1, 1] → 0 … 255, uint8, same shape."""
     return (images.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-
-
-def _patches(generator: Generator, ws_NALS: Tensor, panorama_P: Tensor, patch_P: Tensor, noise: str) -> Tensor:
-    """Pictures of absolute patches ≥ 0 of N panoramas: [P, 3, R, R/g]."""
-    span, device = generator.config.window_patches, ws_NALS.device
-    num_anchors = ws_NALS.shape[1]
-    first = 2 * (patch_P // span)
-    anchors = first[:, None] + torch.arange(3) + (panorama_P * num_anchors)[:, None]
-    return generator.synthesis.patches(
-        ws_NALS.flatten(0, 1), (patch_P % span).to(device), anchors_P3=anchors.to(device), noise=noise
-    )
-
-
-def _z(generator: Generator, num: int, seed: int) -> Tensor:
-    z = torch.randn([num, generator.config.z_dim], generator=torch.Generator().manual_seed(seed))
-    return z.to(generator.device)

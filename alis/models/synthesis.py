@@ -1,13 +1,17 @@
-"""Codes of anchors and places of patches → pictures: a batch of independent patches from the first layer to the last.
+"""Codes of anchors and places on the plane → pictures: a batch of ranges of columns from the first layer to the last.
 
-Letters: P patches, A anchors in a table, L = num_ws codes an anchor, S width of a code, r a block's resolution,
-H rows, w columns of a patch. Frames are a view of patches; a panorama is just more patches.
+The unit is a range of columns of the plane (`alis.plane.ranges`): a tile, a frame, a strip; or a patch, in networks
+whose filters see zeros beside it. `Synthesis.inputs` looks up all that the place decides, as tensors of fixed shapes;
+`Synthesis.paint` is the network proper, a function of tensors alone.
+Letters: B ranges, A anchors in a table, K anchors of a range, L = num_ws codes an anchor, S width of a code, r a
+block's resolution, H rows, w columns of a range.
 Source: arXiv 2104.06954, section 3; arXiv 1912.04958, section 2 and appendix B.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +19,46 @@ from torch import Tensor, nn
 from alis import ops
 from alis.config import ModelConfig
 from alis.errors import InputError
-from alis.models.layers import Anchored, PatchConv, ToRGB, Waves
+from alis.models import start
+from alis.models.layers import Anchored, Place, PlaneConv, ToRGB
 from alis.ops.pages import keep_pages
 from alis.plane import coords
+from alis.plane.latents import local_latents
+from alis.plane.ranges import Ranges, anchors, anchors_seen
+from alis.plane.spans import BlockSpans, Span, spans
 
 Noise = str | Sequence[Tensor]
 NOISE_MODES = ("none", "const", "random")
 
 
+@dataclass
+class BlockInputs:
+    """What one block takes from the place.
+
+    `given_BKw` and `own_BKw` are the anchors' shares in its input's columns and in its own; `colours_BKw` those of the
+    few anchors over the picture, which begin `colours_first_B` anchors further on; `noise` one map for each 3×3 layer.
+    """
+
+    spans: BlockSpans
+    given_BKw: Tensor
+    own_BKw: Tensor
+    colours_BKw: Tensor
+    colours_first_B: Tensor
+    place: Place | None
+    noise: list[Tensor | None]
+
+    def own(self, span: Span) -> Tensor:
+        """The shares in some of its own columns."""
+        return _cut(self.own_BKw, self.spans.middle, span)
+
+
+def _cut(x: Tensor, has: Span, wanted: Span) -> Tensor:
+    """The wanted columns (last dimension) of those that x has."""
+    return x[..., wanted.first - has.first : wanted.stop - has.first]
+
+
 class Block(nn.Module):
-    """One resolution: waves of the place, one or two 3×3 layers, and the picture so far."""
+    """One resolution: waves and latents of the place, one or two 3×3 layers, and the picture so far."""
 
     def __init__(self, config: ModelConfig, resolution: int) -> None:
         super().__init__()
@@ -33,109 +67,86 @@ class Block(nn.Module):
         self.width = 4 if self.first else resolution // 2
         num_out = config.channels(resolution)
         num_in = num_out if self.first else config.channels(resolution // 2)
-        basis_K2 = coords.block_basis(config, resolution)
-        across, down = coords.wave_tables(config, basis_K2, self.width)
+        vectors, num_latents = coords.kept_waves(config, resolution)
+        across, down = coords.wave_tables(config, vectors, self.width)
         self.register_buffer("across", across, persistent=False)
         self.register_buffer("down", down, persistent=False)
         self.across: Tensor
         self.down: Tensor
-        normalise, clamp, w_dim = config.is_half(resolution), config.conv_clamp, config.w_dim
-        self.sees_waves = config.sees_waves(resolution)
-        num_waves = 2 * len(basis_K2) if self.sees_waves else 0
+        self.sees_place = config.sees_waves(resolution)
+        self.num_latents = num_latents if self.sees_place else 0
+        num_waves = 2 * len(vectors) if self.sees_place else 0
+        num_seen = num_in + num_waves + self.num_latents
         if self.first:
             self.column = nn.Parameter(torch.randn(num_out, 4))
-            self.input = Anchored(num_out, w_dim, bias=0.0)
-            self.conv1 = PatchConv(
-                num_in + num_waves,
-                num_out,
-                w_dim,
-                4,
-                up=False,
-                normalise=normalise,
-                clamp=clamp,
-                padding=config.padding,
-                num_waves=num_waves,
-            )
+            self.input = Anchored(num_out, config.w_dim, bias=0.0)
+            self.conv1 = PlaneConv(num_seen, num_out, 4, config, up=False)
         else:
-            self.conv0 = PatchConv(
-                num_in + num_waves,
-                num_out,
-                w_dim,
-                resolution,
-                up=True,
-                normalise=normalise,
-                clamp=clamp,
-                padding=config.padding,
-                num_waves=num_waves,
-            )
-            self.conv1 = PatchConv(
-                num_out, num_out, w_dim, resolution, up=False, normalise=normalise, clamp=clamp, padding=config.padding
-            )
-        self.torgb = ToRGB(num_out, w_dim, clamp=clamp)
+            self.conv0 = PlaneConv(num_seen, num_out, resolution, config, up=True)
+            self.conv1 = PlaneConv(num_out, num_out, resolution, config, up=False)
+        self.torgb = ToRGB(num_out, config.w_dim, clamp=config.conv_clamp)
+        self._begin(num_in, num_waves)
+
+    def _begin(self, num_in: int, num_waves: int) -> None:
+        start.quiet_waves((self.conv1 if self.first else self.conv0).weight, num_in, num_waves)
+        if self.config.start == "unit":
+            for layer in [self.conv1, self.torgb] if self.first else [self.conv0, self.conv1, self.torgb]:
+                start.unit_style(layer.affine)
+            start.unit_colours(self.torgb.weight, len(self.config.resolutions))
+
+    @property
+    def noise_layers(self) -> list[PlaneConv]:
+        """Its 3×3 layers."""
+        return [self.conv1] if self.first else [self.conv0, self.conv1]
 
     def forward(
         self,
-        x_PCHw: Tensor | None,
-        image_P3Hw: Tensor | None,
+        x_BCHw: Tensor | None,
+        image_B3Hw: Tensor | None,
         ws: Sequence[Tensor],
-        patches: Patches,
-        noise: Sequence[Tensor | None],
+        anchors_BK: Tensor,
+        inputs: BlockInputs,
         dtype: torch.dtype,
         layout: torch.memory_format,
     ) -> tuple[Tensor, Tensor]:
-        """Features and picture of the patches at this resolution.
+        """Features and picture of the ranges at this resolution.
 
         Args:
+            x_BCHw, image_B3Hw: the block before's features in the columns `given`, its picture in all it has.
             ws: the table of anchors' codes [A, S] for each layer of the block.
-            noise: for each 3×3 layer [P or 1, 1, H, w] or None.
+            anchors_BK: rows of the table.
             dtype: what the features are computed in; the picture is summed in the dtype of the codes.
             layout: how the features are stored, from the first block on.
         """
-        pairs = patches.pairs_P2
-        across = coords.wave_columns(self.across, self.width, self.config.grid_size, patches.place_P)
-        waves = Waves(across, self.down) if self.sees_waves else None
-        if x_PCHw is None:
-            shares = patches.shares(4)
-            column = self.column.to(dtype)[None, :, :, None].expand(len(pairs), -1, -1, across.shape[3])
-            x = ops.align(column.contiguous(memory_format=layout), self.input.styles(ws[0], pairs), shares)
-            x = self.conv1(x, self.conv1.styles(ws[1], pairs), shares, noise[0], waves)
+        at, noise, place = inputs.spans, inputs.noise, inputs.place
+        if x_BCHw is None:
+            size = (len(anchors_BK), -1, -1, at.given.width)
+            column = self.column.to(dtype)[None, :, :, None].expand(size).contiguous(memory_format=layout)
+            x = ops.align(column, self.input.styles(ws[0], anchors_BK), inputs.given_BKw)
+            x = self.conv1(x, self.conv1.styles(ws[1], anchors_BK), inputs.given_BKw, noise[0], place)
         else:
-            x = self.conv0(
-                x_PCHw.to(dtype), self.conv0.styles(ws[0], pairs), patches.shares(self.width), noise[0], waves
-            )
-            shares = patches.shares(self.resolution)
-            x = self.conv1(x, self.conv1.styles(ws[1], pairs), shares, noise[1])
-        rgb = self.torgb(x, self.torgb.styles(ws[2], pairs), shares)
-        return x, rgb if image_P3Hw is None else self._doubled(image_P3Hw) + rgb
+            crop = (at.middle.first - 2 * at.given.first - 1, 2 * at.given.stop - 1 - at.middle.stop)
+            styles = self.conv0.styles(ws[0], anchors_BK)
+            x = self.conv0(x_BCHw.to(dtype), styles, inputs.given_BKw, noise[0], place, crop)
+            x = self.conv1(x, self.conv1.styles(ws[1], anchors_BK), inputs.own(at.middle), noise[1])
+        num, num_all = inputs.colours_BKw.shape[1], anchors_BK.shape[1]
+        over_BK = inputs.colours_first_B[:, None] + torch.arange(num, device=anchors_BK.device)
+        over_BK = over_BK.clamp(max=num_all - 1)  # beyond, shares are 0
+        styles = self.torgb.styles(ws[2], anchors_BK.gather(1, over_BK))
+        rgb = self.torgb(_cut(x, at.features, at.image), styles, inputs.colours_BKw)
+        return x, rgb if image_B3Hw is None else self._doubled(image_B3Hw, at.image) + rgb
 
-    def _doubled(self, image_P3Hw: Tensor) -> Tensor:
+    def _doubled(self, image_B3Hw: Tensor, wanted: Span) -> Tensor:
         if self.config.padding == "zeros":
-            return ops.up2(image_P3Hw)
-        return ops.shrink(ops.up2(ops.extend(image_P3Hw)), 2)
-
-
-class Patches:
-    """Where a batch of patches stands: rows of the table of anchors, places in their windows, seats in their frames."""
-
-    def __init__(self, config: ModelConfig, anchors_P3: Tensor, place_P: Tensor, seat_P: Tensor) -> None:
-        self.config, self.place_P, self.seat_P = config, place_P, seat_P
-        self.pairs_P2 = coords.anchor_pairs(config, anchors_P3, place_P)
-        self._shares: dict[int, Tensor] = {}
-
-    def shares(self, width: int) -> Tensor:
-        """`coords.shares` at this width of a frame, float64 [P, 2, w], computed once."""
-        if width not in self._shares:
-            self._shares[width] = coords.shares(self.config, width, self.place_P)
-        return self._shares[width]
-
-    def columns(self, noise_HW: Tensor) -> Tensor:
-        """Each patch's columns of a frame-wide map: [W, W] → [P, 1, W, w]."""
-        parts_gHw = torch.stack(noise_HW.chunk(self.config.grid_size, dim=1))
-        return parts_gHw[self.seat_P].unsqueeze(1)
+            return ops.up2(image_B3Hw)
+        if self.config.padding == "replicate":
+            return ops.shrink(ops.up2(ops.extend(image_B3Hw)), 2)
+        first = 2 * ((wanted.first - 1) // 2)
+        return _cut(ops.up2(ops.repeat_rows(image_B3Hw))[:, :, 2:-2], Span(first, first), wanted)
 
 
 class Synthesis(nn.Module):
-    """Blocks 4 … R. Everything works on patches; `Generator` makes frames of them."""
+    """Blocks 4 … R. Everything works on ranges of columns; `Generator` makes frames of them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -158,6 +169,13 @@ class Synthesis(nn.Module):
         """Side of every noise map, in the order explicit noise is given: 4, 8, 8, 16, 16, …"""
         return (4, *(r for r in self.config.resolutions[1:] for _ in range(2)))
 
+    def noise_spans(self, ranges: Ranges) -> list[Span]:
+        """The columns that every noise map has for ranges like these, in the same order."""
+        found: list[Span] = []
+        for at in spans(self.config, ranges.width, ranges.sub):
+            found += [at.features] if at.height == 4 else [at.middle, at.features]
+        return found
+
     def set_precision(self, dtype: torch.dtype, from_resolution: int | None = None) -> None:
         """Compute the blocks from this resolution upward in `dtype`, the rest in the dtype of the weights.
 
@@ -168,55 +186,81 @@ class Synthesis(nn.Module):
         self.dtype = dtype
         self.half_from = from_resolution or self.config.half_from or lowest
 
-    def patches(
-        self,
-        ws: Tensor,
-        place_P: Tensor,
-        *,
-        anchors_P3: Tensor | None = None,
-        seat_P: Tensor | None = None,
-        noise: Noise = "none",
-    ) -> Tensor:
-        """Pictures of patches that know nothing of each other: float32 [P, 3, R, R/g] in about [-1, 1].
+    def forward(self, ws_ALS: Tensor, anchors_BK: Tensor, ranges: Ranges, *, noise: Noise = "none") -> Tensor:
+        """Pictures of ranges of columns: float32 [B, 3, R, width] in about [-1, 1].
 
         Args:
-            ws: codes of each patch's left, centre and right anchor [P, 3, L, S]; or, with `anchors_P3`, a table
-                of anchors [A, L, S], each of which then goes through every affine layer once.
-            place_P: each patch's number in its window of three anchors, 0 … config.window_patches − 1, integer.
-            anchors_P3: rows of the table.
-            seat_P: each patch's number in its frame, for the columns of 'const' noise; by default place % g.
-            noise: 'none'; 'const', the stored maps; 'random', fresh; or one [P, 1, r, r/g] tensor for each of
-                `noise_resolutions`, which the layers scale by their own strengths.
+            ws_ALS: a table of anchors' codes, each of which goes through every affine layer once.
+            anchors_BK: its rows for the anchors that each range lies under, `plane.ranges.anchors_seen`.
+            ranges: where the pictures stand; each a patch wide and at a patch's border where patches are independent.
+            noise: 'none'; 'const', the stored maps; 'random', fresh; or one [B, 1, r, w] tensor for each of
+                `noise_resolutions` with the columns of `noise_spans`, which the layers scale by their own strengths.
+
+        Raises:
+            InputError: ranges that this kind of network has not, or noise that doesn't fit.
         """
-        if anchors_P3 is None:
-            anchors_P3 = torch.arange(3 * len(ws), device=ws.device).view(-1, 3)
-            ws = ws.flatten(0, 1)
-        if seat_P is None:
-            seat_P = place_P % self.config.grid_size
-        patches = Patches(self.config, anchors_P3, place_P, seat_P)
-        maps = iter(self._noise(noise, patches, ws))
+        return self.paint(ws_ALS, anchors_BK, self.inputs(ranges, noise, ws_ALS.dtype))
+
+    def inputs(self, ranges: Ranges, noise: Noise, dtype: torch.dtype = torch.float32) -> list[BlockInputs]:
+        """What each block takes from the place, and its noise. Raises: as `forward`."""
+        config = self.config
+        tile = config.resolution // config.grid_size
+        if config.padding != "plane" and (ranges.width != tile or ranges.sub):
+            raise InputError(
+                f"a range of {ranges.width} columns", hint=f'padding = "{config.padding}" knows patches of {tile}'
+            )
+        plan = spans(config, ranges.width, ranges.sub)
+        seen, over = anchors_seen(config, ranges), anchors(config, ranges, plan[0].image)
+        maps = iter(self._noise(noise, ranges, dtype))
+        found = []
+        for block, at in zip(self.blocks, plan, strict=True):
+            own = ranges.columns(at.middle, block.resolution)
+            given = own if block.first else ranges.columns(at.given, block.width)
+            given_BKw = seen.shares(config, given, block.width)
+            found.append(
+                BlockInputs(
+                    at,
+                    given_BKw,
+                    given_BKw if block.first else seen.shares(config, own, block.resolution),
+                    over.shares(config, ranges.columns(at.image, block.resolution), block.resolution),
+                    over.first_B - seen.first_B,
+                    self._place(block, ranges, at, given),
+                    [next(maps) for _ in block.noise_layers],
+                )
+            )
+        return found
+
+    def paint(self, ws_ALS: Tensor, anchors_BK: Tensor, inputs: Sequence[BlockInputs]) -> Tensor:
+        """`forward` from what `inputs` found: a function of tensors whose shapes depend on the ranges' width alone."""
         layout = self.layout
-        if ws.device.type == "cpu":
+        if ws_ALS.device.type == "cpu":
             # Measured: oneDNN's convolutions take half the time with channels last, and half of that on kept pages.
             layout = layout or torch.channels_last
             keep_pages()
         x: Tensor | None = None
         image: Tensor | None = None
-        for number, block in enumerate(self.blocks):
+        for number, (block, own) in enumerate(zip(self.blocks, inputs, strict=True)):
             # Each ToRGB shares its code with the next block's first layer.
-            first = max(2 * number, 0)
-            codes = [ws[:, first + k] for k in range(3)]
-            own = [next(maps) for _ in range(1 if block.first else 2)]
+            codes = [ws_ALS[:, 2 * number + k] for k in range(3)]
             is_half = self.half_from is not None and block.resolution >= self.half_from
-            x, image = block(
-                x, image, codes, patches, own, self.dtype if is_half else ws.dtype, layout or torch.contiguous_format
-            )
+            dtype = self.dtype if is_half else ws_ALS.dtype
+            x, image = block(x, image, codes, anchors_BK, own, dtype, layout or torch.contiguous_format)
         assert image is not None
         return image
 
-    def _noise(self, noise: Noise, patches: Patches, ws: Tensor) -> list[Tensor | None]:
+    def _place(self, block: Block, ranges: Ranges, at: BlockSpans, given_Bw: Tensor) -> Place | None:
+        if not block.sees_place:
+            return None
+        latents = None
+        if block.num_latents:
+            seed_B = torch.zeros_like(ranges.column_B) if ranges.seed_B is None else ranges.seed_B
+            column_Bw = given_Bw if ranges.ring_B is None else ranges.on_ring(at.given, block.width)
+            latents = local_latents(seed_B, block.resolution, column_Bw, block.num_latents, block.width)
+        return Place(coords.wave_columns(block.across, given_Bw), block.down, latents)
+
+    def _noise(self, noise: Noise, ranges: Ranges, dtype: torch.dtype) -> list[Tensor | None]:
         """One map for each 3×3 layer, or None."""
-        sides = self.noise_resolutions
+        sides, at, device = self.noise_resolutions, self.noise_spans(ranges), ranges.column_B.device
         if not isinstance(noise, str):
             if len(noise) != len(sides):
                 raise InputError(f"noise: {len(noise)} maps for {len(sides)} layers", hint=f"their sides are {sides}")
@@ -224,11 +268,22 @@ class Synthesis(nn.Module):
         if noise == "none":
             return [None] * len(sides)
         if noise == "random":
-            g, num = self.config.grid_size, len(patches.place_P)
-            return [torch.randn([num, 1, r, r // g], dtype=ws.dtype, device=ws.device) for r in sides]
+            num = len(ranges.column_B)
+            return [
+                torch.randn([num, 1, r, span.width], dtype=dtype, device=device)
+                for r, span in zip(sides, at, strict=True)
+            ]
         if noise == "const":
-            layers = [layer for layer in self.modules() if isinstance(layer, PatchConv)]
-            return [patches.columns(layer.noise_const) for layer in layers]
+            return self.stored_noise(ranges)
         raise InputError(
             f'noise: unknown mode "{noise}"', hint=f"use one of {', '.join(NOISE_MODES)} or a list of maps"
         )
+
+    def stored_noise(self, ranges: Ranges) -> list[Tensor]:
+        """The columns of the stored maps that stand at the ranges: [B, 1, r, w] for each of `noise_resolutions`."""
+        layers = [layer for block in self.blocks for layer in block.noise_layers]
+        found = []
+        for layer, r, span in zip(layers, self.noise_resolutions, self.noise_spans(ranges), strict=True):
+            column_Bw = ranges.stored(span, r)
+            found.append(layer.noise_const[:, column_Bw].transpose(0, 1).unsqueeze(1))
+        return found

@@ -1,7 +1,7 @@
 """SA-AdaIN: multiply every column of a feature map by its own mix of anchors' styles.
 
 y = x · Σ_a share_a · style_a, the shares depending on the column only.
-Letters: B batch, A anchors (two for a patch, three for a window), C channels, H W rows and columns.
+Letters: B batch, A anchors (two for a patch, more for a range), C channels, H W rows and columns.
 Source: arXiv 2104.06954, section 3.1.
 """
 
@@ -18,7 +18,7 @@ def align(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out: Tensor
 
     Args:
         styles_BAC: styles of the anchors.
-        shares_BAW: share of each anchor in each column (`alis.plane.coords.shares`), no gradient.
+        shares_BAW: share of each anchor in each column (`alis.plane.ranges`), no gradient.
         out: where to write, any strides; only when no gradient is recorded.
     """
     if uses_triton(x_BCHW):
@@ -31,6 +31,16 @@ def align(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out: Tensor
 def align_reference(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out: Tensor | None = None) -> Tensor:
     """`align` in plain PyTorch."""
     return torch.mul(x_BCHW, column_styles(styles_BAC, shares_BAW).to(x_BCHW.dtype).unsqueeze(2), out=out)
+
+
+def collect(p_BCHW: Tensor, q_BCHW: Tensor, shares_BAW: Tensor, dtype: torch.dtype) -> Tensor:
+    """Σ over rows and columns of share · p · q, [B, A, C] in `dtype`: the gradient of the styles."""
+    if uses_triton(p_BCHW):
+        from alis.ops.align_triton import collect_triton
+
+        return collect_triton(p_BCHW, q_BCHW, shares_BAW, dtype)
+    sums_BCW = (p_BCHW * q_BCHW).sum(dim=2, dtype=dtype)
+    return torch.bmm(shares_BAW.to(dtype), sums_BCW.transpose(1, 2))
 
 
 def column_styles(styles_BAC: Tensor, shares_BAW: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -22,64 +21,19 @@ from PIL import Image
 from torch import Tensor
 
 from alis import dist
+from alis.config import ModelConfig
 from alis.errors import InputError
 from alis.formats import Pixels
 from alis.models import Generator
-from alis.plane.anchors import MAX_ANCHOR, Draw, Saved, Sketch, Source, draw_z
+from alis.painting.code_book import CodeBook, checked_code
+from alis.plane.anchors import MAX_ANCHOR, Saved, Sketch, Source
 from alis.plane.noise import column_noise
+from alis.plane.ranges import Ranges, anchors_seen
+from alis.plane.spans import halo_px
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 _WIDE = 32
 N = TypeVar("N")
-_ATTEMPTS, _ROUNDS = 32, 8
-
-
-class CodeBook:
-    """Source of an anchor → its code w, each computed once; always alone, so that its bits never depend on company."""
-
-    def __init__(self, g: Generator, saved: Mapping[str, Tensor], centres_KS: Tensor | None) -> None:
-        self.g, self.saved, self.centres_KS = g, dict(saved), centres_KS
-        self.drawn = lru_cache(maxsize=1024)(self._drawn)
-
-    def code(self, source: Source, psi: float, cluster: int | str | None) -> Tensor:
-        """[S] or [num_ws, S]."""
-        if isinstance(source, Draw):
-            return self.drawn(source, psi, cluster)
-        return self.saved[source.name]
-
-    # Codes are given to callers, who may want gradients of them: no inference tensors, also when painting draws them.
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def _drawn(self, draw: Draw, psi: float, cluster: int | str | None) -> Tensor:
-        if cluster is None:
-            return self.g.map(self._z(draw, 1), psi=psi)[0]
-        assert self.centres_KS is not None, "the sketch was checked"
-        if cluster == "nearest":
-            w_S = self.g.map(self._z(draw, 1))[0]
-            centre_S = self.centres_KS[(self.centres_KS - w_S).square().sum(dim=1).argmin()]
-            return centre_S + psi * (w_S - centre_S)
-        w_S, centre_S = self._of_cluster(draw, int(cluster)), self.centres_KS[int(cluster)]
-        return centre_S + psi * (w_S - centre_S)
-
-    def _of_cluster(self, draw: Draw, cluster: int) -> Tensor:
-        """The first of a draw's codes that falls into the cluster; after 256 of them the nearest to its centre."""
-        assert self.centres_KS is not None
-        best, best_distance = None, float("inf")
-        for turn in range(_ROUNDS):
-            w_BS = self.g.map(self._z(draw, _ATTEMPTS, turn * _ATTEMPTS))
-            distance_BK = torch.cdist(w_BS, self.centres_KS)
-            inside = (distance_BK.argmin(dim=1) == cluster).nonzero()
-            if len(inside):
-                return w_BS[inside[0, 0]]
-            nearest = int(distance_BK[:, cluster].argmin())
-            if float(distance_BK[nearest, cluster]) < best_distance:
-                best, best_distance = w_BS[nearest], float(distance_BK[nearest, cluster])
-        assert best is not None
-        return best
-
-    def _z(self, draw: Draw, num: int, first: int = 0) -> Tensor:
-        z_BZ = np.stack([draw_z(draw, self.g.config.z_dim, first + i) for i in range(num)])
-        return torch.from_numpy(z_BZ).to(self.g.device)
 
 
 class Panorama:
@@ -113,9 +67,9 @@ class Panorama:
     ) -> None:
         self.g = g
         self.sketch = sketch or Sketch(_plain(seed), psi=psi, cluster=cluster, noise=noise, ring=ring)
-        saved = {name: _checked_code(g, name, code) for name, code in (codes or {}).items()}
+        saved = {name: checked_code(g, name, code) for name, code in (codes or {}).items()}
         self.book = CodeBook(g, saved, None if centres is None else centres.to(g.device).float())
-        self.batch = batch or (16 if g.config.resolution <= 128 else 8)
+        self.batch = batch or _batch(g.config)
         self._check()
 
     def _check(self) -> None:
@@ -135,6 +89,12 @@ class Panorama:
             raise InputError(
                 f"a model with w_coord_dist = {distance:g} has no endless plane: its coordinates break at every window",
                 hint="train with an even w_coord_dist; the published models use 4",
+            )
+        if ring is not None and ring < self.shortest_ring:
+            raise InputError(
+                f"a ring of {ring} anchors ({ring * self.anchor_px} px) is shorter than what a tile of this model sees "
+                f"({self.tile_px + 2 * self.halo_px} px)",
+                hint=f"use at least {self.shortest_ring}",
             )
         if ring is not None and ring % self.ring_step:
             raise InputError(
@@ -166,6 +126,14 @@ class Panorama:
         """A ring closes after a multiple of this many anchors."""
         return 1 if self.g.config.w_coord_dist % 4 == 0 else 2
 
+    @property
+    def shortest_ring(self) -> int:
+        """Least anchors of a ring: a tile must not see itself from behind."""
+        if not self.halo_px:
+            return self.ring_step
+        least = -(-(self.tile_px + 2 * self.halo_px) // self.anchor_px)
+        return -(-least // self.ring_step) * self.ring_step
+
     def with_sketch(self, sketch: Sketch) -> Panorama:
         """The same model and codes drawn by another sketch; codes already computed are kept."""
         other = copy.copy(self)
@@ -181,7 +149,7 @@ class Panorama:
         """
         other = copy.copy(self)
         other.book = copy.copy(self.book)
-        other.book.saved = self.book.saved | {n: _checked_code(self.g, n, code) for n, code in codes.items()}
+        other.book.saved = self.book.saved | {n: checked_code(self.g, n, code) for n, code in codes.items()}
         return other
 
     def with_edits(self, edits: Mapping[int, Source | int | Tensor]) -> Panorama:
@@ -200,8 +168,20 @@ class Panorama:
         return self.book.code(self.sketch.source(index), self.sketch.psi, self.sketch.cluster)
 
     def reach(self, index: int) -> tuple[int, int]:
-        """Pixel columns [a, b) that an anchor takes part in: up to its two neighbours."""
-        return (index - 1) * self.anchor_px, (index + 1) * self.anchor_px
+        """Pixel columns [a, b) that an anchor takes part in.
+
+        Up to its two neighbours; where filters see the plane, `halo_px` further.
+        """
+        return (index - 1) * self.anchor_px - self.halo_px, (index + 1) * self.anchor_px + self.halo_px
+
+    @property
+    def halo_px(self) -> int:
+        """How far beyond a column of the 4×4 block pixels depend on it: 0 where patches know nothing of each other."""
+        return halo_px(self.g.config)
+
+    def anchors(self, start: int, stop: int) -> range:
+        """The anchors that pixel columns start … stop − 1 depend on."""
+        return range((start - self.halo_px) // self.anchor_px, (stop - 1 + self.halo_px) // self.anchor_px + 2)
 
     def check_tile(self, k: int) -> None:
         """Raises: InputError: no whole number, or where nobody has been."""
@@ -216,6 +196,10 @@ class Panorama:
 
     def block(self, number: int) -> Pixels:
         """Tiles batch · number … batch · (number + 1) − 1 side by side, uint8 [R, batch·R/g, 3]."""
+        if self.g.config.padding == "plane":
+            column = number * self.batch * (4 // self.g.config.grid_size)
+            pixels: Pixels = _paint([(self, column)], self.batch * self.tile_px)[0]
+            return pixels
         tiles_PHwC = paint([(self, k) for k in range(number * self.batch, (number + 1) * self.batch)])
         return tiles_PHwC.transpose(1, 0, 2, 3).reshape(self.height, -1, 3)
 
@@ -251,70 +235,84 @@ class Panorama:
         return self.image(0, 4 * self.height)._repr_png_()
 
 
+def _batch(config: ModelConfig) -> int:
+    """Patches rendered at once: with more the columns beside them cost less, with fewer memory is."""
+    if config.padding != "plane":
+        return 16 if config.resolution <= 128 else 8
+    return {16: 64, 32: 64, 64: 64, 128: 32, 256: 16}.get(config.resolution, 8)
+
+
 def _plain(value: N) -> N | int:
     """numpy's whole numbers as Python's, which are what addresses and checks know; anything else as it is."""
     return int(value) if isinstance(value, np.integer) else value
 
 
-@torch.inference_mode()
 def paint(wanted: Sequence[tuple[Panorama, int]]) -> Pixels:
     """Tiles of any planes of one model in one batch: (plane, k) … → uint8 [P, R, R/g, 3].
 
     Raises:
         InputError: a tile out of range.
     """
-    g = wanted[0][0].g
-    between, window = g.config.anchor_patches, g.config.window_patches
-    rows: dict[tuple[Source, float, int | str | None], int] = {}
-    codes: list[Tensor] = []
-    anchors_P3, places, columns = [], [], []
     for plane, k in wanted:
         plane.check_tile(k)
-        if plane.sketch.ring is not None:
-            k %= plane.sketch.ring * between
-        left, place = k // between, k % window
-        pair = []
-        for index in (left, left + 1):
-            source = plane.sketch.source(index)
-            key = (source, plane.sketch.psi, plane.sketch.cluster)
+    config = wanted[0][0].g.config
+    step = 4 // config.grid_size
+    return _paint([(plane, k * step) for plane, k in wanted], wanted[0][0].tile_px)
+
+
+@torch.inference_mode()
+def _paint(wanted: Sequence[tuple[Panorama, int]], width: int) -> Pixels:
+    """Ranges of planes of one model in one batch: (plane, column of the 4×4 block) … → uint8 [B, R, width, 3]."""
+    g = wanted[0][0].g
+    sketches = [plane.sketch for plane, _ in wanted]
+    ranges = _ranges(g, sketches, [column for _, column in wanted], width)
+    seen = anchors_seen(g.config, ranges)
+    rows: dict[tuple[Source, float, int | str | None], int] = {}
+    codes: list[Tensor] = []
+    anchors: list[list[int]] = []
+    for (plane, _), first in zip(wanted, seen.first_B.tolist(), strict=True):
+        own = []
+        for index in range(first, first + seen.num):
+            key = (plane.sketch.source(index), plane.sketch.psi, plane.sketch.cluster)
             if key not in rows:
                 code = plane.book.code(*key)
                 rows[key] = len(codes)
                 codes.append(code if code.dim() == 2 else code.expand(g.config.num_ws, -1))
-            pair.append(rows[key])
-        # The third anchor has no share in this half of the window; the centre stands in for it.
-        anchors_P3.append((pair[0], pair[1], pair[1]) if place < between else (pair[0], pair[0], pair[1]))
-        places.append(place)
-        columns.append(k)
-    place_P = torch.tensor(places, device=g.device)
-    x_PCHw = g.synthesis.patches(
-        torch.stack(codes),
-        place_P,
-        anchors_P3=torch.tensor(anchors_P3, device=g.device),
-        noise=_noise(g, [plane.sketch for plane, _ in wanted], columns),
-    )
-    grey_PHwC = (x_PCHw.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-    pixels: Pixels = grey_PHwC.cpu().numpy()
+            own.append(rows[key])
+        anchors.append(own)
+    table_ALS, anchors_BK = torch.stack(codes), torch.tensor(anchors, device=g.device)
+    x_BCHw = g.synthesis(table_ALS, anchors_BK, ranges, noise=_noise(g, sketches, ranges))
+    grey_BHwC = (x_BCHw.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    pixels: Pixels = grey_BHwC.cpu().numpy()
     return pixels
 
 
-def _noise(g: Generator, sketches: Sequence[Sketch], columns: Sequence[int]) -> str | list[Tensor]:
-    """What the layers of a batch get, each patch after its own sketch; seeds and columns are absolute."""
+def _ranges(g: Generator, sketches: Sequence[Sketch], columns: Sequence[int], width: int) -> Ranges:
+    """Where the ranges stand; on a ring the columns are those of the first round."""
+    rings = [(sketch.ring or 0) * g.config.anchor_columns for sketch in sketches]
+    folded = [column % ring if ring else column for column, ring in zip(columns, rings, strict=True)]
+    column_B, seed_B, ring_B = (torch.tensor(v, device=g.device) for v in (folded, [s.seed for s in sketches], rings))
+    return Ranges(column_B, width, seed_B=seed_B, ring_B=ring_B if any(rings) else None)
+
+
+def _noise(g: Generator, sketches: Sequence[Sketch], ranges: Ranges) -> str | list[Tensor]:
+    """What the layers of a batch get, each range after its own sketch; seeds and columns are absolute."""
     modes = {sketch.noise for sketch in sketches}
     if modes == {"none"} or modes == {"const"}:
         return modes.pop()
-    seed_P, k_P = (torch.tensor(v, device=g.device) for v in ([r.seed for r in sketches], columns))
-    is_fresh_P = torch.tensor([r.noise == "random" for r in sketches], device=g.device)
-    is_const_P = torch.tensor([r.noise == "const" for r in sketches], device=g.device)
-    consts = [map_HW for name, map_HW in g.synthesis.named_buffers() if name.endswith("noise_const")]
+    assert ranges.seed_B is not None
+    is_fresh_B, is_const_B = (
+        torch.tensor([sketch.noise == mode for sketch in sketches], device=g.device)[:, None, None, None]
+        for mode in ("random", "const")
+    )
+    stored = g.synthesis.stored_noise(ranges) if "const" in modes else None
     maps = []
-    for layer, (side, const_HW) in enumerate(zip(g.synthesis.noise_resolutions, consts, strict=True)):
-        width = side // g.config.grid_size
-        map_P1Hw = column_noise(seed_P, layer, k_P * width, width, side) * is_fresh_P[:, None, None, None]
-        if "const" in modes:
-            seats_gHw = const_HW.view(side, -1, width).transpose(0, 1)
-            map_P1Hw = map_P1Hw + (seats_gHw[k_P % g.config.grid_size] * is_const_P[:, None, None])[:, None]
-        maps.append(map_P1Hw)
+    sides = zip(g.synthesis.noise_resolutions, g.synthesis.noise_spans(ranges), strict=True)
+    for layer, (side, span) in enumerate(sides):
+        map_B1Hw = column_noise(ranges.seed_B, layer, ranges.on_ring(span, side), side) * is_fresh_B
+        if stored is not None:
+            map_B1Hw = map_B1Hw + stored[layer] * is_const_B
+        maps.append(map_B1Hw)
     return maps
 
 
@@ -363,13 +361,3 @@ def choose_precision(g: Generator, name: str) -> str:
 def precision_of(g: Generator) -> str:
     """The name of the precision that `g` paints the high resolutions in."""
     return "float32" if g.synthesis.half_from is None else str(g.synthesis.dtype).removeprefix("torch.")
-
-
-def _checked_code(g: Generator, name: str, code: Tensor) -> Tensor:
-    shape, want = tuple(code.shape), (g.config.num_ws, g.config.w_dim)
-    if shape not in {want, want[1:]} or not bool(torch.isfinite(code).all()):
-        raise InputError(
-            f"code {name} has shape {list(shape)} or is not finite",
-            hint=f"this model takes [{want[1]}] or {list(want)}",
-        )
-    return code.detach().to(g.device, torch.float32)

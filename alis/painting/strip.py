@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from alis.models import Generator
 
 _FRAMES = 8
+_LATER = {"local_latents": 0.0, "start": "published"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class Plan:
 
 def fingerprint(g: Generator) -> str:
     """Sixteen hex digits of a generator's settings and weights."""
-    digest = hashlib.blake2s(g.config.model_dump_json().encode(), digest_size=8)
+    # Settings that came later count only where they say something: a model keeps its fingerprint for life.
+    unsaid = {key for key, value in _LATER.items() if getattr(g.config, key) == value}
+    digest = hashlib.blake2s(g.config.model_dump_json(exclude=unsaid).encode(), digest_size=8)
     for name, tensor in sorted(g.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)

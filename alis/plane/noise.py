@@ -11,32 +11,41 @@ import math
 import torch
 from torch import Tensor
 
-_MASK = 0xFFFFFFFF
+MASK = 0xFFFFFFFF
+GOLDEN = 0x9E3779B1
+FIRST, SECOND = 0x7FEB352D, 0x846CA68B
 
 
-def _mix(x: Tensor) -> Tensor:
+def mix(x: Tensor) -> Tensor:
     """One bijection of 32-bit words held in int64."""
-    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK
-    x = ((x ^ (x >> 15)) * 0x846CA68B) & _MASK
+    x = ((x ^ (x >> 16)) * FIRST) & MASK
+    x = ((x ^ (x >> 15)) * SECOND) & MASK
     return x ^ (x >> 16)
 
 
-def column_noise(seed_P: Tensor, layer: int, first_P: Tensor, width: int, height: int) -> Tensor:
-    """Standard normal noise of patches, float32 [P, 1, height, width].
+def column_keys(seed_B: Tensor, stream: int, column_Bw: Tensor) -> Tensor:
+    """A 32-bit word (in int64) for each column of each plane, [B, w]; streams have nothing in common.
 
     Args:
-        seed_P: int64, each patch's plane.
+        seed_B, column_Bw: int64, any.
+    """
+    key_B = mix(mix((seed_B & MASK) ^ (stream * GOLDEN & MASK)) ^ (seed_B >> 32 & MASK))
+    return mix(mix(key_B[:, None] ^ (column_Bw & MASK)) ^ (column_Bw >> 32 & MASK))
+
+
+def column_noise(seed_B: Tensor, layer: int, column_Bw: Tensor, height: int) -> Tensor:
+    """Standard normal noise of ranges of columns, float32 [B, 1, height, w].
+
+    Args:
+        seed_B: int64, each range's plane.
         layer: number of the layer; layers do not share their noise.
-        first_P: int64, absolute number of each patch's first column at this layer's resolution.
-        width: columns of a patch.
+        column_Bw: int64, absolute numbers of the columns at this layer's resolution.
         height: rows, even.
     """
-    column_Pw = first_P[:, None] + torch.arange(width, device=first_P.device)
-    key_P = _mix(_mix((seed_P & _MASK) ^ (layer * 0x9E3779B1 & _MASK)) ^ (seed_P >> 32 & _MASK))
-    key_Pw = _mix(_mix(key_P[:, None] ^ (column_Pw & _MASK)) ^ (column_Pw >> 32 & _MASK))
-    row_H = torch.arange(height // 2, device=first_P.device)[:, None] * 0x9E3779B1 & _MASK
-    first = _mix(key_Pw[:, None] ^ row_H)
-    second = _mix(first ^ 0x68E31DA4)
+    key_Bw = column_keys(seed_B, layer, column_Bw)
+    row_H = torch.arange(height // 2, device=column_Bw.device)[:, None] * GOLDEN & MASK
+    first = mix(key_Bw[:, None] ^ row_H)
+    second = mix(first ^ 0x68E31DA4)
     radius = torch.sqrt(-2 * torch.log((first.float() + 0.5) * 2.0**-32))
     angle = second.float() * (2 * math.pi * 2.0**-32)
     return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=2).flatten(1, 2).unsqueeze(1)

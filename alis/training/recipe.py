@@ -57,6 +57,10 @@ class LossSettings(Settings):
     """Steps between two payments of the path length."""
     style_mixing: float = pydantic.Field(0.9, ge=0, le=1)
     """Share of anchors whose upper layers take a second code."""
+    frames_at: Literal["patch", "column", "pixel"] = "patch"
+    """Where frames begin: at patch borders, every R/4 pixels, or at any pixel (one offset for each microbatch).
+
+    What is not "patch" needs padding = "plane"; then frames in training are those that any cut of the plane shows."""
     shift_ramp_kimg: int = pydantic.Field(1, ge=0)
     """Frames stay at the window's left end for this many thousand images."""
 
@@ -207,9 +211,20 @@ class TrainConfig(Settings):
         """With the values that depend on resolution and processes filled in.
 
         Raises:
-            ConfigError: batch, microbatch and processes do not fit.
+            ConfigError: batch, microbatch and processes do not fit, or frames begin where the networks can't.
         """
         size, optim = self.model.resolution, self.optim
+        if self.loss.frames_at != "patch" and self.model.padding != "plane":
+            raise ConfigError(
+                f'loss: frames_at = "{self.loss.frames_at}" with padding = "{self.model.padding}", whose patches know '
+                "nothing of each other",
+                hint='use frames_at = "patch", or train with --model.padding plane',
+            )
+        if self.loss.frames_at == "pixel" and self.run.compile != "off":
+            raise ConfigError(
+                'loss: frames_at = "pixel" with compiled passes: each of its offsets would be compiled apart',
+                hint="use --loss.frames-at column, or --run.compile off",
+            )
         batch = optim.batch or max(min(num_processes * min(4096 // size, 32), 64) // num_processes, 1) * num_processes
         micro = optim.micro or batch // num_processes
         if not micro or batch % (micro * num_processes):

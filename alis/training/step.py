@@ -172,11 +172,11 @@ class Step:
             flips = torch.rand(len(images)) < 0.5
         return torch.where(flips.to(device)[:, None, None, None], images.flip(3), images)
 
-    def _paint(self, left: Tensor, centre: Tensor, right: Tensor, shift: Tensor) -> Tensor:
-        return self.state.generator(left, centre, right, shift, noise="random")
+    def _paint(self, drawn: draws.Draw) -> Tensor:
+        return self.state.generator.frames(drawn.ws, drawn.first_B, drawn.ranges, noise="random")
 
     def _painted(self, drawn: draws.Draw) -> Tensor:
-        fakes: Tensor = self._paint_main(drawn.left, drawn.centre, drawn.right, drawn.shift)
+        fakes: Tensor = self._paint_main(drawn)
         # A graph's result lies in the graph's own memory, which the next graph may write over.
         return fakes.clone() if self._has_graphs else fakes
 
@@ -190,7 +190,13 @@ class Step:
 
     def _draw(self, num: int) -> draws.Draw:
         is_ramping = self.state.images // 1000 < self.loss.shift_ramp_kimg
-        return draws.draw(self.state.generator, num, mixing=self.loss.style_mixing, is_ramping=is_ramping)
+        return draws.draw(
+            self.state.generator,
+            num,
+            mixing=self.loss.style_mixing,
+            is_ramping=is_ramping,
+            frames_at=self.loss.frames_at,
+        )
 
     def _descend(self, phase: int, weight: float, run: Phase) -> tuple[Tensor, Tensor, Tensor]:
         """Sum weight · loss over microbatches and processes, take the optimiser's step; mean figures come back."""

@@ -129,3 +129,29 @@ def doubled(x: Tensor) -> Tensor:
     wide = torch.zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3], dtype=x.dtype)
     wide[:, :, ::2, ::2] = x
     return _filter(wide, (2, 1))
+
+
+def window_shares(column_BW: Tensor, half_window: int) -> Tensor:
+    """Shares of left, centre and right anchor at whole columns of a window: [B, W] integers → float64 [B, 3, W].
+
+    Args:
+        half_window: columns n between two anchors. Column i lies (i + ½)/n of the way from left to centre.
+    """
+    way_BW = (column_BW.double() + 0.5) / half_window
+    left_BW, right_BW = (1 - way_BW).clamp(min=0), (way_BW - 1).clamp(min=0)
+    return torch.stack([left_BW, 1 - left_BW - right_BW, right_BW], dim=1)
+
+
+def coordinates(config: ModelConfig, width: int, shift_B: Tensor) -> Tensor:
+    """(x, y) of every column and row of square frames, float64 [B, 2, W, W].
+
+    Args:
+        width: the frame's width W at this layer, in columns.
+        shift_B: place of each frame's left border in the window, in patches.
+    """
+    steps = torch.arange(width, dtype=torch.float64)
+    first_B = shift_B.double() * (width // config.grid_size)
+    x_BW = 2 * (first_B[:, None] + steps) / width - config.w_coord_dist
+    y_H = 1 - 2 * (steps + 1) / width
+    size = (len(shift_B), width, width)
+    return torch.stack([x_BW[:, None, :].expand(size), y_H[None, :, None].expand(size)], dim=1)

@@ -16,6 +16,7 @@ import alis
 from alis.config import ModelConfig
 from alis.errors import ConfigError, InputError, WeightsMissing
 from alis.models.discriminator import group_deviation
+from alis.plane.ranges import Ranges
 from tests.alis.models.spec import Spec
 
 
@@ -41,6 +42,22 @@ def generator(config: ModelConfig, seed: int = 0, *, to_paint: bool = True) -> a
 def codes(config: ModelConfig, num: int, seed: int = 1) -> list[torch.Tensor]:
     made = torch.Generator().manual_seed(seed)
     return [torch.randn(num, config.w_dim, generator=made) for _ in range(3)]
+
+
+def patches(
+    network: alis.Generator,
+    ws_P3LS: torch.Tensor,
+    place: torch.Tensor,
+    *,
+    seat: torch.Tensor | None = None,
+    noise: str = "none",
+) -> torch.Tensor:
+    """Single patches of windows of three anchors, by their number in the window: [P, 3, R, R/g]."""
+    config = network.config
+    each = 4 // config.grid_size
+    stored = None if seat is None else seat * each
+    ranges = Ranges(place * each, config.resolution // config.grid_size, stored_B=stored)
+    return network.frames(ws_P3LS, torch.zeros_like(place), ranges, noise=noise)
 
 
 GEOMETRIES = [(1, 2), (1, 4), (2, 1), (2, 2), (2, 3), (2, 4), (2, 5), (4, 1.5), (4, 2), (4, 3)]
@@ -108,12 +125,12 @@ def test_a_patch_knows_only_its_two_anchors(padding: str) -> None:
     config = small(padding=padding)
     network, table = generator(config), torch.randn(3, config.num_ws, config.w_dim)
     for place, unseen in ((0, 2), (3, 2), (4, 0), (7, 0)):
-        x = network.synthesis.patches(table[None], torch.tensor([place]))
+        x = patches(network, table[None], torch.tensor([place]))
         other = table.clone()
         other[unseen] += 1
-        assert torch.equal(network.synthesis.patches(other[None], torch.tensor([place])), x)
+        assert torch.equal(patches(network, other[None], torch.tensor([place])), x)
         other[1] += 1
-        assert not torch.equal(network.synthesis.patches(other[None], torch.tensor([place])), x)
+        assert not torch.equal(patches(network, other[None], torch.tensor([place])), x)
 
 
 def test_frames_are_patches_side_by_side() -> None:
@@ -123,14 +140,9 @@ def test_frames_are_patches_side_by_side() -> None:
     frames = network(left, centre, right, torch.tensor([1, 5]), noise="const")
     table = torch.cat([left, centre, right])[:, None].expand(-1, config.num_ws, -1)
     for sample, shift in ((0, 1), (1, 5)):
-        patches = network.synthesis.patches(
-            table,
-            shift + torch.arange(4),
-            anchors_P3=torch.tensor([[sample, sample + 2, sample + 4]] * 4),
-            seat_P=torch.arange(4),
-            noise="const",
-        )
-        torch.testing.assert_close(torch.cat(list(patches), dim=2), frames[sample], atol=1e-5, rtol=1e-5)
+        three = table[[sample, sample + 2, sample + 4]].expand(4, -1, -1, -1)
+        alone = patches(network, three, shift + torch.arange(4), seat=torch.arange(4), noise="const")
+        torch.testing.assert_close(torch.cat(list(alone), dim=2), frames[sample], atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=12, deadline=None)
@@ -151,18 +163,17 @@ def test_the_plane_goes_on_in_the_next_window(seed: int, d: int) -> None:
     network = generator(config, seed % 5)
     w = torch.randn(5, config.num_ws, config.w_dim, generator=torch.Generator().manual_seed(seed))
     last = config.window_patches
-    window = network.synthesis.patches(w[None, 0:3].expand(last, -1, -1, -1), torch.arange(last))
+    window = patches(network, w[None, 0:3].expand(last, -1, -1, -1), torch.arange(last))
     if d % 4 == 0:
         # Waves repeat every two frames, so a window may start at any anchor.
-        moved = network.synthesis.patches(
-            w[None, 1:4].expand(config.anchor_patches, -1, -1, -1), torch.arange(config.anchor_patches)
-        )
+        n = config.anchor_patches
+        moved = patches(network, w[None, 1:4].expand(n, -1, -1, -1), torch.arange(n))
         torch.testing.assert_close(window[config.anchor_patches :], moved, atol=1e-5, rtol=1e-5)
     # Two windows of the walk meet in anchor 2: the picture has no seam in its styles there.
-    beyond = network.synthesis.patches(w[None, 2:5], torch.tensor([0]))
+    beyond = patches(network, w[None, 2:5], torch.tensor([0]))
     other = w.clone()
     other[4] += 1
-    assert torch.equal(network.synthesis.patches(other[None, 2:5], torch.tensor([0])), beyond)
+    assert torch.equal(patches(network, other[None, 2:5], torch.tensor([0])), beyond)
 
 
 def test_noise_is_none_stored_fresh_or_given() -> None:

@@ -12,6 +12,7 @@ from alis import ops
 from alis.plane import coords
 from tests.alis import fixture
 from tests.alis.fixture import Reference
+from tests.alis.models.spec import coordinates, window_shares
 
 FULL, HALF = 1e-4, 3e-2
 
@@ -98,11 +99,11 @@ def test_resampling_and_alignment(reference: Reference) -> None:
     agree(ops.up2(io["resample_in"]), io["resample_up2"], FULL)
     agree(ops.down2(io["resample_in"]), io["resample_down2"], FULL)
     column = io["sa_shift"][:, None] * 4 + torch.arange(8)
-    agree(ops.align(io["resample_in"], io["sa_styles"], coords.window_shares(column, 16)), io["sa_out"], FULL)
+    agree(ops.align(io["resample_in"], io["sa_styles"], window_shares(column, 16)), io["sa_out"], FULL)
 
 
 @pytest.mark.parametrize("width", [4, 16, 64])
 def test_coordinates_and_bases(reference: Reference, width: int) -> None:
     io = reference.io
-    agree(coords.coordinates(reference.config, width, io["sa_shift"]), io[f"coords_{width}"], FULL)
-    agree(coords.basis(width, limit=512), io[f"basis_{width}"], FULL)
+    agree(coordinates(reference.config, width, io["sa_shift"]), io[f"coords_{width}"], FULL)
+    agree(torch.tensor(coords.basis(width, limit=512)), io[f"basis_{width}"], FULL)

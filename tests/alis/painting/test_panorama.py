@@ -173,13 +173,13 @@ def test_draws_are_normal_independent_and_fixed_for_ever() -> None:
 
 
 def test_noise_is_a_function_of_seed_layer_and_column() -> None:
-    seeds, first = torch.tensor([5, 5, 6]), torch.tensor([-64, -48, -64])
-    noise = column_noise(seeds, 3, first, 32, 64)
+    seeds, columns = torch.tensor([5, 5, 6]), torch.tensor([[-64], [-48], [-64]]) + torch.arange(32)
+    noise = column_noise(seeds, 3, columns, 64)
     assert noise.shape == (3, 1, 64, 32)
     assert torch.equal(noise[0, :, :, 16:], noise[1, :, :, :16])
     assert not torch.equal(noise[0], noise[2])
-    assert not torch.equal(noise[0], column_noise(seeds, 4, first, 32, 64)[0])
-    wide = column_noise(torch.tensor([5]), 0, torch.tensor([2**45]), 4096, 256).double()
+    assert not torch.equal(noise[0], column_noise(seeds, 4, columns, 64)[0])
+    wide = column_noise(torch.tensor([5]), 0, 2**45 + torch.arange(4096)[None], 256).double()
     assert abs(float(wide.mean())) < 0.005
     assert abs(float(wide.std()) - 1) < 0.005
     assert abs(float((wide**4).mean()) - 3) < 0.03

@@ -10,6 +10,7 @@ import torch
 
 from alis.config import ModelConfig
 from alis.models import Generator, draws, path_length
+from alis.plane.ranges import Ranges
 from alis.training import losses, recipe
 from alis.training.augment import Augment, recolour, sample
 from alis.training.step import Step, build
@@ -47,10 +48,12 @@ def test_r1_and_path_lengths_agree_with_the_published_networks(shared: Path) -> 
     published = reference.io["r1_penalty"]
     torch.testing.assert_close(slopes.view_as(published), published, rtol=1e-4, atol=1e-6)
     w = reference.io["w"][:, None].expand(-1, reference.config.num_ws, -1)
-    codes = draws.Draw(w[[4, 5, 0, 1]], w[:4], w[[5, 4, 1, 0]], torch.tensor([0, 1, 1, 0]), w[0, 0])
+    ws = torch.stack([w[[4, 5, 0, 1]], w[:4], w[[5, 4, 1, 0]]], dim=1)
+    place = Ranges(torch.tensor([0, 1, 1, 0]) * 2, 64)
+    codes = draws.Draw(ws, torch.zeros(4, dtype=torch.long), place, torch.ones(4, dtype=torch.long), w[0, 0])
 
-    def paint(*args: torch.Tensor) -> torch.Tensor:
-        return reference.generator(*args, noise="none")
+    def paint(codes: draws.Draw) -> torch.Tensor:
+        return reference.generator.frames(codes.ws, codes.first_B, codes.ranges)
 
     lengths = path_length.path_lengths(paint, codes, reference.io["pl_noise"])
     published = reference.io["pl_lengths"]
@@ -61,7 +64,7 @@ def test_path_lengths_look_at_the_centre_alone(generator: Generator) -> None:
     """Far from the centre anchor a frame hardly moves with its code; with d = 4 the first patch lies under the left."""
     with draws.seeded(1):
         codes = draws.draw(generator, 4, mixing=0.0, is_ramping=False)
-        lengths = path_length.path_lengths(lambda *a: generator(*a, noise="none"), codes)
+        lengths = path_length.path_lengths(lambda c: generator.frames(c.ws, c.first_B, c.ranges), codes)
         lengths.sum().backward()
     assert lengths.shape == (4,)
     assert (lengths > 0).all()
@@ -72,7 +75,7 @@ def test_path_lengths_look_at_the_centre_alone(generator: Generator) -> None:
 def test_draws_mix_styles_for_each_anchor_apart(generator: Generator) -> None:
     codes = draws.draw(generator, 256, mixing=0.9, is_ramping=False)
     mixed = []
-    for w_BLS in (codes.left, codes.centre, codes.right):
+    for w_BLS in codes.ws.unbind(dim=1):
         is_same = (w_BLS == w_BLS[:, :1]).all(dim=2)
         assert is_same[:, 0].all()
         assert not (is_same[:, 1:] & ~is_same[:, :-1]).any(), "a code changes once, at the cut"
@@ -82,15 +85,15 @@ def test_draws_mix_styles_for_each_anchor_apart(generator: Generator) -> None:
     assert (mixed[0] != mixed[1]).any()
     assert (mixed[1] != mixed[2]).any()
     plain = draws.draw(generator, 8, mixing=0.0, is_ramping=False)
-    assert (plain.left == plain.left[:, :1]).all()
+    assert (plain.ws == plain.ws[:, :, :1]).all()
 
 
 def test_places_are_uniform_but_for_the_last_and_start_at_the_left(generator: Generator) -> None:
     codes = draws.draw(generator, 3000, mixing=0.0, is_ramping=False)
-    counts = torch.bincount(codes.shift, minlength=TINY.max_shift + 1)
+    counts = torch.bincount(codes.ranges.column_B // 2, minlength=TINY.max_shift + 1)
     assert counts[TINY.max_shift] == 0
     assert (abs(counts[:-1] / 3000 - 1 / TINY.max_shift) < 0.04).all()
-    assert not draws.draw(generator, 50, mixing=0.0, is_ramping=True).shift.any()
+    assert not draws.draw(generator, 50, mixing=0.0, is_ramping=True).ranges.column_B.any()
 
 
 def test_seeded_is_a_function_of_its_key_and_leaves_the_rest_alone() -> None:
@@ -193,6 +196,7 @@ def test_what_a_graph_painted_outlives_the_next_graph() -> None:
         "model.z_dim": 8,
         "model.w_dim": 8,
         "optim.batch": 4,
+        "loss.frames_at": "column",
     }
     reals = {0: torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))}
     losses_found = []
@@ -201,8 +205,8 @@ def test_what_a_graph_painted_outlives_the_next_graph() -> None:
         step = Step(build(config, torch.device("cpu")), config)
         memory = torch.zeros(4, 3, 16, 16)
 
-        def paint(*codes: torch.Tensor, step: Step = step, memory: torch.Tensor = memory) -> torch.Tensor:
-            return memory.copy_(step._paint(*codes))
+        def paint(codes: draws.Draw, step: Step = step, memory: torch.Tensor = memory) -> torch.Tensor:
+            return memory.copy_(step._paint(codes))
 
         def judge(images: torch.Tensor, step: Step = step, memory: torch.Tensor = memory) -> torch.Tensor:
             logits = step._judge(images)

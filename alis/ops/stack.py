@@ -1,0 +1,74 @@
+"""Styled features, waves and latents side by side in one map, first and last row once more: what a plane's filters see.
+
+One write of the map instead of three (the product, the concatenation, the rows), forward and backward. Columns are not
+added: those beside a range are the plane's own and come with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alis.ops.align import align, collect
+from alis.ops.bias_act import needs_gradient
+from alis.ops.edges import layout_of
+
+
+def stack(x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, rest_BMHw: Tensor | None = None) -> Tensor:
+    """[B, C + M, H + 2, w] in x's dtype, stored as x is; can be differentiated any number of times.
+
+    Args:
+        styles_BKC, shares_BKw: as of `alis.ops.align`.
+        rest_BMHw: further channels as they are.
+    """
+    if needs_gradient(x_BCHw, styles_BKC, rest_BMHw):
+        stacked: Tensor = _Stack.apply(x_BCHw, styles_BKC, shares_BKw, rest_BMHw)
+        return stacked
+    return _forward(x_BCHw, styles_BKC, shares_BKw, rest_BMHw)
+
+
+def _forward(x: Tensor, styles: Tensor, shares: Tensor, rest: Tensor | None) -> Tensor:
+    num, more = x.shape[1], 0 if rest is None else rest.shape[1]
+    size = (x.shape[0], num + more, x.shape[2] + 2, x.shape[3])
+    y = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+    align(x, styles, shares, out=y[:, :num, 1:-1])
+    if rest is not None:
+        y[:, num:, 1:-1] = rest
+    y[:, :, 0] = y[:, :, 1]
+    y[:, :, -1] = y[:, :, -2]
+    return y
+
+
+class _Stack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, styles: Tensor, shares: Tensor, rest: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, styles, shares)
+        ctx.num_rest = 0 if rest is None else rest.shape[1]
+        return _forward(x, styles, shares, rest)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, styles, shares = ctx.saved_tensors
+        g, num = gradients[0], x.shape[1]
+        inner, first, last = g[:, :num, 1:-1], g[:, :num, :1], g[:, :num, -1:]
+        gx = gstyles = grest = None
+        if ctx.needs_input_grad[0]:
+            gx = align(inner, styles, shares)
+            gx[:, :, :1] += align(first, styles, shares)
+            gx[:, :, -1:] += align(last, styles, shares)
+        if ctx.needs_input_grad[1]:
+            gstyles = collect(inner, x, shares, styles.dtype)
+            gstyles = gstyles + collect(first, x[:, :, :1], shares, styles.dtype)
+            gstyles = gstyles + collect(last, x[:, :, -1:], shares, styles.dtype)
+        if ctx.num_rest and ctx.needs_input_grad[3]:
+            grest = g[:, num:, 1:-1].clone(memory_format=torch.preserve_format)
+            grest[:, :, :1] += g[:, num:, :1]
+            grest[:, :, -1:] += g[:, num:, -1:]
+        return gx, gstyles, None, grest
+
+
+def repeat_rows(x_BCHW: Tensor) -> Tensor:
+    """[B, C, H + 2, W]: the first and the last row once more; stored as x is."""
+    return torch.cat([x_BCHW[:, :, :1], x_BCHW, x_BCHW[:, :, -1:]], dim=2)

@@ -1,0 +1,75 @@
+"""What stands at an anchor → its code w: drawn, calmed (truncation), of a cluster, or given by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alis.errors import InputError
+from alis.models import Generator
+from alis.plane.anchors import Draw, Source, draw_z
+
+_ATTEMPTS, _ROUNDS = 32, 8
+
+
+class CodeBook:
+    """Source of an anchor → its code w, each computed once; always alone, so that its bits never depend on company."""
+
+    def __init__(self, g: Generator, saved: Mapping[str, Tensor], centres_KS: Tensor | None) -> None:
+        self.g, self.saved, self.centres_KS = g, dict(saved), centres_KS
+        self.drawn = lru_cache(maxsize=1024)(self._drawn)
+
+    def code(self, source: Source, psi: float, cluster: int | str | None) -> Tensor:
+        """[S] or [num_ws, S]."""
+        if isinstance(source, Draw):
+            return self.drawn(source, psi, cluster)
+        return self.saved[source.name]
+
+    # Codes are given to callers, who may want gradients of them: no inference tensors, also when painting draws them.
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _drawn(self, draw: Draw, psi: float, cluster: int | str | None) -> Tensor:
+        if cluster is None:
+            return self.g.map(self._z(draw, 1), psi=psi)[0]
+        assert self.centres_KS is not None, "the sketch was checked"
+        if cluster == "nearest":
+            w_S = self.g.map(self._z(draw, 1))[0]
+            centre_S = self.centres_KS[(self.centres_KS - w_S).square().sum(dim=1).argmin()]
+            return centre_S + psi * (w_S - centre_S)
+        w_S, centre_S = self._of_cluster(draw, int(cluster)), self.centres_KS[int(cluster)]
+        return centre_S + psi * (w_S - centre_S)
+
+    def _of_cluster(self, draw: Draw, cluster: int) -> Tensor:
+        """The first of a draw's codes that falls into the cluster; after 256 of them the nearest to its centre."""
+        assert self.centres_KS is not None
+        best, best_distance = None, float("inf")
+        for turn in range(_ROUNDS):
+            w_BS = self.g.map(self._z(draw, _ATTEMPTS, turn * _ATTEMPTS))
+            distance_BK = torch.cdist(w_BS, self.centres_KS)
+            inside = (distance_BK.argmin(dim=1) == cluster).nonzero()
+            if len(inside):
+                return w_BS[inside[0, 0]]
+            nearest = int(distance_BK[:, cluster].argmin())
+            if float(distance_BK[nearest, cluster]) < best_distance:
+                best, best_distance = w_BS[nearest], float(distance_BK[nearest, cluster])
+        assert best is not None
+        return best
+
+    def _z(self, draw: Draw, num: int, first: int = 0) -> Tensor:
+        z_BZ = np.stack([draw_z(draw, self.g.config.z_dim, first + i) for i in range(num)])
+        return torch.from_numpy(z_BZ).to(self.g.device)
+
+
+def checked_code(g: Generator, name: str, code: Tensor) -> Tensor:
+    """A code as the generator takes it, without gradient. Raises: InputError: of another shape, or not finite."""
+    shape, want = tuple(code.shape), (g.config.num_ws, g.config.w_dim)
+    if shape not in {want, want[1:]} or not bool(torch.isfinite(code).all()):
+        raise InputError(
+            f"code {name} has shape {list(shape)} or is not finite",
+            hint=f"this model takes [{want[1]}] or {list(want)}",
+        )
+    return code.detach().to(g.device, torch.float32)
