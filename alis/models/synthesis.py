@@ -274,7 +274,7 @@ class Synthesis(nn.Module):
                 for r, span in zip(sides, at, strict=True)
             ]
         if noise == "const":
-            return self.stored_noise(ranges)
+            return [*self.stored_noise(ranges)]
         raise InputError(
             f'noise: unknown mode "{noise}"', hint=f"use one of {', '.join(NOISE_MODES)} or a list of maps"
         )
