@@ -54,7 +54,9 @@ def test_the_example_package_is_installed_and_runs(tmp_path: Path) -> None:
     rows = [photo(scene(n), f"day{n}") for n in range(3)] + [photo(_dark(), "night"), photo(scene(4)[:900], "cut")]
     add_shard(tmp_path / "store", 0, rows)
     file = tmp_path / "p.toml"
-    file.write_text(f'store = "{tmp_path}/store"\nwant = 5\nqueries = ["a"]\n[filter.daylight]\nmin_brightness = 0.15\n')
+    file.write_text(
+        f'store = "{tmp_path}/store"\nwant = 5\nqueries = ["a"]\n[filter.daylight]\nmin_brightness = 0.15\n'
+    )
     env = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path / 'site'}"}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -95,6 +97,7 @@ class ShelfSettings(SourceSettings):
 class Shelf(Source):
     name = "shelf"
     settings_class = ShelfSettings
+    is_local = True
     rights = Rights("user", "user", "user", "the word of the shelf's owner")
     limits = Limits(0, 0, 1_000_000, 100.0)
     is_local = True
@@ -118,7 +121,7 @@ class Shelf(Source):
 """
 ENGINE = """
 class Backwards:
-    def __init__(self, workers=0):
+    def __init__(self, workers=0, *, address=""):
         self.workers = workers
     def map(self, job, keys, lane):
         return map(job, reversed(keys))
@@ -126,14 +129,20 @@ class Backwards:
 
 
 def test_a_source_and_an_engine_of_ones_own(tmp_path: Path, place: Path) -> None:
-    package(place, "shelfpack", "[lhq.sources]\nshelf = shelfpack:Shelf\n[lhq.engines]\nback = shelfpack:Backwards\n", SOURCE + ENGINE)
+    package(
+        place,
+        "shelfpack",
+        "[lhq.sources]\nshelf = shelfpack:Shelf\n[lhq.engines]\nback = shelfpack:Backwards\n",
+        SOURCE + ENGINE,
+    )
     (tmp_path / "shelf").mkdir()
     for n in range(3):
         (tmp_path / "shelf" / f"{n}.jpg").write_bytes(scene(n))
     file = tmp_path / "p.toml"
     file.write_text(
         f'store = "{tmp_path}/store"\nwant = 3\nqueries = ["lake"]\nengine = "back"\n'
-        f'[source.shelf]\nshelf = "{tmp_path}/shelf"\nmin_side_px = 100\n[filter.size]\nmin_side_px = 100\n[export]\nvariants = ["64"]\n'
+        f'[source.shelf]\nshelf = "{tmp_path}/shelf"\nmin_side_px = 100\n'
+        '[filter.size]\nmin_side_px = 100\n[export]\nvariants = ["64"]\n'
     )
     pipeline = lhq.load(file)
     assert pipeline.plan().num_kept == 0
@@ -149,11 +158,15 @@ def test_a_source_and_an_engine_of_ones_own(tmp_path: Path, place: Path) -> None
     [
         ("[lhq.measures]\nsize = clash:X\n", "X = 1", '"size" is offered by lhq and clash; uninstall all but one'),
         ("[lhq.measures]\nmine = clash:Gone\n", "", "of package clash can't be imported"),
-        ("[lhq.measures]\nmine = clash:X\n", "import nosuchmodule", "can't be imported (No module named 'nosuchmodule')"),
+        (
+            "[lhq.measures]\nmine = clash:X\n",
+            "import nosuchmodule",
+            "can't be imported (No module named 'nosuchmodule')",
+        ),
         ("[lhq.measures]\nmine = clash:X\n", "class X: name = 'mine'", "of package clash has no schema, lane, "),
     ],
 )
-def test_a_package_that_can_not_be_used_is_named(tmp_path: Path, place: Path, points: str, code: str, said: str) -> None:
+def test_an_unusable_package_is_named(tmp_path: Path, place: Path, points: str, code: str, said: str) -> None:
     package(place, "clash", points, code)
     name = points.split("\n")[1].split(" ")[0]
     (tmp_path / "p.toml").write_text(TOP + f"[filter.{name}]\n")
@@ -167,7 +180,7 @@ def test_two_packages_of_one_name_are_refused_and_others_are_no_matter(tmp_path:
     package(place, "one", "[lhq.measures]\nmine = one:X\n")
     package(place, "two", "[lhq.measures]\nmine = two:X\n")
     (tmp_path / "p.toml").write_text(TOP + "[filter.mine]\n")
-    with pytest.raises(ConfigError, match='"mine" is offered by (one and two|two and one)'):
+    with pytest.raises(ConfigError, match=r'"mine" is offered by (one and two|two and one)'):
         lhq.load(tmp_path / "p.toml")
     (tmp_path / "p.toml").write_text(TOP + "[filter.size]\n")
     assert list(lhq.load(tmp_path / "p.toml").file.filters) == ["size"]
