@@ -19,7 +19,6 @@ import pytest
 from lhq import pipeline
 from lhq.errors import InputError
 from lhq.measures import Verdicts
-from lhq.measures.connectability import Connectability, ConnectabilitySettings
 from lhq.measures.outlines import hue_of, outlines, path
 from lhq.records import VERDICT_SCHEMA
 from lhq.report import picks, render
@@ -261,13 +260,14 @@ def test_the_page_stays_small_however_large_the_store(toml: Path, tmp_path: Path
         ],
         VERDICT_SCHEMA,
     )
-    settings = ConnectabilitySettings(max_score=0.8)
+    from lhq.measures.connectability import ConnectabilitySettings
+
     html = render(
         str(tmp_path),
         "many",
         table,
         {"connectability": given},
-        {"connectability": (Connectability(settings), settings)},
+        {"connectability": ConnectabilitySettings(max_score=0.8)},
         datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
     )
     assert html.count("<img ") == picks.RANDOM + 2 * picks.NEAR + picks.FAR
