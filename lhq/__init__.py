@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from lhq.pipeline import Pipeline
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "verify"]
+__all__ = ["Pipeline", "__version__", "load", "verify"]
+
+
+def __getattr__(name: str) -> object:
+    if name != "Pipeline":
+        raise AttributeError(f"module 'lhq' has no attribute {name!r}")
+    from lhq.pipeline import Pipeline
+
+    return Pipeline
 
 
 def load(path: str | os.PathLike[str]) -> Pipeline:

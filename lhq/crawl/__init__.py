@@ -27,7 +27,7 @@ from lhq.errors import LhqError, SourceError, StoreError
 from lhq.http import Client
 from lhq.progress import OnProgress, silent
 from lhq.records import Candidate, Query
-from lhq.sources import Local, Source
+from lhq.sources import Source
 from lhq.store.shards import Shards
 from lhq.store.tombstones import removed_ids, removed_sha256
 
@@ -188,7 +188,7 @@ class _Crawl:
 
     def _bytes_of(self, candidate: Candidate) -> bytes | bytearray:
         source = self._sources[candidate.source]
-        return source.read(candidate) if isinstance(source, Local) else self._client.fetch(candidate.url).body
+        return source.read(candidate) if source.is_local else self._client.fetch(candidate.url).body
 
     def _watch(self, searchers: list[Searcher], progress: Progress) -> None:
         """Until enough is kept, nothing is left, or someone stops it."""

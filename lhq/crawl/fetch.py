@@ -21,7 +21,7 @@ from lhq.crawl.writer import Fetched, Keeper
 from lhq.errors import FetchError, ImageError
 from lhq.http import Client
 from lhq.images import Header, inspect
-from lhq.sources import Local, Source
+from lhq.sources import Source
 
 ROW = 200
 REFILL_EVERY_S = 0.5
@@ -228,7 +228,7 @@ class Fetcher:
 
     def _bytes(self, waiting: Waiting) -> tuple[str, bytes | bytearray]:
         source = self._sources[waiting.candidate.source]
-        if isinstance(source, Local):
+        if source.is_local:
             return waiting.candidate.url, source.read(waiting.candidate)
         answer = self._client.fetch(waiting.candidate.url, has_slot=True)
         return waiting.candidate.url, answer.body

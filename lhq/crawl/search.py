@@ -13,7 +13,7 @@ from lhq.crawl.frontier import Frontier, OpenQuery
 from lhq.errors import FetchError, KeyMissing, LhqError, SourceError
 from lhq.http import Client
 from lhq.records import Candidate, Query
-from lhq.sources import Enumerating, Local, Reporting, Source
+from lhq.sources import Source
 
 LOCAL_HOST = "file"
 MOST_AHEAD = 2000
@@ -47,8 +47,7 @@ class Searcher:
         self.crash: BaseException | None = None
         self.has_pages = True
         self._removed_ids = removed_ids
-        if isinstance(source, Enumerating):
-            queries = source.queries(queries)
+        queries = source.queries(queries)
         self._texts = frozenset(query.text for query in queries)
         self._frontier, self._client = frontier, client
         self._need, self._changed = need, changed
@@ -151,7 +150,7 @@ class Searcher:
         """The candidate with its host, or None where it was taken down or its URL could never be fetched."""
         if candidate.id in self._removed_ids:
             return None
-        if isinstance(self.source, Local):
+        if self.source.is_local:
             return candidate, LOCAL_HOST
         try:
             return candidate, self._client.host_of(candidate.url).name
@@ -160,7 +159,7 @@ class Searcher:
 
     def _report(self) -> bool:
         """Tell the source of one kept photo; False where nothing is due."""
-        if not isinstance(self.source, Reporting):
+        if not self.source.reports_use:
             return False
         due = self._frontier.reports_due(self.source.name, 1)
         if not due:

@@ -7,6 +7,7 @@ is deleted by a judgement.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, Self, TypeVar, overload
 
 import numpy as np
@@ -32,6 +33,18 @@ class MeasureSettings(Settings):
     def preferring(self, sources: Sequence[str]) -> Self:
         """These settings where the pipeline file names its sources in this order; most measures don't care."""
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the score of a measure's verdicts is, for the report: its title, its unit (`px`, `%`, ``), how it is best
+    laid out, the key of the settings that holds the limit, and on which side of it photos are dropped."""
+
+    title: str
+    limit: str
+    drops: Literal["above", "below"]
+    unit: str = ""
+    scale: Literal["linear", "log", "sqrt"] = "linear"
 
 
 S_contra = TypeVar("S_contra", bound=Settings, contravariant=True)
@@ -109,6 +122,10 @@ class Measure(Protocol[S_contra]):
     needs_bytes: bool = True
     """False for a measure that looks at papers only: no bytes are read for it."""
     judges: Judges = "alone"
+    question: str = ""
+    """What it asks of a photo, as a sentence for the report."""
+    score: Score | None = None
+    """None where its verdicts have no figure to draw."""
 
     def prepare(self, shards: Shards) -> None:
         """The one look over everything (fit a Gaussian, train a classifier), in the parent process before the

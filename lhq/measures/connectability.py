@@ -22,7 +22,7 @@ import pyarrow as pa
 import pydantic
 
 from lhq.errors import InputError, ShardDamaged
-from lhq.measures import Measure, MeasureSettings, Verdicts, fits
+from lhq.measures import Measure, MeasureSettings, Score, Verdicts, fits
 from lhq.measures.feeding import Feed, Fit, Halving, Pixels, stored_photos
 from lhq.measures.outliers import device
 from lhq.records import Lane, Photo
@@ -74,6 +74,8 @@ class Connectability(Measure[ConnectabilitySettings]):
 
     name = "connectability"
     settings_class = ConnectabilitySettings
+    question = "Can its left and right half be told apart? Then one side can't be continued."
+    score = Score("Chance of telling the easier half", "max_score", "above")
     lane: Lane = "gpu"
     rows = 1000
     schema = pa.schema(

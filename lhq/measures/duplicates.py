@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pydantic
 from PIL import Image
 
-from lhq.measures import Judges, Measure, MeasureSettings, Verdicts
+from lhq.measures import Judges, Measure, MeasureSettings, Score, Verdicts
 from lhq.measures.keypoints import keypoints, small_grey
 from lhq.measures.look import ROWS, look
 from lhq.measures.near_pairs import near_pairs
@@ -50,6 +50,8 @@ class Duplicates(Measure[DuplicatesSettings]):
 
     name = "duplicates"
     settings_class = DuplicatesSettings
+    question = "Is it the best version of its scene?"
+    score = Score("Likeness to the version that is kept", "min_likeness", "above")
     rows = ROWS
     judges: Judges = "among"
     schema = pa.schema(

@@ -18,7 +18,7 @@ import pydantic
 
 from lhq.config import Settings
 from lhq.errors import LhqError
-from lhq.measures import Measure, MeasureSettings, Verdicts, coco
+from lhq.measures import Measure, MeasureSettings, Score, Verdicts, coco
 from lhq.measures.detectors import Backend, Detections, Detector, Wanted, open_detector
 from lhq.measures.feeding import Feed, Halving, Pixels
 from lhq.records import Lane, Photo
@@ -102,6 +102,8 @@ class Objects(Measure[ObjectsSettings]):
 
     name = "objects"
     settings_class = ObjectsSettings
+    question = "Do people, animals, vehicles or things cover more of it than the limit allows?"
+    score = Score("Share of the picture under what counts", "max_area", "above", unit="%", scale="sqrt")
     lane: Lane = "gpu"
     rows = 1000
     schema = pa.schema(

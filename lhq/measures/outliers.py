@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pydantic
 
 from lhq.errors import InputError, LhqError, ShardDamaged
-from lhq.measures import Judges, Measure, MeasureSettings, Verdicts, fits
+from lhq.measures import Judges, Measure, MeasureSettings, Score, Verdicts, fits
 from lhq.measures.features import Extractor, Floats, open_extractor
 from lhq.measures.feeding import Feed, Halving, Pixels, stored_photos
 from lhq.measures.gaussian import Gaussian, Moments
@@ -71,6 +71,8 @@ class Outliers(Measure[OutliersSettings]):
 
     name = "outliers"
     settings_class = OutliersSettings
+    question = "Does it look like the photos that are trusted?"
+    score = Score("Log-likelihood", "min_log_likelihood", "below")
     judges: Judges = "by-share"
     lane: Lane = "gpu"
     rows = 1000

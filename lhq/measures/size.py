@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from lhq.measures import Measure, MeasureSettings, Verdicts
+from lhq.measures import Measure, MeasureSettings, Score, Verdicts
 from lhq.measures.look import ROWS, Look, look
 from lhq.records import Photo
 
@@ -67,6 +67,8 @@ class Size(Measure[SizeSettings]):
 
     name = "size"
     settings_class = SizeSettings
+    question = "Is the file whole, large enough, still, in colour, without borders, and sharp?"
+    score = Score("Short side", "min_side_px", "below", unit="px", scale="log")
     rows = ROWS
     schema = pa.schema(
         [pa.field("id", pa.string(), nullable=False), pa.field("error", pa.string()), pa.field("said", pa.string())]

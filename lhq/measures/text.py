@@ -61,6 +61,7 @@ class Text(Measure[TextSettings]):
 
     name = "text"
     settings_class = TextSettings
+    question = "Do its title, description and tags speak of something other than a landscape?"
     rows = 1024
     needs_bytes = False
     schema = pa.schema([pa.field("id", pa.string(), nullable=False)] + [pa.field(f, pa.string()) for f in _FIELDS])

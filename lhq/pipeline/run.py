@@ -207,8 +207,8 @@ class Pipeline:
         if not Shards(store, "photos").numbers():
             raise InputError(f"{store}: no photos", hint=f"run `lhq crawl {self.file.path}` first")
         judged = lhq.filter.judge_photos(store, found, unmeasured_allowed=True)
-        settings = {rule.name: rule.settings for rule in found}
-        page = lhq.report.render(store, self.file.path.stem, judged.table, judged.verdicts, settings).encode()
+        judged_by = {rule.name: (rule.measure, rule.settings) for rule in found}
+        page = lhq.report.render(store, self.file.path.stem, judged.table, judged.verdicts, judged_by).encode()
         _write(output, page, "-o")
         copies.note(self.file.local, Copy("report", os.path.abspath(output)))
         return len(page)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import pydantic
 
 from lhq.config import Settings
+from lhq.errors import FetchError, SourceError
 from lhq.records import Candidate, Query
 from lhq.rights.licences import Rights
 
@@ -60,14 +61,20 @@ class Limits:
 
 
 class Source(Protocol):
-    """Where candidates come from; `name` is the key of `[source.<name>]` and the prefix of every id."""
+    """Where candidates come from. A class of your own subclasses this one and is built as `Class(settings, client)`."""
 
     name: str
+    """The key of `[source.NAME]` and the prefix of every id."""
+    settings_class: type[SourceSettings]
+    settings: SourceSettings
     rights: Rights
     limits: Limits
-
-    @property
-    def settings(self) -> SourceSettings: ...
+    is_local: bool = False
+    """Its photos are files of this machine, not URLs: `read` gives their bytes."""
+    reports_use: bool = False
+    """It must be told of every photo kept, by `report_use`."""
+    states_licences: bool = False
+    """It can be asked for what it states of one photo today, by `licence_of`."""
 
     def search(self, query: Query, cursor: str | None) -> Page:
         """One page of a query; `cursor` None asks for the first.
@@ -78,10 +85,9 @@ class Source(Protocol):
         """
         ...
 
-
-@runtime_checkable
-class Reporting(Protocol):
-    """A source that must be told of every photo kept."""
+    def queries(self, asked: Sequence[Query]) -> Sequence[Query]:
+        """What to search for: the pipeline's queries, or others where a source offers all it has, whatever is asked."""
+        return asked
 
     def report_use(self, url: str) -> None:
         """Tell the source that the photo behind this `report_use_url` is kept.
@@ -89,21 +95,7 @@ class Reporting(Protocol):
         Raises:
             SourceError, KeyMissing: as `search`.
         """
-        ...
-
-
-@runtime_checkable
-class Enumerating(Protocol):
-    """A source that offers all it has, whatever is asked."""
-
-    def queries(self, asked: Sequence[Query]) -> Sequence[Query]:
-        """What to search for in place of the pipeline's queries."""
-        ...
-
-
-@runtime_checkable
-class Stating(Protocol):
-    """A source that can be asked for what it states of one photo today."""
+        return
 
     def licence_of(self, source_id: str) -> str | None:
         """The id of the photo's licence now; "" for one that `licences` doesn't know, None if the photo is gone.
@@ -111,12 +103,7 @@ class Stating(Protocol):
         Raises:
             SourceError, KeyMissing: as `search`.
         """
-        ...
-
-
-@runtime_checkable
-class Local(Protocol):
-    """A source whose photos are files of this machine, not URLs."""
+        raise SourceError(f"{self.name}: can't be asked for a licence", hint="look at the photo's page")
 
     def read(self, candidate: Candidate) -> bytes:
         """The photo's bytes.
@@ -124,7 +111,7 @@ class Local(Protocol):
         Raises:
             FetchError: the file is gone or can't be read.
         """
-        ...
+        raise FetchError(f"{candidate.id}: no file of this machine", hint="", reason="unreadable", permanent=True)
 
 
 def text(value: object) -> str:

@@ -19,7 +19,7 @@ from lhq.http import Client
 from lhq.http.pace import retry_after_s
 from lhq.records import Candidate, Query
 from lhq.rights.licences import LICENCES, Rights, from_url
-from lhq.sources import Limits, Page, Skips, SourceSettings, fields, link, number, text
+from lhq.sources import Limits, Page, Skips, Source, SourceSettings, fields, link, number, text
 
 PAGE_SIZE = 50
 UPLOADS = "https://upload.wikimedia.org/"
@@ -59,7 +59,7 @@ class CommonsSettings(SourceSettings):
         return licences
 
 
-class Commons:
+class Commons(Source):
     """The Commons search.
 
     Raises:
@@ -68,6 +68,8 @@ class Commons:
 
     name = "commons"
     settings_class = CommonsSettings
+    settings: CommonsSettings
+    states_licences = True
     rights = Rights(
         train="by-licence",
         redistribute="by-licence",

@@ -24,7 +24,7 @@ from lhq.errors import KeyMissing, SourceError
 from lhq.http import Client
 from lhq.records import Candidate, Query
 from lhq.rights.licences import FLICKR, Rights
-from lhq.sources import Limits, Page, Skips, SourceSettings, fields, link, number, text
+from lhq.sources import Limits, Page, Skips, Source, SourceSettings, fields, link, number, text
 
 PAGE_SIZE = 500
 WALL = 4000
@@ -71,7 +71,7 @@ class _Api(flickrapi.FlickrAPI):  # type: ignore[misc]
         self.flickr_oauth.session = session
 
 
-class Flickr:
+class Flickr(Source):
     """The Flickr search API.
 
     Raises:
@@ -80,6 +80,8 @@ class Flickr:
 
     name = "flickr"
     settings_class = FlickrSettings
+    settings: FlickrSettings
+    states_licences = True
     rights = Rights(
         train="by-licence",
         redistribute="by-licence",

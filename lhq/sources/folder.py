@@ -21,7 +21,7 @@ from lhq.http import Client
 from lhq.records import Candidate, Query
 from lhq.rights.licences import LICENCES, Rights
 from lhq.rights.permissions import Permission, from_setting
-from lhq.sources import Limits, Page, SourceSettings
+from lhq.sources import Limits, Page, Source, SourceSettings
 
 PAGE_SIZE = 1000
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
@@ -48,7 +48,7 @@ class FolderSettings(SourceSettings):
         return licence
 
 
-class Folder:
+class Folder(Source):
     """One folder and all below it. Links to folders are not followed.
 
     Raises:
@@ -57,6 +57,8 @@ class Folder:
 
     name = "folder"
     settings_class = FolderSettings
+    settings: FolderSettings
+    is_local = True
     rights = Rights(train="user", redistribute="user", commercial="user", note="own folder: by the word of its owner")
     limits = Limits(page_size=0, calls_per_kept=0, photo_bytes=3_000_000, photos_per_s=200)
 

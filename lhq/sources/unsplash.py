@@ -19,7 +19,7 @@ from lhq.http import Client, Headers
 from lhq.records import Candidate, Query
 from lhq.rights.licences import Rights
 from lhq.rights.permissions import EXAMPLE, Permission, from_setting
-from lhq.sources import Limits, Page, Skips, SourceSettings, fields, link, number, text
+from lhq.sources import Limits, Page, Skips, Source, SourceSettings, fields, link, number, text
 from lhq.sources.imgix import sized, with_params
 
 PAGE_SIZE = 30
@@ -44,7 +44,7 @@ class UnsplashSettings(SourceSettings):
     quota_window_s: float = pydantic.Field(3600.0, gt=0)
 
 
-class Unsplash:
+class Unsplash(Source):
     """The Unsplash search API.
 
     Raises:
@@ -53,6 +53,9 @@ class Unsplash:
 
     name = "unsplash"
     settings_class = UnsplashSettings
+    settings: UnsplashSettings
+    reports_use = True
+    states_licences = True
     rights = Rights(
         train="by-permission",
         redistribute="by-permission",

@@ -18,7 +18,7 @@ from lhq.errors import InputError
 from lhq.http import Client
 from lhq.records import Candidate, Query
 from lhq.rights.licences import Rights
-from lhq.sources import Limits, Page, Skips, SourceSettings, link, number, text
+from lhq.sources import Limits, Page, Skips, Source, SourceSettings, link, number, text
 from lhq.sources.imgix import sized
 
 PAGE_SIZE = 500
@@ -38,7 +38,7 @@ class UnsplashDatasetSettings(SourceSettings):
     per_query: int = pydantic.Field(10_000_000, gt=0)
 
 
-class UnsplashDataset:
+class UnsplashDataset(Source):
     """The tables of one edition.
 
     Raises:
@@ -47,6 +47,7 @@ class UnsplashDataset:
 
     name = "unsplash_dataset"
     settings_class = UnsplashDatasetSettings
+    settings: UnsplashDatasetSettings
     rights = Rights(
         train="yes",
         redistribute="no",

@@ -16,7 +16,7 @@ from lhq.http import Answer, Client
 from lhq.http.robots import opt_out
 from lhq.progress import OnProgress, silent
 from lhq.records import PAPERS
-from lhq.sources import Source, Stating
+from lhq.sources import Source
 from lhq.store import tombstones
 from lhq.store.shards import Shards
 
@@ -145,7 +145,7 @@ def _asked(ask: Callable[[str], Answer], url: str, client: Client) -> Answer:
 
 
 def _by_its_source(row: dict[str, Any], source: Source | None) -> Iterator[Change]:
-    if not isinstance(source, Stating):
+    if source is None or not source.states_licences:
         return
     licence = source.licence_of(row["source_id"])
     if licence is None:

@@ -19,6 +19,7 @@ import pytest
 from lhq import pipeline
 from lhq.errors import InputError
 from lhq.measures import Verdicts
+from lhq.measures.connectability import Connectability, ConnectabilitySettings
 from lhq.measures.outlines import hue_of, outlines, path
 from lhq.records import VERDICT_SCHEMA
 from lhq.report import picks, render
@@ -260,14 +261,13 @@ def test_the_page_stays_small_however_large_the_store(toml: Path, tmp_path: Path
         ],
         VERDICT_SCHEMA,
     )
-    from lhq.measures.connectability import ConnectabilitySettings
-
+    settings = ConnectabilitySettings(max_score=0.8)
     html = render(
         str(tmp_path),
         "many",
         table,
         {"connectability": given},
-        {"connectability": ConnectabilitySettings(max_score=0.8)},
+        {"connectability": (Connectability(settings), settings)},
         datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
     )
     assert html.count("<img ") == picks.RANDOM + 2 * picks.NEAR + picks.FAR

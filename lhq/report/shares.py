@@ -1,0 +1,64 @@
+"""Verdicts by source, licence and query: how many photos there are of each, and how many are kept."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lhq.errors import ShardDamaged
+from lhq.rights.licences import LICENCES
+from lhq.store.shards import Shards
+
+_SHOWN = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many photos of one source, licence or query there are, and how many are kept."""
+
+    name: str
+    num: int
+    num_kept: int
+
+
+def papers(store: str, shard: npt.NDArray[np.int32]) -> dict[str, list[object]]:
+    """What the shares and the size chart need, of every row; blanks for a shard that can't be read any more."""
+    columns = ["source", "licence", "queries", "width_px", "height_px"]
+    found: dict[str, list[object]] = {name: [] for name in columns}
+    photos = Shards(store, "photos")
+    for number, count in zip(*np.unique(shard, return_counts=True), strict=True):
+        try:
+            table = photos.read(int(number), columns)
+            for name in columns:
+                found[name] += table[name].to_pylist()
+        except (ShardDamaged, FileNotFoundError):
+            for name in columns:
+                found[name] += [[] if name == "queries" else 0 if name.endswith("px") else "unreadable"] * int(count)
+    return found
+
+
+def shares(papers: Mapping[str, list[object]], kept: npt.NDArray[np.bool_]) -> list[tuple[str, list[Share], int]]:
+    """(heading, the largest groups, number of groups in all) by source, licence and query."""
+    licences = {id: LICENCES[id].name for id in set(map(str, papers["licence"])) if id in LICENCES}
+    groups: list[tuple[str, Iterable[tuple[str, bool]]]] = [
+        ("Source", zip(map(str, papers["source"]), kept, strict=True)),
+        ("Licence", ((licences.get(str(id), str(id)), k) for id, k in zip(papers["licence"], kept, strict=True))),
+        ("Query", ((q, k) for qs, k in zip(papers["queries"], kept, strict=True) for q in _list(qs))),
+    ]
+    found = []
+    for heading, pairs in groups:
+        counts: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
+        for name, is_kept in pairs:
+            counts[name][0] += 1
+            counts[name][1] += bool(is_kept)
+        ranked = sorted(counts.items(), key=lambda item: (-item[1][0], item[0]))
+        found.append((heading, [Share(name, *both) for name, both in ranked[:_SHOWN]], len(ranked)))
+    return found
+
+
+def _list(value: object) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
