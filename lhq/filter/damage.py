@@ -20,8 +20,12 @@ def unreadable(store: str) -> Iterator[ShardReport]:
 
 
 def is_damage(error: ShardDamaged) -> bool:
-    """False where the file may be whole, but could not be reached."""
-    return not isinstance(error.__cause__, (PermissionError, ConnectionError, TimeoutError))
+    """False where the file may be whole, but could not be reached: the operating system or a service says why, by a
+    number or a kind of error. What a reader finds wrong in a file's bytes has neither."""
+    cause = error.__cause__
+    if isinstance(cause, (PermissionError, ConnectionError, TimeoutError)):
+        return False
+    return not (isinstance(cause, OSError) and cause.errno is not None)
 
 
 def quarantine(store: str, number: int) -> str:

@@ -289,6 +289,21 @@ def test_a_vanished_shard_is_told_and_fetched_again_on_demand(tmp_path: Path) ->
         assert kept(tmp_path).num_rows == 5
 
 
+def test_a_shards_number_is_not_given_twice(tmp_path: Path) -> None:
+    """The only shard is gone, its facts are not: new photos open a shard of a new number."""
+    with Server() as server:
+        serve(server, {f"p{i}": photo(i) for i in range(5)})
+        path = pipeline(tmp_path, server, want=5)
+        crawl(path)
+        (tmp_path / "store/photos/000000.parquet").rename(tmp_path / "elsewhere.parquet")
+        serve(server, {f"q{i}": photo(10 + i) for i in range(3)}, query="hill")
+        path = pipeline(tmp_path, server, want=8, queries=["hill"])
+        assert way.load(path).crawl().num_new == 3
+        assert Shards(str(tmp_path / "store"), "photos").numbers() == [1]
+        (tmp_path / "elsewhere.parquet").rename(tmp_path / "store/photos/000000.parquet")
+        assert Counter(row["source_id"][0] for row in kept(tmp_path).to_pylist()) == {"p": 5, "q": 3}
+
+
 def test_a_reason_that_nothing_failed_for_is_said(tmp_path: Path) -> None:
     with Server() as server:
         serve(server, {f"p{i}": photo(i) for i in range(3)})

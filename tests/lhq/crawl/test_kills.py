@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import select
 import signal
 import subprocess
@@ -23,8 +24,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhq import pipeline as way
+from lhq.errors import StoreError
 from lhq.store.shards import Shards
-from tests.lhq.bad_server import Server, Talk
+from tests.lhq.bad_server import Server, Talk, answer
 from tests.lhq.services import kept, photo, pipeline, serve
 
 ROOT = Path(__file__).parents[3]
@@ -87,6 +89,14 @@ def wait_until(server: Server, num_seen: int) -> None:
         time.sleep(0.002)
 
 
+def num_kept(path: Path) -> int:
+    """As another process sees it; 0 before the crawl has begun."""
+    try:
+        return way.load(path).status().num_kept
+    except StoreError:
+        return 0
+
+
 def test_thirty_kills(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
     photos = {f"p{i}": photo(i) for i in range(240)}
     random.seed(4)
@@ -128,6 +138,35 @@ def test_thirty_kills(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
         status = way.load(path).status()
         assert (status.num_candidates, status.num_kept, status.num_waiting) == (240, 240, 0)
         assert list((tmp_path / "store/spool").iterdir()) == []
+
+
+def test_what_a_power_cut_took_is_found_missing_and_fetched_again(
+    tmp_path: Path, nursery: subprocess.Popen[str]
+) -> None:
+    """The spool's unsynced end is gone: photos that the frontier calls kept, but that are nowhere, wait again."""
+    photos = {f"p{i}": photo(i) for i in range(12)}
+    with Server() as server:
+        serve(server, photos)
+        server.routes["/images/p11"] = lambda talk: talk.closing.wait(30) and None
+        path = pipeline(tmp_path, server, want=12, per_host=1)
+        child = start(nursery, path)
+        while num_kept(path) < 11:
+            time.sleep(0.01)
+        os.kill(child, signal.SIGKILL)
+        assert end(nursery) == -signal.SIGKILL
+        (spool,) = (tmp_path / "store/spool").iterdir()
+        os.truncate(spool, spool.stat().st_size * 2 // 3)
+        server.routes["/images/p11"] = answer(photos["p11"])
+        asked = Counter(server.paths())
+        done = way.load(path).crawl()
+        told = re.fullmatch(r"(\d+) photos did not survive the last stop and are fetched again", done.notes[0])
+        assert told is not None, done.notes
+        num_lost = int(told[1])
+        assert 2 <= num_lost <= 5
+        assert (done.num_new, done.num_kept) == (num_lost + 1, 12)
+        again = Counter(server.paths()) - asked
+        assert sum(again[f"/images/{name}"] for name in photos) == num_lost + 1
+        assert {row["source_id"]: row["image"] for row in kept(tmp_path).to_pylist()} == photos
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,6 +21,7 @@ from lhq import filter, pipeline
 from lhq.engines.local import Local
 from lhq.errors import InputError, ShardDamaged, StoreError
 from lhq.filter import Filtered, Rule
+from lhq.filter.damage import is_damage
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings
 from lhq.measures.text import Text, TextSettings
@@ -196,6 +201,65 @@ def test_a_flipped_page_is_damage_too(store: Path) -> None:
     data[at : at + 24] = os.urandom(24)
     path.write_bytes(data)
     assert [report.key for report in run(store).failed] == ["000003"]
+
+
+LOCKED_OUT = """
+import os, sys
+from lhq import filter
+from lhq.errors import ShardDamaged
+from tests.lhq.filter.test_filter import rules
+from tests.lhq.making import Here
+
+before, store = sys.argv[1:]
+filter.run(before, rules(), Here())  # all that will be imported is imported while everything may be read
+if os.geteuid() == 0:
+    os.setegid(65534)
+    os.seteuid(65534)  # nobody: root may read what its owner may not
+try:
+    filter.run(store, rules(), Here())
+except ShardDamaged as error:
+    print(error)
+"""
+
+
+def test_a_shard_that_may_not_be_read_is_left_where_it_is(store: Path) -> None:
+    """Whoever runs the filter lacks the permission: that is said, the other shard is measured, nothing is moved to
+    quarantine, and verdicts of half the photos do not take the place of whole ones."""
+    with tempfile.TemporaryDirectory() as open_to_all:
+        other = Path(shutil.copytree(store, Path(open_to_all) / "store"))
+        for place in (Path(open_to_all), other, *other.rglob("*")):
+            place.chmod(0o777)
+        locked = other / "photos/000003.parquet"
+        whole = locked.read_bytes()
+        locked.chmod(0)
+        command = [sys.executable, "-c", LOCKED_OUT, str(store), str(other)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert f"{locked}: not readable" in done.stdout
+        assert "ermission denied" in done.stdout
+        assert [path.name for path in (other / "facts/size").iterdir()] == ["000000.parquet"]
+        assert not (other / "verdicts.parquet").exists()
+        locked.chmod(0o600)
+        assert locked.read_bytes() == whole
+        assert not (other / "quarantine").exists()
+
+
+@pytest.mark.parametrize(
+    ("cause", "damaged"),
+    [
+        (pa.ArrowInvalid("Parquet magic bytes not found"), True),
+        (OSError("Corrupt snappy compressed data."), True),
+        (PermissionError("Forbidden"), False),
+        (OSError(errno.EMFILE, "Too many open files"), False),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (TimeoutError(), False),
+        (ConnectionResetError(), False),
+    ],
+)
+def test_only_what_is_wrong_with_the_bytes_is_damage(cause: Exception, damaged: bool) -> None:
+    error = ShardDamaged("photos/000001.parquet: not readable", hint="")
+    error.__cause__ = cause
+    assert is_damage(error) is damaged
 
 
 def test_all_shards_damaged_leaves_no_verdicts_of_nothing(store: Path) -> None:
