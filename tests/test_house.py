@@ -35,7 +35,7 @@ RANKS = {
 }
 # Ranks inside a room, lowest first; files that are not named stand below all that are. "" is the room's own door.
 INSIDE = {
-    "lhq.sources": [[""], ["imgix"], ["commons", "flickr", "folder", "unsplash", "unsplash_dataset"]],
+    "lhq.sources": [[""], ["imgix", "commons_papers"], ["commons", "flickr", "folder", "unsplash", "unsplash_dataset"]],
     "lhq.crawl": [
         ["frontier", "spool"],
         ["refetch", "search", "writer"],

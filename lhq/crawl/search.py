@@ -126,7 +126,15 @@ class Searcher:
         pairs = [pair for candidate in page.candidates if (pair := self._placed(candidate))]
         num_unusable = len(page.candidates) - len(pairs)
         skipped = [*page.skipped, ("unusable", num_unusable)] if num_unusable else page.skipped
-        self._frontier.add_page(asked, pairs[:room], page.next_cursor, page.total, skipped, is_full=len(pairs) > room)
+        self._frontier.add_page(
+            asked,
+            pairs[:room],
+            page.next_cursor,
+            page.total,
+            skipped,
+            is_full=len(pairs) > room,
+            may_repeat=page.may_repeat,
+        )
         self._changed()
 
     def _failed(self, asked: OpenQuery, error: SourceError) -> None:

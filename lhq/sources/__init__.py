@@ -37,13 +37,24 @@ class Page:
     """One answer of a source: its candidates, and the cursor of the next page (None: that was the last).
 
     `total` is what the source says the query has in all (None where it doesn't say); `skipped` counts
-    offers without papers, by reason: no papers, no candidate.
+    offers without papers, by reason: no papers, no candidate. `may_repeat` says that a page of nothing new is no sign
+    of the end: the source looks at parts of a query whose first results it has offered already.
     """
 
     candidates: tuple[Candidate, ...]
     next_cursor: str | None
     total: int | None = None
     skipped: tuple[tuple[str, int], ...] = ()
+    may_repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """What a source's terms ask of whoever fetches its photos, on every host that serves them, today's or tomorrow's:
+    connections at once, and bytes a second."""
+
+    num_slots: int
+    bytes_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,8 @@ class Source(Protocol):
     """Its photos are files of this machine, not URLs: `read` gives their bytes."""
     reports_use: bool = False
     """It must be told of every photo kept, by `report_use`."""
+    manners: Manners | None = None
+    """What its terms ask towards the hosts of its photos, beyond the settings."""
     states_licences: bool = False
     """It can be asked for what it states of one photo today, by `licence_of`."""
 

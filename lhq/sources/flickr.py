@@ -1,9 +1,9 @@
 """Query → candidates of Flickr: the search API through `flickrapi`, by licence, past the wall of 4,000 results.
 
 Flickr lets only the first 4,000 results of a search be reached. Those are taken in the order asked for; then the
-upload-date interval is split into halves, each a search of its own, until every part is under the wall. The cursor
-is the list of intervals still to do. Sizes carry their own secret, so the URL is taken from the answer, never
-built. Source: www.flickr.com/services/api.
+upload-date interval is split into halves, each a search of its own, until every part is under the wall. A half that
+is still above it is split at its first page. The cursor is the list of intervals still to do. Sizes carry their own
+secret, so the URL is taken from the answer, never built. Source: www.flickr.com/services/api.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from lhq.sources import Limits, Page, Skips, Source, SourceSettings, fields, lin
 PAGE_SIZE = 500
 WALL = 4000
 FIRST_UPLOAD = int(datetime(2004, 2, 1, tzinfo=UTC).timestamp())
-SHORTEST_INTERVAL_S = 3600
 EXTRAS = (
     "description,license,date_upload,date_taken,owner_name,path_alias,tags,o_dims,media,original_format,"
     "url_l,url_h,url_k,url_3k,url_4k,url_5k,url_6k,url_o"
@@ -105,9 +104,11 @@ class Flickr(Source):
         self._codes = [number for number, licence in FLICKR.items() if licence in settings.licences]
 
     def search(self, query: Query, cursor: str | None) -> Page:
-        """Cursor: JSON list of [first second, last second, page] still to do, the present one first."""
+        """Cursor: JSON list of [first second, last second, page] still to do, the present one first; a fourth number
+        marks the parts of a split."""
         todo = _read_cursor(cursor)
-        first, last, page = todo[0]
+        first, last, page, *part = todo[0]
+        is_part = bool(part)
         photos = self._call(query, first, last, page)
         total = number(photos.get("total")) or 0
         items = photos.get("photo")
@@ -115,14 +116,21 @@ class Flickr(Source):
             raise SourceError(f"{self.settings.api}: no list of photos", hint="the API may have changed; see its docs")
         skips = Skips()
         found = [candidate for item in items if (candidate := self._candidate(fields(item), query, skips))]
+        rest = todo[1:]
+        is_above = total > WALL and last > first
         num_pages = -(-min(total, WALL) // PAGE_SIZE)
-        todo = todo[1:]
-        if items and page < num_pages:
-            todo = [[first, last, page + 1], *todo]
-        elif total > WALL and last - first > SHORTEST_INTERVAL_S:
+        if items and page < num_pages and not (is_above and is_part):
+            rest = [[first, last, page + 1, *part], *rest]
+        elif is_above:
             middle = (first + last) // 2
-            todo = [*todo, [middle + 1, last, 1], [first, middle, 1]]
-        return Page(tuple(found), _cursor(todo), total if cursor is None else None, skips.all())
+            rest = [*rest, [middle + 1, last, 1, 1], [first, middle, 1, 1]]
+        return Page(
+            tuple(found),
+            _cursor(rest),
+            total if cursor is None else None,
+            skips.all(),
+            may_repeat=is_part or is_above or len(todo) > 1,
+        )
 
     def licence_of(self, source_id: str) -> str | None:
         """By `flickr.photos.getInfo`; codes 1 and 2 say that the photo is gone, or no longer public."""
@@ -176,7 +184,10 @@ class Flickr(Source):
         if text(item.get("media")) not in {"", "photo"}:
             skips.add("not a photo")
             return None
-        if not (source_id.isdecimal() and owner and licence):
+        if source_id and not source_id.isdecimal():
+            skips.add("id is no number")
+            return None
+        if not (source_id and owner and licence):
             skips.add("no papers")
             return None
         if licence not in self.settings.licences:

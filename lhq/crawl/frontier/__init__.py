@@ -17,6 +17,13 @@ from typing import Any
 from lhq.crawl.frontier.history import History, Listed, QueryTally, Tally
 from lhq.records import Candidate, Query
 
+STALE_PAGES = 3
+# A query split by date meets its first results again: a stable order brings something new after at most 16 pages of an
+# interval and two for each of the 28 halvings; whoever repeats one page for ever is found out after this many.
+STALE_SPLIT_PAGES = 100
+# A candidate waits an hour and a half at the longest: a time further off was written while the clock was wrong.
+LONGEST_WAIT_S = 2 * 3600.0
+
 __all__ = ["Frontier", "Kept", "Listed", "OpenQuery", "QueryTally", "Tally", "Waiting"]
 
 
@@ -91,11 +98,13 @@ class Frontier(History):
         skipped: Sequence[tuple[str, int]] = (),
         *,
         is_full: bool = False,
+        may_repeat: bool = False,
     ) -> int:
         """Commit one page: its candidates (each with its host), and where the query goes on.
 
-        A query ends with its last page, with a cursor it was at before, and after three pages of nothing but what it
-        had: services repeat pages rather than admit that there are no more. With `is_full` it rests at this page.
+        A query ends with its last page, with a cursor it was at before, and after `STALE_PAGES` of nothing but what
+        it had: services repeat pages rather than admit that there are no more. Pages that may repeat end it only
+        after many. With `is_full` it rests at this page.
 
         Returns:
             how many candidates were new to the frontier.
@@ -127,7 +136,8 @@ class Frontier(History):
             )
             (num_stale,) = db.execute("SELECT num_stale FROM queries WHERE number = ?", (asked.number,)).fetchone()
             num_stale = num_stale + 1 if candidates and not num_linked else 0
-            state = "done" if next_cursor is None or is_loop or num_stale >= 3 else "open"
+            is_stale = num_stale >= (STALE_SPLIT_PAGES if may_repeat else STALE_PAGES)
+            state = "done" if next_cursor is None or is_loop or is_stale else "open"
             if is_full:
                 state, next_cursor = "full", asked.cursor
             db.execute(
@@ -161,12 +171,13 @@ class Frontier(History):
             found.append(host)
 
     def waiting(self, host: str, now: float, limit: int, sources: Sequence[str]) -> list[Waiting]:
-        """Candidates of a host that are due, in the order of offers, fresh ones before retries."""
+        """Candidates of a host that are due, in the order of offers, fresh ones before retries. A time that lies too
+        far ahead is due too: the clock was set back since."""
         rows = self._all(
             "SELECT number, papers, attempts FROM candidates INDEXED BY candidates_waiting "
-            "WHERE status = 'waiting' AND host = ? AND next_at <= ? "
+            "WHERE status = 'waiting' AND host = ? AND (next_at <= ? OR next_at > ?) "
             f"AND source IN ({','.join('?' * len(sources))}) ORDER BY next_at, number LIMIT ?",
-            (host, now, *sources, limit),
+            (host, now, now + LONGEST_WAIT_S, *sources, limit),
         )
         return [Waiting(number, _load(papers), attempts) for number, papers, attempts in rows]
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lhq.config import HttpSettings, validate
+from lhq.crawl.frontier import Frontier
 from lhq.errors import ConfigError, KeyMissing, LhqError, SourceError
 from lhq.http import Client
 from lhq.pipeline.registry import SOURCES
 from lhq.records import Candidate, Query
 from lhq.sandbox import Sandbox
-from lhq.sources.flickr import EXTRAS, FIRST_UPLOAD, WALL, Flickr, FlickrSettings
+from lhq.sources.flickr import EXTRAS, FIRST_UPLOAD, PAGE_SIZE, WALL, Flickr, FlickrSettings
 from tests.lhq.bad_server import Route, Server, Talk, answer, as_json
 
 REST = "/services/rest/"
@@ -129,7 +131,13 @@ def test_offers_without_papers_are_counted_not_taken() -> None:
     with Server({REST: found(odd)}) as server:
         page = source(server).search(QUERY, None)
         assert [one.source_id for one in page.candidates] == ["8"]
-        assert dict(page.skipped) == {"no papers": 7, "licence": 1, "not a photo": 1, "too small": 1}
+        assert dict(page.skipped) == {
+            "no papers": 6,
+            "id is no number": 1,
+            "licence": 1,
+            "not a photo": 1,
+            "too small": 1,
+        }
 
 
 def test_the_wall_is_passed_by_splitting_the_upload_dates(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +159,56 @@ def test_the_wall_is_passed_by_splitting_the_upload_dates(monkeypatch: pytest.Mo
         ids = [int(one.source_id) for one in walk(source(server))]
         assert set(ids) == set(range(900))
         assert len(server.seen) < 150
+
+
+def crawled(flickr: Flickr, folder: Path) -> tuple[set[str], int]:
+    """(ids, pages) of one query, walked as a crawl walks it: the frontier decides when it ends."""
+    frontier = Frontier(folder / "frontier.sqlite")
+    frontier.add_queries("flickr", [QUERY], 10**6)
+    num_pages = 0
+    while (asked := frontier.next_query("flickr", frozenset({QUERY.text}))) is not None:
+        page = flickr.search(asked.query, asked.cursor)
+        pairs = [(one, "h:443") for one in page.candidates]
+        frontier.add_page(asked, pairs, page.next_cursor, page.total, page.skipped, may_repeat=page.may_repeat)
+        num_pages += 1
+    ids = {each.id for each in frontier.listing((), (), ())}
+    frontier.close()
+    return ids, num_pages
+
+
+ORDERS = {
+    "newest": lambda number: -number,
+    "oldest": lambda number: number,
+    "relevance": lambda number: number * 7919 % 9001,
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_all_that_a_stable_order_offers_is_reached(order: Callable[[int], int], tmp_path: Path) -> None:
+    """9,000 photos behind the wall of 4,000: the parts of a split repeat what was offered before they bring more."""
+    uploads = [FIRST_UPLOAD + 10**8 + number * 40 for number in range(9000)]
+    ranked = sorted(range(9000), key=order)
+
+    def route(talk: Talk) -> None:
+        params = talk.request.params
+        low, high, page = int(params["min_upload_date"]), int(params["max_upload_date"]), int(params["page"])
+        hits = [number for number in ranked if low <= uploads[number] <= high]
+        page = min(page, max(1, -(-min(len(hits), WALL) // PAGE_SIZE)))  # beyond the wall the last page comes again
+        shown = hits[:WALL][(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+        body = {"page": page, "total": len(hits), "photo": [item(number) for number in shown]}
+        talk.send(200, json.dumps({"photos": body, "stat": "ok"}).encode())
+
+    with Server({REST: route}) as server:
+        ids, num_pages = crawled(source(server), tmp_path)
+    assert ids == {f"flickr:{number}" for number in range(9000)}
+    assert num_pages < 80
+
+
+def test_a_service_that_repeats_itself_for_ever_ends(tmp_path: Path) -> None:
+    with Server({REST: found([item(number) for number in range(20)], total=10**6)}) as server:
+        ids, num_pages = crawled(source(server), tmp_path)
+    assert len(ids) == 20
+    assert num_pages <= 101
 
 
 @pytest.mark.parametrize(
