@@ -37,10 +37,11 @@ RANKS = {
 INSIDE = {
     "lhq.sources": [[""], ["imgix", "commons_papers"], ["commons", "flickr", "folder", "unsplash", "unsplash_dataset"]],
     "lhq.crawl": [
+        ["reasons"],
         ["frontier", "spool"],
-        ["refetch", "search", "writer"],
-        ["fetch"],
-        ["progress"],
+        ["placeholders", "refetch", "search", "writer"],
+        ["work"],
+        ["fetch", "progress"],
         [""],
         ["plan", "status"],
     ],

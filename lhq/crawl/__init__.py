@@ -17,12 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from lhq.crawl.fetch import Board, Fetcher
+from lhq.crawl.fetch import Fetcher, KeptOut
 from lhq.crawl.frontier import Frontier
+from lhq.crawl.placeholders import REASON as PLACEHOLDER
+from lhq.crawl.placeholders import Placeholders
 from lhq.crawl.progress import Progress
-from lhq.crawl.refetch import mend
+from lhq.crawl.refetch import refetch
 from lhq.crawl.search import Searcher
-from lhq.crawl.writer import Keeper
+from lhq.crawl.work import WorkQueue
+from lhq.crawl.writer import PhotoWriter
 from lhq.errors import LhqError, SourceError, StoreError
 from lhq.http import Client
 from lhq.progress import OnProgress, silent
@@ -118,46 +121,47 @@ class _Crawl:
         frontier: Frontier,
     ) -> None:
         self._store, self._sources, self._queries, self._want = store, sources, queries, want
-        self._removed_ids, self._removed_sha256 = removed_ids(store), removed_sha256(store)
+        self._placeholders = Placeholders(store, frontier)
+        self._removed_ids = removed_ids(store)
         self._client, self._frontier = client, frontier
         self._notes: list[str] = []
         self._stopped_at: float | None = None
-        self._board = Board(frontier, client, want, 0, tuple(sources))
-        self._keeper = Keeper(folder, Shards(store, "photos"), frontier, self._board.kept, self._board.crashed)
+        self._work = WorkQueue(frontier, client, want, sources)
+        self._writer = PhotoWriter(folder, Shards(store, "photos"), frontier, self._work.kept, self._work.crashed)
 
     def run(self, retry: Sequence[str], on_progress: OnProgress) -> CrawlReport:
         self._prepare(retry)
-        board, client = self._board, self._client
-        num_workers = min(64, max(1, client.settings.per_host) * max(1, len(self._sources)))
-        fetcher = Fetcher(board, self._keeper, self._frontier, client, self._sources, num_workers, self._removed_sha256)
+        work, client = self._work, self._client
+        kept_out = KeptOut(removed_sha256(self._store), self._placeholders)
+        fetcher = Fetcher(work, self._writer, self._frontier, client, self._sources, kept_out)
         searchers = [
-            Searcher(source, self._queries, self._frontier, client, board.need, board.poke, self._removed_ids)
+            Searcher(source, self._queries, self._frontier, client, work.need, work.poke, self._removed_ids)
             for source in self._sources.values()
         ]
-        progress = Progress(board, client, self._want, on_progress)
+        progress = Progress(work, client, self._want, on_progress)
         with _signals(client):
-            self._keeper.start()
+            self._writer.start()
             fetcher.start()
             for searcher in searchers:
                 searcher.thread.start()
             try:
                 self._watch(searchers, progress)
             finally:
-                board.close()
+                work.close()
                 self._end(fetcher, searchers, progress)
-        crash = board.crash or next((searcher.crash for searcher in searchers if searcher.crash), None)
+        crash = work.crash or next((searcher.crash for searcher in searchers if searcher.crash), None)
         if crash is not None:
             raise crash
         return self._report(searchers)
 
     def _prepare(self, retry: Sequence[str]) -> None:
-        lost = self._keeper.recover()
+        lost = self._writer.recover()
         if lost:
             self._notes.append(f"{lost:,} photos did not survive the last stop and are fetched again")
-        adopted = self._keeper.adopt()
+        adopted = self._writer.adopt()
         if adopted:
             self._notes.append(f"{adopted:,} photos are here that no crawl fetched, or whose frontier was lost: kept")
-        for number in self._keeper.missing():
+        for number in self._writer.missing():
             ids = self._frontier.kept_in(number)
             if DAMAGED in retry:
                 self._notes.append(f"{self._frontier.lose(ids, DAMAGED):,} photos of shard {number:06d} wait again")
@@ -169,18 +173,20 @@ class _Crawl:
         reasons = [reason for reason in retry if reason not in {DAMAGED, "all"}]
         if reasons:
             failed = {tally.reason for tally in self._frontier.tallies() if tally.status == "failed"}
-            done = mend(self._store, reasons, self._candidates_of, self._bytes_of)
-            if done.num_mended or done.num_same or done.num_failed:
+            done = refetch(self._store, reasons, self._candidates_of, self._bytes_of)
+            if done.num_fresh or done.num_same or done.num_failed:
                 self._notes.append(
-                    f"{done.num_mended:,} broken photos have fresh bytes (lhq filter measures their shards again), "
+                    f"{done.num_fresh:,} broken photos have fresh bytes (lhq filter measures their shards again), "
                     f"{done.num_same:,} come as broken as before, {done.num_failed:,} could not be had"
                 )
             elif unheard := [reason for reason in reasons if reason not in failed]:
                 self._notes.append(f"no photo failed for {', '.join(unheard)}: lhq status shows the reasons there are")
         if retry:
             self._notes.append(f"{self._frontier.retry(retry):,} failed candidates wait again")
-        self._frontier.refuse(sorted(self._removed_ids), "removed")
-        self._board.has_already(sum(tally.num for tally in self._frontier.tallies() if tally.status == "kept"))
+        self._frontier.retry(("throttled",))  # the last run gave them up for the time being
+        self._frontier.refuse(sorted(self._removed_ids - self._placeholders.ids), "removed")
+        self._frontier.refuse(sorted(self._placeholders.ids), PLACEHOLDER)
+        self._work.has_already(sum(tally.num for tally in self._frontier.tallies() if tally.status == "kept"))
 
     def _candidates_of(self, ids: Sequence[str]) -> list[Candidate]:
         found = self._frontier.candidates_of(ids)
@@ -192,30 +198,43 @@ class _Crawl:
 
     def _watch(self, searchers: list[Searcher], progress: Progress) -> None:
         """Until enough is kept, nothing is left, or someone stops it."""
-        while not self._client.is_stopped() and self._board.crash is None and self._board.need() > 0:
+        while not self._client.is_stopped() and self._work.crash is None and self._work.need() > 0:
             progress.update()
             for searcher in searchers:
                 searcher.wake()
                 if searcher.crash is not None:
                     return
-            with self._board.changed:
-                self._board.changed.wait(0.2)
-            if any(searcher.has_pages for searcher in searchers) or not self._board.is_idle():
+            with self._work.changed:
+                self._work.changed.wait(0.2)
+            self._uncover()
+            if any(searcher.has_pages for searcher in searchers) or not self._work.is_idle():
                 continue
             if self._frontier.next_due(tuple(self._sources)) is None:
                 return
+            if self._work.is_hopeless():
+                self._notes.append("the photos that wait are on hosts that turn everybody away: run again later")
+                return
+
+    def _uncover(self) -> None:
+        """Placeholders that were kept before they were known are failures, and their places are free."""
+        ids = self._placeholders.uncover()
+        if ids:
+            self._writer.leave_out(ids)
+            self._work.uncovered(len(ids))
 
     def _end(self, fetcher: Fetcher, searchers: list[Searcher], progress: Progress) -> None:
         """Let what is under way finish, for a few seconds if someone waits; then close the files."""
-        if self._board.crash is not None:
+        if self._work.crash is not None:
             self._client.stop()
-        elif self._board.need() <= 0:
+        elif self._work.need() <= 0:
             self._client.abort_photos()  # one of them may be on a slow host, and nobody needs it any more
         if not fetcher.join(lambda: self._stopped_for(WIRE_S)):
             self._client.abort()
             fetcher.join(lambda: self._stopped_for(CUT_S))
-        if not self._keeper.finish(lambda: self._stopped_for(WRITE_S)):
+        self._uncover()
+        if not self._writer.finish(lambda: self._stopped_for(WRITE_S)):
             self._notes.append("the last photos lie in the spool: the next run writes their shard")
+        self._uncover()
         for searcher in searchers:
             searcher.finish()
         while any(searcher.thread.is_alive() for searcher in searchers) and not self._stopped_for(WRITE_S):
@@ -241,10 +260,10 @@ class _Crawl:
             )
         return CrawlReport(
             num_kept,
-            self._board.num_new,
+            self._work.num_new,
             self._want,
             self._client.is_stopped(),
-            dict(self._board.failures),
+            dict(self._work.failures),
             problems,
             tuple(self._notes),
         )

@@ -1,8 +1,7 @@
-"""Candidate → photo: threads that fetch, each taking whatever host is ready.
+"""Candidate → photo: threads that fetch, judge what came at the door, and hand it to the writer.
 
-The board hands out work: it holds a short row of due candidates a host, and takes the host's slot before the
-candidate, so that no thread sleeps on a slow host while another is ready. A failure is remembered with its reason;
-one that may pass waits on, three times longer each time.
+A failure is remembered with its reason; one that may pass waits on, three times longer each time. A file of this
+machine is read once: what is wrong with it does not heal by itself.
 """
 
 from __future__ import annotations
@@ -10,181 +9,55 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+from lhq.crawl import placeholders
 from lhq.crawl.frontier import Frontier, Waiting
-from lhq.crawl.search import LOCAL_HOST
+from lhq.crawl.placeholders import Placeholders, says_gone
 from lhq.crawl.spool import now, papers_of
-from lhq.crawl.writer import Fetched, Keeper
+from lhq.crawl.work import WorkQueue
+from lhq.crawl.writer import Fetched, PhotoWriter
 from lhq.errors import FetchError, ImageError
 from lhq.http import Client
 from lhq.images import Header, inspect
 from lhq.sources import Source
 
-ROW = 200
-REFILL_EVERY_S = 0.5
 RETRY_LONGEST_S = 3600.0
-MOST_THROTTLED = 50
-SLOW_S = 3.0
+THROTTLE_LONGEST_S = 60.0
+# A photo that is throttled so often for its own sake, or so often at all, waits for the next run.
+MOST_OWN_THROTTLES = 8
+MOST_THROTTLES = 50
+MOST_WORKERS = 64
 # What the door may say of bytes that another attempt may bring whole.
 _MAY_PASS = {"truncated", "corrupt-header", "empty"}
 
 
-@dataclass(slots=True)
-class _Row:
-    """The due candidates of one host, as last read from the frontier."""
+@dataclass(frozen=True)
+class KeptOut:
+    """What is not kept, whatever a source offers: bytes that were taken down, and placeholders."""
 
-    candidates: deque[Waiting] = field(default_factory=deque)
-    read_at: float = 0.0
-
-
-class Board:
-    """Who fetches what; every method is safe from any thread.
-
-    Args:
-        want: photos to keep in all; `num_kept` those the store has already.
-        sources: names of the sources that take part in this run.
-    """
-
-    def __init__(self, frontier: Frontier, client: Client, want: int, num_kept: int, sources: Sequence[str]) -> None:
-        self._frontier, self._client = frontier, client
-        self._sources = tuple(sources)
-        self.want, self.num_kept = want, num_kept
-        self.num_new = 0
-        self.failures: Counter[str] = Counter()
-        self.num_bytes = 0
-        self.crash: BaseException | None = None
-        self.changed = threading.Condition()
-        self._rows: dict[str, _Row] = {}
-        self._flying: dict[int, float] = {}
-        self._num_claimed = num_kept
-        self._hosts_at = 0.0
-        self._is_closed = False
-
-    def has_already(self, num: int) -> None:
-        """The store holds so many photos before anything is fetched."""
-        self.num_kept = self._num_claimed = num
-
-    # --- for the workers ----------------------------------------------------------------------------------------
-
-    def take(self) -> Waiting | None:
-        """The next candidate whose host is ready, its slot taken; None when the crawl is over."""
-        with self.changed:
-            while not self._is_over():
-                if self._has_room():
-                    self._refill()
-                    found = self._pick()
-                    if found is not None:
-                        self._flying[found.number] = time.monotonic()
-                        return found
-                self.changed.wait(0.05)
-            return None
-
-    def claim(self) -> bool:
-        """May one more photo be kept? Asked with its bytes in hand, since more may be under way than are wanted."""
-        with self.changed:
-            if self._num_claimed >= self.want:
-                return False
-            self._num_claimed += 1
-            return True
-
-    def kept(self, numbers: Sequence[int]) -> None:
-        with self.changed:
-            for number in numbers:
-                self._flying.pop(number, None)
-            self.num_kept += len(numbers)
-            self.num_new += len(numbers)
-            self.changed.notify_all()
-
-    def dropped(self, number: int, reason: str) -> None:
-        """An attempt ended without a photo."""
-        with self.changed:
-            self._flying.pop(number, None)
-            if reason:
-                self.failures[reason] += 1
-            self.changed.notify_all()
-
-    def crashed(self, error: BaseException) -> None:
-        with self.changed:
-            self.crash = self.crash or error
-            self.changed.notify_all()
-
-    # --- for the crawl ------------------------------------------------------------------------------------------
-
-    def need(self) -> int:
-        """How many more photos may be kept."""
-        with self.changed:
-            return self.want - self.num_kept
-
-    def close(self) -> None:
-        """Hand out nothing more."""
-        with self.changed:
-            self._is_closed = True
-            self.changed.notify_all()
-
-    def is_idle(self) -> bool:
-        """Nothing is under way."""
-        with self.changed:
-            return not self._flying
-
-    def poke(self) -> None:
-        """Candidates were added: read the frontier again."""
-        with self.changed:
-            self._hosts_at = 0.0
-            for row in self._rows.values():
-                row.read_at = 0.0
-            self.changed.notify_all()
-
-    def _has_room(self) -> bool:
-        """No more are under way than are wanted, but for those that take long: the last wanted photo must not wait
-        for one slow host while others are ready."""
-        lately = time.monotonic() - SLOW_S
-        return self.num_kept + sum(began > lately for began in self._flying.values()) < self.want
-
-    def _is_over(self) -> bool:
-        return self._is_closed or self.crash is not None or self._client.is_stopped() or self.num_kept >= self.want
-
-    def _refill(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._hosts_at > REFILL_EVERY_S:
-            self._hosts_at = now_s
-            for host in self._frontier.hosts():
-                self._rows.setdefault(host, _Row())
-        for host, row in self._rows.items():
-            if not row.candidates and now_s - row.read_at > REFILL_EVERY_S:
-                row.read_at = now_s
-                due = self._frontier.waiting(host, time.time(), ROW + len(self._flying), self._sources)
-                row.candidates.extend(each for each in due if each.number not in self._flying)
-                if row.candidates:
-                    row.read_at = 0.0
-
-    def _pick(self) -> Waiting | None:
-        for host in list(self._rows):
-            row = self._rows[host]
-            if row.candidates and (host == LOCAL_HOST or self._client.hosts.try_take(self._client.hosts[host]) <= 0):
-                self._rows[host] = self._rows.pop(host)  # the next turn is another host's
-                return row.candidates.popleft()
-        return None
+    removed_sha256: frozenset[str]
+    placeholders: Placeholders
 
 
 class Fetcher:
-    """The worker threads."""
+    """The worker threads: as many as one host allows, for each source."""
 
     def __init__(
         self,
-        board: Board,
-        keeper: Keeper,
+        work: WorkQueue,
+        writer: PhotoWriter,
         frontier: Frontier,
         client: Client,
         sources: Mapping[str, Source],
-        num: int,
-        removed_sha256: frozenset[str] = frozenset(),
+        kept_out: KeptOut,
     ) -> None:
-        self._removed_sha256 = removed_sha256
-        self._board, self._keeper, self._frontier, self._client = board, keeper, frontier, client
-        self._sources = sources
+        self._work, self._writer, self._frontier, self._client = work, writer, frontier, client
+        self._sources, self._kept_out = sources, kept_out
+        self._throttles: Counter[int] = Counter()
+        num = min(MOST_WORKERS, max(1, client.settings.per_host) * max(1, len(sources)))
         self.threads = [threading.Thread(target=self._run, name=f"fetch {i}", daemon=True) for i in range(num)]
 
     def start(self) -> None:
@@ -204,58 +77,81 @@ class Fetcher:
 
     def _run(self) -> None:
         try:
-            while (waiting := self._board.take()) is not None:
+            while (waiting := self._work.take()) is not None:
                 self._one(waiting)
         except BaseException as error:
-            self._board.crashed(error)
+            self._work.crashed(error)
 
     def _one(self, waiting: Waiting) -> None:
+        is_local = self._sources[waiting.candidate.source].is_local
         try:
-            url, data = self._bytes(waiting)
+            data = self._bytes(waiting)
             header = inspect(data, max_pixels=self._client.settings.max_pixels)
             self._judge(waiting, header)
         except FetchError as error:
-            self._failed(waiting, error.reason, error.message, permanent=error.permanent)
+            self._failed(waiting, error.reason, error.message, may_pass=not (error.permanent or is_local))
         except ImageError as error:
-            self._failed(waiting, error.reason, error.message, permanent=error.reason not in _MAY_PASS)
+            self._failed(waiting, error.reason, error.message, may_pass=error.reason in _MAY_PASS and not is_local)
         else:
-            self._board.num_bytes += len(data)
-            if not self._board.claim():
-                self._board.dropped(waiting.number, "")
+            self._work.num_bytes += len(data)
+            if not self._work.claim():
+                self._work.dropped(waiting.number, "")
                 return
-            papers = papers_of(waiting.candidate, header, url, now())
-            self._keeper.put(Fetched(waiting.number, papers, data))
+            papers = papers_of(waiting.candidate, header, waiting.candidate.url, now())
+            self._writer.put(Fetched(waiting.number, papers, data))
 
-    def _bytes(self, waiting: Waiting) -> tuple[str, bytes | bytearray]:
-        source = self._sources[waiting.candidate.source]
+    def _bytes(self, waiting: Waiting) -> bytes | bytearray:
+        source, url = self._sources[waiting.candidate.source], waiting.candidate.url
         if source.is_local:
-            return waiting.candidate.url, source.read(waiting.candidate)
-        answer = self._client.fetch(waiting.candidate.url, has_slot=True)
-        return waiting.candidate.url, answer.body
+            return source.read(waiting.candidate)
+        answer = self._client.fetch(url, has_slot=True)
+        if says_gone(url, answer.url):
+            raise FetchError(
+                f"{self._client.clean(answer.url)} is where the photo's address leads: it is gone",
+                hint="it is not asked for again",
+                reason=placeholders.REASON,
+                permanent=True,
+            )
+        return answer.body
 
     def _judge(self, waiting: Waiting, header: Header) -> None:
-        if header.sha256 in self._removed_sha256:
-            raise ImageError("these bytes were taken down", hint="see removed.parquet", reason="removed")
-        least = self._sources[waiting.candidate.source].settings.min_side_px
+        source = self._sources[waiting.candidate.source]
+        least = source.settings.min_side_px
         if min(header.width_px, header.height_px) < least:
             raise ImageError(
                 f"{header.width_px} x {header.height_px}, the short side must be {least}",
                 hint="lower min_side_px if smaller photos are meant",
                 reason="too-small",
             )
+        if not source.is_local and self._kept_out.placeholders.is_one(waiting.number, header.sha256):
+            raise ImageError(
+                "this picture comes under many ids: it stands for photos that are gone",
+                hint="it is not asked for again",
+                reason=placeholders.REASON,
+            )
+        if header.sha256 in self._kept_out.removed_sha256:
+            raise ImageError("these bytes were taken down", hint="see removed.parquet", reason="removed")
 
-    def _failed(self, waiting: Waiting, reason: str, message: str, *, permanent: bool) -> None:
+    def _failed(self, waiting: Waiting, reason: str, message: str, *, may_pass: bool) -> None:
         if reason == "stopped":
-            self._board.dropped(waiting.number, "")
+            self._work.dropped(waiting.number, "")
             return
-        attempts = waiting.attempts + 1
         is_mood = reason == "throttled"
         if is_mood:
-            attempts = self._frontier.num_attempts(waiting.number, reason) + 1
-        limit = MOST_THROTTLED if is_mood else self._client.settings.max_attempts
-        retry_at = None
-        if not permanent and attempts < limit:
-            delay_s = self._client.settings.retry_delay_s * 3.0 ** min(attempts - 1, 10)
-            retry_at = time.time() + min(RETRY_LONGEST_S, delay_s) * random.uniform(0.5, 1.5)
+            delay_s = self._throttled(waiting)
+        else:
+            attempts = waiting.attempts + 1
+            delay_s = None
+            if may_pass and attempts < self._client.settings.max_attempts:
+                delay_s = min(RETRY_LONGEST_S, self._client.settings.retry_delay_s * 3.0 ** min(attempts - 1, 10))
+        retry_at = None if delay_s is None else time.time() + delay_s * random.uniform(0.5, 1.5)
         self._frontier.fail(waiting.number, reason, self._client.clean(message), retry_at=retry_at, counts=not is_mood)
-        self._board.dropped(waiting.number, reason)
+        self._work.dropped(waiting.number, reason)
+
+    def _throttled(self, waiting: Waiting) -> float | None:
+        """Seconds until a throttled photo is asked for again; None where this run gives it up."""
+        self._throttles[waiting.number] += 1
+        num_own = self._client.num_own_throttles(waiting.candidate.url)
+        if num_own >= MOST_OWN_THROTTLES or self._throttles[waiting.number] >= MOST_THROTTLES:
+            return None
+        return min(THROTTLE_LONGEST_S, self._client.settings.retry_delay_s * 2.0 ** min(num_own, 10))

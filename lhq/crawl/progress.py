@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
-from lhq.http import Client
+from lhq.crawl.work import WorkQueue
+from lhq.http import Client, Host
 from lhq.progress import OnProgress
 
-if TYPE_CHECKING:
-    from lhq.crawl.fetch import Board
-
 WINDOW_S = 20.0
+# Lines about hosts: the command line shows them where no progress bar does.
+hosts_log = logging.getLogger("lhq.crawl.hosts")
 
 
 class Progress:
     """What a crawl tells as it goes; rates are those of the last `WINDOW_S` seconds."""
 
-    def __init__(self, board: Board, client: Client, want: int, on_progress: OnProgress) -> None:
-        self._board, self._client, self._want, self._on_progress = board, client, want, on_progress
+    def __init__(self, work: WorkQueue, client: Client, want: int, on_progress: OnProgress) -> None:
+        self._work, self._client, self._want, self._on_progress = work, client, want, on_progress
         self._marks: deque[tuple[float, int, int]] = deque()
+        self._resting: set[str] = set()
 
     def update(self, doing: str = "") -> None:
         """Tell the present state."""
         note = " · ".join(part for part in (doing, *self._parts()) if part)
-        self._on_progress("crawl", min(self._board.num_kept, self._want), self._want, note)
+        self._on_progress("crawl", min(self._work.num_kept, self._want), self._want, note)
 
     def _parts(self) -> list[str]:
-        board, now = self._board, time.monotonic()
-        self._marks.append((now, board.num_new, board.num_bytes))
+        work, now = self._work, time.monotonic()
+        self._marks.append((now, work.num_new, work.num_bytes))
         while now - self._marks[0][0] > WINDOW_S:
             self._marks.popleft()
         began, num, size = self._marks[0]
         seconds = max(now - began, 1e-3)
         parts = []
         if seconds > 1:
-            parts.append(
-                f"{(board.num_new - num) / seconds:.1f}/s, {(board.num_bytes - size) / seconds / 1e6:.1f} MB/s"
-            )
-        failures = board.failures.most_common(3)
+            parts.append(f"{(work.num_new - num) / seconds:.1f}/s, {(work.num_bytes - size) / seconds / 1e6:.1f} MB/s")
+        failures = work.failures.most_common(3)
         if failures:
             parts.append("failed: " + ", ".join(f"{reason} {count:,}" for reason, count in failures))
         for host in self._client.hosts.all():
             wait_s = host.paused_until - now
+            self._tell(host, wait_s)
             if wait_s > 1:
                 parts.append(f"{host.name} rests {span(wait_s)} ({host.pause_reason})")
             elif host.is_slowed():
@@ -51,6 +51,15 @@ class Progress:
         if self._client.is_stopped():
             parts.append("stopping, again to stop at once")
         return parts
+
+    def _tell(self, host: Host, wait_s: float) -> None:
+        """One line when a host starts to rest, and one when it is asked again."""
+        if wait_s > 1 and host.name not in self._resting:
+            self._resting.add(host.name)
+            hosts_log.info("%s rests %s (%s)", host.name, span(wait_s), host.pause_reason)
+        elif wait_s <= 0 and host.name in self._resting:
+            self._resting.discard(host.name)
+            hosts_log.info("%s is asked again", host.name)
 
 
 def span(seconds: float) -> str:

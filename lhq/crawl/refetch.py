@@ -27,21 +27,21 @@ _OF_BYTES = ("sha256", "size_bytes", "format", "width_px", "height_px", "orienta
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
-    """What mending came to: photos with fresh bytes, those that come just as broken from their source, and those that
+class Refetched:
+    """What came of it: photos with fresh bytes, those that come just as broken from their source, and those that
     could not be had (gone, no answer)."""
 
-    num_mended: int
+    num_fresh: int
     num_same: int
     num_failed: int
 
 
-def mend(
+def refetch(
     store: str,
     reasons: Sequence[str],
     candidates_of: Callable[[Sequence[str]], Iterable[Candidate]],
     fetch: Callable[[Candidate], bytes | bytearray],
-) -> Mended:
+) -> Refetched:
     """Fetch photos again whose facts name one of `reasons` as their error.
 
     Args:
@@ -53,7 +53,7 @@ def mend(
         ShardDamaged: a shard can't be read.
     """
     photos = Shards(store, "photos")
-    num_mended = num_same = num_failed = 0
+    num_fresh = num_same = num_failed = 0
     for number in photos.numbers():
         broken = _broken(store, number, reasons)
         if not broken:
@@ -76,8 +76,8 @@ def mend(
             for room in _rooms(store):
                 if room.exists(number):
                     room.fs.rm(room.path(number))
-            num_mended += len(fresh)
-    return Mended(num_mended, num_same, num_failed)
+            num_fresh += len(fresh)
+    return Refetched(num_fresh, num_same, num_failed)
 
 
 def _rooms(store: str) -> list[Shards]:

@@ -149,11 +149,17 @@ class Spool:
             self._is_dirty = False
             os.fdatasync(self._fd)
 
-    def seal(self, shards: Shards, queries_of: Callable[[Sequence[str]], Mapping[str, Sequence[str]]]) -> int:
+    def seal(
+        self,
+        shards: Shards,
+        queries_of: Callable[[Sequence[str]], Mapping[str, Sequence[str]]],
+        unwanted: frozenset[str] = frozenset(),
+    ) -> int:
         """Write the shard whole, then remove the spool; closes it in any case.
 
         Args:
             queries_of: ids → every query that each was met under, as known by now.
+            unwanted: ids that are left out.
 
         Returns:
             how many photos the shard holds.
@@ -162,7 +168,7 @@ class Spool:
             StoreError: the shard can't be written; the spool stays as it is.
         """
         try:
-            latest = {entry.id: entry for entry in self.entries}
+            latest = {entry.id: entry for entry in self.entries if entry.id not in unwanted}
             if latest and not shards.exists(self.number):
                 write_whole(
                     shards.fs, shards.path(self.number), lambda sink: self._write(sink, [*latest.values()], queries_of)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from lhq.crawl import FRONTIER
 from lhq.crawl.frontier import Frontier, Listed, QueryTally, Tally
 from lhq.crawl.progress import gigabytes, span
+from lhq.crawl.reasons import check
 from lhq.crawl.spool import open_numbers
 from lhq.store import tombstones, verdicts
 from lhq.store.shards import Shards
@@ -177,9 +178,12 @@ def listing(
     """Candidates in the order of offers, then photos that no crawl fetched, narrowed by what is given.
 
     Raises:
+        InputError: a reason that no candidate can have, nor has.
         StoreError: no crawl was started here, and no photo was imported.
     """
     with _opened(store, folder) as (frontier, numbers):
+        met = {tally.reason for tally in frontier.tallies()} if frontier and reasons else set()
+        check(reason for reason in reasons if reason not in met)
         if frontier is not None:
             yield from frontier.listing(statuses, reasons, sources)
         if reasons or (statuses and "kept" not in statuses):

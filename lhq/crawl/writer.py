@@ -35,7 +35,7 @@ class Fetched:
     data: bytes | bytearray
 
 
-class Keeper:
+class PhotoWriter:
     """Writes photos; safe to be given them from many threads.
 
     Args:
@@ -61,6 +61,7 @@ class Keeper:
         self._spool: Spool | None = None
         self._is_broken = False
         self._is_abandoned = False
+        self._unwanted: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="keep", daemon=True)
 
     def recover(self) -> int:
@@ -111,6 +112,10 @@ class Keeper:
 
     def start(self) -> None:
         self._thread.start()
+
+    def leave_out(self, ids: Sequence[str]) -> None:
+        """Photos that are not wanted any more: they do not get into a shard that is not sealed yet."""
+        self._unwanted.update(ids)
 
     def put(self, photo: Fetched) -> None:
         """Hand over a photo; waits while too many bytes are under way."""
@@ -208,7 +213,7 @@ class Keeper:
 
     def _seal(self, spool: Spool) -> None:
         try:
-            spool.seal(self._shards, self._queries_of)
+            spool.seal(self._shards, self._queries_of, frozenset(self._unwanted))
         except BaseException as error:
             self._seal_error = error
 

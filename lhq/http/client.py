@@ -116,6 +116,11 @@ class Client:
         """The host that serves `url`. Raises FetchError `bad-url`."""
         return self.hosts[parse(url).netloc]
 
+    def num_own_throttles(self, url: str) -> int:
+        """How often the photo at `url` was throttled while its host served others, or throttled no other."""
+        target = parse(url)
+        return self.hosts.num_own_throttles(self.hosts[target.netloc], target.url)
+
     def service_of(self, url: str) -> Host:
         """The service at `url`: it has manners of its own even where it shares a host with photos."""
         return self.hosts[f"{parse(url).netloc}{_API}"]
@@ -145,8 +150,9 @@ class Client:
                     answer = self._photo(host, target)
             if answer.status == 200:
                 return answer
-            target = self._redirected(target, answer)
+            target, before = self._redirected(target, answer), host
             host = self.hosts[target.netloc]
+            self.hosts.follow(before, host)
         raise self._too_many_redirects(target)
 
     def head(self, url: str) -> Answer:
@@ -319,7 +325,8 @@ class Client:
             if seen:
                 status, found = seen[-1]
                 if status in {429, 503}:
-                    self.hosts.throttled(host, began, retry_after_s(found), status)
+                    page = "" if host.name.endswith(_API) else target.url
+                    self.hosts.throttled(host, began, retry_after_s(found), status, page)
                 elif status >= 500:
                     self.hosts.failed(host)
                 else:

@@ -2,6 +2,9 @@
 
 The pace halves on 429 and 503 and comes back by 5 % a second of success. A host that fails eight times in a row
 is left alone for half a minute, then one probe decides; each failed probe doubles the wait, up to ten minutes.
+
+Some pages are always throttled, whatever the host's mood. A page that is throttled again is taken for one of those if
+the host has served others since, or has throttled no other: it is counted, and the host is not slowed for its sake.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
 BREAKER_FAILURES = 8
@@ -20,6 +23,20 @@ BREAKER_LONGEST_S = 600.0
 SLOWEST_PER_S = 1 / 60
 THROTTLE_LONGEST_S = 60.0
 RETRY_AFTER_LONGEST_S = 24 * 3600.0
+# A page throttled so often says nothing of the host's mood any more.
+SUSPECT_AFTER = 4
+MOST_PAGES = 10_000
+
+
+@dataclass(slots=True)
+class Throttled:
+    """What is known of one page that was throttled: how often, how often for its own sake, and what the host had
+    served and throttled when it last was."""
+
+    num: int = 0
+    num_own: int = 0
+    served: int = 0
+    moods: int = 0
 
 
 @dataclass(slots=True)
@@ -44,6 +61,9 @@ class Host:
     num_probes: int = 0
     halved_at: float = 0.0
     raised_at: float = 0.0
+    num_served: int = 0
+    num_moods: int = 0
+    pages: dict[str, Throttled] = field(default_factory=dict)
 
     def wait_s(self, now: float) -> float:
         """Seconds until the host may be asked: 0 now, infinite where only a freed slot can tell."""
@@ -90,6 +110,11 @@ class Hosts:
             if bytes_per_s is not None:
                 host.bytes_per_s = min(host.bytes_per_s or bytes_per_s, bytes_per_s)
 
+    def follow(self, host: Host, to: Host) -> None:
+        """A redirect leads from one host to another: the bytes that its terms allow are the same there."""
+        if host.bytes_per_s is not None and to is not host:
+            self.limit(to.name, num_slots=host.num_slots, pace_per_s=None, bytes_per_s=host.bytes_per_s)
+
     def try_take(self, host: Host) -> float:
         """Take a slot of `host` now (returns 0), or say how long to wait."""
         with self.lock:
@@ -132,19 +157,25 @@ class Hosts:
         with self.lock:
             now = time.monotonic()
             host.num_failures = host.num_probes = host.num_throttled = 0
+            host.num_served += 1
             if host.bytes_per_s and size_bytes:
                 host.free_at = max(now, host.free_at) + size_bytes / host.bytes_per_s
             if host.pace_per_s < host.full_pace_per_s and now - max(host.raised_at, host.halved_at) >= 1.0:
                 host.pace_per_s = min(host.full_pace_per_s, host.pace_per_s * 1.05)
                 host.raised_at = now
 
-    def throttled(self, host: Host, began_at: float, retry_after_s: float | None, status: int) -> None:
+    def throttled(self, host: Host, began_at: float, retry_after_s: float | None, status: int, page: str = "") -> None:
         """429 or 503: halve the pace once for all requests that were under way, and pause as told.
 
         Args:
             began_at: monotonic time when the request began; those begun before the last halving teach nothing new.
+            page: what was asked for; one that is throttled for its own sake teaches nothing of the host.
         """
         with self.lock:
+            if len(host.pages) > MOST_PAGES:
+                host.pages.clear()
+            if page and _is_own(host, host.pages.setdefault(page, Throttled())):
+                return
             now = time.monotonic()
             if began_at >= host.halved_at:
                 host.pace_per_s = max(SLOWEST_PER_S, host.pace_per_s / 2)
@@ -157,6 +188,12 @@ class Hosts:
                 host.paused_until = until
                 host.pause_reason = f"{status}{', Retry-After' if told else ''}"
 
+    def num_own_throttles(self, host: Host, page: str) -> int:
+        """How often `page` was throttled for its own sake in this run."""
+        with self.lock:
+            found = host.pages.get(page)
+            return found.num_own if found else 0
+
     def failed(self, host: Host) -> None:
         """No answer, or a server error: enough in a row open the circuit."""
         with self.lock:
@@ -168,6 +205,17 @@ class Hosts:
                     host.num_probes += 1
                     host.paused_until = until
                     host.pause_reason = f"{host.num_failures} failures in a row"
+
+
+def _is_own(host: Host, page: Throttled) -> bool:
+    """Count one more throttle of a page, and say whether it is the page's own and not the host's mood."""
+    is_own = page.num > 0 and (host.num_served > page.served or host.num_moods == page.moods)
+    page.num += 1
+    page.num_own += is_own
+    if not is_own and page.num < SUSPECT_AFTER:
+        host.num_moods += 1
+    page.served, page.moods = host.num_served, host.num_moods
+    return is_own
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -64,7 +64,9 @@ class Robots:
                 raise FetchError(
                     f"{place.url}: {error.message}",
                     hint=error.hint,
-                    reason=f"robots-{error.reason}",
+                    reason=error.reason
+                    if error.reason in {"forbidden-address", "stopped"}
+                    else f"robots-{error.reason}",
                     permanent=error.reason == "forbidden-address",
                 ) from error
             self._rules[target.netloc] = (time.monotonic(), rules)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lhq.crawl.frontier.history import History, Listed, QueryTally, Tally
+from lhq.crawl.reasons import with_robots
 from lhq.records import Candidate, Query
 
 STALE_PAGES = 3
@@ -23,6 +24,7 @@ STALE_PAGES = 3
 STALE_SPLIT_PAGES = 100
 # A candidate waits an hour and a half at the longest: a time further off was written while the clock was wrong.
 LONGEST_WAIT_S = 2 * 3600.0
+DIGEST_BYTES = 16
 
 __all__ = ["Frontier", "Kept", "Listed", "OpenQuery", "QueryTally", "Tally", "Waiting"]
 
@@ -189,6 +191,15 @@ class Frontier(History):
         )
         return int(num)
 
+    def is_all_throttled(self, sources: Sequence[str]) -> bool:
+        """Do only candidates wait that were throttled when they were last asked for?"""
+        row = self._one(
+            "SELECT 1 FROM candidates WHERE status = 'waiting' AND reason != 'throttled' "
+            f"AND source IN ({','.join('?' * len(sources))}) LIMIT 1",
+            sources,
+        )
+        return row is None
+
     def next_due(self, sources: Sequence[str]) -> float | None:
         """When the next candidate of these sources is due (seconds since 1970), or None if none waits."""
         row = self._one(
@@ -239,18 +250,38 @@ class Frontier(History):
             )
             db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?)", (number, time.time(), reason, detail))
 
+    def same_picture(self, number: int, sha256: str) -> list[int]:
+        """Remember what candidate `number` looks like; the numbers of its source's candidates that look the same."""
+        digest = bytes.fromhex(sha256)[:DIGEST_BYTES]
+        with self._write() as db:
+            db.execute("INSERT OR IGNORE INTO pictures VALUES (?, ?)", (digest, number))
+        rows = self._all(
+            "SELECT c.number FROM pictures JOIN candidates c ON c.number = candidate "
+            "WHERE digest = ? AND c.source = (SELECT source FROM candidates WHERE number = ?)",
+            (digest, number),
+        )
+        return [number for (number,) in rows]
+
+    def kept_as(self, sha256: str) -> list[str]:
+        """Ids of kept candidates that look like this."""
+        rows = self._all(
+            "SELECT id FROM pictures JOIN candidates c ON c.number = candidate WHERE digest = ? AND status = 'kept'",
+            (bytes.fromhex(sha256)[:DIGEST_BYTES],),
+        )
+        return [id for (id,) in rows]
+
     def num_attempts(self, number: int, reason: str) -> int:
         (num,) = self._one("SELECT count(*) FROM attempts WHERE candidate = ? AND reason = ?", (number, reason))
         return int(num)
 
     def retry(self, reasons: Sequence[str]) -> int:
         """Let failed candidates wait again: those whose reason is in `reasons`, or all for ("all",)."""
-        marks = ",".join("?" * len(reasons))
-        clause = "" if "all" in reasons else f"AND reason IN ({marks})"
+        wanted = with_robots(reasons)
+        clause = "" if "all" in reasons else f"AND reason IN ({','.join('?' * len(wanted))})"
         with self._write() as db:
             return db.execute(
                 f"UPDATE candidates SET status = 'waiting', attempts = 0, next_at = 0 WHERE status = 'failed' {clause}",
-                () if "all" in reasons else tuple(reasons),
+                () if "all" in reasons else tuple(wanted),
             ).rowcount
 
     def lose(self, ids: Sequence[str], reason: str) -> int:

@@ -43,6 +43,14 @@ CREATE INDEX attempts_candidate ON attempts (candidate);
 """
 
 
+# Tables added since the format's first version: made where they are missing, and ignored by versions before them.
+_ADDED = """
+CREATE TABLE IF NOT EXISTS pictures (digest BLOB NOT NULL, candidate INTEGER NOT NULL, PRIMARY KEY (digest, candidate))
+    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS plans (at REAL PRIMARY KEY, plan TEXT NOT NULL)
+"""
+
+
 class Database:
     """One SQLite file, shared by all threads of a process through one connection.
 
@@ -94,6 +102,10 @@ class Database:
                     db.execute(statement)
                 db.execute("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
         (found,) = self._one("SELECT value FROM meta WHERE key = 'format'")
+        if int(found) <= FORMAT and not read_only:
+            with self._write() as db:
+                for statement in _ADDED.split(";\n"):
+                    db.execute(statement)
         if int(found) > FORMAT:
             raise StoreError(
                 f"{self.path}: written by a newer lhq (store format {found}, this one reads up to {FORMAT})",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lhq.crawl.frontier.database import Database
+from lhq.crawl.reasons import with_robots
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class History(Database):
         """Candidates in the order of offers; an empty sequence narrows nothing. Read a thousand at a time."""
         where: list[str] = ["number > ?"]
         values: list[str] = []
-        for column, wanted in (("status", statuses), ("reason", reasons), ("source", sources)):
+        for column, wanted in (("status", statuses), ("reason", with_robots(reasons)), ("source", sources)):
             if wanted:
                 where.append(f"{column} IN ({','.join('?' * len(wanted))})")
                 values += wanted

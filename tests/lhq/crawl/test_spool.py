@@ -114,16 +114,18 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_spool_whose_frontier_was_lost_is_adopted(tmp_path: Path) -> None:
     from lhq.crawl.frontier import Frontier
-    from lhq.crawl.writer import Keeper
+    from lhq.crawl.writer import PhotoWriter
 
     fill(tmp_path, [b"a", b"b"]).close()
     frontier = Frontier(tmp_path / "frontier.sqlite")
-    keeper = Keeper(str(tmp_path), Shards(str(tmp_path), "photos"), frontier, lambda numbers: None, lambda error: None)
-    assert keeper.recover() == 0
+    writer = PhotoWriter(
+        str(tmp_path), Shards(str(tmp_path), "photos"), frontier, lambda numbers: None, lambda error: None
+    )
+    assert writer.recover() == 0
     assert [(each.id, each.status, each.shard) for each in frontier.listing((), (), ())] == [
         ("s:p0", "kept", 3),
         ("s:p1", "kept", 3),
     ]
-    keeper.start()
-    assert keeper.finish(lambda: False)
+    writer.start()
+    assert writer.finish(lambda: False)
     assert Shards(str(tmp_path), "photos").numbers() == [3]

@@ -1,0 +1,66 @@
+"""Pictures that say "gone": one picture under many ids, or the end of a redirect to a service's placeholder.
+
+Services answer for a deleted photo with a picture, and status 200. Such a picture passes every check of the door. It
+gives itself away by its bytes, which come under other ids of the same source too: at the third id all of them are
+failures, also those that were kept before it was known. Its sha256 is remembered among the store's tombstones.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from lhq.crawl.frontier import Frontier
+from lhq.store import tombstones
+
+REASON = "placeholder"
+# The same photo is uploaded twice now and then.
+MANY = 3
+_WHAT = r"(?:photo|image|img|picture|pic|file|media|content)s?"
+_GONE = r"(?:un|not[-_]?|no[-_]?longer[-_]?|currently[-_]?un)available|removed|deleted|missing|not[-_]?found"
+_STEM = re.compile(rf"{_WHAT}[-_]?(?:is[-_])?(?:{_GONE})(?:[-_]\w+)?|{_GONE}|placeholder|404", re.IGNORECASE)
+
+
+def says_gone(asked: str, answered: str) -> bool:
+    """Did a photo's address lead to a placeholder's?"""
+    if asked == answered:
+        return False
+    stem = urlsplit(answered).path.rsplit("/", 1)[-1].split(".")[0]
+    return _STEM.fullmatch(stem) is not None
+
+
+class Placeholders:
+    """Recognises placeholders by their bytes; safe to use from many threads."""
+
+    def __init__(self, store: str, frontier: Frontier) -> None:
+        self._store, self._frontier = store, frontier
+        rows = [row for row in tombstones.read(store).to_pylist() if row["reason"] == REASON]
+        self.ids = frozenset(row["id"] for row in rows)
+        self._known = {row["sha256"] for row in rows}
+        self._lock = threading.Lock()
+
+    def is_one(self, number: int, sha256: str) -> bool:
+        """Is this the picture of candidate `number` alone, or one that came under `MANY` ids?"""
+        with self._lock:
+            if sha256 not in self._known and len(self._frontier.same_picture(number, sha256)) >= MANY:
+                self._known.add(sha256)
+            return sha256 in self._known
+
+    def uncover(self) -> list[str]:
+        """Turn photos that were kept before they were known as placeholders into failures.
+
+        Returns:
+            their ids.
+
+        Raises:
+            StoreError: the tombstones can't be written.
+        """
+        with self._lock:
+            known = sorted(self._known)
+        sha256_of = {id: sha256 for sha256 in known for id in self._frontier.kept_as(sha256)}
+        if sha256_of:
+            tombstones.add(self._store, sha256_of, REASON, datetime.now(UTC))
+            self._frontier.refuse(list(sha256_of), REASON)
+        return list(sha256_of)
