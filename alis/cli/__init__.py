@@ -36,6 +36,11 @@ COMMANDS = {
     "serve": Entry(
         "alis.cli.serve", "Open the live page: pan for ever, redraw, lock, connect, share, download.", extra="web"
     ),
+    "export-web": Entry(
+        "alis.cli.export_web",
+        "Write the live page as static files: the browser itself paints, and no request leaves the folder.",
+        extra="web",
+    ),
     "evaluate": Entry(
         "alis.cli.evaluate",
         "Measure a model folder, or a run's newest snapshot; what was measured is also kept in its evaluation.jsonl.",

@@ -1,6 +1,9 @@
-"""`alis push-to-hub`: a model folder → a repository of the Hugging Face Hub, with its card."""
+"""`alis push-to-hub`: a model folder → a repository of the Hugging Face Hub, with its card; or a page that paints."""
 
 from __future__ import annotations
+
+import tempfile
+from pathlib import Path
 
 import click
 
@@ -8,18 +11,35 @@ import click
 @click.command()
 @click.argument("model", type=click.Path())
 @click.argument("repository")
+@click.option("--space", is_flag=True, help="The live page as a static Space, instead of the model (alis export-web).")
+@click.option("--runtime", type=click.Path(), help="For --space: onnxruntime-web's npm tarball, where not fetched.")
 @click.option("--private", is_flag=True, help="Only you and those you name can see it.")
 @click.option("--dry-run", is_flag=True, help="Write the files to REPOSITORY as a local folder, and send nothing.")
-def command(model: str, repository: str, private: bool, dry_run: bool) -> None:
+def command(model: str, repository: str, space: bool, runtime: str | None, private: bool, dry_run: bool) -> None:
     """Publish the generator of a model folder or run as user/name on the Hub.
 
-    Sends config.json, model.safetensors and a model card. Log in first: `hf auth login`, or HF_TOKEN.
+    Sends config.json, model.safetensors and a model card; with --space, a page that paints in its visitors' browsers.
+    Log in first: `hf auth login`, or HF_TOKEN.
 
     \b
     Example:
       alis push-to-hub models/lhq1024 someone/alis-lhq1024 --private
       alis push-to-hub models/lhq1024 look-first --dry-run
+      alis push-to-hub demo someone/endless-panorama --space
     """
     from alis import models
 
-    click.echo(models.hub.publish(models.load(model), repository, private=private, dry_run=dry_run))
+    if not space:
+        click.echo(models.hub.publish(models.load(model), repository, private=private, dry_run=dry_run))
+        return
+    from alis.cli.painting import open_panorama
+    from alis.web.static import site
+
+    panorama = open_panorama(model, seed=0, psi=1.0, cluster=None, noise="random", device="cpu", precision="float32")
+    name = repository.rpartition("/")[2]
+    if dry_run:
+        click.echo(str(site.write(panorama, repository, name=name, runtime=runtime).folder))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        made = site.write(panorama, Path(scratch) / "site", name=name, runtime=runtime)
+        click.echo(models.hub.publish_space(made.folder, repository, private=private))

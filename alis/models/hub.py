@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
+from huggingface_hub import HfApi, ModelCard, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
 from alis.errors import InputError
@@ -137,3 +137,20 @@ def publish(generator: Generator, repository: str, *, private: bool, dry_run: bo
         raise InputError(
             f"{repository}: {str(error).splitlines()[0]}", hint="log in with `hf auth login`; name it user/name"
         ) from None
+
+
+def publish_space(folder: Path, repository: str, *, private: bool) -> str:
+    """Send a folder to the Hub as a static Space; gives its address.
+
+    Raises:
+        InputError: the Hub refuses (not logged in, no right to the name).
+    """
+    api = HfApi()
+    try:
+        told = api.create_repo(repository, repo_type="space", space_sdk="static", private=private, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=told.repo_id, repo_type="space", commit_message="Add the page")
+    except (HfHubHTTPError, ValueError, OSError) as error:
+        raise InputError(
+            f"{repository}: {str(error).splitlines()[0]}", hint="log in with `hf auth login`; name it user/name"
+        ) from None
+    return str(told)

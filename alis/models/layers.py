@@ -64,8 +64,7 @@ class Conv(nn.Module):
         self.weight_gain = 1 / math.sqrt(num_in * size * size)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        # The gain is positive, so it may go to the weight and the bias: a small tensor instead of a map.
-        weight = (self.weight * (self.weight_gain * self.gain)).to(x_BCHW.dtype)
+        weight = (self.weight * self.weight_gain).to(x_BCHW.dtype)
         if not self.down:
             x = functional.conv2d(x_BCHW, weight, padding=self.size // 2)
         elif self.size == 1:
@@ -73,8 +72,8 @@ class Conv(nn.Module):
         else:
             x = functional.conv2d(ops.blur(x_BCHW, 2), weight, stride=2)
         if self.bias is None:
-            return x
-        return ops.bias_act(x, self.bias * self.gain, slope=self.slope, gain=1.0, clamp=self.clamp)
+            return x * self.gain
+        return ops.bias_act(x, self.bias, slope=self.slope, gain=self.gain, clamp=self.clamp)
 
 
 class Anchored(nn.Module):
@@ -156,7 +155,9 @@ class PlaneConv(Anchored):
         The published half-precision blocks scale the weight before; the length cancels that.
         Kept from call to call in a generator opened to paint (eval mode, weights without gradient) while the
         weight stays as it is; writing through `weight.data` would not be noticed."""
-        if self.training or self.weight.requires_grad or self.weight.is_inference():
+        # While a graph is traced there are no addresses to know a weight by.
+        is_traced = torch.compiler.is_compiling()
+        if is_traced or self.training or self.weight.requires_grad or self.weight.is_inference():
             return self._fold(dtype, layout)
         key = (dtype, layout, self.weight.device, self.weight.data_ptr(), self.weight._version)
         if self._kept is None or self._kept[0] != key:

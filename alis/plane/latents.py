@@ -38,17 +38,17 @@ def local_latents(seed_B: Tensor, resolution: int, column_Bw: Tensor, num: int, 
     counter_im = _signed((torch.arange(pairs, device=device)[:, None] + channel) * GOLDEN)
     found = torch.empty([batch, pairs, 2, width, num], device=device)
     step = max(_CHUNK // max(batch * width * num, 1), 1) if device.type == "cpu" else pairs
-    quantiles = _quantiles(device)
+    table = quantiles(device)
     for first in range(0, pairs, step):
         word = _mixed(key_Bw[:, None, :, None] ^ counter_im[None, first : first + step, None, :])
         for half, index in enumerate((word & 0xFFFF, _shifted(word, 16))):
-            looked_up = quantiles.index_select(0, index.flatten()).view(word.shape)
+            looked_up = table.index_select(0, index.flatten()).view(word.shape)
             found[:, first : first + step, half] = looked_up
     return found.view(batch, height, width, num).permute(0, 3, 1, 2)
 
 
 @functools.cache
-def _quantiles(device: torch.device) -> Tensor:
+def quantiles(device: torch.device) -> Tensor:
     """float32 [65536]: the normal distribution's quantiles at (i + ½)/65536."""
     # Kept beyond this call: an inference tensor could not be used where gradients are wanted later.
     with torch.inference_mode(False):

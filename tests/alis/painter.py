@@ -8,7 +8,15 @@ import alis
 from alis.config import ModelConfig
 
 
-def tiny(*, seed: int = 0, resolution: int = 32, w_coord_dist: float = 4, grid_size: int = 2) -> alis.Generator:
+def tiny(
+    *,
+    seed: int = 0,
+    resolution: int = 32,
+    w_coord_dist: float = 4,
+    grid_size: int = 2,
+    padding: str = "zeros",
+    local_latents: float = 0.0,
+) -> alis.Generator:
     """A generator of about 60,000 weights with visible noise, contrasts and a mean code that is not zero."""
     torch.manual_seed(seed)
     config = ModelConfig(
@@ -19,6 +27,8 @@ def tiny(*, seed: int = 0, resolution: int = 32, w_coord_dist: float = 4, grid_s
         w_dim=32,
         w_coord_dist=w_coord_dist,
         grid_size=grid_size,
+        padding=padding,
+        local_latents=local_latents,
     )
     g = alis.Generator(config).eval().requires_grad_(False)
     for name, parameter in g.named_parameters():

@@ -186,7 +186,7 @@ addEventListener("hashchange", () => {
   if (!readLink()) remember(true);
 });
 $("name").textContent = model.name;
-$("place").value = painter.note;
+painter.note.then((words) => { $("place").value = words; });
 if (!readLink()) {
   desk.show(desk.sketch, []);
   plane.jump(home());
@@ -197,4 +197,4 @@ setTimeout(greeted, 14000);
 stage.focus();
 document.body.classList.add("ready");
 // For tests and the curious: the plane, and what is drawn on it.
-window.alis = { plane, model, desk, get sketch() { return format(desk.sketch); }, get link() { return link(); } };
+window.alis = { plane, model, painter, desk, get sketch() { return format(desk.sketch); }, get link() { return link(); } };

@@ -4,7 +4,7 @@ import { format, tileAddress } from "./sketch.js";
 import { Missing } from "./tiles.js";
 
 export function open(model) {
-  return { note: "", tile: (...wish) => tile(model, ...wish), strip };
+  return { note: Promise.resolve(""), tile: (...wish) => tile(model, ...wish), strip };
 }
 
 async function tile(model, sketch, k, signal) {

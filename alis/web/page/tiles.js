@@ -2,7 +2,7 @@
 //
 //   tile(sketch, k, signal)               → ImageBitmap of patch column k; throws a Missing, or an AbortError
 //   strip(sketch, left, right, ending)    → Blob of pixel columns left … right − 1 as "png", "jpg" or "webp"
-//   note                                  a word about how it paints, for the brand line; may be empty
+//   note                                  promise of a word about how it paints, for the brand line; may be empty
 //
 // A server's tiles come by address (server_tiles.js); a page without one paints in a worker (browser_tiles.js).
 

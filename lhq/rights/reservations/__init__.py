@@ -27,8 +27,6 @@ __all__ = [
     "Answers",
     "Evidence",
     "Said",
-    "asked",
-    "asked_now",
     "from_file",
     "from_headers",
     "from_robots",

@@ -1,0 +1,55 @@
+"""`alis export-web`: the live page as a folder that needs no server of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.option("-o", "--out", required=True, type=click.Path(), help="The folder to make.")
+@click.option("--codes", "codes_files", multiple=True, type=click.Path(), help="Saved codes to offer (alis invert).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which plane it opens with.")
+@click.option("--psi", type=float, default=1.0, show_default=True, help="Truncation it opens with.")
+@click.option("--runtime", type=click.Path(), help="onnxruntime-web's npm tarball, where there is no network.")
+@click.option("--no-webgpu", is_flag=True, help="Leave out the runtime for GPUs (27 MB).")
+@click.option("--force", is_flag=True, help="Replace such a folder.")
+def command(
+    model: str,
+    out: str,
+    codes_files: tuple[str, ...],
+    seed: int,
+    psi: float,
+    runtime: str | None,
+    no_webgpu: bool,
+    force: bool,
+) -> None:
+    """Write the live page as static files: the browser itself paints, and no request leaves the folder.
+
+    The runtime comes from the npm registry once, pinned and checked, and is kept; offline, bring the file:
+    npm pack onnxruntime-web@1.30.0, and --runtime onnxruntime-web-1.30.0.tgz.
+
+    \b
+    Example:
+      alis export-web demo -o site
+      python -m http.server --directory site
+    """
+    from alis.cli.painting import open_panorama
+    from alis.web.static import site
+
+    panorama = open_panorama(
+        model,
+        seed=seed,
+        psi=psi,
+        cluster=None,
+        noise="random",
+        device="cpu",
+        precision="float32",
+        codes_files=codes_files,
+    )
+    name = Path(model).resolve().name
+    made = site.write(panorama, out, name=name, runtime=runtime, webgpu=not no_webgpu, overwrite=force)
+    click.echo(str(made.folder))
+    click.echo(f"{made.size_bytes / 1e6:.1f} MB · first load {made.first_load_bytes / 1e6:.1f} MB", err=True)

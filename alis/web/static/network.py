@@ -1,0 +1,209 @@
+"""Generator → two ONNX graphs and the numbers that a page needs around them, so that a browser paints the same tiles.
+
+    mapping.onnx    z [B, Z]                                             → w [B, S]
+    tile.onnx       ws [K, L, S], place [1], noise_i, latents_r …        → a tile [3, R, R/g] in about [-1, 1]
+
+Columns of the plane repeat their shares of anchors and their waves after a few tiles, so a tile's place is a row of a
+table inside the graph. What never repeats (codes, noise, local latents) is drawn by the page from the same counters
+(`alis/web/page/draws.js`) and comes in as tensors.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alis.errors import InputError
+from alis.models import Generator
+from alis.models.layers import Place
+from alis.models.synthesis import BlockInputs
+from alis.plane import latents
+from alis.plane.ranges import Ranges, anchors_seen
+from alis.plane.spans import spans
+
+OPSET = 18
+_TWO_FRAMES = 8  # columns of the 4×4 block after which all waves repeat
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A map that the page draws for a tile: its input's name, what it is drawn by, and the columns it has.
+
+    `stream` is a layer's number for noise, a block's resolution for latents; column `first` counts from the tile's own
+    first column at this height.
+    """
+
+    name: str
+    stream: int
+    channels: int
+    height: int
+    first: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the page must know of the graphs; the part "network" of its `model.json`."""
+
+    z_dim: int
+    w_dim: int
+    num_ws: int
+    step: int
+    """Columns of the 4×4 block in a tile."""
+    anchor_columns: int
+    """The same between two anchors."""
+    places: int
+    """Tiles after which places repeat."""
+    first_anchors: list[int]
+    """For each place, the first anchor that tile sees; the next round of places has it `turn_anchors` further on."""
+    turn_anchors: int
+    num_anchors: int
+    noise: list[Drawn]
+    latents: list[Drawn]
+
+
+class Tile(nn.Module):
+    """One tile of the plane as a function of tensors alone."""
+
+    def __init__(self, g: Generator) -> None:
+        super().__init__()
+        config = g.config
+        self.synthesis, self.config = g.synthesis, config
+        self.step, between = 4 // config.grid_size, config.anchor_columns
+        period = math.lcm(_TWO_FRAMES, between, self.step)
+        self.num_places = period // self.step
+        self.turn_anchors = period // between
+        column_P = torch.arange(self.num_places, device=g.device) * self.step
+        self.ranges = Ranges(column_P, config.resolution // config.grid_size)
+        seen = anchors_seen(config, self.ranges)
+        self.first_anchors, self.num_anchors = seen.first_B.tolist(), seen.num
+        self.at = spans(config, self.ranges.width)
+        self.latents = [block.num_latents for block in g.synthesis.blocks]
+        for block, found in zip(g.synthesis.blocks, g.synthesis.inputs(self.ranges, "none"), strict=True):
+            r = block.resolution
+            for name in ("given_BKw", "own_BKw", "colours_BKw"):
+                self.register_buffer(f"{name}_{r}", getattr(found, name).float())
+            self.register_buffer(f"colours_first_B_{r}", found.colours_first_B)
+            if found.place is not None:
+                # [P, 2, C, w]: the first dimension is the one that is looked up.
+                self.register_buffer(f"across_{r}", found.place.across_2BKw.transpose(0, 1).float().contiguous())
+        self.noise_spans = g.synthesis.noise_spans(self.ranges)
+
+    def plan(self) -> Plan:
+        """What the page draws for it."""
+        config, heights = self.config, self.synthesis.noise_resolutions
+        return Plan(
+            config.z_dim,
+            config.w_dim,
+            config.num_ws,
+            self.step,
+            config.anchor_columns,
+            self.num_places,
+            self.first_anchors,
+            self.turn_anchors,
+            self.num_anchors,
+            [
+                Drawn(f"noise_{layer}", layer, 1, height, span.first, span.width)
+                for layer, (height, span) in enumerate(zip(heights, self.noise_spans, strict=True))
+            ],
+            [
+                Drawn(f"latents_{at.height}", at.height, num, _input_height(at.height), at.given.first, at.given.width)
+                for at, num in zip(self.at, self.latents, strict=True)
+                if num
+            ],
+        )
+
+    def forward(self, ws_KLS: Tensor, place_1: Tensor, maps: list[Tensor]) -> Tensor:
+        """[3, R, R/g].
+
+        Args:
+            ws_KLS: codes of the anchors that the tile sees, from left to right.
+            place_1: int64, the tile's number modulo the number of places.
+            maps: as `plan().noise` and then `plan().latents` say, [1, channels, height, width] each.
+        """
+        queue, inputs = list(maps), []
+        noise = queue[: len(self.noise_spans)]
+        latents = iter(queue[len(self.noise_spans) :])
+        for block, at, num in zip(self.synthesis.blocks, self.at, self.latents, strict=True):
+            r = block.resolution
+            own = [noise.pop(0) for _ in block.noise_layers]
+            place = None
+            if block.sees_place:
+                across = self._row(f"across_{r}", place_1).transpose(0, 1)
+                place = Place(across, block.down.float(), next(latents) if num else None)
+            given, over, colours = (
+                self._row(f"{name}_{r}", place_1) for name in ("given_BKw", "own_BKw", "colours_BKw")
+            )
+            first = self._row(f"colours_first_B_{r}", place_1)
+            inputs.append(BlockInputs(at, given, over, colours, first, place, [*own]))
+        anchors_1K = torch.arange(self.num_anchors, device=ws_KLS.device)[None]
+        picture: Tensor = self.synthesis.paint(ws_KLS, anchors_1K, inputs)
+        return picture[0]
+
+    def _row(self, name: str, place_1: Tensor) -> Tensor:
+        return self.get_buffer(name).index_select(0, place_1)
+
+
+def _input_height(resolution: int) -> int:
+    return 4 if resolution == 4 else resolution // 2
+
+
+def export(g: Generator, folder: Path) -> Plan:
+    """Write both graphs to a folder; gives back what the page must know of them.
+
+    Raises:
+        InputError: the packages that write ONNX are not installed.
+    """
+    tile = Tile(g).eval()
+    plan = tile.plan()
+    z_2Z = torch.zeros(2, g.config.z_dim)
+    _write(g.mapping, (z_2Z,), folder / "mapping.onnx", ["z"], "w", {"z_BZ": {0: torch.export.Dim("batch")}})
+    maps = [torch.zeros(1, it.channels, it.height, it.width) for it in (*plan.noise, *plan.latents)]
+    names = ["ws", "place", *(it.name for it in (*plan.noise, *plan.latents))]
+    ws_KLS = torch.zeros(plan.num_anchors, plan.num_ws, plan.w_dim)
+    _write(tile, (ws_KLS, torch.zeros(1, dtype=torch.int64), maps), folder / "tile.onnx", names, "tile", None)
+    return plan
+
+
+def _write(
+    network: nn.Module, inputs: tuple[Any, ...], path: Path, names: list[str], output: str, dynamic: Any
+) -> None:
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise InputError(f"{path.name}: needs onnx and onnxscript", hint="pip install 'lhq[web]'") from None
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=[output],
+            dynamic_shapes=dynamic,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path), external_data=False)
+
+
+def facts(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON has it."""
+    return asdict(plan)
+
+
+def quantiles() -> Tensor:
+    """The table that local latents are looked up in, float32 [65536]."""
+    return latents.quantiles(torch.device("cpu"))
+
+
+def stored_noise(g: Generator) -> list[Tensor]:
+    """The stored map of every 3×3 layer, [r, r], in the order of `Plan.noise`."""
+    return [layer.noise_const for block in g.synthesis.blocks for layer in block.noise_layers]

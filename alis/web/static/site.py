@@ -1,0 +1,182 @@
+"""Model → a folder that any web server can show: the live page, painting in the browser, with no request leaving it.
+
+    site/
+      index.html *.js app.css icon.svg      the page, the same files that `alis serve` shows
+      model.json                            the facts of the plane, "painter": "browser", and the network's plan
+      model/                                two ONNX graphs and the tables around them
+      ort/                                  onnxruntime-web, from its pinned npm package
+      README.md                             what it is; as a Space of the Hugging Face Hub, also how it is served
+
+The folder has its name only when complete; one that is replaced must be such a folder itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from alis.errors import InputError
+from alis.painting.panorama import Panorama, precision_of
+from alis.web import facts
+from alis.web.app import PAGE
+from alis.web.packages import RUNTIME, files, tarball
+from alis.web.static import network
+
+MAX_SIDE = 16_384  # of a canvas, in every browser
+_WASM = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+_WEBGPU = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; img-src 'self' blob: data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+README = """---
+title: {title}
+emoji: 🏞️
+colorFrom: blue
+colorTo: yellow
+sdk: static
+app_file: index.html
+pinned: false
+custom_headers:
+  cross-origin-embedder-policy: require-corp
+  cross-origin-opener-policy: same-origin
+  cross-origin-resource-policy: cross-origin
+---
+
+# {title}
+
+An endless panorama that your browser paints as you go, by the method of
+[Aligning Latent and Image Spaces to Connect the Unconnectable](https://arxiv.org/abs/2104.06954).
+Nothing is sent anywhere. To show it elsewhere, put this folder on any web server, e.g. `python -m http.server`.
+
+`ort/` holds files of [{runtime}](https://www.npmjs.com/package/{package}) (MIT, Microsoft), as published.
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The folder, its bytes, and those that a browser without WebGPU loads before its first tile."""
+
+    folder: Path
+    size_bytes: int
+    first_load_bytes: int
+
+
+def write(
+    panorama: Panorama,
+    out: str | Path,
+    *,
+    name: str = "alis",
+    runtime: str | Path | None = None,
+    webgpu: bool = True,
+    overwrite: bool = False,
+) -> Site:
+    """Write the static page of a plane; its sketch is where the page starts.
+
+    Args:
+        name: what the page calls the model.
+        runtime: onnxruntime-web's tarball, where it is not to be fetched (`alis.web.packages.tarball`).
+        webgpu: also the runtime for GPUs, 27 MB that only browsers with one load.
+
+    Raises:
+        InputError: something else in the way, no runtime, or a precision other than float32.
+    """
+    folder = Path(out)
+    _check_place(folder, overwrite=overwrite)
+    if precision_of(panorama.g) != "float32":
+        raise InputError(f"precision {precision_of(panorama.g)}", hint="the browser paints in float32; leave it out")
+    parts = files(tarball(RUNTIME, runtime), [f"dist/{part}" for part in (*_WASM, *(_WEBGPU if webgpu else ()))])
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as aside:
+        made = Path(aside) / "site"
+        made.mkdir()
+        _write_page(made)
+        _write_model(panorama, made, name, webgpu)
+        for part, data in parts.items():
+            _put(made / "ort" / Path(part).name, data)
+        told = README.format(title=name, runtime=f"{RUNTIME.name} {RUNTIME.version}", package=RUNTIME.name)
+        _put(made / "README.md", told.encode())
+        size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
+        later = sum(len(data) for part, data in parts.items() if Path(part).name in _WEBGPU)
+        later += sum(path.stat().st_size for path in (made / "model").glob("stored-*"))
+        _swap(made, folder, Path(aside))
+    return Site(folder, size, size - later)
+
+
+def _check_place(folder: Path, *, overwrite: bool) -> None:
+    """Raises: InputError: there is something that we did not make, or that may not be replaced."""
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder.parent}: no such folder", hint="make it first")
+    if not os.access(folder.absolute().parent, os.W_OK):
+        raise InputError(f"{folder.parent}: can't be written", hint="give a folder that can")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not is_site(folder):
+            raise InputError(f"{folder}: holds something else than a page of alis", hint="give another -o")
+        if not overwrite:
+            raise InputError(f"{folder}: exists", hint="remove it, or overwrite it with --force")
+    elif folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file", hint="give a folder's name")
+
+
+def is_site(folder: Path) -> bool:
+    """Whether `write` made a folder."""
+    try:
+        return json.loads((folder / "model.json").read_text(encoding="utf-8")).get("painter") == "browser"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _swap(made: Path, folder: Path, aside: Path) -> None:
+    """The finished folder takes its name; what had it before goes with the scratch folder."""
+    made.chmod(0o755)
+    if folder.exists():
+        os.replace(folder, aside / "before")
+    os.replace(made, folder)
+
+
+def _write_page(made: Path) -> None:
+    for path in PAGE.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, made / path.name)
+    index = made / "index.html"
+    mark = '<meta charset="utf-8">'
+    text = index.read_text(encoding="utf-8")
+    assert mark in text
+    policy = f'{mark}\n  <meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    index.write_text(text.replace(mark, policy), encoding="utf-8")
+
+
+def _write_model(panorama: Panorama, made: Path, name: str, webgpu: bool) -> None:
+    g, folder = panorama.g, made / "model"
+    folder.mkdir()
+    plan = network.export(g, folder)
+    book = panorama.book
+    _put_floats(folder / "mean.f32", g.mapping.w_avg)
+    if book.centres_KS is not None:
+        _put_floats(folder / "centres.f32", book.centres_KS)
+    if plan.latents:
+        _put_floats(folder / "quantiles.f32", network.quantiles())
+    for code, w in book.saved.items():
+        _put_floats(folder / f"code-{code}.f32", w)
+    for layer, stored in enumerate(network.stored_noise(g)):
+        _put_floats(folder / f"stored-{layer}.f32", stored)
+    most = max(1, min(128, MAX_SIDE // panorama.height))
+    told = facts.of(panorama, name=name, max_frames=most, painter="browser")
+    codes = sorted((code, w.numel()) for code, w in book.saved.items())
+    table = json.loads(told.json_text) | {"network": network.facts(plan) | {"webgpu": webgpu, "codes": codes}}
+    _put(made / "model.json", (json.dumps(table, indent=1) + "\n").encode())
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+
+
+def _put_floats(path: Path, values: Tensor) -> None:
+    _put(path, values.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4").tobytes())
