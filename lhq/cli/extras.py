@@ -14,7 +14,7 @@ EXTRAS = {
         "tensorboard",
         "torch_fidelity",
     ),
-    "web": ("av", "fastapi", "pyvips", "tifffile", "uvicorn"),
+    "web": ("av", "fastapi", "onnx", "onnxscript", "pyvips", "tifffile", "uvicorn"),
     "ray": ("ray",),
     "s3": ("s3fs",),
     "lsun": ("lmdb",),
