@@ -16,6 +16,8 @@ import pydantic
 
 from alis.errors import ConfigError
 
+MAX_DISTANCE = 64  # of anchors, in half frames: the published networks use 4, and a window's styles take memory
+
 
 class Settings(pydantic.BaseModel):
     """Base of the settings classes of `alis`: frozen, unknown keys refused with the nearest known name.
@@ -42,14 +44,16 @@ class Settings(pydantic.BaseModel):
 def _explain(error: pydantic.ValidationError, kind: type[pydantic.BaseModel], where: str) -> ConfigError:
     """The first complaint of pydantic as one of ours."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(part) for part in first["loc"])[:80]
+    value = repr(first.get("input"))
+    value = value if len(value) <= 80 else f"{value[:80]}…"
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, list(kind.model_fields), n=1)
         hint = f'did you mean "{near[0]}"?' if near else f"known keys: {', '.join(sorted(kind.model_fields))}"
         return ConfigError(f'{where}: unknown key "{key}"', hint=hint)
     if first["type"] == "missing":
         return ConfigError(f'{where}: "{key}" is missing', hint=f"add {key} ({kind.__name__})")
-    return ConfigError(f"{where}: {key} = {first.get('input')!r}: {first['msg']}", hint="correct the value")
+    return ConfigError(f"{where}: {key} = {value}: {first['msg']}", hint="correct the value")
 
 
 class ModelConfig(Settings):
@@ -61,15 +65,15 @@ class ModelConfig(Settings):
 
     resolution: int = 256
     """Side R of a frame in pixels: a power of two, 16 … 1024."""
-    channel_base: int = pydantic.Field(16384, gt=0)
+    channel_base: int = pydantic.Field(16384, gt=0, le=2**24)
     """Channels at feature height r are `min(channel_base // r, channel_max)`."""
-    channel_max: int = pydantic.Field(512, gt=0)
+    channel_max: int = pydantic.Field(512, gt=0, le=2**14)
     """Most channels of any layer."""
-    z_dim: int = pydantic.Field(512, gt=0)
+    z_dim: int = pydantic.Field(512, gt=0, le=2**14)
     """Width of z, what scenes are drawn from."""
-    w_dim: int = pydantic.Field(512, gt=0)
+    w_dim: int = pydantic.Field(512, gt=0, le=2**14)
     """Width of w, the code of an anchor."""
-    mapping_layers: int = pydantic.Field(2, gt=0)
+    mapping_layers: int = pydantic.Field(2, gt=0, le=64)
     """Layers from z to w."""
     grid_size: int = 2
     """Patches g side by side in a frame: 1, 2 or 4 (a patch is at least one column of the 4×4 block)."""
@@ -115,7 +119,12 @@ class ModelConfig(Settings):
             raise ConfigError(
                 f"model: grid_size = {g} does not cut the 4×4 block into whole patches", hint="use 1, 2 or 4"
             )
-        if not math.isfinite(d) or d < 1:
+        if not d <= MAX_DISTANCE:
+            raise ConfigError(
+                f"model: w_coord_dist = {d:g}: windows would be {d:g} frames wide",
+                hint=f"use at most {MAX_DISTANCE}; the published models use 4",
+            )
+        if d < 1:
             raise ConfigError(
                 f"model: w_coord_dist = {d:g}: a window of three anchors would be narrower than a frame",
                 hint="use at least 1; the published models use 4",

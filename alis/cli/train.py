@@ -37,7 +37,7 @@ def _every_value(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("train", epilog="Every value of the recipe has a flag, named table.key as in alis/configs/*.toml.")
-@click.option("--data", required=True, help="Folder, s3://… or hf://datasets/… of Parquet with images.")
+@click.option("--data", required=True, help="Folder, s3://… or hf://… of Parquet, or of pictures; or a zip.")
 @click.option("--config", "config_name", help=f"{', '.join(recipe.known())}, or a TOML file [lhq256].")
 @click.option("--out", default="runs/latest", show_default=True, type=click.Path(path_type=Path), help="Its folder.")
 @click.option("--resume", default="auto", show_default=True, help="auto, never, or a snapshot or run to start from.")
@@ -47,7 +47,7 @@ def _every_value(function: Callable[..., Any]) -> Callable[..., Any]:
 def command(
     data: str, config_name: str | None, out: Path, resume: str, device: str, dry_run: bool, **values: Any
 ) -> None:
-    """Train the generator on any Parquet image dataset; run the same command again to go on.
+    """Train the generator on an export, any image dataset or a folder of photographs; the same command again goes on.
 
     \b
     Example:
@@ -57,4 +57,6 @@ def command(
     from alis.training.launch import launch
 
     changes = {key.replace("__", "."): value for key, value in values.items() if value is not None}
-    click.echo(launch(data, recipe.read(config_name, changes), out, resume=resume, device=device, is_dry=dry_run))
+    said = launch(data, recipe.read(config_name, changes), out, resume=resume, device=device, is_dry=dry_run)
+    if said:
+        click.echo(said)

@@ -1,12 +1,28 @@
-"""Parquet shards → endless uint8 batches: seeded, split by rank, resumable to the image.
+"""Pictures → endless uint8 batches: seeded, split by rank, resumable to the image.
 
-`catalogue` looks at footers, `order` shuffles positions, `rows` holds encoded pictures, `decode` turns bytes into
-pixels, and `loader` puts them on threads. Any Parquet image dataset will do, ours or the Hugging Face hub's.
+`opening` finds out what an address holds, `catalogue` looks at footers of Parquet files and `pictures` at folders and
+zips, `variants` chooses among an export's, `content` hashes files, `order` shuffles positions, `rows` holds encoded
+pictures, `decode` turns bytes into pixels, and `loader` puts them on threads. Any image dataset will do: ours, the
+Hugging Face hub's, a folder.
 """
 
-from alis.data.catalogue import Catalogue, open_catalogue
+from alis.data.catalogue import Catalogue
+from alis.data.content import cache_folder, content_fingerprint
 from alis.data.decode import BadImage, Fit, decode_into
 from alis.data.loader import Loader, Reading, Share
+from alis.data.opening import open_catalogue
 from alis.data.order import Order
 
-__all__ = ["BadImage", "Catalogue", "Fit", "Loader", "Order", "Reading", "Share", "decode_into", "open_catalogue"]
+__all__ = [
+    "BadImage",
+    "Catalogue",
+    "Fit",
+    "Loader",
+    "Order",
+    "Reading",
+    "Share",
+    "cache_folder",
+    "content_fingerprint",
+    "decode_into",
+    "open_catalogue",
+]

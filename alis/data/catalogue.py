@@ -1,8 +1,7 @@
-"""Address → row groups: what a Parquet image dataset holds, from its footers alone.
+"""Parquet files → row groups: what an image dataset holds, from its footers alone.
 
-A dataset is a folder (ours: `data/train-00000-of-000NN.parquet`), a glob or one file, on any fsspec address:
-a local disk, `s3://bucket/…`, `hf://datasets/owner/name`. Its image column is a struct{bytes, path} as the
-Hugging Face `Image` feature writes it, or plain binary. Memory is a few bytes a row group, none an image.
+Its image column is a struct{bytes, path} as the Hugging Face `Image` feature writes it, or plain binary. Memory is a
+few bytes a row group, none an image.
 """
 
 from __future__ import annotations
@@ -10,19 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alis.errors import DataError, InputError
-
-_HELD_OUT = re.compile(r"(^|[/_.-])(validation|valid|val|test)([/_.-]|$)")
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,10 @@ class Catalogue:
     def num_images(self) -> int:
         return int(self.group_rows.sum())
 
+    def stamp(self, name: str) -> str | None:
+        """What a file is known by without reading it, or None: its bytes are to be hashed."""
+        return None if "file" in self.fs.protocol else str(self.fs.ukey(name))
+
     def rows(self, group: int) -> pa.Array:
         """The image column of one row group: [group_rows] of struct{bytes, path}, or of binary.
 
@@ -67,19 +67,13 @@ class Catalogue:
         return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def open_catalogue(address: str, column: str | None = None) -> Catalogue:
-    """Look at the dataset's footers.
-
-    Args:
-        address: folder, glob, Parquet file or URL. A dataset folder is read by its `data/` (what lies beside it,
-            manifests and credits, holds no images); files of validation and test splits are left out.
-        column: the image column; None: the one marked as an `Image` feature, else `image`, else the only binary one.
+def of_parquet(address: str, fs: Any, files: Sequence[str], column: str | None) -> Catalogue:
+    """The catalogue of these Parquet files, from their footers.
 
     Raises:
-        InputError: nothing there, no image column.
+        InputError: no image column, or no rows.
         DataError: a file is damaged, or the service can't be reached.
     """
-    fs, files = _find(address)
     try:
         with ThreadPoolExecutor(8) as pool:
             footers = list(pool.map(lambda name: _footer(fs, name), files))
@@ -105,41 +99,6 @@ def open_catalogue(address: str, column: str | None = None) -> Catalogue:
     return Catalogue(
         address, fs, tuple(files), column, is_struct, file, index, rows, size, start, digest.hexdigest()[:16]
     )
-
-
-def _find(address: str) -> tuple[Any, list[str]]:
-    """The filesystem and the Parquet files of an address, in order of name."""
-    options: dict[str, Any] = {}
-    if address.startswith(("s3://", "s3a://")):  # botocore's own defaults wait for minutes before they give up
-        options["config_kwargs"] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
-    try:
-        fs, root = fsspec.core.url_to_fs(address, **options)
-        if any(letter in root for letter in "*?["):
-            files = fs.glob(root)
-        elif root.endswith(".parquet"):
-            files = [root] if fs.exists(root) else []
-        else:
-            files = [name for name in fs.find(root) if name.endswith(".parquet")]
-            files = [name for name in files if posixpath.dirname(name) == posixpath.join(root, "data")] or files
-            under = {name: name[len(root) :] for name in files}
-            train = [name for name in files if not _HELD_OUT.search(under[name])]
-            files = train or files
-    except ImportError as error:
-        raise InputError(f"{address}: {error}", hint="pip install s3fs for s3://, huggingface_hub for hf://") from error
-    except ValueError as error:
-        raise InputError(f"{address}: {error}", hint="give a folder, s3://… or hf://datasets/owner/name") from error
-    except Exception as error:  # each remote filesystem has its own tree of errors
-        if isinstance(error, MemoryError):
-            raise
-        raise DataError(
-            f"{address}: can't be reached ({type(error).__name__}: {error})",
-            hint="check the address, the network and your credentials",
-        ) from error
-    if not files:
-        raise InputError(
-            f"{address}: no Parquet files there", hint="give the folder that `lhq export` wrote, or any Parquet dataset"
-        )
-    return fs, sorted(files)
 
 
 def _footer(fs: Any, name: str) -> tuple[pq.FileMetaData, int]:

@@ -78,6 +78,9 @@ def _filled(kind: type[N], config: ModelConfig, weights: dict[str, Tensor], wher
         if has != needs:
             words = [tuple(shape) if shape is not None else "nothing" for shape in (has, needs)]
             raise InputError(f"{where}: {name} is {words[0]}, its settings ask for {words[1]}", hint="damaged file?")
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{where}: {name} holds NaN or infinity", hint="the file is damaged")
     network = kind(config)
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False)

@@ -198,6 +198,8 @@ def ours(weights: Mapping[str, Tensor], config: ModelConfig, where: str) -> dict
             if not _close(value, torch.tensor(coords.block_basis(config, resolution))):
                 raise InputError(f"{where}: {name} is not the basis of ALIS", hint="our networks know no other")
         if last not in _DERIVED:
+            if not value.is_floating_point():
+                raise InputError(f"{where}: {name} is {value.dtype}, no weights", hint="the file is damaged")
             for theirs, our in _OUR_NAMES:
                 name = name.replace(theirs, our)
             named[name] = value.float()

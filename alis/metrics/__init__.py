@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from alis import dist
 from alis.data import Fit, open_catalogue
-from alis.errors import InputError
+from alis.errors import AlisError, DataError, InputError
 from alis.features.extractors import NAMES, Extractor, open_features
-from alis.metrics.distances import frechet, kernel, precision_recall
+from alis.metrics.distances import SUBSET, frechet, kernel, precision_recall
 from alis.metrics.geometry import equivariance_db, path_length
 from alis.metrics.moments import Moments
 from alis.metrics.reference import Reference, reference
@@ -21,6 +23,8 @@ from alis.models import Generator, sampling
 
 log = logging.getLogger("alis")
 METRICS = ("fid", "inf-fid", "kid", "precision-recall", "eq-t", "path-length")
+COMPARED = ("fid", "inf-fid", "kid", "precision-recall")
+"""Those that need real pictures."""
 _NEEDS_FRAMES = {"fid", "kid", "precision-recall"}
 Frames = Callable[..., Tensor]
 
@@ -57,91 +61,176 @@ class Plan:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures by name, and what they were taken with: extractor, number of real pictures, dataset's fingerprint."""
+    """Figures by name, what was refused and why, and what they were taken with.
 
-    figures: dict[str, float]
+    That is the extractor, the number of real pictures and of those that could not be read, the fingerprint of the
+    dataset's content, and the size of the kernel distance's subsets.
+    """
+
+    figures: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     extractor: str | None = None
     num_real: int | None = None
+    num_left_out: int | None = None
     fingerprint: str | None = None
+    kid_subset: int | None = None
 
 
-def measure(generator: Generator, data: str | None, plan: Plan, *, column: str | None = None) -> Measured:
+@dataclass(frozen=True)
+class Wanted:
+    """Which pictures of a dataset: the image column and the variant by name, where they are not found by themselves."""
+
+    column: str | None = None
+    variant: str | None = None
+
+
+def measure(generator: Generator, data: str | None, plan: Plan, wanted: Wanted | None = None) -> Measured:
     """The figures of a plan, the same in every process and for any number of processes.
+
+    A metric that can't be measured is a warning, and is named in `refused` beside the figures of the others.
 
     Args:
         data: address of the real pictures; may be None for 'eq-t' and 'path-length' alone.
 
     Raises:
-        InputError, DataError, WeightsMissing
+        InputError, DataError, WeightsMissing: none of the metrics could be measured; the first one's reason.
     """
-    wanted = set(plan.metrics)
-    figures: dict[str, float] = {}
-    taken_with: tuple[str, int, str] | tuple[()] = ()
-    device = generator.device
-    if wanted & (_NEEDS_FRAMES | {"inf-fid"}):
-        if data is None:
-            raise InputError(f"{', '.join(plan.metrics)} compare with real pictures", hint="give --data")
-        extractor = open_features(plan.features, device)
-        catalogue = open_catalogue(data, column)
-        size = generator.config.resolution
-        real = reference(
-            catalogue,
-            size,
-            extractor,
-            device,
-            num_kept=plan.num_kept,
-            num_real=plan.num_real,
-            fit=plan.fit,
-            batch=plan.batch,
+    found, first = Measured(), _First()
+    compared = [name for name in plan.metrics if name in COMPARED]
+    if compared and data is None:
+        raise InputError(f"{', '.join(compared)} compare with real pictures", hint="give --data")
+    if compared and data is not None:
+        with _refused(found, compared, first):
+            found = _with_real(generator, data, wanted or Wanted(), plan, found, first)
+    if "eq-t" in plan.metrics:
+        with _refused(found, ["eq-t"], first):
+            found.figures["eq-t"] = equivariance_db(generator, plan.num_geometry, seed=plan.seed)
+    if "path-length" in plan.metrics:
+        with _refused(found, ["path-length"], first):
+            mean, deviation = path_length(generator, plan.num_geometry, seed=plan.seed)
+            found.figures.update({"path-length": mean, "path-length-std": deviation})
+    if not found.figures and first.error is not None:
+        raise first.error
+    for name, reason in found.refused.items():
+        log.warning("%s is not measured: %s", name, reason)
+    return found
+
+
+def _with_real(
+    generator: Generator,
+    data: str,
+    pictures: Wanted,
+    plan: Plan,
+    found: Measured,
+    first: _First,
+) -> Measured:
+    """What compares with real pictures."""
+    wanted, side = set(plan.metrics), generator.config.resolution
+    extractor = open_features(plan.features, generator.device)
+    catalogue = dist.together(lambda: open_catalogue(data, pictures.column, side=side, variant=pictures.variant))
+    real = reference(
+        catalogue,
+        side,
+        extractor,
+        generator.device,
+        num_kept=plan.num_kept,
+        num_real=plan.num_real,
+        fit=plan.fit,
+        batch=plan.batch,
+    )
+    found = replace(
+        found, extractor=extractor.name, num_real=real.num, num_left_out=real.num_left_out, fingerprint=real.content
+    )
+    if min(real.num, plan.num) <= extractor.num_features and {"fid", "inf-fid"} & wanted:
+        log.warning(
+            "fid: %d real and %d generated pictures for %d features: distances are biased upwards; "
+            "compare them only at these numbers",
+            real.num,
+            plan.num,
+            extractor.num_features,
         )
-        taken_with = extractor.name, real.num, catalogue.fingerprint
-        if min(real.num, plan.num) <= extractor.num_features:
-            log.warning(
-                "%d real and %d generated pictures for %d features: distances are biased upwards; "
-                "compare them only at these numbers",
-                real.num,
-                plan.num,
-                extractor.num_features,
-            )
-        if wanted & _NEEDS_FRAMES:
-            figures |= _compare(generator, sampling.frames_aligned, extractor, real, plan, wanted & _NEEDS_FRAMES)
-        if "inf-fid" in wanted:
-            found = _compare(generator, sampling.frames_anywhere, extractor, real, plan, {"fid"})
-            figures["inf-fid"] = found["fid"]
-    if "eq-t" in wanted:
-        figures["eq-t"] = equivariance_db(generator, plan.num_geometry, seed=plan.seed)
-    if "path-length" in wanted:
-        figures["path-length"], figures["path-length-std"] = path_length(generator, plan.num_geometry, seed=plan.seed)
-    return Measured(figures, *taken_with)
+    if "inf-fid" in wanted:
+        with _refused(found, ["inf-fid"], first):
+            fakes = _painted(generator, sampling.frames_anywhere, extractor, plan, num_kept=0)
+            found.figures["inf-fid"] = _finite(frechet(real.mean, real.covariance, fakes.mean, fakes.covariance))
+    if not wanted & _NEEDS_FRAMES:
+        return found
+    num_kept = plan.num_kept if wanted & {"kid", "precision-recall"} else 0
+    fakes = _painted(generator, sampling.frames_aligned, extractor, plan, num_kept=num_kept)
+    if "fid" in wanted:
+        with _refused(found, ["fid"], first):
+            found.figures["fid"] = _finite(frechet(real.mean, real.covariance, fakes.mean, fakes.covariance))
+    if "kid" in wanted:
+        with _refused(found, ["kid"], first):
+            found.figures["kid"] = _finite(kernel(real.kept, fakes.kept, seed=plan.seed))
+            found = replace(found, kid_subset=_told_subset(len(real.kept), len(fakes.kept)))
+    if "precision-recall" in wanted:
+        with _refused(found, ["precision-recall"], first):
+            precision, recall = precision_recall(real.kept, fakes.kept)
+            found.figures.update({"precision": precision, "recall": recall})
+            if min(len(real.kept), len(fakes.kept)) < plan.num_kept:
+                log.warning(
+                    "precision and recall are of %d real and %d generated pictures, not of %d: "
+                    "compare them only at these numbers",
+                    len(real.kept),
+                    len(fakes.kept),
+                    plan.num_kept,
+                )
+    return found
 
 
-def _compare(
-    generator: Generator, frames: Frames, extractor: Extractor, real: Reference, plan: Plan, wanted: set[str]
-) -> dict[str, float]:
-    """Distances of painted frames from the real ones. Chunk c of `batch` pictures is seeded by (seed, c)."""
+def _told_subset(num_real: int, num_fake: int) -> int:
+    """The size of the kernel distance's subsets; a smaller one than usual is said."""
+    size = min(SUBSET, num_real, num_fake)
+    if size < SUBSET:
+        log.warning(
+            "kid: subsets of %d pictures instead of %d, of %d real and %d generated: noisier than published figures",
+            size,
+            SUBSET,
+            num_real,
+            num_fake,
+        )
+    return size
+
+
+def _painted(generator: Generator, frames: Frames, extractor: Extractor, plan: Plan, *, num_kept: int) -> Reference:
+    """Features of painted frames. Chunk c of `batch` pictures is seeded by (seed, c)."""
     moments = Moments()
     kept: list[Tensor] = []
     num_chunks = -(-plan.num // plan.batch)
-    num_kept = -(-min(plan.num_kept, plan.num) // plan.batch) if wanted - {"fid"} else 0
+    chunks_kept = -(-min(num_kept, plan.num) // plan.batch)
     for chunk in range(dist.rank(), num_chunks, dist.world()):
         size = min(plan.batch, plan.num - chunk * plan.batch)
         images = sampling.to_uint8(frames(generator, size, seed=plan.seed * 1_000_003 + chunk, psi=plan.psi))
         features = extractor(images)
         moments.add(features)
-        if chunk < num_kept:
+        if chunk < chunks_kept:
             kept.append(features.cpu())
-    mean, covariance, _ = moments.finish(extractor.num_features, generator.device)
-    figures = {}
-    if "fid" in wanted:
-        figures["fid"] = frechet(real.mean, real.covariance, mean, covariance)
-    if wanted - {"fid"}:
-        rows = torch.cat(kept) if kept else torch.zeros(0, extractor.num_features)
-        fakes = _in_order(dist.gather_rows(rows.to(generator.device)).cpu())
-        if "kid" in wanted:
-            figures["kid"] = kernel(real.kept, fakes, seed=plan.seed)
-        if "precision-recall" in wanted:
-            figures["precision"], figures["recall"] = precision_recall(real.kept, fakes)
-    return figures
+    mean, covariance, num = moments.finish(extractor.num_features, generator.device)
+    rows = torch.cat(kept) if kept else torch.zeros(0, extractor.num_features)
+    return Reference(mean, covariance, num, _in_order(dist.gather_rows(rows.to(generator.device)).cpu()))
+
+
+class _First:
+    """The first error of several metrics."""
+
+    error: AlisError | None = None
+
+
+@contextmanager
+def _refused(found: Measured, names: Sequence[str], first: _First) -> Iterator[None]:
+    """An error inside is why these metrics are not measured, and ends none of the others."""
+    try:
+        yield
+    except AlisError as error:
+        first.error = first.error or error
+        found.refused.update({name: str(error) for name in names if name not in (*found.refused, *found.figures)})
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise DataError(f"the distance is {value}", hint="the model paints, or the extractor makes, what is no number")
+    return value
 
 
 def _in_order(rows: Tensor) -> Tensor:
@@ -156,11 +245,13 @@ def names(metrics: str | Sequence[str]) -> tuple[str, ...]:
 
 
 __all__ = [
+    "COMPARED",
     "METRICS",
     "NAMES",
     "Measured",
     "Moments",
     "Plan",
+    "Wanted",
     "frechet",
     "kernel",
     "measure",

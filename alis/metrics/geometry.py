@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from alis.errors import InputError
 from alis.models import Generator
 from alis.models.draws import draw, seeded
 from alis.models.path_length import path_lengths
@@ -20,8 +21,16 @@ def equivariance_db(generator: Generator, num: int, *, seed: int, batch: int = 1
 
     Both are painted without noise and compared on the columns they share, over `num` frames, all k < g; at most
     200 dB (an exact copy). Source: arXiv 2106.12423, equation 6, with the shifts that this plane has: whole patches.
+
+    Raises:
+        InputError: a frame is one patch, so that frames at two places share no column.
     """
     config = generator.config
+    if config.grid_size < 2:
+        raise InputError(
+            "eq-t compares the columns that two places share, and frames of one patch share none",
+            hint="it says something of models with grid_size 2 or 4",
+        )
     width, g = config.resolution // config.grid_size, config.grid_size
     total, count = 0.0, 0
     for start in range(0, num, batch):
@@ -35,7 +44,7 @@ def equivariance_db(generator: Generator, num: int, *, seed: int, batch: int = 1
             there = generator(left, centre, right, (place + k).to(generator.device), noise="none").double()
             total += float((here[..., k * width :] - there[..., : -k * width]).square().sum())
             count += here[..., k * width :].numel()
-    if not count or total == 0:
+    if total == 0:
         return MAX_DB
     return min(10 * math.log10(PEAK**2 / (total / count)), MAX_DB)
 

@@ -1,10 +1,11 @@
-"""A dataset's features, computed once and kept by its fingerprint."""
+"""A dataset's features, computed once and kept by the content of its files."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from alis import dist
-from alis.data import Catalogue, Fit, Loader, Reading, Share
+from alis.data import Catalogue, Fit, Loader, Reading, Share, cache_folder, content_fingerprint
 from alis.features.extractors import Extractor
 from alis.metrics.moments import Moments
 
@@ -22,12 +23,17 @@ log = logging.getLogger("alis")
 
 @dataclass(frozen=True)
 class Reference:
-    """Moments of the real pictures' features, and up to `num_kept` of the features themselves [N, F] float32."""
+    """Moments of the real pictures' features, and up to `num_kept` of the features themselves [N, F] float32.
+
+    `num_left_out` counts the pictures that could not be read, `content` is the fingerprint of the dataset's files.
+    """
 
     mean: np.ndarray
     covariance: np.ndarray
     num: int
     kept: Tensor
+    num_left_out: int = 0
+    content: str = ""
 
 
 def reference(
@@ -44,46 +50,74 @@ def reference(
 ) -> Reference:
     """Features of all pictures (or of `num_real` at random), never mirrored; computed once.
 
-    They are kept on each host in $ALIS_CACHE, else ~/.cache/alis, by the dataset's fingerprint and extractor's name.
-    Process r takes every world-th batch. The kept ones are a random choice, the same every time.
+    They are kept on each host in $ALIS_CACHE, else ~/.cache/alis, by the content of the dataset's files and the
+    extractor's name. Process r takes every world-th batch. The kept ones are a random choice, the same every time.
+
+    Raises:
+        DataError: too much of the dataset can't be read.
     """
-    key = f"{catalogue.fingerprint} {catalogue.column} {resolution} {fit} {extractor.name} {num_kept} {num_real}"
-    root = Path(os.environ.get("ALIS_CACHE", Path.home() / ".cache" / "alis"))
-    path = root / "reference" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+    # Process 0 looks at the files for all: hosts see them with other times and numbers.
+    content = dist.share(dist.together(lambda: "" if dist.rank() else content_fingerprint(catalogue)))
+    key = f"{content} {catalogue.column} {resolution} {fit} {extractor.name} {num_kept} {num_real}"
+    path = cache_folder() / "reference" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     # Hosts may have caches of their own: who has it waits for nobody else's sums, so all have it or all compute.
-    if not dist.any_true(not path.is_file(), device):
-        with np.load(path) as stored:
-            return Reference(stored["mean"], stored["covariance"], int(stored["num"]), torch.from_numpy(stored["kept"]))
+    stored = _stored(path, content)
+    if not dist.any_true(stored is None, device) and stored is not None:
+        return stored
     moments = Moments()
     kept: list[Tensor] = []
     num, world = min(num_real or catalogue.num_images, catalogue.num_images), dist.world()
     share = -(-min(num_kept, num) // world)
-    with Loader(
-        catalogue,
-        resolution,
-        Share(batch * world, batch, dist.rank(), world),
-        Reading(fit=fit, threads=threads, num_lanes=1),
-        stop=num,
-    ) as loader:
-        for images in loader:
-            features = extractor(images.permute(0, 3, 1, 2).to(device))
-            moments.add(features)
-            held = sum(len(part) for part in kept)
-            if held < share:
-                kept.append(features[: share - held].cpu())
+
+    def look() -> int:
+        share_of_all = Share(batch * world, batch, dist.rank(), world)
+        reading = Reading(fit=fit, threads=threads, num_lanes=1)
+        with Loader(catalogue, resolution, share_of_all, reading, stop=num) as loader:
+            for images in loader:
+                features = extractor(images.permute(0, 3, 1, 2).to(device))
+                moments.add(features)
+                held = sum(len(part) for part in kept)
+                if held < share:
+                    kept.append(features[: share - held].cpu())
+            return loader.num_bad
+
+    num_left_out = sum(dist.everybodys(dist.together(look)))
+    if num_left_out:
+        log.warning("%d of %d real pictures can't be read and count as their neighbours", num_left_out, num)
     rows = torch.cat(kept) if kept else torch.zeros(0, extractor.num_features)
     rows = dist.gather_rows(rows.to(device)).cpu()
-    found = Reference(*moments.finish(extractor.num_features, device), rows)
+    found = Reference(*moments.finish(extractor.num_features, device), rows, num_left_out, content)
     if dist.is_first_of_host():
         _keep(found, path)
     return found
+
+
+def _stored(path: Path, content: str) -> Reference | None:
+    """The reference kept in a file, or None: there is none, or it is damaged and is computed anew."""
+    try:
+        with np.load(path) as kept:
+            num, num_left_out = int(kept["num"]), int(kept["num_left_out"]) if "num_left_out" in kept else 0
+            rows = torch.from_numpy(kept["kept"])
+            return Reference(kept["mean"], kept["covariance"], num, rows, num_left_out, content)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("%s: damaged, computed anew (%s)", path, error)
+        return None
 
 
 def _keep(found: Reference, path: Path) -> None:
     part = path.with_suffix(f".{dist.rank()}-{os.getpid()}.part.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, mean=found.mean, covariance=found.covariance, num=found.num, kept=found.kept.numpy())
+        np.savez(
+            part,
+            mean=found.mean,
+            covariance=found.covariance,
+            num=found.num,
+            num_left_out=found.num_left_out,
+            kept=found.kept.numpy(),
+        )
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -27,6 +28,8 @@ from alis.models.discriminator import Discriminator
 from alis.models.generator import Generator
 
 FORMAT = 1
+MAX_CONFIG_BYTES = 2**20
+_FLOATS = {"F64", "F32", "F16", "BF16"}
 N = TypeVar("N", bound=nn.Module)
 CONFIG, MODEL, TRAINED, DISCRIMINATOR = (
     "config.json",
@@ -79,8 +82,11 @@ def read_config(path: str | Path) -> ModelConfig:
     table = _read_table(file)
     if not isinstance(table, dict) or not isinstance(table.get("model"), dict):
         raise InputError(f'{file}: no "model" table', hint="this is not a config.json of alis")
-    if table.get("format", FORMAT) > FORMAT:
-        raise InputError(f"{file}: format {table['format']}, newer than {FORMAT}", hint="update alis")
+    number = table.get("format", FORMAT)
+    if type(number) is not int or number < 1:
+        raise InputError(f"{file}: format {str(number)[:40]} is no number of one", hint="copy the folder again")
+    if number > FORMAT:
+        raise InputError(f"{file}: format {number}, newer than {FORMAT}", hint="update alis")
     return ModelConfig.read(table["model"], str(file))
 
 
@@ -97,7 +103,11 @@ def read_notes(path: str | Path) -> dict[str, str | int | float | None]:
 
 def _read_table(file: Path) -> Any:
     try:
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise InputError(f"{file}: {file.stat().st_size} bytes", hint="this is not a config.json of alis")
         return json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise InputError(f"{file}: tables in tables without end", hint="this is not a config.json of alis") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: can't be read ({error})", hint="copy the folder again") from None
 
@@ -110,7 +120,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
         ConfigError: a wrong setting in config.json.
     """
     folder = find(path)
-    return _load(Generator(read_config(folder)), folder / MODEL, device)
+    return _load(Generator, read_config(folder), folder / MODEL, device)
 
 
 def load_discriminator(path: str | Path, *, device: str | torch.device = "cpu") -> Discriminator:
@@ -123,29 +133,49 @@ def load_discriminator(path: str | Path, *, device: str | torch.device = "cpu") 
     folder = find(path)
     if not (folder / DISCRIMINATOR).is_file():
         raise WeightsMissing(f"{folder}: no {DISCRIMINATOR}", hint="this model was saved without its discriminator")
-    return _load(Discriminator(read_config(folder)), folder / DISCRIMINATOR, device)
+    return _load(Discriminator, read_config(folder), folder / DISCRIMINATOR, device)
 
 
 def load_weights(network: nn.Module, file: Path) -> None:
-    """Fill a network from a safetensors file; all names and shapes must agree.
+    """Fill a network from a safetensors file; all names and shapes must agree, and every number be finite.
 
     Raises:
-        InputError: the file is damaged, or is of another model.
+        InputError: the file is damaged, of another model, or holds what are no weights.
     """
+    _compare_header(file, {name: tuple(value.shape) for name, value in network.state_dict().items()})
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{file}: can't be read ({error})", hint="copy the file again") from None
-    own = network.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        if name not in weights or name not in own or own[name].shape != weights[name].shape:
-            found = tuple(weights[name].shape) if name in weights else "nothing"
-            wanted = tuple(own[name].shape) if name in own else "nothing"
-            raise InputError(f"{file}: {name} is {found}, config.json asks for {wanted}", hint="files of two models?")
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{file}: {name} holds NaN or infinity", hint="take an earlier snapshot, or copy it again")
     network.load_state_dict(weights)
 
 
-def _load(network: N, file: Path, device: str | torch.device) -> N:
+def _compare_header(file: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Names, shapes and types as the file's header says them: before any memory is taken for what they describe."""
+    try:
+        with safe_open(file, "pt") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 — it is no dict
+            found = {name: (tuple(one.get_shape()), str(one.get_dtype())) for name, one in slices.items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file}: can't be read ({error})", hint="copy the file again") from None
+    for name in sorted(wanted.keys() | found.keys()):
+        shape, kind = found.get(name, ("nothing", "F32"))
+        if shape != wanted.get(name, "nothing"):
+            asked = wanted.get(name, "nothing")
+            raise InputError(f"{file}: {name} is {shape}, config.json asks for {asked}", hint="files of two models?")
+        if kind not in _FLOATS:
+            raise InputError(f"{file}: {name} is of type {kind}, no floating-point number", hint="copy it again")
+
+
+def _load(kind: Callable[[ModelConfig], N], config: ModelConfig, file: Path, device: str | torch.device) -> N:
+    """A network as a file fills it; one of other sizes is refused before it is built."""
+    with torch.device("meta"):
+        wanted = {name: tuple(value.shape) for name, value in kind(config).state_dict().items()}
+    _compare_header(file, wanted)
+    network = kind(config)
     load_weights(network, file)
     return network.to(device).eval().requires_grad_(False)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from alis import dist, metrics
-from alis.data import open_catalogue
+from alis.data import Fit, open_catalogue
 from alis.errors import ConfigError
 from alis.features.extractors import open_features
 from alis.metrics import Plan
@@ -30,12 +30,15 @@ NO_FEATURES = {"eq-t", "path-length", "path-length-std"}
 def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: str, is_dry: bool) -> str:
     """Train (or only say what would be) and return what goes to stdout: the last snapshot's folder, or JSON.
 
+    Other processes than the first have nothing to say: "".
+
     Raises:
         AlisError: as `alis.training.loop.train`.
     """
     talk()
     if is_dry:
-        catalogue = open_catalogue(data, config.data.column)
+        wanted, side = config.data, config.model.resolution
+        catalogue = open_catalogue(data, wanted.column, side=side, variant=wanted.variant)
         about = {"address": data, "num_images": catalogue.num_images, "fingerprint": catalogue.fingerprint}
         resolved = config.resolved(int(os.environ.get("WORLD_SIZE", "1")))
         return json.dumps({"data": about, "out": str(run), "config": resolved.model_dump()}, indent=1)
@@ -49,27 +52,37 @@ def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: st
         open_features(config.run.features, torch.device("cpu"))  # what it lacks is said now, not after hours
 
     def measure(generator: Generator) -> tuple[str, float]:
-        plan = Plan((config.run.metric,), num=config.run.metric_images, features=config.run.features)
-        measured = metrics.measure(generator, data, plan, column=config.data.column)
+        run = config.run
+        plan = Plan((run.metric,), num=run.metric_images, features=run.features, fit=_fit_of(config))
+        wanted = metrics.Wanted(config.data.column, config.data.variant)
+        measured = metrics.measure(generator, data, plan, wanted)
         return config.run.metric, measured.figures[config.run.metric]
 
     try:
-        return str(
-            loop.train(
-                config,
-                data,
-                run,
-                resume=resume,
-                device=device,
-                measure=None if config.run.metric == "none" else measure,
-            )
-        )
+        asked = None if config.run.metric == "none" else measure
+        last = loop.train(config, data, run, resume=resume, device=device, measure=asked)
+        return "" if dist.rank() else str(last)
     finally:
         dist.stop()
 
 
-def evaluate(model: str, data: str | None, plan: Plan, *, device: str, is_json: bool) -> str:
-    """Measure a model, keep the record beside it, and return it as text for stdout ("" in all but process 0).
+def _fit_of(config: TrainConfig) -> Fit:
+    """How real pictures are fitted for a metric: as training does, but none is refused that training would refuse."""
+    return "resize" if config.data.fit == "refuse" else config.data.fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What goes to stdout ("" in all but process 0), and whether every metric that was asked for is in it."""
+
+    text: str
+    is_complete: bool
+
+
+def evaluate(
+    model: str, data: str | None, plan: Plan, wanted: metrics.Wanted | None = None, *, device: str, is_json: bool
+) -> Evaluation:
+    """Measure a model, keep the record beside it, and return it as text for stdout.
 
     Raises:
         AlisError: as `alis.models.load` and `alis.metrics.measure`.
@@ -81,9 +94,9 @@ def evaluate(model: str, data: str | None, plan: Plan, *, device: str, is_json: 
         trained_with = read_notes(folder).get("trained_with")
         generator = load(folder, device=where)
         began = time.perf_counter()
-        measured = metrics.measure(generator, data, plan)
+        measured = metrics.measure(generator, data, plan, wanted)
         if dist.rank():
-            return ""
+            return Evaluation("", not measured.refused)
     finally:
         dist.stop()
     record = {
@@ -91,6 +104,9 @@ def evaluate(model: str, data: str | None, plan: Plan, *, device: str, is_json: 
         **dataclasses.asdict(plan),
         "extractor": measured.extractor,
         "num_real": measured.num_real,
+        "num_left_out": measured.num_left_out,
+        "kid_subset": measured.kid_subset,
+        "refused": measured.refused,
         "trained_with": trained_with,
         "data": data,
         "fingerprint": measured.fingerprint,
@@ -110,13 +126,13 @@ def evaluate(model: str, data: str | None, plan: Plan, *, device: str, is_json: 
     except OSError as error:
         log.warning("%s: the record can't be kept (%s)", folder, error)
     if is_json:
-        return json.dumps(record) + "\n"
+        return Evaluation(json.dumps(record) + "\n", not measured.refused)
     # A distance by the network that the model was trained against flatters it: that stands beside the figure.
     flatters = trained_with is not None and plan.features == trained_with
     mark = f"  (flatters: trained against {plan.features})" if flatters else ""
     compared = measured.figures.keys() - NO_FEATURES
     lines = (f"{name:<16} {value:.4f}{mark if name in compared else ''}" for name, value in measured.figures.items())
-    return "".join(f"{line}\n" for line in lines)
+    return Evaluation("".join(f"{line}\n" for line in lines), not measured.refused)
 
 
 def talk() -> None:

@@ -65,7 +65,7 @@ def train(
     where = dist.start(device)
     resolved = config.resolved(dist.world())
     with folder.held(run) if dist.rank() == 0 else nullcontext():
-        catalogue = _same_data(data, config.data.column)
+        catalogue = _same_data(data, resolved)
         s = build(resolved, where)
         beginning = _begin(s, run, resume, resolved)
         pace = _Pace(resolved, began)
@@ -184,9 +184,10 @@ class _Pace:
         return told, over, due
 
 
-def _same_data(address: str, column: str | None) -> Catalogue:
+def _same_data(address: str, config: TrainConfig) -> Catalogue:
     """The dataset, which must be the same for every process."""
-    catalogue = dist.together(lambda: open_catalogue(address, column))
+    wanted, side = config.data, config.model.resolution
+    catalogue = dist.together(lambda: open_catalogue(address, wanted.column, side=side, variant=wanted.variant))
     for number, fingerprint in enumerate(dist.everybodys(catalogue.fingerprint)):
         if fingerprint != dist.share(catalogue.fingerprint):
             raise InputError(

@@ -26,6 +26,8 @@ class DataSettings(Settings):
 
     column: str | None = None
     """The image column; by default found by itself."""
+    variant: str | None = None
+    """Which variant of an export to read, e.g. 256; by default the one of the frames' side, else the next larger."""
     fit: Literal["resize", "crop", "refuse"] = "resize"
     """Pictures that are not R×R: centre square scaled, a square at a random place, or an error."""
     mirror: bool = True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -198,6 +200,86 @@ def test_hosts_with_caches_of_their_own_do_not_wait_for_ever(
     assert len(list((tmp_path / "host-1" / "reference").iterdir())) == 1
 
 
+def test_changed_pixels_of_equal_size_are_another_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that goes by file names, sizes and rows gives the figure of the old pictures."""
+    monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
+    extractor = open_features("random", CPU)
+
+    def plain(number: int, size: int, shade: int) -> bytes:
+        return sets.encoded(np.full((size, size, 3), shade + number, np.uint8), "BMP")
+
+    means = []
+    for shade in (10, 200):
+        folder = tmp_path / "set"
+        if folder.exists():
+            shutil.rmtree(folder)
+        sets.write(folder, 30, paint=lambda number, size, shade=shade: plain(number, size, shade))
+        catalogue = open_catalogue(str(folder))
+        means.append((catalogue.fingerprint, reference(catalogue, 16, extractor, CPU, num_kept=5)))
+    (first, before), (second, after) = means
+    assert first == second, "names, sizes and rows are the same"
+    assert before.content != after.content
+    assert abs(before.mean - after.mean).max() > 0.1
+
+
+def test_a_damaged_cache_is_computed_anew(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
+    extractor, catalogue = open_features("random", CPU), open_catalogue(data)
+    first = reference(catalogue, 16, extractor, CPU, num_kept=20)
+    (stored,) = (tmp_path / "reference").iterdir()
+    stored.write_bytes(stored.read_bytes()[:1000])
+    assert np.array_equal(reference(catalogue, 16, extractor, CPU, num_kept=20).mean, first.mean)
+
+
+def test_precision_and_recall_far_from_the_origin_are_those_at_it() -> None:
+    """The same points moved by 10,000: in float32, distances by a matrix product are noise there."""
+    draw = torch.Generator().manual_seed(2)
+    real, fake = torch.randn(300, 64, generator=draw), 1.15 * torch.randn(300, 64, generator=draw)
+    here = precision_recall(real, fake)
+    assert 0 < here[0] < 1
+    assert precision_recall(real + 10_000, fake + 10_000) == pytest.approx(here, abs=0.02)
+    by_hand = torch.cdist(real.double(), real.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    radius = by_hand.kthvalue(4, dim=1).values
+    across = torch.cdist(fake.double(), real.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    assert here[0] == pytest.approx(float((across <= radius).any(dim=1).double().mean()))
+    flat = torch.full([6, 8], 0.1)
+    assert precision_recall(flat, flat) == (1.0, 1.0)
+
+
+def test_one_refused_metric_leaves_the_others(
+    generator: Generator, data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
+    plan = Plan(("fid", "kid", "precision-recall", "eq-t"), num=3, features="random", num_geometry=2)
+    with caplog.at_level(logging.WARNING, "alis"):
+        found = metrics.measure(generator, data, plan)
+    assert found.figures.keys() == {"fid", "kid", "eq-t"}
+    assert "a manifold of 3 images" in found.refused["precision-recall"]
+    assert "precision-recall is not measured: a manifold of 3 images" in caplog.text
+    assert found.kid_subset == 3
+    assert "kid: subsets of 3 pictures instead of 1000" in caplog.text
+    folder = tmp_path / "model"
+    alis.save(folder, generator)
+    record = evaluate(str(folder), data, plan, device="cpu", is_json=True)
+    assert not record.is_complete
+    assert json.loads(record.text)["refused"].keys() == {"precision-recall"}
+    with pytest.raises(InputError, match="a manifold of 3 images"):
+        metrics.measure(generator, data, Plan(("precision-recall",), num=3, features="random"))
+
+
+def test_a_set_that_cannot_be_read_leaves_what_needs_none(generator: Generator, tmp_path: Path) -> None:
+    plan = Plan(("fid", "eq-t"), num=4, features="random", num_geometry=2)
+    found = metrics.measure(generator, str(tmp_path / "nowhere"), plan)
+    assert found.figures.keys() == {"eq-t"}
+    assert "no Parquet files" in found.refused["fid"]
+
+
+def test_frames_of_one_patch_share_nothing_to_compare(generator: Generator) -> None:
+    single = Generator(TINY.model_copy(update={"grid_size": 1, "w_coord_dist": 4.0})).eval()
+    with pytest.raises(InputError, match="frames of one patch share none"):
+        equivariance_db(single, 4, seed=0)
+
+
 def test_features_from_a_file(tmp_path: Path) -> None:
     class Mean(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -235,7 +317,7 @@ def test_lite0_tells_scenes_from_noise(data: str) -> None:
 
 def test_measuring_the_demo_model_leaves_the_package_as_it_is() -> None:
     before = sorted(path.name for path in DEMO.iterdir())
-    told = json.loads(evaluate("demo", None, Plan(("eq-t",), num_geometry=2), device="cpu", is_json=True))
+    told = json.loads(evaluate("demo", None, Plan(("eq-t",), num_geometry=2), device="cpu", is_json=True).text)
     assert told["eq-t"] > 100
     assert told["model"] == str(DEMO)
     assert sorted(path.name for path in DEMO.iterdir()) == before

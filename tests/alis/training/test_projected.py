@@ -189,12 +189,12 @@ def test_who_trains_may_not_judge(data: str, finished: Path, tmp_path: Path) -> 
         launch(data, config, tmp_path, resume="auto", device="cpu", is_dry=False)
     assert read_notes(finished)["trained_with"] == "lite0"
     plan = Plan(("fid", "eq-t"), num=8, num_real=8, features="lite0", num_geometry=2)
-    said = evaluate(str(finished), data, plan, device="cpu", is_json=False)
+    said = evaluate(str(finished), data, plan, device="cpu", is_json=False).text
     assert "(flatters: trained against lite0)" in said.splitlines()[0]
     assert "flatters" not in said.splitlines()[1]
     honest = Plan(("fid",), num=8, num_real=8, features="detector")
-    told = json.loads(evaluate(str(finished), data, honest, device="cpu", is_json=True))
+    told = json.loads(evaluate(str(finished), data, honest, device="cpu", is_json=True).text)
     assert told["extractor"].startswith("sandbox detector")
     assert told["trained_with"] == "lite0"
-    assert "flatters" not in evaluate(str(finished), data, honest, device="cpu", is_json=False)
+    assert "flatters" not in evaluate(str(finished), data, honest, device="cpu", is_json=False).text
     assert load_file(finished / "snapshots" / "000000048" / "projected.safetensors").keys()

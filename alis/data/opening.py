@@ -1,0 +1,100 @@
+"""Address → catalogue, whatever lies there: Parquet, an export with several variants, a folder or zip of pictures.
+
+A dataset is a folder (ours: `data/train-00000-of-000NN.parquet`), a glob, one file, or a folder or zip of pictures; on
+any fsspec address: a local disk, `s3://bucket/…`, `hf://datasets/owner/name`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from alis.data import pictures, variants
+from alis.data.catalogue import Catalogue, of_parquet
+from alis.errors import DataError, InputError
+
+_HELD_OUT = re.compile(r"(^|[/_.-])(validation|valid|val|test)([/_.-]|$)")
+
+
+def open_catalogue(
+    address: str, column: str | None = None, *, side: int | None = None, variant: str | None = None
+) -> Catalogue:
+    """Look at what a dataset holds, without reading its pictures.
+
+    Args:
+        address: folder, glob, Parquet file, zip or URL. A dataset folder is read by its `data/` (what lies beside it,
+            manifests and credits, holds no images) or another variant; files of validation and test splits are left
+            out.
+        column: the image column; None: the one marked as an `Image` feature, else `image`, else the only binary one.
+        side: R, the side of the frames that are wanted: chooses among an export's variants (which one is said), and
+            warns when every picture of a variant must be resized.
+        variant: the variant by name, e.g. `256`; None: chosen by `side`.
+
+    Raises:
+        InputError: nothing there, no image column, no such variant, a store that is to be exported first.
+        DataError: a file is damaged, or the service can't be reached.
+    """
+    if _is_zip(address):
+        return pictures.of_zip(address)
+    fs, root, files = _listed(address)
+    parquet = [name for name in files if name.endswith(".parquet")]
+    _refuse_store(address, root, files, parquet)
+    if parquet:
+        chosen = variants.choose(fs, root, parquet, side=side, wanted=variant, address=address)
+        under = {name: name.removeprefix(root) for name in chosen}
+        train = [name for name in chosen if not _HELD_OUT.search(under[name])]
+        return of_parquet(address, fs, sorted(train or chosen), column)
+    found = [name for name in files if pictures.is_picture(name.removeprefix(root))]
+    if found:
+        return pictures.of_folder(address, fs, sorted(found))
+    raise InputError(
+        f"{address}: no Parquet files and no pictures there",
+        hint="give the folder that `lhq export` wrote, any Parquet dataset, or a folder or zip of pictures",
+    )
+
+
+def _is_zip(address: str) -> bool:
+    return address.lower().endswith(".zip") and "://" not in address and not Path(address).is_dir()
+
+
+def _listed(address: str) -> tuple[Any, str, list[str]]:
+    """The filesystem, the folder and all files of an address."""
+    options: dict[str, Any] = {}
+    if address.startswith(("s3://", "s3a://")):  # botocore's own defaults wait for minutes before they give up
+        options["config_kwargs"] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
+    try:
+        fs, root = fsspec.core.url_to_fs(address, **options)
+        if any(letter in root for letter in "*?["):
+            return fs, posixpath.dirname(root.split("*")[0]), fs.glob(root)
+        if root.endswith(".parquet"):
+            return fs, posixpath.dirname(root), [root] if fs.exists(root) else []
+        return fs, root, fs.find(root)
+    except ImportError as error:
+        raise InputError(f"{address}: {error}", hint="pip install s3fs for s3://, huggingface_hub for hf://") from error
+    except ValueError as error:
+        raise InputError(f"{address}: {error}", hint="give a folder, s3://… or hf://datasets/owner/name") from error
+    except Exception as error:  # each remote filesystem has its own tree of errors
+        if isinstance(error, MemoryError):
+            raise
+        raise DataError(
+            f"{address}: can't be reached ({type(error).__name__}: {error})",
+            hint="check the address, the network and your credentials",
+        ) from error
+
+
+def _refuse_store(address: str, root: str, files: list[str], parquet: list[str]) -> None:
+    """A store of `lhq` holds photos that no measure judged and no export prepared: name the way from there."""
+    has_photos = any(posixpath.dirname(name) == posixpath.join(root, "photos") for name in parquet)
+    if not has_photos or not any(posixpath.basename(name) == "frontier.sqlite" for name in files):
+        return
+    exports = {posixpath.dirname(posixpath.dirname(name)) for name in parquet if "/data/train-" in name}
+    if exports:
+        raise InputError(f"{address}: is a store of lhq", hint=f"train on its export: --data {sorted(exports)[0]}")
+    raise InputError(
+        f"{address}: is a store of lhq, whose photos are not chosen and prepared yet",
+        hint="lhq filter PIPELINE, lhq export PIPELINE, then --data the folder that export names",
+    )

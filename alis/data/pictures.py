@@ -1,0 +1,139 @@
+"""Folder or zip of pictures → a catalogue, as if it were Parquet: groups of pictures, read when their turn comes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import posixpath
+import zipfile
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+
+from alis.data.catalogue import Catalogue
+from alis.errors import DataError, InputError
+
+log = logging.getLogger("alis")
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
+MAX_BYTES = 512 * 2**20
+"""A larger file is left out."""
+_GROUP = 32  # pictures read at once
+_ROW = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
+
+
+def is_picture(path: str) -> bool:
+    """Whether a path inside a folder or zip is a picture by its ending, and not hidden."""
+    parts = path.strip("/").split("/")
+    return parts[-1].lower().endswith(ENDINGS) and not any(part.startswith((".", "__MACOSX")) for part in parts)
+
+
+@dataclass(frozen=True)
+class FolderCatalogue(Catalogue):
+    """Pictures as files; a group's file is its first one."""
+
+    def stamp(self, name: str) -> str | None:
+        """What the filesystem says of a picture: a whole folder of photographs is not read to know it."""
+        if "file" not in self.fs.protocol:
+            return str(self.fs.ukey(name))
+        about = self.fs.info(name)
+        return f"{about['ino']} {about['size']} {about['mtime']} {about.get('created')}"
+
+    def rows(self, group: int) -> pa.Array:
+        """The pictures of one group, bytes null where a file is gone."""
+        first = int(self.group_file[group])
+        names = self.files[first : first + int(self.group_rows[group])]
+        return pa.array([{"bytes": self._read(name), "path": name} for name in names], _ROW)
+
+    def _read(self, name: str) -> bytes | None:
+        try:
+            data: bytes = self.fs.cat_file(name)
+        except FileNotFoundError:
+            return None
+        return data
+
+
+@dataclass(frozen=True)
+class ZipCatalogue(Catalogue):
+    """Pictures in a zip archive; nothing is unpacked to disk."""
+
+    members: tuple[str, ...] = ()
+
+    def rows(self, group: int) -> pa.Array:
+        """The pictures of one group, bytes null where a member is damaged."""
+        first = int(self.group_index[group])
+        with zipfile.ZipFile(self.files[0]) as archive:
+            names = self.members[first : first + int(self.group_rows[group])]
+            return pa.array([{"bytes": _member(archive, name), "path": name} for name in names], _ROW)
+
+
+def of_folder(address: str, fs: Any, files: list[str]) -> Catalogue:
+    """The catalogue of these picture files."""
+    sizes = [int(fs.size(name) or 0) for name in files]
+    kept = [(name, size) for name, size in zip(files, sizes, strict=True) if 0 < size <= MAX_BYTES]
+    _say_left_out(address, len(files) - len(kept))
+    names = [name for name, _ in kept]
+    groups = _groups(address, [posixpath.basename(name) for name in names], [size for _, size in kept])
+    starts = groups["group_index"]
+    return FolderCatalogue(address, fs, tuple(names), group_file=starts, **{**groups, "group_index": starts * 0})
+
+
+def of_zip(address: str) -> Catalogue:
+    """The catalogue of a zip of pictures.
+
+    Raises:
+        InputError: no such file, no zip, or no pictures in it.
+        DataError: it can't be read.
+    """
+    try:
+        with zipfile.ZipFile(address) as archive:
+            found = [info for info in archive.infolist() if is_picture(info.filename)]
+    except FileNotFoundError:
+        raise InputError(f"{address}: no such file", hint="give a folder, a zip of pictures, or Parquet") from None
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise InputError(f"{address}: not a readable zip ({error})", hint="fetch or pack it again") from None
+    except OSError as error:
+        raise DataError(f"{address}: can't be read ({error})", hint="check the file's rights") from None
+    if not found:
+        raise InputError(f"{address}: no pictures in it", hint=f"pictures end with {', '.join(ENDINGS)}")
+    kept = [info for info in found if 0 < info.file_size <= MAX_BYTES and not info.flag_bits & 1]
+    _say_left_out(address, len(found) - len(kept))
+    kept.sort(key=lambda info: info.filename)
+    groups = _groups(address, [info.filename for info in kept], [info.file_size for info in kept])
+    members = tuple(info.filename for info in kept)
+    fs = fsspec.filesystem("file")
+    zeros = groups["group_index"] * 0
+    return ZipCatalogue(address, fs, (address,), group_file=zeros, members=members, **groups)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes | None:
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, KeyError, RuntimeError, EOFError, OSError, ValueError):
+        return None
+
+
+def _groups(address: str, names: list[str], sizes: list[int]) -> dict[str, Any]:
+    """The fields of a catalogue but its files: groups of `_GROUP` pictures; `group_index` is each one's first."""
+    if not names:
+        raise InputError(f"{address}: no picture that can be read", hint="give a folder of photographs")
+    starts = np.arange(0, len(names), _GROUP, dtype=np.int64)
+    ends = np.minimum(starts + _GROUP, len(names))
+    totals = np.concatenate([[0], np.cumsum(np.array(sizes, dtype=np.int64))])
+    digest = hashlib.sha256("".join(f"{n} {s}\n" for n, s in zip(names, sizes, strict=True)).encode())
+    return {
+        "column": "image",
+        "is_struct": True,
+        "group_index": starts,
+        "group_rows": ends - starts,
+        "group_bytes": totals[ends] - totals[starts],
+        "group_start": starts * 0,
+        "fingerprint": digest.hexdigest()[:16],
+    }
+
+
+def _say_left_out(address: str, num: int) -> None:
+    if num:
+        log.warning("%s: %d files are empty, encrypted or over %d MB: left out", address, num, MAX_BYTES >> 20)

@@ -1,0 +1,125 @@
+"""An export's variants → the one to train on: `data/` and `data-<name>/` hold the same photos at other sizes."""
+
+from __future__ import annotations
+
+import io
+import logging
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from alis.errors import InputError
+
+log = logging.getLogger("alis")
+_SIDES = ("image_width_px", "image_height_px")
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """`side` is the pictures' in pixels where all that were looked at are squares of it; None: they differ."""
+
+    folder: str
+    files: tuple[str, ...]
+    side: int | None
+
+    @property
+    def names(self) -> set[str]:
+        suffix = self.folder.partition("-")[2]
+        return {self.folder, suffix or (str(self.side) if self.side else "full")}
+
+    @property
+    def shown(self) -> str:
+        suffix = self.folder.partition("-")[2]
+        return suffix or (str(self.side) if self.side else "full")
+
+
+def choose(
+    fs: Any, root: str, files: Sequence[str], *, side: int | None, wanted: str | None, address: str
+) -> list[str]:
+    """The Parquet files of one variant, or all files where the folder is no export.
+
+    Without a name, the variant whose pictures are `side` pixels wide and high; else the next larger one, so that
+    pictures are only made smaller; else the largest.
+
+    Raises:
+        InputError: no variant of the name that is wanted.
+    """
+    by_folder: dict[str, list[str]] = {}
+    for name in files:
+        parent, folder = posixpath.split(posixpath.dirname(name))
+        if parent == root.rstrip("/") and (folder == "data" or folder.startswith("data-")):
+            by_folder.setdefault(folder, []).append(name)
+    if not by_folder:
+        if wanted is not None:
+            raise InputError(f"{address}: has no variants", hint="leave --data.variant out")
+        return list(files)
+    if side is None and wanted is None:
+        return by_folder.get("data") or by_folder[sorted(by_folder)[0]]
+    found = [_Variant(folder, tuple(sorted(names)), _side(fs, sorted(names))) for folder, names in by_folder.items()]
+    if wanted is not None:
+        chosen = next((one for one in found if wanted in one.names), None)
+        if chosen is None:
+            known = ", ".join(sorted(one.shown for one in found))
+            raise InputError(f"{address}: no variant {wanted!r}", hint=f"--data.variant takes {known}")
+    else:
+        assert side is not None
+        chosen = min(found, key=lambda one: _distance(one, side))
+    if len(found) > 1:
+        log.info("reading %s/ of %s (its variants: %s)", chosen.folder, address, ", ".join(one.shown for one in found))
+    if side is not None and chosen.side is not None and chosen.side != side:
+        log.warning(
+            "every picture of %s/ is %d px and must be resized to %d px; an export with the variant %d reads faster",
+            chosen.folder,
+            chosen.side,
+            side,
+            side,
+        )
+    return list(chosen.files)
+
+
+def _distance(one: _Variant, side: int) -> tuple[int, int, str]:
+    """The smaller, the rather."""
+    if one.side == side:
+        return 0, 0, one.folder
+    if one.side is not None and one.side > side:
+        return 1, one.side, one.folder
+    if one.side is None:  # photographs as they were fetched
+        return 2, 0, one.folder
+    return 3, -one.side, one.folder
+
+
+def _side(fs: Any, files: Sequence[str]) -> int | None:
+    """The side of the first row group's pictures, where all of them are squares of one size.
+
+    Read from the columns that say it; where there are none, from the header of the first picture.
+    """
+    try:
+        with fs.open(files[0], "rb") as stream:
+            file = pq.ParquetFile(stream)
+            if not file.metadata.num_row_groups:
+                return None
+            if set(_SIDES) <= set(file.schema_arrow.names):
+                table = file.read_row_group(0, columns=list(_SIDES))
+                found = {value for name in _SIDES for value in table[name].unique().to_pylist()}
+            else:
+                found = set(_first_picture(file))
+    except (OSError, ValueError, pa.ArrowException, Image.DecompressionBombError):
+        return None  # whoever reads the dataset says what is wrong with it
+    return found.pop() if len(found) == 1 else None
+
+
+def _first_picture(file: pq.ParquetFile) -> tuple[int, int]:
+    """Width and height of the first picture of a file, by its header."""
+    rows = next(file.iter_batches(batch_size=1))
+    for column in rows.columns:
+        value = column[0].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if isinstance(data, bytes):
+            with Image.open(io.BytesIO(data)) as picture:
+                return picture.size
+    raise ValueError("no picture in the first row")

@@ -1,0 +1,141 @@
+"""Model folders that were damaged or made to do harm: a told error each, in little memory, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import alis
+from alis.config import ModelConfig
+from alis.errors import AlisError, InputError
+
+TINY = ModelConfig(resolution=16, channel_base=128, channel_max=8, z_dim=8, w_dim=8)
+NESTED = "[" * 200_000 + "]" * 200_000
+HOSTILE = {
+    "w_dim": [10**9, 10**400, -1, 0, 8.5, 1e300, "8 or so", None, [8], {"w_dim": 8}, True, 16384],
+    "z_dim": [10**9, None, [[8]]],
+    "mapping_layers": [100_000, 0, -3, 1e300, None],
+    "resolution": [17, 0, -16, 1e300, 10**400, 2048, None, {"a": {"b": {}}}, "16 px", [16]],
+    "channel_base": [10**12, 1, 1e300, None],
+    "channel_max": [10**9, 0, "many"],
+    "grid_size": [3, 0, -2, 10**9, None, 1e300],
+    "w_coord_dist": [1e300, -4, 0, 4.3, 10**400, None, "far", {}],
+    "num_half_res": [99, -1, 1e300, None],
+    "conv_clamp": [0, -1, "hard", [256]],
+    "mbstd_group_size": [0, -1, None],
+    "wave_limit": [0, None, -(10**30)],
+    "padding": ["mirror", None, 7],
+    "no_such_setting": [1],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    alis.save(tmp_path / "model", alis.Generator(TINY))
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", list(HOSTILE))
+def test_a_setting_that_cannot_be_is_told(folder: Path, name: str) -> None:
+    file = folder / "config.json"
+    table = json.loads(file.read_text())
+    for value in HOSTILE[name]:
+        file.write_text(json.dumps({**table, "model": {**table["model"], name: value}}))
+        with pytest.raises(AlisError) as caught:
+            alis.load(folder)
+        assert caught.value.exit_code == 2
+        assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        '"model"',
+        '{"model": null}',
+        '{"model": []}',
+        '{"model": {"resolution": NaN}}',
+        '{"model": {"w_coord_dist": Infinity}}',
+        '{"model": {}, "format": "new"}',
+        '{"model": {}, "format": null}',
+        '{"model": {}, "format": {}}',
+        '{"model": {}, "format": 1e300}',
+        '{"model": {"w_dim": ' + "9" * 5000 + "}}",
+        NESTED,
+        '{"model": ' + NESTED + "}",
+        " " * (2 << 20),
+        "\udcff",
+    ],
+    ids=range(18),
+)
+def test_a_config_that_is_none_is_told(folder: Path, text: str) -> None:
+    (folder / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(AlisError):
+        alis.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda t: t.index_fill(0, torch.tensor([0]), float("nan")), "holds NaN or infinity"),
+        (lambda t: t.index_fill(0, torch.tensor([0]), float("inf")), "holds NaN or infinity"),
+        (lambda t: t.to(torch.complex64), "is of type C64"),
+        (lambda t: t.to(torch.int32), "is of type I32"),
+        (lambda t: t.to(torch.bool), "is of type BOOL"),
+        (lambda t: t[None], r"is \(1, 8, 8\), config.json asks for \(8, 8\)"),
+        (lambda t: None, "is nothing, config.json asks for"),
+    ],
+)
+def test_what_are_no_weights_is_named(folder: Path, spoil: object, said: str) -> None:
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    spoiled = spoil(weights.pop("mapping.fc0.weight"))  # type: ignore[operator]
+    save_file(weights if spoiled is None else {**weights, "mapping.fc0.weight": spoiled.contiguous()}, file)
+    with pytest.raises(InputError, match=rf"model.safetensors: mapping.fc0.weight {said}"):
+        alis.load(folder)
+
+
+def test_half_precision_weights_open(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    save_file({name: value.half() for name, value in load_file(file).items()}, file)
+    assert alis.load(folder).mapping.w_avg.dtype == torch.float32
+
+
+LIMITED = """
+import resource, sys
+import alis
+from alis.errors import AlisError
+alis.load(sys.argv[1])  # what opening a model takes by itself
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for folder in sys.argv[2:]:
+    try:
+        alis.load(folder)
+    except AlisError as error:
+        print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_sizes_are_compared_before_memory_is_taken(folder: Path, tmp_path: Path) -> None:
+    """The widest networks that config.json may ask for would be 40 GB; the header of the weights says otherwise."""
+    table = json.loads((folder / "config.json").read_text())
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    (wide / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    table["model"] |= {"w_dim": 2**14, "z_dim": 2**14, "channel_max": 2**14, "channel_base": 2**24, "resolution": 1024}
+    (wide / "config.json").write_text(json.dumps({**table, "model": {**table["model"], "mapping_layers": 64}}))
+    line = [sys.executable, "-c", LIMITED, str(folder), str(wide)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=250, check=True)
+    said, grown_kb = done.stdout.splitlines()
+    assert "config.json asks for" in said
+    assert int(grown_kb) < 200_000
