@@ -175,7 +175,6 @@ def test_content_is_hashed_once_and_again_when_bytes_changed(tmp_path: Path, mon
 def test_the_command_says_which_variant(tmp_path: Path) -> None:
     for name, size in (("data", 32), ("data-16", 16)):
         variant(tmp_path / "export", name, size)
-    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [
         sys.executable,
