@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import alis
 from alis.errors import ConfigError, DataError, InputError, RunError, TrainingDiverged
@@ -31,6 +32,7 @@ from tests.alis import sets
 from tests.alis.disk import files_up_to
 
 ROOT = Path(__file__).parents[3]
+ADAM = ("step", "exp_avg", "exp_avg_sq")
 SMALL: dict[str, object] = {
     "model.resolution": 16,
     "model.channel_base": 128,
@@ -495,3 +497,47 @@ def test_every_flag_of_the_recipe_says_what_it_does_and_its_default() -> None:
     assert "Weight γ of R1, the discriminator's squared slope at real pictures; 0: off.  [10]" in shown
     assert "--model.num-half-res INTEGER" in shown
     assert "Undefined" not in shown
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda t: t.pop("optim_d.b4.fc.weight.exp_avg"), "lacks optim_d.b4.fc.weight.exp_avg"),
+        (lambda t: [t.pop(f"optim_d.b4.fc.weight.{k}") for k in ADAM], "lacks optim_d.b4.fc.weight.step"),
+        (lambda t: [t.pop(k) for k in list(t) if k.startswith("optim_d")], r"lacks optim_d.b16.fromrgb.\w+.step"),
+        (lambda t: t["optim_g.mapping.fc0.weight.exp_avg_sq"].fill_(float("nan")), "exp_avg_sq is not finite"),
+        (lambda t: t.update({"optim_g.mapping.fc0.weight.exp_avg": torch.zeros(2)}), r"\(2,\), not \(8, 8\)"),
+        (lambda t: t.update({"mean_length": torch.tensor(1)}), r"mean_length is torch.int64"),
+        (lambda t: t.pop("real_signs"), "lacks real_signs"),
+    ],
+)
+def test_a_snapshot_without_all_its_optimisers_is_refused_by_name(
+    spoil: Callable[[dict[str, torch.Tensor]], object], said: str, data: str, finished: Path, tmp_path: Path
+) -> None:
+    for is_counted in (True, False):  # the present version counts the tensors, earlier ones did not
+        snapshot = tmp_path / f"{is_counted}"
+        shutil.copytree(finished / "snapshots" / "000000032", snapshot)
+        if not is_counted:
+            (snapshot / state.PROGRESS).write_text('{"images": 32, "step": 4}\n')
+        spoiled = load_file(snapshot / state.TRAINING)
+        spoil(spoiled)
+        save_file(spoiled, snapshot / state.TRAINING)
+        with pytest.raises(InputError, match=rf"can't go on from it \(training.safetensors.* {said}"):
+            train(small(), data, tmp_path / "run", device="cpu", resume=str(snapshot))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"images": 1e300, "step": 4}', '{"images": -8, "step": 4}', "[" * 100_000])
+def test_a_progress_that_is_none_is_refused(text: str, data: str, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "snapshots" / "000000032", tmp_path / "snapshot")
+    (tmp_path / "snapshot" / state.PROGRESS).write_text(text)
+    with pytest.raises(InputError, match=r"can't go on from it .*progress\.json"):
+        train(small(), data, tmp_path / "run", device="cpu", resume=str(tmp_path / "snapshot"))
+
+
+def test_a_snapshot_of_the_version_before_opens(data: str, finished: Path, tmp_path: Path) -> None:
+    """It did not count its tensors, and its progress says images and steps alone."""
+    shutil.copytree(finished, tmp_path / "run")
+    for folder_ in (tmp_path / "run" / "snapshots").iterdir():
+        told = json.loads((folder_ / state.PROGRESS).read_text())
+        (folder_ / state.PROGRESS).write_text(json.dumps({"images": told["images"], "step": told["step"]}))
+    assert train(small(run__kimg=0.056), data, tmp_path / "run", device="cpu").name == "000000056"
