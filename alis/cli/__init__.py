@@ -12,7 +12,7 @@ from lhq.cli.door import Door, Entry, enter
 COMMANDS = {
     "train": Entry(
         "alis.cli.train",
-        "Train the generator on an export, any image dataset or a folder of photographs; the same command again goes on.",
+        "Train the generator on an export or any pictures; run the same command again to go on.",
         extra="train",
     ),
     "panorama": Entry(

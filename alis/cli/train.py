@@ -47,7 +47,7 @@ def _every_value(function: Callable[..., Any]) -> Callable[..., Any]:
 def command(
     data: str, config_name: str | None, out: Path, resume: str, device: str, dry_run: bool, **values: Any
 ) -> None:
-    """Train the generator on an export, any image dataset or a folder of photographs; the same command again goes on.
+    """Train the generator on an export or any pictures; run the same command again to go on.
 
     \b
     Example:
