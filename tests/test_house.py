@@ -46,9 +46,20 @@ INSIDE = {
         ["plan", "status"],
     ],
     "lhq.filter": [["damage", "rule"], ["measure", "judge"], ["photo"], [""]],
-    "lhq.export": [["layout"], ["hub", "manifest", "render", "rows"], ["previous"], ["shard_writer"], ["card"], [""]],
+    "lhq.export": [
+        ["layout"],
+        ["manifest", "render", "rows", "settings"],
+        ["previous"],
+        ["shard_writer"],
+        ["credits"],
+        ["card"],
+        ["croissant"],
+        ["ownership"],
+        ["archives", "hub", "verify"],
+        [""],
+    ],
     "lhq.pipeline": [["registry", "queries"], ["file"], ["services"], ["run"], [""]],
-    "lhq.store": [["shards", "folders"], ["tombstones", "verdicts"]],
+    "lhq.store": [["shards"], ["marks"], ["copies", "folders", "tombstones", "verdicts"]],
     "alis.training": [["recipe", "losses", "state"], ["augment", "monitor"], ["step"], ["loop"], ["launch"]],
 }
 # Files that import each other in a circle and are about to be untied; nothing is added here.

@@ -67,7 +67,7 @@ def command(
     if as_json:
         click.echo(json.dumps({**_plain(done.report), "archives": done.archives, "address": done.address}))
     else:
-        for place in (done.report.to, done.archives, done.address):
+        for place in (done.report.to if done.report.num_rows else "", done.archives, done.address):
             if place:
                 click.echo(place)
 
@@ -81,6 +81,10 @@ def _tell(report: ExportReport) -> None:
         )
         for id, reason in sorted(one.failed.items()):
             say(f"  could not be rendered: {id}: {reason}")
+    for note in report.notes:
+        say(note)
+    if report.is_withdrawn:
+        say(f"{report.to}: the last photos were taken down; what was exported of them is deleted")
     for reason, count in report.skipped.items():
         say(f"left out: {count:,} rows: {reason}")
     dropped = "".join(f" · {reason} {count:,}" for reason, count in report.funnel.items())

@@ -11,74 +11,31 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pydantic
 
-from lhq.config import Settings
 from lhq.engines import Engine
 from lhq.errors import ConfigError, InputError, RightsRefused
-from lhq.export import card, credits, croissant, layout, manifest
+from lhq.export import card, credits, croissant, layout, manifest, ownership
 from lhq.export.layout import Variant
 from lhq.export.previous import manifest_ids
+from lhq.export.render import Encoding
 from lhq.export.rows import Rows, kept_rows
-from lhq.export.shard_writer import Assembly, Written
+from lhq.export.settings import ExportSettings
+from lhq.export.shard_writer import Assembly, Cut, Places, Written
 from lhq.progress import OnProgress, silent
 from lhq.rights import rules
 from lhq.rights.licences import Rights
-from lhq.store.folders import aside, put_back, put_in_place
+from lhq.rights.policy import Policy
+from lhq.store import marks, tombstones
+from lhq.store.folders import Place
 from lhq.store.shards import forget_debris
 
+__all__ = ["ExportReport", "ExportSettings", "export", "target"]
+
 _MB = 10**6
-
-
-class ExportSettings(Settings):
-    """`[export]`: what is published, and how."""
-
-    to: str = ""
-    """Folder of the dataset; empty: `export` inside the store."""
-    name: str = "Landscapes"
-    """The dataset's name on its card."""
-    variants: tuple[str, ...] = pydantic.Field(("1024",), min_length=1)
-    """`full` (bytes as fetched) or the side of the centre square in pixels, with a format if it is not `format`:
-    `256-png`. The first is the default one and lies in `data`."""
-    format: Literal["jpeg", "png", "webp"] = "jpeg"
-    quality: int = pydantic.Field(95, ge=1, le=100)
-    """Of JPEG and WebP."""
-    validation: float = pydantic.Field(0.01, ge=0, lt=1)
-    """Share of photos in the validation split, drawn by a stable hash of the id."""
-    publish: Literal["bytes", "manifest", "private"] = "private"
-    licences: tuple[str, ...] = ()
-    """Subset by licence: `commercial-ok`, `derivatives-ok`, `redistributable`, `public-domain`, `no-share-alike`, or
-    licence ids and patterns of them (`cc-by-*`)."""
-    seed: int = 0
-    """Of the shuffle."""
-    shard_mb: float = pydantic.Field(500, gt=0)
-    row_group_mb: float = pydantic.Field(64, gt=0)
-
-    # A mistake here must not come to light after two weeks of crawling.
-    @pydantic.field_validator("variants")
-    @classmethod
-    def _are_variants(cls, variants: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            names = [layout.variant(name, "jpeg").name for name in variants]
-        except ConfigError as error:
-            raise ValueError(str(error).removeprefix("[export]: variants: ")) from None
-        if len(set(names)) < len(names):
-            raise ValueError("one is named twice")
-        return variants
-
-    @pydantic.field_validator("licences")
-    @classmethod
-    def _are_subsets(cls, licences: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            rules.check_words(licences)
-        except ConfigError as error:
-            raise ValueError(str(error).removeprefix("licences: ")) from None
-        return licences
 
 
 @dataclass
@@ -86,6 +43,8 @@ class ExportReport:
     """What an export wrote: `num_rows` of `num_kept` photos.
 
     `funnel` counts the photos that were not kept, `skipped` the kept ones left out on purpose: reason → rows.
+    `notes` are words about what was left out whole (a variant without rows). `is_withdrawn`: nothing is left to
+    publish since the last photos were taken down, and the earlier export is deleted.
     """
 
     to: str
@@ -94,6 +53,19 @@ class ExportReport:
     num_rows: int = 0
     written: list[Written] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    is_withdrawn: bool = False
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one export works on."""
+
+    store: str
+    settings: ExportSettings
+    rights_of: Mapping[str, Rights]
+    place: Place
+    report: ExportReport
 
 
 def export(
@@ -102,6 +74,7 @@ def export(
     *,
     rights_of: Mapping[str, Rights],
     engine: Engine,
+    policy: Policy | None = None,
     on_progress: OnProgress = silent,
 ) -> ExportReport:
     """Write the dataset of a store's kept photos.
@@ -109,51 +82,43 @@ def export(
     Args:
         rights_of: source → what its terms allow.
         engine: runs the rendering.
+        policy: which reservations bind, who is denied, what was permitted; None: every reservation binds.
 
     Raises:
-        InputError: no verdicts yet, nothing kept, or the target holds something else.
+        InputError: no verdicts yet, nothing kept, or something that is not ours is in the way.
         RightsRefused: rows without papers, or bytes that may not be handed on.
         StoreError: the target can't be written.
         RunError: a shard of the store could not be read; the others are rendered already.
     """
-    to = target(store, settings)
-    variants = [layout.variant(name, settings.format) for name in settings.variants]
-    put_back(to)
-    rows = kept_rows(store, seed=settings.seed, validation=settings.validation)
-    _refuse_other(to, rows)
-    rules.check_papers(rows.table, rights_of)
-    report = ExportReport(to, dict(rows.funnel), len(rows.table))
-    table = _subset(rows.table, settings, rights_of, report)
-    if settings.publish == "bytes":
-        rules.check_publishing(table, rights_of)
-    with aside(to) as part:
+    place = ownership.dataset(target(store, settings))
+    variants = [] if settings.publish == "manifest" else layout.variants(settings.variants, settings.format)
+    place.check({*layout.PAGES, *(layout.folder(variants, one) for one in variants)})
+    place.put_back()
+    rows = kept_rows(
+        store,
+        seed=settings.seed,
+        validation=settings.validation,
+        extra=settings.extra_columns(),
+        permissions=policy.permissions if policy else {},
+    )
+    report = ExportReport(place.to, dict(rows.funnel), len(rows.table))
+    job = _Job(store, settings, rights_of, place, report)
+    _refuse_other(job, rows)
+    if not len(rows.table):
+        return _withdrawn(job)
+    table = _allowed(job, rows.table, policy or Policy())
+    with place.aside() as part:
         forget_debris(part)
-        if settings.publish == "manifest":
-            variants = []
-        for one in variants:
-            report.written.append(
-                Assembly(
-                    store,
-                    _adaptable(table, one, settings, rights_of, report),
-                    rows.scores,
-                    one,
-                    settings.quality,
-                    aside=part,
-                    to=to,
-                    folder=layout.folder(variants, one),
-                    shard_bytes=round(settings.shard_mb * _MB),
-                    group_bytes=round(settings.row_group_mb * _MB),
-                ).write(engine, on_progress)
-            )
+        report.written = _variants(job, table, rows, variants, engine, on_progress)
         _forget_variants(part, {written.folder for written in report.written})
         table = _published(table, report.written)
         report.num_rows = len(table)
         manifest.write(part, table)
-        credits.write(part, table, variants)
-        croissant.write(part, table, rows, settings.name, report.written)
-        card.write(part, table, rows, settings.name, settings.publish, report.written, rights_of)
-        shutil.rmtree(os.path.join(part, ".work"), ignore_errors=True)
-        put_in_place(to, layout.is_ours)
+        credits.write(part, table, report.written)
+        croissant.write(part, table, rows, settings, report.written)
+        card.write(part, card.Facts(table, rows, settings, report.written, rights_of, report.skipped))
+        shutil.rmtree(os.path.join(part, ownership.WORK), ignore_errors=True)
+        place.put_in_place(_files(part, report.written))
     return report
 
 
@@ -172,38 +137,86 @@ def target(store: str, settings: ExportSettings) -> str:
     return os.path.abspath(os.path.expanduser(settings.to)) if settings.to else os.path.join(store, "export")
 
 
-def _refuse_other(to: str, rows: Rows) -> None:
-    ids = manifest_ids(to)
-    if ids is not None and len(ids) and not pc.any(pc.is_in(ids, rows.all_ids)).as_py():
+def _refuse_other(job: _Job, rows: Rows) -> None:
+    ids = manifest_ids(job.place.to)
+    known = pa.concat_arrays([rows.all_ids, pa.array(sorted(tombstones.removed_ids(job.store)), pa.string())])
+    if ids is not None and len(ids) and not pc.any(pc.is_in(ids, known)).as_py():
         raise InputError(
-            f"{to}: holds a dataset that shares no photo with this store",
+            f"{job.place.to}: holds a dataset that shares no photo with this store",
             hint="give another folder, or remove that one",
         )
 
 
-def _subset(
-    table: pa.Table, settings: ExportSettings, rights_of: Mapping[str, Rights], report: ExportReport
-) -> pa.Table:
-    if not settings.licences:
-        return table
-    keep = rules.subset(table, rights_of, settings.licences)
-    words = " ".join(settings.licences)
-    if not keep.any():
-        raise RightsRefused(f"licences {words}: none of {len(table):,} kept photos", hint="ask for less, or crawl on")
-    if not keep.all():
-        report.skipped[f"licence is not {words}"] = int((~keep).sum())
-    return table.filter(pa.array(keep))
+def _withdrawn(job: _Job) -> ExportReport:
+    """The last photos were taken down: what was exported of them goes too."""
+    job.report.is_withdrawn = job.place.withdraw()
+    for kind in ("zip", "webdataset"):
+        archives = ownership.archives(f"{job.place.to}-{kind}")
+        job.report.is_withdrawn |= archives.withdraw()
+    return job.report
 
 
-def _adaptable(
-    table: pa.Table, one: Variant, settings: ExportSettings, rights_of: Mapping[str, Rights], report: ExportReport
-) -> pa.Table:
+def _allowed(job: _Job, table: pa.Table, policy: Policy) -> pa.Table:
+    """The rows that may be published as asked: reservations and the deny list first, then papers, licences, terms."""
+    keep, why = policy.allowed(table)
+    job.report.skipped.update(why)
+    table = table.filter(pa.array(keep))
+    if not len(table):
+        said = " · ".join(f"{reason} {count:,}" for reason, count in why.most_common())
+        raise RightsRefused(
+            f"none of {len(keep):,} kept photos may be published ({said})", hint="see lhq rights, then crawl on"
+        )
+    rules.check_papers(table, job.rights_of)
+    words = job.settings.licences
+    if words:
+        keep = rules.subset(table, job.rights_of, words)
+        said = " ".join(words)
+        if not keep.any():
+            raise RightsRefused(
+                f"licences {said}: none of {len(table):,} kept photos", hint="ask for less, or crawl on"
+            )
+        if not keep.all():
+            job.report.skipped[f"licence is not {said}"] = int((~keep).sum())
+        table = table.filter(pa.array(keep))
+    if job.settings.publish == "bytes":
+        rules.check_publishing(table, job.rights_of)
+    return table
+
+
+def _variants(
+    job: _Job, table: pa.Table, rows: Rows, variants: list[Variant], engine: Engine, on_progress: OnProgress
+) -> list[Written]:
+    """Every variant that has rows; one without is left out with a word, since no loader takes an empty one.
+
+    Raises:
+        InputError: none of them has a row.
+    """
+    settings, written = job.settings, []
+    cut = Cut(round(settings.shard_mb * _MB), round(settings.row_group_mb * _MB))
+    for one in variants:
+        folder = layout.folder(variants, one)
+        places = Places(job.store, job.place.part, job.place.to, folder)
+        mine = _adaptable(job, table, one)
+        done = Assembly(places, mine, rows.columns, Encoding.of(one, settings.quality, settings.metadata), cut)
+        found = done.write(engine, on_progress)
+        if sum(found.rows.values()):
+            written.append(found)
+            continue
+        why = f"{len(found.failed):,} photos could not be rendered" if found.failed else "no licence allows it"
+        job.report.notes.append(f"variant {one.name} is left out: it would have no rows ({why})")
+        job.report.skipped.update({f"{one.name}: {why}": len(found.failed)} if found.failed else {})
+    if variants and not written:
+        raise InputError(f"{job.place.to}: no row to write: {'; '.join(job.report.notes)}", hint="give other variants")
+    return written
+
+
+def _adaptable(job: _Job, table: pa.Table, one: Variant) -> pa.Table:
     """The rows of one variant: a licence without derivatives keeps its photos out of published crops."""
-    if one.side_px is None or settings.publish != "bytes":
+    if one.side_px is None or job.settings.publish != "bytes":
         return table
-    keep = rules.ruled(table, rights_of, rules.may_adapt)
+    keep = rules.ruled(table, job.rights_of, rules.may_adapt)
     if not keep.all():
-        report.skipped[f"{one.name}: licence forbids derivatives"] = int((~keep).sum())
+        job.report.skipped[f"{one.name}: licence forbids derivatives"] = int((~keep).sum())
     return table.filter(pa.array(keep))
 
 
@@ -218,6 +231,15 @@ def _published(table: pa.Table, written: list[Written]) -> pa.Table:
 
 
 def _forget_variants(part: str, folders: set[str]) -> None:
+    """Delete the data files of variants that this export has not, left by an interrupted one."""
     for name in os.listdir(part):
-        if name.startswith("data") and name not in folders:
-            shutil.rmtree(os.path.join(part, name))
+        if layout.is_data_folder(name) and name not in folders:
+            inner = os.path.join(part, name)
+            ours = [one for one in os.listdir(inner) if ownership.has_fingerprint(os.path.join(inner, one))]
+            marks.delete(inner, frozenset(ours))
+
+
+def _files(part: str, written: list[Written]) -> list[str]:
+    """Relative paths of what this export wrote."""
+    data = [f"{one.folder}/{name}" for one in written for name in os.listdir(os.path.join(part, one.folder))]
+    return [*layout.PAGES, *data]

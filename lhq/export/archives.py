@@ -6,13 +6,15 @@ lose. The same dataset gives the same bytes: entries carry no dates.
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
+import math
 import os
-import re
 import shutil
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any, Literal
 
@@ -21,15 +23,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lhq.errors import InputError
-from lhq.export import layout
+from lhq.export import layout, ownership
 from lhq.export.previous import data_files
 from lhq.progress import OnProgress
-from lhq.store.folders import aside, put_back, put_in_place
+from lhq.store import marks
 from lhq.store.shards import write_whole
 
 Format = Literal["zip", "webdataset"]
 _COPIED = (layout.MANIFEST, layout.CREDITS, layout.CREDITS_SAMPLE, layout.LICENCES_PAGE)
-_ARCHIVE = re.compile(r".+-(train|validation)(-\d{6})?\.(zip|tar)")
 _BATCH_ROWS = 16
 _DISK = fsspec.filesystem("file")
 _READ_AHEAD_BYTES = 4 * 2**20
@@ -43,32 +44,63 @@ def write(folder: str, names: dict[str, str], format: Format, on_progress: OnPro
         names: variant → its data folder, e.g. `{"256": "data"}`.
 
     Raises:
-        InputError: there are no pictures to put into archives.
+        InputError: there are no pictures to put into archives, something that is not ours is in the way, or a variant
+            mixes formats, which no loader of tar shards takes.
         StoreError: the disk is full.
     """
     if not names:
         raise InputError(
             f"{folder}: holds no pictures, only a manifest", hint='export with publish = "private" or "bytes"'
         )
-    to = f"{folder}-{format}"
-    put_back(to)
-    with aside(to) as part:
-        for name in os.listdir(part):  # of an interrupted run, which may have been of other rows
+    if format == "webdataset":
+        for variant, sub in names.items():
+            _refuse_mixed(variant, os.path.join(folder, sub))
+    place = ownership.archives(f"{folder}-{format}")
+    jobs = [*_jobs(folder, names, format)]
+    place.check({*_COPIED, *(name for _, name, _ in jobs)})
+    place.put_back()
+    with place.aside() as part:
+        stale = place.content(part)  # of an interrupted run, which may have been of other rows
+        for name in (stale.ours if stale else frozenset()) - {marks.NAME}:
             os.unlink(os.path.join(part, name))
         for name in _COPIED:
             with open(os.path.join(folder, name), "rb") as source:
                 write_whole(_DISK, os.path.join(part, name), lambda sink: shutil.copyfileobj(source, sink))
-        for variant, sub in names.items():
-            for split in layout.SPLITS:
-                files = [path for path in data_files(os.path.join(folder, sub)) if split in os.path.basename(path)]
-                if format == "zip" and files:
-                    on_progress(f"{variant}: zip", 0, 1)
-                    _write_zip(os.path.join(part, f"{variant}-{split}.zip"), files)
-                for number, path in enumerate(files if format == "webdataset" else []):
-                    on_progress(f"{variant}: tar", number, len(files))
-                    _write_tar(os.path.join(part, f"{variant}-{split}-{number:06d}.tar"), path)
-        put_in_place(to, lambda name: name in _COPIED or bool(_ARCHIVE.fullmatch(name)))
-    return to
+        for number, (variant, name, files) in enumerate(jobs):
+            on_progress(f"{variant}: {format}", number, len(jobs))
+            if format == "zip":
+                _write_zip(os.path.join(part, name), files)
+            else:
+                _write_tar(os.path.join(part, name), files[0])
+        place.put_in_place([*_COPIED, *(name for _, name, _ in jobs)])
+    return place.to
+
+
+def _jobs(folder: str, names: dict[str, str], format: Format) -> Iterator[tuple[str, str, list[str]]]:
+    """(variant, name of the archive, its data files)."""
+    for variant, sub in names.items():
+        for split in layout.SPLITS:
+            files = [path for path in data_files(os.path.join(folder, sub)) if split in os.path.basename(path)]
+            if format == "zip" and files:
+                yield variant, f"{variant}-{split}.zip", files
+            for number, path in enumerate(files if format == "webdataset" else []):
+                yield variant, f"{variant}-{split}-{number:06d}.tar", [path]
+
+
+def _refuse_mixed(variant: str, folder: str) -> None:
+    """Loaders take the entries of the first samples for those of all: one kind of picture a variant."""
+    counts: Counter[str] = Counter()
+    for path in data_files(folder):
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                paths = file.read_row_group(group, ["image.path"])["image"].to_pylist()
+                counts.update(os.path.splitext(str(one["path"]))[1] for one in paths)
+    if len(counts) > 1:
+        said = ", ".join(f"{count:,} {ending}" for ending, count in counts.most_common())
+        raise InputError(
+            f"{folder}: variant {variant} mixes formats ({said}), and loaders of WebDataset take one alone",
+            hint=f"give --variants without {variant}, or --format zip",
+        )
 
 
 def _write_zip(to: str, files: list[str]) -> None:
@@ -96,13 +128,25 @@ def _write_tar(to: str, path: str) -> None:
             for number, row in enumerate(_rows(path)):
                 key = f"{start}{number:06d}"
                 papers = {name: value for name, value in row.items() if name != "image"}
-                text = json.dumps(papers, ensure_ascii=False, default=lambda value: value.isoformat(), sort_keys=True)
+                text = json.dumps(_finite(papers), ensure_ascii=False, allow_nan=False, sort_keys=True)
                 for name, data in ((f"{key}{_ending(row)}", row["image"]["bytes"]), (f"{key}.json", text.encode())):
                     entry = tarfile.TarInfo(name)
                     entry.size = len(data)
                     out.addfile(entry, io.BytesIO(data))
 
     write_whole(_DISK, to, write)
+
+
+def _finite(papers: dict[str, Any]) -> dict[str, Any]:
+    """Values that JSON has: what is no number is null, a time is text."""
+    return {
+        name: None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value.isoformat()
+        if isinstance(value, datetime.datetime)
+        else value
+        for name, value in papers.items()
+    }
 
 
 def _rows(path: str) -> Iterator[dict[str, Any]]:

@@ -5,9 +5,11 @@ No date and no path of the machine stands in it: the same rows give the same car
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import fsspec
@@ -15,12 +17,13 @@ import pyarrow as pa
 import yaml
 
 from lhq.export import layout
+from lhq.export.credits import plain
 from lhq.export.rows import Rows
+from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
 from lhq.rights.licences import LICENCES, Rights
+from lhq.rights.reservations import SIGNALS, asked
 from lhq.store.shards import write_whole
-
-_SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
 
 LIMITS = (
     "Landscapes were sought by words and chosen by models: what those words and models miss is missing here.",
@@ -29,33 +32,53 @@ LIMITS = (
 )
 
 
-def write(
-    folder: str,
-    table: pa.Table,
-    rows: Rows,
-    name: str,
-    publish: str,
-    written: Sequence[Written],
-    rights_of: Mapping[str, Rights],
-) -> None:
-    """Write the card of `table` into a local folder.
+@dataclass(frozen=True)
+class Facts:
+    """What a card tells: the published `table`, the `rows` it was drawn from, what stands in each variant (none: only
+    the manifest is published), the sources' terms, and why kept rows were left out (`skipped`: reason → rows)."""
 
-    Args:
-        rows: for the funnel and the score columns.
-        written: what stands in each variant; none: only the manifest is published.
+    table: pa.Table
+    rows: Rows
+    settings: ExportSettings
+    written: Sequence[Written]
+    rights_of: Mapping[str, Rights]
+    skipped: Mapping[str, int]
+
+
+def write(folder: str, facts: Facts) -> None:
+    """Write the card into a local folder.
 
     Raises:
         StoreError: it can't be written.
     """
-    front = yaml.safe_dump(
-        front_matter(table, rows.scores, name, written), sort_keys=False, allow_unicode=True, width=120
-    )
-    text = f"---\n{front}---\n\n{_body(table, rows, name, publish, written, rights_of)}"
+    made = front_matter(facts.table, facts.rows.columns, facts.settings.name, facts.written)
+    front = yaml.safe_dump(made, sort_keys=False, allow_unicode=True, width=120)
+    text = _signed(f"---\n{front}---\n\n{_body(facts)}")
     write_whole(fsspec.filesystem("file"), os.path.join(folder, layout.CARD), lambda sink: sink.write(text.encode()))
 
 
+def _signed(text: str) -> str:
+    """A card that ends in a hash of itself, so that one which somebody edited is never written over."""
+    return f"{text}\n<!-- written by lhq export: {hashlib.sha256(text.encode()).hexdigest()[:16]} -->\n"
+
+
+def is_as_written(path: str, *, may_be_unsigned: bool) -> bool:
+    """Whether a card is as `write` left it.
+
+    Args:
+        may_be_unsigned: it was written before cards were signed.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError):
+        return False
+    body, mark, _ = text.rpartition("\n<!-- written by lhq export: ")
+    return text == _signed(body) if mark else may_be_unsigned
+
+
 def front_matter(
-    table: pa.Table, scores: Sequence[pa.Field], name: str, written: Sequence[Written]
+    table: pa.Table, columns: Sequence[pa.Field], name: str, written: Sequence[Written]
 ) -> dict[str, object]:
     """The card's YAML.
 
@@ -70,7 +93,7 @@ def front_matter(
         "tags": ["landscape", "photography", "image", "lhq"],
     }
     if written:
-        front["dataset_info"] = [_info(one, scores) for one in written]
+        front["dataset_info"] = [_info(one, columns) for one in written]
         front["configs"] = [_config(one, is_default=one is written[0]) for one in written]
     else:
         files = [{"split": "train", "path": layout.MANIFEST}]
@@ -85,22 +108,22 @@ def licence_keys(table: pa.Table) -> dict[str, object]:
     keys: dict[str, object] = {"license": hub[0] if len(hub) == 1 else hub}
     if "other" in hub:
         alone = len(ids) == 1
-        keys["license_name"] = ids[0] if alone else "each-photo-its-own"
+        keys["license_name"] = ids[0] if alone else "each-photo-its-own"  # no spaces: the Hub takes an id here
         keys["license_link"] = (LICENCES[ids[0]].url if alone else "") or layout.LICENCES_PAGE
     return keys
 
 
 def size_category(num_rows: int) -> str:
     """The Hub's word for so many rows."""
-    return next((word for limit, word in _SIZES if num_rows < limit), "n>10M")
+    return next((word for limit, word in layout.SIZES if num_rows < limit), "n>1T")
 
 
-def _info(one: Written, scores: Sequence[pa.Field]) -> dict[str, object]:
+def _info(one: Written, columns: Sequence[pa.Field]) -> dict[str, object]:
     splits = [
         {"name": split, "num_bytes": one.size_bytes[split], "num_examples": one.rows[split]} for split in one.rows
     ]
     size = sum(one.size_bytes.values())
-    features = [_feature(field) for field in layout.row_schema(scores, {})]
+    features = [_feature(field) for field in layout.row_schema(columns, {})]
     return {
         "config_name": one.variant.name,
         "features": features,
@@ -124,11 +147,20 @@ def _config(one: Written, *, is_default: bool) -> dict[str, Any]:
     return {**config, "default": True} if is_default else config
 
 
-def _body(
-    table: pa.Table, rows: Rows, name: str, publish: str, written: Sequence[Written], rights_of: Mapping[str, Rights]
-) -> str:
-    parts = [f"# {name}", _opening(table, publish), _loading(written), _variants(written), _columns(rows.scores)]
-    parts += [_sources(table, rights_of), _licences(table), _funnel(rows, table), _limits(table, written)]
+def _body(facts: Facts) -> str:
+    table, written = facts.table, facts.written
+    parts = [
+        f"# {facts.settings.name}",
+        _opening(table, facts.settings.publish),
+        _loading(written),
+        _variants(facts),
+        _columns(facts.rows),
+        _sources(table, facts.rights_of),
+        _licences(table),
+        _reservations(table),
+        _funnel(facts),
+        _limits(table, written),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -152,14 +184,15 @@ def _loading(written: Sequence[Written]) -> str:
     return "## Load\n\n" + "\n".join(lines)
 
 
-def _variants(written: Sequence[Written]) -> str:
+def _variants(facts: Facts) -> str:
+    written = facts.written
     if not written:
         return ""
     lines = ["## Variants", "", "| name | pictures | split | rows | bytes |", "|---|---|---|---:|---:|"]
     for one in written:
         side = one.variant.side_px
         what = (
-            "bytes as fetched"
+            _as_fetched(facts.settings)
             if side is None
             else f"centre square, {side} px, Lanczos, sRGB, upright, without metadata, {one.variant.format.upper()}"
         )
@@ -171,14 +204,23 @@ def _variants(written: Sequence[Written]) -> str:
     return "\n".join(lines)
 
 
-def _columns(scores: Sequence[pa.Field]) -> str:
+def _as_fetched(settings: ExportSettings) -> str:
+    if settings.metadata == "keep":
+        return "as fetched, **with the metadata of the files: places, names and serial numbers may stand in them**"
+    return "as fetched, without the metadata of the files"
+
+
+def _columns(rows: Rows) -> str:
     text = (
         "## Columns\n\n`image` is the picture, `image_sha256`, `image_width_px` and `image_height_px` are its own. "
         "`sha256`, `size_bytes`, `format`, `width_px`, `height_px` and `orientation` speak of the photo as it was "
-        "fetched from `url`. `licence` is an id of `LICENCES.md`."
+        "fetched from `url`. `licence` is an id of `LICENCES.md`. `permits` lists what a permission allows beyond it, "
+        "`reservations` says which opt-out signals were asked, each answer, and when."
     )
-    if scores:
-        text += " Scores: " + ", ".join(f"`{field.name}`" for field in scores) + "."
+    if rows.extra:
+        text += " Asked for: " + ", ".join(f"`{field.name}`" for field in rows.extra) + "."
+    if rows.scores:
+        text += " Scores: " + ", ".join(f"`{field.name}`" for field in rows.scores) + "."
     return text
 
 
@@ -186,10 +228,33 @@ def _sources(table: pa.Table, rights_of: Mapping[str, Rights]) -> str:
     counts = Counter(table["source"].to_pylist())
     lines = ["## Sources", "", "| source | rows | share | its terms |", "|---|---:|---:|---|"]
     for source, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        lines.append(f"| {source} | {count:,} | {count / len(table):.1%} | {rights_of[source].note} |")
-    permissions = sorted(set(table["permission"].to_pylist()) - {""})
-    if permissions:
-        lines += ["", "Permissions stated by the maker: " + "; ".join(f"“{one}”" for one in permissions) + "."]
+        lines.append(f"| {source} | {count:,} | {count / len(table):.1%} | {plain(rights_of[source].note)} |")
+    papers = zip(
+        *(table[name].to_pylist() for name in ("permits", "permission", "permission_by", "permission_on")), strict=True
+    )
+    for permits, statement, by, on in sorted({(tuple(permits), *rest) for permits, *rest in papers if permits}):
+        said = f"“{plain(statement)}”" + (f", {plain(by)}" if by else "") + (f", {on}" if on else "")
+        lines += ["", f"Permission to {', '.join(permits)}: {said}."]
+    return "\n".join(lines)
+
+
+def _reservations(table: pa.Table) -> str:
+    """How many rows were asked for each signal, and what it said."""
+    counts = {name: Counter[str]() for name in SIGNALS}
+    num_asked = 0
+    for said, num in Counter(table["reservations"].to_pylist()).items():
+        num_asked += num if said else 0
+        for name, words in asked(said).items():
+            counts.setdefault(name, Counter())["silent" if words is None else "answered"] += num
+    reserved = Counter(name for names in table["reserved"].to_pylist() for name in names)
+    lines = ["## Opt-outs", ""]
+    if not num_asked:
+        return "\n".join([*lines, "No host was asked: these rows are older than the question, or come from a disk."])
+    lines += [f"Asked for {num_asked:,} of {len(table):,} rows; `reservations` holds each answer and its time."]
+    lines += ["", "| signal | asked | silent | answered | said no |", "|---|---:|---:|---:|---:|"]
+    for name, found in counts.items():
+        if total := found.total():
+            lines.append(f"| {name} | {total:,} | {found['silent']:,} | {found['answered']:,} | {reserved[name]:,} |")
     return "\n".join(lines)
 
 
@@ -210,10 +275,13 @@ def _yes(answer: bool) -> str:
     return "yes" if answer else "no"
 
 
-def _funnel(rows: Rows, table: pa.Table) -> str:
+def _funnel(facts: Facts) -> str:
+    rows, table = facts.rows, facts.table
     lines = ["## How it was made", "", "| | photos |", "|---|---:|", f"| gathered | {rows.num_photos:,} |"]
     lines += [f"| dropped: {reason} | {count:,} |" for reason, count in rows.funnel.items()]
-    left_out = len(rows.table) - len(table)
+    whole = {reason: count for reason, count in facts.skipped.items() if ": " not in reason}  # not of one variant
+    lines += [f"| left out: {reason} | {count:,} |" for reason, count in whole.items()]
+    left_out = len(rows.table) - len(table) - sum(whole.values())
     if left_out:
         lines.append(f"| left out of this version (licence, or not renderable) | {left_out:,} |")
     lines.append(f"| **published** | **{len(table):,}** |")

@@ -7,27 +7,31 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import IO
+from urllib.parse import quote
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lhq.export import layout
 from lhq.export.layout import Variant
+from lhq.export.shard_writer import Written
 from lhq.rights.licences import LICENCES
 from lhq.store.shards import write_whole
 
 _SAMPLE_ROWS = 100
+_IN_ADDRESSES = "%/:?#@!$&*+,;=~'-._"  # all but what ends a Markdown link
 
 
-def write(folder: str, rows: pa.Table, variants: Sequence[Variant]) -> None:
+def write(folder: str, rows: pa.Table, written: Sequence[Written]) -> None:
     """Write the three files for `rows` into a local folder.
 
     Raises:
         StoreError: they can't be written.
     """
     disk = fsspec.filesystem("file")
-    table = credits(rows, variants)
+    table = credits(rows, written)
     write_whole(
         disk,
         os.path.join(folder, layout.CREDITS),
@@ -42,17 +46,29 @@ def _write_text(text: str, sink: IO[bytes]) -> None:
     sink.write(text.encode())
 
 
-def credits(rows: pa.Table, variants: Sequence[Variant]) -> pa.Table:
-    """One credit a row: title, author, source, licence (the four that CC asks for), and what was changed."""
-    table = rows.select(["id", "title", "author", "author_url", "page_url", "source", "licence"])
+def credits(rows: pa.Table, written: Sequence[Written]) -> pa.Table:
+    """One credit a row: title, author, source, licence (the four that CC asks for), what was changed, and the credit
+    as its author words it where that is known."""
+    table = rows.select(["id", "title", "author", "author_url", "page_url", "source", "licence", "attribution"])
     known = [LICENCES[id] for id in rows["licence"].to_pylist()]
-    changes = "; ".join(sorted({_change(one) for one in variants} - {""}))
+    authors = [author.strip() for author in table["author"].to_pylist()]
     return (
-        table.append_column("licence_name", pa.array([one.name for one in known], pa.string()))
+        table.set_column(table.column_names.index("author"), "author", pa.array(authors, pa.string()))
+        .append_column("licence_name", pa.array([one.name for one in known], pa.string()))
         .append_column("licence_url", pa.array([one.url for one in known], pa.string()))
-        .append_column("changes", pa.array([changes] * len(rows), pa.string()))
+        .append_column("changes", pa.array(_changes(rows, written), pa.string()))
         .replace_schema_metadata(None)
     )
+
+
+def _changes(rows: pa.Table, written: Sequence[Written]) -> list[str]:
+    """What was changed of each row, in the variants in which it stands: nothing of one that stands in `full` only."""
+    parts: list[set[str]] = [set() for _ in range(len(rows))]
+    for one in written:
+        if said := _change(one.variant):
+            for row in pc.indices_nonzero(pc.is_in(rows["id"], one.ids)).to_pylist():
+                parts[row].add(said)
+    return ["; ".join(sorted(part)) for part in parts]
 
 
 def _change(variant: Variant) -> str:
@@ -66,12 +82,12 @@ def sample(table: pa.Table) -> str:
     shown = table.slice(0, _SAMPLE_ROWS).to_pylist()
     lines = ["# Credits", "", f"{len(shown):,} of {len(table):,}; all of them are in `{layout.CREDITS}`.", ""]
     for row in shown:
-        title = _plain(row["title"]) or "Untitled"
-        title = f"[{title}]({row['page_url']})" if row["page_url"] else title
-        author = _plain(row["author"]) or "unknown"
-        author = f"[{author}]({row['author_url']})" if row["author_url"] else author
-        licence = f"[{row['licence_name']}]({row['licence_url']})" if row["licence_url"] else row["licence_name"]
-        lines.append(f"- {title} by {author}, {row['source']}, {licence}")
+        title = linked(row["title"].strip() or "Untitled", row["page_url"])
+        author = linked(row["author"].strip() or "unknown", row["author_url"])
+        wording = f" ({plain(row['attribution'])})" if row["attribution"].strip() else ""
+        changes = f"; {row['changes']}" if row["changes"] else ""
+        licence = linked(row["licence_name"], row["licence_url"])
+        lines.append(f"- {title} by {author}{wording}, {row['source']}, {licence}{changes}")
     return "\n".join(lines) + "\n"
 
 
@@ -95,8 +111,16 @@ def licences_page(rows: pa.Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _plain(text: str) -> str:
-    """Free text that can't break out of a Markdown link or line."""
+def linked(text: str, address: str) -> str:
+    """Text as a Markdown link, or alone where the address is none that a browser opens."""
+    text = plain(text)
+    if not address.startswith(("https://", "http://")):
+        return text
+    return f"[{text}]({quote(address, safe=_IN_ADDRESSES)})"
+
+
+def plain(text: str) -> str:
+    """Free text that can't break out of a Markdown link, table or line."""
     text = " ".join(text.split())
     for sign in "\\`*_[]<>|":
         text = text.replace(sign, f"\\{sign}")

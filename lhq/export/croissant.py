@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 from lhq.export import layout
 from lhq.export.card import LIMITS
 from lhq.export.rows import Rows
+from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
-from lhq.records import PAPERS, PHOTO_SCHEMA
 from lhq.rights.licences import LICENCES
 from lhq.store.shards import write_whole
 
@@ -79,13 +79,13 @@ _LISTED = {
 }
 
 
-def write(folder: str, table: pa.Table, rows: Rows, name: str, written: Sequence[Written]) -> None:
+def write(folder: str, table: pa.Table, rows: Rows, settings: ExportSettings, written: Sequence[Written]) -> None:
     """Write `croissant.json` of a folder whose other files are all there but the card.
 
     Raises:
         StoreError: it can't be written.
     """
-    text = json.dumps(describe(folder, table, rows, name, written), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(describe(folder, table, rows, settings.name, written), indent=2, ensure_ascii=False) + "\n"
     path = os.path.join(folder, layout.CROISSANT)
     write_whole(fsspec.filesystem("file"), path, lambda sink: sink.write(text.encode()))
 
@@ -107,13 +107,12 @@ def describe(folder: str, table: pa.Table, rows: Rows, name: str, written: Seque
                 "includes": f"{one.folder}/*.parquet",
             }
         )
-        schema = layout.row_schema(rows.scores, {})
+        schema = layout.row_schema(rows.columns, {})
         records.append(_records(one.variant.name, {"fileSet": {"@id": f"files-{one.variant.name}"}}, schema))
     if not written:
-        papers = [PHOTO_SCHEMA.field(paper) for paper in PAPERS]
         source = {"fileObject": {"@id": layout.MANIFEST}}
-        records.append(_records("manifest", source, pa.schema([*papers, *rows.scores])))
-    fetched = [pc.strftime(one(table["fetched_at"]), "%Y-%m-%d").as_py() for one in (pc.min, pc.max)]
+        records.append(_records("manifest", source, pa.schema([*layout.PAPER_FIELDS, *rows.columns])))
+    fetched = [one(table["fetched_at"]).as_py()[:10] for one in (pc.min, pc.max)]
     version = next(file["sha256"] for file in files if file["@id"] == layout.MANIFEST)[:12]
     return {
         "@context": _CONTEXT,
@@ -168,17 +167,19 @@ def _field(records: str, source: Mapping[str, Any], field: pa.Field) -> dict[str
     kind = field.type.value_type if pa.types.is_list(field.type) else field.type
     if pa.types.is_list(field.type):
         described |= {"isArray": True, "arrayShape": "-1"}
-    return {**described, "dataType": _data_type(kind), "source": extract}
+    return {**described, "dataType": _data_type(kind, field.name), "source": extract}
 
 
-def _data_type(kind: pa.DataType) -> str:
+def _data_type(kind: pa.DataType, name: str) -> str:
+    if name == layout.FETCHED_AT.name:
+        return "sc:Date"
     if pa.types.is_boolean(kind):
         return "sc:Boolean"
     if pa.types.is_integer(kind):
         return "sc:Integer"
     if pa.types.is_floating(kind):
         return "sc:Float"
-    return "sc:Date" if pa.types.is_timestamp(kind) else "sc:Text"
+    return "sc:Text"
 
 
 def _responsible(rows: Rows, fetched: Sequence[str], written: Sequence[Written]) -> dict[str, Any]:
@@ -211,17 +212,24 @@ def _responsible(rows: Rows, fetched: Sequence[str], written: Sequence[Written])
     }
 
 
-def problems(folder: str) -> Iterator[str]:
-    """What in a folder differs from its `croissant.json`: files that are missing, changed, or not listed."""
+def listed(path: str) -> dict[str, str]:
+    """File → sha256 as a `croissant.json` lists them; {} where it is missing or none."""
     try:
-        with open(os.path.join(folder, layout.CROISSANT), encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             described = json.load(file)
         files = [one for one in described["distribution"] if one["@type"] == "cr:FileObject"]
-        listed = {str(one["contentUrl"]): str(one["sha256"]) for one in files}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {str(one["contentUrl"]): str(one["sha256"]) for one in files}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def problems(folder: str) -> Iterator[str]:
+    """What in a folder differs from its `croissant.json`: files that are missing, changed, or not listed."""
+    found = listed(os.path.join(folder, layout.CROISSANT))
+    if not found:
         yield f"{layout.CROISSANT}: missing or not Croissant"
         return
-    for name, sha256 in sorted(listed.items()):
+    for name, sha256 in sorted(found.items()):
         path = os.path.join(folder, name)
         if not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
             yield f"{layout.CROISSANT}: {name} lies outside the folder"

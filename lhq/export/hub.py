@@ -8,13 +8,31 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
 from lhq.errors import InputError, KeyMissing, SourceError
-from lhq.export import layout
+from lhq.export import croissant, layout, ownership
+from lhq.rights.licences import HUB_LICENCES
+from lhq.store import marks
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """Where a dataset is on the Hub now: the repository's address, and the files that are ours there."""
+
+    address: str
+    files: tuple[str, ...]
 
 
 def check_name(repository: str) -> None:
@@ -27,18 +45,19 @@ def check_name(repository: str) -> None:
         raise InputError(f'"{repository}" is no repository', hint="give ORG/NAME, e.g. my-org/lhq-landscapes")
 
 
-def push(folder: str, repository: str, *, public: bool = False) -> str:
-    """Upload a dataset that `lhq export` wrote; returns the repository's address.
+def push(folder: str, repository: str, *, public: bool = False, known: Collection[str] = ()) -> Pushed:
+    """Upload a dataset that `lhq export` wrote.
 
-    Data files of an earlier version that this one has not are deleted by the same commit; files that others
-    added to the repository stay.
+    Files that an earlier push of ours left there and this set has not are deleted by the same commit; files that others
+    added to the repository stay. The card is checked before a repository is made.
 
     Args:
         repository: `ORG/NAME`; made if it is not there.
         public: whether a new repository is public.
+        known: files that an earlier push is known to have left there.
 
     Raises:
-        InputError: `repository` is no name.
+        InputError: `repository` is no name, the Hub refuses the card, or files that we did not write are in the way.
         KeyMissing: no token, or it may not write there.
         SourceError: the Hub can't be reached or refuses.
     """
@@ -53,17 +72,20 @@ def push(folder: str, repository: str, *, public: bool = False) -> str:
     if not sys.stderr.isatty():
         disable_progress_bars()
     api = HfApi(library_name="lhq")
+    files = sorted(_files(folder))
     try:
+        _check_card(api, folder)
+        stale = _stale(api, repository, files, known)
         made = api.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
         api.upload_folder(
             repo_id=made.repo_id,
             repo_type="dataset",
             folder_path=folder,
             commit_message=f"lhq export: {_num_rows(folder):,} photos",
-            allow_patterns=[*layout.PAGES, "data/*.parquet", "data-*/*.parquet"],
-            delete_patterns=["data/*.parquet", "data-*/*.parquet"],
+            allow_patterns=files,
+            delete_patterns=stale or None,
         )
-        return str(made)
+        return Pushed(str(made), tuple(files))
     except HFValidationError as error:
         raise InputError(f'"{repository}": {error}', hint="give ORG/NAME") from error
     except HfHubHTTPError as error:
@@ -76,6 +98,76 @@ def push(folder: str, repository: str, *, public: bool = False) -> str:
         raise _unreachable(repository, error) from error
     except (OSError, RuntimeError, httpx.HTTPError) as error:  # a failed upload comes as a RuntimeError
         raise _unreachable(repository, error) from error
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Relative paths of what is pushed: what the export wrote, nothing that was put beside it."""
+    found = ownership.dataset(folder).content(folder)
+    if found is None or not os.path.isfile(os.path.join(folder, layout.CARD)):
+        raise InputError(f"{folder}: is not a dataset that lhq export wrote", hint="run lhq export first")
+    return (path for path in found.ours if path != marks.NAME)
+
+
+def _check_card(api: HfApi, folder: str) -> None:
+    """What the Hub would refuse of the card is said before anything is made there: our own list first, which needs no
+    network, then the Hub's."""
+    from huggingface_hub import DatasetCard
+    from huggingface_hub.utils._headers import build_hf_headers
+    from huggingface_hub.utils._http import get_session, hf_raise_for_status
+
+    card = DatasetCard.load(os.path.join(folder, layout.CARD))
+    licences = card.data.license if isinstance(card.data.license, list) else [card.data.license]
+    wrong = [one for one in licences if one != "other" and one not in HUB_LICENCES]
+    wrong += [one for one in card.data.size_categories or [] if one not in layout.SIZE_CATEGORIES]
+    if wrong:
+        raise InputError(
+            f"{folder}/{layout.CARD}: the Hub knows no {', '.join(map(str, wrong))}", hint="run lhq export again"
+        )
+    asked = {"repoType": "dataset", "content": str(card)}
+    answer = get_session().post(f"{api.endpoint}/api/validate-yaml", json=asked, headers=build_hf_headers())
+    if answer.status_code == 400:
+        said = "; ".join(str(one.get("message", one)) for one in answer.json().get("errors", []))[:300]
+        raise InputError(f"{folder}/{layout.CARD}: the Hub refuses it: {said}", hint="report it: lhq wrote it")
+    hf_raise_for_status(answer)
+
+
+def _stale(api: HfApi, repository: str, files: list[str], known: Collection[str]) -> list[str]:
+    """Files of an earlier push that this one has not: those `known`, and those that hash to what the `croissant.json`
+    there lists.
+
+    Raises:
+        InputError: the repository holds files under our names that no push of ours left there.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.hf_api import RepoFile
+
+    try:
+        tree = list(api.list_repo_tree(repository, repo_type="dataset", recursive=True))
+    except HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code == 404:
+            return []
+        raise
+    there = {one.path: one for one in tree if isinstance(one, RepoFile)}
+    listed: dict[str, str] = {}
+    if layout.CROISSANT in there and not known:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = api.hf_hub_download(repository, layout.CROISSANT, repo_type="dataset", local_dir=scratch)
+            listed = croissant.listed(path)
+    ours = {path for path, sha256 in listed.items() if path in there and _is_same(there[path], sha256)} | {*known}
+    if layout.MANIFEST in ours:  # then the pages that the list can't hold are ours too
+        ours |= {layout.CARD, layout.CROISSANT}
+    strange = sorted(set(files) & there.keys() - ours)
+    if strange:
+        raise InputError(
+            f"{repository}: holds {', '.join([*strange[:3], *('…' for _ in strange[3:4])])}, which no push of lhq left",
+            hint="move them there, or give another repository",
+        )
+    return sorted(ours & there.keys() - set(files))
+
+
+def _is_same(there: RepoFile, sha256: str) -> bool:
+    """Whether a repository's file is the one once pushed. Small files have no sha256 there, and no pictures either."""
+    return there.lfs is None or there.lfs.sha256 == sha256
 
 
 def _unreachable(repository: str, error: Exception) -> SourceError:

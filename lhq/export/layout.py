@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from lhq.errors import ConfigError
-from lhq.records import PHOTO_SCHEMA
+from lhq.records import PHOTO_SCHEMA, PUBLISHED_PAPERS
 
 CARD = "README.md"
 LICENCES_PAGE = "LICENCES.md"
@@ -30,6 +30,21 @@ CROISSANT = "croissant.json"
 PAGES = (CARD, LICENCES_PAGE, MANIFEST, CREDITS, CREDITS_SAMPLE, CROISSANT)
 SPLITS = ("train", "validation")
 
+# The Hub's words for how many rows there are. Source: https://github.com/huggingface/hub-docs, datasetcard.md
+SIZES = [
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+    (10**9, "100M<n<1B"),
+    (10**10, "1B<n<10B"),
+    (10**11, "10B<n<100B"),
+    (10**12, "100B<n<1T"),
+]
+SIZE_CATEGORIES = frozenset({*(word for _, word in SIZES), "n>1T"})
+
 IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 # The columns of a published row that speak of its picture; `sha256`, `width_px` … speak of the photo as fetched.
 PICTURE_FIELDS = [
@@ -37,6 +52,9 @@ PICTURE_FIELDS = [
     pa.field("image_width_px", pa.int32(), nullable=False),
     pa.field("image_height_px", pa.int32(), nullable=False),
 ]
+# Time as text: a tensor library makes nothing of a time, but leaves text alone.
+FETCHED_AT = pa.field("fetched_at", pa.string(), nullable=False)
+PAPER_FIELDS = [FETCHED_AT if name == "fetched_at" else PHOTO_SCHEMA.field(name) for name in PUBLISHED_PAPERS]
 ENDINGS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 _VARIANT = re.compile(r"(full|[1-9]\d{0,4})(?:-(jpeg|png|webp))?")
@@ -77,9 +95,14 @@ def variant(name: str, default_format: str) -> Variant:
     return Variant(name, int(match[1]), match[2] or default_format)
 
 
-def is_ours(name: str) -> bool:
-    """Whether an entry of a dataset's folder is one that export writes (and may replace)."""
-    return name in PAGES or name == "data" or name.startswith("data-")
+def variants(names: Iterable[str], default_format: str) -> list[Variant]:
+    """`variant` of each."""
+    return [variant(name, default_format) for name in names]
+
+
+def is_data_folder(name: str) -> bool:
+    """Whether an entry of a dataset's folder is named as the data folder of a variant."""
+    return name == "data" or (name.startswith("data-") and bool(_VARIANT.fullmatch(name.removeprefix("data-"))))
 
 
 def folder(variants: list[Variant], one: Variant) -> str:
@@ -136,13 +159,13 @@ def parse_data_file(name: str) -> tuple[str, int, int] | None:
     return None if match is None else (match[1], int(match[2]), int(match[3]))
 
 
-def row_schema(scores: Iterable[pa.Field], facts: dict[str, str]) -> pa.Schema:
-    """Columns of a data file: the picture, its papers, the scores. `facts` is further key-value metadata.
+def row_schema(more: Iterable[pa.Field], facts: dict[str, str]) -> pa.Schema:
+    """Columns of a data file: the picture, its papers, then `more` (asked for, and scores). `facts` is further
+    key-value metadata.
 
     The `huggingface` entry tells `datasets` that `image` is a picture, not a struct.
     """
-    papers = [field for field in PHOTO_SCHEMA if field.name != "image"]
-    schema = pa.schema([pa.field("image", IMAGE_TYPE), *papers, *PICTURE_FIELDS, *scores])
+    schema = pa.schema([pa.field("image", IMAGE_TYPE), *PAPER_FIELDS, *PICTURE_FIELDS, *more])
     info = {"info": {"features": {field.name: _feature(field) for field in schema}}}
     return schema.with_metadata({**facts, "huggingface": json.dumps(info)})
 

@@ -16,6 +16,7 @@ from PIL import Image
 from lhq import images
 from lhq.errors import ImageError
 from lhq.export.layout import Variant
+from lhq.images.metadata import without_metadata
 
 Image.preinit()  # Pillow's plugins, here and not in every worker that is forked with this module
 _OVERSAMPLING = 3
@@ -37,11 +38,37 @@ class Picture:
         return hashlib.sha256(self.data).hexdigest() == self.sha256
 
 
-def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "") -> Picture:
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a variant's bytes are made: `quality` of JPEG and WebP, 1-100; `is_stripped` of their metadata, which is a
+    choice for `full` alone."""
+
+    variant: Variant
+    quality: int
+    is_stripped: bool = True
+
+    @classmethod
+    def of(cls, one: Variant, quality: int, metadata: str) -> Encoding:
+        return cls(one, quality, one.side_px is not None or metadata == "strip")
+
+    def render(self, data: bytes, sha256: str) -> Picture:
+        """The bytes of one photo; see `render`."""
+        return render(data, self.variant, self.quality, sha256=sha256, keeps_metadata=not self.is_stripped)
+
+    @property
+    def key(self) -> str:
+        """Equal keys, equal bytes."""
+        lossy = f" q{self.quality}" if self.variant.format in {"jpeg", "webp"} else ""
+        bare = " bare" if self.variant.side_px is None and self.is_stripped else ""
+        return f"{self.variant.key}{lossy}{bare}"
+
+
+def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "", keeps_metadata: bool = False) -> Picture:
     """The variant's bytes of one photo.
 
     Args:
         quality: of JPEG and WebP, 1-100.
+        keeps_metadata: of the file, in `full`.
         sha256: what the bytes must hash to, if known.
 
     Raises:
@@ -53,7 +80,8 @@ def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "") -> 
     width, height = header.upright_px
     if variant.side_px is None:
         images.decode(data, header=header, short_side_px=_ONLY_TO_CHECK_PX)
-        return Picture(data, header.sha256, width, height)
+        bare = data if keeps_metadata else without_metadata(data, header)
+        return Picture(bare, hashlib.sha256(bare).hexdigest(), width, height)
     side = variant.side_px
     if min(width, height) < side:
         raise ImageError(

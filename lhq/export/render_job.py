@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 
 from lhq.engines import Job, ShardReport
 from lhq.errors import ImageError, ShardDamaged
-from lhq.export.layout import Variant
-from lhq.export.render import Picture, render
+from lhq.export.render import Encoding, Picture
 from lhq.store.shards import Shards, write_whole
 
 _BATCH_ROWS = 8
@@ -49,13 +48,12 @@ class RenderJob(Job):
     store: str
     folder: str
     wanted: str
-    variant: Variant
-    quality: int
+    encoding: Encoding
 
     def __call__(self, key: str) -> ShardReport:
         began = time.perf_counter()
         wanted = _wanted(self.wanted, key)
-        fingerprint = hashlib.sha256(f"{self.variant.key} {self.quality} {sorted(wanted.items())}".encode()).hexdigest()
+        fingerprint = hashlib.sha256(f"{self.encoding.key} {sorted(wanted.items())}".encode()).hexdigest()
         entries = _index(self.folder, key, fingerprint)
         if entries is None:
             try:
@@ -73,7 +71,7 @@ class RenderJob(Job):
             start = 0
             for id, data in _photos(self.store, shard, group, wanted):
                 try:
-                    picture = render(data, self.variant, self.quality, sha256=wanted[id])
+                    picture = self.encoding.render(data, wanted[id])
                 except ImageError as error:
                     entries.append(_entry(id, start, Picture(b"", "", 0, 0), f"{error.reason}: {error.message}"))
                     continue

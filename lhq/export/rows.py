@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,10 +22,12 @@ import pyarrow.parquet as pq
 
 from lhq.errors import InputError, ShardDamaged
 from lhq.export import layout
-from lhq.records import PAPERS
+from lhq.records import PAPERS, PHOTO_SCHEMA, PLACE
+from lhq.rights.permissions import Permission, restated
 from lhq.store import tombstones, verdicts
 from lhq.store.shards import Shards
 
+_LOCAL_PATH = re.compile(r"file:|[/~\\]|[A-Za-z]:[\\/]", re.IGNORECASE)
 # Beside the papers: where the bytes lie, and where the row stands. Not published, but for `split`.
 PLACE_FIELDS = [
     pa.field("shard", pa.int32()),
@@ -38,7 +42,7 @@ class Rows:
     """Kept photos, sorted by `place`: the papers, the scores, and `PLACE_FIELDS`.
 
     `all_ids` [num photos] are those of all photos of the store, kept or not. `funnel` counts the ones that are not:
-    reason → photos, the most frequent first.
+    reason → photos, the most frequent first. `extra` are the columns that were asked for beside papers and scores.
     """
 
     table: pa.Table
@@ -46,13 +50,31 @@ class Rows:
     scores: tuple[pa.Field, ...]
     num_photos: int
     funnel: dict[str, int]
+    extra: tuple[pa.Field, ...] = ()
+
+    @property
+    def columns(self) -> tuple[pa.Field, ...]:
+        """What a published row has beside its papers."""
+        return (*self.extra, *self.scores)
 
 
-def kept_rows(store: str, *, seed: int, validation: float) -> Rows:
-    """The rows that the verdicts keep and nobody took down.
+def kept_rows(
+    store: str,
+    *,
+    seed: int,
+    validation: float,
+    extra: Sequence[str] = (),
+    permissions: Mapping[str, Permission] | None = None,
+) -> Rows:
+    """The rows that the verdicts keep and nobody took down, as they may leave the machine; none where the last ones
+    were taken down.
+
+    Args:
+        extra: more columns: papers of `records.PLACE`, or `<measure>_<column>` of facts that are no scores.
+        permissions: those stated today, by source, for rows whose own is prose of an older version.
 
     Raises:
-        InputError: no photos, or no verdicts yet, or none kept.
+        InputError: no photos, or no verdicts yet, or none kept, or a column that is not there.
         ShardDamaged: a file of the store is not readable.
     """
     photos = Shards(store, "photos")
@@ -81,7 +103,8 @@ def kept_rows(store: str, *, seed: int, validation: float) -> Rows:
     taken_down = len(table) - _count(stays)
     table = table.filter(stays)
     table, scores = _with_scores(store, table)
-    table = _in_place(table, seed, validation)
+    table, more = _with_extra(store, table, extra)
+    table = _in_place(restated(to_publish(table), permissions or {}), seed, validation)
 
     # Verdicts on photos of shards that are gone since (quarantined, deleted) count for nothing.
     dropped = fates.filter(pc.and_(pc.invert(fates["kept"]), pc.is_in(fates["id"], all_ids)))
@@ -89,12 +112,54 @@ def kept_rows(store: str, *, seed: int, validation: float) -> Rows:
     for reason, count in (("not judged yet", unjudged), ("taken down", taken_down)):
         if count:
             funnel[reason] = count
-    if not len(table):
+    if not len(table) and not taken_down:
         raise InputError(
             f"{store}: no photo is kept ({_told(funnel)})", hint="see why: lhq report, then loosen a filter or crawl on"
         )
     num_photos = sum(funnel.values()) + len(table)
-    return Rows(table, all_ids, scores, num_photos, dict(funnel.most_common()))
+    return Rows(table, all_ids, scores, num_photos, dict(funnel.most_common()), more)
+
+
+def to_publish(table: pa.Table) -> pa.Table:
+    """Rows as they may leave this machine: no path of its disk in any column, and the time as text."""
+    ids = table["id"].to_pylist()
+    for name, instead in (("url", ids), ("page_url", [""] * len(ids)), ("author_url", [""] * len(ids))):
+        column = table[name].to_pylist()
+        shown = [there if is_local_path(one) else one for one, there in zip(column, instead, strict=True)]
+        table = table.set_column(table.column_names.index(name), PHOTO_SCHEMA.field(name), pa.array(shown, pa.string()))
+    text = pc.strftime(table["fetched_at"], "%Y-%m-%dT%H:%M:%SZ")
+    return table.set_column(table.column_names.index("fetched_at"), layout.FETCHED_AT, text)
+
+
+def is_local_path(address: str) -> bool:
+    """Whether an address is a place on somebody's disk."""
+    return bool(_LOCAL_PATH.match(address))
+
+
+def _with_extra(store: str, table: pa.Table, extra: Sequence[str]) -> tuple[pa.Table, tuple[pa.Field, ...]]:
+    """The columns that were asked for; those of where a photo was taken that were not are gone."""
+    fields = [PHOTO_SCHEMA.field(name) for name in extra if name in PLACE]
+    table = table.drop_columns([name for name in PLACE if name not in extra])
+    for name in (name for name in extra if name not in PLACE):
+        measure, _, column = name.partition("_")
+        facts = Shards(store, posixpath.join("facts", measure))
+        shards = set(table["shard"].to_pylist())
+        parts = [
+            facts.read(number, ["id", column])
+            for number in facts.numbers()
+            if number in shards and column in facts.columns(number)
+        ]
+        if not parts:
+            raise InputError(
+                f'[export] columns: no facts of "{measure}" hold {column}',
+                hint=f"let the measure keep it ([filter.{measure}] keep_features = true), and run lhq filter",
+            )
+        joined = pa.concat_tables(parts)
+        rows = pc.index_in(table["id"], joined["id"].combine_chunks()).combine_chunks()
+        values = joined[column].combine_chunks().take(rows)
+        fields.append(pa.field(name, values.type))
+        table = table.append_column(fields[-1], values)
+    return table, tuple(fields)
 
 
 def _papers(photos: Shards, number: int, keep: pa.BooleanArray) -> pa.Table:

@@ -2,7 +2,7 @@
 
 Every data file states what made it (`lhq.fingerprint`): a file that holds already, in the unfinished folder
 or in the earlier export, is taken over whole; of the others, pictures that were rendered before are taken over
-one by one, and only the rest is rendered. Row groups are cells of `dataset.Grid`.
+one by one, and only the rest is rendered. Row groups are cells of `layout.Grid`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -28,13 +29,11 @@ from lhq.errors import RunError
 from lhq.export import layout
 from lhq.export.layout import Variant
 from lhq.export.previous import FAILED, FINGERPRINT, RENDER, Published, facts, failed_rows
-from lhq.export.render import BYTES_A_PIXEL
+from lhq.export.render import BYTES_A_PIXEL, Encoding
 from lhq.export.render_job import Rendered, RenderJob, unit, write_wanted
 from lhq.export.rows import PLACE_FIELDS
 from lhq.progress import OnProgress
 from lhq.store.shards import Shards, write_whole
-
-"""Called with (what, done, of) as the work goes on."""
 
 _CHUNK_BYTES = 8 * 2**20  # of pictures: those of a row group are held as Arrow's, and this much as Python's
 _RENDER_VERSION = 1  # raised when the code gives other bytes for the same photo and settings
@@ -66,38 +65,41 @@ class _File:
     fingerprint: str
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the photos are, where the work lies (`aside`), where an earlier export may be (`to`), and the variant's
+    folder in both."""
+
+    store: str
+    aside: str
+    to: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Cut:
+    """About how large a data file and a row group may be, in bytes."""
+
+    shard_bytes: int
+    group_bytes: int
+
+
 class Assembly:
     """Writes one variant into `<aside>/<folder>`.
 
     Args:
-        store: where the photos are.
         rows: the rows to publish, sorted by place, with `PLACE_FIELDS`.
-        scores: the score columns of `rows`.
-        to: the folder that an earlier export may have left.
-        shard_bytes: about how large a file may be; `group_bytes` about how large a row group.
+        columns: the columns of `rows` beside the papers.
     """
 
     def __init__(
-        self,
-        store: str,
-        rows: pa.Table,
-        scores: tuple[pa.Field, ...],
-        variant: Variant,
-        quality: int,
-        *,
-        aside: str,
-        to: str,
-        folder: str,
-        shard_bytes: int,
-        group_bytes: int,
+        self, places: Places, rows: pa.Table, columns: Sequence[pa.Field], encoding: Encoding, cut: Cut
     ) -> None:
-        self.store, self.rows, self.variant, self.quality = store, rows, variant, quality
-        self.aside, self.to, self.folder = aside, to, folder
-        self.work = os.path.join(aside, ".work", variant.name)
-        lossy = f" q{quality}" if variant.format in {"jpeg", "webp"} else ""
-        self.render_key = f"{_RENDER_VERSION} {variant.key}{lossy}"
-        self.schema = layout.row_schema(scores, {RENDER: self.render_key})
-        self.shard_bytes, self.group_bytes = shard_bytes, group_bytes
+        self.store, self.aside, self.to, self.folder = places.store, places.aside, places.to, places.folder
+        self.rows, self.encoding, self.variant, self.cut = rows, encoding, encoding.variant, cut
+        self.work = os.path.join(self.aside, ".work", self.variant.name)
+        self.render_key = f"{_RENDER_VERSION} {encoding.key}"
+        self.schema = layout.row_schema(columns, {RENDER: self.render_key})
 
     def write(self, engine: Engine, on_progress: OnProgress) -> Written:
         """All data files of the variant.
@@ -125,6 +127,11 @@ class Assembly:
             done.failed.update(failed)
             done.rows[file.split] = done.rows.get(file.split, 0) + len(file.rows) - len(failed)
             done.size_bytes[file.split] = done.size_bytes.get(file.split, 0) + os.path.getsize(file.path)
+        for split in [split for split, num in done.rows.items() if not num]:  # no loader takes a split without rows
+            del done.rows[split], done.size_bytes[split]
+            for file in files:
+                if file.split == split:
+                    os.unlink(file.path)
         ids = self.rows["id"].combine_chunks()
         done.ids = ids.filter(pc.invert(pc.is_in(ids, pa.array(sorted(done.failed), pa.string()))))
         return done
@@ -138,7 +145,7 @@ class Assembly:
             size = pc.sum(rows["size_bytes"]).as_py()
         else:
             size = len(rows) * self.variant.side_px**2 * BYTES_A_PIXEL[self.variant.format]
-        grid = layout.grid(size, shard_bytes=self.shard_bytes, group_bytes=self.group_bytes)
+        grid = layout.grid(size, shard_bytes=self.cut.shard_bytes, group_bytes=self.cut.group_bytes)
         cells = grid.cells(rows["place"].to_numpy())
         edges = np.searchsorted(cells, np.arange(grid.num_shards * grid.num_groups + 1)).tolist()
         files = []
@@ -162,7 +169,8 @@ class Assembly:
         """Data files of another cut, from an interrupted export with other rows or settings."""
         folder = os.path.join(self.aside, self.folder)
         for name in set(os.listdir(folder)) - names:
-            os.unlink(os.path.join(folder, name))
+            if facts(os.path.join(folder, name)).get(FINGERPRINT):
+                os.unlink(os.path.join(folder, name))
 
     def _holds(self, file: _File) -> bool:
         """Whether the file is there and right, or was in the earlier export (then it is taken over)."""
@@ -186,7 +194,7 @@ class Assembly:
         units = self._units(rows)
         wanted = os.path.join(self.work, "wanted")
         write_wanted(wanted, rows.select(["id", "sha256"]).append_column("unit", pa.array(units, pa.string())))
-        job = RenderJob(self.store, self.work, wanted, self.variant, self.quality)
+        job = RenderJob(self.store, self.work, wanted, self.encoding)
         keys, errors, finished = sorted(set(units)), [], 0
         on_progress(f"{self.variant.name}: rendering", 0, len(rows))
         for report in engine.map(job, keys, "cpu"):
@@ -257,7 +265,9 @@ class Assembly:
 
 
 def _file_name(id: str, format: str) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', id)}.{layout.ENDINGS.get(format, format)}"
+    """A file name for the picture of an id, with one ending: that of its bytes."""
+    stem = re.sub(r"\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp)$", "", id, flags=re.IGNORECASE)
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', stem)}.{layout.ENDINGS.get(format, format)}"
 
 
 def _options(schema: pa.Schema) -> dict[str, Any]:

@@ -22,16 +22,21 @@ from lhq import images
 from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import ImageError, InputError
 from lhq.export import croissant, layout, manifest
+from lhq.export.card import licence_keys
 from lhq.export.previous import data_files, failed_rows
 from lhq.progress import OnProgress, silent
-from lhq.records import PAPERS, PHOTO_SCHEMA
+from lhq.records import ADDED, PUBLISHED_PAPERS
+from lhq.rights.licences import LICENCES
+from lhq.store.marks import files_below
 
 _BATCH_ROWS = 8
 _READ_AHEAD_BYTES = 4 * 2**20
 _NAMED_A_FILE = 20
 _ONLY_TO_CHECK_PX = 96  # every byte is read at any scale
 # Papers that must be word for word those of the manifest: what may be done with the photo, and where it is.
-_SAME = ("source", "url", "page_url", "author", "licence", "sha256")
+_SAME = tuple(name for name in PUBLISHED_PAPERS if name not in {"id", "fetched_at"})
+_CREDITED = ("author", "author_url", "page_url", "licence", "source", "title")
+_OLD_TYPES = {"fetched_at": [pa.timestamp("ms", tz="UTC")]}
 
 
 @dataclass
@@ -61,12 +66,15 @@ def verify(folder: str, *, engine: Engine, on_progress: OnProgress = silent) -> 
     configs.pop("manifest", None)
     report.problems += _pages(folder, rows)
     report.problems += croissant.problems(folder)
+    report.problems += _extra(folder)
+    report.problems += _licences(rows, card)
     files = []
     for name in _folders(folder):
         found = list(data_files(os.path.join(folder, name)))
         report.problems += _names(folder, name)
         files += found
     report.problems += _counts(folder, card, configs)
+    report.problems += _missing_rows(folder, rows, configs)
     job = FileJob(folder)
     on_progress("verifying", 0, len(files))
     for done in engine.map(job, files, "cpu"):
@@ -82,7 +90,7 @@ def _folders(folder: str) -> list[str]:
     return [
         name
         for name in sorted(os.listdir(folder))
-        if layout.is_ours(name) and os.path.isdir(os.path.join(folder, name))
+        if layout.is_data_folder(name) and os.path.isdir(os.path.join(folder, name))
     ]
 
 
@@ -105,13 +113,78 @@ def _pages(folder: str, rows: pa.Table) -> Iterator[str]:
         if not os.path.isfile(os.path.join(folder, name)):
             yield f"{name}: missing"
     try:
-        credits = set(pq.read_table(os.path.join(folder, layout.CREDITS), columns=["id"])["id"].to_pylist())
+        credits = pq.read_table(os.path.join(folder, layout.CREDITS), columns=["id", *_CREDITED]).to_pylist()
     except (OSError, pa.ArrowException) as error:
         yield f"{layout.CREDITS}: not readable ({error})"
         return
-    missing = set(rows["id"].to_pylist()) - credits
+    papers = {row["id"]: row for row in rows.select(["id", *_CREDITED]).to_pylist()}
+    missing = papers.keys() - {row["id"] for row in credits}
     if missing:
         yield f"{layout.CREDITS}: {len(missing):,} rows have no credit, for instance {min(missing)}"
+    for row in credits:
+        for name in _CREDITED if row["id"] in papers else ():
+            if row[name].strip() != papers[row["id"]][name].strip():
+                yield f"{layout.CREDITS}: row {row['id']}: {name} is {row[name]!r}, not {papers[row['id']][name]!r}"
+
+
+def _extra(folder: str) -> Iterator[str]:
+    """Files that no page lists; hidden ones (a `.git`) are their owner's business."""
+    for path in files_below(folder):
+        first, *rest = path.split("/")
+        if first.startswith(".") or (not rest and first in layout.PAGES) or layout.is_data_folder(first):
+            continue
+        yield f"{path}: not of this dataset"
+
+
+def _licences(rows: pa.Table, card: dict[str, Any]) -> Iterator[str]:
+    """The card's licence is the one that its rows have."""
+    if not _all_known(rows):
+        yield f"{layout.MANIFEST}: a licence that lhq.rights.licences does not know"
+        return
+    if not card:
+        return
+    given = card.get("license")
+    said = {str(one) for one in (given if isinstance(given, list) else [given])}
+    names = [{id, LICENCES[id].hub} for id in set(rows["licence"].to_pylist())]
+    if not all(name & said for name in names) or not said <= set().union(*names):
+        yield f"{layout.CARD}: license is {given!r}, that of the rows is {licence_keys(rows)['license']!r}"
+
+
+def _all_known(rows: pa.Table) -> bool:
+    return all(id in LICENCES for id in set(rows["licence"].to_pylist()))
+
+
+def _missing_rows(folder: str, rows: pa.Table, configs: dict[str, Any]) -> Iterator[str]:
+    """Rows of the manifest that stand in no data file, and rows that a variant lacks without a word."""
+    if not configs:
+        return
+    everywhere: set[str] = set()
+    adaptable = {
+        row["id"]
+        for row in rows.select(["id", "licence", "permits"]).to_pylist()
+        if row["licence"] in LICENCES and (LICENCES[row["licence"]].derivatives or "adapt" in row["permits"])
+    }
+    for name, config in configs.items():
+        found: set[str] = set()
+        excused: set[str] = set()
+        for path in data_files(os.path.join(folder, os.path.dirname(str(config["data_files"][0]["path"])))):
+            try:
+                found.update(pq.read_table(path, columns=["id"])["id"].to_pylist())
+                excused.update(failed_rows(path))
+            except (OSError, ValueError, pa.ArrowException):
+                continue  # the file's own check names it
+        everywhere |= found
+        wanted = {*rows["id"].to_pylist()} if name == "full" else adaptable
+        if lost := sorted(wanted - found - excused - _failed_splits(config, rows)):
+            yield f"{name}: {len(lost):,} rows of {layout.MANIFEST} are missing, for instance {lost[0]}"
+    if lost := sorted({*rows["id"].to_pylist()} - everywhere):
+        yield f"{layout.MANIFEST}: {len(lost):,} rows stand in no data file, for instance {lost[0]}"
+
+
+def _failed_splits(config: dict[str, Any], rows: pa.Table) -> set[str]:
+    """Rows of splits that a variant has not: none of their photos could be rendered, or it has no such rows."""
+    there = {str(one["split"]) for one in config["data_files"]}
+    return {row["id"] for row in rows.select(["id", "split"]).to_pylist() if row["split"] not in there}
 
 
 def _names(folder: str, name: str) -> Iterator[str]:
@@ -195,11 +268,12 @@ class FileJob(Job):
 
 
 def _columns(schema: pa.Schema) -> Iterator[str]:
-    wanted = [pa.field("image", layout.IMAGE_TYPE), *(PHOTO_SCHEMA.field(name) for name in PAPERS)]
+    wanted = [pa.field("image", layout.IMAGE_TYPE), *layout.PAPER_FIELDS]
     for one in [*wanted, *layout.PICTURE_FIELDS]:
         if one.name not in schema.names:
-            yield f"no column {one.name}"
-        elif schema.field(one.name).type != one.type:
+            if one.name not in ADDED:  # a set that an older lhq wrote is as whole as it was
+                yield f"no column {one.name}"
+        elif schema.field(one.name).type not in [one.type, *_OLD_TYPES.get(one.name, ())]:
             yield f"column {one.name} is {schema.field(one.name).type}, not {one.type}"
     if b"huggingface" not in (schema.metadata or {}):
         yield "its schema doesn't say that image is a picture"
@@ -225,7 +299,7 @@ class _Manifest:
         if papers["split"] != split:
             yield f"row {id}: its split is {papers['split']}"
         for name in _SAME:
-            if papers[name] != row[name]:
+            if name in row and papers[name] != row[name]:
                 yield f"row {id}: {name} is {row[name]!r}, in the manifest {papers[name]!r}"
 
     def left(self, split: str, failed: dict[str, str], said: int, found: int) -> Iterator[str]:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 
 from lhq.images.containers import PNG_SIGNATURE
-from lhq.images.header import inspect, sniff
+from lhq.images.header import Header, sniff
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_MORE = b"http://ns.adobe.com/xmp/extension/\0"
@@ -42,13 +42,12 @@ def xmp(data: bytes | bytearray) -> list[bytes]:
     return []
 
 
-def without_metadata(data: bytes | bytearray) -> bytes:
+def without_metadata(data: bytes | bytearray, header: Header) -> bytes:
     """The same picture, its coded pixels byte for byte, without EXIF, XMP, IPTC, comments and thumbnails.
 
-    Raises:
-        ImageError: it is no whole JPEG, PNG or WebP.
+    Args:
+        data: a whole JPEG, PNG or WebP, as `inspect` found it (`header`).
     """
-    header = inspect(data)
     view = memoryview(data)
     if header.format == "jpeg":
         return _jpeg_bare(view, header.orientation)

@@ -5,9 +5,10 @@ Nothing is imported that the file does not name, and nobody is asked for anythin
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from lhq.measures import MeasureSettings
 from lhq.pipeline import queries
 from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, Registry
 from lhq.records import Query
+from lhq.rights import denied
+from lhq.rights.permissions import Permission
+from lhq.rights.policy import Policy
+from lhq.rights.reservations import SIGNALS
 from lhq.sources import SourceSettings
 
 
@@ -49,7 +54,26 @@ class _Top(Settings):
     engine: str = "local"
 
 
-_TABLES = ("http", "sandbox", "source", "filter", "export")
+class RightsSettings(Settings):
+    """`[rights]`: which reservations bind, and who is denied."""
+
+    honour: tuple[str, ...] = tuple(SIGNALS)
+    """Opt-out signals that keep a photo out; those left out of the list are asked and recorded all the same."""
+    deny: str = ""
+    """A file of authors, pages and domains to leave alone, one a line; relative to the pipeline file."""
+
+    @pydantic.field_validator("honour")
+    @classmethod
+    def _are_signals(cls, honour: tuple[str, ...]) -> tuple[str, ...]:
+        for name in honour:
+            if name not in SIGNALS:
+                near = difflib.get_close_matches(name, SIGNALS, n=1)
+                known = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(SIGNALS)}"
+                raise ValueError(f'"{name}" is no signal; {known}')
+        return honour
+
+
+_TABLES = ("http", "sandbox", "rights", "source", "filter", "export")
 
 
 @dataclass(frozen=True)
@@ -68,6 +92,7 @@ class PipelineFile:
     sources: Mapping[str, SourceSettings]
     filters: Mapping[str, MeasureSettings]
     export: ExportSettings
+    policy: Policy = field(default_factory=Policy)
 
 
 def read(path: str | os.PathLike[str]) -> PipelineFile:
@@ -86,6 +111,7 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
         known = ", ".join(ENGINES.names())
         raise ConfigError(f'{path}: engine = "{top.engine}": no such engine', hint=f"give one of {known}")
     sandbox = _table(tables, "sandbox", path) if "sandbox" in tables else None
+    sources = _named(SOURCES, _table(tables, "source", path), f"{path} [source")
     return PipelineFile(
         path=path,
         store=_reachable(_absolute(top.store), path),
@@ -95,9 +121,20 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
         engine=top.engine,
         http=validate(HttpSettings, _table(tables, "http", path), f"{path} [http]"),
         sandbox=None if sandbox is None else validate(SandboxSettings, sandbox, f"{path} [sandbox]"),
-        sources=_named(SOURCES, _table(tables, "source", path), f"{path} [source"),
+        sources=sources,
         filters=_named(MEASURES, _table(tables, "filter", path), f"{path} [filter"),
         export=validate(ExportSettings, _table(tables, "export", path), f"{path} [export]"),
+        policy=_policy(validate(RightsSettings, _table(tables, "rights", path), f"{path} [rights]"), sources, path),
+    )
+
+
+def _policy(settings: RightsSettings, sources: Mapping[str, SourceSettings], path: Path) -> Policy:
+    place = path.parent / Path(settings.deny).expanduser()
+    stated = {name: getattr(one, "permission", None) for name, one in sources.items()}
+    return Policy(
+        honour=settings.honour,
+        denied=denied.read(place, f"{path} [rights]") if settings.deny else denied.Denied(),
+        permissions={name: one for name, one in stated.items() if isinstance(one, Permission)},
     )
 
 

@@ -44,7 +44,8 @@ from lhq.pipeline.file import PipelineFile, read
 from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, SourceRights
 from lhq.pipeline.services import services
 from lhq.progress import OnProgress, silent
-from lhq.store import verdicts
+from lhq.store import copies, verdicts
+from lhq.store.copies import Copy
 from lhq.store.lock import locked
 from lhq.store.shards import Shards, write_whole
 
@@ -209,6 +210,7 @@ class Pipeline:
         judged_by = {rule.name: (rule.measure, rule.settings) for rule in found}
         page = lhq.report.render(store, self.file.path.stem, judged.table, judged.verdicts, judged_by).encode()
         _write(output, page, "-o")
+        copies.note(self.file.local, Copy("report", os.path.abspath(output)))
         return len(page)
 
     def show(self, id: str) -> lhq.report.show.Shown:
@@ -230,6 +232,7 @@ class Pipeline:
             InputError: the file can't be written.
         """
         _write(output, lhq.report.show.picture(shown, self.file.filters.get("objects")), "--image")
+        copies.note(self.file.local, Copy("picture", os.path.abspath(output)))
 
     # --- export -----------------------------------------------------------------------------------------------------
 
@@ -266,13 +269,28 @@ class Pipeline:
         # Always this machine's engine: rendered pictures lie on its disk.
         engine = Local(soon="" if settings.publish == "manifest" else RenderJob.__module__)
         report = lhq.export.export(
-            self.file.store, settings, rights_of=SourceRights(), engine=engine, on_progress=on_progress
+            self.file.store,
+            settings,
+            rights_of=SourceRights(),
+            engine=engine,
+            policy=self.file.policy,
+            on_progress=on_progress,
         )
+        if not report.num_rows:
+            return Exported(report, "", "")
+        copies.note(self.file.local, Copy("dataset", report.to))
         beside = ""
         if format != "parquet":
             names = {one.variant.name: one.folder for one in report.written}
             beside = archives.write(report.to, names, format, on_progress)
-        return Exported(report, beside, hub.push(report.to, repository, public=public) if repository else "")
+            copies.note(self.file.local, Copy("archives", beside))
+        return Exported(report, beside, self._push(report.to, repository, public) if repository else "")
+
+    def _push(self, folder: str, repository: str, public: bool) -> str:
+        known = [file for one in copies.read(self.file.local) if one.place == repository for file in one.files]
+        done = hub.push(folder, repository, public=public, known=known)
+        copies.note(self.file.local, Copy("repository", repository, files=done.files))
+        return done.address
 
     def _warn_of_other_judgement(self) -> None:
         judged = verdicts.read(self.file.store) if Shards(self.file.store, "photos").numbers() else None

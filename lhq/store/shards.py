@@ -128,6 +128,21 @@ class Shards:
             raise self._damaged(path, error) from error
         return {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
 
+    def columns(self, number: int) -> list[str]:
+        """Names of one shard's columns.
+
+        Raises:
+            ShardDamaged: the file is there but can't be read.
+        """
+        path = self.path(number)
+        try:
+            with self.open(number) as file:
+                return list(pq.read_schema(file).names)
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(path, error) from error
+
     def batches(self, number: int, columns: Sequence[str] | None = None, rows: int = 64) -> Iterator[pa.RecordBatch]:
         """One shard in batches of at most `rows` rows: memory stays flat however large its photos are.
 

@@ -51,7 +51,34 @@ def hub() -> Iterator[Hub]:
             path = self.path.split("?")[0]
             with lock:
                 status, answer = _answer(made, method, path, body, self.headers.get("Authorization", ""))
-            self.say(status, answer)
+            if isinstance(answer, bytes):
+                self._send(status, answer)
+            elif status == 404:
+                self._missing(str(answer["error"]))
+            else:
+                self.say(status, answer)
+
+        def do_HEAD(self) -> None:
+            self._serve("HEAD")
+
+        def _send(self, status: int, data: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
+
+        def _missing(self, error: str) -> None:
+            data = json.dumps({"error": error}).encode()
+            self.send_response(404)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("X-Error-Code", "RepoNotFound" if "Repository" in error else "EntryNotFound")
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(data)
 
     lock = threading.Lock()
     with serving_on_loopback(Answers) as host:
@@ -89,6 +116,9 @@ def _answer(made: Hub, method: str, path: str, body: bytes, token: str) -> tuple
         return 200, {"url": f"{made.url}/datasets/{name}", "name": name}
     if parts[0] == "datasets" and path.endswith("/info/lfs/objects/batch"):
         return _batch(made, json.loads(body))
+    if parts[0] == "datasets" and parts[3:4] == ["resolve"]:
+        data = made.files.get("/".join(parts[1:3]), {}).get("/".join(parts[5:]))
+        return (404, {"error": "Entry not found"}) if data is None else (200, data)
     if parts[:2] == ["api", "datasets"]:
         return _repository(made, method, "/".join(parts[2:4]), parts[4:], body)
     return 404, {"error": f"{method} {path}"}
@@ -112,7 +142,7 @@ def _repository(made: Hub, method: str, name: str, rest: list[str], body: bytes)
         siblings = [{"rfilename": path} for path in files]
         return 200, {"id": name, "sha": "0" * 40, "private": made.private[name], "siblings": siblings, "tags": []}
     if rest[0] == "tree":
-        return 200, [{"type": "file", "path": path, "size": len(data), "oid": "0" * 40} for path, data in files.items()]
+        return 200, [_entry(path, data) for path, data in files.items()]
     if rest[0] == "preupload":
         wanted = json.loads(body)["files"]
         modes = [
@@ -127,6 +157,13 @@ def _repository(made: Hub, method: str, name: str, rest: list[str], body: bytes)
     if rest[0] == "commit":
         return _commit(made, name, [json.loads(line) for line in body.splitlines()])
     return 404, {"error": "/".join(rest)}
+
+
+def _entry(path: str, data: bytes) -> dict[str, Any]:
+    entry = {"type": "file", "path": path, "size": len(data), "oid": "0" * 40}
+    if not path.endswith(".parquet"):
+        return entry
+    return {**entry, "lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}}
 
 
 def _commit(made: Hub, name: str, lines: list[dict[str, Any]]) -> tuple[int, Any]:

@@ -27,6 +27,8 @@ __all__ = [
     "Answers",
     "Evidence",
     "Said",
+    "asked",
+    "asked_now",
     "from_file",
     "from_headers",
     "from_robots",

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from alis import ops
 from alis.ops import resample
+from alis.ops.bias_act import bias_act_reference
 from alis.ops.pages import keep_pages
 
 ROOT = Path(__file__).parents[3]
@@ -97,6 +98,24 @@ REFERENCES: dict[str, Callable[..., Tensor]] = {
     "down2": lambda x, s: ops.down2(x),
     "blur": lambda x, s: ops.blur(x, 2),
 }
+
+
+@pytest.mark.parametrize("clamp", [None, 0.7])
+@pytest.mark.parametrize("slope", [0.2, 1.0])
+def test_learning_through_an_activation_is_its_reference_twice_differentiated(
+    slope: float, clamp: float | None
+) -> None:
+    torch.manual_seed(0)
+    x, bias, noise = (torch.randn(*s, dtype=torch.float64).requires_grad_() for s in ((2, 3, 4, 6), (3,), (2, 1, 4, 6)))
+    found = []
+    for op in (ops.bias_act, bias_act_reference):
+        y = op(x, bias, noise, slope=slope, gain=1.3, clamp=clamp)
+        first = torch.autograd.grad(y.pow(3).sum(), (x, bias, noise), create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), (x, bias, noise))
+        found.append([y, *first, *second])
+    for mine, reference in zip(*found, strict=True):
+        torch.testing.assert_close(mine, reference)
+    assert clamp is None or (found[0][0].abs() == clamp).any()
 
 
 @pytest.mark.parametrize("op", REFERENCES)

@@ -22,6 +22,7 @@ from lhq.engines import Engine
 from lhq.engines.local import Local
 from lhq.errors import ConfigError, InputError, RightsRefused, RunError
 from lhq.export import ExportReport, ExportSettings, export, layout
+from lhq.records import PHOTO_SCHEMA
 from lhq.store.shards import Shards
 from tests.lhq.making import RIGHTS, Here, add_shard, files, judge, painted_store, photo, scene
 
@@ -314,7 +315,7 @@ def test_the_funnel_counts_the_photos_that_are_there(tmp_path: Path) -> None:
     assert "| gathered | 6 |" in (tmp_path / "out" / "README.md").read_text()
 
 
-PHOTO_IMAGE = 23
+PHOTO_IMAGE = PHOTO_SCHEMA.names.index("image")
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""A folder → what in it `lhq export` wrote, told by content alone.
+
+Data files carry our fingerprint in their footer; pages hash to what `croissant.json` lists, and that page is ours if it
+lists a manifest which does. The card ends in a hash of itself. Everything else is somebody's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tarfile
+import zipfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lhq.export import card, croissant, layout
+from lhq.export.previous import FINGERPRINT
+from lhq.records import ADDED, PAPERS
+from lhq.store import marks
+from lhq.store.folders import Place
+from lhq.store.marks import Content
+
+DATASET, ARCHIVES = "dataset", "archives"
+WORK = ".work"
+_DEBRIS = re.compile(r"(.+)\.[0-9a-f]{8}\.part")
+_ARCHIVE = re.compile(r".+-(train|validation)(-\d{6})?\.(zip|tar)")
+
+
+def dataset(to: str) -> Place:
+    """The folder of a dataset, and what of it is ours."""
+    return Place.at(to, DATASET, of_dataset, keeps_mark=False)
+
+
+def archives(to: str) -> Place:
+    """The folder of a dataset's archives."""
+    return Place.at(to, ARCHIVES, of_archives, keeps_mark=True)
+
+
+def of_dataset(folder: str) -> Content | None:
+    """What of a dataset's folder, whole or unfinished, is ours; None if nothing is."""
+    pages = _pages(folder)
+    ours = {path for path in marks.files_below(folder) if _is_ours(folder, path, pages)}
+    return _content(folder, ours)
+
+
+def of_archives(folder: str) -> Content | None:
+    """What of a folder of archives is ours; None if nothing is."""
+    if not _is_manifest(os.path.join(folder, layout.MANIFEST)):
+        return None
+    copied = {layout.MANIFEST, layout.CREDITS, layout.CREDITS_SAMPLE, layout.LICENCES_PAGE}
+    found = marks.files_below(folder)
+    return _content(folder, {path for path in found if path in copied or _is_archive(folder, path)})
+
+
+def _content(folder: str, ours: set[str]) -> Content | None:
+    foreign = frozenset(marks.files_below(folder)) - ours - {marks.NAME}
+    return Content(frozenset(ours | {marks.NAME}), foreign, frozenset()) if ours else None
+
+
+def _is_ours(folder: str, path: str, pages: dict[str, str]) -> bool:
+    full = os.path.join(folder, path)
+    if os.path.islink(full):
+        return False
+    parts = path.split("/")
+    if parts[0] == WORK:
+        return True
+    if debris := _DEBRIS.fullmatch(parts[-1]):  # a file of ours that was cut while it was written
+        return debris[1] in layout.PAGES or (
+            layout.is_data_folder(parts[0]) and bool(layout.parse_data_file(debris[1]))
+        )
+    if len(parts) == 2 and layout.is_data_folder(parts[0]) and layout.parse_data_file(parts[1]):
+        return has_fingerprint(full)
+    if path in pages:
+        return _sha256(full) == pages[path]
+    if path == layout.CARD and pages:
+        is_old = not _has_column(os.path.join(folder, layout.MANIFEST), "permits")
+        return card.is_as_written(full, may_be_unsigned=is_old)
+    return bool(pages) and path == layout.CROISSANT and os.path.isfile(full)
+
+
+def has_fingerprint(path: str) -> bool:
+    """Whether a data file says in its footer that we wrote it."""
+    try:
+        return FINGERPRINT.encode() in (pq.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _pages(folder: str) -> dict[str, str]:
+    """Page → sha256 as `croissant.json` lists them; {} where that is not ours: it lists no manifest that hashes so."""
+    listed = croissant.listed(os.path.join(folder, layout.CROISSANT))
+    if not listed or listed.get(layout.MANIFEST) != _sha256(os.path.join(folder, layout.MANIFEST)):
+        return {}
+    return {name: sha256 for name, sha256 in listed.items() if name in layout.PAGES}
+
+
+def _is_manifest(path: str) -> bool:
+    return all(_has_column(path, name) for name in PAPERS if name not in ADDED)
+
+
+def _has_column(path: str, name: str) -> bool:
+    try:
+        return name in pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _is_archive(folder: str, path: str) -> bool:
+    """Named as ours, without dates, and beginning with an entry that is named as ours."""
+    full = os.path.join(folder, path)
+    if not _ARCHIVE.fullmatch(path) or os.path.islink(full):
+        return False
+    try:
+        if path.endswith(".zip"):
+            with zipfile.ZipFile(full) as file:
+                first = file.infolist()[0]
+            return bool(re.fullmatch(r"\d{5}/img\d{8}\.\w+", first.filename)) and first.date_time[0] == 1980
+        with tarfile.open(full) as opened:
+            entry = opened.next()
+        return entry is not None and bool(re.fullmatch(r"\d{11}\.\w+", entry.name)) and entry.mtime == 0
+    except (OSError, IndexError, tarfile.TarError, zipfile.BadZipFile):
+        return False
+
+
+def _sha256(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,98 @@
+"""A file of authors, pages and domains → photos that are not taken: the user's own list of those who said no.
+
+# one a line
+author Jane Doe
+https://www.flickr.com/photos/janedoe/      (this page and all below it)
+example.org                                 (this domain and its subdomains)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from lhq.errors import ConfigError
+
+_DOMAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}", re.IGNORECASE)
+_AUTHOR = re.compile(r"author\s*[:\s]\s*(.+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Denied:
+    """Who said no: `authors` (white space and case folded), `pages` (host and path), `domains`."""
+
+    authors: frozenset[str] = frozenset()
+    pages: frozenset[str] = frozenset()
+    domains: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.authors or self.pages or self.domains)
+
+    def why(self, authors: Iterable[str], addresses: Iterable[str]) -> str:
+        """The line that a photo meets, by its authors' names or any of its addresses; "" where none does."""
+        for author in authors:
+            if author.strip() and _folded(author) in self.authors:
+                return f"author {author}"
+        for address in addresses:
+            host, page = _place(address)
+            labels = host.split(".")
+            for start in range(len(labels) - 1):
+                if (domain := ".".join(labels[start:])) in self.domains:
+                    return domain
+            parts = page.split("/")
+            for end in range(1, len(parts) + 1):
+                if (above := "/".join(parts[:end])) in self.pages:
+                    return above
+        return ""
+
+
+def read(path: Path, where: str) -> Denied:
+    """The list of a file.
+
+    Args:
+        where: what an error starts with, e.g. `a.toml [rights]`.
+
+    Raises:
+        ConfigError: it can't be read, or a line is neither author, page nor domain.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: deny = {str(path)!r}: {error}", hint="give a UTF-8 text file") from None
+    authors, pages, domains = set(), set(), set()
+    for number, line in enumerate(lines, 1):
+        line = re.split(r"(?:^|\s)#", line)[0].strip()
+        if not line:
+            continue
+        if "://" in line:
+            pages.add(_place(line)[1])
+        elif match := _AUTHOR.fullmatch(line):
+            authors.add(_folded(match[1]))
+        elif _DOMAIN.fullmatch(line):
+            domains.add(line.lower())
+        else:
+            raise ConfigError(
+                f"{path}:{number}: {line!r} is no author, page or domain",
+                hint='write "author NAME", the address of a page, or a domain',
+            )
+    return Denied(frozenset(authors), frozenset(pages), frozenset(domains))
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _place(address: str) -> tuple[str, str]:
+    """(host, host and path) of an address, whatever its scheme, port, query and last slash; ("", "") for none."""
+    try:
+        parsed = urlsplit(address)
+        host = (parsed.hostname or "").lower()
+    except ValueError:
+        return "", ""
+    if not host:
+        return "", ""
+    page = f"{host.removeprefix('www.')}{unquote(parsed.path).rstrip('/')}"
+    return host, page
