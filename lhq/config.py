@@ -8,10 +8,11 @@ value and next move. `lhq.pipeline` joins them with the table of names.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import pydantic
 
@@ -32,6 +33,24 @@ class HttpSettings(Settings):
     """An address or URL where a site's owner can reach you; added to the User-Agent, required for Commons."""
     allow_hosts: tuple[str, ...] = ()
     """Exact host:port pairs exempt from the private-address guard (tests, intranets)."""
+
+    @pydantic.field_validator("allow_hosts")
+    @classmethod
+    def _are_hosts(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
+        for pair in pairs:
+            found = _HOST.fullmatch(pair)
+            if found is None or not 0 < int(found[1]) < 65536:
+                raise ValueError(f"{pair!r} is no host:port pair, such as 127.0.0.1:8210 or [::1]:8210")
+        return pairs
+
+    @pydantic.field_validator("user_agent", "contact")
+    @classmethod
+    def _fits_a_header(cls, text: str) -> str:
+        odd = next((letter for letter in text if not letter.isprintable() or ord(letter) > 255), None)
+        if odd is not None:
+            raise ValueError(f"no header can carry {odd!r}")
+        return text
+
     max_bytes: int = pydantic.Field(64 * 2**20, gt=0)
     max_pixels: int = pydantic.Field(200_000_000, gt=0)
     """Decompression-bomb cap, judged from the header before anything is decoded."""
@@ -53,6 +72,7 @@ class HttpSettings(Settings):
 
 
 S = TypeVar("S", bound=Settings)
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]?#]+):(\d{1,5})")
 _KINDS = {"str", "list[str]"}  # what pydantic adds to the place of a value that may be of several kinds
 
 
@@ -95,6 +115,11 @@ def validate(kind: type[S], table: Mapping[str, object], where: str) -> S:
             raise ConfigError(
                 f"{where}: {key} = {said}: neither true nor false is meant here", hint="correct the value"
             )
+        # And "10" for 10.
+        if isinstance(value, str) and key in kind.model_fields and _is_number(kind.model_fields[key].annotation):
+            raise ConfigError(
+                f'{where}: {key} = "{value}": a number is meant', hint=f"write {key} = {value or 1}, bare"
+            )
     try:
         return kind.model_validate(dict(table))
     except pydantic.ValidationError as error:
@@ -106,6 +131,11 @@ def validate(kind: type[S], table: Mapping[str, object], where: str) -> S:
             raise ConfigError(f'{where}: "{key}" is missing', hint=f"add a line {key} = …") from None
         value, said = first.get("input"), first.get("ctx", {}).get("error", first["msg"])
         raise ConfigError(f"{where}: {key} = {value!r}: {said}", hint="correct the value") from None
+
+
+def _is_number(annotation: object) -> bool:
+    kinds = set(get_args(annotation)) or {annotation}
+    return bool(kinds & {int, float}) and kinds <= {int, float, type(None)}
 
 
 def unknown_key(key: str, known: list[str], where: str) -> ConfigError:

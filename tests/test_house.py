@@ -43,7 +43,8 @@ INSIDE = {
         ["work"],
         ["fetch", "progress"],
         [""],
-        ["plan", "status"],
+        ["plan"],
+        ["status"],
     ],
     "lhq.filter": [["damage", "rule"], ["measure", "judge"], ["photo"], [""]],
     "lhq.export": [

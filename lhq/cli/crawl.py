@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+
 import click
 
 from lhq import pipeline
 from lhq.cli.progress import progress
-from lhq.cli.talk import say
+from lhq.cli.talk import is_quiet, say
 
 
 @click.command()
@@ -35,7 +38,13 @@ def command(pipeline_file: str, dry_run: bool, want: int | None, retry: tuple[st
     loaded = pipeline.load(pipeline_file)
     if dry_run:
         click.echo(loaded.plan(want=want).text(loaded.free_bytes()))
-        return 0
+        obstacles = loaded.obstacles()
+        for error in obstacles:
+            say(f"lhq: {error}")
+        return obstacles[0].exit_code if obstacles else 0
+    # Which hosts rest: the bar shows it where there is one.
+    is_shown = sys.stderr.isatty() or is_quiet()
+    logging.getLogger("lhq.crawl.hosts").setLevel(logging.WARNING if is_shown else logging.NOTSET)
     with progress() as on_progress:
         done = loaded.crawl(retry=retry, want=want, on_progress=on_progress)
     for line in done.lines():

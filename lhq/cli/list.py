@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from lhq import pipeline
+from lhq.http import clean
 
 
 @click.command()
@@ -30,4 +31,4 @@ def command(
         if as_json:
             click.echo(json.dumps(asdict(each)))
         else:
-            click.echo(f"{each.id}\t{each.status}\t{each.reason}\t{each.attempts}")
+            click.echo(f"{clean(each.id, limit=1000)}\t{each.status}\t{clean(each.reason)}\t{each.attempts}")

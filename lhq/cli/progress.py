@@ -48,14 +48,24 @@ class Lines:
     def __init__(self, every_s: float = LINE_EVERY_S) -> None:
         self._every_s = every_s
         self._told_s: dict[str, float] = {}
+        self._began: dict[str, tuple[float, int]] = {}
 
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
+        began_s, at_first = self._began.setdefault(what, (now, done))
         if now - self._told_s.setdefault(what, now) < self._every_s:
             return
         self._told_s[what] = now
-        said = " · ".join(part for part in (_count(done, total), note) if part)
+        left = ""
+        if at_first < done < total:
+            left = f"{_span((total - done) * (now - began_s) / (done - at_first))} left"
+        said = " · ".join(part for part in (_count(done, total), note, left) if part)
         print(f"{what}: {said}", file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _count(done: int, total: int) -> str:

@@ -84,6 +84,7 @@ def crawl(
     client: Client,
     *,
     retry: Sequence[str] = (),
+    planned: Mapping[str, object] | None = None,
     on_progress: OnProgress = silent,
 ) -> CrawlReport:
     """Fetch photos until the store holds `want`, or the sources have no more. The caller holds `locked(folder)`.
@@ -93,6 +94,7 @@ def crawl(
         retry: reasons of failed candidates that are to be tried again; "all" for every reason. "damaged" means
             the photos of shards that are gone from `photos/`: moved to `quarantine/`, or lost. Kept photos whose
             facts name the reason as their error (`corrupt`) are fetched again into their place.
+        planned: the plan of this crawl, which `lhq status` holds against what happened.
         on_progress: told five times a second how far the crawl is.
 
     Raises:
@@ -102,6 +104,8 @@ def crawl(
     Shards(store, "photos").numbers()  # a store that can't be reached is said before anybody is asked
     frontier = Frontier(Path(folder) / FRONTIER)
     try:
+        if planned is not None:
+            frontier.add_plan(planned)
         return _Crawl(store, folder, sources, queries, want, client, frontier).run(retry, on_progress)
     finally:
         frontier.close()

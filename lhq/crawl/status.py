@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -19,9 +20,12 @@ import pyarrow.compute as pc
 
 from lhq.crawl import FRONTIER
 from lhq.crawl.frontier import Frontier, Listed, QueryTally, Tally
+from lhq.crawl.plan import NOTHING_SEEN, Seen, between
 from lhq.crawl.progress import gigabytes, span
 from lhq.crawl.reasons import check
 from lhq.crawl.spool import open_numbers
+from lhq.errors import StoreError
+from lhq.http import clean
 from lhq.store import tombstones, verdicts
 from lhq.store.shards import Shards
 
@@ -33,7 +37,8 @@ class Status:
     `num_candidates` = waiting + kept + failed, and each of those is the sum of its own parts: `waiting_after` and
     `failed` by reason (of the last attempt), `kept` by licence. `judged` are kept photos by the filter's verdict
     ("" = passed), None before the first `lhq filter`; with it, kept = judged + `num_unjudged` (since the last
-    `lhq filter`) + `num_gone` (in shards that are not there any more). Times are seconds.
+    `lhq filter`) + `num_gone` (in shards that are not there any more). `plan` is the last crawl's, and what happened
+    since: `num_new`, `worked_s`, `new_bytes`. Times are seconds.
     """
 
     want: int
@@ -51,6 +56,7 @@ class Status:
     judged: dict[str, int] | None = None
     num_unjudged: int = 0
     num_gone: int = 0
+    plan: dict[str, Any] | None = None
 
     @property
     def num_kept(self) -> int:
@@ -80,6 +86,7 @@ class Status:
             f"+ failed {self.num_failed:,}",
             f"kept       {self.num_kept:,} of {self.want:,} wanted, {gigabytes(self.size_bytes)}{self._pace()}",
         ]
+        lines += self._against_the_plan()
         for name, counts in self.sources.items():
             words = [f"{status} {counts[status]:,}" for status in ("kept", "waiting", "failed") if status in counts]
             lines.append(f"  {name:<18}" + " · ".join(words))
@@ -111,10 +118,23 @@ class Status:
                 total = f" of {query.total:,}" if query.total is not None else ""
                 error = f" · {query.error}" if query.error else ""
                 lines.append(
-                    f"  {query.source:<18}{query.query:<32} {query.state:<7} pages {query.num_pages} · "
-                    f"offered {query.offered:,}{total} · kept {query.kept:,}{error}"
+                    f"  {query.source:<18}{clean(query.query):<32} {query.state:<7} pages {query.num_pages} · "
+                    f"offered {query.offered:,}{total} · kept {query.kept:,}{clean(error)}"
                 )
         return "\n".join(lines)
+
+    def _against_the_plan(self) -> list[str]:
+        """What the last crawl set out to do, and what came of it."""
+        if self.plan is None:
+            return []
+        at = datetime.fromtimestamp(self.plan["at"], UTC).strftime("%Y-%m-%d %H:%M")
+        time_s = between(self.plan["hours"], self.plan["hours_at_worst"])
+        num = self.plan["want"] - self.plan["num_kept"]
+        return [
+            f"planned    {num:,} more photos in {time_s}, {gigabytes(self.plan['size_bytes'])} ({at} UTC)",
+            f"since then {self.plan['num_new']:,} in {span(self.plan['worked_s'])} of work, "
+            f"{gigabytes(self.plan['new_bytes'])}",
+        ]
 
     def _pace(self) -> str:
         if not self.photos_per_s:
@@ -169,7 +189,34 @@ def status(store: str, folder: str, want: int) -> Status:
             judged=judged,
             num_unjudged=num_kept - num_gone - sum(judged.values()) if judged is not None else 0,
             num_gone=num_gone,
+            plan=_since_the_plan(frontier, size_bytes) if frontier else None,
         )
+
+
+def seen(store: str, folder: str) -> Seen:
+    """What the crawls of a store have seen; nothing where there was none."""
+    try:
+        with _opened(store, folder) as (frontier, _):
+            if frontier is None:
+                return NOTHING_SEEN
+            num_kept, size_bytes = Counter[str](), Counter[str]()
+            for tally in frontier.tallies():
+                if tally.status == "kept":
+                    num_kept[tally.source] += tally.num
+                    size_bytes[tally.source] += tally.size_bytes
+            return Seen(num_kept, size_bytes, *frontier.worked())
+    except StoreError:
+        return NOTHING_SEEN
+
+
+def _since_the_plan(frontier: Frontier, size_bytes: int) -> dict[str, Any] | None:
+    found = frontier.last_plan()
+    if found is None:
+        return None
+    at, plan = found
+    num_new, worked_s = frontier.worked(at)
+    new_bytes = max(0, size_bytes - int(plan.get("kept_bytes", 0)))
+    return {**plan, "at": at, "num_new": num_new, "worked_s": worked_s, "new_bytes": new_bytes}
 
 
 def listing(

@@ -46,7 +46,7 @@ class SandboxSettings(Settings):
 class _Top(Settings):
     """The keys of a pipeline file outside its tables."""
 
-    store: str
+    store: str = pydantic.Field(min_length=1)
     queries: str | list[str] = "queries/"
     want: int = pydantic.Field(gt=0)
     local: str = ""
@@ -116,7 +116,7 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
         path=path,
         store=_reachable(_absolute(top.store), path),
         local=_local(top, path),
-        queries=queries.read(top.queries, str(path)),
+        queries=_queries(top, "queries" in tables, sources, path),
         want=top.want,
         engine=top.engine,
         http=validate(HttpSettings, _table(tables, "http", path), f"{path} [http]"),
@@ -126,6 +126,13 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
         export=validate(ExportSettings, _table(tables, "export", path), f"{path} [export]"),
         policy=_policy(validate(RightsSettings, _table(tables, "rights", path), f"{path} [rights]"), sources, path),
     )
+
+
+def _queries(top: _Top, is_given: bool, sources: Mapping[str, SourceSettings], path: Path) -> tuple[Query, ...]:
+    """None are needed where every source offers all it has."""
+    if any(SOURCES.load(name).needs_queries for name in sources) or (is_given and top.queries):
+        return queries.read(top.queries, str(path))
+    return ()
 
 
 def _policy(settings: RightsSettings, sources: Mapping[str, SourceSettings], path: Path) -> Policy:

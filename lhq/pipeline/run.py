@@ -34,7 +34,7 @@ from lhq.config import validate
 from lhq.crawl.frontier import Frontier, Listed
 from lhq.engines import Engine
 from lhq.engines.local import Local
-from lhq.errors import ConfigError, InputError, RightsRefused, StoreError
+from lhq.errors import ConfigError, InputError, RightsRefused, StoreError, UserError
 from lhq.export import archives, hub
 from lhq.export.render_job import RenderJob
 from lhq.filter import Rule
@@ -42,7 +42,7 @@ from lhq.intake import importing
 from lhq.measures import MeasureSettings
 from lhq.pipeline.file import PipelineFile, read
 from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, SourceRights
-from lhq.pipeline.services import services
+from lhq.pipeline.services import obstacles, services
 from lhq.progress import OnProgress, silent
 from lhq.store import copies, verdicts
 from lhq.store.copies import Copy
@@ -122,11 +122,12 @@ class Pipeline:
                 want or file.want,
                 served.client,
                 retry=retry,
+                planned=self._planned(want),
                 on_progress=on_progress,
             )
 
     def plan(self, *, want: int | None = None) -> lhq.crawl.plan.Plan:
-        """What a crawl will cost; nobody is asked, no key is needed.
+        """What a crawl will cost; nobody is asked, no key is needed (`obstacles` says what else is).
 
         Raises:
             ConfigError: the file names no source.
@@ -137,7 +138,16 @@ class Pipeline:
         except StoreError:
             num_kept = 0  # no crawl was started here
         sources = {name: (SOURCES.load(name).limits, settings) for name, settings in self.file.sources.items()}
-        return lhq.crawl.plan.plan(want or self.file.want, num_kept, len(self.file.queries), sources)
+        seen = lhq.crawl.status.seen(self.file.store, self.file.local)
+        return lhq.crawl.plan.plan(want or self.file.want, num_kept, len(self.file.queries), sources, seen)
+
+    def _planned(self, want: int | None) -> dict[str, object]:
+        seen = lhq.crawl.status.seen(self.file.store, self.file.local)
+        return {**self.plan(want=want).as_json(), "kept_bytes": sum(seen.size_bytes.values())}
+
+    def obstacles(self) -> list[UserError]:
+        """What would keep a crawl from asking anybody: a key, permission, contact or folder that is missing."""
+        return obstacles(self.file)
 
     def free_bytes(self) -> int:
         """Space left on the disk that holds frontier and spool, there already or not."""

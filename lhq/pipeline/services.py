@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from lhq.errors import UserError
 from lhq.http import Client
 from lhq.pipeline.file import PipelineFile
 from lhq.pipeline.registry import SOURCES
@@ -55,10 +56,39 @@ def _sandboxed(file: PipelineFile) -> Iterator[PipelineFile]:
     asked = file.sandbox
     photos = [asked.photos] if isinstance(asked.photos, str) and asked.photos else list(asked.photos)
     with Sandbox(photos, seed=asked.seed, num_scenes=asked.num_scenes, port=asked.port) as box:
-        places = {"unsplash": f"{box.url}/unsplash", "flickr": f"{box.url}/flickr/services/rest/"}
-        sources = {
-            name: settings.model_copy(update={"api": places[name]}) if name in places else settings
-            for name, settings in file.sources.items()
-        }
-        hosts = (*file.http.allow_hosts, box.url.split("://")[1])
-        yield replace(file, sources=sources, http=file.http.model_copy(update={"allow_hosts": hosts}))
+        yield pointed_at_sandbox(file, box.url)
+
+
+def obstacles(file: PipelineFile) -> list[UserError]:
+    """What would keep a crawl of this file from asking anybody; nothing is started, nobody is asked."""
+    file = pointed_at_sandbox(file)
+    try:
+        client = Client(file.http)
+    except UserError as error:
+        return [error]
+    found: list[UserError] = []
+    for name, settings in file.sources.items():
+        try:
+            SOURCES.load(name)(settings, client)
+        except UserError as error:
+            found.append(error)
+    client.close()
+    return found
+
+
+def pointed_at_sandbox(file: PipelineFile, url: str = "") -> PipelineFile:
+    """The file with its services' addresses in the sandbox, if it asks for one; it need not run yet.
+
+    Args:
+        url: where the sandbox answers; "" for where it will.
+    """
+    if file.sandbox is None:
+        return file
+    url = url or f"http://127.0.0.1:{file.sandbox.port}"
+    places = {"unsplash": f"{url}/unsplash", "flickr": f"{url}/flickr/services/rest/"}
+    sources = {
+        name: settings.model_copy(update={"api": places[name]}) if name in places else settings
+        for name, settings in file.sources.items()
+    }
+    hosts = (*file.http.allow_hosts, url.split("://")[1])
+    return replace(file, sources=sources, http=file.http.model_copy(update={"allow_hosts": hosts}))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
+from urllib.parse import urlsplit
 
 import pydantic
 
@@ -19,6 +20,21 @@ from lhq.records import Candidate, Query
 from lhq.rights.licences import Rights
 
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _is_service(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_fine = False
+    if not is_fine or not url.isprintable() or " " in url or "@" in url or parts.query or parts.fragment:
+        raise ValueError("not the http(s) address of a service")
+    return url
+
+
+ServiceUrl = Annotated[str, pydantic.AfterValidator(_is_service)]
+"""A service's address in a settings class: judged when the file is read."""
 
 
 class SourceSettings(Settings):
@@ -62,13 +78,17 @@ class Limits:
     """What a plan reckons with: how much a source gives a call, and how fast.
 
     `page_size` 0 stands for a source that is read in place, `calls_per_kept` for reports of use. `photo_bytes`,
-    `photos_per_s` are typical figures for one full-size photo and for its image host under the default manners.
+    `photos_per_s` are typical figures for one full-size photo and for its image host under the default manners;
+    `slow_photos_per_s` is the pace of a bad day, as public reports have it (None: half of the other).
+    `most_calls_per_hour` is what the service's best keys allow, where a plan should say so.
     """
 
     page_size: int
     calls_per_kept: int
     photo_bytes: int
     photos_per_s: float
+    slow_photos_per_s: float | None = None
+    most_calls_per_hour: float | None = None
 
 
 class Source(Protocol):
@@ -82,6 +102,8 @@ class Source(Protocol):
     limits: Limits
     is_local: bool = False
     """Its photos are files of this machine, not URLs: `read` gives their bytes."""
+    needs_queries: bool = True
+    """It searches for the pipeline's queries; False where it offers all it has."""
     reports_use: bool = False
     """It must be told of every photo kept, by `report_use`."""
     manners: Manners | None = None

@@ -26,6 +26,7 @@ from lhq.sources import (
     Limits,
     Manners,
     Page,
+    ServiceUrl,
     Skips,
     Source,
     SourceSettings,
@@ -49,7 +50,7 @@ _WIDTH_IN_NAME = re.compile(r"(?:^|-)(\d{2,5})px-")
 class CommonsSettings(SourceSettings):
     """`[source.commons]`; `[http] contact` must be set. An OAuth 2.0 token is read from WIKIMEDIA_ACCESS_TOKEN."""
 
-    api: str = "https://commons.wikimedia.org/w/api.php"
+    api: ServiceUrl = "https://commons.wikimedia.org/w/api.php"
     licences: tuple[str, ...] = (
         "cc0-1.0",
         "pdm-1.0",
@@ -96,7 +97,7 @@ class Commons(Source):
         note="Wikimedia Commons: each photo's licence says what may be done with it",
     )
     manners = Manners(num_slots=2, bytes_per_s=25e6 / 8)
-    limits = Limits(page_size=PAGE_SIZE, calls_per_kept=0, photo_bytes=2_500_000, photos_per_s=1)
+    limits = Limits(page_size=PAGE_SIZE, calls_per_kept=0, photo_bytes=2_500_000, photos_per_s=1, slow_photos_per_s=0.4)
 
     def __init__(self, settings: CommonsSettings, client: Client) -> None:
         self.settings = settings

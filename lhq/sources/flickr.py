@@ -24,7 +24,7 @@ from lhq.errors import KeyMissing, SourceError
 from lhq.http import Client
 from lhq.records import Candidate, Query
 from lhq.rights.licences import FLICKR, Rights
-from lhq.sources import Limits, Page, Skips, Source, SourceSettings, fields, link, number, text
+from lhq.sources import Limits, Page, ServiceUrl, Skips, Source, SourceSettings, fields, link, number, text
 
 PAGE_SIZE = 500
 WALL = 4000
@@ -41,7 +41,7 @@ _MARKUP = re.compile(r"<[^>]{0,500}>")
 class FlickrSettings(SourceSettings):
     """`[source.flickr]`; key and secret are read from FLICKR_API_KEY and FLICKR_API_SECRET."""
 
-    api: str = "https://api.flickr.com/services/rest/"
+    api: ServiceUrl = "https://api.flickr.com/services/rest/"
     licences: tuple[str, ...] = ("cc-by-2.0", "cc-by-nc-2.0", "us-gov", "cc0-1.0", "pdm-1.0")
     sort: str = pydantic.Field(
         "relevance", pattern="^(relevance|interestingness-(desc|asc)|date-(posted|taken)-(desc|asc))$"
@@ -87,7 +87,8 @@ class Flickr(Source):
         commercial="by-licence",
         note="Flickr: each photo's licence says what may be done with it",
     )
-    limits = Limits(page_size=PAGE_SIZE, calls_per_kept=0, photo_bytes=2_000_000, photos_per_s=5)
+    # Its image host answers 429 after 20 to 30 files in a row, by public reports.
+    limits = Limits(page_size=PAGE_SIZE, calls_per_kept=0, photo_bytes=2_000_000, photos_per_s=5, slow_photos_per_s=0.5)
 
     def __init__(self, settings: FlickrSettings, client: Client) -> None:
         self.settings = settings

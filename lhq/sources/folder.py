@@ -24,7 +24,11 @@ from lhq.rights.permissions import Permission, from_setting
 from lhq.sources import Limits, Page, Source, SourceSettings
 
 PAGE_SIZE = 1000
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
+# Every kind of picture that the door knows by its bytes; what it does not keep is a failure with a reason.
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".hif"),
+    *(".avif", ".jp2", ".j2k", ".j2c", ".jpx", ".jxl", ".psd", ".qoi"),
+}
 
 
 class FolderSettings(SourceSettings):
@@ -59,6 +63,7 @@ class Folder(Source):
     settings_class = FolderSettings
     settings: FolderSettings
     is_local = True
+    needs_queries = False
     rights = Rights(train="user", redistribute="user", commercial="user", note="own folder: by the word of its owner")
     limits = Limits(page_size=0, calls_per_kept=0, photo_bytes=3_000_000, photos_per_s=200)
 
@@ -81,7 +86,8 @@ class Folder(Source):
         start = int(cursor or 0)
         end = start + PAGE_SIZE
         candidates = tuple(self._candidate(path, query) for path in self._paths[start:end])
-        return Page(candidates, str(end) if end < len(self._paths) else None, len(self._paths))
+        skipped = (("no picture by its name", self._num_others),) if start == 0 and self._num_others else ()
+        return Page(candidates, str(end) if end < len(self._paths) else None, len(self._paths), skipped)
 
     def read(self, candidate: Candidate) -> bytes:
         path = os.fsdecode(unquote_to_bytes(urlsplit(candidate.url).path))
@@ -100,16 +106,26 @@ class Folder(Source):
         except OSError as error:
             raise _failure(candidate, str(error.strerror), "unreadable", permanent=False) from None
 
-    @functools.cached_property
+    @property
     def _paths(self) -> list[str]:
-        """Relative paths of all pictures, in a fixed order."""
-        found = []
+        return self._files[0]
+
+    @property
+    def _num_others(self) -> int:
+        return self._files[1]
+
+    @functools.cached_property
+    def _files(self) -> tuple[list[str], int]:
+        """Relative paths of all pictures, in a fixed order; how many other files there are."""
+        found, num_others = [], 0
         for folder, _, files in os.walk(self._root):
             inner = os.path.relpath(folder, self._root)
             for name in files:
                 if os.path.splitext(name)[1].lower() in SUFFIXES:
                     found.append(name if inner == "." else os.path.join(inner, name))
-        return sorted(found, key=os.fsencode)
+                elif not name.startswith("."):
+                    num_others += 1
+        return sorted(found, key=os.fsencode), num_others
 
     def _candidate(self, path: str, query: Query) -> Candidate:
         full = self._root / path

@@ -19,7 +19,7 @@ from lhq.http import Client, Headers
 from lhq.records import Candidate, Query
 from lhq.rights.licences import Rights
 from lhq.rights.permissions import EXAMPLE, Permission, from_setting
-from lhq.sources import Limits, Page, Skips, Source, SourceSettings, fields, link, number, text
+from lhq.sources import Limits, Page, ServiceUrl, Skips, Source, SourceSettings, fields, link, number, text
 from lhq.sources.imgix import sized, with_params
 
 PAGE_SIZE = 30
@@ -28,7 +28,7 @@ PAGE_SIZE = 30
 class UnsplashSettings(SourceSettings):
     """`[source.unsplash]`; the key is read from UNSPLASH_ACCESS_KEY."""
 
-    api: str = "https://api.unsplash.com"
+    api: ServiceUrl = "https://api.unsplash.com"
     permission: Permission | None = None
     """What Unsplash allows you beyond its guidelines: a list, the words, by whom and when."""
     app_name: str = "lhq"
@@ -62,7 +62,14 @@ class Unsplash(Source):
         commercial="by-permission",
         note="Unsplash API: learning from its photos, and republishing them as a set, need Unsplash's permission",
     )
-    limits = Limits(page_size=PAGE_SIZE, calls_per_kept=1, photo_bytes=2_500_000, photos_per_s=10)
+    limits = Limits(
+        page_size=PAGE_SIZE,
+        calls_per_kept=1,
+        photo_bytes=2_500_000,
+        photos_per_s=10,
+        slow_photos_per_s=3,
+        most_calls_per_hour=5000,
+    )
 
     def __init__(self, settings: UnsplashSettings, client: Client) -> None:
         self.settings = settings

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -351,6 +351,11 @@ class Frontier(History):
             ]
             for id in ids
         }
+
+    def add_plan(self, plan: Mapping[str, object]) -> None:
+        """Remember what a crawl set out to do, so that it can be held against what happened."""
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO plans VALUES (?, ?)", (time.time(), json.dumps(plan)))
 
     # --- reports of use -----------------------------------------------------------------------------------------
 

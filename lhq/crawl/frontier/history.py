@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from lhq.crawl.frontier.database import Database
 from lhq.crawl.reasons import with_robots
@@ -109,6 +110,18 @@ class History(Database):
         ):
             last = rows[-1][0]
             yield from (Listed(*row[1:]) for row in rows)
+
+    def worked(self, since: float = 0.0) -> tuple[int, float]:
+        """(photos kept, seconds at work) of all crawls since then: of the ten-second spans in which any was kept."""
+        num, spans = self._one("SELECT coalesce(sum(num), 0), count(*) FROM beats WHERE at >= ?", (since - 10,))
+        return int(num), 10.0 * spans
+
+    def last_plan(self) -> tuple[float, dict[str, Any]] | None:
+        """(seconds since 1970, the plan) of the last crawl that made one."""
+        if not self._one("SELECT count(*) FROM sqlite_master WHERE name = 'plans'")[0]:
+            return None
+        row = self._one("SELECT at, plan FROM plans ORDER BY at DESC LIMIT 1")
+        return None if row is None else (float(row[0]), json.loads(row[1]))
 
     def rate(self, window_s: float = 600.0, fresh_s: float = 60.0) -> float | None:
         """Photos a second over the last minutes, or None where none was kept in the last `fresh_s` seconds."""

@@ -148,6 +148,23 @@ def test_the_tables_are_read_in_pages(tmp_path: Path, monkeypatch: pytest.Monkey
     )
 
 
+def test_cells_may_hold_line_breaks_and_stray_quotes(tmp_path: Path) -> None:
+    """Quotes that close hold their lines together; one that never does spoils its own line alone."""
+    rows = ["\t".join(COLUMNS)]
+    rows += ["\t".join(row("a", photo_description='"A lake,\nin two ""lines"""'))]
+    rows += ["\t".join(row("b", photo_description='5" wide'))]
+    rows += ["\t".join(row("c", photo_description='"never closed'))]
+    rows += ["\t".join(row("d"))]
+    (tmp_path / "photos.tsv000").write_text("\n".join(rows) + "\n", newline="")
+    source = dataset(tmp_path)
+    page = source.search(source.queries([])[0], None)
+    assert [(one.source_id, one.description) for one in page.candidates][:2] == [
+        ("a", 'A lake,\nin two "lines"'),
+        ("b", '5" wide'),
+    ]
+    assert [one.source_id for one in page.candidates] == ["a", "b", "c", "d"]
+
+
 def test_the_full_tables_are_narrowed_by_words(tmp_path: Path) -> None:
     rows = [COLUMNS, row("a"), row("b", ai_description="a city"), row("c", photo_description="Deep LAKE")]
     (tmp_path / "photos.csv000").write_text("\n".join("\t".join(cells) for cells in rows))
