@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from alis.errors import InputError
 from alis.models import Generator
 from alis.models.draws import draw, seeded
 from alis.models.path_length import path_lengths
+from alis.plane.ranges import Ranges
 
 PEAK = 2.0  # pictures go from −1 to 1
 MAX_DB = 200.0
@@ -17,36 +20,50 @@ MAX_DB = 200.0
 
 @torch.no_grad()
 def equivariance_db(generator: Generator, num: int, *, seed: int, batch: int = 16) -> float:
-    """EQ-T: signal-to-noise ratio, in dB, of a frame at place s + k against the same frame shifted by k patches.
+    """EQ-T: signal-to-noise ratio, in dB, of a frame at place s + k against the same frame shifted by k places.
 
-    Both are painted without noise and compared on the columns they share, over `num` frames, all k < g; at most
-    200 dB (an exact copy). Source: arXiv 2106.12423, equation 6, with the shifts that this plane has: whole patches.
+    Places are patches, or, where filters see the plane, columns of the 4×4 block (R/4 pixels). Both frames are painted
+    without noise and compared on the columns they share, over `num` frames, all k < g (k < 4); at most 200 dB (an exact
+    copy). Local latents are the plane's, like waves, and move with it. Source: arXiv 2106.12423, equation 6, with the
+    shifts that this plane has.
 
     Raises:
-        InputError: a frame is one patch, so that frames at two places share no column.
+        InputError: frames are single patches, of which two places share no column.
     """
     config = generator.config
-    if config.grid_size < 2:
+    num_places = 4 if config.padding == "plane" else config.grid_size
+    if num_places < 2:
         raise InputError(
             "eq-t compares the columns that two places share, and frames of one patch share none",
             hint="it says something of models with grid_size 2 or 4",
         )
-    width, g = config.resolution // config.grid_size, config.grid_size
+    width = config.resolution // num_places
     total, count = 0.0, 0
     for start in range(0, num, batch):
         size = min(batch, num - start)
         with seeded(seed, start):
             z = torch.randn(3 * size, config.z_dim)
-            place = torch.randint(0, config.max_shift - g + 2, [size])
-        left, centre, right = generator.map(z.to(generator.device)).chunk(3)
-        here = generator(left, centre, right, place.to(generator.device), noise="none").double()
-        for k in range(1, g):
-            there = generator(left, centre, right, (place + k).to(generator.device), noise="none").double()
+            place = torch.randint(0, config.max_shift - config.grid_size + 2, [size])
+        ws = generator.map(z.to(generator.device)).chunk(3)
+        place = place.to(generator.device)
+        here = _shifted(generator, ws, place, 0)
+        for k in range(1, num_places):
+            there = _shifted(generator, ws, place, k)
             total += float((here[..., k * width :] - there[..., : -k * width]).square().sum())
             count += here[..., k * width :].numel()
     if total == 0:
         return MAX_DB
     return min(10 * math.log10(PEAK**2 / (total / count)), MAX_DB)
+
+
+def _shifted(generator: Generator, ws: Sequence[Tensor], place: Tensor, k: int) -> Tensor:
+    """Frames k places right of patch borders, float64 [B, 3, R, R]."""
+    config = generator.config
+    if config.padding != "plane":
+        return generator(*ws, place + k, noise="none").double()
+    ws_BKLS = torch.stack(ws, dim=1)[:, :, None].expand(-1, -1, config.num_ws, -1)
+    column_B = place * (4 // config.grid_size) + k
+    return generator.frames(ws_BKLS, torch.zeros_like(place), Ranges(column_B, config.resolution)).double()
 
 
 def path_length(generator: Generator, num: int, *, seed: int, batch: int = 16) -> tuple[float, float]:

@@ -118,7 +118,7 @@ def plan(
         )
     if loop:
         step = panorama.ring_step
-        ring = max(step, round(width / panorama.anchor_px / step) * step)
+        ring = max(panorama.shortest_ring, round(width / panorama.anchor_px / step) * step)
         panorama = panorama.with_sketch(panorama.sketch.closed(ring))
         width = ring * panorama.anchor_px
     return Plan(panorama, start, width)

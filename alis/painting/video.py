@@ -107,7 +107,7 @@ def pan(panorama: Panorama, shot: Shot, *, speed: float, start: float = 0, loop:
     way = speed * shot.seconds
     if loop:
         step = panorama.ring_step
-        ring = max(step, round(abs(way) / panorama.anchor_px / step) * step)
+        ring = max(panorama.shortest_ring, round(abs(way) / panorama.anchor_px / step) * step)
         panorama = panorama.with_sketch(panorama.sketch.closed(ring))
         way = math.copysign(ring * panorama.anchor_px, speed or 1)
     view = View(panorama, shot.view_px)

@@ -9,13 +9,7 @@ from alis.config import ModelConfig
 
 
 def tiny(
-    *,
-    seed: int = 0,
-    resolution: int = 32,
-    w_coord_dist: float = 4,
-    grid_size: int = 2,
-    padding: str = "zeros",
-    local_latents: float = 0.0,
+    *, seed: int = 0, resolution: int = 32, w_coord_dist: float = 4, grid_size: int = 2, **more: object
 ) -> alis.Generator:
     """A generator of about 60,000 weights with visible noise, contrasts and a mean code that is not zero."""
     torch.manual_seed(seed)
@@ -27,8 +21,7 @@ def tiny(
         w_dim=32,
         w_coord_dist=w_coord_dist,
         grid_size=grid_size,
-        padding=padding,
-        local_latents=local_latents,
+        **more,
     )
     g = alis.Generator(config).eval().requires_grad_(False)
     for name, parameter in g.named_parameters():
@@ -38,5 +31,13 @@ def tiny(
             parameter.fill_(0.3)
         if "torgb" in name and name.endswith(".weight") and "affine" not in name:
             parameter.mul_(0.5)
+        if g.config.start == "unit" and "affine.weight" in name:
+            parameter.mul_(2)  # codes that differ paint pictures that differ
     g.mapping.w_avg.copy_(g.map(torch.randn(256, 32)).mean(dim=0))
     return g
+
+
+def seamless(**more: object) -> alis.Generator:
+    """The same on a plane without seams, with local latents."""
+    told = {"padding": "plane", "local_latents": 0.5, "start": "unit", **more}
+    return tiny(**told)  # type: ignore[arg-type]
