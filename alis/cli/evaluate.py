@@ -14,7 +14,7 @@ import click
     "--metrics",
     default="fid,inf-fid",
     show_default=True,
-    help="Any of fid, inf-fid, kid, precision-recall, eq-t, path-length; or all.",
+    help="Any of fid, inf-fid, kid, precision-recall, eq-t, path-length, seam, repetition, far-tiles; or all.",
 )
 @click.option("--num-images", "num", default=50_000, show_default=True, help="Generated pictures.")
 @click.option("--num-real", type=int, help="Real pictures, at random; default: all.")

@@ -1,4 +1,4 @@
-"""Generator and dataset → figures: FID, ∞-FID, KID, precision, recall, EQ-T, path length. See docs/metrics.md."""
+"""Generator and dataset → figures: distances, EQ-T, path length, seams, repetition. See docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from alis import dist
 from alis.data import Fit, open_catalogue
 from alis.errors import AlisError, DataError, InputError
 from alis.features.extractors import NAMES, Extractor, open_features
+from alis.metrics import strips
 from alis.metrics.distances import SUBSET, frechet, kernel, precision_recall
 from alis.metrics.geometry import equivariance_db, path_length
 from alis.metrics.moments import Moments
@@ -22,10 +23,11 @@ from alis.metrics.reference import Reference, reference
 from alis.models import Generator, sampling
 
 log = logging.getLogger("alis")
-METRICS = ("fid", "inf-fid", "kid", "precision-recall", "eq-t", "path-length")
+METRICS = ("fid", "inf-fid", "kid", "precision-recall", "eq-t", "path-length", "seam", "repetition", "far-tiles")
 COMPARED = ("fid", "inf-fid", "kid", "precision-recall")
 """Those that need real pictures."""
 _NEEDS_FRAMES = {"fid", "kid", "precision-recall"}
+FAR_PX = 10**9
 Frames = Callable[..., Tensor]
 
 
@@ -34,7 +36,7 @@ class Plan:
     """What to measure and how; everything here stands beside the figures.
 
     `num` generated pictures for distances (50,000 in papers) from `num_real` real ones (None: all), `num_kept` of
-    them for KID, precision and recall, `num_geometry` for EQ-T and path length.
+    them for KID, precision and recall, `num_geometry` for EQ-T, path length, seam and repetition.
     """
 
     metrics: tuple[str, ...] = ("fid", "inf-fid")
@@ -90,7 +92,8 @@ def measure(generator: Generator, data: str | None, plan: Plan, wanted: Wanted |
     A metric that can't be measured is a warning, and is named in `refused` beside the figures of the others.
 
     Args:
-        data: address of the real pictures; may be None for 'eq-t' and 'path-length' alone.
+        data: address of the real pictures; None where nothing is compared with them ('eq-t', 'path-length',
+            'far-tiles'), or where their own 'seam' and 'repetition' need not stand beside the model's.
 
     Raises:
         InputError, DataError, WeightsMissing: none of the metrics could be measured; the first one's reason.
@@ -109,6 +112,15 @@ def measure(generator: Generator, data: str | None, plan: Plan, wanted: Wanted |
         with _refused(found, ["path-length"], first):
             mean, deviation = path_length(generator, plan.num_geometry, seed=plan.seed)
             found.figures.update({"path-length": mean, "path-length-std": deviation})
+    if "far-tiles" in plan.metrics:
+        with _refused(found, ["far-tiles"], first):
+            extractor = open_features(plan.features, generator.device)
+            found.figures.update(_far_tiles(generator, extractor, plan))
+            found = replace(found, extractor=extractor.name)
+    of_strips = [name for name in plan.metrics if name in {"seam", "repetition"}]
+    if of_strips:
+        with _refused(found, of_strips, first):
+            found.figures.update(_strips(generator, data, wanted or Wanted(), plan, set(of_strips)))
     if not found.figures and first.error is not None:
         raise first.error
     for name, reason in found.refused.items():
@@ -231,6 +243,44 @@ def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise DataError(f"the distance is {value}", hint="the model paints, or the extractor makes, what is no number")
     return value
+
+
+def _far_tiles(generator: Generator, extractor: Extractor, plan: Plan) -> dict[str, float]:
+    """Distance of frames a billion pixels out from frames at the origin, and of two sets at the origin: its floor."""
+    moments = []
+    for number, around_px in enumerate((0, FAR_PX, 0)):
+        found = Moments()
+        for chunk in range(dist.rank(), -(-plan.num // plan.batch), dist.world()):
+            size = min(plan.batch, plan.num - chunk * plan.batch)
+            seed = (plan.seed * 3 + number) * 1_000_003 + chunk
+            frames = sampling.frames_anywhere(generator, size, seed=seed, psi=plan.psi, around_px=around_px)
+            found.add(extractor(sampling.to_uint8(frames)))
+        moments.append(found.finish(extractor.num_features, generator.device)[:2])
+    near, far, again = moments
+    return {"far-tiles": frechet(*near, *far), "far-tiles-floor": frechet(*near, *again)}
+
+
+def _strips(
+    generator: Generator, data: str | None, pictures: Wanted, plan: Plan, wanted: set[str]
+) -> dict[str, float]:
+    """Seam and repetition of painted strips, and of as many real pictures where there are some."""
+    size, tile = generator.config.resolution, generator.config.resolution // generator.config.grid_size
+    num = max(plan.num_geometry // strips.FRAMES, 1)
+    figures = {}
+    painted = strips.painted(generator, num, seed=plan.seed, psi=plan.psi)
+    real = None
+    if data is not None:
+        catalogue = dist.together(lambda: open_catalogue(data, pictures.column, side=size, variant=pictures.variant))
+        real = strips.real(catalogue, size, num, fit=plan.fit)
+    if "seam" in wanted:
+        figures["seam"] = strips.seam(painted, tile)
+        if real is not None and tile < size:
+            figures["seam-real"] = strips.seam(torch.cat(real.split(size, dim=3)), tile)
+    if "repetition" in wanted:
+        figures["repetition"] = strips.repetition(painted, size, tile)
+        if real is not None:
+            figures["repetition-real"] = strips.repetition(real, size, tile)
+    return figures
 
 
 def _in_order(rows: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def _shifted(generator: Generator, ws: Sequence[Tensor], place: Tensor, k: int) 
     config = generator.config
     if config.padding != "plane":
         return generator(*ws, place + k, noise="none").double()
-    ws_BKLS = torch.stack(ws, dim=1)[:, :, None].expand(-1, -1, config.num_ws, -1)
+    ws_BKLS = torch.stack(list(ws), dim=1)[:, :, None].expand(-1, -1, config.num_ws, -1)
     column_B = place * (4 // config.grid_size) + k
     return generator.frames(ws_BKLS, torch.zeros_like(place), Ranges(column_B, config.resolution)).double()
 

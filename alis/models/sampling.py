@@ -12,17 +12,20 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from alis.models.draws import FramesAt, draw
+from alis.models.draws import draw
 from alis.models.generator import Generator
 from alis.plane.ranges import Ranges, anchors_seen
 
 
 @torch.no_grad()
-def strip(generator: Generator, num_frames: int, *, seed: int = 0, psi: float = 1.0, batch: int = 8) -> Tensor:
-    """One panorama of `num_frames` frames side by side, float32 [3, R, R·num_frames] in about [-1, 1], no noise.
+def strip(
+    generator: Generator, num_frames: int, *, seed: int = 0, psi: float = 1.0, batch: int = 8, noise: str = "none"
+) -> Tensor:
+    """One panorama of `num_frames` frames side by side, float32 [3, R, R·num_frames] in about [-1, 1].
 
     Args:
         batch: frames painted at once.
+        noise: 'none', 'const' or 'random', fresh for each `batch` frames.
     """
     config, device = generator.config, generator.device
     # On the plane the first and last frames see beyond themselves.
@@ -35,7 +38,7 @@ def strip(generator: Generator, num_frames: int, *, seed: int = 0, psi: float = 
     for start in range(0, num_frames, batch):
         width = (min(start + batch, num_frames) - start) * config.resolution
         column_1, first_1, seed_1 = (torch.tensor([value], device=device) for value in (4 * start, -beside, seed))
-        parts.append(generator.frames(ws_1ALS, first_1, Ranges(column_1, width, seed_B=seed_1))[0].cpu())
+        parts.append(generator.frames(ws_1ALS, first_1, Ranges(column_1, width, seed_B=seed_1), noise=noise)[0].cpu())
     return torch.cat(parts, dim=2)
 
 
@@ -73,18 +76,16 @@ def frames_anywhere(generator: Generator, num: int, *, seed: int, psi: float = 1
 
 
 @torch.no_grad()
-def frames_aligned(
-    generator: Generator, num: int, *, seed: int, psi: float = 1.0, frames_at: FramesAt = "patch"
-) -> Tensor:
-    """Frames [B, 3, R, R] as training sees them: at patch borders of fresh windows, fresh noise.
+def frames_aligned(generator: Generator, num: int, *, seed: int, psi: float = 1.0) -> Tensor:
+    """Frames [B, 3, R, R] as training sees them, fresh noise.
 
-    Args:
-        frames_at: as in `alis.models.draws.draw`; what is not "patch" needs a network whose filters see the plane.
+    At patch borders of fresh windows; where filters see the plane, at any pixel of it (one offset within the 4×4 block
+    for all).
     """
     config, device = generator.config, generator.device
     with _seeded(generator, seed):
         if config.padding == "plane":
-            drawn = draw(generator, num, mixing=0.0, frames_at=frames_at)
+            drawn = draw(generator, num, mixing=0.0, frames_at="pixel")
             ws = drawn.ws if psi == 1 else generator.mapping.w_avg.lerp(drawn.ws, psi)
             return generator.frames(ws, drawn.first_B, drawn.ranges, noise="random")
         z = torch.randn(3 * num, config.z_dim)

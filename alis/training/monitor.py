@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from alis.metrics import strips
 from alis.models import Generator, sampling
 from alis.training.recipe import TrainConfig
 
@@ -104,12 +105,21 @@ class Monitor:
             self.board.close()
 
 
-def illustrate(folder: Path, generator: Generator, *, psi: float = 1.0, rows: int = 4, columns: int = 6) -> None:
-    """Write `frames.png` (a grid of frames) and `strip.png` (one panorama of eight frames); seeds are fixed."""
+def illustrate(
+    folder: Path, generator: Generator, *, psi: float = 1.0, rows: int = 4, columns: int = 6
+) -> dict[str, float]:
+    """Write `frames.png` (a grid of frames) and `strip.png` (one panorama of eight frames); seeds are fixed.
+
+    Returns the strip's seam and repetition (docs/metrics.md).
+    """
     frames = sampling.frames_aligned(generator, rows * columns, seed=0, psi=psi)
     grid = torch.cat([torch.cat(list(row), dim=2) for row in frames.unflatten(0, (rows, columns)).unbind(0)], dim=1)
     write_picture(folder / "frames.png", grid)
-    write_picture(folder / "strip.png", sampling.strip(generator, 8, psi=psi))
+    strip = sampling.strip(generator, strips.FRAMES, psi=psi)
+    write_picture(folder / "strip.png", strip)
+    size = generator.config.resolution
+    tile = size // generator.config.grid_size
+    return {"seam": strips.seam(strip[None], tile), "repetition": strips.repetition(strip[None], size, tile)}
 
 
 def write_picture(path: Path, image_3HW: Tensor) -> None:

@@ -20,6 +20,7 @@ _PANELS = (
     ("R1: squared slope", ("r1",), True),
     ("path length", ("path_length",), False),
     ("Fréchet distances", ("fid", "inf-fid"), True),
+    ("seams and repetition of the strip", ("seam", "repetition"), False),
     ("seconds per thousand images", ("s_per_kimg",), False),
     ("share of time waiting for data", ("wait_share",), False),
     ("p of augmentation", ("augment_p",), False),

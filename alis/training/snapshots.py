@@ -77,10 +77,14 @@ class Snapshots:
         self._measure(measure, True)
 
     def _save(self, is_timed: bool) -> Path:
+        figures: dict[str, float] = {}
+
         def illustrate(path: Path) -> None:
-            monitor.illustrate(path, self.state.ema, psi=self.settings.psi)
+            figures.update(monitor.illustrate(path, self.state.ema, psi=self.settings.psi))
 
         saved = state.save(self.state, self.run, notes=self._notes(), illustrate=illustrate, is_timed=is_timed)
+        if self.board is not None:
+            self.board.write({"images": self.state.images, "kimg": self.state.images / 1000, **figures})
         log.info("wrote %s", saved)
         return saved
 

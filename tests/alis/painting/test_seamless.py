@@ -132,7 +132,7 @@ def test_connected_scenes_stand_in_the_picture(g: alis.Generator) -> None:
     done = connect.plan(panorama, [Draw(3), Draw(14)], gap=1)
     first, last = connect.scene_columns(panorama, 1, gap=1)
     w = done.panorama.code(3)
-    alone = panorama.with_edits({i: w for i in range(2, 6)})
+    alone = panorama.with_edits(dict.fromkeys(range(2, 6), w))
     found, wanted = done.panorama[first:last].astype(float), alone[first:last].astype(float)
     assert np.abs(found - wanted).mean() < 3, "neighbours are seen a little at the scene's borders"
 

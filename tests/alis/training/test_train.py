@@ -75,8 +75,10 @@ def tensors(snapshot: Path) -> dict[str, torch.Tensor]:
     return {f"{path.stem}.{k}": v for path in snapshot.glob("*.safetensors") for k, v in load_file(path).items()}
 
 
-def records(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+def records(run: Path, having: str = "loss_g") -> list[dict]:
+    """Lines of metrics.jsonl that hold a value: those of ticks, or of snapshots."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if having in line]
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,9 @@ def test_a_run_explains_itself_and_its_snapshots_are_models(finished: Path, data
     assert {"python", "torch", "alis"} <= told["versions"].keys()
     assert [r["images"] for r in records(finished)] == [16, 32, 48]
     assert {"s_per_kimg", "wait_share", "left_s", "memory_mb", "loss_g", "loss_d"} <= records(finished)[-1].keys()
+    strips = records(finished, "seam")
+    assert [r["images"] for r in strips] == [16, 32, 48]
+    assert all(0.5 < r["seam"] < 1.5 and 0 < r["repetition"] < 1 for r in strips)
     snapshot = finished / "snapshots" / "000000048"
     assert (snapshot / "frames.png").stat().st_size > 500
     assert (snapshot / "strip.png").stat().st_size > 500
@@ -402,7 +407,7 @@ def test_the_newest_and_the_best_are_kept(data: str, tmp_path: Path) -> None:
     assert folder.read_best(tmp_path) == ("000000016", "inf-fid", 1.0)
     kept = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
     assert kept == ["000000016", "000000040", "000000048"]
-    assert [r["inf-fid"] for r in records(tmp_path) if "inf-fid" in r] == [3.0, 1.0, 2.0, 2.5, 2.2, 2.1]
+    assert [r["inf-fid"] for r in records(tmp_path, "inf-fid")] == [3.0, 1.0, 2.0, 2.5, 2.2, 2.1]
 
 
 def test_too_few_images_and_data_out_of_reach(data: str, tmp_path: Path) -> None:
