@@ -260,9 +260,7 @@ def _far_tiles(generator: Generator, extractor: Extractor, plan: Plan) -> dict[s
     return {"far-tiles": frechet(*near, *far), "far-tiles-floor": frechet(*near, *again)}
 
 
-def _strips(
-    generator: Generator, data: str | None, pictures: Wanted, plan: Plan, wanted: set[str]
-) -> dict[str, float]:
+def _strips(generator: Generator, data: str | None, pictures: Wanted, plan: Plan, wanted: set[str]) -> dict[str, float]:
     """Seam and repetition of painted strips, and of as many real pictures where there are some."""
     size, tile = generator.config.resolution, generator.config.resolution // generator.config.grid_size
     num = max(plan.num_geometry // strips.FRAMES, 1)
