@@ -64,7 +64,8 @@ class Conv(nn.Module):
         self.weight_gain = 1 / math.sqrt(num_in * size * size)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        weight = (self.weight * self.weight_gain).to(x_BCHW.dtype)
+        # The gain is positive, so it may go to the weight and the bias: a small tensor instead of a map.
+        weight = (self.weight * (self.weight_gain * self.gain)).to(x_BCHW.dtype)
         if not self.down:
             x = functional.conv2d(x_BCHW, weight, padding=self.size // 2)
         elif self.size == 1:
@@ -72,8 +73,8 @@ class Conv(nn.Module):
         else:
             x = functional.conv2d(ops.blur(x_BCHW, 2), weight, stride=2)
         if self.bias is None:
-            return x * self.gain
-        return ops.bias_act(x, self.bias, slope=self.slope, gain=self.gain, clamp=self.clamp)
+            return x
+        return ops.bias_act(x, self.bias * self.gain, slope=self.slope, gain=1.0, clamp=self.clamp)
 
 
 class Anchored(nn.Module):

@@ -45,7 +45,7 @@ def bias_act(
         return bias_act_triton(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp, overwrite=overwrite)
     if overwrite:
         return _bias_act_overwriting(x, bias_C, noise, slope, gain, clamp)
-    if x.ndim == 4 and needs_gradient(x, bias_C, noise):
+    if x.device.type == "cpu" and x.ndim == 4 and needs_gradient(x, bias_C, noise):
         found: Tensor = _Learning.apply(x, bias_C, noise, slope, gain, clamp)
         return found
     return bias_act_reference(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)

@@ -6,6 +6,8 @@ Source: arXiv 1912.04958, appendix B.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -65,10 +67,18 @@ def blur_reference(x_BCHW: Tensor, pad: int, gain: float = 1.0) -> Tensor:
 
 def _filter(x_BCHW: Tensor, pad: int, gain: float, stride: int) -> Tensor:
     """Each channel's convolution with the 4×4 filter."""
-    taps = torch.tensor(TAPS, dtype=x_BCHW.dtype, device=x_BCHW.device)
     num = x_BCHW.shape[1]
-    weight = (taps[:, None] * taps * gain).expand(num, 1, 4, 4)
+    weight = _kernel(x_BCHW.dtype, x_BCHW.device, gain).expand(num, 1, 4, 4)
     return functional.conv2d(x_BCHW, weight, padding=pad, stride=stride, groups=num)
+
+
+@functools.cache
+def _kernel(dtype: torch.dtype, device: torch.device, gain: float) -> Tensor:
+    """The filter's 4×4 weights: copied from the host once, not in every layer of every step."""
+    # Kept beyond this call: an inference tensor could not be used where gradients are wanted later.
+    with torch.inference_mode(False), torch.no_grad():
+        taps = torch.tensor(TAPS, dtype=dtype, device=device)
+        return taps[:, None] * taps * gain
 
 
 def _pad(x: Tensor, dim: int, pad: int) -> Tensor:

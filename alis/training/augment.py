@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from alis.training.recipe import AugmentSettings, Changes
 
@@ -140,24 +141,23 @@ def recolour(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, widths: W
     num, device = len(images), images.device
     chance = _Chance(num, 4, device)
     unit = torch.eye(4, device=device)
-    grey = torch.tensor([1.0, 1.0, 1.0, 0.0], device=device) / math.sqrt(3)
-    along, fourth = torch.outer(grey, grey), torch.outer(unit[3], unit[3])
+    # Made where they are needed, of what is there: a list from the host would make it wait for the device.
+    up, fourth = torch.outer(1 - unit[3], unit[3]), torch.outer(unit[3], unit[3])
+    along = torch.outer(1 - unit[3], 1 - unit[3]) / 3
     # Colours are columns: what happens first stands rightmost, so the last change is drawn and multiplied first.
     if "saturation" in changes:
         saturation = torch.exp2(chance.normal(widths.saturation))[:, None, None]
         chance.then(along + fourth + saturation * (unit - along - fourth), p)
     if "hue" in changes:
         angle = chance.uniform(-math.pi, math.pi)[:, None, None]
-        cross = torch.zeros(4, 4, device=device)
-        a = 1 / math.sqrt(3)
-        cross[:3, :3] = torch.tensor([[0, -a, a], [a, 0, -a], [-a, a, 0]], device=device)
+        axes = torch.eye(3, device=device)
+        cross = functional.pad(axes.roll(1, 0) - axes.roll(-1, 0), (0, 1, 0, 1)) / math.sqrt(3)  # with the grey axis
         chance.then(along + fourth + torch.cos(angle) * (unit - along - fourth) + torch.sin(angle) * cross, p)
     if "luma_flip" in changes:
         chance.then(unit - 2 * along * (chance.uniform(0, 1) < 0.5)[:, None, None], p)
     if "contrast" in changes:
         chance.then((unit - fourth) * torch.exp2(chance.normal(widths.contrast))[:, None, None] + fourth, p)
     if "brightness" in changes:
-        up = torch.outer(unit[:3].sum(0), unit[3])
         chance.then(unit + chance.normal(widths.brightness)[:, None, None] * up, p)
     if chance.total is chance.one:
         return images

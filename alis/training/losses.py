@@ -74,7 +74,5 @@ def ema_beta(batch: int, images: int, half_life_kimg: float, ramp_up: float | No
 @torch.no_grad()
 def average(ema: Generator, generator: Generator, beta: float) -> None:
     """Move the averaged generator towards the one in training; buffers are copied."""
-    for mean, value in zip(ema.parameters(), generator.parameters(), strict=True):
-        mean.lerp_(value, 1 - beta)
-    for kept, buffer in zip(ema.buffers(), generator.buffers(), strict=True):
-        kept.copy_(buffer)
+    torch._foreach_lerp_(list(ema.parameters()), list(generator.parameters()), 1 - beta)
+    torch._foreach_copy_(list(ema.buffers()), list(generator.buffers()))

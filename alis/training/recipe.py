@@ -184,6 +184,12 @@ class RunSettings(Settings):
     """Everything random follows from it and from the images seen."""
     precision: Literal["float16", "bfloat16", "float32"] = "float16"
     """What the half-precision blocks compute in on a GPU; a CPU always computes in float32."""
+    half_from: int | None = pydantic.Field(None, ge=4)
+    """Lowest resolution that computes in run.precision on a GPU; by default the blocks that the model calls half."""
+    channels_last: bool = False
+    """Features stored with channels last on a GPU, as its tensor cores read them; a CPU always trains so."""
+    graphs: bool = False
+    """Each whole phase of a step as one CUDA graph; on one GPU, with a batch of one microbatch."""
     compile: Literal["off", "default", "reduce-overhead"] = "off"
     """torch.compile for the two main passes; `reduce-overhead` records CUDA graphs. Regularisers stay eager:
     they differentiate twice, which compiled graphs do not."""

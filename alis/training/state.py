@@ -191,7 +191,7 @@ def share(state: State) -> None:
                 kept |= {"step": torch.zeros([]), **{key: torch.zeros_like(parameter) for key in _ADAM[1:]}}
             step = kept["step"].to(parameter.device)
             dist.broadcast([step, kept["exp_avg"], kept["exp_avg_sq"]])
-            kept["step"] = step.to("cpu")
+            kept["step"] = step if optim.defaults["capturable"] else step.to("cpu")
 
 
 def save(

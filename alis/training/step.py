@@ -8,6 +8,7 @@ many processes share the step, but for the order of sums.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 
 import torch
@@ -20,10 +21,12 @@ from alis.models import Discriminator, Generator, draws, path_length
 from alis.models.projected import Projected
 from alis.training import losses
 from alis.training.augment import LIGHT, LIGHT_CHANGES, Augment, chosen
+from alis.training.graphs import Graphs
 from alis.training.recipe import TrainConfig
 from alis.training.state import State
 
 G_MAIN, G_PATH, D_MAIN, D_R1, MIRROR, PROJECTED = range(6)
+log = logging.getLogger("alis")
 Phase = Callable[[int], tuple[Tensor, Tensor, Tensor]]
 
 
@@ -40,10 +43,14 @@ def build(config: TrainConfig, device: torch.device) -> State:
         generator = Generator(config.model).to(device).train()
         discriminator = Discriminator(config.model).to(device).train()
     ema = copy.deepcopy(generator).eval().requires_grad_(False)
-    if device.type == "cuda" and config.run.precision != "float32":
-        dtype = getattr(torch, config.run.precision)
-        for network in (generator, discriminator, ema):
-            network.set_precision(dtype)
+    if device.type == "cuda":
+        dist.fast_float32()
+        if config.run.precision != "float32":
+            dtype = getattr(torch, config.run.precision)
+            for network in (generator, discriminator, ema):
+                network.set_precision(dtype, config.run.half_from)
+        if config.run.channels_last:
+            generator.synthesis.layout = ema.synthesis.layout = discriminator.layout = torch.channels_last
     lr_g, betas_g = losses.lazy_adam(optim.lr_g, optim.beta1, optim.beta2, loss.pl_every if loss.pl_weight else None)
     lr_d, betas_d = losses.lazy_adam(optim.lr_d, optim.beta1, optim.beta2, loss.r1_every if loss.r1_gamma else None)
     projected = optim_p = None
@@ -52,18 +59,28 @@ def build(config: TrainConfig, device: torch.device) -> State:
         with draws.seeded(config.run.seed, PROJECTED):
             projected = Projected(Lite0Stages.channels, config.projected.size, config.projected.width).to(device)
         betas = (optim.beta1, optim.beta2)
-        optim_p = torch.optim.Adam(projected.parameters(), lr=config.projected.lr, betas=betas, eps=optim.eps)
+        optim_p = _adam(projected, config.projected.lr, betas, config, device)
     return State(
         generator,
         discriminator,
         ema,
-        torch.optim.Adam(generator.parameters(), lr=lr_g, betas=betas_g, eps=optim.eps),
-        torch.optim.Adam(discriminator.parameters(), lr=lr_d, betas=betas_d, eps=optim.eps),
+        _adam(generator, lr_g, betas_g, config, device),
+        _adam(discriminator, lr_d, betas_d, config, device),
         mean_length=torch.zeros([], device=device),
         augment_p=torch.tensor(config.augment.p, device=device),
         real_signs=torch.zeros(2, device=device),
         projected=projected,
         optim_p=optim_p,
+    )
+
+
+def _adam(
+    network: nn.Module, lr: float, betas: tuple[float, float], config: TrainConfig, device: torch.device
+) -> torch.optim.Adam:
+    """One launch for all weights on a GPU, with its step counted there, which a recorded phase needs."""
+    is_gpu = device.type == "cuda"
+    return torch.optim.Adam(
+        network.parameters(), lr=lr, betas=betas, eps=config.optim.eps, fused=is_gpu or None, capturable=is_gpu
     )
 
 
@@ -94,6 +111,8 @@ class Step:
         self._has_graphs = mode == "reduce-overhead"
         self._paint_main = self._paint if mode == "off" else torch.compile(self._paint, mode=mode)
         self._judge_main = self._judge if mode == "off" else torch.compile(self._judge, mode=mode)
+        self._graphs = _graphs(config, state.mean_length.device, len(self.own))
+        self._held: Tensor | None = None
 
     def generator(self) -> tuple[Tensor, Tensor]:
         """Fakes that the discriminator takes for real: (loss, mean sign of their logits)."""
@@ -132,8 +151,7 @@ class Step:
 
         Both discriminators, where there are two, see the same fakes; each descends its own loss.
         """
-        if self.state.projected is not None:
-            self.state.projected.settle()
+        reals = self._in_place(reals)
 
         def phase(j: int) -> tuple[Tensor, Tensor, Tensor]:
             with torch.no_grad():
@@ -155,6 +173,7 @@ class Step:
 
     def r1(self, reals: dict[int, Tensor]) -> Tensor:
         """The discriminator is flat around real pictures: mean squared slope."""
+        reals = self._in_place(reals)
 
         def phase(j: int) -> tuple[Tensor, Tensor, Tensor]:
             slope = losses.r1_penalty(self._judge, reals[j]).mean()
@@ -168,9 +187,10 @@ class Step:
         images = images_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
         if not mirror:
             return images.contiguous()
+        # Drawn where they are needed: a copy from the host would make it wait for the device.
         with draws.seeded(self.seed, self.state.images, j, MIRROR):
-            flips = torch.rand(len(images)) < 0.5
-        return torch.where(flips.to(device)[:, None, None, None], images.flip(3), images)
+            flips = torch.rand(len(images), device=device) < 0.5
+        return torch.where(flips[:, None, None, None], images.flip(3), images)
 
     def _paint(self, drawn: draws.Draw) -> Tensor:
         return self.state.generator.frames(drawn.ws, drawn.first_B, drawn.ranges, noise="random")
@@ -212,17 +232,65 @@ class Step:
             network.requires_grad_(any(network is learner for learner, _ in learners))
         for block in self._frozen:
             block.requires_grad_(False)
-        figures = torch.zeros(2 + self._w_dim, device=s.mean_length.device)
-        for j in self.own:
-            with draws.seeded(self.seed, s.images, j, phase):
-                value, figure, mean_w = run(j)
-            (value * (weight / self.num_micro)).backward()
-            figures += torch.cat([torch.stack([value.detach(), figure.detach()]), mean_w]) / self.num_micro
-        figures = dist.sum_gradients((p for learner, _ in learners for p in learner.parameters()), figures)
-        for _, optim in learners:
-            optim.step()
-            optim.zero_grad(set_to_none=True)
+        weight /= self.num_micro
+
+        def accumulate(j: int) -> Tensor:
+            value, figure, mean_w = run(j)
+            (value * weight).backward()
+            return torch.cat([torch.stack([value.detach(), figure.detach()]), mean_w]) / self.num_micro
+
+        def whole(j: int) -> Tensor:
+            if phase == D_MAIN and s.projected is not None:
+                s.projected.settle()
+            figures = accumulate(j)
+            for other in self.own[1:]:
+                with draws.seeded(self.seed, s.images, other, phase):
+                    figures += accumulate(other)
+            figures = dist.sum_gradients((p for learner, _ in learners for p in learner.parameters()), figures)
+            for _, optim in learners:
+                optim.step()
+                optim.zero_grad(set_to_none=True)
+            return figures
+
+        first = self.own[0]
+        with draws.seeded(self.seed, s.images, first, phase):
+            if self._graphs is None:
+                figures = whole(first)
+            else:
+                figures = self._graphs.run((phase, self._is_ramping()), lambda: whole(first))
         return figures[0], figures[1], figures[2:]
+
+    def _in_place(self, reals: dict[int, Tensor]) -> dict[int, Tensor]:
+        """The real pictures where a recorded phase looks for them."""
+        if self._graphs is None:
+            return reals
+        ((j, images),) = reals.items()
+        if self._held is None:
+            self._held = torch.empty_like(images)
+        if images is not self._held:
+            self._held.copy_(images)
+        return {j: self._held}
+
+    def _is_ramping(self) -> bool:
+        return self.state.images // 1000 < self.loss.shift_ramp_kimg
+
+
+def _graphs(config: TrainConfig, device: torch.device, num_own: int) -> Graphs | None:
+    """Whether phases are recorded: on a GPU, one process, a batch that is one microbatch, frames at fixed offsets."""
+    if not config.run.graphs:
+        return None
+    reasons = {
+        "there is no GPU": device.type != "cuda",
+        "gradients are summed over processes": dist.world() > 1,
+        "a step has several microbatches (give a smaller --optim.batch)": num_own > 1,
+        "run.compile is on": config.run.compile != "off",
+        'every step has another offset (use loss.frames_at = "column")': config.loss.frames_at == "pixel",
+    }
+    why = [reason for reason, is_so in reasons.items() if is_so]
+    if why:
+        log.warning("run.graphs: phases are not recorded as CUDA graphs: %s", "; ".join(why))
+        return None
+    return Graphs()
 
 
 class Look:

@@ -87,9 +87,13 @@ def close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=5e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def frames(state: State, drawn: draws.Draw) -> Tensor:
+    return state.generator.frames(drawn.ws, drawn.first_B, drawn.ranges, noise="random")
+
+
 def paint(state: State, num: int) -> tuple[draws.Draw, Tensor]:
-    drawn = draws.draw(state.generator, num, mixing=0.5, is_ramping=False)
-    return drawn, state.generator(drawn.left, drawn.centre, drawn.right, drawn.shift, noise="random")
+    drawn = draws.draw(state.generator, num, mixing=0.5, is_ramping=False, frames_at="pixel")
+    return drawn, frames(state, drawn)
 
 
 def tracked(state: State, phase: int) -> Tensor:
@@ -97,7 +101,7 @@ def tracked(state: State, phase: int) -> Tensor:
     means = []
     for j in range(NUM_MICRO):
         with draws.seeded(7, 4096, j, phase), torch.no_grad():
-            means.append(draws.draw(state.generator, MICRO, mixing=0.5, is_ramping=False).mean_w)
+            means.append(draws.draw(state.generator, MICRO, mixing=0.5, is_ramping=False, frames_at="pixel").mean_w)
     return state.generator.mapping.w_avg.lerp(torch.stack(means).mean(0), 0.005)
 
 
@@ -163,8 +167,8 @@ def test_path_length_weighs_its_interval_and_moves_the_mean(config: TrainConfig,
     lengths = []
 
     def loss(j: int) -> Tensor:
-        drawn = draws.draw(twin.generator, MICRO // 2, mixing=0.5, is_ramping=False)
-        found = path_length.path_lengths(lambda *codes: twin.generator(*codes, noise="random"), drawn)
+        drawn = draws.draw(twin.generator, MICRO // 2, mixing=0.5, is_ramping=False, frames_at="pixel")
+        found = path_length.path_lengths(lambda one: frames(twin, one), drawn)
         lengths.append(found.mean().item())
         return 2.0 * 4 * (found - 0.5).square().mean()
 
@@ -196,7 +200,7 @@ def test_frames_stand_at_the_left_for_the_first_thousands_of_images(config: Trai
         loss = config.loss.model_copy(update={"shift_ramp_kimg": ramp})
         step = Step(state, config.model_copy(update={"loss": loss}))
         with draws.seeded(1):
-            drawn[ramp] = step._draw(64).shift
+            drawn[ramp] = step._draw(64).ranges.column_B
     assert drawn[4].any()
     assert not drawn[5].any()
 
