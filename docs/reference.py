@@ -119,7 +119,12 @@ def pipeline_file() -> str:
         "# The pipeline file",
         _BY,
         "One TOML file says everything but the keys of services, which come from the environment. An unknown key is an "
-        "error that names the nearest one. `lhq init` writes a commented file; [`pipelines/`](../pipelines) has six.",
+        "error that names the nearest one. `lhq init` writes a commented file; [`pipelines/`](../pipelines) has five, "
+        "which come with the package and go by their names too: `lhq run quickstart`.",
+        "Paths are relative to the file (`store`, `local`, `queries`, `to`, `deny`, the `path` of a source, `photos` "
+        "of the sandbox); `~` is your home. A store that an earlier version left where lhq is run is found there, and "
+        "that is said. "
+        "The file, queries, papers and lists of ids may be UTF-8 with or without its mark, or UTF-16 with it.",
         "## Outside every table",
         keys(file._Top),
     ]

@@ -7,12 +7,13 @@ value and next move. `lhq.pipeline` joins them with the table of names.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Annotated, TypeVar, get_args
 
 import pydantic
 
@@ -23,6 +24,15 @@ class Settings(pydantic.BaseModel):
     """Base of every settings class: frozen, no unknown keys, no silent type changes of meaning."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class _Beside:
+    """Marks a setting that names a place of this machine."""
+
+
+BESIDE = _Beside()
+Place = Annotated[str, BESIDE]
+"""A path; in a pipeline file it is relative to that file."""
 
 
 class HttpSettings(Settings):
@@ -83,16 +93,42 @@ def read_toml(path: Path) -> dict[str, object]:
         ConfigError: the file is missing, unreadable or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: no such pipeline file",
-            hint="see pipelines/ for examples, e.g. pipelines/quickstart.toml",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: can't be read ({error})", hint="give a readable UTF-8 TOML file") from None
+        return tomllib.loads(read_text(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror})", hint="give a readable TOML file") from None
+    except UnicodeError as error:
+        raise ConfigError(f"{path}: {error}", hint="save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
+
+
+def read_text(path: Path) -> str:
+    """A text file as people have them: UTF-8 or, with its mark, UTF-16; the mark itself and carriage returns are gone.
+
+    Raises:
+        OSError: it can't be read.
+        UnicodeError: it is neither; the message says what it looks like.
+    """
+    data = path.read_bytes()
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        looks = "UTF-16 without its mark" if data[:200].count(0) > 20 else "an 8-bit code page (such as Windows-1252)"
+        raise UnicodeError(f"is not UTF-8 at byte {error.start:,}: it looks like {looks}") from None
+    if "\0" in text:
+        raise UnicodeError("is not UTF-8: it looks like UTF-16 without its mark")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def placed(settings: S, place: Callable[[str], str]) -> S:
+    """`settings` with every path in them (`Place`) as `place` gives it; empty ones stay empty."""
+    changes: dict[str, object] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if BESIDE in field.metadata and value:
+            changes[name] = place(value) if isinstance(value, str) else tuple(place(each) for each in value)
+    return settings.model_copy(update=changes) if changes else settings
 
 
 def validate(kind: type[S], table: Mapping[str, object], where: str) -> S:

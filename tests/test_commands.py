@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -123,6 +124,30 @@ def test_a_missing_extra_is_named(tmp_path: Path, words: list[str], module: str,
     extra = {"panorama": "ml", "train": "train", "serve": "web", "info": "ml", "filter": "ml"}[words[1]]
     assert done.stderr.splitlines()[-1] == f"{said}which is not installed; pip install 'lhq[{extra}]'"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_the_doctor_says_what_each_command_would_lack(name: str, tmp_path: Path) -> None:
+    """Without torch, every command that needs it is named; keys are never shown."""
+    code = f"import sys; sys.modules['torch'] = None; sys.argv = ['{name}', 'doctor', '--json']\n"
+    code += f"from {name}.cli import main; main()"
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "FLICKR_API_KEY": "deadbeef"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "deadbeef" not in done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["commands"].keys() == DOORS[name].entries.keys()
+    assert {command for command, lacks in told["commands"].items() if lacks} == {
+        command for command, entry in DOORS[name].entries.items() if entry.extra
+    }
+    there = {finding["name"]: finding["is_there"] for finding in told["findings"]}
+    assert there["ml"] is False
+    assert there.get("FLICKR_API_KEY", True) is True
+    shown = CliRunner().invoke(DOORS[name], ["doctor"])
+    assert shown.exit_code == 0
+    assert "ok       command  all of them have what they need" in shown.stdout
 
 
 def test_quiet_silences_talk_and_nothing_else(tmp_path: Path) -> None:

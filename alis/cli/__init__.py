@@ -67,6 +67,9 @@ COMMANDS = {
     "push-to-hub": Entry(
         "alis.cli.push_to_hub", "Publish the generator of a model folder or run as user/name on the Hub.", extra="ml"
     ),
+    "doctor": Entry(
+        "alis.cli.doctor", "Say what is installed, on what it would compute, and what each command would lack."
+    ),
 }
 
 

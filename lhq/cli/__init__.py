@@ -34,6 +34,8 @@ COMMANDS = {
         "lhq.cli.recheck", "Ask the photos' hosts and sources: is it there, is it the same, is its licence what it was?"
     ),
     "import": Entry("lhq.cli.import_", "Take photos of another collection into a pipeline's store, with their papers."),
+    "init": Entry("lhq.cli.init", "Write a pipeline file, with a comment on every line that may need a change."),
+    "doctor": Entry("lhq.cli.doctor", "Say what is installed, which keys are set, and what each command would lack."),
     "sandbox": Entry(
         "lhq.cli.sandbox", "The services in a box: Unsplash and Flickr on loopback, without keys or network."
     ),

@@ -39,4 +39,12 @@ def extra_for(module: str, asked: str = "") -> str:
 
 def lacking(extra: str) -> list[str]:
     """The modules of an extra that are not installed."""
-    return [module for module in modules_of(extra) if importlib.util.find_spec(module) is None]
+    return [module for module in modules_of(extra) if not is_installed(module)]
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be found; nothing is imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # it is in sys.modules as one that may not be imported
+        return False

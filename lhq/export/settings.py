@@ -6,7 +6,7 @@ from typing import Literal
 
 import pydantic
 
-from lhq.config import Settings
+from lhq.config import Place, Settings
 from lhq.errors import ConfigError
 from lhq.export import layout
 from lhq.rights import rules
@@ -22,7 +22,7 @@ EXTRAS = {
 class ExportSettings(Settings):
     """`[export]`: what is published, and how."""
 
-    to: str = ""
+    to: Place = ""
     """Folder of the dataset; empty: `export` inside the store."""
     name: str = "Landscapes"
     """The dataset's name on its card."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 import json
 import os
 import urllib.parse
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from lhq.config import read_text
 from lhq.errors import FetchError, ImageError, InputError
 from lhq.intake import intake
 from lhq.progress import OnProgress, silent
@@ -128,11 +130,11 @@ def read_papers(path: str) -> dict[str, dict[str, str]]:
         InputError: it can't be read, or has no column `file`.
     """
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            if path.endswith((".jsonl", ".ndjson")):
-                rows = [json.loads(line) for line in file if line.strip()]
-            else:
-                rows = list(csv.DictReader(file, delimiter="\t" if path.endswith(".tsv") else ","))
+        file = io.StringIO(read_text(Path(path)), newline="")
+        if path.endswith((".jsonl", ".ndjson")):
+            rows = [json.loads(line) for line in file if line.strip()]
+        else:
+            rows = list(csv.DictReader(file, delimiter="\t" if path.endswith(".tsv") else ","))
         return {str(row.pop("file")): {str(k): str(v or "") for k, v in row.items()} for row in rows}
     except KeyError:
         raise InputError(f'{path}: no column "file"', hint="it names the photo in its collection") from None

@@ -20,8 +20,8 @@ from lhq.measures.feeding import Fit, Pixels
 from lhq.measures.weights import cached, fingerprint, is_torchscript, tensors
 
 Floats = npt.NDArray[np.floating]
-_INCEPTION = "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth"
-_DINOV2 = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
+INCEPTION_URL = "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth"
+DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"
 # ImageNet's colour statistics, RGB, 0..1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -48,11 +48,11 @@ def open_extractor(kind: str, device: str) -> Extractor:
     if kind == "thumbnail":
         return Thumbnail()
     if kind == "inception":
-        return Network(*_inception(cached(_INCEPTION)), side_px=299, mean=_MEAN, std=_STD, device=device)
+        return Network(*_inception(cached(INCEPTION_URL)), side_px=299, mean=_MEAN, std=_STD, device=device)
     if kind == "dinov2":
         from lhq.measures.dinov2 import vit_small
 
-        path = cached(_DINOV2)
+        path = cached(DINOV2_URL)
         model = vit_small().eval()
         model.load_state_dict(tensors(path))
         return Network(model, f"dinov2 {fingerprint(path)}", side_px=224, mean=_MEAN, std=_STD, device=device)

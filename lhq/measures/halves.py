@@ -26,7 +26,7 @@ from lhq.errors import InputError, RunError
 from lhq.measures.weights import cached, tensors
 
 log = logging.getLogger("lhq")
-_WIDE_RESNET = "https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth"
+WIDE_RESNET_URL = "https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth"
 LEFT, RIGHT = 0, 1
 Squares = npt.NDArray[np.uint8]
 
@@ -100,7 +100,7 @@ def build(backbone: str, *, pretrained: bool) -> HalfClassifier:
 
     network = wide_resnet50_2(weights=None)
     if pretrained:
-        path = cached(_WIDE_RESNET) if backbone == "wide_resnet50_2" else Path(backbone)
+        path = cached(WIDE_RESNET_URL) if backbone == "wide_resnet50_2" else Path(backbone)
         state = {name: value for name, value in tensors(path).items() if not name.startswith("fc.")}
         try:
             missing, _ = network.load_state_dict(state, strict=False)

@@ -32,8 +32,8 @@ def cached(url: str, target: Path | None = None) -> Path:
     """
     import torch
 
-    name = os.path.basename(urlsplit(url).path)
-    target = target or Path(torch.hub.get_dir()) / "checkpoints" / name
+    target = target or place_of(url)
+    name = target.name
     if target.is_file():
         return target
     stem, _, tail = name.rpartition(".")[0].rpartition("-")
@@ -47,6 +47,13 @@ def cached(url: str, target: Path | None = None) -> Path:
             hint=f"download {url} on a machine that can, and put it at {target}",
         ) from None
     return target
+
+
+def place_of(url: str) -> Path:
+    """Where the file behind `url` lies, or would: torch's own cache."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlsplit(url).path)
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:

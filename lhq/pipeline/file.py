@@ -10,16 +10,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import fsspec
 import pydantic
 
-from lhq.config import HttpSettings, Settings, read_toml, unknown_key, validate
+from lhq.config import BESIDE, HttpSettings, Place, Settings, placed, read_toml, unknown_key, validate
 from lhq.errors import ConfigError
 from lhq.export import ExportSettings
 from lhq.measures import MeasureSettings
 from lhq.pipeline import queries
+from lhq.pipeline.places import Places, find
 from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, Registry
 from lhq.records import Query
 from lhq.rights import denied
@@ -37,7 +38,7 @@ class SandboxSettings(Settings):
     """
 
     port: int = pydantic.Field(8210, gt=0, lt=65536)
-    photos: str | tuple[str, ...] = ()
+    photos: Annotated[str | tuple[str, ...], BESIDE] = ()
     """Folders of pictures to serve; none: painted scenes."""
     num_scenes: int = pydantic.Field(300, gt=0)
     seed: int = 0
@@ -47,7 +48,9 @@ class _Top(Settings):
     """The keys of a pipeline file outside its tables."""
 
     store: str = pydantic.Field(min_length=1)
-    queries: str | list[str] = "queries/"
+    """Folder or address (`s3://…`) of everything that is gathered."""
+    queries: str | list[str] = queries.SHIPPED
+    """A `.txt` file, a folder of them, a list, or `landscapes`, the 400 that come with the package."""
     want: int = pydantic.Field(gt=0)
     local: str = ""
     """Folder of frontier and spool, which must be on this machine's disk; empty: the store, if that is a folder."""
@@ -59,7 +62,7 @@ class RightsSettings(Settings):
 
     honour: tuple[str, ...] = tuple(SIGNALS)
     """Opt-out signals that keep a photo out; those left out of the list are asked and recorded all the same."""
-    deny: str = ""
+    deny: Place = ""
     """A file of authors, pages and domains to leave alone, one a line; relative to the pipeline file."""
 
     @pydantic.field_validator("honour")
@@ -101,7 +104,8 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
     Raises:
         ConfigError: names file, table, key and next move.
     """
-    path = Path(path)
+    places = find(path)
+    path = places.path
     tables = read_toml(path)
     for name in tables:
         if name not in {*_Top.model_fields, *_TABLES}:
@@ -111,36 +115,39 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
         known = ", ".join(ENGINES.names())
         raise ConfigError(f'{path}: engine = "{top.engine}": no such engine', hint=f"give one of {known}")
     sandbox = _table(tables, "sandbox", path) if "sandbox" in tables else None
-    sources = _named(SOURCES, _table(tables, "source", path), f"{path} [source")
+    sources = _named(SOURCES, _table(tables, "source", path), f"{path} [source", places)
+    rights = validate(RightsSettings, _table(tables, "rights", path), f"{path} [rights]")
+    store = _reachable(places.place(top.store), path)
     return PipelineFile(
         path=path,
-        store=_reachable(_absolute(top.store), path),
-        local=_local(top, path),
-        queries=_queries(top, "queries" in tables, sources, path),
+        store=store,
+        local=_local(top, store, places),
+        queries=_queries(top, "queries" in tables, sources, places),
         want=top.want,
         engine=top.engine,
         http=validate(HttpSettings, _table(tables, "http", path), f"{path} [http]"),
-        sandbox=None if sandbox is None else validate(SandboxSettings, sandbox, f"{path} [sandbox]"),
+        sandbox=None
+        if sandbox is None
+        else placed(validate(SandboxSettings, sandbox, f"{path} [sandbox]"), places.place),
         sources=sources,
-        filters=_named(MEASURES, _table(tables, "filter", path), f"{path} [filter"),
-        export=validate(ExportSettings, _table(tables, "export", path), f"{path} [export]"),
-        policy=_policy(validate(RightsSettings, _table(tables, "rights", path), f"{path} [rights]"), sources, path),
+        filters=_named(MEASURES, _table(tables, "filter", path), f"{path} [filter", places),
+        export=placed(validate(ExportSettings, _table(tables, "export", path), f"{path} [export]"), places.place),
+        policy=_policy(placed(rights, places.place), sources, path),
     )
 
 
-def _queries(top: _Top, is_given: bool, sources: Mapping[str, SourceSettings], path: Path) -> tuple[Query, ...]:
+def _queries(top: _Top, is_given: bool, sources: Mapping[str, SourceSettings], places: Places) -> tuple[Query, ...]:
     """None are needed where every source offers all it has."""
     if any(SOURCES.load(name).needs_queries for name in sources) or (is_given and top.queries):
-        return queries.read(top.queries, str(path))
+        return queries.read(top.queries, str(places.path), places)
     return ()
 
 
 def _policy(settings: RightsSettings, sources: Mapping[str, SourceSettings], path: Path) -> Policy:
-    place = path.parent / Path(settings.deny).expanduser()
     stated = {name: getattr(one, "permission", None) for name, one in sources.items()}
     return Policy(
         honour=settings.honour,
-        denied=denied.read(place, f"{path} [rights]") if settings.deny else denied.Denied(),
+        denied=denied.read(Path(settings.deny), f"{path} [rights]") if settings.deny else denied.Denied(),
         permissions={name: one for name, one in stated.items() if isinstance(one, Permission)},
     )
 
@@ -152,7 +159,7 @@ def _table(tables: Mapping[str, object], name: str, path: Path) -> Mapping[str, 
     return table
 
 
-def _named(registry: Registry, tables: Mapping[str, object], where: str) -> dict[str, Any]:
+def _named(registry: Registry, tables: Mapping[str, object], where: str, places: Places) -> dict[str, Any]:
     """The settings of every `[source.NAME]` or `[filter.NAME]` table, in the file's order."""
     settings = {}
     for name, table in tables.items():
@@ -163,12 +170,8 @@ def _named(registry: Registry, tables: Mapping[str, object], where: str) -> dict
                 f"{where}.{name}] = {table!r} is not a table", hint=f"write {where.rsplit(' ', 1)[-1]}.{name}]"
             )
         kind = registry.load(name, f"{where}.{name}]").settings_class
-        settings[name] = validate(kind, table, f"{where}.{name}]")
+        settings[name] = placed(validate(kind, table, f"{where}.{name}]"), places.place)
     return settings
-
-
-def _absolute(store: str) -> str:
-    return store if "://" in store else os.path.abspath(os.path.expanduser(store))
 
 
 def _reachable(store: str, path: Path) -> str:
@@ -183,12 +186,12 @@ def _reachable(store: str, path: Path) -> str:
     return store
 
 
-def _local(top: _Top, path: Path) -> str:
+def _local(top: _Top, store: str, places: Places) -> str:
     if top.local:
-        return os.path.abspath(os.path.expanduser(top.local))
+        return places.place(top.local)
     if "://" in top.store:
         raise ConfigError(
-            f"{path}: store = {top.store!r} is remote, and the crawl's memory needs a disk of this machine",
+            f"{places.path}: store = {top.store!r} is remote, and the crawl's memory needs a disk of this machine",
             hint='add local = "data/NAME", a folder for the frontier and for photos on their way',
         )
-    return _absolute(top.store)
+    return store

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lhq.config import read_text
 from lhq.errors import ConfigError
+from lhq.pipeline.places import LANDSCAPES, Places
 from lhq.records import Query
 
+SHIPPED = "landscapes"
+"""Stands for the 400 landscape queries that come with the package."""
 
-def read(given: str | list[str], where: str) -> tuple[Query, ...]:
+
+def read(given: str | list[str], where: str, places: Places) -> tuple[Query, ...]:
     """Queries in file order, without duplicates after case and white-space folding.
 
     Args:
-        given: a `.txt` file, a folder of them, or the queries themselves.
+        given: a `.txt` file, a folder of them, "landscapes", or the queries themselves.
         where: what an error starts with: the pipeline file.
 
     Raises:
@@ -21,17 +26,17 @@ def read(given: str | list[str], where: str) -> tuple[Query, ...]:
     if isinstance(given, list):
         found = [Query(text) for text in given]
     else:
-        place = Path(given)
+        place = LANDSCAPES if given == SHIPPED else Path(places.place(given))
         files = sorted(place.glob("*.txt")) if place.is_dir() else [place]
         found = []
         for file in files:
             try:
-                lines = file.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                said = f"{file} is not UTF-8 ({error.reason})" if isinstance(error, ValueError) else error.strerror
+                lines = read_text(file).splitlines()
+            except (OSError, UnicodeError) as error:
+                said = f"{file} {error}" if isinstance(error, UnicodeError) else f"{file}: {error.strerror}"
                 raise ConfigError(
                     f"{where}: queries = {given!r}: {said}",
-                    hint="give a UTF-8 .txt file, a folder of them (from where lhq is run), or a list",
+                    hint='give a UTF-8 .txt file or a folder of them, relative to this file; a list; or "landscapes"',
                 ) from None
             found += [Query(text, file.stem) for line in lines if (text := line.split("#")[0].strip())]
     unique = {" ".join(query.text.split()).casefold(): query for query in reversed(found) if query.text.strip()}

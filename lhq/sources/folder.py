@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import pydantic
 
+from lhq.config import Place
 from lhq.errors import FetchError, InputError
 from lhq.http import Client
 from lhq.records import Candidate, Query
@@ -34,7 +35,7 @@ SUFFIXES = {
 class FolderSettings(SourceSettings):
     """`[source.folder]`."""
 
-    path: str
+    path: Place
     author: str = ""
     licence: str = "own"
     """An id of the licence table; "own" where the rights are yours."""

@@ -14,6 +14,7 @@ from typing import IO, Literal
 
 import pydantic
 
+from lhq.config import Place
 from lhq.errors import InputError
 from lhq.http import Client
 from lhq.records import Candidate, Query
@@ -29,7 +30,7 @@ _NEEDED = {"photo_id", "photo_url", "photo_image_url"}
 class UnsplashDatasetSettings(SourceSettings):
     """`[source.unsplash_dataset]`."""
 
-    path: str
+    path: Place
     """The folder with `photos.tsv000` … (or `photos.csv000` …), as unpacked."""
     edition: Literal["lite", "full"] = "lite"
     words: tuple[str, ...] = ()

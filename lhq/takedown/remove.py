@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lhq.config import read_text
 from lhq.errors import InputError
 from lhq.store import tombstones
 from lhq.store.shards import Shards
@@ -83,7 +84,7 @@ def read_names(path: str) -> list[str]:
         InputError: it can't be read.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(Path(path)).splitlines()
+    except (OSError, UnicodeError) as error:
         raise InputError(f"{path}: can't be read ({error})", hint="give a UTF-8 text file, one id a line") from error
     return [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]

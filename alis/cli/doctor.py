@@ -1,0 +1,55 @@
+"""`alis doctor`: what is here, and what each command would lack."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from alis import __version__
+from alis.cli import COMMANDS
+from lhq.cli.checkup import Finding, installed, lacks_of, show
+from lhq.cli.extras import is_installed
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The findings as JSON on stdout.")
+def command(as_json: bool) -> None:
+    """Say what is installed, on what it would compute, and what each command would lack.
+
+    \b
+    Example:
+      alis doctor
+      alis doctor --json | jq .commands
+    """
+    findings = [
+        *installed("alis", __version__, ("ml", "train", "web")),
+        *_devices(),
+        Finding("disk", str(Path.cwd()), True, f"{shutil.disk_usage('.').free / 1e9:,.1f} GB free"),
+    ]
+    lacks = lacks_of(COMMANDS)
+    if as_json:
+        click.echo(json.dumps({"findings": [one.as_json() for one in findings], "commands": lacks}))
+    else:
+        show(findings, lacks)
+
+
+def _devices() -> Iterator[Finding]:
+    """The GPUs that torch sees, and what its kernels are made with; nothing without torch."""
+    if not is_installed("torch"):
+        return
+    import torch
+
+    for number in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(number)
+        note = (
+            f"{about.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}, capability {about.major}.{about.minor}"
+        )
+        yield Finding("gpu", about.name, True, note)
+    if not torch.cuda.is_available():
+        yield Finding("gpu", "none", False, f"everything runs on the CPU, {torch.get_num_threads()} threads")
+    has_triton = is_installed("triton")
+    yield Finding("kernels", "Triton", has_triton, "" if has_triton else "the reference operations are used instead")

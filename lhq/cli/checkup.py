@@ -1,0 +1,62 @@
+"""What `lhq doctor` and `alis doctor` find: one line a finding, and what each command would lack."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import click
+
+from lhq.cli.door import Entry
+from lhq.cli.extras import lacking, modules_of
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`kind` is package, extra, gpu, key, weights, disk …; `note` says what for, where it is, or how to get it."""
+
+    kind: str
+    name: str
+    is_there: bool
+    note: str = ""
+
+    def as_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def installed(name: str, version: str, extras: Sequence[str]) -> Iterator[Finding]:
+    """The package, its Python, and its extras, each with the modules that are missing."""
+    yield Finding("package", f"{name} {version}", True, f"Python {platform.python_version()}, {platform.platform()}")
+    for extra in extras:
+        missing = lacking(extra)
+        note = f"pip install 'lhq[{extra}]' for {', '.join(missing)}" if missing else _versions(modules_of(extra))
+        yield Finding("extra", extra, not missing, note)
+
+
+def _versions(modules: Iterable[str]) -> str:
+    found = []
+    for module in modules:
+        try:
+            found.append(f"{module} {importlib.metadata.version(module.replace('_', '-'))}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(module)
+    return ", ".join(found)
+
+
+def lacks_of(entries: Mapping[str, Entry]) -> dict[str, list[str]]:
+    """Command → the modules it would not find."""
+    return {name: lacking(entry.extra) for name, entry in entries.items()}
+
+
+def show(findings: Iterable[Finding], lacks: Mapping[str, Sequence[str]]) -> None:
+    """The findings for a reader, and the commands that would not run."""
+    for one in findings:
+        mark = "ok     " if one.is_there else "missing"
+        click.echo(f"{mark}  {one.kind:<8} {one.name}{f': {one.note}' if one.note else ''}")
+    broken = {name: modules for name, modules in lacks.items() if modules}
+    for name, modules in broken.items():
+        click.echo(f"missing  command  {name}: needs {', '.join(modules)}")
+    if not broken:
+        click.echo("ok       command  all of them have what they need")

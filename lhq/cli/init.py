@@ -1,0 +1,63 @@
+"""`lhq init`: a few answers → a pipeline file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from lhq import pipeline
+from lhq.cli.talk import say
+from lhq.errors import InputError
+from lhq.pipeline import template
+
+
+@click.command()
+@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--source", type=click.Choice(template.SOURCES), help="Where photos come from.")
+@click.option("--queries", help='What to search for: landscapes, a .txt file, or "one, two, three". [landscapes]')
+@click.option("--want", type=click.IntRange(min=1), help="Photos to fetch. [1000]")
+@click.option("--min-side", "min_side_px", type=click.IntRange(min=16), default=1024, show_default=True, help="Pixels.")
+@click.option("--folder", default="", help="Of your photographs, or of the dataset's tables.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+def command(
+    path: Path, source: str | None, queries: str | None, want: int | None, min_side_px: int, folder: str, force: bool
+) -> None:
+    """Write a pipeline file, with a comment on every line that may need a change.
+
+    What is not given is asked for, where somebody is there to answer. The file is read back before it is left.
+
+    \b
+    Example:
+      lhq init mine.toml
+      lhq init mine.toml --source folder --folder ~/pictures --want 500
+      lhq init alps.toml --source flickr --queries "alpine lake, glacier, larch forest"
+    """
+    if path.exists() and not force:
+        raise InputError(f"{path}: is there already", hint="give another name, or --force")
+    asks = sys.stdin.isatty()
+    if source is None:
+        if not asks:
+            raise InputError("no source", hint=f"give --source: {', '.join(template.SOURCES)}")
+        source = click.prompt("Where do the photos come from", type=click.Choice(template.SOURCES), default="sandbox")
+    if source in template.NEEDS_FOLDER and not folder:
+        if not asks:
+            raise InputError(f"source {source} has no folder", hint="give --folder")
+        folder = click.prompt("In which folder")
+    if queries is None and source not in template.NEEDS_FOLDER:
+        queries = click.prompt("What to search for", default="landscapes") if asks else "landscapes"
+    if want is None:
+        want = click.prompt("How many photos", type=click.IntRange(min=1), default=1000) if asks else 1000
+    answers = template.Answers(path.stem, source, queries or "landscapes", want, min_side_px, folder)
+    before = path.read_bytes() if path.exists() else None
+    try:
+        path.write_text(template.text(answers), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: can't be written ({error.strerror})", hint="give another place") from None
+    try:
+        pipeline.load(path)
+    except BaseException:
+        path.unlink() if before is None else path.write_bytes(before)
+        raise
+    say(f"{path}: written; read its comments, then: lhq crawl {path} --dry-run")

@@ -1,0 +1,106 @@
+"""A few answers → a commented pipeline file that is ready to be run, or says in it what to fill in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+# Source → what its table says, what must be there before a crawl, and what may become of its photos.
+_TABLES = {
+    "sandbox": """
+# The services in a box: painted scenes on this machine, no keys and no network.
+[sandbox]
+port = 8210                     # part of every photo's URL: keep it for the life of the store
+
+[source.flickr]
+""",
+    "flickr": """
+# Needs FLICKR_API_KEY and FLICKR_API_SECRET in the environment (flickr.com/services/apps/create).
+[source.flickr]
+licences = ["cc-by-2.0", "cc-by-4.0", "cc-by-sa-2.0", "cc-by-sa-4.0", "cc0-1.0", "pdm-1.0", "us-gov"]
+""",
+    "unsplash": """
+# Needs UNSPLASH_ACCESS_KEY in the environment (unsplash.com/oauth/applications), and Unsplash's permission to learn
+# from its photos: ask, then say here what was allowed.
+[source.unsplash]
+# permission = { permits = ["train"], statement = "what they allowed, word for word", by = "who", on = 2026-05-01 }
+""",
+    "commons": """
+# No key; [http] contact is required.
+[source.commons]
+per_query = 100
+""",
+    "folder": """
+# Your own photographs, where they lie.
+[source.folder]
+path    = {folder}
+licence = "own"                 # for photos of others: the id of their licence, e.g. "cc-by-4.0"
+author  = ""                    # required where the licence asks for attribution
+""",
+    "unsplash_dataset": """
+# The tables of the Unsplash Dataset as unpacked (unsplash.com/data); no key.
+[source.unsplash_dataset]
+path    = {folder}
+edition = "lite"                # "full": millions of photos, non-commercial
+""",
+}
+SOURCES = tuple(_TABLES)
+_PUBLISH = {"flickr": "bytes", "commons": "bytes", "folder": "private", "sandbox": "private"}
+NEEDS_FOLDER = ("folder", "unsplash_dataset")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What `lhq init` asks: `queries` is "landscapes", a path or a comma list, `folder` for sources on this disk."""
+
+    name: str
+    source: str
+    queries: str = "landscapes"
+    want: int = 1000
+    min_side_px: int = 1024
+    folder: str = ""
+
+
+def text(answers: Answers) -> str:
+    """The file; every line that may need a change says why."""
+    queries = answers.queries.strip()
+    listed = [query.strip() for query in queries.split(",") if query.strip()]
+    is_list = len(listed) > 1 or (" " in queries and not queries.endswith(".txt"))
+    side = answers.min_side_px
+    variant = next((side_px for side_px in (1024, 512, 256, 128, 64) if side_px <= side), side)
+    return f"""# Made by lhq init. Paths are relative to this file; every key is in docs/pipeline-file.md.
+# Next: lhq crawl THIS_FILE --dry-run, then lhq run THIS_FILE. Stopped? The same command goes on.
+
+# A folder; or s3://bucket/folder, with a line local = "folder" for what must lie on this disk.
+store   = {_spelt("data/" + answers.name)}
+
+# "landscapes" (the 400 that come with lhq), a .txt file or a folder of them, or a list.
+queries = {"[" + ", ".join(map(_spelt, listed)) + "]" if is_list else _spelt(queries)}
+
+# Photos to fetch; the filter keeps some of them.
+want    = {answers.want}
+
+[http]
+contact = ""                    # your address or page, for whoever wonders who is asking
+{_TABLES[answers.source].replace("{folder}", _spelt(answers.folder))}min_side_px = {side}
+
+# The order of the tables is the order of judgement: the first that drops a photo is its reason.
+[filter.size]
+min_side_px = {side}
+
+[filter.duplicates]
+
+# People, animals, vehicles, buildings; needs pip install 'lhq[ml]'. Without it, delete these two lines.
+[filter.objects]
+weights = "{"sandbox" if answers.source == "sandbox" else "coco"}"
+
+[export]
+name     = {_spelt(answers.name)}
+variants = ["{variant}"]             # short side of a centre crop; "full" leaves photos as they are
+publish  = "{_PUBLISH.get(answers.source, "manifest")}"           # "bytes", "manifest" (ids and URLs only) or "private"
+"""
+
+
+def _spelt(value: str) -> str:
+    """A TOML string."""
+    return json.dumps(value, ensure_ascii=False)
