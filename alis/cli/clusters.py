@@ -29,6 +29,7 @@ def command(model: str, num_clusters: int, samples: int, seed: int, device: str,
     from alis.painting import clusters
     from alis.painting.panorama import choose_device
 
+    clusters.check(model)
     g = models.load(model, device=choose_device(device))
     found = clusters.compute(g, num_clusters=num_clusters, num_samples=samples, seed=seed)
     path = clusters.save(model, found)

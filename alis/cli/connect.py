@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from alis.cli.painting import open_panorama, painting_options, report
+from alis.cli.painting import open_panorama, painting_options, report, tell_foreign
 
 
 @click.command()
@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Walk from scene to scene: seeds, saved codes or your own photographs.
 
-    A photograph is inverted first (alis invert); its code is kept beside the picture.
+    A photograph is inverted first (alis invert); its code is kept beside the picture, and used by the next run.
 
     \b
     Example:
@@ -44,6 +44,7 @@ def command(
     panorama = open_panorama(
         model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device, precision=precision
     )
+    tell_foreign(panorama.g, [scene for scene in scenes if scene.endswith(".safetensors")])
     connect.check(panorama, wishes, out, gap=gap, overwrite=force)
     panorama = connect.with_codes(panorama, wishes, model=model, out=out, steps=steps)
     report(strip.paint(connect.plan(panorama, wishes.sources, gap=gap), out, overwrite=force))

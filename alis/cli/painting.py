@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from alis.models import Generator
     from alis.painting.panorama import Panorama
     from alis.painting.picture_writer import Strip
 
@@ -68,7 +70,20 @@ def open_panorama(
     choose_precision(g, precision)
     centres = clusters.find(model, g.config)
     saved = codes.read_all(codes_files)
+    tell_foreign(g, codes_files)
     return Panorama(g, seed, psi=psi, cluster=cluster, noise=noise, centres=centres, codes=saved)
+
+
+def tell_foreign(g: Generator, codes_files: Iterable[str | Path]) -> None:
+    """Say which saved codes were made with another model: they can be painted, and look like something else."""
+    from alis.painting.strip import fingerprint
+    from alis.plane import codes
+
+    own = fingerprint(g)
+    for path in codes_files:
+        made_with = codes.papers(path).model
+        if made_with and made_with != own:
+            click.echo(f"{path}: was made with another model ({made_with}); it looks different here", err=True)
 
 
 def report(strip: Strip) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from alis.cli.painting import report
+from alis.cli.painting import report, tell_foreign
 
 
 @click.command()
@@ -30,16 +30,26 @@ def command(
 ) -> None:
     """Redraw one anchor; beyond its two neighbours the picture stays as it was, to the bit.
 
+    That holds for PNG and TIFF; lossy formats store neighbouring pixels together, and what changed elsewhere is told.
+
     \b
     Example:
       alis resample runs/first strip.png --at 300 -o other.png
     """
+    from pathlib import Path
+
     from alis import models
     from alis.painting import clusters
+    from alis.painting import resample as resampling
     from alis.painting import strip as strips
     from alis.painting.panorama import choose_device
     from alis.plane import codes
 
     g = models.load(model, device=choose_device(device))
-    plan = strips.read(strip, g, codes=codes.read_all(codes_files), centres=clusters.find(model, g.config))
-    report(strips.paint(strips.redrawn(plan, anchor=anchor, at=at, variant=variant), out, overwrite=force))
+    before = strips.read(strip, g, codes=codes.read_all(codes_files), centres=clusters.find(model, g.config))
+    tell_foreign(g, codes_files)
+    after = strips.redrawn(before, anchor=anchor, at=at, variant=variant)
+    resampling.check_picture(before, Path(strip))
+    done = resampling.write(before, after, Path(strip), Path(out), overwrite=force)
+    report(done.strip)
+    click.echo(resampling.told(done), err=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from alis.errors import InputError
 from alis.formats import deep_zoom, png, tiff, vips
-from alis.formats.rows import Pixels, Rows
+from alis.formats.rows import Pixels, Rows, need
 
-__all__ = ["FORMATS", "Format", "Pixels", "Rows", "check_place", "check_size", "find", "read_note"]
+__all__ = ["FORMATS", "Format", "Pixels", "Rows", "check_place", "check_size", "check_writable", "find", "read_note"]
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,19 @@ class Format:
     """Most disk taken while it is made, as a multiple of the raw picture's size."""
     encode: Callable[[Rows, Path, str], None]
     read_note: Callable[[Path], str | None]
+    is_lossless: bool = False
+    needs: str | None = None
+    """The optional package that encodes it."""
 
 
 _ANY = 2**31 - 1
+# The longest name that stands beside a picture while it is made.
+_LONGEST_BESIDE = ".partial.json.new"
 FORMATS = {
-    ".png": Format("PNG", _ANY, 2.1, png.encode, png.read_note),
-    ".jpg": Format("JPEG", 65_500, 2.0, vips.encode, vips.read_note),
-    ".webp": Format("WebP", 16_383, 2.0, vips.encode, vips.read_note),
-    ".tif": Format("BigTIFF", _ANY, 2.1, tiff.encode, tiff.read_note),
+    ".png": Format("PNG", _ANY, 2.1, png.encode, png.read_note, is_lossless=True),
+    ".jpg": Format("JPEG", 65_500, 2.0, vips.encode, vips.read_note, needs="pyvips"),
+    ".webp": Format("WebP", 16_383, 2.0, vips.encode, vips.read_note, needs="pyvips"),
+    ".tif": Format("BigTIFF", _ANY, 2.1, tiff.encode, tiff.read_note, is_lossless=True, needs="tifffile"),
     ".dzi": Format("Deep Zoom", _ANY, 2.6, deep_zoom.encode, deep_zoom.read_note),
 }
 
@@ -49,9 +56,8 @@ def find(path: Path) -> Format:
 
 
 def check_place(path: Path, *, overwrite: bool) -> None:
-    """Raises: InputError: something of that name is in the way, or there is no such folder."""
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder", hint="make it first")
+    """Raises: InputError: something of that name is in the way, or a file can't be written there."""
+    check_writable(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder", hint="give a file's name")
     if path.exists() and not overwrite:
@@ -61,9 +67,34 @@ def check_place(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"{tiles}: holds something else than a picture's tiles", hint="give another -o")
 
 
+def check_writable(path: Path) -> None:
+    """Whether a file of this name can be made there, said before minutes of work.
+
+    Raises:
+        InputError: no such folder, a name too long with what stands beside it meanwhile, or nothing can be written.
+    """
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{path.parent}: no such folder", hint="make it first")
+    most = os.pathconf(folder, "PC_NAME_MAX") - len(_LONGEST_BESIDE)
+    if len(os.fsencode(path.name)) > most:
+        raise InputError(
+            f"{path.name[:60]}…: a name of {len(os.fsencode(path.name))} bytes", hint=f"use at most {most}"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: can't be written ({error.strerror or error})", hint="give a folder that can"
+        ) from None
+
+
 def check_size(path: Path, width: int, height: int) -> None:
     """Raises: InputError: the picture is empty or its format can't hold it."""
     form = find(path)
+    if form.needs:
+        need(form.needs, path)
     if width < 1 or height < 1:
         raise InputError(f"{path}: a picture of {width:,} × {height} px is empty", hint="give a width of at least 1")
     if max(width, height) > form.max_side:

@@ -38,6 +38,8 @@ def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwr
     source, folder = directory.find(model), Path(out)
     if folder.resolve() == source.resolve():
         raise InputError(f"{folder}: is the model itself", hint="give another folder")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file", hint="give a folder's name")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise InputError(f"{folder}: is not empty", hint="give a new folder, or overwrite it with --force")
     g = directory.load(source)

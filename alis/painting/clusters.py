@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from alis import formats
 from alis.config import ModelConfig
 from alis.errors import InputError
 from alis.models import Generator, directory
@@ -85,15 +86,26 @@ def save(model: str | Path, clusters: Clusters) -> Path:
     Raises:
         InputError: the folder can't be written, or is the demo model's, which belongs to the package.
     """
-    if model == directory.DEMO_WORD:
-        raise InputError("demo: its clusters come with the package", hint=f"copy {directory.DEMO} and name the copy")
-    path = directory.find(model) / NAME
+    path = check(model)
     aside = path.with_name(f"{NAME}.part")
     try:
         save_file({"centres": clusters.centres_KS.contiguous(), "shares": clusters.shares_K.float()}, aside)
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: can't be written ({error})", hint="make the model's folder writable") from None
+    return path
+
+
+def check(model: str | Path) -> Path:
+    """Where a model's clusters go.
+
+    Raises:
+        InputError: the folder can't be written, or is the demo model's, which belongs to the package.
+    """
+    if model == directory.DEMO_WORD:
+        raise InputError("demo: its clusters come with the package", hint=f"copy {directory.DEMO} and name the copy")
+    path = directory.find(model) / NAME
+    formats.check_writable(path)
     return path
 
 
@@ -110,6 +122,8 @@ def find(model: str | Path, config: ModelConfig) -> Tensor | None:
         centres_KS = load_file(path)["centres"]
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{path}: can't be read ({error})", hint="remove it and run alis clusters again") from None
-    if centres_KS.ndim != 2 or centres_KS.shape[1] != config.w_dim:
+    if centres_KS.ndim != 2 or not len(centres_KS) or centres_KS.shape[1] != config.w_dim:
         raise InputError(f"{path}: is of another model", hint="remove it and run alis clusters again")
+    if not centres_KS.is_floating_point() or not bool(torch.isfinite(centres_KS).all()):
+        raise InputError(f"{path}: holds centres that are no numbers", hint="remove it and run alis clusters again")
     return centres_KS

@@ -64,12 +64,38 @@ class CodeBook:
         return torch.from_numpy(z_BZ).to(self.g.device)
 
 
-def checked_code(g: Generator, name: str, code: Tensor) -> Tensor:
-    """A code as the generator takes it, without gradient. Raises: InputError: of another shape, or not finite."""
-    shape, want = tuple(code.shape), (g.config.num_ws, g.config.w_dim)
-    if shape not in {want, want[1:]} or not bool(torch.isfinite(code).all()):
+def checked_code(g: Generator, name: str, code: object) -> Tensor:
+    """A code as the generator takes it, without gradient.
+
+    Raises:
+        InputError: no tensor of floats, of another shape, or not finite.
+    """
+    want = (g.config.num_ws, g.config.w_dim)
+    hint = f"this model takes [{want[1]}] or {list(want)} of floats"
+    if not isinstance(code, Tensor) or not code.is_floating_point():
         raise InputError(
-            f"code {name} has shape {list(shape)} or is not finite",
-            hint=f"this model takes [{want[1]}] or {list(want)}",
+            f"code {name} is {getattr(code, 'dtype', type(code).__name__)}, no tensor of floats", hint=hint
         )
-    return code.detach().to(g.device, torch.float32)
+    if tuple(code.shape) not in {want, want[1:]}:
+        raise InputError(f"code {name} has shape {list(code.shape)}", hint=hint)
+    code = code.detach().to(g.device, torch.float32)
+    if not bool(torch.isfinite(code).all()):
+        raise InputError(f"code {name} holds numbers that are not finite in float32", hint=hint)
+    return code
+
+
+def checked_centres(g: Generator, centres: object) -> Tensor:
+    """Centres of clusters as painting takes them, float32 [K, S].
+
+    Raises:
+        InputError: none, of another shape, or not finite.
+    """
+    hint = f"give [K, {g.config.w_dim}] of floats, as alis.painting.clusters finds them"
+    is_right = isinstance(centres, Tensor) and centres.is_floating_point() and centres.ndim == 2
+    if not isinstance(centres, Tensor) or not is_right or not len(centres) or centres.shape[1] != g.config.w_dim:
+        shape = list(centres.shape) if isinstance(centres, Tensor) else type(centres).__name__
+        raise InputError(f"centres are {shape}", hint=hint)
+    centres = centres.detach().to(g.device, torch.float32)
+    if not bool(torch.isfinite(centres).all()):
+        raise InputError("centres hold numbers that are not finite", hint=hint)
+    return centres

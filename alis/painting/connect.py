@@ -13,8 +13,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from alis import formats
 from alis.errors import InputError
-from alis.painting import invert, picture_writer
+from alis.painting import invert, picture_writer, strip
 from alis.painting.panorama import Panorama
 from alis.painting.strip import Plan
 from alis.plane import codes
@@ -109,17 +110,41 @@ def check(panorama: Panorama, wishes: Wishes, out: str | Path, *, gap: int = 0, 
 
 
 def with_codes(panorama: Panorama, wishes: Wishes, *, model: str | Path, out: str | Path, steps: int = 300) -> Panorama:
-    """The panorama with all codes that the wishes name; photographs are inverted, their codes kept beside `out`.
+    """The panorama with all codes that the wishes name.
+
+    Photographs are inverted and their codes kept beside `out`; one that lies there already is used, never replaced.
 
     Raises:
-        InputError: a photograph that can't be read, or a code of another model.
+        InputError: a photograph that can't be read, or a code of another model or photograph beside the output.
     """
     panorama = panorama.with_codes(wishes.codes)
     found: dict[str, Tensor] = {}
-    d = invert.discriminator(model, panorama.g) if wishes.photos else None
-    for path in wishes.photos.values():
-        invert.read_photo(path, panorama.g.config.resolution)  # all are looked at before any is worked on
-    for name, path in wishes.photos.items():
-        kept = Path(out).with_name(f"{Path(out).stem}-{name}.safetensors")
-        found[name] = invert.to_file(panorama.g, path, kept, d=d, steps=steps, overwrite=True).w
+    kept = {name: Path(out).with_name(f"{Path(out).stem}-{name}.safetensors") for name in wishes.photos}
+    for name, path in wishes.photos.items():  # all are looked at before any is worked on
+        invert.read_photo(path, panorama.g.config.resolution)
+        if kept[name].exists():
+            found[name] = _kept(kept[name], path, panorama)
+        else:
+            formats.check_writable(kept[name])
+    missing = {name: path for name, path in wishes.photos.items() if name not in found}
+    d = invert.discriminator(model, panorama.g) if missing else None
+    for name, path in missing.items():
+        found[name] = invert.to_file(panorama.g, path, kept[name], d=d, steps=steps).w
     return panorama.with_codes(found)
+
+
+def _kept(path: Path, photo: Path, panorama: Panorama) -> Tensor:
+    """The code that a former run left beside the output.
+
+    Raises:
+        InputError: it is of another photograph or another model.
+    """
+    said = codes.papers(path)
+    if said.made_from != photo.name or (said.photo and said.photo != codes.digest(photo)):
+        raise InputError(
+            f"{path}: is the code of another photograph ({said.made_from or 'nobody knows which'})",
+            hint="move it away, or give another -o",
+        )
+    if said.model and said.model != strip.fingerprint(panorama.g):
+        raise InputError(f"{path}: is a code of another model ({said.model})", hint="move it away, or give another -o")
+    return codes.read(path)

@@ -19,11 +19,13 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from alis import formats
 from alis.data.decode import eight_bits
 from alis.errors import InputError, RunError, WeightsMissing
 from alis.formats.rows import whole
 from alis.models import Discriminator, Generator, load_discriminator
 from alis.painting.likeness import Features, Likeness, packaged_features
+from alis.painting.strip import fingerprint
 from alis.plane import codes
 from alis.progress import bar
 
@@ -224,8 +226,7 @@ def to_file(
     """
     if out.suffix != ".safetensors":
         raise InputError(f"{out}: a code's name ends in .safetensors", hint=f"write {out.with_suffix('.safetensors')}")
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"{out.parent}: no such folder", hint="make it first")
+    formats.check_writable(out.with_suffix(".preview.png"))
     if out.exists() and not overwrite:
         raise InputError(f"{out}: exists", hint="remove it, overwrite it with --force, or give another -o")
     beside = margin(g) * g.config.resolution // g.config.grid_size
@@ -245,5 +246,5 @@ def to_file(
     packaged = packaged_features(g.device)
     done = invert(g, photo_3RW, d=d, packaged=packaged, space=space, steps=steps, seed=seed, preview=preview)
     preview(done.frame_3RR)
-    codes.save(out, done.w, made_from=Path(photo).name)
+    codes.save(out, done.w, model=fingerprint(g), made_from=Path(photo).name, photo=codes.digest(photo))
     return done

@@ -25,7 +25,7 @@ from alis.config import ModelConfig
 from alis.errors import InputError
 from alis.formats import Pixels
 from alis.models import Generator
-from alis.painting.code_book import CodeBook, checked_code
+from alis.painting.code_book import CodeBook, checked_centres, checked_code
 from alis.plane.anchors import MAX_ANCHOR, Saved, Sketch, Source
 from alis.plane.noise import column_noise
 from alis.plane.ranges import Ranges, anchors_seen
@@ -33,6 +33,7 @@ from alis.plane.spans import halo_px
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 _WIDE = 32
+_MOST_TILES = 4096
 N = TypeVar("N")
 
 
@@ -68,8 +69,10 @@ class Panorama:
         self.g = g
         self.sketch = sketch or Sketch(_plain(seed), psi=psi, cluster=cluster, noise=noise, ring=ring)
         saved = {name: checked_code(g, name, code) for name, code in (codes or {}).items()}
-        self.book = CodeBook(g, saved, None if centres is None else centres.to(g.device).float())
-        self.batch = batch or _batch(g.config)
+        self.book = CodeBook(g, saved, None if centres is None else checked_centres(g, centres))
+        self.batch = _batch(g.config) if batch is None else batch
+        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or not 1 <= self.batch <= _MOST_TILES:
+            raise InputError(f"batch {batch!r} is out of range", hint=f"use 1 to {_MOST_TILES} tiles")
         self._check()
 
     def _check(self) -> None:

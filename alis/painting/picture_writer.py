@@ -75,7 +75,7 @@ class Spool:
         try:
             seen = json.loads(self.journal.read_text(encoding="utf-8"))
             done = int(seen.pop("done_px"))
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError):
             raise InputError(f"{self.journal}: is damaged", hint=f"remove it and {self.path.name}") from None
         if seen != self._papers():
             raise InputError(

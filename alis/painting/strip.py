@@ -49,14 +49,16 @@ class Note:
     @classmethod
     def parse(cls, text: str) -> Note:
         """Raises: ValueError: not a note."""
-        table = json.loads(text)
-        return cls(
-            str(table["model"]),
-            str(table["sketch"]),
-            int(table["start"]),
-            int(table["width"]),
-            str(table.get("precision", "float32")),
-        )
+        try:
+            table = json.loads(text)
+            words = [table["model"], table["sketch"], table.get("precision", "float32")]
+            numbers = [table["start"], table["width"]]
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"not a note ({error})") from None
+        # Whole numbers alone: 1e999 is a number to JSON, and no column.
+        if not all(type(word) is str for word in words) or not all(type(number) is int for number in numbers):
+            raise ValueError("not a note")
+        return cls(words[0], words[1], numbers[0], numbers[1], words[2])
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,13 @@ def read(
     try:
         note = Note.parse(text or "")
         sketch = Sketch.parse(note.sketch)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, InputError):
         raise InputError(f"{path}: carries no note of alis", hint="give a strip as alis saved it") from None
     if note.model != fingerprint(g):
         raise InputError(f"{path}: was painted by another model ({note.model})", hint="give the model that painted it")
     choose_precision(g, note.precision)
     panorama = Panorama(g, sketch=sketch, codes=codes, centres=centres)
-    return Plan(panorama, note.start, note.width)
+    return plan(panorama, width=note.width, start=note.start)
 
 
 def redrawn(plan: Plan, *, anchor: int | None = None, at: int | None = None, variant: int | None = None) -> Plan:
@@ -172,8 +174,7 @@ def redrawn(plan: Plan, *, anchor: int | None = None, at: int | None = None, var
         if not 0 <= at < plan.width:
             raise InputError(f"--at {at}: the picture has columns 0 … {plan.width - 1}", hint="give one of them")
         anchor = round((plan.start + at) / panorama.anchor_px)
-    first, last = panorama.reach(anchor)
-    if last <= plan.start or first >= plan.start + plan.width:
+    if not _shows(plan, anchor):
         raise InputError(f"anchor {anchor} is not in this picture", hint=f"it shows anchors {_shown(plan)}")
     if panorama.sketch.ring is not None:
         anchor %= panorama.sketch.ring
@@ -183,6 +184,19 @@ def redrawn(plan: Plan, *, anchor: int | None = None, at: int | None = None, var
     return Plan(panorama.with_edits({anchor: variant}), plan.start, plan.width)
 
 
+def _shows(plan: Plan, anchor: int) -> bool:
+    """Whether an anchor takes part in the picture; on a ring, in any of its rounds."""
+    first, last = plan.panorama.reach(anchor)
+    ring_px = plan.panorama.ring_px
+    if ring_px is not None:
+        # The first round whose end lies right of the picture's start.
+        shift = -((last - plan.start - 1) // ring_px) * ring_px
+        first, last = first + shift, last + shift
+    return last > plan.start and first < plan.start + plan.width
+
+
 def _shown(plan: Plan) -> str:
     step = plan.panorama.anchor_px
+    if plan.panorama.sketch.ring is not None:
+        return f"of a ring of {plan.panorama.sketch.ring}"
     return f"{plan.start // step} … {-(-(plan.start + plan.width) // step)}"

@@ -6,15 +6,19 @@ Frames are painted as they are encoded; the camera moves by fractions of a pixel
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from alis import formats
 from alis.errors import InputError, RunError
 from alis.formats import Pixels
 from alis.formats.rows import need, whole
@@ -28,6 +32,8 @@ _CODECS = {
     ".webm": ("libvpx-vp9", {"crf": "28", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}),
 }
 _MAX_SIDE = 8192
+# ITU-T H.273: BT.709 primaries, transfer and matrix; luma from 16 to 235.
+_BT709, _STUDIO = 1, 1
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,12 @@ def shot(panorama: Panorama, *, seconds: float, fps: int = 30, aspect: str = "16
     """
     if not 0 < seconds <= 36_000 or not 1 <= fps <= 240:
         raise InputError(f"{seconds:g} seconds at {fps} frames a second", hint="use up to 36000 s and 1 to 240 frames")
-    try:
-        ratio = Fraction(aspect.replace(":", "/"))
-    except (ValueError, ZeroDivisionError):
-        raise InputError(f"aspect {aspect!r} is unknown", hint="write e.g. 16:9") from None
+    # Short decimals alone: a fraction of 1e999999999 would be computed for ever.
+    found = re.fullmatch(r"(-?\d{1,5}(?:\.\d{1,5})?)(?:[:/](\d{1,5}(?:\.\d{1,5})?))?", aspect, re.ASCII)
+    parts = [Fraction(part or "1") for part in found.groups()] if found else [Fraction(0)]
+    if not all(parts):
+        raise InputError(f"aspect {aspect[:40]!r} is unknown", hint="write e.g. 16:9")
+    ratio = parts[0] / parts[1]
     tall = height or panorama.height
     # H.264 and VP9 with half-resolution colours take even sizes.
     size = (max(2, round(tall * ratio / 2) * 2), tall - tall % 2)
@@ -174,8 +182,7 @@ def write(path: str | Path, frames: Iterator[Pixels], shot: Shot, *, overwrite: 
     path = Path(path)
     if path.suffix.lower() not in _CODECS:
         raise InputError(f"{path}: no film format ends in {path.suffix!r}", hint=f"use {', '.join(_CODECS)}")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder", hint="make it first")
+    formats.check_writable(path)
     if path.is_dir() or (path.exists() and not overwrite):
         raise InputError(f"{path}: exists", hint="remove it, or overwrite a film with --force")
     av = need("av", path)
@@ -185,12 +192,13 @@ def write(path: str | Path, frames: Iterator[Pixels], shot: Shot, *, overwrite: 
             stream = film.add_stream(codec, rate=shot.fps)
             stream.width, stream.height, stream.pix_fmt = shot.width, shot.height, "yuv420p"
             stream.options = options
+            _tag(stream.codec_context)
             with bar(f"film {path.name}", shot.num_frames, "frames") as advance:
                 for pixels in frames:
                     picture = Image.fromarray(pixels)
                     if picture.size != (shot.width, shot.height):
                         picture = picture.resize((shot.width, shot.height), Image.Resampling.LANCZOS)
-                    film.mux(stream.encode(av.VideoFrame.from_image(picture)))
+                    film.mux(stream.encode(_frame(av, picture)))
                     advance(1)
             film.mux(stream.encode(None))
     except OSError as error:
@@ -199,3 +207,18 @@ def write(path: str | Path, frames: Iterator[Pixels], shot: Shot, *, overwrite: 
         if isinstance(error, PermissionError):
             raise InputError(f"{path}: can't be written", hint="give a folder that can") from None
         raise
+
+
+def _tag(codec: Any) -> None:
+    """Say which colours are meant: players guess otherwise, by the picture's size, and guess differently."""
+    codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range = _BT709, _BT709, _BT709, _STUDIO
+
+
+def _frame(av: ModuleType, picture: Image.Image) -> Any:
+    """A frame in the colours that the tags promise."""
+    frame = av.VideoFrame.from_image(picture).reformat(
+        format="yuv420p", dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG"
+    )
+    frame.colorspace, frame.color_range = _BT709, _STUDIO
+    frame.color_primaries, frame.color_trc = _BT709, _BT709
+    return frame

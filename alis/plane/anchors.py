@@ -41,8 +41,8 @@ class Draw:
     def __post_init__(self) -> None:
         check_seed(self.seed)
         check_anchor(self.index)
-        if not 0 <= self.variant <= MAX_VARIANT:
-            raise InputError(f"variant {self.variant} is out of range", hint=f"use 0 to {MAX_VARIANT}")
+        if not _is_whole(self.variant) or not 0 <= self.variant <= MAX_VARIANT:
+            raise InputError(f"variant {self.variant!r} is out of range", hint=f"use 0 to {MAX_VARIANT}")
 
 
 @dataclass(frozen=True, order=True)
@@ -52,7 +52,7 @@ class Saved:
     name: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9.-]{1,40}", self.name):
+        if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9.-]{1,40}", self.name):
             raise InputError(f"code name {self.name!r} can't stand in an address", hint="use letters, digits, . and -")
 
 
@@ -60,15 +60,20 @@ Source = Draw | Saved
 _NOTHING: Mapping[int, Source] = MappingProxyType({})
 
 
+def _is_whole(value: object) -> bool:
+    """A whole number; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def check_seed(seed: int) -> None:
     """Raises: InputError: not a whole number from 0 to 2^53 − 1."""
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+    if not _is_whole(seed) or not 0 <= seed <= MAX_SEED:
         raise InputError(f"seed {seed!r} is out of range", hint=f"use a whole number from 0 to {MAX_SEED}")
 
 
 def check_anchor(index: int) -> None:
     """Raises: InputError: beyond ±2^40, where nobody has been."""
-    if isinstance(index, bool) or not isinstance(index, int) or abs(index) > MAX_ANCHOR:
+    if not _is_whole(index) or abs(index) > MAX_ANCHOR:
         raise InputError(f"anchor {index!r} is out of range", hint=f"use a whole number within ±{MAX_ANCHOR}")
 
 
@@ -107,21 +112,26 @@ class Sketch:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
-        if not 0 <= self.psi <= MAX_PSI:
-            raise InputError(f"psi {self.psi} is out of range", hint=f"use 0 to {MAX_PSI:g}; 1 is the model as trained")
+        is_number = isinstance(self.psi, int | float) and not isinstance(self.psi, bool)
+        if not is_number or not 0 <= self.psi <= MAX_PSI:
+            raise InputError(
+                f"psi {self.psi!r} is out of range", hint=f"use 0 to {MAX_PSI:g}; 1 is the model as trained"
+            )
         object.__setattr__(self, "psi", round(self.psi, 2))
         if self.noise not in NOISES:
             raise InputError(f"noise {self.noise!r} is unknown", hint=f"use one of {', '.join(NOISES)}")
-        if isinstance(self.cluster, str) and self.cluster != "nearest":
+        if not (self.cluster is None or self.cluster == "nearest" or _is_whole(self.cluster)):
             raise InputError(f"cluster {self.cluster!r} is unknown", hint='use a number, "nearest" or None')
         if isinstance(self.cluster, int) and not 0 <= self.cluster < 10_000:
             raise InputError(f"cluster {self.cluster} is out of range", hint="alis clusters lists them")
-        if self.ring is not None and not 1 <= self.ring <= MAX_ANCHOR:
-            raise InputError(f"ring of {self.ring} anchors is out of range", hint="use at least 1")
+        if self.ring is not None and (not _is_whole(self.ring) or not 1 <= self.ring <= MAX_ANCHOR):
+            raise InputError(f"ring of {self.ring!r} anchors is out of range", hint="use at least 1")
         if len(self.edits) > MAX_EDITS:
             raise InputError(f"{len(self.edits)} edited anchors are too many", hint=f"edit at most {MAX_EDITS}")
-        for index in self.edits:
+        for index, source in self.edits.items():
             check_anchor(index)
+            if not isinstance(source, Draw | Saved):
+                raise InputError(f"anchor {index}: {source!r} is no scene", hint="give a Draw, a Saved, or a variant")
             if self.ring is not None and not 0 <= index < self.ring:
                 raise InputError(f"anchor {index} is not on the ring", hint=f"use 0 to {self.ring - 1}")
         # A redraw to what stands there anyway is no edit: one picture has one address.
@@ -143,12 +153,20 @@ class Sketch:
     def edited(self, edits: Mapping[int, Source | int]) -> Sketch:
         """The sketch with more anchors edited; a whole number is a variant of the draw that stands there.
 
-        Edits of an anchor already edited replace it; variant 0 of its own draw undoes it.
+        Edits of an anchor already edited replace it; variant 0 of its own draw undoes it. On a ring, anchors are
+        counted modulo the ring.
+
+        Raises:
+            InputError: no anchor, or no scene.
         """
         new: dict[int, Source] = dict(self.edits)
         for index, source in edits.items():
+            check_anchor(index)
+            if self.ring is not None:
+                index %= self.ring
+            if isinstance(source, bool):
+                raise InputError(f"anchor {index}: {source} is no variant", hint="give a whole number")
             if isinstance(source, int):
-                check_anchor(index)
                 here = self.source(index)
                 drawn = here if isinstance(here, Draw) else Draw(self.seed, index)
                 source = replace(drawn, variant=source)

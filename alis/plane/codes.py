@@ -1,14 +1,16 @@
 """Codes on disk: one safetensors file a code, with its papers, ready to stand at an anchor.
 
 w        [S] or [num_ws, S], float32
-metadata {"model": fingerprint or "", "from": what it was made of}
+metadata {"model": fingerprint or "", "from": what it was made of, "photo": digest of the photograph or ""}
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -23,34 +25,70 @@ def name_of(path: str | Path) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", Path(path).stem)[:40] or "code"
 
 
-def save(path: str | Path, w: Tensor, *, model: str = "", made_from: str = "") -> None:
+@dataclass(frozen=True)
+class Papers:
+    """What a code says of itself; "" where it doesn't."""
+
+    model: str = ""
+    made_from: str = ""
+    photo: str = ""
+
+
+def save(path: str | Path, w: Tensor, *, model: str = "", made_from: str = "", photo: str = "") -> None:
     """Write a code; the file has its name only when complete.
+
+    Args:
+        model: fingerprint of the model that it is a code of.
+        photo: `digest` of the photograph that it was made from.
 
     Raises:
         InputError: it can't be written.
     """
     path = Path(path)
     aside = path.with_name(f"{path.name}.part")
+    metadata = {"model": model, "from": made_from, "photo": photo}
     try:
-        save_file({"w": w.detach().float().cpu().contiguous()}, aside, metadata={"model": model, "from": made_from})
+        save_file({"w": w.detach().float().cpu().contiguous()}, aside, metadata=metadata)
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: can't be written ({error})", hint="give a folder that can") from None
+
+
+def digest(path: str | Path) -> str:
+    """Sixteen hex digits of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2s(digest_size=8)).hexdigest()
+
+
+def papers(path: str | Path) -> Papers:
+    """What a code says of itself.
+
+    Raises:
+        InputError: as `read`.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: is not a saved code ({error})", hint="make one with alis invert") from None
+    return Papers(said.get("model", ""), said.get("from", ""), said.get("photo", ""))
 
 
 def read(path: str | Path) -> Tensor:
     """A code, [S] or [num_ws, S].
 
     Raises:
-        InputError: no such file, or not a saved code.
+        InputError: no such file, or not a saved code of finite numbers.
     """
     try:
         with safe_open(path, "pt") as file:
             w: Tensor = file.get_tensor("w")
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: is not a saved code ({error})", hint="make one with alis invert") from None
-    if w.ndim not in {1, 2} or not w.is_floating_point():
-        raise InputError(f"{path}: its w has shape {list(w.shape)}", hint="make one with alis invert")
+    if w.ndim not in {1, 2} or not w.is_floating_point() or not bool(w.float().isfinite().all()):
+        raise InputError(
+            f"{path}: its w is {w.dtype} of shape {list(w.shape)}, or not finite", hint="make one with alis invert"
+        )
     return w.float()
 
 

@@ -128,7 +128,7 @@ def is_site(folder: Path) -> bool:
     """Whether `write` made a folder."""
     try:
         return json.loads((folder / "model.json").read_text(encoding="utf-8")).get("painter") == "browser"
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 

@@ -237,7 +237,7 @@ def test_any_text_is_canonical_or_refused(text: str) -> None:
         (lambda g: alis.Panorama(g).with_edits({0: torch.full((32,), torch.nan)}), "not finite"),
         (lambda g: alis.Panorama(g).with_edits({0: Saved("gone")}).tile(0), "no saved code"),
         (lambda g: alis.Panorama(g).with_edits({0: -1}), "variant -1"),
-        (lambda g: alis.Panorama(g, ring=2).with_edits({2: 1}), "not on the ring"),
+        (lambda g: alis.Panorama(g, sketch=Sketch(ring=2, edits={2: Draw(3)})), "not on the ring"),
         (lambda g: Sketch(0, edits={i: Draw(1) for i in range(65)}), "too many"),
         (lambda g: Saved("../x"), "code name"),
         (lambda g: choose_device("warp"), "device"),

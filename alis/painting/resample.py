@@ -1,0 +1,156 @@
+"""A finished strip and its plan with an anchor redrawn → the new strip: what lies beyond the edit's reach is copied.
+
+From PNG and BigTIFF the columns out of reach come from the file, so they stay as they are to the bit, whatever machine
+painted them. Lossy formats store neighbouring pixels together and can't promise that: there the whole strip is painted
+again, and what became of the columns out of reach is measured and told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alis import formats
+from alis.errors import InputError
+from alis.formats import Pixels
+from alis.formats.pixels import LOSSLESS, Picture
+from alis.painting import picture_writer
+from alis.painting.panorama import paint
+from alis.painting.strip import Plan
+
+_PIECE_PX = 4096
+# A picture that is its note's own differs from a new painting by rounding, or by what its format loses.
+_LOSSLESS_MEAN, _LOSSY_MEAN = 1.0, 16.0
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """The new strip; the columns [a, b) of it that were redrawn; and by how many grey levels others changed at most."""
+
+    strip: picture_writer.Strip
+    redrawn: tuple[tuple[int, int], ...]
+    most_elsewhere: int
+    mean_elsewhere: float
+
+
+def check_picture(plan: Plan, path: Path) -> None:
+    """A picture that is not what its note says is noticed: cropped, scaled or changed by another program.
+
+    Raises:
+        InputError: it is not.
+    """
+    if path.suffix.lower() == ".dzi":
+        return
+    picture, height = Picture(path), plan.panorama.height
+    if (picture.width, picture.height) != (plan.width, height):
+        raise InputError(
+            f"{path}: is {picture.width:,} × {picture.height} px, its note says {plan.width:,} × {height}: "
+            "it was cropped or scaled after it was painted",
+            hint="give the strip as alis saved it",
+        )
+    tile, allowed = plan.panorama.tile_px, _LOSSLESS_MEAN if picture.is_lossless else _LOSSY_MEAN
+    first, last = plan.start // tile, (plan.start + plan.width - 1) // tile
+    for k in sorted({first, (first + last) // 2, last}):
+        left, right = max(k * tile, plan.start), min((k + 1) * tile, plan.start + plan.width)
+        want = paint([(plan.panorama, k)])[0][:, left - k * tile : right - k * tile]
+        apart = np.abs(picture.columns(left - plan.start, right - plan.start).astype(int) - want).mean()
+        if apart > allowed:
+            raise InputError(
+                f"{path}: its columns {left - plan.start} … {right - plan.start} are not what its note says "
+                f"({apart:.0f} grey levels away): it was changed after it was painted",
+                hint="give the strip as alis saved it",
+            )
+
+
+def reaches(before: Plan, after: Plan) -> tuple[tuple[int, int], ...]:
+    """The picture's columns [a, b) in reach of what differs between two plans of the same columns, in order."""
+    old, new = before.panorama, after.panorama
+    anchors = {*old.sketch.edits, *new.sketch.edits}
+    spans: list[tuple[int, int]] = []
+    for anchor in anchors:
+        if old.sketch.source(anchor) == new.sketch.source(anchor):
+            continue
+        left, right = new.reach(anchor)
+        turns = [0]
+        if new.ring_px is not None:
+            first = (after.start - right) // new.ring_px
+            turns = [*range(first, (after.start + after.width - left) // new.ring_px + 1)]
+        for turn in turns:
+            shift = turn * (new.ring_px or 0) - after.start
+            a, b = max(left + shift, 0), min(right + shift, after.width)
+            if a < b:
+                spans.append((a, b))
+    merged: list[tuple[int, int]] = []
+    for a, b in sorted(spans):
+        if merged and a <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(b, merged[-1][1]))
+        else:
+            merged.append((a, b))
+    return tuple(merged)
+
+
+def write(before: Plan, after: Plan, source: Path, out: Path, *, overwrite: bool = False) -> Resampled:
+    """Paint what is in reach, copy the rest, and encode.
+
+    Raises:
+        InputError, RunError: as `alis.painting.picture_writer.write`.
+    """
+    redrawn = reaches(before, after)
+    form = picture_writer.check(out, after.width, after.panorama.height, overwrite=overwrite)
+    is_whole = form.is_lossless and source.suffix.lower() in LOSSLESS
+    old = None if source.suffix.lower() == ".dzi" else Picture(source)
+    copy = old if old and old.is_lossless else None
+
+    def columns(done: int) -> Iterator[Pixels]:
+        for a, b, is_new in _parts(after.width, redrawn):
+            a = max(a, done)
+            if a >= b:
+                continue
+            if is_new or copy is None:
+                yield from after.panorama.blocks(after.start + a, after.start + b)
+            else:
+                for left in range(a, b, _PIECE_PX):
+                    yield copy.columns(left, min(left + _PIECE_PX, b))
+
+    # Lossy pictures are compared with what was there before it may be replaced.
+    kept = (
+        None
+        if is_whole or old is None
+        else [old.columns(a, b) for a, b, new in _parts(after.width, redrawn) if not new]
+    )
+    strip = picture_writer.write(
+        out, columns, width=after.width, height=after.panorama.height, note=after.note.text, overwrite=overwrite
+    )
+    if kept is None or out.suffix.lower() == ".dzi":
+        return Resampled(strip, redrawn, 0, 0.0)
+    now, apart = Picture(out), [np.zeros(1, int)]
+    for (a, b, _), pixels in zip([p for p in _parts(after.width, redrawn) if not p[2]], kept, strict=True):
+        apart.append(np.abs(now.columns(a, b).astype(int) - pixels).ravel())
+    every = np.concatenate(apart)
+    return Resampled(strip, redrawn, int(every.max()), float(every.mean()))
+
+
+def _parts(width: int, redrawn: tuple[tuple[int, int], ...]) -> list[tuple[int, int, bool]]:
+    """The picture's columns cut where the reach begins and ends: (a, b, whether they are in reach)."""
+    found, at = [], 0
+    for a, b in redrawn:
+        found += [(at, a, False), (a, b, True)]
+        at = b
+    found.append((at, width, False))
+    return [(a, b, is_new) for a, b, is_new in found if a < b]
+
+
+def told(done: Resampled) -> str:
+    """What changed, in a line."""
+    where = ", ".join(f"{a:,} … {b:,}" for a, b in done.redrawn) or "nothing"
+    if not done.most_elsewhere:
+        rest = "all others are as they were, to the bit" if formats.find(done.strip.path).is_lossless else "no others"
+    else:
+        rest = (
+            f"{formats.find(done.strip.path).name} stores pixels together: others by at most {done.most_elsewhere} "
+            f"grey levels, {done.mean_elsewhere:.2f} on average"
+        )
+    return f"redrawn: columns {where}; changed elsewhere: {rest}"

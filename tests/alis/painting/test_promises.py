@@ -1,0 +1,337 @@
+"""Painting keeps its word: what a resample leaves alone, papers of pictures and codes, refusals before any work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image, PngImagePlugin
+
+import alis
+from alis import formats
+from alis.cli import cli
+from alis.errors import AlisError, InputError
+from alis.models.slim import slim
+from alis.painting import clusters, connect, resample, strip, video
+from alis.plane import codes
+from alis.plane.anchors import Draw, Saved, Sketch
+from tests.alis import painter
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    alis.save(folder, painter.tiny(padding="plane", local_latents=0.5))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def g(model: Path) -> alis.Generator:
+    return alis.load(model)
+
+
+@pytest.fixture(scope="module")
+def strips(g: alis.Generator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("strips")
+    for ending in ("png", "tif", "jpg", "webp"):
+        strip.paint(strip.plan(alis.Panorama(g, 7), width=500, start=-77), folder / f"a.{ending}")
+    return folder
+
+
+def _alis(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def _pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+# ---- resample ----
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_what_lies_out_of_reach_is_copied_from_the_file(model: Path, strips: Path, tmp_path: Path, ending: str) -> None:
+    """Not painted again: another machine rounds otherwise. Columns that no painting would give show which it was."""
+    source = tmp_path / f"a.{ending}"
+    plan = strip.read(strips / f"a.{ending}", alis.load(model))
+    pixels = formats.pixels.Picture(strips / f"a.{ending}").columns(0, 500).copy()
+    left, right = plan.panorama.reach(2)
+    a, b = left - plan.start, right - plan.start
+    untouched = np.r_[20:a, b:480]
+    pixels[:, untouched] ^= 1  # as if rounded the other way
+    _store(source, pixels, formats.read_note(strips / f"a.{ending}") or "")
+    told = _alis("resample", model, source, "--anchor", 2, "-o", tmp_path / f"b.{ending}")
+    assert told.exit_code == 0, told.output
+    now = formats.pixels.Picture(tmp_path / f"b.{ending}").columns(0, 500)
+    outside = np.r_[0:a, b:500]
+    assert np.array_equal(now[:, outside], pixels[:, outside])
+    assert np.array_equal(now[:, a:b], plan.panorama.with_edits({2: 1})[left:right])
+    assert f"columns {a:,} … {b:,}" in told.output
+    assert "to the bit" in told.output
+
+
+def _store(path: Path, pixels: np.ndarray, note: str) -> None:
+    if path.suffix == ".tif":
+        import tifffile
+
+        tifffile.imwrite(path, pixels, photometric="rgb", description=note, metadata=None)
+    else:
+        papers = PngImagePlugin.PngInfo()
+        papers.add_itxt("alis", note)
+        Image.fromarray(pixels).save(path, pnginfo=papers)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_a_lossy_format_says_what_else_changed(model: Path, strips: Path, tmp_path: Path, ending: str) -> None:
+    told = _alis("resample", model, strips / f"a.{ending}", "--anchor", 2, "-o", tmp_path / f"b.{ending}")
+    assert told.exit_code == 0, told.output
+    plan = strip.read(strips / f"a.{ending}", alis.load(model))
+    left, right = (edge - plan.start for edge in plan.panorama.reach(2))
+    outside = np.r_[0:left, right:500]
+    apart = np.abs(
+        _pixels(strips / f"a.{ending}")[:, outside].astype(int) - _pixels(tmp_path / f"b.{ending}")[:, outside]
+    )
+    words = f"at most {apart.max()} grey levels" if apart.max() else "changed elsewhere: no others"
+    assert words in told.output
+
+
+def test_on_a_ring_anchors_are_counted_modulo_the_ring(model: Path, g: alis.Generator, tmp_path: Path) -> None:
+    ring = alis.Panorama(g, 7, ring=3)
+    assert ring.with_edits({4: 2}).sketch == ring.with_edits({-2: 2}).sketch == ring.with_edits({1: 2}).sketch
+    strip.paint(strip.plan(ring, width=ring.ring_px), tmp_path / "ring.png")
+    for anchor in (1, 4, -2):
+        told = _alis("resample", model, tmp_path / "ring.png", "--anchor", anchor, "-o", tmp_path / f"{anchor}.png")
+        assert told.exit_code == 0, told.output
+        assert (tmp_path / f"{anchor}.png").read_bytes() == (tmp_path / "1.png").read_bytes()
+    # Anchor 0 stands at the picture's left edge, and at its right one.
+    told = _alis("resample", model, tmp_path / "ring.png", "--anchor", 0, "-o", tmp_path / "0.png")
+    assert told.exit_code == 0, told.output
+    assert np.array_equal(_pixels(tmp_path / "0.png"), ring.with_edits({0: 1})[0 : ring.ring_px])
+
+
+# ---- pictures and their notes ----
+def test_a_picture_that_was_changed_and_kept_its_note_is_noticed(model: Path, strips: Path, tmp_path: Path) -> None:
+    with Image.open(strips / "a.png") as picture:
+        note, whole = picture.text["alis"], picture.convert("RGB")
+    changed = {
+        "cropped": whole.crop((10, 0, 490, 32)),
+        "scaled": whole.resize((250, 16)),
+        "stretched": whole.crop((0, 0, 400, 32)).resize(whole.size),
+        "mirrored": whole.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        "moved": Image.fromarray(np.roll(np.asarray(whole), 9, axis=1)),
+        "painted black": Image.new("RGB", whole.size),
+    }
+    for name, picture in changed.items():
+        _store(tmp_path / "mine.png", np.asarray(picture), note)
+        told = _alis("resample", model, tmp_path / "mine.png", "--at", 200, "-o", tmp_path / "out.png")
+        assert isinstance(told.exception, InputError), f"{name}: {told.output}"
+        assert "after it was painted" in str(told.exception), name
+        assert not list(tmp_path.glob("out*")), name
+
+
+def _nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        '{"model": "m", "sketch": "7/-", "start": 1e999, "width": 9}',
+        '{"model": "m", "sketch": "7/-", "start": 0, "width": 1e3}',
+        '{"model": "m", "sketch": "7/-", "start": 0, "width": true}',
+        '{"model": "m", "sketch": ["7/-"], "start": 0, "width": 9}',
+        '{"model": "m", "sketch": "7/p", "start": 0, "width": 9}',
+        '{"model": {"a": 1}, "sketch": "7/-", "start": 0, "width": 9}',
+        _nested(100_000),
+        '{"model": ' + _nested(100_000) + "}",
+        "[]",
+        "7",
+        "null",
+        "",
+    ],
+)
+def test_a_note_that_is_none_is_told(g: alis.Generator, tmp_path: Path, note: str) -> None:
+    _store(tmp_path / "a.png", np.zeros((32, 9, 3), np.uint8), note)
+    with pytest.raises(InputError, match="no note of alis"):
+        strip.read(tmp_path / "a.png", g)
+
+
+def test_a_note_beyond_the_plane_is_told(g: alis.Generator, tmp_path: Path) -> None:
+    for start, width in ((2**60, 9), (0, 0), (0, -9)):
+        note = {"model": strip.fingerprint(g), "sketch": "7/-", "start": start, "width": width}
+        _store(tmp_path / "a.png", np.zeros((32, 9, 3), np.uint8), json.dumps(note))
+        with pytest.raises(InputError):
+            strip.read(tmp_path / "a.png", g)
+
+
+# ---- codes and their papers ----
+def _photo(path: Path, seed: int = 0) -> Path:
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 60, 3), np.uint8)).save(path)
+    return path
+
+
+def test_a_code_of_another_model_says_so(model: Path, tmp_path: Path) -> None:
+    photo = _photo(tmp_path / "photo.png")
+    assert _alis("invert", model, photo, "-o", tmp_path / "mine.safetensors", "--steps", 2).exit_code == 0
+    assert codes.papers(tmp_path / "mine.safetensors").model == strip.fingerprint(alis.load(model))
+    alis.save(tmp_path / "other", painter.tiny(seed=1, padding="plane", local_latents=0.5))
+    for folder, is_foreign in ((model, False), (tmp_path / "other", True)):
+        out = tmp_path / f"{folder.name}.png"
+        told = _alis("connect", folder, tmp_path / "mine.safetensors", 7, "-o", out)
+        assert told.exit_code == 0, told.output
+        assert ("another model" in told.output) is is_foreign
+
+
+def test_connect_uses_the_inversion_beside_its_output_and_never_replaces_it(model: Path, tmp_path: Path) -> None:
+    photo, out = _photo(tmp_path / "photo.png"), tmp_path / "walk.png"
+    kept = tmp_path / "walk-photo.safetensors"
+    long = _alis("invert", model, photo, "-o", kept, "--steps", 3)
+    assert long.exit_code == 0, long.output
+    before = kept.read_bytes()
+    assert _alis("connect", model, photo, 7, "-o", out, "--steps", 1).exit_code == 0
+    assert _alis("connect", model, photo, 7, "-o", out, "--steps", 1, "--force").exit_code == 0
+    assert kept.read_bytes() == before
+    panorama = alis.Panorama(alis.load(model), codes={"photo": codes.read(kept)})
+    first, last = connect.scene_columns(panorama, 0)
+    want = connect.plan(panorama, [Saved("photo"), Draw(7)])
+    assert np.array_equal(_pixels(out)[:, first:last], want.panorama[first:last])
+    _photo(photo, seed=1)
+    other = _alis("connect", model, photo, 7, "-o", out, "--force")
+    assert "another photograph" in str(other.exception)
+    assert kept.read_bytes() == before
+
+
+# ---- before any work ----
+def test_what_cannot_be_written_is_said_before_any_work(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = _photo(tmp_path / "photo.png")
+    long = "x" * 236
+    commands: list[list[object]] = [
+        ["panorama", model, "-o", f"{long}.png"],
+        ["panorama", model, "-o", "/proc/a.png"],
+        ["panorama", model, "-o", "no/folder/a.png"],
+        ["connect", model, 1, 2, "-o", f"{long}.tif"],
+        ["connect", model, photo, 2, "-o", "/proc/a.png"],
+        ["invert", model, photo, "-o", f"{long}.safetensors"],
+        ["invert", model, photo, "-o", "/proc/a.safetensors"],
+        ["video", model, "-o", f"{long}.mp4"],
+        ["video", model, "-o", "/proc/a.mp4"],
+    ]
+    monkeypatch.chdir(tmp_path)
+    # Whatever is painted would need this: so none of them gets as far.
+    monkeypatch.setattr(torch.nn.functional, "conv_transpose2d", None)
+    before = sorted(tmp_path.rglob("*"))
+    for words in commands:
+        told = _alis(*words)
+        assert isinstance(told.exception, InputError), f"{words}: {told.exception!r}"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_longest_name_that_is_allowed_can_be_written(g: alis.Generator, tmp_path: Path) -> None:
+    most = os.pathconf(tmp_path, "PC_NAME_MAX") - len(".partial.json.new")
+    for ending in (".png", ".jpg", ".tif", ".dzi"):
+        name = "é" * ((most - len(ending)) // 2) + ending
+        assert strip.paint(strip.plan(alis.Panorama(g), width=40), tmp_path / name).path.exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "package"), [("jpg", "pyvips"), ("webp", "pyvips"), ("tif", "tifffile"), ("mp4", "av")]
+)
+def test_a_format_whose_package_is_missing_is_said_before_any_work(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, package: str
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    monkeypatch.setattr(torch.nn.functional, "conv_transpose2d", None)
+    command = "video" if ending == "mp4" else "panorama"
+    told = _alis(command, model, "-o", tmp_path / f"a.{ending}")
+    assert isinstance(told.exception, AlisError), told.exception
+    assert package in str(told.exception)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- bad values ----
+def test_bad_values_are_told(g: alis.Generator) -> None:
+    w, nan = torch.zeros(32), torch.full([32], torch.nan)
+    calls: list[Any] = [
+        *(lambda b=b: alis.Panorama(g, batch=b) for b in (-1, 0, 1.5, True, 10**9)),
+        *(lambda r=r: alis.Panorama(g, ring=r) for r in (True, 0, -3, 3.0, "3")),
+        *(lambda p=p: alis.Panorama(g, psi=p) for p in (None, True, torch.nan, "1", 3)),
+        *(lambda c=c: alis.Panorama(g, cluster=c) for c in (True, 1.0, "near", -1)),
+        *(
+            lambda e=e: alis.Panorama(g).with_edits({3: e})
+            for e in (None, True, False, 1.0, "a", -1, [w], nan, w.int())
+        ),
+        *(lambda a=a: alis.Panorama(g).with_edits({a: 1}) for a in (None, True, 1.5, "3", 2**50)),
+        *(lambda e=e: Sketch(7, edits={3: e}) for e in (None, True, 1)),
+        *(lambda v=v: Draw(7, 0, v) for v in (True, None, 1.0, -1)),
+        *(lambda n=n: Saved(n) for n in (None, 7, "a b")),
+        *(
+            lambda c=c: alis.Panorama(g, codes={"a": c})
+            for c in ([0.0] * 32, None, w.int(), w.bool(), w.to(torch.complex64), nan)
+        ),
+        *(lambda c=c: alis.Panorama(g, centres=c) for c in (nan[None], torch.zeros(0, 32), w, torch.zeros(2, 3), [w])),
+        lambda: alis.Panorama(g, codes={"a": torch.full([32], 1e300, dtype=torch.float64)}),
+    ]
+    for call in calls:
+        with pytest.raises(InputError):
+            call()
+    assert alis.Panorama(g, batch=3).batch == 3
+    assert alis.Panorama(g).with_edits({np.int64(3): np.int64(2)}).sketch.text == "0/a3v2"
+
+
+def test_clusters_that_are_none_are_told(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "m")
+    for centres in (torch.full([4, 32], torch.nan), torch.zeros(0, 32), torch.zeros(4, 31), torch.zeros(32)):
+        clusters.save(tmp_path / "m", clusters.Clusters(centres, torch.ones(len(centres)), 0.0))
+        with pytest.raises(InputError):
+            clusters.find(tmp_path / "m", alis.load(model).config)
+
+
+@pytest.mark.parametrize(
+    "aspect", ["1e9999", "1e999999999", "16:0", "0:9", "-16:9", "nan", "inf", "16:9:4", "", "٣:٢", "1/3e9", "9" * 4000]
+)
+def test_an_aspect_that_is_none_is_told(g: alis.Generator, aspect: str) -> None:
+    with pytest.raises(InputError):
+        video.shot(alis.Panorama(g), seconds=1, aspect=aspect)
+    assert (
+        video.shot(alis.Panorama(g), seconds=1, aspect="2.39:1", height=100).width
+        == round(100 * Fraction("2.39") / 2) * 2
+    )
+
+
+def test_slim_to_a_file_is_told(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        slim(model, tmp_path / "file", overwrite=True)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_films_say_which_colours_are_meant(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    shot = video.Shot(64, 128, 64, 1, 8)
+    pixels = np.full((64, 64, 3), (200, 60, 30), np.uint8)
+    for ending in ("mp4", "webm"):
+        video.write(tmp_path / f"a.{ending}", iter([pixels] * 8), shot)
+        with av.open(str(tmp_path / f"a.{ending}")) as film:
+            codec = film.streams.video[0].codec_context
+            assert (codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range) == (1, 1, 1, 1)
+            frame = next(film.decode(video=0))
+            luma = frame.to_ndarray(format="yuv420p")[:64].mean()
+            # BT.709: Y = 16 + 219 · (0.2126 R + 0.7152 G + 0.0722 B); BT.601 would have 106.
+            assert luma == pytest.approx(16 + 219 * (0.2126 * 200 + 0.7152 * 60 + 0.0722 * 30) / 255, abs=2)
+
+
+def test_reaches_are_told_in_the_pictures_own_columns(g: alis.Generator) -> None:
+    plan = strip.plan(alis.Panorama(g, 7), width=600, start=-100)
+    after = strip.redrawn(plan, anchor=1)
+    (a, b), (left, right) = resample.reaches(plan, after)[0], plan.panorama.reach(1)
+    assert (a, b) == (left + 100, right + 100)
+    assert resample.reaches(plan, plan) == ()
