@@ -27,10 +27,10 @@ def test_every_command_of_the_page_runs(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(sets.scenery(number, 300))
     text = PAGE.read_text(encoding="utf-8")
-    (name, content), *_ = re.findall(r"`(own\.toml)`:\n\n```toml\n(.*?)```", text, re.DOTALL)
-    (tmp_path / name).write_text(content, encoding="utf-8")
-    blocks = re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    commands = [line for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (pipeline,) = [content for kind, content in blocks if kind == "toml"]
+    (tmp_path / "own.toml").write_text(pipeline, encoding="utf-8")
+    commands = [line for kind, content in blocks if kind == "" for line in content.splitlines()]
     assert len(commands) == 7
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     said = {}
