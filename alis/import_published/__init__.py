@@ -8,6 +8,7 @@ kept. `alis.load(OUT)` opens the result.
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,6 +53,7 @@ def open_published(
         data = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: can't be read ({error.strerror})", hint="give a published .pkl checkpoint") from None
+    _refuse_other_formats(data, file)
     described = read(io.BytesIO(data), str(file))
     if not isinstance(described, dict) or "G_ema" not in described:
         raise InputError(f"{file}: holds no G_ema", hint="give a published ALIS checkpoint")
@@ -67,6 +69,30 @@ def open_published(
     trained = _filled(models.Generator, config, loaded["G"], f"{file} G") if "G" in loaded else None
     judge = _filled(models.Discriminator, config, loaded["D"], f"{file} D") if "D" in loaded else None
     return averaged, trained, judge
+
+
+def _refuse_other_formats(data: bytes, file: Path) -> None:
+    """Say what a file is that is no pickle.
+
+    Raises:
+        InputError: a zip, of torch.save or another, a compressed file, or safetensors.
+    """
+    hint = "give the published .pkl, a pickle of G, D and G_ema"
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                is_torch = any(name.endswith(("/data.pkl", "/byteorder")) for name in archive.namelist())
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
+            is_torch = False
+        what = "a file of torch.save (a zip of a pickle and its tensors)" if is_torch else "a zip archive"
+        raise InputError(f"{file}: is {what}, no published checkpoint", hint=hint)
+    for magic, what in ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"7z\xbc\xaf", "7z")):
+        if data.startswith(magic):
+            raise InputError(f"{file}: is compressed by {what}", hint="unpack it first")
+    if data[8:10] == b'{"' and int.from_bytes(data[:8], "little") <= len(data):
+        raise InputError(
+            f"{file}: is safetensors, no published checkpoint", hint="alis.load opens a model folder of it"
+        )
 
 
 def _filled(kind: type[N], config: ModelConfig, weights: dict[str, Tensor], where: str) -> N:

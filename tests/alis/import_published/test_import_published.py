@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import gzip
 import io
 import os
 import pickle
@@ -16,11 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 import alis
+from alis.config import ModelConfig
 from alis.errors import InputError, UnsafePickle
-from alis.import_published import convert, networks
+from alis.import_published import _filled, convert, networks
 from alis.import_published.pickles import Built, read
 from alis.import_published.storages import tensor
 from tests.alis import fixture
@@ -103,6 +106,9 @@ def _zip_of(member: bytes) -> bytes:
 CANARY = "canary"
 TOUCH = f"touch {CANARY}"
 PYTHON = f"open('{CANARY}', 'w').write('ran')"
+# Functions of the standard library, numpy and torch that run a command, code or a file's code, and that scanners of
+# pickles missed, by their public advisories: a list of what is forbidden is never whole.
+GADGETS = (Path(__file__).parent / "gadgets.txt").read_text(encoding="utf-8").split()
 # How harm is done by pickles, and the word that the refusal must name.
 ATTACKS: dict[str, tuple[bytes, str]] = {
     "os.system": (call("os", "system", TOUCH) + b".", "os.system"),
@@ -141,6 +147,22 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "out-of-band buffer": (b"\x80\x05\x97.", "NEXT_BUFFER"),
     "list as a key": (b"}]Ns.", "list as a key"),
     "deep tuple as a key": (b"})" + b"\x85" * 200_000 + b"Ns.", "tuple as a key"),
+    "call behind a pop": (b"(cos\nsystem\n" + text(TOUCH) + b"o0}.", "os.system"),
+    "setstate of a call": (call("os", "system", TOUCH) + b"}b.", "os.system"),
+    "module in pieces": (
+        b"\x80\x04" + text("torch") + text("utils.collect_env.run") + b"\x93.",
+        "torch.utils.collect_env.run",
+    ),
+    "builtins of numpy": (
+        b"\x80\x04" + text("numpy") + text("__builtins__.eval") + b"\x93.",
+        "numpy.__builtins__.eval",
+    ),
+    "builtins of an allowed": (
+        b"\x80\x04" + text("numpy.core.multiarray") + text("__builtins__") + b"\x93.",
+        "numpy.core.multiarray.__builtins__",
+    ),
+    "function from its code": (call("types", "FunctionType", "c") + b".", "types.FunctionType"),
+    **{name: (call(*name.rsplit(".", 1), TOUCH) + b".", name) for name in GADGETS},
     "datetime": (pickle.dumps(datetime.date(2020, 1, 1)), "datetime.date"),
     "counter": (pickle.dumps(collections.Counter()), "collections.Counter"),
 }
@@ -330,6 +352,42 @@ def test_damaged_and_foreign_files_say_so(shared: Path, tmp_path: Path) -> None:
     (tmp_path / "other.pkl").write_bytes(pickle.dumps({"generator": 1}))
     with pytest.raises(InputError, match="holds no G_ema"):
         convert(tmp_path / "other.pkl", tmp_path / "out")
+
+
+def test_other_formats_are_called_what_they_are(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    torch.save({"G_ema": torch.zeros(2)}, out)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("snapshot.pkl", b"N.")
+    files = {
+        "a file of torch.save (a zip of a pickle and its tensors)": out.getvalue(),
+        "a zip archive": packed.getvalue(),
+        "compressed by gzip": gzip.compress(b"N."),
+        "safetensors": safetensors.torch.save({"a": torch.zeros(2)}),
+    }
+    for said, data in files.items():
+        (tmp_path / "x.pkl").write_bytes(data)
+        with pytest.raises(InputError) as caught:
+            convert(tmp_path / "x.pkl", tmp_path / "out")
+        assert f"x.pkl: is {said}" in caught.value.message
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda t: t.fill_(float("nan")), "holds NaN or infinity"),
+        (lambda t: t.fill_(float("-inf")), "holds NaN or infinity"),
+        (lambda t: t.to(torch.int64), "torch.int64, no weights"),
+    ],
+)
+def test_published_weights_that_are_none_are_refused(spoil: object, said: str) -> None:
+    config = ModelConfig(resolution=16, channel_base=128, channel_max=8, z_dim=8, w_dim=8)
+    weights = {name: value.clone() for name, value in alis.Generator(config).state_dict().items()}
+    weights["mapping.fc0.weight"] = spoil(weights["mapping.fc0.weight"])  # type: ignore[operator]
+    with pytest.raises(InputError, match=rf"mapping.fc0.weight .*{said}"):
+        _filled(alis.Generator, config, networks.ours(weights, config, "t"), "t")
 
 
 def test_variants_of_the_method_are_refused(shared: Path, tmp_path: Path) -> None:
