@@ -1,33 +1,44 @@
-"""Pictures a second of a training step, all regularisers on, beside the floor that its multiplications set.
+"""Pictures a second of whole training steps, beside the floor that their multiplications set.
 
     python benchmarks/training.py --config tiny
     python benchmarks/training.py --config lhq256 --optim.batch 32 --against eager compile graphs
 
 `floor` is the time that the step's multiply-adds alone would take at the rate this machine reaches on a large square
-matrix product, in the precision the networks run in. Each variant is measured in a process of its own; every phase is
-weighted by how often the recipe pays it. `eager` turns our kernels off (plain PyTorch on the same device).
+matrix product, in the precision the networks run in. A step is what training takes: loading and decoding, upload,
+mirroring, every phase that is due, the running average; as many steps in a row as pay each regulariser equally. The
+parts are also timed by themselves. Each variant is measured in a process of its own and written when it is done.
+`eager` turns our kernels off (plain PyTorch on the same device).
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from alis.data import Loader, Reading, Share, open_catalogue
 from alis.ops import dispatch
-from alis.training import recipe
+from alis.training import losses, recipe
+from alis.training.loop import advance
 from alis.training.monitor import machine
 from alis.training.step import Step, build
 
@@ -50,43 +61,83 @@ class Count(TorchDispatchMode):
         return result
 
 
-def measure(config: recipe.TrainConfig, variant: str, repeats: int) -> dict[str, float]:
-    """Seconds and floating point operations of one average step, and the peak memory."""
+def measure(config: recipe.TrainConfig, variant: str, repeats: int, rounds: int) -> dict[str, float]:
+    """Seconds and floating point operations of one average step, those of its parts, and the peak memory."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = config.model_copy(update={"run": config.run.model_copy(update={"compile": VARIANTS[variant]})}).resolved(1)
     if variant == "eager":
         dispatch.use_triton(False)
-    batch, size = config.optim.batch, config.model.resolution
+    batch, data = config.optim.batch, config.data
     assert batch is not None
     state = build(config, device)
     step = Step(state, config)
-    reals = {j: torch.randn(step.micro, 3, size, size, device=device) for j in step.own}
-    phases: dict[str, tuple[Callable[[], object], float]] = {
-        "generator": (step.generator, 1.0),
-        "path_length": (step.path_length, 1 / config.loss.pl_every),
-        "discriminator": (lambda: step.discriminator(reals), 1.0),
-        "r1": (lambda: step.r1(reals), 1 / config.loss.r1_every),
-    }
-    found: dict[str, float] = {}
-    seconds = flops = 0.0
-    for name, (run, share) in phases.items():
-        run()
-        if variant in {"ours", "eager"}:
-            with Count() as counter:
-                run()
-            flops += counter.total * share
-        times = [_timed(run, device) for _ in range(repeats)]
-        found[f"{name}_s"] = statistics.median(times)
-        seconds += found[f"{name}_s"] * share
+    reading = Reading(threads=data.threads, ahead=data.ahead, buffer_mb=data.buffer_mb, pin=device.type == "cuda")
+    with tempfile.TemporaryDirectory() as folder:
+        catalogue = open_catalogue(str(pictures(Path(folder), config.model.resolution, max(batch, 64))))
+        with Loader(catalogue, config.model.resolution, Share(batch, step.micro), reading) as loader:
+            found = parts(config, step, loader, variant, repeats, device)
+            every = math.lcm(config.loss.pl_every, config.loss.r1_every)
+            state.step = 0
+            times = [_timed(lambda: whole_steps(config, step, loader, every), device) / every for _ in range(rounds)]
     found |= {
-        "images_per_s": batch / seconds,
-        "step_s": seconds,
-        "flops": flops,
+        "step_s": statistics.median(times),
+        "images_per_s": batch / statistics.median(times),
         "matrix_flops_per_s": _rate(config, device),
     }
     if device.type == "cuda":
         found["memory_mb_per_image"] = torch.cuda.max_memory_allocated() / 2**20 / batch
     return found
+
+
+def whole_steps(config: recipe.TrainConfig, step: Step, loader: Loader, num: int) -> None:
+    """`num` steps as training takes them: loading, upload, mirroring, every phase that is due, the average."""
+    for _ in range(num):
+        advance(step.state, config, step, loader)
+
+
+def parts(
+    config: recipe.TrainConfig, step: Step, loader: Loader, variant: str, repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Seconds of each part of a step, and operations of all, weighted by how often the recipe pays them."""
+    state, loss = step.state, config.loss
+    reals: dict[int, torch.Tensor] = {}
+
+    def read() -> None:
+        reals.update({j: step.reals(next(loader), j, mirror=config.data.mirror) for j in step.own})
+
+    phases: dict[str, tuple[Callable[[], object], float]] = {
+        "reals": (read, 1.0),
+        "generator": (step.generator, 1.0),
+        "path_length": (step.path_length, 1 / loss.pl_every if loss.pl_weight else 0.0),
+        "discriminator": (lambda: step.discriminator(reals), 1.0),
+        "r1": (lambda: step.r1(reals), 1 / loss.r1_every if step.pays_r1 else 0.0),
+        "average": (lambda: losses.average(state.ema, state.generator, 0.999), 1.0),
+    }
+    found: dict[str, float] = {"flops": 0.0}
+    for name, (run, share) in phases.items():
+        if not share:
+            continue
+        run()
+        if variant in {"ours", "eager"}:
+            with Count() as counter:
+                run()
+            found["flops"] += counter.total * share
+        found[f"{name}_s"] = statistics.median(_timed(run, device) for _ in range(repeats))
+    return found
+
+
+def pictures(folder: Path, size: int, num: int) -> Path:
+    """A dataset of `num` smooth JPEG pictures, of the weight of photographs."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(num):
+        coarse = Image.fromarray(rng.integers(0, 256, (size // 8, size // 8, 3), np.uint8))
+        buffer = io.BytesIO()
+        coarse.resize((size, size), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)
+        rows.append({"bytes": buffer.getvalue(), "path": f"{number}.jpg"})
+    (folder / "data").mkdir()
+    pq.write_table(pa.table({"image": rows}), folder / "data" / "train-00000-of-00001.parquet", row_group_size=32)
+    return folder
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> float:
@@ -113,37 +164,42 @@ def main() -> None:
     parser.add_argument("--optim.batch", dest="batch", type=int)
     parser.add_argument("--against", nargs="*", default=[], choices=[name for name in VARIANTS if name != "ours"])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of whole steps; their median is kept")
     parser.add_argument("--only", choices=list(VARIANTS), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "training.json")
     asked = parser.parse_args()
     config = recipe.read(asked.config, {"optim.batch": asked.batch} if asked.batch else None)
     if asked.only:
-        print(json.dumps(measure(config, asked.only, asked.repeats)))
+        print(json.dumps(measure(config, asked.only, asked.repeats, asked.rounds)))
         return
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for variant in ("ours", *asked.against):
-        line = [sys.executable, __file__, "--only", variant, "--config", asked.config, "--repeats", str(asked.repeats)]
+        line = [sys.executable, __file__, "--only", variant, "--config", asked.config]
+        line += ["--repeats", str(asked.repeats), "--rounds", str(asked.rounds)]
         line += ["--optim.batch", str(asked.batch)] if asked.batch else []
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         found[variant] = json.loads(done.stdout.splitlines()[-1])
-    ours = found["ours"]
-    floor_s = ours["flops"] / ours["matrix_flops_per_s"]
-    ratios = {f"ours / {name}": one["step_s"] / ours["step_s"] for name, one in found.items() if name != "ours"}
-    ratios["floor / ours"] = floor_s / ours["step_s"]
-    record = {
-        "config": asked.config,
-        "batch": config.resolved(1).optim.batch,
-        "ratios": {name: round(value, 3) for name, value in ratios.items()},
-        "variants": found,
-        "machine": machine(),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    asked.out.write_text(json.dumps(record, indent=1) + "\n")
-    for name, value in ratios.items():
+        record = {
+            "config": asked.config,
+            "batch": config.resolved(1).optim.batch,
+            "ratios": ratios(found),
+            "variants": found,
+            "machine": machine(),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        asked.out.write_text(json.dumps(record, indent=1) + "\n")
+        print(f"{variant:<18} {found[variant]['images_per_s']:>8.1f} img/s", flush=True)
+    for name, value in ratios(found).items():
         print(f"{name:<18} {value:>8.3f}")
-    for name, one in found.items():
-        print(f"{name:<18} {one['images_per_s']:>8.1f} img/s")
+
+
+def ratios(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    """How much quicker ours is than each other variant, and how near to the floor."""
+    ours = found["ours"]
+    told = {f"ours / {name}": one["step_s"] / ours["step_s"] for name, one in found.items() if name != "ours"}
+    told["floor / ours"] = ours["flops"] / ours["matrix_flops_per_s"] / ours["step_s"]
+    return {name: round(value, 3) for name, value in told.items()}
 
 
 if __name__ == "__main__":

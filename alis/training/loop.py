@@ -92,7 +92,7 @@ def _loop(
     """Step after step, until the images, the time or a signal end it."""
     step, board = Step(s, config), snapshots.board
     while s.images < pace.total:
-        figures = _advance(s, config, step, loader)
+        figures = advance(s, config, step, loader)
         if board is not None:
             board.add(**figures)
         is_told, is_over, is_due = pace.asks(s.step, request, snapshots)
@@ -116,8 +116,8 @@ def _loop(
             snapshots.write(measure if is_wanted else None, is_timed=not is_wanted)
 
 
-def _advance(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[str, Tensor]:
-    """One step: every phase that is due, then the average, the counts and the augmentation; its figures."""
+def advance(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[str, Tensor]:
+    """One step: its pictures, every phase that is due, the average, the counts and the augmentation; its figures."""
     batch, loss = loader.share.batch, config.loss
     reals = {j: step.reals(next(loader), j, mirror=config.data.mirror) for j in step.own}
     figures: dict[str, Tensor] = {}
