@@ -17,6 +17,8 @@ from alis.data import pictures, variants
 from alis.data.catalogue import Catalogue, of_parquet
 from alis.errors import DataError, InputError
 
+_STORED = re.compile(r"photos/\d{6}\.parquet")  # what a store of lhq calls its shards, and what lies beside them
+_BESIDE = {"frontier.sqlite", "verdicts.parquet", "crawl.lock"}
 _HELD_OUT = re.compile(r"(^|[/_.-])(validation|valid|val|test)([/_.-]|$)")
 
 
@@ -88,8 +90,9 @@ def _listed(address: str) -> tuple[Any, str, list[str]]:
 
 def _refuse_store(address: str, root: str, files: list[str], parquet: list[str]) -> None:
     """A store of `lhq` holds photos that no measure judged and no export prepared: name the way from there."""
-    has_photos = any(posixpath.dirname(name) == posixpath.join(root, "photos") for name in parquet)
-    if not has_photos or not any(posixpath.basename(name) == "frontier.sqlite" for name in files):
+    inside = {name.removeprefix(root).lstrip("/") for name in files}
+    has_photos = any(_STORED.fullmatch(name) for name in inside)
+    if not has_photos or not any(name in _BESIDE or name.startswith("facts/") for name in inside):
         return
     exports = {posixpath.dirname(posixpath.dirname(name)) for name in parquet if "/data/train-" in name}
     if exports:

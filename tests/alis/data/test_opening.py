@@ -140,10 +140,14 @@ def test_what_is_no_zip_of_pictures_is_said(tmp_path: Path) -> None:
         open_catalogue(str(tmp_path / "words"))
 
 
-def test_a_store_names_the_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", ["frontier.sqlite", "verdicts.parquet", "crawl.lock", "facts/x.txt"])
+def test_a_store_names_the_way(beside: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     variant(store, "photos", 32)
-    (store / "frontier.sqlite").write_bytes(b"")
+    (store / "photos" / "train-00000-of-00001.parquet").rename(store / "photos" / "000000.parquet")
+    assert open_catalogue(str(store)).num_images == 40, "a name alone makes no store"
+    (store / beside).parent.mkdir(exist_ok=True)
+    (store / beside).write_bytes(b"")
     with pytest.raises(InputError, match=r"is a store of lhq.*lhq filter PIPELINE, lhq export PIPELINE"):
         open_catalogue(str(store))
     variant(store / "export", "data", 32)
