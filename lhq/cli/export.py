@@ -41,7 +41,7 @@ def command(
     repository: str,
     public: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Publish the kept photos as Parquet that `datasets` loads as it is.
 
     Interrupted? Run the same command again: finished work is found. An earlier export stays whole until
@@ -70,6 +70,14 @@ def command(
         for place in (done.report.to if done.report.num_rows else "", done.archives, done.address):
             if place:
                 click.echo(place)
+    lost = [id for one in done.report.written for id, reason in one.failed.items() if reason.split(":")[0] in _DAMAGE]
+    if lost:
+        say(f"{len(lost):,} rows were left out for damage; `lhq filter` names such photos and how to fetch them again")
+    return 1 if lost else 0
+
+
+# Reasons for which a row that was meant to be there is not; all others are the settings' wish.
+_DAMAGE = {"damaged", "crashed", "corrupt", "corrupt-header", "truncated", "empty", "not-an-image"}
 
 
 def _tell(report: ExportReport) -> None:

@@ -36,11 +36,17 @@ def command(pipeline_file: str, judge_only: bool, workers: int, engine: str, add
         )
     for report in done.failed:
         click.echo(f"shard {report.key}: {report.error}", err=True)
+    for note in done.notes:
+        click.echo(note, err=True)
+    if any(": damaged: " in note for note in done.notes):
+        click.echo(f"`lhq crawl {pipeline_file} --retry-failed damaged` fetches such photos again", err=True)
     for place in done.quarantined:
         click.echo(f"moved to {place}; `lhq crawl {pipeline_file} --retry-failed damaged` fetches it again", err=True)
     if as_json:
         counts = {"photos": done.num_photos, "kept": done.num_kept, "dropped": dict(done.dropped)}
-        click.echo(json.dumps(counts | {"failed_shards": [report.key for report in done.failed]}))
+        click.echo(
+            json.dumps(counts | {"failed_shards": [report.key for report in done.failed], "notes": list(done.notes)})
+        )
     else:
         click.echo(done.funnel)
-    return 1 if done.failed else 0
+    return 1 if done.failed or any(": damaged: " in note for note in done.notes) else 0

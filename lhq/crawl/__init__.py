@@ -174,7 +174,7 @@ class _Crawl:
                     f"photos/{number:06d}.parquet is gone with {len(ids):,} photos; "
                     f"--retry-failed {DAMAGED} fetches them again"
                 )
-        reasons = [reason for reason in retry if reason not in {DAMAGED, "all"}]
+        reasons = [reason for reason in retry if reason != "all"]
         if reasons:
             failed = {tally.reason for tally in self._frontier.tallies() if tally.status == "failed"}
             done = refetch(self._store, reasons, self._candidates_of, self._bytes_of)
@@ -183,7 +183,7 @@ class _Crawl:
                     f"{done.num_fresh:,} broken photos have fresh bytes (lhq filter measures their shards again), "
                     f"{done.num_same:,} come as broken as before, {done.num_failed:,} could not be had"
                 )
-            elif unheard := [reason for reason in reasons if reason not in failed]:
+            elif unheard := [reason for reason in reasons if reason not in {*failed, DAMAGED}]:
                 self._notes.append(f"no photo failed for {', '.join(unheard)}: lhq status shows the reasons there are")
         if retry:
             self._notes.append(f"{self._frontier.retry(retry):,} failed candidates wait again")

@@ -22,6 +22,9 @@ from lhq.images import decode, inspect
 from lhq.records import PHOTO_SCHEMA, Candidate, with_added
 from lhq.store.shards import Shards, write_whole
 
+ROTTEN = "damaged"
+"""The reason of photos whose bytes in the shard are not those that were fetched: what comes may be what once came."""
+
 # Columns that tell of the bytes; the rest of a row's papers stay as they were.
 _OF_BYTES = ("sha256", "size_bytes", "format", "width_px", "height_px", "orientation", "fetched_at")
 
@@ -56,6 +59,7 @@ def refetch(
     num_fresh = num_same = num_failed = 0
     for number in photos.numbers():
         broken = _broken(store, number, reasons)
+        rotten = _broken(store, number, [ROTTEN])
         if not broken:
             continue
         papers = photos.read(number, ["id", "sha256"])
@@ -67,7 +71,8 @@ def refetch(
             except FetchError:
                 num_failed += 1
                 continue
-            if row is None or row["sha256"] == old[candidate.id]:
+            is_as_before = row is not None and row["sha256"] == old[candidate.id]
+            if row is None or (is_as_before and candidate.id not in rotten):
                 num_same += 1
             else:
                 fresh[candidate.id] = row
@@ -120,7 +125,7 @@ def _replace(photos: Shards, number: int, fresh: dict[str, dict[str, object]]) -
     """Write the shard anew with these rows changed, a row group at a time."""
 
     def write(sink: IO[bytes]) -> None:
-        with photos.fs.open(photos.path(number), "rb") as file, writer(sink) as out:
+        with photos.fs.open(photos.path(number), "rb") as file, writer(sink, is_fresh=False) as out:
             old = pq.ParquetFile(file, pre_buffer=False)
             for group in range(old.num_row_groups):
                 out.write_table(_changed(with_added(old.read_row_group(group)), fresh))

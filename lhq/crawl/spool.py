@@ -30,7 +30,7 @@ from lhq.errors import StoreError
 from lhq.images import Header
 from lhq.records import ADDED, PHOTO_SCHEMA, Candidate
 from lhq.rights.licences import LICENCES
-from lhq.store.shards import Shards, key, write_whole
+from lhq.store.shards import CHECKSUMS, Shards, key, write_whole
 
 MAX_PHOTOS = 1000
 MAX_BYTES = 512 * 2**20
@@ -234,14 +234,20 @@ def _sync_name(path: Path) -> None:
         os.close(folder)
 
 
-def writer(sink: IO[bytes]) -> pq.ParquetWriter:
-    """The writer of photo shards: bytes as they are, papers packed, no statistics over pictures."""
+def writer(sink: IO[bytes], *, is_fresh: bool = True) -> pq.ParquetWriter:
+    """The writer of photo shards: bytes as they are, papers packed, no statistics over pictures.
+
+    Args:
+        is_fresh: the photos come from where they were hashed. False where they are copied from a shard, whose pages may
+            have rotted since: their new checksums then prove nothing, and readers go by each photo's sha256.
+    """
     return pq.ParquetWriter(
         sink,
-        PHOTO_SCHEMA,
+        PHOTO_SCHEMA.with_metadata({CHECKSUMS: "pages"} if is_fresh else None),
         compression={name: "none" if name == "image" else "zstd" for name in PHOTO_SCHEMA.names},
         use_dictionary=["source", "licence", "licence_version", "licence_url", "permission", "format"],
         write_statistics=[name for name in PHOTO_SCHEMA.names if name != "image"],
+        write_page_checksum=True,
         write_batch_size=1,  # a page a photo, or some small ones: whoever streams a row group never holds it twice
     )
 

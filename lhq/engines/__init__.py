@@ -13,7 +13,8 @@ from lhq.records import Lane
 class ShardReport:
     """What became of one shard: rows done, rows that failed as values, or the error that stopped it.
 
-    `damaged` says that the shard's own file is not readable.
+    `damaged` says that the shard's own file is not readable, `died` that the processes which took it did not come back.
+    `notes` name rows that cost something: one that killed a decoder, one whose bytes are not those that were fetched.
     """
 
     key: str
@@ -22,6 +23,8 @@ class ShardReport:
     seconds: float = 0.0
     error: str = ""
     damaged: bool = False
+    died: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Job(Protocol):
@@ -33,6 +36,11 @@ class Job(Protocol):
         """What this machine lacks to do it ("the store s3://… can't be reached"); "" if nothing. A cluster's nodes
         are asked before work starts."""
         return ""
+
+    def by_row(self) -> Job | None:
+        """The same with each row in a process of its own, so that one that kills a process costs that row: what an
+        engine does with a shard on which workers died. None where rows can't be told apart."""
+        return None
 
 
 class Engine(Protocol):

@@ -5,7 +5,7 @@ processor time a worker less than starting each anew, and what they imported is 
 
 A worker that dies (a decoder's segfault, the kernel's out-of-memory killer) takes the whole pool with it and
 nobody knows which shard it was: the shards that were under way are run again one by one, each in a pool of its
-own, so that only the guilty one is reported.
+own. The guilty one is then taken row by row, each row in a process of its own, and costs that row alone.
 """
 
 from __future__ import annotations
@@ -92,11 +92,16 @@ def _processes(job: Job, keys: Sequence[str], workers: int, gpus: int) -> Iterat
 
 
 def _alone(job: Job, key: str, gpus: int) -> ShardReport:
-    with _pool(job, 1, gpus) as pool:
-        try:
-            return pool.submit(job, key).result()
-        except BrokenProcessPool:
-            return ShardReport(key, error="the worker process died twice on this shard (a crash, or out of memory)")
+    by_row = job.by_row()
+    for attempt in (job, by_row):
+        if attempt is not None:
+            with _pool(job, 1, gpus) as pool:
+                try:
+                    return pool.submit(attempt, key).result()
+                except BrokenProcessPool:
+                    continue
+    said = "the worker process died twice on this shard (a crash, or out of memory)"
+    return ShardReport(key, error=f"{said}, and again row by row" if by_row else said, died=True)
 
 
 def _pool(job: Job, workers: int, gpus: int) -> ProcessPoolExecutor:

@@ -62,10 +62,21 @@ class Ray:
         if lane == "gpu" and not wants_gpu:
             log.warning("the Ray cluster has no GPU: measures of the GPU lane run on its CPUs")
         hands = _Actors(ray, job, wants_gpu) if lane == "gpu" else _Tasks(ray, job)
+        by_row, guilty = job.by_row(), []
         try:
-            yield from _shared_out(ray, hands, keys, self.workers)
+            for report in _shared_out(ray, hands, keys, self.workers):
+                if report.died and by_row is not None:
+                    guilty.append(report.key)
+                else:
+                    yield report
         finally:
             hands.close()
+        if guilty and by_row is not None:
+            hands = _Actors(ray, by_row, wants_gpu) if lane == "gpu" else _Tasks(ray, by_row)
+            try:
+                yield from _shared_out(ray, hands, guilty, self.workers)
+            finally:
+                hands.close()
 
 
 class _Tasks:
@@ -142,7 +153,9 @@ def _shared_out(ray: Any, hands: _Tasks | _Actors, keys: Sequence[str], workers:
             if crashes[key] > 1 or lost_nodes[key] > _MAX_NODE_DEATHS:
                 said = str(report).strip().splitlines()[0]
                 yield ShardReport(
-                    key, error=f"the worker process died twice on this shard ({type(report).__name__}: {said})"
+                    key,
+                    error=f"the worker process died twice on this shard ({type(report).__name__}: {said})",
+                    died=True,
                 )
             else:
                 waiting.append(key)

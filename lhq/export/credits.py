@@ -35,7 +35,9 @@ def write(folder: str, rows: pa.Table, written: Sequence[Written]) -> None:
     write_whole(
         disk,
         os.path.join(folder, layout.CREDITS),
-        lambda sink: pq.write_table(table, sink, compression="zstd", use_content_defined_chunking=True),
+        lambda sink: pq.write_table(
+            table, sink, compression="zstd", use_content_defined_chunking=True, write_page_checksum=True
+        ),
     )
     pages = {layout.CREDITS_SAMPLE: sample(table), layout.LICENCES_PAGE: licences_page(rows)}
     for name, text in pages.items():

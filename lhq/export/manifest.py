@@ -25,7 +25,12 @@ def write(folder: str, rows: pa.Table) -> None:
         StoreError: it can't be written.
     """
     table = rows.drop_columns([name for name in _PLACE if name in rows.column_names]).replace_schema_metadata(None)
-    options = {"compression": "zstd", "write_page_index": True, "use_content_defined_chunking": True}
+    options = {
+        "compression": "zstd",
+        "write_page_index": True,
+        "write_page_checksum": True,
+        "use_content_defined_chunking": True,
+    }
     write_whole(
         fsspec.filesystem("file"),
         os.path.join(folder, layout.MANIFEST),
@@ -44,7 +49,9 @@ def read(where: str) -> pa.Table:
         path = posixpath.join(path, layout.MANIFEST)
     try:
         with fs.open(path, "rb") as file:
-            table = pq.ParquetFile(file).read()  # read_table on a Python file can crash at exit: apache/arrow 33975
+            table = pq.ParquetFile(
+                file, page_checksum_verification=True
+            ).read()  # read_table on a Python file can crash at exit: apache/arrow 33975
     except FileNotFoundError:
         raise InputError(f"{path}: not there", hint=f"give a {layout.MANIFEST} or the folder that holds it") from None
     except (OSError, pa.ArrowException) as error:

@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lhq.engines import Job, ShardReport
+from lhq.engines.apart import Died, apart
 from lhq.errors import ImageError, ShardDamaged
 from lhq.export.render import Encoding, Picture
 from lhq.store.shards import Shards, write_whole
@@ -49,6 +50,10 @@ class RenderJob(Job):
     folder: str
     wanted: str
     encoding: Encoding
+    is_by_row: bool = False
+
+    def by_row(self) -> RenderJob:
+        return replace(self, is_by_row=True)
 
     def __call__(self, key: str) -> ShardReport:
         began = time.perf_counter()
@@ -70,10 +75,9 @@ class RenderJob(Job):
         def write(sink: object) -> None:
             start = 0
             for id, data in _photos(self.store, shard, group, wanted):
-                try:
-                    picture = self.encoding.render(data, wanted[id])
-                except ImageError as error:
-                    entries.append(_entry(id, start, Picture(b"", "", 0, 0), f"{error.reason}: {error.message}"))
+                picture = self._picture(data, wanted[id])
+                if isinstance(picture, str):
+                    entries.append(_entry(id, start, Picture(b"", "", 0, 0), picture))
                     continue
                 sink.write(picture.data)  # type: ignore[attr-defined]
                 entries.append(_entry(id, start, picture, ""))
@@ -84,6 +88,24 @@ class RenderJob(Job):
         index = json.dumps({"fingerprint": fingerprint, "photos": entries}).encode()
         write_whole(disk, os.path.join(self.folder, f"{key}.json"), lambda sink: sink.write(index))
         return entries
+
+    def _picture(self, data: bytes, sha256: str) -> Picture | str:
+        """The picture, or the reason why there is none."""
+        try:
+            if not self.is_by_row:
+                return self.rendered(data, sha256)
+            done = apart(partial(self.rendered, data, sha256))
+        except ImageError as error:
+            return f"{error.reason}: {error.message}"
+        return f"crashed: the process that rendered it died of {done.how}" if isinstance(done, Died) else done
+
+    def rendered(self, data: bytes, sha256: str) -> Picture:
+        """One photo in this variant.
+
+        Raises:
+            ImageError: see `lhq.export.render`.
+        """
+        return self.encoding.render(data, sha256)
 
 
 def write_wanted(folder: str, wanted: pa.Table) -> None:

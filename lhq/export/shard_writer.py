@@ -279,5 +279,6 @@ def _options(schema: pa.Schema) -> dict[str, Any]:
         "use_dictionary": ["image.path", *words],
         "write_statistics": words,
         "write_page_index": True,
+        "write_page_checksum": True,
         "use_content_defined_chunking": True,
     }

@@ -10,8 +10,9 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ import yaml
 
 from lhq import images
 from lhq.engines import Engine, Job, ShardReport
+from lhq.engines.apart import Died, apart
 from lhq.errors import ImageError, InputError
 from lhq.export import croissant, layout, manifest
 from lhq.export.card import licence_keys
@@ -237,6 +239,10 @@ class FileJob(Job):
     """Checks one data file against the manifest; picklable. The report's `error` holds a line a problem."""
 
     folder: str
+    is_by_row: bool = False
+
+    def by_row(self) -> FileJob:
+        return replace(self, is_by_row=True)
 
     def lacks(self) -> str:
         """The dataset's folder, where this machine can't see it."""
@@ -248,7 +254,7 @@ class FileJob(Job):
         problems: list[str] = []
         rows = 0
         try:
-            with pq.ParquetFile(path, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False) as file:
+            with _opened(path) as file:
                 problems += _columns(file.schema_arrow)
                 if not problems:
                     papers = _Manifest(self.folder)
@@ -257,7 +263,7 @@ class FileJob(Job):
                         for row in batch.to_pylist():
                             rows += 1
                             problems += papers.against(row, split)
-                            problems += _picture(row)
+                            problems += self._picture(row)
                     problems += papers.left(split, failed_rows(path), file.metadata.num_rows, rows)
         except (OSError, pa.ArrowException) as error:
             problems.append(f"not readable ({error})")
@@ -265,6 +271,22 @@ class FileJob(Job):
         if len(problems) > _NAMED_A_FILE:
             shown.append(f"{name}: … and {len(problems) - _NAMED_A_FILE:,} more")
         return ShardReport(path, rows, len(problems), time.perf_counter() - began, "\n".join(shown))
+
+    def _picture(self, row: dict[str, Any]) -> Sequence[str]:
+        """What is wrong with one row's picture."""
+        if not self.is_by_row:
+            return self.looked_at(row)
+        done = apart(partial(self.looked_at, row))
+        return (
+            [f"row {row['id']}: decoding its picture kills a process ({done.how})"] if isinstance(done, Died) else done
+        )
+
+    def looked_at(self, row: dict[str, Any]) -> list[str]:
+        return list(_picture(row))
+
+
+def _opened(path: str) -> pq.ParquetFile:
+    return pq.ParquetFile(path, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False, page_checksum_verification=True)
 
 
 def _columns(schema: pa.Schema) -> Iterator[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import lhq.store.verdicts
 from lhq.engines import Engine, ShardReport
 from lhq.errors import InputError
-from lhq.filter.damage import quarantine, unreadable
+from lhq.filter.damage import FactsDamaged, quarantine, unreadable
 from lhq.filter.judge import Judged, judge_photos
 from lhq.filter.measure import measure_shards
 from lhq.filter.photo import judge_photo
@@ -28,7 +28,8 @@ __all__ = ["Filtered", "Judged", "Rule", "judge_photo", "judge_photos", "run"]
 @dataclass(frozen=True)
 class Filtered:
     """What a run of the filter did. `dropped` counts photos by the first measure that dropped them, in file
-    order; `failed` are the shards that could not be measured, `quarantined` those that could not be read."""
+    order; `failed` are the shards that could not be measured, `quarantined` those that could not be read; `notes` name
+    photos that killed a decoder or whose bytes have rotted, and facts that were not what was written."""
 
     num_photos: int
     num_kept: int
@@ -37,6 +38,7 @@ class Filtered:
     quarantined: Sequence[str] = ()
     measured: int = 0
     seconds: float = 0.0
+    notes: Sequence[str] = ()
 
     @property
     def funnel(self) -> str:
@@ -73,7 +75,17 @@ def run(
     reports += [report for report in unreadable(store) if report.key not in known]
     quarantined = [quarantine(store, int(report.key)) for report in reports if report.damaged]
     failed = [report for report in reports if report.error]
-    judged = judge_photos(store, rules, unmeasured_allowed=bool(failed))
+    notes = [note for report in reports for note in report.notes]
+    while True:
+        try:
+            judged = judge_photos(store, rules, unmeasured_allowed=bool(failed))
+            break
+        except FactsDamaged as error:
+            if judge_only:
+                raise
+            notes.append(f"{error.message}: moved to {quarantine(store, error.number, error.room)} and measured again")
+            again = list(measure_shards(store, rules, engine, on_progress))
+            failed += [report for report in again if report.error]
     lhq.store.verdicts.write(store, judged.table, judged_by=judged_by(rules))
     reasons = judged.table["reason"].to_numpy(zero_copy_only=False)
     return Filtered(
@@ -84,4 +96,5 @@ def run(
         quarantined=quarantined,
         measured=sum(not report.error for report in reports),
         seconds=time.perf_counter() - start,
+        notes=notes,
     )

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import pyarrow.compute as pc
 
 from lhq.engines import ShardReport
 from lhq.errors import ShardDamaged
+from lhq.filter.rule import Rule
 from lhq.store.shards import Shards, key
+
+ROTTEN = "its bytes are not those that were fetched: their sha256 is another"
+
+
+class FactsDamaged(ShardDamaged):
+    """Facts of one shard are there, but not as they were written; they can be made again."""
+
+    def __init__(self, message: str, *, hint: str, room: str, number: int) -> None:
+        super().__init__(message, hint=hint)
+        self.room, self.number = room, number
 
 
 def unreadable(store: str) -> Iterator[ShardReport]:
@@ -28,10 +41,26 @@ def is_damage(error: ShardDamaged) -> bool:
     return not (isinstance(cause, OSError) and cause.errno is not None)
 
 
-def quarantine(store: str, number: int) -> str:
-    """Move a damaged shard of photos aside; its new place."""
-    photos = Shards(store, "photos")
-    aside = Shards(store, "quarantine/photos")
+def crashed_before(store: str, number: int, rules: Sequence[Rule]) -> dict[str, str]:
+    """Id → what was said, of photos that killed a process when `rules` measured them."""
+    found: dict[str, str] = {}
+    for rule in rules:
+        names = [name for name in ("id", "error", "said") if name in rule.measure.schema.names]
+        if "error" not in names:
+            continue
+        try:
+            facts = rule.facts(store).read(number, names)
+        except (FileNotFoundError, ShardDamaged):
+            continue
+        rows = facts.filter(pc.equal(facts["error"], "crashed")).to_pylist()
+        found |= {row["id"]: row.get("said") or "it killed a process" for row in rows}
+    return found
+
+
+def quarantine(store: str, number: int, room: str = "photos") -> str:
+    """Move a damaged shard aside; its new place."""
+    photos = Shards(store, room)
+    aside = Shards(store, f"quarantine/{room}")
     photos.fs.makedirs(aside.root, exist_ok=True)
     photos.fs.mv(photos.path(number), aside.path(number))
     return aside.path(number)

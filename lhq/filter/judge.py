@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from lhq.errors import InputError, ShardDamaged
+from lhq.filter.damage import FactsDamaged
 from lhq.filter.rule import MADE, Rule, is_measured
 from lhq.measures import Verdicts
 from lhq.records import VERDICT_SCHEMA
@@ -35,6 +36,7 @@ def judge_photos(store: str, rules: Sequence[Rule], *, unmeasured_allowed: bool 
 
     Raises:
         InputError: facts are missing, or were made by other settings than the rule's.
+        FactsDamaged: facts that are there can't be read, or are not what was written.
         ShardDamaged: facts don't match the photos.
     """
     photos = Shards(store, "photos")
@@ -94,15 +96,15 @@ def _facts_of(room: Shards, rule: Rule, number: int, schema: pa.Schema) -> pa.Ta
     """One shard's facts in the columns of `schema`; None where they lack or were made otherwise.
 
     Raises:
-        ShardDamaged: they were made by `rule`, but can't be read.
+        FactsDamaged: they were made by `rule`, but can't be read.
     """
     try:
         table = room.read(number, schema.names)
     except FileNotFoundError:
         return None
-    except ShardDamaged:
+    except ShardDamaged as error:
         if is_measured(room.store, rule, number):
-            raise
+            raise FactsDamaged(error.message, hint=error.hint, room=room.room, number=number) from error
         return None
     made = (table.schema.metadata or {}).get(MADE, b"").decode()
     return table.select(schema.names).replace_schema_metadata(None) if made == rule.made else None

@@ -154,7 +154,8 @@ def _rank(facts: pa.Table, settings: DuplicatesSettings, kept_by_others: np.ndar
 def _places(words: pa.ChunkedArray, order: dict[str, int], last: int) -> np.ndarray:
     """The number of each word in `order`, `last` for words it lacks: int64 [N]."""
     coded = words.combine_chunks().dictionary_encode(null_encoding="encode")
-    numbers = np.array([order.get(word, last) for word in coded.dictionary.to_pylist()], np.int64)
+    given = coded.dictionary.to_pylist()
+    numbers = np.array([last if word is None else order.get(word, last) for word in given], np.int64)
     return numbers[coded.indices.to_numpy()] if len(words) else np.empty(0, np.int64)
 
 

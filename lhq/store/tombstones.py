@@ -42,7 +42,7 @@ def read(store: str) -> pa.Table:
     path = posixpath.join(root, NAME)
     try:
         with fs.open(path, "rb") as file:
-            return pq.ParquetFile(file).read().cast(SCHEMA)
+            return pq.ParquetFile(file, page_checksum_verification=True).read().cast(SCHEMA)
     except FileNotFoundError:
         return SCHEMA.empty_table()
     except (pa.ArrowException, OSError) as error:
@@ -79,7 +79,9 @@ def add(store: str, sha256_of: Mapping[str, str], reason: str, at: datetime.date
         ]
         if new:
             table = pa.concat_tables([old, pa.Table.from_pylist(new, SCHEMA)])
-            write_whole(fs, posixpath.join(root, NAME), lambda sink: pq.write_table(table, sink))
+            write_whole(
+                fs, posixpath.join(root, NAME), lambda sink: pq.write_table(table, sink, write_page_checksum=True)
+            )
     return len(new)
 
 

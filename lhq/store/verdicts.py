@@ -31,7 +31,7 @@ def read(store: str, columns: Sequence[str] | None = None) -> pa.Table | None:
     fs, path = _place(store)
     try:
         with fs.open(path, "rb") as file:
-            found = pq.ParquetFile(file)
+            found = pq.ParquetFile(file, page_checksum_verification=True)
             missing = set(columns or ()) - set(found.schema_arrow.names)
             if missing:
                 raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")
@@ -55,7 +55,7 @@ def write(store: str, table: pa.Table, *, judged_by: str = "") -> None:
     """
     table = table.replace_schema_metadata({_JUDGED: judged_by} if judged_by else None)
     fs, path = _place(store)
-    write_whole(fs, path, lambda sink: pq.write_table(table, sink, compression="zstd"))
+    write_whole(fs, path, lambda sink: pq.write_table(table, sink, compression="zstd", write_page_checksum=True))
 
 
 def word(settings: Mapping[str, Settings]) -> str:

@@ -90,7 +90,7 @@ def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.
             room.fs.rm(room.path(number))
 
     def write(sink: IO[bytes]) -> None:
-        with photos.open(number) as file, writer(sink) as out:
+        with photos.open(number) as file, writer(sink, is_fresh=False) as out:
             old = pq.ParquetFile(file, pre_buffer=False)
             for group in range(old.num_row_groups):
                 rows = with_added(old.read_row_group(group))

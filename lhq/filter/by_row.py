@@ -1,0 +1,48 @@
+"""Photos of a shard on which workers died → their facts, each made in a process of its own, and which of them died.
+
+A crash is a decoder's, and decoders are the same in every lane: CPU measures make their facts in the child; for GPU
+measures, whose networks survive no fork, photos are decoded there at the scales that such measures ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from lhq.engines.apart import Died, apart
+from lhq.errors import ImageError
+from lhq.filter.rule import Rule
+from lhq.images import decode
+from lhq.records import Photo
+
+_SCALES_PX = (112, 400)
+
+Facts = dict[str, pa.RecordBatch]
+"""One photo's facts by the name of the measure."""
+
+
+def facts_by_row(photos: Sequence[Photo], rules: Sequence[Rule]) -> tuple[dict[str, Facts], dict[str, str]]:
+    """(id → facts of the CPU measures that look at bytes, id → how the process died that measured the photo)."""
+    facts, died = {}, {}
+    for photo in photos:
+        done = apart(_measuring(photo, rules))
+        if isinstance(done, Died):
+            died[photo.id] = f"the process that measured it died of {done.how}"
+        else:
+            facts[photo.id] = done
+    return facts, died
+
+
+def _measuring(photo: Photo, rules: Sequence[Rule]) -> Callable[[], Facts]:
+    def measure() -> Facts:
+        if any(rule.measure.lane == "gpu" for rule in rules):
+            for short_side_px in _SCALES_PX:
+                try:
+                    decode(photo.data, short_side_px=short_side_px)
+                except ImageError:
+                    break
+        mine = [rule for rule in rules if rule.measure.needs_bytes and rule.measure.lane == "cpu"]
+        return {rule.name: rule.measure.measure([photo]) for rule in mine}
+
+    return measure

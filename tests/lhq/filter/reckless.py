@@ -1,0 +1,40 @@
+"""Jobs that hand every JPEG to the scaled decoder, as all of them once did: a lossless one corrupts the heap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import simplejpeg
+
+from lhq.export.render import Picture
+from lhq.export.render_job import RenderJob
+from lhq.export.verify import FileJob
+from lhq.measures.size import Size
+from lhq.records import Photo
+
+
+def crash(data: bytes) -> None:
+    """Whatever it takes: the heap is corrupted at the first try, and seen to be by the second at the latest."""
+    if b"\xff\xc3" in data[:200]:
+        for _ in range(50):
+            simplejpeg.decode_jpeg(data, "RGBX", min_height=96, min_width=96, min_factor=1)
+
+
+class RecklessSize(Size):
+    def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
+        for photo in photos:
+            crash(photo.data)
+        return super().measure(photos)
+
+
+class RecklessRender(RenderJob):
+    def rendered(self, data: bytes, sha256: str) -> Picture:
+        crash(data)
+        return super().rendered(data, sha256)
+
+
+class RecklessCheck(FileJob):
+    def looked_at(self, row: dict[str, object]) -> list[str]:
+        crash(row["image"]["bytes"])  # type: ignore[index]
+        return super().looked_at(row)  # type: ignore[arg-type]

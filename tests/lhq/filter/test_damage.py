@@ -1,0 +1,132 @@
+"""Photos that kill a decoder, bytes that rot, facts that change by themselves: each costs itself and is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from lhq import filter
+from lhq.engines.local import Local
+from lhq.errors import ShardDamaged
+from lhq.export.layout import Variant
+from lhq.export.render_job import Rendered, unit, write_wanted
+from lhq.filter import Filtered, Rule
+from lhq.measures.duplicates import Duplicates, DuplicatesSettings
+from lhq.measures.size import Size, SizeSettings
+from lhq.records import PHOTO_SCHEMA
+from lhq.store.shards import CHECKSUMS, Shards
+from tests.lhq.filter.reckless import RecklessRender, RecklessSize
+from tests.lhq.images import odd
+from tests.lhq.making import Here, add_shard, photo, scene
+
+SIZE, NEAR = SizeSettings(min_side_px=100), DuplicatesSettings()
+KILLER = odd.lossless_jpeg(np.random.default_rng(0).integers(0, 256, (149, 227, 3), np.uint8))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Three shards of photos; in the second one lossless JPEG among nine."""
+    add_shard(tmp_path, 0, [photo(scene(n), f"a{n}") for n in range(3)])
+    rows = [photo(scene(10 + n), f"b{n}") for n in range(9)]
+    add_shard(tmp_path, 1, [*rows[:4], photo(KILLER, "killer"), *rows[4:]])
+    add_shard(tmp_path, 2, [photo(scene(30 + n), f"c{n}") for n in range(3)])
+    return tmp_path
+
+
+def verdicts(store: Path) -> dict[str, dict[str, object]]:
+    return {row["id"]: row for row in pq.read_table(store / "verdicts.parquet").to_pylist()}
+
+
+def run(store: Path, **options: bool) -> Filtered:
+    return filter.run(str(store), [Rule(Size(SIZE), SIZE), Rule(Duplicates(NEAR), NEAR)], Here(), **options)
+
+
+def test_a_photo_that_kills_its_decoder_costs_that_photo(store: Path) -> None:
+    rules = [Rule(RecklessSize(SIZE), SIZE), Rule(Duplicates(NEAR), NEAR)]
+    done = filter.run(str(store), rules, Local(2))
+    assert not done.failed
+    assert [note for note in done.notes if "flickr:killer: crashed: the process that measured it died of SIG" in note]
+    rows = verdicts(store)
+    assert [id for id, row in rows.items() if not row["kept"]] == ["flickr:killer"]
+    assert str(rows["flickr:killer"]["detail"]).startswith("crashed: ")
+    facts = Shards(str(store), "facts/duplicates").read(1)
+    assert facts["phash"].null_count == 1
+    assert pc.index(facts["error"], "crashed").as_py() == 4
+
+
+def test_an_export_leaves_it_out_by_name(store: Path, tmp_path: Path) -> None:
+    photos = pq.read_table(store / "photos/000001.parquet")
+    wanted = photos.select(["id", "sha256"]).append_column(
+        "unit", pa.array([unit(1, row // 4) for row in range(len(photos))], pa.string())
+    )
+    write_wanted(str(tmp_path / "wanted"), wanted)
+    (tmp_path / "work").mkdir()
+    job = RecklessRender(str(store), str(tmp_path / "work"), str(tmp_path / "wanted"), Variant("64", 64, "jpeg"), 90)
+    reports = list(Local(2).map(job, [unit(1, group) for group in range(3)], "cpu"))
+    assert not [report.error for report in reports if report.error]
+    rendered = Rendered(str(tmp_path / "work"), [unit(1, group) for group in range(3)])
+    assert list(rendered.failed) == ["flickr:killer"]
+    assert rendered.failed["flickr:killer"].startswith("crashed: the process that rendered it died of SIG")
+
+
+# --- rot --------------------------------------------------------------------------------------------------------
+
+
+def flip(path: Path, column: str, row_group: int = 0, num: int = 8, skip: int = 60) -> None:
+    """Change some bytes inside a column's last page, where no length or encoding is."""
+    metadata = pq.read_metadata(path).row_group(row_group)
+    where = next(n for n in range(metadata.num_columns) if metadata.column(n).path_in_schema.startswith(column))
+    chunk = metadata.column(where)
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    data = bytearray(path.read_bytes())
+    at = start + chunk.total_compressed_size - num - min(skip, chunk.total_compressed_size // 4)
+    data[at : at + num] = bytes(byte ^ 0x15 for byte in data[at : at + num])
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("has_checksums", [True, False])
+def test_a_rotten_photo_is_named_and_nothing_else_suffers(store: Path, has_checksums: bool) -> None:
+    path = store / "photos/000002.parquet"
+    if not has_checksums:  # as shards were written before there were any
+        table = pq.read_table(path)
+        pq.write_table(
+            table.cast(PHOTO_SCHEMA).replace_schema_metadata(None), path, compression="none", row_group_size=1
+        )
+    assert Shards(str(store), "photos").has_checksums(2) is has_checksums
+    flip(path, "image", skip=4000)
+    done = run(store)
+    assert len(done.notes) == 1
+    assert ": damaged: its bytes are not those that were fetched" in done.notes[0]
+    assert not done.failed
+    lost = [id for id, row in verdicts(store).items() if not row["kept"]]
+    assert lost == [done.notes[0].split(": ")[0]]
+
+
+@pytest.mark.parametrize("measure", ["size", "duplicates"])
+def test_facts_that_changed_by_themselves_are_made_again_and_never_judged(store: Path, measure: str) -> None:
+    run(store)
+    before = verdicts(store)
+    flip(store / f"facts/{measure}/000001.parquet", "width_px")
+    with pytest.raises(ShardDamaged, match=f"facts/{measure}/000001"):
+        run(store, judge_only=True)
+    done = run(store)
+    assert len(done.notes) == 1
+    assert "measured again" in done.notes[0]
+    assert (store / f"quarantine/facts/{measure}/000001.parquet").is_file()
+    assert str(verdicts(store)) == str(before)
+
+
+def test_every_file_of_a_store_carries_checksums(store: Path) -> None:
+    run(store)
+    for path in sorted(store.rglob("*.parquet")):
+        if path.parts[-2] == "photos":
+            assert CHECKSUMS.encode() in pq.read_schema(path).metadata
+        name = "image" if path.parts[-2] == "photos" else "id"
+        flip(path, name, skip=0)
+        with pytest.raises(OSError, match=r"CRC checksum"):
+            pq.ParquetFile(path, page_checksum_verification=True).read([name])
