@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from lhq.engines import Job, ShardReport
 from lhq.engines.apart import Died, apart
 from lhq.errors import ImageError, ShardDamaged
 from lhq.export.render import Encoding, Picture
+from lhq.images import allow, allowed
 from lhq.store.shards import Shards, write_whole
 
 _BATCH_ROWS = 8
@@ -51,12 +52,14 @@ class RenderJob(Job):
     wanted: str
     encoding: Encoding
     is_by_row: bool = False
+    max_pixels: int = field(default_factory=allowed)
 
     def by_row(self) -> RenderJob:
         return replace(self, is_by_row=True)
 
     def __call__(self, key: str) -> ShardReport:
         began = time.perf_counter()
+        allow(self.max_pixels)
         wanted = _wanted(self.wanted, key)
         fingerprint = hashlib.sha256(f"{self.encoding.key} {sorted(wanted.items())}".encode()).hexdigest()
         entries = _index(self.folder, key, fingerprint)

@@ -34,6 +34,7 @@ from lhq.store.marks import files_below
 _BATCH_ROWS = 8
 _READ_AHEAD_BYTES = 4 * 2**20
 _NAMED_A_FILE = 20
+_ANY = 2**62
 _ONLY_TO_CHECK_PX = 96  # every byte is read at any scale
 # Papers that must be word for word those of the manifest: what may be done with the photo, and where it is.
 _SAME = tuple(name for name in PUBLISHED_PAPERS if name not in {"id", "fetched_at"})
@@ -336,8 +337,9 @@ def _picture(row: dict[str, Any]) -> Iterator[str]:
     if hashlib.sha256(data).hexdigest() != row["image_sha256"]:
         yield f"row {row['id']}: sha256 of its picture is not {row['image_sha256']}"
     try:
-        width, height = images.inspect(data).upright_px
-        images.decode(data, short_side_px=_ONLY_TO_CHECK_PX)
+        header = images.inspect(data, max_pixels=_ANY)  # what was meant is unknown here; memory is bounded anyway
+        width, height = header.upright_px
+        images.decode(data, header=header, short_side_px=_ONLY_TO_CHECK_PX)
     except ImageError as error:
         yield f"row {row['id']}: its picture can't be decoded ({error.message})"
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -19,6 +19,7 @@ from lhq.errors import RunError, ShardDamaged
 from lhq.filter.by_row import Facts, facts_by_row
 from lhq.filter.damage import ROTTEN, crashed_before, is_damage
 from lhq.filter.rule import MADE, Rule, is_measured
+from lhq.images import allow, allowed
 from lhq.progress import OnProgress, silent
 from lhq.records import Photo
 from lhq.store.shards import Shards, key
@@ -40,9 +41,11 @@ class MeasureShard(Job):
     rules: tuple[Rule, ...]
     earlier: tuple[Rule, ...] = ()
     is_by_row: bool = False
+    max_pixels: int = field(default_factory=allowed)
 
     def __call__(self, shard: str) -> ShardReport:
         start, number = time.perf_counter(), int(shard)
+        allow(self.max_pixels)
         todo = [rule for rule in self.rules if not is_measured(self.store, rule, number)]
         try:
             rows, failed_rows, notes = self._measure(number, todo)

@@ -9,6 +9,7 @@ from typing import Any
 
 import lhq.store.verdicts
 from lhq.errors import ShardDamaged
+from lhq.images import MAX_PIXELS, allowed
 from lhq.measures import Measure, MeasureSettings
 from lhq.store.shards import Shards
 
@@ -37,15 +38,15 @@ class Rule:
         kind = type(self.settings)
         measuring = self.settings.model_dump(mode="json", exclude=set(kind.judgement))
         schema = {column.name: str(column.type) for column in self.measure.schema}
-        return json.dumps(
-            {
-                "measure": self.measure.name,
-                "version": self.measure.version,
-                "settings": measuring,
-                "schema": schema,
-            },
-            sort_keys=True,
-        )
+        made: dict[str, object] = {
+            "measure": self.measure.name,
+            "version": self.measure.version,
+            "settings": measuring,
+            "schema": schema,
+        }
+        if self.measure.needs_bytes and allowed() != MAX_PIXELS:
+            made["max_pixels"] = allowed()  # which photos are refused for their size
+        return json.dumps(made, sort_keys=True)
 
 
 def is_measured(store: str, rule: Rule, number: int) -> bool:

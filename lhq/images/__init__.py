@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from lhq.errors import ImageError
 from lhq.images.decode import centre_crop, decode, resize, turn
-from lhq.images.header import FORMATS, MAX_PIXELS, Header, inspect, sniff
+from lhq.images.header import FORMATS, MAX_PIXELS, Header, allow, allowed, inspect, sniff
 
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "Header",
     "ImageError",
+    "allow",
+    "allowed",
     "centre_crop",
     "decode",
     "inspect",

@@ -17,7 +17,7 @@ from lhq.errors import ImageError
 from lhq.images.colour import Space, space_of_png, to_srgb
 from lhq.images.containers import png_colour_chunks
 from lhq.images.decoders import ROUTES
-from lhq.images.header import MAX_HELD_BYTES, MAX_PIXELS, Header, inspect
+from lhq.images.header import MAX_HELD_BYTES, Header, inspect
 from lhq.images.png_rows import strips
 
 # Pillow warns of odd metadata and of large pictures; sizes are judged here, by our own cap, before decoding.
@@ -31,7 +31,7 @@ _MOST_TIMES = 8
 def decode(
     data: bytes | bytearray | memoryview,
     *,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = 0,
     short_side_px: int | None = None,
     header: Header | None = None,
     is_turned: bool = True,
@@ -39,6 +39,7 @@ def decode(
     """The picture: 8-bit sRGB (mode `RGB`), turned upright, alpha laid over white.
 
     Args:
+        max_pixels: the cap on width times height; 0: this process's (`lhq.images.allow`).
         short_side_px: the caller needs no more than this on the short side; the picture is then decoded at 1/2, 1/4
             or 1/8 (a JPEG, several times quicker) or averaged over up to 8 x 8 pixels where its short side stays at
             least twice that.

@@ -72,6 +72,20 @@ class Header:
         return self.width_px, self.height_px
 
 
+_allowed = MAX_PIXELS
+
+
+def allow(max_pixels: int) -> None:
+    """Set this process's cap: what `[http] max_pixels` says holds for every later stage as it does at the door."""
+    global _allowed
+    _allowed = max_pixels
+
+
+def allowed() -> int:
+    """This process's cap on width times height."""
+    return _allowed
+
+
 def sniff(data: bytes | bytearray | memoryview) -> str:
     """The type that the first bytes show: `jpeg`, `png`, `webp`, another picture type, `markup`, or ``."""
     head = bytes(data[:512])
@@ -85,17 +99,18 @@ def sniff(data: bytes | bytearray | memoryview) -> str:
     return "markup" if _MARKUP.match(head) else ""
 
 
-def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = MAX_PIXELS, sha256: str = "") -> Header:
+def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = 0, sha256: str = "") -> Header:
     """Header facts of one photo's bytes, whole to the end marker.
 
     Args:
+        max_pixels: the cap on width times height; 0: this process's (`allow`).
         sha256: the bytes' hash where it is known; then it is not computed again (half a second a gigabyte).
 
     Raises:
         ImageError: `reason` is `empty`, `not-an-image`, `unsupported-type`, `animated`, `corrupt-header`,
             `truncated` (the end marker is missing), `too-many-pixels`, `too-many-scans` or `too-much-memory`.
     """
-    view = memoryview(data)
+    view, max_pixels = memoryview(data), max_pixels or _allowed
     kind = sniff(view)
     if kind not in FORMATS:
         if not len(view):

@@ -15,7 +15,7 @@ from typing import Any
 from lhq.crawl import FRONTIER, LOCK
 from lhq.crawl.spool import Spool, now, open_numbers, papers_of
 from lhq.errors import ImageError, StoreError
-from lhq.images import MAX_PIXELS, Header, inspect
+from lhq.images import Header, inspect
 from lhq.records import Candidate
 from lhq.store import tombstones
 from lhq.store.shards import Shards
@@ -91,7 +91,7 @@ class Intake:
 
 
 @contextlib.contextmanager
-def intake(store: str, folder: str, *, max_pixels: int = MAX_PIXELS) -> Iterator[Intake]:
+def intake(store: str, folder: str, *, max_pixels: int = 0) -> Iterator[Intake]:
     """The store, open for photos; what was taken in is sealed at the end, also after an error.
 
     Args:

@@ -16,7 +16,7 @@ import numpy as np
 import simplejpeg
 
 from lhq.errors import ImageError
-from lhq.images import MAX_PIXELS, decode, inspect
+from lhq.images import decode, inspect
 from lhq.images.decoders import may_go_fast
 from lhq.records import Photo
 
@@ -66,7 +66,7 @@ def look(photo: Photo) -> Look:
 
 def _look(photo: Photo) -> Look:
     try:
-        header = inspect(photo.data, max_pixels=MAX_PIXELS, sha256=photo.sha256)
+        header = inspect(photo.data, sha256=photo.sha256)
         if may_go_fast(header.format, header.coding, header.mode):
             rgbx = _jpeg(photo.data)
             if rgbx is not None:

@@ -38,6 +38,7 @@ from lhq.errors import ConfigError, InputError, RightsRefused, StoreError, UserE
 from lhq.export import archives, hub
 from lhq.export.render_job import RenderJob
 from lhq.filter import Rule
+from lhq.images import allow
 from lhq.intake import importing
 from lhq.measures import MeasureSettings
 from lhq.pipeline.file import PipelineFile, read
@@ -111,6 +112,7 @@ class Pipeline:
             KeyMissing: a source's key or permission is not there.
             SourceError: no source offered anything.
         """
+        self._set_cap()
         self._need_source()
         file = self.file
         with lhq.crawl.locked(file.local), services(file) as served:
@@ -166,6 +168,10 @@ class Pipeline:
         """The store's candidates, narrowed by what is given; see `lhq.crawl.status.listing`."""
         return lhq.crawl.status.listing(self.file.store, self.file.local, statuses, reasons, sources)
 
+    def _set_cap(self) -> None:
+        """`[http] max_pixels` holds for whatever this process and its workers decode from here on."""
+        allow(self.file.http.max_pixels)
+
     def _need_source(self) -> None:
         if not self.file.sources:
             raise ConfigError(
@@ -176,6 +182,7 @@ class Pipeline:
 
     def rules(self) -> list[Rule]:
         """The `[filter.<name>]` tables as rules, in file order."""
+        self._set_cap()
         return [Rule(MEASURES.load(name)(settings), settings) for name, settings in self._judgement().items()]
 
     def filter(
@@ -213,6 +220,7 @@ class Pipeline:
         Raises:
             InputError: there are no photos, or the page can't be written.
         """
+        self._set_cap()
         store, found = self.file.store, self.rules()
         if not Shards(store, "photos").numbers():
             raise InputError(f"{store}: no photos", hint=f"run `lhq crawl {self.file.path}` first")
@@ -229,6 +237,7 @@ class Pipeline:
         Raises:
             InputError: the store holds no such photo.
         """
+        self._set_cap()
         found = self.rules()
         shown = lhq.report.show.find(self.file.store, id, {rule.name: rule.measure for rule in found})
         said = lhq.filter.judge_photo(self.file.store, found, id, shown.shard, shown.row)
@@ -241,6 +250,7 @@ class Pipeline:
             ImageError: the photo's bytes don't decode.
             InputError: the file can't be written.
         """
+        self._set_cap()
         _write(output, lhq.report.show.picture(shown, self.file.filters.get("objects")), "--image")
         copies.note(self.file.local, Copy("picture", os.path.abspath(output)))
 
@@ -266,6 +276,7 @@ class Pipeline:
             RightsRefused: also where a private set is to be pushed.
             LhqError: see `lhq.export.export`, `lhq.export.archives.write`, `lhq.export.hub.push`.
         """
+        self._set_cap()
         given = {**self.file.export.model_dump(), **(changes or {})}
         settings = validate(lhq.export.ExportSettings, given, "lhq export")
         if repository:
@@ -335,6 +346,7 @@ class Pipeline:
         Raises:
             LhqError: see `lhq.intake.importing.bring`.
         """
+        self._set_cap()
         openers = {"lsun": importing.lsun, "folder": importing.folder, "zip": importing.archive}
         total, entries = openers[kind](path)
         table = importing.read_papers(papers) if papers else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from lhq import filter
+from lhq import filter, images, pipeline
 from lhq.engines.local import Local
 from lhq.errors import ShardDamaged
 from lhq.export.layout import Variant
+from lhq.export.render import Encoding
 from lhq.export.render_job import Rendered, unit, write_wanted
 from lhq.filter import Filtered, Rule
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
@@ -66,7 +69,7 @@ def test_an_export_leaves_it_out_by_name(store: Path, tmp_path: Path) -> None:
     )
     write_wanted(str(tmp_path / "wanted"), wanted)
     (tmp_path / "work").mkdir()
-    job = RecklessRender(str(store), str(tmp_path / "work"), str(tmp_path / "wanted"), Variant("64", 64, "jpeg"), 90)
+    job = RecklessRender(str(store), str(tmp_path / "work"), str(tmp_path / "wanted"), Encoding(Variant("64", 64, "jpeg"), 90))
     reports = list(Local(2).map(job, [unit(1, group) for group in range(3)], "cpu"))
     assert not [report.error for report in reports if report.error]
     rendered = Rendered(str(tmp_path / "work"), [unit(1, group) for group in range(3)])
@@ -130,3 +133,45 @@ def test_every_file_of_a_store_carries_checksums(store: Path) -> None:
         flip(path, name, skip=0)
         with pytest.raises(OSError, match=r"CRC checksum"):
             pq.ParquetFile(path, page_checksum_verification=True).read([name])
+
+
+# --- one cap ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def poster(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """A store of one photo and one poster of 204 megapixels, and its pipeline file without a cap of its own."""
+    sink = odd.saved("PNG", Image.new("1", (14_300, 14_300)), compress_level=1)
+    add_shard(
+        tmp_path / "store", 0, [photo(scene(1), "photo"), photo(sink, "poster", width_px=14_300, height_px=14_300)]
+    )
+    file = tmp_path / "posters.toml"
+    file.write_text(f"""
+store = "{tmp_path / "store"}"
+queries = ["mountain lake"]
+want = 2
+[source.folder]
+path = "{tmp_path}"
+licence = "own"
+[filter.size]
+min_side_px = 100
+max_border = 1.0
+[export]
+variants = ["64"]
+""")
+    yield tmp_path / "store", file
+    images.allow(images.MAX_PIXELS)
+
+
+def test_the_cap_of_the_pipeline_file_holds_in_every_stage(poster: tuple[Path, Path]) -> None:
+    store, file = poster
+    assert pipeline.load(file).filter(workers=1).num_kept == 1
+    assert "too-many-pixels" in str(verdicts(store)["flickr:poster"]["detail"])
+    as_before = file.read_text()
+    file.write_text(as_before + "[http]\nmax_pixels = 210_000_000\n")
+    assert pipeline.load(file).filter(workers=1).num_kept == 2
+    done = pipeline.load(file).export({"to": str(store.parent / "out")})
+    assert [one.failed for one in done.report.written] == [{}]
+    assert not pipeline.verify(str(store.parent / "out")).problems
+    file.write_text(as_before + "[http]\nmax_pixels = 100_000\n")
+    assert pipeline.load(file).filter(workers=1).num_kept == 0
