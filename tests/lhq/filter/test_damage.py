@@ -69,7 +69,9 @@ def test_an_export_leaves_it_out_by_name(store: Path, tmp_path: Path) -> None:
     )
     write_wanted(str(tmp_path / "wanted"), wanted)
     (tmp_path / "work").mkdir()
-    job = RecklessRender(str(store), str(tmp_path / "work"), str(tmp_path / "wanted"), Encoding(Variant("64", 64, "jpeg"), 90))
+    job = RecklessRender(
+        str(store), str(tmp_path / "work"), str(tmp_path / "wanted"), Encoding(Variant("64", 64, "jpeg"), 90)
+    )
     reports = list(Local(2).map(job, [unit(1, group) for group in range(3)], "cpu"))
     assert not [report.error for report in reports if report.error]
     rendered = Rendered(str(tmp_path / "work"), [unit(1, group) for group in range(3)])
