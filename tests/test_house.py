@@ -47,7 +47,8 @@ INSIDE = {
         ["plan"],
         ["status"],
     ],
-    "lhq.filter": [["damage", "rule"], ["measure", "judge"], ["photo"], [""]],
+    "lhq.filter": [["damage", "rule"], ["by_row"], ["measure", "judge"], ["photo"], [""]],
+    "lhq.images": [["containers", "icc"], ["colour", "decoders", "header"], ["png_rows"], ["decode"], [""]],
     "lhq.export": [
         ["layout"],
         ["manifest", "render", "rows", "settings"],

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lhq.engines.apart import Died, apart
-from lhq.errors import ImageError
+from lhq.errors import ImageError, ShardDamaged
 from lhq.filter.rule import Rule
 from lhq.images import decode
 from lhq.records import Photo
@@ -46,3 +47,19 @@ def _measuring(photo: Photo, rules: Sequence[Rule]) -> Callable[[], Facts]:
         return {rule.name: rule.measure.measure([photo]) for rule in mine}
 
     return measure
+
+
+def crashed_before(store: str, number: int, rules: Sequence[Rule]) -> dict[str, str]:
+    """Id → what was said, of photos that killed a process when `rules` measured them."""
+    found: dict[str, str] = {}
+    for rule in rules:
+        names = [name for name in ("id", "error", "said") if name in rule.measure.schema.names]
+        if "error" not in names:
+            continue
+        try:
+            facts = rule.facts(store).read(number, names)
+        except (FileNotFoundError, ShardDamaged):
+            continue
+        rows = facts.filter(pc.equal(facts["error"], "crashed")).to_pylist()
+        found |= {row["id"]: row.get("said") or "it killed a process" for row in rows}
+    return found

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-import pyarrow.compute as pc
+from collections.abc import Iterator
 
 from lhq.engines import ShardReport
 from lhq.errors import ShardDamaged
-from lhq.filter.rule import Rule
 from lhq.store.shards import Shards, key
 
 ROTTEN = "its bytes are not those that were fetched: their sha256 is another"
@@ -39,22 +36,6 @@ def is_damage(error: ShardDamaged) -> bool:
     if isinstance(cause, (PermissionError, ConnectionError, TimeoutError)):
         return False
     return not (isinstance(cause, OSError) and cause.errno is not None)
-
-
-def crashed_before(store: str, number: int, rules: Sequence[Rule]) -> dict[str, str]:
-    """Id → what was said, of photos that killed a process when `rules` measured them."""
-    found: dict[str, str] = {}
-    for rule in rules:
-        names = [name for name in ("id", "error", "said") if name in rule.measure.schema.names]
-        if "error" not in names:
-            continue
-        try:
-            facts = rule.facts(store).read(number, names)
-        except (FileNotFoundError, ShardDamaged):
-            continue
-        rows = facts.filter(pc.equal(facts["error"], "crashed")).to_pylist()
-        found |= {row["id"]: row.get("said") or "it killed a process" for row in rows}
-    return found
 
 
 def quarantine(store: str, number: int, room: str = "photos") -> str:

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import RunError, ShardDamaged
-from lhq.filter.by_row import Facts, facts_by_row
-from lhq.filter.damage import ROTTEN, crashed_before, is_damage
+from lhq.filter.by_row import Facts, crashed_before, facts_by_row
+from lhq.filter.damage import ROTTEN, is_damage
 from lhq.filter.rule import MADE, Rule, is_measured
 from lhq.images import allow, allowed
 from lhq.progress import OnProgress, silent
