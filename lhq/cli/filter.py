@@ -43,10 +43,11 @@ def command(pipeline_file: str, judge_only: bool, workers: int, engine: str, add
     for place in done.quarantined:
         click.echo(f"moved to {place}; `lhq crawl {pipeline_file} --retry-failed damaged` fetches it again", err=True)
     if as_json:
-        counts = {"photos": done.num_photos, "kept": done.num_kept, "dropped": dict(done.dropped)}
-        click.echo(
-            json.dumps(counts | {"failed_shards": [report.key for report in done.failed], "notes": list(done.notes)})
-        )
+        counts: dict[str, object] = {"photos": done.num_photos, "kept": done.num_kept, "dropped": dict(done.dropped)}
+        counts["failed_shards"] = [report.key for report in done.failed]
+        if done.notes:
+            counts["notes"] = list(done.notes)
+        click.echo(json.dumps(counts))
     else:
         click.echo(done.funnel)
     return 1 if done.failed or any(": damaged: " in note for note in done.notes) else 0

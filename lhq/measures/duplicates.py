@@ -21,6 +21,7 @@ from lhq.measures import Judges, Measure, MeasureSettings, Score, Verdicts
 from lhq.measures.keypoints import keypoints, small_grey
 from lhq.measures.look import ROWS, look
 from lhq.measures.near_pairs import near_pairs
+from lhq.measures.turns import ways
 from lhq.measures.versions import THUMB, Descriptors, clusters
 from lhq.records import Photo
 from lhq.rights.licences import LICENCES
@@ -31,12 +32,16 @@ __all__ = ["Duplicates", "DuplicatesSettings", "near_pairs"]
 class DuplicatesSettings(MeasureSettings):
     """`[filter.duplicates]`: all keys are thresholds."""
 
-    judgement: ClassVar[frozenset[str]] = frozenset({"radius", "min_likeness", "sources"})
+    judgement: ClassVar[frozenset[str]] = frozenset({"radius", "min_likeness", "turned", "mirrored", "sources"})
 
     radius: int = pydantic.Field(6, ge=0, le=12)
     """Bits of 64 in which the hashes of two whole pictures may differ for a second look."""
     min_likeness: float = pydantic.Field(0.92, gt=0, le=1)
     """Correlation of what two pictures share from which on they are one scene."""
+    turned: bool = True
+    """Whether a picture turned by 90°, 180° or 270° is a version of it."""
+    mirrored: bool = True
+    """Whether its mirror image is one."""
     sources: tuple[str, ...] = ()
     """Sources from preferred to least, for the choice of the keeper; empty: the pipeline file's order."""
 
@@ -88,7 +93,11 @@ class Duplicates(Measure[DuplicatesSettings]):
         same, alike = _exact(facts, rank)
         one_each = np.flatnonzero((same == np.arange(len(same))) & pc.is_valid(facts["phash"]).to_numpy())
         chief, likeness = clusters(
-            _descriptors(facts, one_each), rank[one_each], settings.radius, settings.min_likeness
+            _descriptors(facts, one_each),
+            rank[one_each],
+            settings.radius,
+            settings.min_likeness,
+            ways(turned=settings.turned, mirrored=settings.mirrored),
         )
         keeper = np.arange(len(facts))
         keeper[one_each] = one_each[chief]

@@ -28,7 +28,7 @@ _SIGMA_PX = 1.6
 _REACH = 4.32  # half side of the hashed square, in sigmas
 _LEAST_CONTRAST = 1.0  # of 255
 _GRID = 16  # samples a side of the hashed square
-_FREQUENCIES = np.array([(u, v) for u in range(8) for v in range(8) if 0 < u + v <= 8]).T
+FREQUENCIES = np.array([(u, v) for u in range(8) for v in range(8) if 0 < u + v <= 8]).T
 _AROUND = np.mgrid[-1:2, -1:2, -1:2].reshape(3, -1)
 
 
@@ -197,7 +197,7 @@ def _squares(
 def _hashes(squares: np.ndarray) -> np.ndarray:
     """Signs of the low frequencies, DC left out: uint64 [K]."""
     spectrum = _COSINES @ squares @ _COSINES.T
-    signs = spectrum[:, _FREQUENCIES[0], _FREQUENCIES[1]] > 0
+    signs = spectrum[:, FREQUENCIES[0], FREQUENCIES[1]] > 0
     hashes: np.ndarray = signs.astype(np.uint64) @ (np.uint64(1) << np.arange(NUM_BITS, dtype=np.uint64))
     return hashes
 

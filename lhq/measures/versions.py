@@ -1,9 +1,9 @@
 """Descriptors → clusters: which photos are versions of one scene.
 
 Candidates come from the 64-bit hash of the whole picture and from hashes of keypoints, which survive crops.
-Each candidate is a hypothesis of how one picture lies in the other; it is confirmed by the correlation of the two
-small pictures over what they share. On 21,000 pairs of different photographs the correlation stayed below 0.89,
-on crops, sizes and re-encodes of one photograph above 0.94.
+Each candidate is a hypothesis of how one picture lies in the other, turned or mirrored as well; it is confirmed by the
+correlation of the two small pictures over what they share. On 21,000 pairs of different photographs the correlation
+stayed below 0.91, on crops, sizes and re-encodes of one photograph above 0.94.
 Everything is columns: 450,000 photos take seconds, and a pile of equal hashes is never compared all with all.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lhq.measures import turns
 from lhq.measures.clusters import components
 from lhq.measures.keypoints import MAX_KEYPOINTS, NUM_BITS
 from lhq.measures.near_pairs import near_values
@@ -28,6 +29,12 @@ _FIT_RADIUS = 6  # bits of 42 for hypotheses between two photos that are suspect
 _MAX_FITS = 4
 _PILE = 64  # so many photos with one hash are compared all with all; more, only neighbours in brightness
 _NEIGHBOURS = 8
+_WORTH_A_LOOK, _SURE = 0.7, 0.99  # correlations between which the samples that agree best are looked at alone
+_BARE = 0.98  # of the contrast that one profile across the picture explains
+_SAME_TONES = 8.0  # of 255, on average: re-encodes of a picture differ by less than 2
+_KEPT = _GRID * _GRID * 7 // 8
+_HOPS = 2
+_SOMEWHAT = 0.4  # a version is at least this like its keeper, however it was confirmed
 _CHUNK = 4096
 
 
@@ -49,36 +56,54 @@ class Descriptors:
 
 @dataclass(frozen=True, slots=True)
 class _Fits:
-    """Hypotheses: a point p of photo `left` lies at scale * p + shift in photo `right`, all in short sides."""
+    """Hypotheses: a point p of photo `left` lies at scale * p + shift in photo `right` laid by `way`, all in short
+    sides."""
 
     left: np.ndarray
     right: np.ndarray
     scale: np.ndarray  # [M, 2]
     shift: np.ndarray  # [M, 2]
+    way: np.ndarray  # [M], of `turns`: how `right` is laid
 
     def __getitem__(self, rows: np.ndarray | slice) -> _Fits:
-        return _Fits(self.left[rows], self.right[rows], self.scale[rows], self.shift[rows])
+        return _Fits(self.left[rows], self.right[rows], self.scale[rows], self.shift[rows], self.way[rows])
 
     def __add__(self, other: _Fits) -> _Fits:
-        return _Fits(
-            *(np.concatenate([getattr(self, n), getattr(other, n)]) for n in ("left", "right", "scale", "shift"))
-        )
+        names = ("left", "right", "scale", "shift", "way")
+        return _Fits(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
 
-def clusters(photos: Descriptors, rank: np.ndarray, radius: int, min_likeness: float) -> tuple[np.ndarray, np.ndarray]:
+def clusters(
+    photos: Descriptors, rank: np.ndarray, radius: int, min_likeness: float, ways: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(keeper, likeness) of each photo: int64 [N], itself where it has no better version, and float64 [N].
 
     Args:
         rank: int64 [N], the place of each photo in the order of keepers, 0 the best.
         radius: bits of 64 for candidates by the hash of the whole picture.
+        ways: bool [8], see `turns.ways`: turned or mirrored versions that count.
     """
     num = len(photos.phash)
-    fits = _by_whole(photos, _near(photos.phash, np.arange(num), photos, radius)) + _by_keypoint(photos)
+    pairs = np.sort(_near(photos.phash, np.arange(num), photos, radius), axis=1)
+    fits = _by_whole(photos, pairs, np.zeros(len(pairs), np.int64)) + _by_keypoint(photos)
+    if ways[1:].any():
+        fits = fits + _laid_otherwise(photos, radius, ways)
     likeness = _likeness(photos, fits)
     pairs, best = _best(np.stack([fits.left, fits.right], axis=1), likeness, num)
     sure = best >= min_likeness
     pairs, best = pairs[sure], best[sure]
-    return _around_keepers(photos, components(num, pairs), rank, pairs, best, min_likeness)
+    return _around_keepers(photos, components(num, pairs), rank, pairs, best, min_likeness, ways)
+
+
+def _laid_otherwise(photos: Descriptors, radius: int, ways: np.ndarray) -> _Fits:
+    """Whole on whole, one of them turned or mirrored: by the hashes of pictures that were all laid to be lightest below
+    and to the right."""
+    way = turns.upright(photos.thumb, THUMB)
+    laid = turns.whole_hash(photos.phash, way)
+    pairs = np.sort(_near(laid, np.arange(len(laid)), photos, radius), axis=1)
+    needed = turns.between(way[pairs[:, 0]], way[pairs[:, 1]])
+    some = ways[needed] & (needed > 0)
+    return _by_whole(photos, pairs[some], needed[some])
 
 
 def _near(hashes: np.ndarray, photo: np.ndarray, photos: Descriptors, radius: int, num_bits: int = 64) -> np.ndarray:
@@ -106,14 +131,14 @@ def _near(hashes: np.ndarray, photo: np.ndarray, photos: Descriptors, radius: in
     return order[np.concatenate(found)]
 
 
-def _by_whole(photos: Descriptors, pairs: np.ndarray) -> _Fits:
-    """The whole on the whole, where both have about one shape."""
-    pairs = np.sort(pairs, axis=1)
-    aspect = photos.sides[:, 0] / photos.sides[:, 1]
-    ratio = aspect[pairs[:, 0]] / aspect[pairs[:, 1]]
-    pairs = pairs[(ratio < _SAME_ASPECT) & (ratio > 1 / _SAME_ASPECT)]
-    scale = photos.sides[pairs[:, 1]] / photos.sides[pairs[:, 0]]
-    return _Fits(pairs[:, 0], pairs[:, 1], scale, np.zeros_like(scale))
+def _by_whole(photos: Descriptors, pairs: np.ndarray, way: np.ndarray) -> _Fits:
+    """The whole on the whole of pairs (left < right), where both have about one shape."""
+    there = turns.sides(photos.sides[pairs[:, 1]], way)
+    here = photos.sides[pairs[:, 0]]
+    ratio = here[:, 0] / here[:, 1] * there[:, 1] / there[:, 0]
+    some = (ratio < _SAME_ASPECT) & (ratio > 1 / _SAME_ASPECT)
+    scale = there[some] / here[some]
+    return _Fits(pairs[some, 0], pairs[some, 1], scale, np.zeros_like(scale), way[some])
 
 
 def _by_keypoint(photos: Descriptors) -> _Fits:
@@ -122,10 +147,10 @@ def _by_keypoint(photos: Descriptors) -> _Fits:
     keys = np.where((photos.key_photo[keys[:, 0]] <= photos.key_photo[keys[:, 1]])[:, None], keys, keys[:, ::-1])
     keys = keys[photos.key_photo[keys[:, 0]] != photos.key_photo[keys[:, 1]]]
     apart = np.bitwise_count(photos.key_hash[keys[:, 0]] ^ photos.key_hash[keys[:, 1]])
-    return _fits_of_keys(photos, keys, apart)
+    return _fits_of_keys(photos, keys, apart, 0)
 
 
-def _fits_of_keys(photos: Descriptors, keys: np.ndarray, apart: np.ndarray) -> _Fits:
+def _fits_of_keys(photos: Descriptors, keys: np.ndarray, apart: np.ndarray, way: int) -> _Fits:
     left, right = photos.key_photo[keys[:, 0]], photos.key_photo[keys[:, 1]]
     order = np.lexsort((apart, right, left))
     left, right, keys = left[order], right[order], keys[order]
@@ -134,35 +159,83 @@ def _fits_of_keys(photos: Descriptors, keys: np.ndarray, apart: np.ndarray) -> _
     turn = np.arange(len(left)) - np.maximum.accumulate(np.where(new, np.arange(len(left)), 0))
     few = turn < _MAX_FITS
     left, right, keys = left[few], right[few], keys[few]
-    here, there = photos.key_place[keys[:, 0]], photos.key_place[keys[:, 1]]
+    here = photos.key_place[keys[:, 0]]
+    there = turns.key_place(photos.key_place[keys[:, 1]], photos.sides[right], way)
     scale = np.repeat(there[:, 2:] / here[:, 2:], 2, axis=1)
-    return _Fits(left, right, scale, there[:, :2] - scale * here[:, :2])
+    return _Fits(left, right, scale, there[:, :2] - scale * here[:, :2], np.full(len(left), way))
 
 
 def _likeness(photos: Descriptors, fits: _Fits) -> np.ndarray:
-    """Correlation over the shared part of each hypothesis: float64 [M]; -1 where too little is shared."""
+    """How alike the shared part of each hypothesis is: float64 [M]; -1 where too little is shared.
+
+    The correlation, or what twice the correlation of the seven eighths that agree best is above 1: a watermark or a
+    caption spoils a few samples and leaves all others as they were, which different scenes do not.
+    """
     out = np.full(len(fits.left), -1.0)
     for at in range(0, len(out), _CHUNK):
         part = fits[at : at + _CHUNK]
-        here, there = photos.sides[part.left], photos.sides[part.right]
+        here, there = photos.sides[part.left], turns.sides(photos.sides[part.right], part.way)
         low = np.maximum(0, -part.shift / part.scale)
         size = np.minimum(here, (there - part.shift) / part.scale) - low
         area = np.where((size > 0).all(axis=1), size.prod(axis=1), 0)
         shared = area / np.minimum(here.prod(axis=1), there.prod(axis=1) / part.scale.prod(axis=1))
         some = np.flatnonzero(shared >= _LEAST_SHARED)
-        low, size, part = low[some], size[some], part[some]
+        low, size, here, there, part = low[some], size[some], here[some], there[some], part[some]
         step = (np.arange(_GRID) + 0.5) / _GRID
         place = low[:, :, None] + size[:, :, None] * step  # [m, xy, grid], in short sides of the left photo
-        one = _sample(photos.thumb[part.left], place / photos.sides[part.left][:, :, None])
-        two = _sample(
-            photos.thumb[part.right],
-            (part.scale[:, :, None] * place + part.shift[:, :, None]) / photos.sides[part.right][:, :, None],
-        )
-        one -= one.mean(axis=1, keepdims=True)
-        two -= two.mean(axis=1, keepdims=True)
-        energy = np.sqrt((one**2).sum(axis=1) * (two**2).sum(axis=1))
-        out[at + some] = (one * two).sum(axis=1) / (energy + 1e-3)
+        one = _sample(photos.thumb[part.left], place / here[:, :, None])
+        laid = (part.scale[:, :, None] * place + part.shift[:, :, None]) / there[:, :, None]
+        two = _sample(photos.thumb[part.right], turns.source(laid, part.way))
+        swapped = np.flatnonzero(part.way & 4)
+        two[swapped] = two[swapped].reshape(-1, _GRID, _GRID).transpose(0, 2, 1).reshape(-1, _GRID * _GRID)
+        out[at + some] = _alike(one, two)
     return out
+
+
+def _alike(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Of samples float32 [M, grid²] each: float64 [M]."""
+    tones = np.abs(one - two).mean(axis=1)
+    one -= one.mean(axis=1, keepdims=True)
+    two -= two.mean(axis=1, keepdims=True)
+    spread_one, spread_two = np.sqrt((one**2).sum(axis=1)), np.sqrt((two**2).sum(axis=1))
+    plain = (one * two).sum(axis=1) / (spread_one * spread_two + 1e-3)
+    found: np.ndarray = plain.astype(np.float64)
+    samples_one, samples_two = one, two
+    doubt = np.flatnonzero((plain >= _WORTH_A_LOOK) & (plain < _SURE))
+    if len(doubt):
+        one, two = one[doubt], two[doubt]
+        most = np.ones_like(one)
+        for _ in range(2):  # what disagrees most is known better without it
+            norm_one, norm_two = (_normed(each, most) for each in (one, two))
+            away = np.abs(norm_one - norm_two)
+            bar = np.partition(away, _KEPT, axis=1)[:, _KEPT, None]
+            most = (away <= bar).astype(np.float32)
+        norm_one, norm_two = (_normed(each, most) for each in (one, two))
+        trimmed: np.ndarray = (norm_one * norm_two * most).sum(axis=1) / most.sum(axis=1)
+        found[doubt] = np.maximum(found[doubt], 2 * trimmed - 1)
+    alike = np.flatnonzero(found >= _WORTH_A_LOOK)
+    bare = alike[_is_bare(samples_one[alike]) & _is_bare(samples_two[alike])]
+    found[bare] = np.where(tones[bare] <= _SAME_TONES, found[bare], 0.0)
+    return found
+
+
+def _is_bare(samples: np.ndarray) -> np.ndarray:
+    """Pictures (mean 0) of which nothing but a horizon is to be seen: whatever is drawn above and below it, the
+    correlation with any other such picture is high, so their tones must be the same as well. bool [M]"""
+    square = samples.reshape(len(samples), _GRID, _GRID)
+    energy = (square**2).sum(axis=(1, 2)) + 1e-3
+    by_row, by_column = (_GRID * (square.mean(axis=axis) ** 2).sum(axis=1) for axis in (2, 1))
+    bare: np.ndarray = np.maximum(by_row, by_column) / energy > _BARE
+    return bare
+
+
+def _normed(samples: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Mean 0 and spread 1 over those of `most`."""
+    num = most.sum(axis=1, keepdims=True)
+    centred = samples - (samples * most).sum(axis=1, keepdims=True) / num
+    spread: np.ndarray = np.sqrt((centred**2 * most).sum(axis=1, keepdims=True) / num) + 1e-3
+    normed: np.ndarray = centred / spread
+    return normed
 
 
 def _sample(thumbs: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -191,9 +264,16 @@ def _best(pairs: np.ndarray, likeness: np.ndarray, num: int) -> tuple[np.ndarray
 
 
 def _around_keepers(
-    photos: Descriptors, label: np.ndarray, rank: np.ndarray, pairs: np.ndarray, best: np.ndarray, least: float
+    photos: Descriptors,
+    label: np.ndarray,
+    rank: np.ndarray,
+    pairs: np.ndarray,
+    best: np.ndarray,
+    least: float,
+    ways: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Round by round: the best photo left in each component keeps those that are confirmed against it."""
+    """Round by round: the best photo left in each component keeps those that are confirmed against it, and those that
+    look somewhat like it and are confirmed against one of them: two changes of a photo may be far from each other."""
     num = len(label)
     keeper, likeness = np.arange(num), np.ones(num)
     code = pairs[:, 0] * num + pairs[:, 1]
@@ -209,35 +289,51 @@ def _around_keepers(
         at = np.minimum(np.searchsorted(code, wanted), max(len(code) - 1, 0))
         known = code[at] == wanted
         like = np.where(known, best[at], -1.0)
-        like[~known] = _compare(photos, both[~known])
+        like[~known] = _compare(photos, both[~known], ways)
         same = like >= least
+        same |= _bridged(num, member, same, like, pairs)
         keeper[member[same]], likeness[member[same]] = chief[same], like[same]
         left = member[~same]
     return keeper, likeness
 
 
-def _compare(photos: Descriptors, pairs: np.ndarray) -> np.ndarray:
+def _bridged(num: int, member: np.ndarray, same: np.ndarray, like: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Members that are somewhat like their keeper and surely like one that is surely like it: bool, as `member`."""
+    is_near, is_sure = np.zeros(num, bool), np.zeros(num, bool)
+    is_near[member[~same & (like >= _SOMEWHAT)]] = True
+    is_sure[member[same]] = True
+    reached = np.zeros(num, bool)
+    for _ in range(_HOPS):
+        for one, two in (pairs.T, pairs.T[::-1]):
+            reached[two[(is_sure | reached)[one] & is_near[two]]] = True
+    found: np.ndarray = reached[member]
+    return found
+
+
+def _compare(photos: Descriptors, pairs: np.ndarray, ways: np.ndarray) -> np.ndarray:
     """Likeness of suspected pairs (left < right) by every hypothesis that their keypoints give: float64 [M]."""
-    start = np.searchsorted(photos.key_photo, np.arange(len(photos.phash) + 1))
-    fits = _by_whole(photos, pairs)
+    num = len(photos.phash)
+    start = np.searchsorted(photos.key_photo, np.arange(num + 1))
+    out = np.full(len(pairs), -1.0)
+    hashes = {int(way): turns.key_hash(photos.key_hash, int(way)) for way in np.flatnonzero(ways)}
     for at in range(0, len(pairs), _CHUNK):
         part = pairs[at : at + _CHUNK]
         mine = [start[part[:, side], None] + np.arange(MAX_KEYPOINTS) for side in (0, 1)]
         there = [mine[side] < start[part[:, side] + 1, None] for side in (0, 1)]
         mine = [np.where(there[side], mine[side], 0) for side in (0, 1)]
-        hashes = [photos.key_hash[mine[side]] for side in (0, 1)] if len(photos.key_hash) else None
-        if hashes is None:
-            break
-        apart = np.bitwise_count(hashes[0][:, :, None] ^ hashes[1][:, None, :])
-        apart[~(there[0][:, :, None] & there[1][:, None, :])] = 255
-        pair, one, two = np.nonzero(apart <= _FIT_RADIUS)
-        keys = np.stack([mine[0][pair, one], mine[1][pair, two]], axis=1)
-        fits = fits + _fits_of_keys(photos, keys, apart[pair, one, two])
-    found, best = _best(np.stack([fits.left, fits.right], axis=1), _likeness(photos, fits), len(photos.phash))
-    out = np.full(len(pairs), -1.0)
-    code = found[:, 0] * len(photos.phash) + found[:, 1]
-    wanted = pairs[:, 0] * len(photos.phash) + pairs[:, 1]
-    if len(code):
-        at = np.minimum(np.searchsorted(code, wanted), len(code) - 1)
-        out = np.where(code[at] == wanted, best[at], -1.0)
+        fits = _by_whole(photos, part, np.zeros(len(part), np.int64))
+        for way, laid in hashes.items():
+            if way:
+                fits = fits + _by_whole(photos, part, np.full(len(part), way))
+            if len(photos.key_hash):
+                apart = np.bitwise_count(photos.key_hash[mine[0]][:, :, None] ^ laid[mine[1]][:, None, :])
+                apart[~(there[0][:, :, None] & there[1][:, None, :])] = 255
+                pair, one, two = np.nonzero(apart <= _FIT_RADIUS)
+                keys = np.stack([mine[0][pair, one], mine[1][pair, two]], axis=1)
+                fits = fits + _fits_of_keys(photos, keys, apart[pair, one, two], way)
+        found, best = _best(np.stack([fits.left, fits.right], axis=1), _likeness(photos, fits), num)
+        if len(found):
+            code, wanted = found[:, 0] * num + found[:, 1], part[:, 0] * num + part[:, 1]
+            place = np.minimum(np.searchsorted(code, wanted), len(code) - 1)
+            out[at : at + _CHUNK] = np.where(code[place] == wanted, best[place], -1.0)
     return out

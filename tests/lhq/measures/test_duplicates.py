@@ -87,6 +87,50 @@ def test_versions_of_a_scene_are_found(version: str) -> None:
         assert {found[f"a:{n}"], found[f"b:{n}"]} in ({"", f"a:{n}"}, {"", f"b:{n}"})
 
 
+MIRRORS = {
+    Image.Transpose.FLIP_LEFT_RIGHT: True,
+    Image.Transpose.FLIP_TOP_BOTTOM: True,
+    Image.Transpose.TRANSPOSE: True,
+    Image.Transpose.TRANSVERSE: True,
+    Image.Transpose.ROTATE_90: False,
+    Image.Transpose.ROTATE_180: False,
+    Image.Transpose.ROTATE_270: False,
+}
+
+
+@pytest.mark.parametrize("turn", MIRRORS, ids=lambda turn: turn.name)
+def test_turned_and_mirrored_copies_are_versions_where_that_is_wanted(turn: Image.Transpose) -> None:
+    image = terrain(11)
+    rows = facts([photo(image, "a:one"), photo(image.transpose(turn), "a:two", quality=75)])
+    for turned in (True, False):
+        for mirrored in (True, False):
+            asked = DuplicatesSettings(turned=turned, mirrored=mirrored)
+            is_swapped = turn in {Image.Transpose.TRANSPOSE, Image.Transpose.TRANSVERSE}
+            wanted = (mirrored and (turned or not is_swapped)) if MIRRORS[turn] else turned
+            kept = sum(verdict.kept for verdict in Duplicates(asked).judge(rows, asked))
+            assert kept == (1 if wanted else 2), (turned, mirrored)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.06])
+def test_a_mark_over_a_part_of_the_picture_hides_nothing(share: float) -> None:
+    for seed in range(4):
+        image = terrain(seed)
+        marked, side = image.copy(), round((share * image.width * image.height) ** 0.5)
+        marked.paste("white", (200, 150, 200 + side, 150 + side))
+        found = keepers([photo(image, "a:one"), photo(marked, "a:two")])
+        assert sum(not keeper for keeper in found.values()) == 1, seed
+
+
+def test_drawings_of_two_tones_and_one_horizon_are_not_versions_but_their_copies_are() -> None:
+    rng, photos = np.random.default_rng(3), []
+    for number in range(10):
+        drawing = np.zeros((600, 900, 3), np.uint8)
+        drawing[:330], drawing[330:] = rng.integers(0, 256, 3), rng.integers(0, 256, 3)
+        photos += [photo(Image.fromarray(drawing), f"a:{number:02d}-{q}", quality=q) for q in (90, 60)]
+    kept = [id for id, keeper in keepers(photos).items() if not keeper]
+    assert sorted(id[2:4] for id in kept) == [f"{number:02d}" for number in range(10)]
+
+
 def test_turned_files_are_compared_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
