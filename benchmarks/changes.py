@@ -3,7 +3,7 @@
     python benchmarks/changes.py [--photos DIR] [--num 58]
 
 Each photograph (the long side brought to 1,200 px) is there as it is and changed in twenty ways, from a smaller size
-to a caption over a twelfth of it. A pair is right if both are of one photograph. imagehash's phash joins all pairs within a
+to a caption over a twelfth of it. A pair is right if both are of one photograph. imagehash's phash joins all pairs in a
 radius and is shown at its best one: the highest recall at a precision of at least 0.99.
 Floors: pair recall 0.95 at precision 0.99.
 """

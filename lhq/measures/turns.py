@@ -1,9 +1,8 @@
 """The eight ways to lay a picture: turned by 90° and mirrored; how its hashes and places change with each.
 
 A way is a number 0-7 whose bits say: 1 the x axis is flipped, 2 the y axis is flipped, 4 the axes are swapped. The
-picture laid so shows at q what the picture as it is shows at `source(q)`: swapped first, then flipped. From the
-perceptual hash of a picture that of it laid otherwise is known nearly, as a mirror only changes the sign of odd
-frequencies; from those of keypoints, whose bits are signs, exactly.
+picture laid so shows at q what the picture as it is shows at `source(q)`: swapped first, then flipped. Hashes
+of keypoints are signs of frequencies, so those of the same keypoints laid otherwise are known exactly.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import numpy as np
 from lhq.measures.keypoints import FREQUENCIES, NUM_BITS
 
 ALL = np.arange(8)
-_ODD_COLUMNS = np.uint64(0x5555555555555555)
-_ODD_ROWS = np.uint64(0x00FF00FF00FF00FF)
+_CHUNK = 1 << 13
 
 
 def ways(*, turned: bool, mirrored: bool) -> np.ndarray:
@@ -35,27 +33,32 @@ def between(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return way
 
 
-def upright(thumb: np.ndarray, side: int) -> np.ndarray:
-    """The way in which each small picture [N, side²] has its light to the right and below, and more of it below: the
-    same scene laid otherwise comes to lie alike. int64 [N]."""
-    across = np.tile(np.arange(side) - (side - 1) / 2, side).astype(np.float32)
-    down = np.repeat(np.arange(side) - (side - 1) / 2, side).astype(np.float32)
-    tilt = np.empty((len(thumb), 2), np.float32)
-    for at in range(0, len(thumb), 1 << 14):
-        tilt[at : at + (1 << 14)] = thumb[at : at + (1 << 14)].astype(np.float32) @ np.stack([across, down], axis=1)
-    x, y = tilt.T
-    way: np.ndarray = (x < 0) + 2 * (y < 0) + 4 * (np.abs(x) > np.abs(y)).astype(np.int64)
-    return way
+def upright(thumb: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """How to lay each small picture [N, side²] so that the same scene laid otherwise comes to lie alike, and its hash
+    when it lies so.
 
+    A mirror changes the sign of odd frequencies and a swap of axes transposes them: the lowest frequency of each axis
+    is made positive, and the stronger one the first. The hash is of signs of 8 x 8 frequencies.
 
-def whole_hash(phash: np.ndarray, way: np.ndarray) -> np.ndarray:
-    """The perceptual hashes (8 x 8 signs, rows from the top bit) of pictures laid by these ways: uint64 [N]."""
-    flipped = phash ^ np.where(way & 1, _ODD_COLUMNS, np.uint64(0)) ^ np.where(way & 2, _ODD_ROWS, np.uint64(0))
-    swapped = np.flatnonzero(way & 4)
-    bits = np.unpackbits(flipped[swapped].astype(">u8").view(np.uint8).reshape(-1, 8), axis=1).reshape(-1, 8, 8)
-    packed = np.packbits(bits.transpose(0, 2, 1).reshape(-1, 64), axis=1)
-    flipped[swapped] = packed.view(">u8")[:, 0].astype(np.uint64)
-    return flipped
+    Returns:
+        (way, hash): int64 and uint64 [N].
+    """
+    wave = np.arange(8)[:, None]
+    dct = np.cos(np.pi / side * wave * (np.arange(side) + 0.5)).astype(np.float32)
+    way, hashes = np.empty(len(thumb), np.int64), np.empty(len(thumb), np.uint64)
+    odd = (-1.0) ** np.arange(8, dtype=np.float32)
+    for at in range(0, len(thumb), _CHUNK):
+        part = slice(at, at + _CHUNK)
+        spectrum = dct @ thumb[part].reshape(-1, side, side).astype(np.float32) @ dct.T
+        across, down = spectrum[:, 0, 1], spectrum[:, 1, 0]
+        flip_x, flip_y, swap = across < 0, down < 0, np.abs(across) > np.abs(down)
+        way[part] = flip_x + 2 * flip_y + 4 * swap.astype(np.int64)
+        spectrum[flip_x] *= odd
+        spectrum[flip_y] *= odd[:, None]
+        spectrum[swap] = spectrum[swap].transpose(0, 2, 1)
+        spectrum[:, 0, 0] = 0
+        hashes[part] = np.packbits((spectrum > 0).reshape(-1, 64), axis=1).view(">u8")[:, 0]
+    return way, hashes
 
 
 def key_hash(hashes: np.ndarray, way: int) -> np.ndarray:

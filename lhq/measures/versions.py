@@ -96,10 +96,8 @@ def clusters(
 
 
 def _laid_otherwise(photos: Descriptors, radius: int, ways: np.ndarray) -> _Fits:
-    """Whole on whole, one of them turned or mirrored: by the hashes of pictures that were all laid to be lightest below
-    and to the right."""
-    way = turns.upright(photos.thumb, THUMB)
-    laid = turns.whole_hash(photos.phash, way)
+    """Whole on whole, one of them turned or mirrored: by hashes of small pictures that were all laid to lie alike."""
+    way, laid = turns.upright(photos.thumb, THUMB)
     pairs = np.sort(_near(laid, np.arange(len(laid)), photos, radius), axis=1)
     needed = turns.between(way[pairs[:, 0]], way[pairs[:, 1]])
     some = ways[needed] & (needed > 0)
