@@ -152,7 +152,9 @@ def _with_extra(store: str, table: pa.Table, extra: Sequence[str]) -> tuple[pa.T
         if not parts:
             raise InputError(
                 f'[export] columns: no facts of "{measure}" hold {column}',
-                hint=f"let the measure keep it ([filter.{measure}] keep_features = true), and run lhq filter",
+                hint=f"let the measure keep it ([filter.{measure}] keep_features = true), and run lhq filter"
+                if column == "embedding"
+                else f"let [filter.command.{measure}] columns name it, and run lhq filter",
             )
         joined = pa.concat_tables(parts)
         rows = pc.index_in(table["id"], joined["id"].combine_chunks()).combine_chunks()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import pydantic
@@ -17,6 +18,7 @@ EXTRAS = {
     "embedding": ("outliers_embedding",),
 }
 """Word of `columns` → the columns that it adds to every row."""
+_OF_A_MEASURE = re.compile(r"[A-Za-z0-9]+_[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ExportSettings(Settings):
@@ -40,7 +42,7 @@ class ExportSettings(Settings):
     licence ids and patterns of them (`cc-by-*`)."""
     columns: tuple[str, ...] = ()
     """More columns than papers and scores: `place` (where it was taken), `camera`, `embedding` (of the measure
-    `outliers`, where its settings keep it)."""
+    `outliers`, where its settings keep it), or `MEASURE_COLUMN` of facts (`captions_caption`)."""
     metadata: Literal["strip", "keep"] = "strip"
     """What becomes of EXIF, XMP and IPTC in `full`: places, names and serial numbers are left out without touching a
     pixel, or kept, which the card tells. Squares never have any."""
@@ -74,10 +76,11 @@ class ExportSettings(Settings):
     @classmethod
     def _are_columns(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
         for name in columns:
-            if name not in EXTRAS:
-                raise ValueError(f'"{name}" is none; known: {", ".join(EXTRAS)}')
+            if name not in EXTRAS and not _OF_A_MEASURE.fullmatch(name):
+                raise ValueError(f'"{name}" is none; known: {", ".join(EXTRAS)}, and MEASURE_COLUMN of facts')
         return columns
 
     def extra_columns(self) -> tuple[str, ...]:
         """The names of the columns that `columns` asks for."""
-        return tuple(column for word in EXTRAS if word in self.columns for column in EXTRAS[word])
+        known = [column for word in EXTRAS if word in self.columns for column in EXTRAS[word]]
+        return tuple(dict.fromkeys([*known, *(word for word in self.columns if word not in EXTRAS)]))

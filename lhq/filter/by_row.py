@@ -43,7 +43,7 @@ def _measuring(photo: Photo, rules: Sequence[Rule]) -> Callable[[], Facts]:
                     decode(photo.data, short_side_px=short_side_px)
                 except ImageError:
                     break
-        mine = [rule for rule in rules if rule.measure.needs_bytes and rule.measure.lane == "cpu"]
+        mine = [r for r in rules if r.measure.needs_bytes and r.measure.lane == "cpu" and not r.measure.is_apart]
         return {rule.name: rule.measure.measure([photo]) for rule in mine}
 
     return measure

@@ -313,18 +313,18 @@ def _compare(photos: Descriptors, pairs: np.ndarray, ways: np.ndarray) -> np.nda
     num = len(photos.phash)
     start = np.searchsorted(photos.key_photo, np.arange(num + 1))
     out = np.full(len(pairs), -1.0)
-    hashes = {int(way): turns.key_hash(photos.key_hash, int(way)) for way in np.flatnonzero(ways)}
     for at in range(0, len(pairs), _CHUNK):
         part = pairs[at : at + _CHUNK]
         mine = [start[part[:, side], None] + np.arange(MAX_KEYPOINTS) for side in (0, 1)]
         there = [mine[side] < start[part[:, side] + 1, None] for side in (0, 1)]
         mine = [np.where(there[side], mine[side], 0) for side in (0, 1)]
         fits = _by_whole(photos, part, np.zeros(len(part), np.int64))
-        for way, laid in hashes.items():
+        for way in np.flatnonzero(ways).tolist():
             if way:
                 fits = fits + _by_whole(photos, part, np.full(len(part), way))
             if len(photos.key_hash):
-                apart = np.bitwise_count(photos.key_hash[mine[0]][:, :, None] ^ laid[mine[1]][:, None, :])
+                laid = turns.key_hash(photos.key_hash[mine[1]], way)
+                apart = np.bitwise_count(photos.key_hash[mine[0]][:, :, None] ^ laid[:, None, :])
                 apart[~(there[0][:, :, None] & there[1][:, None, :])] = 255
                 pair, one, two = np.nonzero(apart <= _FIT_RADIUS)
                 keys = np.stack([mine[0][pair, one], mine[1][pair, two]], axis=1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,6 +76,7 @@ class RightsSettings(Settings):
         return honour
 
 
+COMMAND = "command"  # the measure whose tables each have a name of their own
 _TABLES = ("http", "sandbox", "rights", "source", "filter", "export")
 
 
@@ -161,7 +162,7 @@ def _table(tables: Mapping[str, object], name: str, path: Path) -> Mapping[str, 
 
 def _named(registry: Registry, tables: Mapping[str, object], where: str, places: Places) -> dict[str, Any]:
     """The settings of every `[source.NAME]` or `[filter.NAME]` table, in the file's order."""
-    settings = {}
+    settings: dict[str, Any] = {}
     for name, table in tables.items():
         if name not in registry.names():
             raise unknown_key(name, registry.names(), f"{where}]")
@@ -170,7 +171,28 @@ def _named(registry: Registry, tables: Mapping[str, object], where: str, places:
                 f"{where}.{name}] = {table!r} is not a table", hint=f"write {where.rsplit(' ', 1)[-1]}.{name}]"
             )
         kind = registry.load(name, f"{where}.{name}]").settings_class
-        settings[name] = placed(validate(kind, table, f"{where}.{name}]"), places.place)
+        if name == COMMAND:
+            settings |= _commands(kind, table, registry.names(), f"{where}.{name}")
+        else:
+            settings[name] = placed(validate(kind, table, f"{where}.{name}]"), places.place)
+    return settings
+
+
+def _commands(
+    kind: type[MeasureSettings], tables: Mapping[str, object], taken: Sequence[str], where: str
+) -> dict[str, MeasureSettings]:
+    """The settings of every `[filter.command.NAME]`, by `command.NAME`."""
+    settings: dict[str, MeasureSettings] = {}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"{where}]: {name} = {table!r}: a command needs a name", hint="write [filter.command.NAME]"
+            )
+        if name in taken or not name.isidentifier() or "_" in name:
+            raise ConfigError(
+                f"{where}.{name}]: no name for a command", hint="letters and digits, and no measure's name"
+            )
+        settings[f"{COMMAND}.{name}"] = validate(kind, table, f"{where}.{name}]")
     return settings
 
 

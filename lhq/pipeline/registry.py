@@ -21,6 +21,7 @@ from typing import Any
 from lhq.config import unknown_key
 from lhq.errors import ConfigError
 from lhq.intake import importing
+from lhq.measures import Measure, MeasureSettings
 from lhq.rights.licences import Rights
 
 
@@ -113,6 +114,7 @@ MEASURES = Registry(
         "outliers": "lhq.measures.outliers:Outliers",
         "connectability": "lhq.measures.connectability:Connectability",
         "text": "lhq.measures.text:Text",
+        "command": "lhq.measures.command:Command",
     },
     ("name", "schema", "lane", "version", "rows", "judged", "settings_class", "prepare", "measure", "judge"),
 )
@@ -140,3 +142,11 @@ class SourceRights(Mapping[str, Rights]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+def open_measure(name: str, settings: MeasureSettings) -> Measure[Any]:
+    """The measure of a `[filter.NAME]` table; of `[filter.command.NAME]` by `command.NAME`."""
+    family, _, own = name.partition(".")
+    kind = MEASURES.load(family)
+    opened: Measure[Any] = kind(settings, own) if own else kind(settings)
+    return opened

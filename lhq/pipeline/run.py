@@ -42,7 +42,7 @@ from lhq.images import allow
 from lhq.intake import importing
 from lhq.measures import MeasureSettings
 from lhq.pipeline.file import PipelineFile, read
-from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, SourceRights
+from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, SourceRights, open_measure
 from lhq.pipeline.services import obstacles, services
 from lhq.progress import OnProgress, silent
 from lhq.store import copies, verdicts
@@ -68,7 +68,8 @@ def load(path: str | os.PathLike[str]) -> Pipeline:
     Raises:
         ConfigError: names file, table, key and next move.
     """
-    return Pipeline(read(path))
+    allow((file := read(path)).http.max_pixels)  # whatever this process and its workers decode from here on
+    return Pipeline(file)
 
 
 def verify(
@@ -112,7 +113,6 @@ class Pipeline:
             KeyMissing: a source's key or permission is not there.
             SourceError: no source offered anything.
         """
-        self._set_cap()
         self._need_source()
         file = self.file
         with lhq.crawl.locked(file.local), services(file) as served:
@@ -168,10 +168,6 @@ class Pipeline:
         """The store's candidates, narrowed by what is given; see `lhq.crawl.status.listing`."""
         return lhq.crawl.status.listing(self.file.store, self.file.local, statuses, reasons, sources)
 
-    def _set_cap(self) -> None:
-        """`[http] max_pixels` holds for whatever this process and its workers decode from here on."""
-        allow(self.file.http.max_pixels)
-
     def _need_source(self) -> None:
         if not self.file.sources:
             raise ConfigError(
@@ -182,8 +178,8 @@ class Pipeline:
 
     def rules(self) -> list[Rule]:
         """The `[filter.<name>]` tables as rules, in file order."""
-        self._set_cap()
-        return [Rule(MEASURES.load(name)(settings), settings) for name, settings in self._judgement().items()]
+        allow(self.file.http.max_pixels)
+        return [Rule(open_measure(name, settings), settings) for name, settings in self._judgement().items()]
 
     def filter(
         self,
@@ -220,7 +216,6 @@ class Pipeline:
         Raises:
             InputError: there are no photos, or the page can't be written.
         """
-        self._set_cap()
         store, found = self.file.store, self.rules()
         if not Shards(store, "photos").numbers():
             raise InputError(f"{store}: no photos", hint=f"run `lhq crawl {self.file.path}` first")
@@ -237,7 +232,6 @@ class Pipeline:
         Raises:
             InputError: the store holds no such photo.
         """
-        self._set_cap()
         found = self.rules()
         shown = lhq.report.show.find(self.file.store, id, {rule.name: rule.measure for rule in found})
         said = lhq.filter.judge_photo(self.file.store, found, id, shown.shard, shown.row)
@@ -250,7 +244,6 @@ class Pipeline:
             ImageError: the photo's bytes don't decode.
             InputError: the file can't be written.
         """
-        self._set_cap()
         _write(output, lhq.report.show.picture(shown, self.file.filters.get("objects")), "--image")
         copies.note(self.file.local, Copy("picture", os.path.abspath(output)))
 
@@ -276,7 +269,6 @@ class Pipeline:
             RightsRefused: also where a private set is to be pushed.
             LhqError: see `lhq.export.export`, `lhq.export.archives.write`, `lhq.export.hub.push`.
         """
-        self._set_cap()
         given = {**self.file.export.model_dump(), **(changes or {})}
         settings = validate(lhq.export.ExportSettings, given, "lhq export")
         if repository:
@@ -346,7 +338,6 @@ class Pipeline:
         Raises:
             LhqError: see `lhq.intake.importing.bring`.
         """
-        self._set_cap()
         openers = {"lsun": importing.lsun, "folder": importing.folder, "zip": importing.archive}
         total, entries = openers[kind](path)
         table = importing.read_papers(papers) if papers else {}

@@ -1,0 +1,233 @@
+"""Photo → whatever a command of the user's says of it: captions, scores, tags, by a program that this project needs not
+know.
+
+The command is started once a worker and kept. For each photo it reads one line of JSON from its standard input, and for
+each it writes one line of JSON to its standard output, in the same order; what it says on standard error is shown. It
+may read ahead: a batch of photos is written before the first answer is awaited. When it dies, it is started again, and
+the batch is given to it photo by photo; a photo on which it dies alone is a row with an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pydantic
+
+from lhq.errors import RunError
+from lhq.measures import Measure, MeasureSettings, Verdicts
+from lhq.records import Lane, Photo
+
+Kind = Literal["string", "number", "integer", "boolean"]
+_TYPES = {"string": pa.string(), "number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}
+_PAPERS = ("id", "width_px", "height_px", "orientation", "format", "licence", "title", "description", "tags")
+_TAKEN = {"id", "error", "said"}
+
+
+class CommandSettings(MeasureSettings):
+    """`[filter.command.NAME]`: `least` and `most` are thresholds; all other keys decide the facts."""
+
+    judgement: ClassVar[frozenset[str]] = frozenset({"least", "most", "timeout_s", "lane"})
+
+    run: tuple[str, ...] = pydantic.Field(min_length=1)
+    """The command and its arguments."""
+    columns: dict[str, Kind] = pydantic.Field(min_length=1)
+    """What each answer holds: name → `string`, `number`, `integer` or `boolean`."""
+    input: Literal["path", "bytes"] = "path"
+    """`path`: each line names a file of the photo as it was fetched. `bytes`: it says how many bytes follow it."""
+    batch: int = pydantic.Field(32, ge=1, le=4096)
+    """Photos that are given to it at a time."""
+    lane: Lane = "cpu"
+    """`gpu`: one process of it a GPU instead of one a core."""
+    timeout_s: float = pydantic.Field(600.0, gt=0)
+    """How long one answer may take before the command counts as dead."""
+    version: int = 1
+    """Raise it when the command changes: its facts are then made again."""
+    least: dict[str, float] = pydantic.Field(default_factory=dict)
+    """A photo is dropped where one of these numbers is lower."""
+    most: dict[str, float] = pydantic.Field(default_factory=dict)
+    """A photo is dropped where one of these numbers is higher."""
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name in self.columns:
+            if name in _TAKEN or not name.isidentifier():
+                raise ValueError(f'columns: "{name}" is no name for a column (letters, digits and _; not {_TAKEN})')
+        for name in [*self.least, *self.most]:
+            if self.columns.get(name) not in {"number", "integer"}:
+                raise ValueError(f'least, most: "{name}" is no number among columns')
+        return self
+
+
+class Command(Measure[CommandSettings]):
+    """Facts: what the command said of each photo, in the columns that its settings name."""
+
+    name = "command"
+    settings_class = CommandSettings
+    schema = pa.schema([pa.field("id", pa.string(), nullable=False)])
+    judged: Sequence[str] = ()
+    is_apart = True
+
+    def __init__(self, settings: CommandSettings, name: str = "command") -> None:
+        self.settings, self.name = settings, name
+        self.rows, self.lane, self.version = settings.batch, settings.lane, settings.version
+        self.question = f"What does {Path(settings.run[0]).name} say of it?"
+        fields = [pa.field(column, _TYPES[kind]) for column, kind in settings.columns.items()]
+        said = [pa.field("error", pa.string()), pa.field("said", pa.string())]
+        self.schema = pa.schema([pa.field("id", pa.string(), nullable=False), *said, *fields])
+        self.judged = ["id", "error", *dict.fromkeys([*settings.least, *settings.most])]
+        self._child: _Child | None = None
+
+    def __reduce__(self) -> tuple[type[Command], tuple[CommandSettings, str]]:
+        return Command, (self.settings, self.name)  # each worker starts the command itself
+
+    def lacks(self) -> str:
+        """The program, where it is not on this machine."""
+        from shutil import which
+
+        program = self.settings.run[0]
+        return "" if which(program) else f"{self.name}: no program {program}"
+
+    def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
+        """What the command says of these photos.
+
+        Raises:
+            RunError: it can't be started, or answers what is no JSON or not what `columns` says.
+        """
+        with tempfile.TemporaryDirectory(prefix="lhq-command-") as folder:
+            answers = self._ask(photos, folder)
+            if answers is None:  # it died: each photo alone, so that the one that killed it is known
+                answers = [(self._ask([photo], folder) or [_DIED])[0] for photo in photos]
+        rows = [{"id": photo.id, **self._row(photo, answer)} for photo, answer in zip(photos, answers, strict=True)]
+        return pa.RecordBatch.from_pylist(rows, self.schema)
+
+    def judge(self, facts: pa.Table, settings: CommandSettings) -> Verdicts:
+        """Within every limit; without limits all are kept, whatever was said or failed."""
+        kept, score = np.ones(len(facts), bool), np.full(len(facts), np.nan)
+        details: dict[int, str] = {}
+        for limits, is_beyond, word in ((settings.least, np.less, "below"), (settings.most, np.greater, "above")):
+            for name, limit in limits.items():
+                values = facts[name].cast(pa.float64()).to_numpy()
+                with np.errstate(invalid="ignore"):
+                    drops = kept & (is_beyond(values, limit) | np.isnan(values))
+                score[drops] = values[drops]
+                for row in np.flatnonzero(drops).tolist():
+                    said = f"{name} {values[row]:g} is {word} {limit:g}"
+                    details[row] = said if not np.isnan(values[row]) else f"{name} is not known"
+                kept &= ~drops
+        return Verdicts(self.name, facts["id"], kept, score, lambda row: details.get(row, ""))
+
+    def _ask(self, photos: Sequence[Photo], folder: str) -> list[Mapping[str, Any]] | None:
+        """One answer a photo; None where the command died meanwhile."""
+        if self._child is None:
+            self._child = _Child(self.settings, self.name)
+        answers = self._child.ask([_request(photo, self.settings.input, folder) for photo in photos])
+        if answers is None:
+            self._child.end()
+            self._child = None
+        return answers
+
+    def _row(self, photo: Photo, answer: Mapping[str, Any]) -> dict[str, Any]:
+        if answer.get("id", photo.id) != photo.id:
+            raise self._wrong(f"answered for {answer['id']} when it was asked about {photo.id}")
+        if answer.get("error"):
+            return {"error": str(answer["error"]), "said": str(answer.get("said", ""))}
+        row = {name: answer.get(name) for name in self.settings.columns}
+        for name, kind in self.settings.columns.items():
+            if row[name] is not None and not _is_of(row[name], kind):
+                raise self._wrong(f"said {name} = {row[name]!r} of {photo.id}, which is no {kind}")
+        return row
+
+    def _wrong(self, what: str) -> RunError:
+        return RunError(f"[filter.command.{self.name}]: {self.settings.run[0]} {what}", hint="mend the command")
+
+
+_DIED = {"error": "crashed", "said": "the command died on it"}
+
+
+def _is_of(value: object, kind: Kind) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    return {"string": isinstance(value, str), "integer": isinstance(value, int), "boolean": False}.get(
+        kind, isinstance(value, (int, float))
+    )
+
+
+def _request(photo: Photo, how: str, folder: str) -> tuple[bytes, bytes]:
+    """The line about a photo, and what follows it."""
+    line: dict[str, Any] = {name: getattr(photo, name) for name in _PAPERS}
+    if how == "bytes":
+        return json.dumps({**line, "bytes": len(photo.data)}).encode() + b"\n", photo.data
+    path = os.path.join(folder, f"{len(os.listdir(folder)):06d}.{'jpg' if photo.format == 'jpeg' else photo.format}")
+    with open(path, "wb") as file:
+        file.write(photo.data)
+    return json.dumps({**line, "path": path}).encode() + b"\n", b""
+
+
+class _Child:
+    """The running command. Answers are read on a thread, as it may fill one pipe while the other is being filled."""
+
+    def __init__(self, settings: CommandSettings, name: str) -> None:
+        self._settings, self._name = settings, name
+        try:
+            self._process = subprocess.Popen(settings.run, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        except OSError as error:
+            raise RunError(
+                f"[filter.command.{name}]: {settings.run[0]} can't be started ({error})", hint="check its path"
+            ) from error
+        self._lines: queue.Queue[bytes] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put(b"")
+
+    def _write(self, requests: Sequence[tuple[bytes, bytes]]) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # it died: the missing answer says so
+            for request in requests:
+                self._process.stdin.writelines(request)
+            self._process.stdin.flush()
+
+    def ask(self, requests: Sequence[tuple[bytes, bytes]]) -> list[Mapping[str, Any]] | None:
+        """An answer each, or None where it died or took too long."""
+        writer = threading.Thread(target=self._write, args=(requests,), daemon=True)
+        writer.start()
+        answers: list[Mapping[str, Any]] = []
+        while len(answers) < len(requests):
+            try:
+                line = self._lines.get(timeout=self._settings.timeout_s)
+            except queue.Empty:
+                return None
+            if not line:
+                return None
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                answer = None
+            if not isinstance(answer, dict):
+                self.end()
+                said = f"{self._settings.run[0]} wrote {line[:80]!r}, which is no JSON object"
+                raise RunError(
+                    f"[filter.command.{self._name}]: {said}",
+                    hint="let it write one JSON object a photo to standard output, and all else to standard error",
+                )
+            answers.append(answer)
+        writer.join()
+        return answers
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()

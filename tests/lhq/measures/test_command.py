@@ -1,0 +1,135 @@
+"""A command of the user's as a measure: one line in, one line out, whatever becomes of the command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import datasets
+import pyarrow.parquet as pq
+import pytest
+
+from lhq import pipeline
+from lhq.errors import ConfigError
+from tests.lhq.making import add_shard, photo, scene
+
+HEAD = """
+import json, os, sys
+for line in sys.stdin.buffer:
+    asked = json.loads(line)
+    name = asked["id"].split(":")[1]
+"""
+CAPTIONER = (
+    HEAD
+    + """
+    with open(asked["path"], "rb") as file:
+        size = len(file.read())
+    with open(os.environ["ASKED"], "a") as log:
+        log.write(f"{os.getpid()} {name}\\n")
+    if name == "killer":
+        os._exit(3)
+    if name == "shy":
+        print(json.dumps({"id": asked["id"], "error": "no-words", "said": "nothing comes to mind"}), flush=True)
+        continue
+    print(json.dumps({"id": asked["id"], "caption": f"{name} of {size} bytes", "beauty": size / 1e6}), flush=True)
+"""
+)
+READS_BYTES = (
+    HEAD
+    + """
+    data = sys.stdin.buffer.read(asked["bytes"])
+    print(json.dumps({"caption": data[:2].hex(), "beauty": 1.0}), flush=True)
+"""
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ASKED", str(tmp_path / "asked"))
+    names = ["one", "two", "killer", "three", "shy"]
+    add_shard(tmp_path / "store", 0, [photo(scene(n), name) for n, name in enumerate(names)])
+    return tmp_path / "file.toml"
+
+
+def written(file: Path, program: str, more: str = "", *, run: str = "") -> pipeline.Pipeline:
+    script = file.with_name("program.py")
+    script.write_text(program)
+    file.write_text(f"""
+store = "{file.parent / "store"}"
+queries = ["mountain lake"]
+want = 2
+[source.folder]
+path = "{file.parent}"
+licence = "own"
+[filter.size]
+min_side_px = 10
+[filter.command.captions]
+run = {run or f'["{sys.executable}", "{script}"]'}
+columns = {{ caption = "string", beauty = "number" }}
+{more}
+[export]
+variants = ["64"]
+columns = ["captions_caption"]
+""")
+    return pipeline.load(file)
+
+
+def facts(file: Path) -> dict[str, dict[str, object]]:
+    rows = pq.read_table(file.parent / "store/facts/captions/000000.parquet").to_pylist()
+    return {row["id"].split(":")[1]: row for row in rows}
+
+
+def test_what_it_says_is_facts_a_limit_and_a_column(file: Path) -> None:
+    done = written(file, CAPTIONER, "least = { beauty = 0.001 }").filter(workers=1)
+    found = facts(file)
+    assert str(found["one"]["caption"]).startswith("one of ")
+    assert (found["killer"]["error"], found["killer"]["said"]) == ("crashed", "the command died on it")
+    assert (found["shy"]["error"], found["shy"]["said"]) == ("no-words", "nothing comes to mind")
+    assert done.dropped["captions"] == 2
+    exported = pipeline.load(file).export({"to": str(file.parent / "out")})
+    assert sum(exported.report.written[0].rows.values()) == 3
+    rows = datasets.load_dataset(str(file.parent / "out"), cache_dir=str(file.parent / "cache"))["train"]
+    assert sorted(caption.split()[0] for caption in rows["captions_caption"]) == ["one", "three", "two"]
+
+
+def test_it_is_started_once_and_again_only_where_it_died(file: Path) -> None:
+    written(file, CAPTIONER).filter(workers=1)
+    asked = [line.split() for line in (file.parent / "asked").read_text().splitlines()]
+    assert [name for _, name in asked].count("killer") == 2
+    assert len({process for process, _ in asked}) == 3  # the first, and one after each death
+
+
+def test_bytes_come_by_the_pipe_where_that_is_wanted(file: Path) -> None:
+    written(file, READS_BYTES, 'input = "bytes"').filter(workers=1)
+    assert {row["caption"] for row in facts(file).values()} == {"ffd8"}
+
+
+@pytest.mark.parametrize(
+    ("program", "match"),
+    [
+        (HEAD + "    print('loading the model', flush=True)\n", "loading the model.*no JSON object"),
+        (HEAD + "    print(json.dumps({'beauty': 'very'}), flush=True)\n", "beauty = 'very'.*no number"),
+        (HEAD + "    print(json.dumps({'id': 'x:9'}), flush=True)\n", "answered for x:9"),
+    ],
+)
+def test_what_is_no_answer_is_said_and_nothing_is_written(file: Path, program: str, match: str) -> None:
+    done = written(file, program).filter(workers=1)
+    assert len(done.failed) == 1
+    import re
+
+    assert re.search(match, done.failed[0].error), done.failed[0].error
+    assert not (file.parent / "store/facts/captions/000000.parquet").exists()
+
+
+def test_a_program_that_is_not_there_is_said(file: Path) -> None:
+    done = written(file, "", run='["no-such-program-here"]').filter(workers=1)
+    assert "no-such-program-here can't be started" in done.failed[0].error
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [("least = { caption = 1.0 }", "caption"), ('input = "pipe"', "input"), ("colums = {}", "columns")],
+)
+def test_settings_that_do_not_fit_are_refused(file: Path, more: str, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        written(file, "", more)
