@@ -170,9 +170,8 @@ class Pipeline:
 
     def _need_source(self) -> None:
         if not self.file.sources:
-            raise ConfigError(
-                f"{self.file.path}: no source to crawl", hint=f"add [source.NAME]: {', '.join(SOURCES.names())}"
-            )
+            hint = f"add [source.NAME]: {', '.join(SOURCES.names())}"
+            raise ConfigError(f"{self.file.path}: no source to crawl", hint=hint)
 
     # --- filter -----------------------------------------------------------------------------------------------------
 
