@@ -75,38 +75,46 @@ class CrawlReport:
         return [*lines, " · ".join([*funnel, *(f"failed attempts: {', '.join(failed)}" for _ in failed[:1])])]
 
 
-def crawl(
-    store: str,
-    folder: str,
-    sources: Mapping[str, Source],
-    queries: Sequence[Query],
-    want: int,
-    client: Client,
-    *,
-    retry: Sequence[str] = (),
-    planned: Mapping[str, object] | None = None,
-    on_progress: OnProgress = silent,
-) -> CrawlReport:
-    """Fetch photos until the store holds `want`, or the sources have no more. The caller holds `locked(folder)`.
+@dataclass(frozen=True)
+class CrawlJob:
+    """What one crawl is to do.
+
+    `store` is where `photos/` is written (a folder or URL), `folder` the local folder of frontier and spool. `want` is
+    how many photos the store shall hold in all.
+
+    `retry` are reasons of failed candidates that are to be tried again; "all" for every reason. "damaged" means the
+    photos of shards that are gone from `photos/`: moved to `quarantine/`, or lost. Kept photos whose facts name the
+    reason as their error (`corrupt`) are fetched again into their place. `planned` is the plan of this crawl, which
+    `lhq status` holds against what happened.
+    """
+
+    store: str
+    folder: str
+    sources: Mapping[str, Source]
+    queries: Sequence[Query]
+    want: int
+    retry: Sequence[str] = ()
+    planned: Mapping[str, object] | None = None
+
+
+def crawl(job: CrawlJob, client: Client, *, on_progress: OnProgress = silent) -> CrawlReport:
+    """Fetch photos until the store holds as many as wanted, or the sources have no more.
+
+    The caller holds `locked(job.folder)`.
 
     Args:
-        store: where `photos/` is written (a folder or URL); `folder` the local folder of frontier and spool.
-        retry: reasons of failed candidates that are to be tried again; "all" for every reason. "damaged" means
-            the photos of shards that are gone from `photos/`: moved to `quarantine/`, or lost. Kept photos whose
-            facts name the reason as their error (`corrupt`) are fetched again into their place.
-        planned: the plan of this crawl, which `lhq status` holds against what happened.
         on_progress: told five times a second how far the crawl is.
 
     Raises:
         StoreError: the store can't be reached or written, or is of a newer format.
         SourceError: no source offered anything.
     """
-    Shards(store, "photos").numbers()  # a store that can't be reached is said before anybody is asked
-    frontier = Frontier(Path(folder) / FRONTIER)
+    Shards(job.store, "photos").numbers()  # a store that can't be reached is said before anybody is asked
+    frontier = Frontier(Path(job.folder) / FRONTIER)
     try:
-        if planned is not None:
-            frontier.add_plan(planned)
-        return _Crawl(store, folder, sources, queries, want, client, frontier).run(retry, on_progress)
+        if job.planned is not None:
+            frontier.add_plan(job.planned)
+        return _Crawl(job, client, frontier).run(on_progress)
     finally:
         frontier.close()
 
@@ -114,36 +122,32 @@ def crawl(
 class _Crawl:
     """One run: the threads and their end."""
 
-    def __init__(
-        self,
-        store: str,
-        folder: str,
-        sources: Mapping[str, Source],
-        queries: Sequence[Query],
-        want: int,
-        client: Client,
-        frontier: Frontier,
-    ) -> None:
-        self._store, self._sources, self._queries, self._want = store, sources, queries, want
-        self._placeholders = Placeholders(store, frontier)
-        self._removed_ids = removed_ids(store)
+    def __init__(self, job: CrawlJob, client: Client, frontier: Frontier) -> None:
+        self._store, self._sources, self._queries, self._want = job.store, job.sources, job.queries, job.want
+        self._retry = job.retry
+        self._placeholders = Placeholders(job.store, frontier)
+        self._removed_ids = removed_ids(job.store)
         self._client, self._frontier = client, frontier
         self._notes: list[str] = []
+        self._is_started = False
         self._stopped_at: float | None = None
-        self._work = WorkQueue(frontier, client, want, sources)
-        self._writer = PhotoWriter(folder, Shards(store, "photos"), frontier, self._work.kept, self._work.crashed)
+        self._work = WorkQueue(frontier, client, job.want, job.sources)
+        self._writer = PhotoWriter(
+            job.folder, Shards(job.store, "photos"), frontier, self._work.kept, self._work.crashed
+        )
 
-    def run(self, retry: Sequence[str], on_progress: OnProgress) -> CrawlReport:
-        self._prepare(retry)
+    def run(self, on_progress: OnProgress) -> CrawlReport:
         work, client = self._work, self._client
-        kept_out = KeptOut(removed_sha256(self._store), self._placeholders)
-        fetcher = Fetcher(work, self._writer, self._frontier, client, self._sources, kept_out)
-        searchers = [
-            Searcher(source, self._queries, self._frontier, client, work.need, work.poke, self._removed_ids)
-            for source in self._sources.values()
-        ]
-        progress = Progress(work, client, self._want, on_progress)
-        with _signals(client):
+        with _signals(client, lambda: self._is_started):
+            self._prepare(self._retry)
+            kept_out = KeptOut(removed_sha256(self._store), self._placeholders)
+            fetcher = Fetcher(work, self._writer, self._frontier, client, self._sources, kept_out)
+            searchers = [
+                Searcher(source, self._queries, self._frontier, client, work.need, work.poke, self._removed_ids)
+                for source in self._sources.values()
+            ]
+            progress = Progress(work, client, self._want, on_progress)
+            self._is_started = True
             self._writer.start()
             fetcher.start()
             for searcher in searchers:
@@ -303,8 +307,9 @@ def locked(place: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals(client: Client) -> Iterator[None]:
-    """First Ctrl-C or SIGTERM: stop cleanly. Second: at once, which loses nothing but what was on the wire."""
+def _signals(client: Client, is_started: Callable[[], bool]) -> Iterator[None]:
+    """First Ctrl-C or SIGTERM: stop cleanly; at once while nothing was started yet. Second: at once in any case, which
+    loses nothing but what was on the wire."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -313,6 +318,8 @@ def _signals(client: Client) -> Iterator[None]:
         if client.is_stopped():
             os._exit(130)
         client.stop()
+        if not is_started():
+            raise KeyboardInterrupt
 
     before: list[tuple[signal.Signals, Callable[..., object] | int | None]] = [
         (sign, signal.signal(sign, handle)) for sign in (signal.SIGINT, signal.SIGTERM)

@@ -43,10 +43,10 @@ class Placeholders:
 
     def is_one(self, number: int, sha256: str) -> bool:
         """Is this the picture of candidate `number` alone, or one that came under `MANY` ids?"""
-        with self._lock:
-            if sha256 not in self._known and len(self._frontier.same_picture(number, sha256)) >= MANY:
+        if sha256 not in self._known and len(self._frontier.same_picture(number, sha256)) >= MANY:
+            with self._lock:
                 self._known.add(sha256)
-            return sha256 in self._known
+        return sha256 in self._known
 
     def uncover(self) -> list[str]:
         """Turn photos that were kept before they were known as placeholders into failures.

@@ -107,7 +107,7 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
-        if address.teredo is not None or int(address) < 2**32:
+        if address.teredo is not None or address.is_site_local or int(address) < 2**32:
             return False
     if any(address in network for network in _INSIDE):
         return False

@@ -116,17 +116,16 @@ class Pipeline:
         self._need_source()
         file = self.file
         with lhq.crawl.locked(file.local), services(file) as served:
-            return lhq.crawl.crawl(
+            job = lhq.crawl.CrawlJob(
                 file.store,
                 file.local,
                 served.sources(),
                 file.queries,
                 want or file.want,
-                served.client,
                 retry=retry,
                 planned=self._planned(want),
-                on_progress=on_progress,
             )
+            return lhq.crawl.crawl(job, served.client, on_progress=on_progress)
 
     def plan(self, *, want: int | None = None) -> lhq.crawl.plan.Plan:
         """What a crawl will cost; nobody is asked, no key is needed (`obstacles` says what else is).

@@ -49,13 +49,37 @@ PHOTO = b"\xff\xd8\xff" + bytes(range(256)) * 400
         "2002:7f00:1::",
         "2001::1",
         "2001:db8::1",
+        # shared address space of carriers (CGNAT, RFC 6598), first and last
+        "100.64.0.0",
+        "100.127.255.255",
+        "::ffff:100.64.0.1",
+        # 6to4 (RFC 3056) around addresses inside, and its relays (RFC 7526)
+        "2002:a00:1::1",
+        "2002:c0a8:101::",
+        "2002:a9fe:a9fe::1",
+        "2002:6440:1::1",
+        "192.88.99.1",
+        # NAT64 (RFC 6052, RFC 8215) around addresses inside, and the prefix that networks use among themselves
+        "64:ff9b::10.0.0.1",
+        "64:ff9b::192.168.1.1",
+        "64:ff9b::100.64.0.1",
+        "64:ff9b:1::1",
+        "64:ff9b:1:7f00:0:100::",
+        # Teredo, site-local, discard-only, segment routing, benchmarking
+        "2001:0:7f00:1::1",
+        "fec0::1",
+        "100::1",
+        "5f00::1",
+        "2001:2::1",
     ],
 )
 def test_addresses_inside_are_not_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
 
-@pytest.mark.parametrize("address", ["151.101.1.69", "8.8.8.8", "2606:4700::6810:84e5", "64:ff9b::808:808"])
+@pytest.mark.parametrize(
+    "address", ["151.101.1.69", "8.8.8.8", "2606:4700::6810:84e5", "64:ff9b::808:808", "2002:808:808::1", "100.128.0.1"]
+)
 def test_addresses_outside_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 

@@ -1,0 +1,97 @@
+"""Where the processor time of `lhq crawl` goes, by the work it does: sampled over all threads of one crawl.
+
+    python benchmarks/crawl_profile.py --photos 1500
+
+A thread reads every thread's processor clock five hundred times a second and books what passed since to the innermost
+place it knows in that thread's stack. The server is another process and not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from crawl import make_photos, server, table
+
+EVERY_S = 0.002
+# (piece of the file's path, function or "" for any) → the work; the innermost frame that fits counts.
+PLACES = [
+    ("lhq/images", "", "door check and sha256"),
+    ("lhq/crawl/spool.py", "append", "spool: write"),
+    ("lhq/crawl/spool.py", "sync", "spool: sync"),
+    ("lhq/crawl/spool.py", "", "shard: read back and seal"),
+    ("lhq/store/shards.py", "", "shard: read back and seal"),
+    ("lhq/crawl/frontier", "", "frontier (SQLite)"),
+    ("lhq/sources", "", "reading the offers"),
+    ("lhq/http/body.py", "", "body: from the socket to memory"),
+    ("http/client.py", "", "HTTP: request, status, headers"),
+    ("urllib3", "", "urllib3"),
+    ("requests", "", "requests"),
+    ("lhq/http", "", "client: guard, pace, deadlines"),
+    ("lhq/crawl", "", "crawl: queue and hand-over"),
+]
+
+
+def place(frame: FrameType | None) -> str:
+    while frame is not None:
+        path, name = frame.f_code.co_filename, frame.f_code.co_name
+        for part, function, what in PLACES:
+            if part in path and function in {"", name}:
+                return what
+        frame = frame.f_back
+    return "the rest"
+
+
+def sample(counts: Counter[str], done: threading.Event) -> None:
+    last: dict[int, float] = {}
+    own = threading.get_ident()
+    while not done.wait(EVERY_S):
+        for ident, frame in sys._current_frames().items():
+            if ident == own:
+                continue
+            try:
+                now = time.clock_gettime(time.pthread_getcpuclockid(ident))
+            except OSError:
+                continue
+            if ident in last and now > last[ident]:
+                counts[place(frame)] += int((now - last[ident]) * 1e6)
+            last[ident] = now
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=int, default=1500)
+    asked = parser.parse_args()
+    import lhq
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_photos(folder / "photos")
+        with server(folder / "photos") as port:
+            pipeline = lhq.load(table(port, asked.photos, folder))
+            counts: Counter[str] = Counter()
+            done = threading.Event()
+            sampler = threading.Thread(target=sample, args=(counts, done), daemon=True)
+            sampler.start()
+            report = pipeline.crawl()
+            done.set()
+            sampler.join()
+    total = sum(counts.values())
+    print(f"{report.num_kept} photos, {total / 1000 / report.num_kept:.2f} ms of processor time each")
+    for what, microseconds in counts.most_common():
+        print(f"  {microseconds / 1000 / report.num_kept:6.2f} ms  {100 * microseconds / total:5.1f} %  {what}")
+    print(json.dumps({what: microseconds / 1000 / report.num_kept for what, microseconds in counts.items()}))
+
+
+if __name__ == "__main__":
+    main()
