@@ -23,6 +23,7 @@ COMMANDS = {
     ),
     "show": Entry("lhq.cli.show", "Show one photo with all its facts and verdicts."),
     "report": Entry("lhq.cli.report", "Show what the filter does, as one page that opens from disk."),
+    "rights": Entry("lhq.cli.rights", "Say on one page, for a lawyer, what the photos' papers allow."),
     "verify": Entry(
         "lhq.cli.verify", "Check a dataset that `lhq export` wrote: schema, counts, card, every sha256, every picture."
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any, Literal
@@ -33,7 +34,14 @@ def _options(default_licence: str | None) -> Callable[[Callable[..., Any]], Call
                 "--papers",
                 type=click.Path(),
                 help='CSV, TSV or JSON lines: a column "file", and any of licence, author, author_url, url, '
-                "page_url, title, description, taken_at, permission.",
+                "page_url, title, description, tags, taken_at, attribution, permits, permission, permission_by, "
+                "permission_on.",
+            ),
+            click.option(
+                "--allow-unmatched",
+                "allows_unmatched",
+                is_flag=True,
+                help="Rows of --papers that match no photo, and photos without a row, are no error.",
             ),
             click.option("--author", default="", help="Author of all photos that --papers doesn't name."),
             click.option(
@@ -55,49 +63,55 @@ def _run(
     path: str,
     pipeline: str,
     as_json: bool,
-    name: str | None,
+    allows_unmatched: bool,
     **papers: str | None,
 ) -> int:
     with progress() as on_progress:
-        report = load(pipeline).import_photos(kind, path, name=name, **papers, on_progress=on_progress)
+        report = load(pipeline).import_photos(
+            kind, path, allows_unmatched=allows_unmatched, **papers, on_progress=on_progress
+        )
     for entry, reason in report.failed.items():
         say(f"not taken in: {entry}: {reason}")
-    say(f"new {report.new:,} · held before {report.held:,} · not taken in {len(report.failed):,}")
+    for entry, reason in report.conflicts.items():
+        say(f"conflict: {entry}: {reason}; give this collection another --name, or remove the held photo")
+    counts = [f"new {report.new:,}", f"held before {report.held:,}", f"not taken in {len(report.failed):,}"]
+    say(" · ".join([*counts, *(f"conflicts {len(report.conflicts):,}" for _ in [0] if report.conflicts)]))
     if as_json:
-        click.echo(json.dumps({"new": report.new, "held": report.held, "failed": report.failed}))
-    return 0
+        told = dataclasses.asdict(report)
+        click.echo(json.dumps({name: found for name, found in told.items() if name != "conflicts" or found}))
+    return 1 if report.conflicts else 0
 
 
 @command.command()
 @click.argument("path", metavar="LMDB_DIR", type=click.Path())
 @_options("not-stated")
-def lsun(path: str, pipeline: str, as_json: bool, **more: str | None) -> int:
+def lsun(path: str, pipeline: str, as_json: bool, allows_unmatched: bool, **more: str | None) -> int:
     """LSUN (Tower, Bridge …): an LMDB folder of JPEG or WebP files.
 
     \b
     Example:
       lhq import lsun tower_train_lmdb pipelines/tower.toml
     """
-    return _run("lsun", path, pipeline, as_json, **more)
+    return _run("lsun", path, pipeline, as_json, allows_unmatched, **more)
 
 
 @command.command()
 @click.argument("path", metavar="DIR", type=click.Path())
 @_options(None)
-def folder(path: str, pipeline: str, as_json: bool, **more: str | None) -> int:
+def folder(path: str, pipeline: str, as_json: bool, allows_unmatched: bool, **more: str | None) -> int:
     """A folder of pictures, and the folders below it.
 
     \b
     Example:
       lhq import folder ~/pictures pipelines/own.toml --licence own --author "Me"
     """
-    return _run("folder", path, pipeline, as_json, **more)
+    return _run("folder", path, pipeline, as_json, allows_unmatched, **more)
 
 
 @command.command("zip")
 @click.argument("path", metavar="FILE", type=click.Path())
 @_options(None)
-def zip_(path: str, pipeline: str, as_json: bool, **more: str | None) -> int:
+def zip_(path: str, pipeline: str, as_json: bool, allows_unmatched: bool, **more: str | None) -> int:
     """A zip of pictures: the published LHQ ones, StyleGAN's with dataset.json, any other.
 
     \b
@@ -105,4 +119,4 @@ def zip_(path: str, pipeline: str, as_json: bool, **more: str | None) -> int:
       lhq import zip lhq_256.zip pipelines/lhq-zip.toml --licence not-stated
       lhq import zip mine.zip pipelines/own.toml --papers papers.csv
     """
-    return _run("zip", path, pipeline, as_json, **more)
+    return _run("zip", path, pipeline, as_json, allows_unmatched, **more)

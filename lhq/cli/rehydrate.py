@@ -36,4 +36,6 @@ def command(manifest: str, pipeline: str, take_changed: bool, as_json: bool) -> 
             click.echo(f"{id}\t{reason}")
     for source, outcomes in report.by_source.items():
         say(f"{source}: " + " · ".join(f"{outcome} {count:,}" for outcome, count in outcomes.items()))
-    say(f"rows {report.num_rows:,} · new {report.new:,} · held before {report.held:,} · lost {len(report.lost):,}")
+    counts = [f"rows {report.num_rows:,}", f"new {report.new:,}", f"held before {report.held:,}"]
+    counts += [f"taken down {report.removed:,}" for _ in [0] if report.removed]
+    say(" · ".join([*counts, f"lost {len(report.lost):,}"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 
 import click
 
@@ -11,6 +12,7 @@ from lhq.cli.progress import progress
 from lhq.cli.talk import say
 from lhq.pipeline import load
 from lhq.takedown import remove
+from lhq.takedown.erase import Erased
 
 
 @click.command()
@@ -19,12 +21,22 @@ from lhq.takedown import remove
 @click.option("--file", "path", type=click.Path(), help="A text file, one id or address a line.")
 @click.option("--reason", default="", help="Recorded with the ids.")
 @click.option("--erase", is_flag=True, help="Delete the bytes too, of all photos taken down so far.")
+@click.option(
+    "--duplicates",
+    type=click.Choice(["take", "ask", "keep"]),
+    default="take",
+    show_default=True,
+    help="What becomes of their near-duplicates: a copy left behind would be published in their place.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The outcome as JSON on stdout.")
-def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str, erase: bool, as_json: bool) -> None:
+def command(
+    pipeline: str, names: tuple[str, ...], path: str | None, reason: str, erase: bool, duplicates: str, as_json: bool
+) -> None:
     """Take photos down: they are gone from the next export and never crawled again.
 
     An ID is source:source_id; the address of a photo's page will do as well. Without --erase the store keeps their
-    bytes, hidden; with it they are deleted from its shards, and no ID need be given.
+    bytes, hidden; with it they are deleted from its shards, and no ID need be given. Their near-duplicates go with
+    them, each named, and every known place that still holds a copy is listed with the next move.
 
     \b
     Example:
@@ -34,28 +46,54 @@ def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str
     given = [*names, *(remove.read_names(path) if path else [])]
     loaded, done, gone = load(pipeline), remove.Removed((), (), ()), None
     if given or not erase:
-        done = loaded.remove(given, reason=reason)
+        takes = duplicates == "take" or (duplicates == "ask" and _wants(loaded.near_duplicates(given).of))
+        done = loaded.remove(given, reason=reason, takes_duplicates=takes)
     if erase:
         with progress() as on_progress:
             gone = loaded.erase(on_progress=on_progress)
+    if given or not erase:
+        _tell(done, pipeline)
+    if gone:
+        _tell_erased(gone, pipeline)
+    taken = [*done.new, *(done.duplicates if done.are_taken else ())]
+    if as_json:
+        told = {key: value for key, value in dataclasses.asdict(done).items() if key != "are_taken"}
+        click.echo(json.dumps(told | ({"erased": dataclasses.asdict(gone)} if gone else {})))
+    else:
+        for id in taken:
+            click.echo(id)
+
+
+def _wants(duplicates: Mapping[str, str]) -> bool:
+    """Whether these are to go too, asked on the terminal."""
+    for id, of in duplicates.items():
+        say(f"{id}: {of}")
+    return bool(duplicates) and click.confirm(f"take these {len(duplicates):,} down too?", default=True, err=True)
+
+
+def _tell(done: remove.Removed, pipeline: str) -> None:
     for id in done.unseen:
         say(f"{id}: not in the store; kept out all the same")
     for id in done.known:
         say(f"{id}: was taken down before")
-    if given or not erase:
-        say(f"taken down: {len(done.new):,}; lhq export {pipeline} publishes the set without them")
-    if gone:
-        say(
-            f"erased: {len(gone.ids):,} from {len(gone.shards):,} shards; an earlier export keeps its copies until the "
-            f"next lhq export {pipeline}"
-        )
-        for id in gone.waiting:
-            say(f"{id}: lies in an open shard; run lhq crawl {pipeline}, which seals it, then erase again")
-        for place in gone.quarantined:
-            say(f"{place}: could not be read and may hold any of them; delete it")
-    if as_json:
-        told_ = {"new": done.new, "known": done.known, "unseen": done.unseen}
-        click.echo(json.dumps(told_ | ({"erased": dataclasses.asdict(gone)} if gone else {})))
-    else:
-        for id in done.new:
-            click.echo(id)
+    verb = "taken down with them" if done.are_taken else "left, and may be published in their place"
+    for id, of in done.duplicates.items():
+        say(f"{id}: {of}: {verb}")
+    if done.num_unmeasured:
+        say(f"{done.num_unmeasured:,} photos were not compared with them: lhq filter {pipeline}, then remove again")
+    for held in done.copies:
+        num = "may hold them" if held.num is None else f"holds {held.num:,} of them"
+        say(f"{held.kind} {held.place}: {num}; {held.advice}")
+    num_taken = len(done.new) + (len(done.duplicates) if done.are_taken else 0)
+    say(f"taken down: {num_taken:,}; lhq export {pipeline} publishes the set without them")
+
+
+def _tell_erased(gone: Erased, pipeline: str) -> None:
+    say(
+        f"erased: {len(gone.ids):,} from {len(gone.shards):,} shards; an earlier export keeps its copies until the "
+        f"next lhq export {pipeline}"
+    )
+    for id in gone.waiting:
+        say(f"{id}: lies in an open shard; run lhq crawl {pipeline}, which seals it, then erase again")
+    for place in gone.quarantined:
+        say(f"{place}: could not be read and may hold any of them; delete it")

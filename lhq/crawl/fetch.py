@@ -22,6 +22,8 @@ from lhq.crawl.writer import Fetched, PhotoWriter
 from lhq.errors import FetchError, ImageError
 from lhq.http import Client
 from lhq.images import Header, inspect
+from lhq.images.metadata import xmp
+from lhq.rights.reservations import Evidence, of_photo
 from lhq.sources import Source
 
 RETRY_LONGEST_S = 3600.0
@@ -85,9 +87,12 @@ class Fetcher:
     def _one(self, waiting: Waiting) -> None:
         is_local = self._sources[waiting.candidate.source].is_local
         try:
-            data = self._bytes(waiting)
+            data, evidence = self._bytes(waiting)
             header = inspect(data, max_pixels=self._client.settings.max_pixels)
             self._judge(waiting, header)
+            evidence = evidence.joined(of_photo(waiting.candidate, data, xmp(data)))
+            if binding := evidence.binding(self._client.policy.honour):
+                raise _refusal(waiting, binding, "opt-out")
         except FetchError as error:
             self._failed(waiting, error.reason, error.message, may_pass=not (error.permanent or is_local))
         except ImageError as error:
@@ -97,13 +102,21 @@ class Fetcher:
             if not self._work.claim():
                 self._work.dropped(waiting.number, "")
                 return
-            papers = papers_of(waiting.candidate, header, waiting.candidate.url, now())
+            papers = papers_of(waiting.candidate, header, waiting.candidate.url, now(), evidence)
             self._writer.put(Fetched(waiting.number, papers, data))
 
-    def _bytes(self, waiting: Waiting) -> bytes | bytearray:
-        source, url = self._sources[waiting.candidate.source], waiting.candidate.url
+    def _bytes(self, waiting: Waiting) -> tuple[bytes | bytearray, Evidence]:
+        """The photo's bytes, and what its host said about their use."""
+        candidate = waiting.candidate
+        source, url = self._sources[candidate.source], candidate.url
+        if why := self._client.policy.denied.why(
+            [candidate.author, candidate.attribution], [candidate.page_url, candidate.author_url, url]
+        ):
+            if not source.is_local:
+                self._client.hosts.give_back(self._client.host_of(url))
+            raise _refusal(waiting, f"denied: {why}", "denied")
         if source.is_local:
-            return source.read(waiting.candidate)
+            return source.read(candidate), Evidence({})
         answer = self._client.fetch(url, has_slot=True)
         if says_gone(url, answer.url):
             raise FetchError(
@@ -112,7 +125,7 @@ class Fetcher:
                 reason=placeholders.REASON,
                 permanent=True,
             )
-        return answer.body
+        return answer.body, answer.evidence
 
     def _judge(self, waiting: Waiting, header: Header) -> None:
         source = self._sources[waiting.candidate.source]
@@ -155,3 +168,9 @@ class Fetcher:
         if num_own >= MOST_OWN_THROTTLES or self._throttles[waiting.number] >= MOST_THROTTLES:
             return None
         return min(THROTTLE_LONGEST_S, self._client.settings.retry_delay_s * 2.0 ** min(num_own, 10))
+
+
+def _refusal(waiting: Waiting, what: str, reason: str) -> FetchError:
+    return FetchError(
+        f"{waiting.candidate.id}: {what}", hint="it is not asked for again", reason=reason, permanent=True
+    )

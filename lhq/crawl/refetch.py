@@ -125,7 +125,7 @@ def _replace(photos: Shards, number: int, fresh: dict[str, dict[str, object]]) -
     """Write the shard anew with these rows changed, a row group at a time."""
 
     def write(sink: IO[bytes]) -> None:
-        with photos.fs.open(photos.path(number), "rb") as file, writer(sink, is_fresh=False) as out:
+        with photos.open(number) as file, writer(sink, is_fresh=False) as out:
             old = pq.ParquetFile(file, pre_buffer=False)
             for group in range(old.num_row_groups):
                 out.write_table(_changed(with_added(old.read_row_group(group)), fresh))

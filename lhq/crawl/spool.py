@@ -30,6 +30,7 @@ from lhq.errors import StoreError
 from lhq.images import Header
 from lhq.records import ADDED, PHOTO_SCHEMA, Candidate
 from lhq.rights.licences import LICENCES
+from lhq.rights.reservations import Evidence
 from lhq.store.shards import CHECKSUMS, Shards, key, write_whole
 
 MAX_PHOTOS = 1000
@@ -40,8 +41,14 @@ _HEAD = struct.Struct("<4sIQI")
 _MAGIC = b"LHQ1"
 
 
-def papers_of(candidate: Candidate, header: Header, url: str, fetched_at: datetime) -> dict[str, Any]:
-    """The columns of PHOTO_SCHEMA for one photo, but `image` (and `queries`, which are joined on sealing)."""
+def papers_of(
+    candidate: Candidate, header: Header, url: str, fetched_at: datetime, evidence: Evidence | None = None
+) -> dict[str, Any]:
+    """The columns of PHOTO_SCHEMA for one photo, but `image` (and `queries`, which are joined on sealing).
+
+    Args:
+        evidence: what its host, file and author said about use; None: nobody was asked.
+    """
     licence = LICENCES[candidate.licence]
     return {
         "id": candidate.id,
@@ -67,8 +74,7 @@ def papers_of(candidate: Candidate, header: Header, url: str, fetched_at: dateti
         "latitude": candidate.latitude,
         "longitude": candidate.longitude,
         "camera": candidate.camera,
-        "reserved": [],
-        "reservations": "",
+        **(evidence or Evidence({})).papers(),
         "fetched_at": int(fetched_at.timestamp() * 1000),
         "sha256": header.sha256,
         "size_bytes": header.size_bytes,

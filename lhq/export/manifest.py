@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from lhq.errors import InputError
 from lhq.export import layout
 from lhq.records import ADDED, PAPERS, PHOTO_SCHEMA
+from lhq.store.remote import open_file
 from lhq.store.shards import write_whole
 
 _PLACE = ("shard", "row", "place")
@@ -48,7 +49,7 @@ def read(where: str) -> pa.Table:
     if not path.endswith(".parquet"):
         path = posixpath.join(path, layout.MANIFEST)
     try:
-        with fs.open(path, "rb") as file:
+        with open_file(fs, path) as file:
             table = pq.ParquetFile(
                 file, page_checksum_verification=True
             ).read()  # read_table on a Python file can crash at exit: apache/arrow 33975

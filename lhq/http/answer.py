@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lhq.errors import FetchError
 from lhq.http.guard import Target, clean
+from lhq.rights.reservations import Evidence
 
 Headers = Mapping[str, str]
 
@@ -16,12 +17,14 @@ class Answer:
     """A status, headers and a body; `url` is the final one.
 
     Header names are lower-case, repeated headers joined by commas. `body` is whole and decoded.
+    `evidence` is what the host said about use, of a photo.
     """
 
     url: str
     status: int
     headers: Headers
     body: bytes | bytearray
+    evidence: Evidence = field(default_factory=lambda: Evidence({}))
 
 
 def failure(target: Target, what: str, reason: str, *, permanent: bool = False, hint: str = "") -> FetchError:

@@ -11,6 +11,7 @@ import json
 import random
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import requests
@@ -22,8 +23,10 @@ from lhq.http.exchange import Exchange
 from lhq.http.guard import Guard, Target, clean, parse
 from lhq.http.pace import Host, Hosts, retry_after_s
 from lhq.http.robots import MAX_BYTES as ROBOTS_MAX_BYTES
-from lhq.http.robots import Robots, opt_out
+from lhq.http.robots import Robots
 from lhq.http.session import through
+from lhq.rights.policy import Policy
+from lhq.rights.reservations import Evidence, of_answer
 
 API_MAX_BYTES = 32 * 2**20
 API_ATTEMPTS = 3
@@ -40,15 +43,18 @@ class Client:
 
     Args:
         settings: `[http]` of the pipeline file.
+        policy: `[rights]` of the pipeline file; None: all reservations bind that robots.txt and the answer's own
+            headers state, and no further file of the host is asked for.
     """
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: HttpSettings, policy: Policy | None = None) -> None:
         self.settings = settings
         self.user_agent = settings.user_agent + (f" (+{settings.contact})" if settings.contact else "")
         self.guard = Guard(settings.allow_hosts)
         self.hosts = Hosts(num_slots=settings.per_host, pace_per_s=settings.pace_per_s)
         self._exchange = Exchange(self.guard, settings)
-        self._robots = Robots(self.user_agent, self._robots_text)
+        self._robots = Robots(self.user_agent, self._site_file, asks_tdmrep=policy is not None)
+        self.policy = policy or Policy()
         self._secrets: set[str] = set(self._exchange.surroundings.secrets())
         self._stopped = threading.Event()
 
@@ -171,13 +177,12 @@ class Client:
             with self.hosts.slot(host, self.is_stopped) as is_mine:
                 if not is_mine:
                     raise _stopped(target)
-                if self.settings.robots:
-                    self._obey_robots(host, target)
+                said = self._asked(host, target)
                 answer = self._ask(host, "HEAD", target, headers, None, 0, None)
             if answer.status == 429 or answer.status >= 500:
                 raise self._bad_status(target, answer.status)
             if answer.status not in _REDIRECTS or not answer.headers.get("location"):
-                return answer
+                return replace(answer, evidence=said.joined(of_answer(answer.headers)))
             target = self._redirected(target, answer)
         raise self._too_many_redirects(target)
 
@@ -191,25 +196,33 @@ class Client:
         return self._refuse(target, f"more than {self.settings.max_redirects} redirects", "redirects", permanent=True)
 
     def _photo(self, host: Host, target: Target) -> Answer:
-        if self.settings.robots:
-            self._obey_robots(host, target)
+        said = self._asked(host, target)
+        if binding := said.binding(self.policy.honour):
+            raise self._refuse(target, binding, "opt-out", permanent=True)
 
         def judge(status: int, headers: Headers) -> None:
             if status in _REDIRECTS and headers.get("location"):
                 return
             if status != 200:
                 raise self._bad_status(target, status)
-            word = opt_out(headers.get("x-robots-tag", ""))
-            if word is not None:
-                raise self._refuse(target, f"X-Robots-Tag: {word}", "opt-out", permanent=True)
+            if binding := of_answer(headers).binding(self.policy.honour):
+                raise self._refuse(target, binding, "opt-out", permanent=True)
 
         headers = {"User-Agent": self.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
-        return self._ask(host, "GET", target, headers, None, self.settings.max_bytes, judge)
+        answer = self._ask(host, "GET", target, headers, None, self.settings.max_bytes, judge)
+        return replace(answer, evidence=said.joined(of_answer(answer.headers)))
 
     def _bad_status(self, target: Target, status: int) -> FetchError:
         if status in {429, 503}:
             return self._refuse(target, f"status {status}", "throttled", permanent=False)
         return self._refuse(target, f"status {status}", f"http-{status}", permanent=status in _PERMANENT)
+
+    def _asked(self, host: Host, target: Target) -> Evidence:
+        """What the host's files say of a photo, robots.txt obeyed; nothing where `[http] robots` is off."""
+        if not self.settings.robots:
+            return Evidence({})
+        self._obey_robots(host, target)
+        return self._robots.evidence(target)
 
     def _obey_robots(self, host: Host, target: Target) -> None:
         if not self._robots.allows(target):
@@ -218,20 +231,20 @@ class Client:
         if delay_s:
             self.hosts.limit(host.name, num_slots=1, pace_per_s=1 / delay_s, bytes_per_s=None)
 
-    def _robots_text(self, target: Target) -> str:
+    def _site_file(self, target: Target) -> bytes | None:
         host = self.hosts[target.netloc]
         headers = {"User-Agent": self.user_agent, "Accept-Encoding": "identity"}
         for _ in range(self.settings.max_redirects + 1):
             answer = self._ask(host, "GET", target, headers, None, ROBOTS_MAX_BYTES, None)
             if answer.status == 200:
-                return bytes(answer.body).decode("utf-8", "replace")
+                return bytes(answer.body)
             if 300 <= answer.status < 400 and answer.headers.get("location"):
                 target = parse(location(answer.headers), base=target.url)
                 continue
             if answer.status == 429 or answer.status >= 500:
                 raise self._bad_status(target, answer.status)
-            return ""
-        return ""
+            return None
+        return None
 
     # --- services -----------------------------------------------------------------------------------------------
 

@@ -1,40 +1,48 @@
-"""What a host's owner asked for: robots.txt rules, cached per host, and opt-out headers."""
+"""What a host's own files ask for, kept for a day: robots.txt, and with it the reservations of the whole host."""
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from protego import Protego
 
 from lhq.errors import FetchError
 from lhq.http.guard import Target
+from lhq.rights.reservations import Answers, Evidence, Said, asked_now, from_robots, from_tdmrep
+from lhq.rights.reservations.sites import TDMREP
 
 FRESH_S = 24 * 3600.0
 MAX_BYTES = 512 * 1024
-# "none" is "noindex, nofollow" in one word.
-OPT_OUTS = {"noai", "noimageai", "noml", "noindex", "noimageindex", "none"}
-_WORDS = re.compile(r"[^\s,;:]+")
+_ROBOTS = "/robots.txt"
+_AS_THEY_ARE = {"forbidden-address", "stopped"}
 
 
-def opt_out(header: str) -> str | None:
-    """The opt-out that an X-Robots-Tag header holds, whichever bot it names, or None."""
-    return next((word for word in _WORDS.findall(header.lower()) if word in OPT_OUTS), None)
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """A host's files as they were `asked_at` (ISO 8601, and by the monotonic clock)."""
+
+    rules: Protego
+    text: str
+    tdmrep: bytes | Said | None
+    asked_at: str
+    at_s: float
 
 
 class Robots:
-    """robots.txt of every host, fetched once a day at most.
+    """The files of every host, fetched once a day at most.
 
     Args:
-        fetch: target → text of its robots.txt; "" where there is none (4xx: everything is allowed).
-            Raises FetchError where the host can't say (5xx, no answer): nothing is allowed until it can.
+        fetch: target → bytes of the file; None where there is none (4xx).
+            Raises FetchError where the host can't say (5xx, no answer): of robots.txt, nothing is allowed until it can.
+        asks_tdmrep: ask for `/.well-known/tdmrep.json` too.
     """
 
-    def __init__(self, user_agent: str, fetch: Callable[[Target], str]) -> None:
-        self._user_agent, self._fetch = user_agent, fetch
-        self._rules: dict[str, tuple[float, Protego]] = {}
+    def __init__(self, user_agent: str, fetch: Callable[[Target], bytes | None], *, asks_tdmrep: bool = False) -> None:
+        self._user_agent, self._fetch, self._asks_tdmrep = user_agent, fetch, asks_tdmrep
+        self._sites: dict[str, _Site] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -44,30 +52,55 @@ class Robots:
         Raises:
             FetchError: the host's robots.txt can't be had now; not permanent.
         """
-        return bool(self.rules(target).can_fetch(target.url, self._user_agent))
+        return bool(self._site(target).rules.can_fetch(target.url, self._user_agent))
 
     def crawl_delay_s(self, target: Target) -> float | None:
-        delay = self.rules(target).crawl_delay(self._user_agent)
+        delay = self._site(target).rules.crawl_delay(self._user_agent)
         return float(delay) if delay is not None else None
 
-    def rules(self, target: Target) -> Protego:
+    def evidence(self, target: Target) -> Evidence:
+        """What the host's files reserve of this URL.
+
+        Raises:
+            FetchError: as `allows`.
+        """
+        site = self._site(target)
+        answers: Answers = from_robots(site.text, target.path, self._user_agent)
+        if isinstance(site.tdmrep, Said):
+            answers["tdmrep"] = site.tdmrep
+        elif self._asks_tdmrep:
+            answers |= from_tdmrep(site.tdmrep, target.path)
+        return Evidence(answers, host_asked_at=site.asked_at)
+
+    def _site(self, target: Target) -> _Site:
         with self._lock:
             lock = self._locks.setdefault(target.netloc, threading.Lock())
         with lock:
-            found = self._rules.get(target.netloc)
-            if found is not None and time.monotonic() - found[0] < FRESH_S:
-                return found[1]
-            place = Target(target.scheme, target.host, target.port, "/robots.txt")
-            try:
-                rules = Protego.parse(self._fetch(place))
-            except FetchError as error:
-                raise FetchError(
-                    f"{place.url}: {error.message}",
-                    hint=error.hint,
-                    reason=error.reason
-                    if error.reason in {"forbidden-address", "stopped"}
-                    else f"robots-{error.reason}",
-                    permanent=error.reason == "forbidden-address",
-                ) from error
-            self._rules[target.netloc] = (time.monotonic(), rules)
-            return rules
+            found = self._sites.get(target.netloc)
+            if found is None or time.monotonic() - found.at_s >= FRESH_S:
+                found = self._asked(target)
+                self._sites[target.netloc] = found
+            return found
+
+    def _asked(self, target: Target) -> _Site:
+        place = Target(target.scheme, target.host, target.port, _ROBOTS)
+        try:
+            text = (self._fetch(place) or b"").decode("utf-8", "replace")
+        except FetchError as error:
+            raise FetchError(
+                f"{place.url}: {error.message}",
+                hint=error.hint,
+                reason=error.reason if error.reason in _AS_THEY_ARE else f"robots-{error.reason}",
+                permanent=error.reason == "forbidden-address",
+            ) from error
+        tdmrep = self._tdmrep(target) if self._asks_tdmrep else None
+        return _Site(Protego.parse(text), text, tdmrep, asked_now(), time.monotonic())
+
+    def _tdmrep(self, target: Target) -> bytes | Said | None:
+        """The file; None where there is none. A host that fails to say is not one that reserves: noted, and gone on."""
+        try:
+            return self._fetch(Target(target.scheme, target.host, target.port, TDMREP))
+        except FetchError as error:
+            if error.reason == "stopped":
+                raise
+            return Said.of(f"no answer ({error.reason})", reserves=False)

@@ -16,7 +16,10 @@ from lhq.crawl import FRONTIER, LOCK
 from lhq.crawl.spool import Spool, now, open_numbers, papers_of
 from lhq.errors import ImageError, StoreError
 from lhq.images import Header, inspect
+from lhq.images.metadata import xmp
 from lhq.records import Candidate
+from lhq.rights.policy import Policy
+from lhq.rights.reservations import of_photo
 from lhq.store import tombstones
 from lhq.store.shards import Shards
 
@@ -24,30 +27,48 @@ from lhq.store.shards import Shards
 class Intake:
     """An open store; made by `intake`."""
 
-    def __init__(self, store: str, folder: str, max_pixels: int) -> None:
+    def __init__(self, store: str, folder: str, max_pixels: int, policy: Policy) -> None:
+        self._policy = policy
         self._shards, self._folder, self._max_pixels = Shards(store, "photos"), folder, max_pixels
         self._removed, self._removed_sha256 = tombstones.removed_ids(store), tombstones.removed_sha256(store)
         self._spool: Spool | None = None
         self._shards.forget_debris()
         for number in open_numbers(folder):
             self._seal(Spool(folder, number))
-        self.held = {
-            id for number in self._shards.numbers() for id in self._shards.read(number, ["id"])["id"].to_pylist()
-        }
+        self.held: dict[str, str] = {}
+        """id → sha256 of what the store holds."""
+        for number in self._shards.numbers():
+            rows = self._shards.read(number, ["id", "sha256"])
+            self.held |= dict(zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
 
     def has(self, id: str) -> bool:
         """Whether the store holds the photo, or keeps it out: nothing is to be done then."""
         return id in self.held or id in self._removed
 
+    def is_removed(self, id: str) -> bool:
+        """Whether the photo was taken down."""
+        return id in self._removed
+
+    def sha256_of(self, id: str) -> str:
+        """What the held photo hashes to; "" for one that is kept out."""
+        return self.held.get(id, "")
+
     def add(self, candidate: Candidate, data: bytes | bytearray) -> None:
         """Take one photo in.
 
         Raises:
-            ImageError: the bytes are no whole picture of a kind that we keep, or were taken down.
+            ImageError: the bytes are no whole picture of a kind that we keep, were taken down, are reserved by their
+                own metadata, or are of somebody who is denied.
             StoreError: the disk is full; what was taken in before stays.
         """
         header = inspect(data, max_pixels=self._max_pixels)
-        self.put(papers_of(candidate, header, candidate.url, now()), data)
+        evidence = of_photo(candidate, data, xmp(data))
+        if binding := evidence.binding(self._policy.honour):
+            raise ImageError(binding, hint="leave it out, or see [rights] honour", reason="opt-out")
+        addresses = (candidate.page_url, candidate.author_url, candidate.url)
+        if why := self._policy.denied.why([candidate.author, candidate.attribution], addresses):
+            raise ImageError(why, hint="see the file of [rights] deny", reason="denied")
+        self.put(papers_of(candidate, header, candidate.url, now(), evidence), data)
 
     def put_changed(self, papers: Mapping[str, Any], header: Header, data: bytes | bytearray) -> None:
         """Take in a photo whose bytes are no longer those that its papers speak of: fetched now, papers mended."""
@@ -75,7 +96,7 @@ class Intake:
             taken = [*self._shards.numbers(), *open_numbers(self._folder)]
             self._spool = Spool(self._folder, max(taken, default=-1) + 1)
         self._spool.append(papers, data)
-        self.held.add(str(papers["id"]))
+        self.held[str(papers["id"])] = str(papers["sha256"])
         if self._spool.is_full:
             self.finish()
 
@@ -91,7 +112,7 @@ class Intake:
 
 
 @contextlib.contextmanager
-def intake(store: str, folder: str, *, max_pixels: int = 0) -> Iterator[Intake]:
+def intake(store: str, folder: str, *, max_pixels: int = 0, policy: Policy | None = None) -> Iterator[Intake]:
     """The store, open for photos; what was taken in is sealed at the end, also after an error.
 
     Args:
@@ -117,7 +138,7 @@ def intake(store: str, folder: str, *, max_pixels: int = 0) -> Iterator[Intake]:
             raise StoreError(
                 f"{folder}: a crawl was stopped here with a shard open", hint="let it finish: run lhq crawl again"
             )
-        opened = Intake(store, folder, max_pixels)
+        opened = Intake(store, folder, max_pixels, policy or Policy())
         try:
             yield opened
         finally:

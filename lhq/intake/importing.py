@@ -7,13 +7,14 @@ photo by photo in a table. The id and address of an imported photo is its place 
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib
 import io
 import json
 import os
 import urllib.parse
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,12 @@ from lhq.errors import FetchError, ImageError, InputError
 from lhq.intake import intake
 from lhq.progress import OnProgress, silent
 from lhq.records import Candidate
+from lhq.rights import permissions
 from lhq.rights.licences import LICENCES, Rights
+from lhq.rights.policy import Policy
 
 MAX_BYTES = 256 * 2**20
+_SHOWN = 5
 _NO_PICTURES = {".json", ".txt", ".md", ".csv", ".tsv", ".html", ".sha256", ".db", ".ini"}
 
 # Source name → what may be done with its photos, for sources that no pipeline table names.
@@ -52,37 +56,89 @@ class Papers:
         Raises:
             InputError: its licence is not stated, or not one that `lhq.rights.licences` knows.
         """
-        row = {**self.given, **{key: value for key, value in self.table.get(name, {}).items() if value}}
-        place = f"{collection}/{urllib.parse.quote(name)}"
+        row = {**self.given, **{key: value for key, value in self._row(name).items() if value.strip()}}
+        place = f"{collection}/{quoted(name)}"
         licence = row.get("licence", "")
         if licence not in LICENCES:
             raise InputError(
-                f'{name}: licence "{licence}"' if licence else f"{name}: no licence",
+                f'{shown(name)}: licence "{licence}"' if licence else f"{shown(name)}: no licence",
                 hint=f"state it: --licence, or a column of --papers; known: {', '.join(sorted(LICENCES))}",
             )
+        try:
+            permission = permissions.from_columns(row)
+        except ValueError as error:
+            raise InputError(f"{shown(name)}: {error}", hint="mend that row of --papers") from None
         return Candidate(
             source=source,
             source_id=place,
             url=row.get("url", "") or f"{source}:{place}",
             page_url=row.get("page_url", ""),
-            author=row.get("author", ""),
+            author=row.get("author", "").strip(),
             author_url=row.get("author_url", ""),
             licence=licence,
             query=collection,
             title=row.get("title", ""),
             description=row.get("description", ""),
+            tags=tuple(row.get("tags", "").split()),
             taken_at=row.get("taken_at", ""),
-            permission=row.get("permission", ""),
+            attribution=row.get("attribution", ""),
+            **permission,
         )
+
+    def has(self, name: str) -> bool:
+        """Whether the table has a row for a photo."""
+        return bool(self._row(name))
+
+    def _row(self, name: str) -> Mapping[str, str]:
+        """A photo's row, by its name as it stands, as its percent-encoded bytes, or with the system's other slash."""
+        for known in (name, quoted(name), name.replace("/", "\\"), f"./{name}"):
+            if known in self.table:
+                return self.table[known]
+        return {}
+
+    def check(self, names: Sequence[str]) -> None:
+        """Table and collection speak of the same photos.
+
+        Raises:
+            InputError: rows that match no photo, or photos without a row; lists the first of each.
+        """
+        if not self.table:
+            return
+        without = [shown(name) for name in names if not self.has(name)]
+        spelled = {form for name in names for form in (name, quoted(name), name.replace("/", "\\"), f"./{name}")}
+        unmatched = [shown(row) for row in self.table if row not in spelled]
+        said = [
+            f"{len(found):,} {what}: {', '.join(found[:_SHOWN])}{' …' if len(found) > _SHOWN else ''}"
+            for found, what in ((unmatched, "rows of the table match no photo"), (without, "photos have no row"))
+            if found
+        ]
+        if said:
+            raise InputError(
+                "; ".join(said),
+                hint="mend the table's column file, or take them as they are: --allow-unmatched gives photos without a "
+                "row the papers of --licence and --author",
+            )
+
+
+def quoted(name: str) -> str:
+    """A name as part of an id: its bytes percent-encoded, whatever encoding they are in."""
+    return urllib.parse.quote(name.encode("utf-8", "surrogateescape"))
+
+
+def shown(name: str) -> str:
+    """A name as any terminal and any JSON can hold it."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass
 class ImportReport:
-    """What an import did; `failed` maps names to reasons."""
+    """What an import did; `failed` maps names to reasons, `conflicts` names that the store holds with other bytes to
+    what both hash to."""
 
     new: int = 0
     held: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    conflicts: dict[str, str] = field(default_factory=dict)
 
 
 def bring(
@@ -95,6 +151,7 @@ def bring(
     on_progress: OnProgress = silent,
     *,
     total: int = 0,
+    policy: Policy | None = None,
 ) -> ImportReport:
     """Take a collection's photos into a store; run again after any stop, it goes on.
 
@@ -102,23 +159,29 @@ def bring(
         source: `lsun`, `zip` or `folder`.
         collection: its name, part of every id.
         folder: the local folder of the store.
+        policy: which reservations bind, and who is denied; None: every reservation binds.
 
     Raises:
         InputError: a photo's licence is not stated.
         StoreError: the store can't be written, or a crawl is at work in it.
     """
     report = ImportReport()
-    with intake(store, folder) as door:
+    with intake(store, folder, policy=policy) as door:
         for name, read in entries:
             candidate = papers.of(source, collection, name)
-            if door.has(candidate.id):
-                report.held += 1
-                continue
             try:
-                door.add(candidate, read())
-                report.new += 1
+                if door.has(candidate.id):
+                    held = door.sha256_of(candidate.id)
+                    found = hashlib.sha256(read()).hexdigest() if held else ""
+                    if found == held:
+                        report.held += 1
+                    else:
+                        report.conflicts[shown(name)] = f"its sha256 is {found}, {candidate.id} has {held}"
+                else:
+                    door.add(candidate, read())
+                    report.new += 1
             except (ImageError, FetchError) as error:
-                report.failed[name] = f"{error.reason}: {error.message}"
+                report.failed[shown(name)] = f"{error.reason}: {error.message}"
             on_progress(f"importing {collection}", report.new + report.held + len(report.failed), total)
     return report
 
@@ -134,8 +197,18 @@ def read_papers(path: str) -> dict[str, dict[str, str]]:
         if path.endswith((".jsonl", ".ndjson")):
             rows = [json.loads(line) for line in file if line.strip()]
         else:
-            rows = list(csv.DictReader(file, delimiter="\t" if path.endswith(".tsv") else ","))
-        return {str(row.pop("file")): {str(k): str(v or "") for k, v in row.items()} for row in rows}
+            head = file.readline()
+            file.seek(0)
+            rows = list(csv.DictReader(file, delimiter=max("\t;,", key=head.count), strict=True))
+        table: dict[str, dict[str, str]] = {}
+        for row in rows:
+            name = str(row.pop("file"))
+            if name in table:
+                raise InputError(f'{path}: "{name}" has two rows', hint="leave one of them")
+            if None in row:
+                raise InputError(f'{path}: the row of "{name}" has more cells than columns', hint="quote its cells")
+            table[name] = {str(key).strip(): str(value or "") for key, value in row.items()}
+        return table
     except KeyError:
         raise InputError(f'{path}: no column "file"', hint="it names the photo in its collection") from None
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:

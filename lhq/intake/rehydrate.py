@@ -33,14 +33,16 @@ _DETAIL = "kept by the manifest"
 
 @dataclass
 class RehydrateReport:
-    """What became of a manifest's rows. `lost` maps ids to reasons: `http-404`, `changed`, `no-address` …
+    """What became of a manifest's rows. `removed` counts those that were taken down here; `lost` maps ids to reasons:
+    `http-404`, `changed`, `no-address` …
 
-    `by_source` counts every source's rows by outcome: `here` or the reason.
+    `by_source` counts every source's rows by outcome: `here`, `removed` or the reason.
     """
 
     num_rows: int
     held: int = 0
     new: int = 0
+    removed: int = 0
     lost: dict[str, str] = field(default_factory=dict)
     by_source: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -73,10 +75,13 @@ def rehydrate(
     _refuse_judged(store)
     report = RehydrateReport(len(rows))
     outcomes: list[tuple[str, str]] = []
-    with intake(store, folder, max_pixels=client.settings.max_pixels) as door:
+    with intake(store, folder, max_pixels=client.settings.max_pixels, policy=client.policy) as door:
         todo = []
         for row in rows.select(PAPERS).to_pylist():
-            if door.has(row["id"]):
+            if door.is_removed(row["id"]):
+                report.removed += 1
+                outcomes.append((row["source"], "removed"))
+            elif door.has(row["id"]):
                 report.held += 1
                 outcomes.append((row["source"], "here"))
             else:

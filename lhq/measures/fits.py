@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from lhq.errors import StoreError
 from lhq.measures import MeasureSettings
+from lhq.store.remote import open_file
 from lhq.store.shards import write_whole
 
 Array = npt.NDArray[np.generic]
@@ -58,7 +59,7 @@ def read(store: str, key: str) -> tuple[dict[str, Array], dict[str, str]] | None
 
     fs, path = fsspec.core.url_to_fs(path_of(store, key))
     try:
-        with fs.open(path, "rb") as file:
+        with open_file(fs, path) as file:
             data = file.read()
     except FileNotFoundError:
         return None

@@ -51,6 +51,10 @@ class OutliersSettings(MeasureSettings):
     """Of the covariance towards the identity, 0..1; `auto`: by the oracle-approximating rule."""
     batch: int = pydantic.Field(64, ge=1)
     num_threads: int = pydantic.Field(0, ge=0)
+    # Left out of dumps: without it a store's facts, fits and verdicts are what they were before it was known.
+    keep_features: bool = pydantic.Field(False, exclude=True)
+    """Keep every photo's features as a column of facts, `embedding` (float32): `[export] columns = ["embedding"]`
+    publishes them. Switched on, all photos are measured again."""
     device: str = pydantic.Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
 
     drop_share: float = pydantic.Field(0.05, ge=0, lt=1)
@@ -89,6 +93,8 @@ class Outliers(Measure[OutliersSettings]):
 
     def __init__(self, settings: OutliersSettings) -> None:
         self.settings = settings
+        if settings.keep_features:
+            self.schema = pa.schema([*Outliers.schema, pa.field("embedding", pa.list_(pa.float32()))])
         self._place: tuple[str, str] | None = None
         self._gaussian: Gaussian | None = None
         self._fit = ""
@@ -148,13 +154,14 @@ class Outliers(Measure[OutliersSettings]):
         features, errors = self._features(photos)
         likelihood = gaussian.log_likelihood(features)
         rows = []
-        for photo, value, problem in zip(photos, likelihood, errors, strict=True):
+        for photo, value, problem, found in zip(photos, likelihood, errors, features, strict=True):
             error, said = problem or ("", "")
             if not error and not np.isfinite(value):
                 error, said = "not-finite", f"the features of {self.settings.features} are not all numbers"
             rows.append(
                 {"id": photo.id, "fit": self._fit}
                 | ({"error": error, "said": said} if error else {"log_likelihood": float(value)})
+                | ({} if error or not self.settings.keep_features else {"embedding": found.astype(np.float32)})
             )
         return pa.RecordBatch.from_pylist(rows, self.schema)
 

@@ -31,35 +31,30 @@ import lhq.takedown.erase
 import lhq.takedown.recheck
 import lhq.takedown.remove
 from lhq.config import validate
-from lhq.crawl.frontier import Frontier, Listed
+from lhq.crawl.frontier import Listed
 from lhq.engines import Engine
-from lhq.engines.local import Local
-from lhq.errors import ConfigError, InputError, RightsRefused, StoreError, UserError
-from lhq.export import archives, hub
-from lhq.export.render_job import RenderJob
+from lhq.errors import ConfigError, InputError, StoreError, UserError
 from lhq.filter import Rule
 from lhq.images import allow
 from lhq.intake import importing
 from lhq.measures import MeasureSettings
+from lhq.pipeline import collections, publishing, takedown
 from lhq.pipeline.file import PipelineFile, read
+from lhq.pipeline.publishing import Exported
 from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, SourceRights, open_measure
 from lhq.pipeline.services import obstacles, services
 from lhq.progress import OnProgress, silent
+from lhq.report import rights_page
+from lhq.report.rights_facts import RightsFacts, gather
 from lhq.store import copies, verdicts
 from lhq.store.copies import Copy
 from lhq.store.lock import locked
+from lhq.store.remote import check
 from lhq.store.shards import Shards, write_whole
+from lhq.takedown.near_duplicates import NearDuplicates
+from lhq.takedown.remove import Removed
 
 log = logging.getLogger("lhq")
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What an export left: its report, the folder of archives and the repository's address ("" if not asked for)."""
-
-    report: lhq.export.ExportReport
-    archives: str
-    address: str
 
 
 def load(path: str | os.PathLike[str]) -> Pipeline:
@@ -96,6 +91,15 @@ class Pipeline:
 
     file: PipelineFile
 
+    def _store(self) -> str:
+        """The store's address; a bucket is asked whether it is there before any work is done for it.
+
+        Raises:
+            StoreError: it is not, or the credentials are missing or refused.
+        """
+        check(self.file.store)
+        return self.file.store
+
     # --- crawl ------------------------------------------------------------------------------------------------------
 
     def crawl(
@@ -114,6 +118,7 @@ class Pipeline:
             SourceError: no source offered anything.
         """
         self._need_source()
+        self._store()
         file = self.file
         with lhq.crawl.locked(file.local), services(file) as served:
             job = lhq.crawl.CrawlJob(
@@ -159,13 +164,13 @@ class Pipeline:
 
     def status(self) -> lhq.crawl.status.Status:
         """The funnel of the store; see `lhq.crawl.status.status`."""
-        return lhq.crawl.status.status(self.file.store, self.file.local, self.file.want)
+        return lhq.crawl.status.status(self._store(), self.file.local, self.file.want)
 
     def candidates(
         self, *, statuses: Sequence[str] = (), reasons: Sequence[str] = (), sources: Sequence[str] = ()
     ) -> Iterator[Listed]:
         """The store's candidates, narrowed by what is given; see `lhq.crawl.status.listing`."""
-        return lhq.crawl.status.listing(self.file.store, self.file.local, statuses, reasons, sources)
+        return lhq.crawl.status.listing(self._store(), self.file.local, statuses, reasons, sources)
 
     def _need_source(self) -> None:
         if not self.file.sources:
@@ -198,8 +203,9 @@ class Pipeline:
             StoreError: another filter is at work on this store.
         """
         hands = open_engine(engine or self.file.engine, workers, address)
-        with locked(self.file.store, "filter"):
-            return lhq.filter.run(self.file.store, self.rules(), hands, judge_only=judge_only, on_progress=on_progress)
+        store = self._store()
+        with locked(store, "filter"):
+            return lhq.filter.run(store, self.rules(), hands, judge_only=judge_only, on_progress=on_progress)
 
     def _judgement(self) -> dict[str, MeasureSettings]:
         """The settings that judge, which may prefer sources in the file's order."""
@@ -214,7 +220,7 @@ class Pipeline:
         Raises:
             InputError: there are no photos, or the page can't be written.
         """
-        store, found = self.file.store, self.rules()
+        store, found = self._store(), self.rules()
         if not Shards(store, "photos").numbers():
             raise InputError(f"{store}: no photos", hint=f"run `lhq crawl {self.file.path}` first")
         judged = lhq.filter.judge_photos(store, found, unmeasured_allowed=True)
@@ -231,8 +237,8 @@ class Pipeline:
             InputError: the store holds no such photo.
         """
         found = self.rules()
-        shown = lhq.report.show.find(self.file.store, id, {rule.name: rule.measure for rule in found})
-        said = lhq.filter.judge_photo(self.file.store, found, id, shown.shard, shown.row)
+        shown = lhq.report.show.find(self._store(), id, {rule.name: rule.measure for rule in found})
+        said = lhq.filter.judge_photo(self._store(), found, id, shown.shard, shown.row)
         return replace(shown, verdicts=said)
 
     def picture(self, shown: lhq.report.show.Shown, output: str) -> None:
@@ -244,6 +250,23 @@ class Pipeline:
         """
         _write(output, lhq.report.show.picture(shown, self.file.filters.get("objects")), "--image")
         copies.note(self.file.local, Copy("picture", os.path.abspath(output)))
+
+    def rights(self) -> RightsFacts:
+        """What the papers of the kept photos allow, counted; see `lhq.report.rights_facts.gather`."""
+        return gather(self._store(), SourceRights(), self.file.policy)
+
+    def rights_text(self, *, only_summary: bool = False) -> str:
+        """`rights` as one page of Markdown, or the public summary of training content alone."""
+        return rights_page.text(self.rights(), self.file.export.name, self.file.http.user_agent, only_summary)
+
+    def rights_page(self, output: str, *, only_summary: bool = False) -> None:
+        """Write `rights_text` to a file, as HTML if its name ends so.
+
+        Raises:
+            InputError: the file can't be written.
+        """
+        text = self.rights_text(only_summary=only_summary)
+        _write(output, (rights_page.html(text) if output.endswith(".html") else text).encode(), "-o")
 
     # --- export -----------------------------------------------------------------------------------------------------
 
@@ -270,41 +293,14 @@ class Pipeline:
         given = {**self.file.export.model_dump(), **(changes or {})}
         settings = validate(lhq.export.ExportSettings, given, "lhq export")
         if repository:
-            hub.check_name(repository)
-            if settings.publish == "private":
-                raise RightsRefused(
-                    f'publish = "private": this set may not be pushed to {repository}',
-                    hint="give --publish bytes if all licences allow it, or --publish manifest for ids and URLs",
-                )
+            publishing.check_push(settings, repository)
+        self._store()
         self._warn_of_other_judgement()
-        # Always this machine's engine: rendered pictures lie on its disk.
-        engine = Local(soon="" if settings.publish == "manifest" else RenderJob.__module__)
-        report = lhq.export.export(
-            self.file.store,
-            settings,
-            rights_of=SourceRights(),
-            engine=engine,
-            policy=self.file.policy,
-            on_progress=on_progress,
-        )
-        if not report.num_rows:
-            return Exported(report, "", "")
-        copies.note(self.file.local, Copy("dataset", report.to))
-        beside = ""
-        if format != "parquet":
-            names = {one.variant.name: one.folder for one in report.written}
-            beside = archives.write(report.to, names, format, on_progress)
-            copies.note(self.file.local, Copy("archives", beside))
-        return Exported(report, beside, self._push(report.to, repository, public) if repository else "")
-
-    def _push(self, folder: str, repository: str, public: bool) -> str:
-        known = [file for one in copies.read(self.file.local) if one.place == repository for file in one.files]
-        done = hub.push(folder, repository, public=public, known=known)
-        copies.note(self.file.local, Copy("repository", repository, files=done.files))
-        return done.address
+        return publishing.export(self.file, settings, format, repository, public, on_progress)
 
     def _warn_of_other_judgement(self) -> None:
-        judged = verdicts.read(self.file.store) if Shards(self.file.store, "photos").numbers() else None
+        store = self.file.store
+        judged = verdicts.read(store) if Shards(store, "photos").numbers() else None
         said = verdicts.judged_by(judged) if judged is not None else ""
         if said not in {"", verdicts.word(self._judgement())}:
             log.warning(
@@ -325,6 +321,7 @@ class Pipeline:
         licence: str | None = None,
         author: str | None = None,
         papers: str | None = None,
+        allows_unmatched: bool = False,
         on_progress: OnProgress = silent,
     ) -> importing.ImportReport:
         """Take a collection into the store; see `lhq.intake.importing`.
@@ -332,16 +329,16 @@ class Pipeline:
         Args:
             name: of the collection; None: its file's.
             papers: a table of papers, photo by photo.
+            allows_unmatched: rows of the table that match no photo, and photos without a row, are no error.
 
         Raises:
             LhqError: see `lhq.intake.importing.bring`.
         """
-        openers = {"lsun": importing.lsun, "folder": importing.folder, "zip": importing.archive}
-        total, entries = openers[kind](path)
-        table = importing.read_papers(papers) if papers else {}
-        stated = importing.Papers({"licence": licence or "", "author": author or ""}, table)
-        collection, file = name or Path(path).resolve().stem, self.file
-        return importing.bring(entries, kind, collection, stated, file.store, file.local, on_progress, total=total)
+        stated = {"licence": licence or "", "author": author or ""}
+        self._store()
+        return collections.bring(
+            self.file, kind, path, name, stated, papers, allows_unmatched=allows_unmatched, on_progress=on_progress
+        )
 
     def rehydrate(
         self, manifest: str, *, takes_changed: bool = False, on_progress: OnProgress = silent
@@ -350,7 +347,7 @@ class Pipeline:
         with services(self.file) as served:
             return lhq.intake.rehydrate.rehydrate(
                 manifest,
-                self.file.store,
+                self._store(),
                 self.file.local,
                 served.client,
                 takes_changed=takes_changed,
@@ -360,21 +357,23 @@ class Pipeline:
 
     # --- takedown ---------------------------------------------------------------------------------------------------
 
-    def remove(self, names: Sequence[str], *, reason: str = "") -> lhq.takedown.remove.Removed:
-        """Take photos down, in the frontier too where a crawl made one; see `lhq.takedown.remove.remove`."""
-        done = lhq.takedown.remove.remove(self.file.store, names, reason=reason)
-        place = Path(self.file.local) / lhq.crawl.FRONTIER
-        if place.exists():
-            frontier = Frontier(place)
-            try:
-                frontier.refuse([*done.new, *done.known], "removed")
-            finally:
-                frontier.close()
-        return done
+    def near_duplicates(self, names: Sequence[str]) -> NearDuplicates:
+        """The other versions in the store of the photos that `names` would take down; nothing is changed."""
+        self._store()
+        return takedown.versions(self.file, names)
+
+    def remove(self, names: Sequence[str], *, reason: str = "", takes_duplicates: bool = True) -> Removed:
+        """Take photos down, in the frontier too where a crawl made one; see `lhq.takedown.remove.remove`.
+
+        Args:
+            takes_duplicates: their near-duplicates go too, so that no copy takes their place.
+        """
+        self._store()
+        return takedown.remove(self.file, names, reason=reason, takes_duplicates=takes_duplicates)
 
     def erase(self, *, on_progress: OnProgress = silent) -> lhq.takedown.erase.Erased:
         """Delete what was taken down from the store; see `lhq.takedown.erase.erase`."""
-        return lhq.takedown.erase.erase(self.file.store, self.file.local, on_progress=on_progress)
+        return lhq.takedown.erase.erase(self._store(), self.file.local, on_progress=on_progress)
 
     def recheck(
         self, *, reads_bytes: bool = False, limit: int | None = None, on_progress: OnProgress = silent
@@ -382,7 +381,7 @@ class Pipeline:
         """What changed at the photos' hosts and sources; see `lhq.takedown.recheck.recheck`."""
         with services(self.file) as served:
             return lhq.takedown.recheck.recheck(
-                self.file.store,
+                self._store(),
                 served.client,
                 served.sources(),
                 reads_bytes=reads_bytes,

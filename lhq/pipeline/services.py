@@ -38,7 +38,7 @@ def services(file: PipelineFile) -> Iterator[Services]:
         InputError: its folder of photos is missing or empty.
     """
     with _sandboxed(file) as served:
-        client = Client(served.http)
+        client = Client(served.http, served.policy)
         try:
             yield Services(served, client)
         finally:

@@ -79,7 +79,7 @@ def _rows(
 ) -> Iterator[tuple[int, dict[str, object]]]:
     """Single rows of a shard, without reading the row groups between them."""
     try:
-        with shards.fs.open(shards.path(number), "rb") as file:
+        with shards.open(number) as file:
             parquet = pq.ParquetFile(file, pre_buffer=False)
             start = 0
             for group in range(parquet.num_row_groups):

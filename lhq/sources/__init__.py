@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, TypedDict
 from urllib.parse import urlsplit
 
 import pydantic
@@ -176,6 +176,23 @@ def link(value: object) -> str:
 def fields(value: object) -> dict[str, object]:
     """A remote field as an object; empty where it is something else."""
     return value if isinstance(value, dict) else {}
+
+
+class Place(TypedDict):
+    """Where a photo was taken, in degrees; None where it is not known."""
+
+    latitude: float | None
+    longitude: float | None
+
+
+def coordinates(latitude: object, longitude: object) -> Place:
+    """Remote coordinates, given as numbers or text. Zero north and zero east is how services write "unknown"."""
+    try:
+        north, east = float(text(latitude)), float(text(longitude))
+    except ValueError:
+        north = east = 0.0
+    is_known = abs(north) <= 90 and abs(east) <= 180 and (north, east) != (0.0, 0.0)
+    return Place(latitude=north if is_known else None, longitude=east if is_known else None)
 
 
 class Skips:

@@ -242,6 +242,8 @@ class Commons(Source):
             description=said.description,
             taken_at=said.taken_at,
             attribution=said.attribution,
+            latitude=said.latitude,
+            longitude=said.longitude,
         )
 
 

@@ -14,9 +14,11 @@ from html.parser import HTMLParser
 from urllib.parse import urljoin
 
 from lhq.rights.licences import LICENCES, Licence, from_url
-from lhq.sources import fields, link, text
+from lhq.sources import coordinates, fields, link, text
 
-FIELDS = "LicenseUrl|License|LicenseShortName|Artist|Attribution|ImageDescription|DateTimeOriginal"
+FIELDS = (
+    "LicenseUrl|License|LicenseShortName|Artist|Attribution|ImageDescription|DateTimeOriginal|GPSLatitude|GPSLongitude"
+)
 _MOST_LETTERS = 2000
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 _APART = {"br", "dd", "div", "dt", "hr", "li", "p", "table", "td", "th", "tr", "ul", "ol"}
@@ -52,6 +54,8 @@ class Said:
     licence: Licence | None
     description: str
     taken_at: str
+    latitude: float | None
+    longitude: float | None
 
 
 def read(metadata: dict[str, object]) -> Said:
@@ -67,6 +71,7 @@ def read(metadata: dict[str, object]) -> Said:
         licence=_licence(metadata),
         description=plain(_value(metadata, "ImageDescription"))[0],
         taken_at=plain(_value(metadata, "DateTimeOriginal"))[0],
+        **coordinates(_value(metadata, "GPSLatitude"), _value(metadata, "GPSLongitude")),
     )
 
 

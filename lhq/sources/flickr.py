@@ -24,13 +24,13 @@ from lhq.errors import KeyMissing, SourceError
 from lhq.http import Client
 from lhq.records import Candidate, Query
 from lhq.rights.licences import FLICKR, Rights
-from lhq.sources import Limits, Page, ServiceUrl, Skips, Source, SourceSettings, fields, link, number, text
+from lhq.sources import Limits, Page, ServiceUrl, Skips, Source, SourceSettings, coordinates, fields, link, number, text
 
 PAGE_SIZE = 500
 WALL = 4000
 FIRST_UPLOAD = int(datetime(2004, 2, 1, tzinfo=UTC).timestamp())
 EXTRAS = (
-    "description,license,date_upload,date_taken,owner_name,path_alias,tags,o_dims,media,original_format,"
+    "description,license,date_upload,date_taken,owner_name,geo,camera,path_alias,tags,o_dims,media,original_format,"
     "url_l,url_h,url_k,url_3k,url_4k,url_5k,url_6k,url_o"
 )
 # Largest first; "o" is the original, which its owner may hide and which may need the EXIF turn.
@@ -216,6 +216,8 @@ class Flickr(Source):
             title=text(item.get("title")),
             description=html.unescape(_MARKUP.sub("", described)),
             tags=tuple(text(item.get("tags")).split()),
+            camera=text(item.get("camera")),
+            **coordinates(item.get("latitude"), item.get("longitude")),
             taken_at=text(item.get("datetaken"))
             or (datetime.fromtimestamp(uploaded, UTC).isoformat() if uploaded else ""),
         )

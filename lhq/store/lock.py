@@ -25,7 +25,7 @@ from typing import Any
 import fsspec
 
 from lhq.errors import StoreError
-from lhq.store.shards import is_local
+from lhq.store.remote import is_local
 
 BEAT_S = 30.0
 STALE_S = 150.0

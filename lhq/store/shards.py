@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from lhq.errors import ShardDamaged, StoreError
 from lhq.records import ADDED, with_added
+from lhq.store.remote import is_local, open_file, told, translated
 
 PHOTOS = "photos"
 
@@ -69,15 +70,13 @@ class Shards:
         except FileNotFoundError:
             return []
         except Exception as error:  # every kind of store has errors of its own, few of them an OSError
-            raise StoreError(
-                f"{self.store}: can't be reached ({type(error).__name__}: {' '.join(str(error).split())})",
-                hint="check its address, its permissions or credentials, and the network",
-            ) from error
+            raise told(self.store, error) from error
         found = (_NAME.fullmatch(posixpath.basename(name)) for name in names)
         return sorted(int(match[1]) for match in found if match)
 
     def exists(self, number: int) -> bool:
-        return bool(self.fs.exists(self.path(number)))
+        with translated(self.store):
+            return bool(self.fs.exists(self.path(number)))
 
     def forget_debris(self) -> None:
         """Delete what killed writers left here; for whoever holds the lock under which this room is written."""
@@ -229,7 +228,7 @@ class Shards:
     def open(self, number: int) -> Any:
         """One shard's file for reading; local ones by Arrow itself, which halves the time to read a shard of photos."""
         path = self.path(number)
-        return pa.OSFile(path, "rb") if is_local(self.fs) else self.fs.open(path, "rb")
+        return pa.OSFile(path, "rb") if is_local(self.fs) else open_file(self.fs, path)
 
     @property
     def _added(self) -> frozenset[str]:
@@ -274,11 +273,6 @@ def _present(opened: pq.ParquetFile, columns: Sequence[str] | None) -> list[str]
     return [name for name in columns if name in opened.schema_arrow.names] or ["id"]
 
 
-def is_local(fs: Any) -> bool:
-    """Whether a filesystem is this machine's own."""
-    return "file" in (fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,))
-
-
 def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that it has its name if and only if it is complete.
 
@@ -297,7 +291,8 @@ def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> Non
             os.replace(aside, path)
             _sync_folder(posixpath.dirname(path))
         else:
-            _upload(fs, path, write)
+            with translated(path):
+                _upload(fs, path, write)
     except OSError as error:
         if local:
             _forget(aside)

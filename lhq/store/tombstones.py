@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lhq.errors import ShardDamaged, StoreError
-from lhq.store.shards import is_local, write_whole
+from lhq.store.remote import is_local, open_file
+from lhq.store.shards import write_whole
 
 NAME = "removed.parquet"
 SCHEMA = pa.schema(
@@ -41,7 +42,7 @@ def read(store: str) -> pa.Table:
     fs, root = fsspec.core.url_to_fs(store)
     path = posixpath.join(root, NAME)
     try:
-        with fs.open(path, "rb") as file:
+        with open_file(fs, path) as file:
             return pq.ParquetFile(file, page_checksum_verification=True).read().cast(SCHEMA)
     except FileNotFoundError:
         return SCHEMA.empty_table()

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from lhq.config import Settings
 from lhq.errors import ShardDamaged
+from lhq.store.remote import open_file
 from lhq.store.shards import write_whole
 
 NAME = "verdicts.parquet"
@@ -30,7 +31,7 @@ def read(store: str, columns: Sequence[str] | None = None) -> pa.Table | None:
     """
     fs, path = _place(store)
     try:
-        with fs.open(path, "rb") as file:
+        with open_file(fs, path) as file:
             found = pq.ParquetFile(file, page_checksum_verification=True)
             missing = set(columns or ()) - set(found.schema_arrow.names)
             if missing:

@@ -13,9 +13,10 @@ from typing import Any
 
 from lhq.errors import FetchError, InputError, SourceError
 from lhq.http import Answer, Client
-from lhq.http.robots import opt_out
+from lhq.images.metadata import xmp
 from lhq.progress import OnProgress, silent
 from lhq.records import PAPERS
+from lhq.rights.reservations import Evidence, from_file
 from lhq.sources import Source
 from lhq.store import tombstones
 from lhq.store.shards import Shards
@@ -122,8 +123,10 @@ def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool) -> I
         yield Change(row["id"], "gone", f"http-{answer.status} at {answer.url}")
     elif answer.status != 200:
         raise SourceError(f"{client.clean(answer.url)}: status {answer.status}", hint="try again later")
-    elif (word := opt_out(answer.headers.get("x-robots-tag", ""))) is not None:
-        yield Change(row["id"], "opt-out", f"X-Robots-Tag: {word}")
+    elif (binding := answer.evidence.binding(client.policy.honour)) or (
+        reads_bytes and (binding := Evidence(from_file(answer.body, xmp(answer.body))).binding(client.policy.honour))
+    ):
+        yield Change(row["id"], "opt-out", binding)
     elif reads_bytes:
         sha256 = hashlib.sha256(answer.body).hexdigest()
         if sha256 != row["sha256"]:

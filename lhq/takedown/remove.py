@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from lhq.config import read_text
 from lhq.errors import InputError
 from lhq.store import tombstones
 from lhq.store.shards import Shards
+from lhq.takedown.copies import Held
 
 _ID = re.compile(r"[a-z][a-z0-9_]*:\S+")
 
@@ -26,11 +27,27 @@ _ID = re.compile(r"[a-z][a-z0-9_]*:\S+")
 @dataclass(frozen=True)
 class Removed:
     """What was taken down: `new` ids, `known` ones that were down already, `unseen` ones the store doesn't hold
-    (they are kept out all the same)."""
+    (they are kept out all the same).
+
+    `duplicates` maps near-duplicates of them to what each is a version of, taken down with them or left (`are_taken`);
+    `num_unmeasured` photos could not be compared. `copies` are the places that still hold one of them."""
 
     new: tuple[str, ...]
     known: tuple[str, ...]
     unseen: tuple[str, ...]
+    duplicates: Mapping[str, str] = field(default_factory=dict)
+    are_taken: bool = False
+    num_unmeasured: int = 0
+    copies: tuple[Held, ...] = ()
+
+
+def ids_of(store: str, names: Sequence[str]) -> list[str]:
+    """The ids that `names` (ids or addresses) stand for, as `remove` would take them down.
+
+    Raises:
+        InputError: as `remove`.
+    """
+    return list(_sha256_of(store, names))
 
 
 def remove(store: str, names: Sequence[str], *, reason: str = "", at: datetime.datetime | None = None) -> Removed:
@@ -45,6 +62,19 @@ def remove(store: str, names: Sequence[str], *, reason: str = "", at: datetime.d
         InputError: a name is neither; nothing is taken down then.
         StoreError: the store can't be written.
     """
+    sha256_of = _sha256_of(store, names)
+    ids = list(sha256_of)
+    before = tombstones.removed_ids(store)
+    tombstones.add(store, sha256_of, reason, at or datetime.datetime.now(datetime.UTC))
+    return Removed(
+        tuple(id for id in ids if id not in before),
+        tuple(id for id in ids if id in before),
+        tuple(id for id in ids if not sha256_of[id]),
+    )
+
+
+def _sha256_of(store: str, names: Sequence[str]) -> dict[str, str]:
+    """id → sha256 ("" where the store doesn't hold it) of what the names stand for, in their order."""
     wanted = dict.fromkeys(name.strip() for name in names if name.strip())
     if not wanted:
         raise InputError("no id given", hint="give ids such as flickr:53512345678, or --file with one a line")
@@ -67,14 +97,7 @@ def remove(store: str, names: Sequence[str], *, reason: str = "", at: datetime.d
             raise InputError(f"{name}: is no id", hint="ids are source:source_id, for instance flickr:53512345678")
         found[name] = [name]
         sha256_of[name] = ""
-    ids = list(dict.fromkeys(id for name in wanted for id in found[name]))
-    before = tombstones.removed_ids(store)
-    tombstones.add(store, {id: sha256_of[id] for id in ids}, reason, at or datetime.datetime.now(datetime.UTC))
-    return Removed(
-        tuple(id for id in ids if id not in before),
-        tuple(id for id in ids if id in before),
-        tuple(id for id in ids if not sha256_of[id]),
-    )
+    return {id: sha256_of[id] for name in wanted for id in found[name]}
 
 
 def read_names(path: str) -> list[str]:

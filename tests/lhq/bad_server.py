@@ -156,6 +156,9 @@ def in_turn(*routes: Route) -> Route:
     return route
 
 
+_OF_HOST = ("/robots.txt", "/.well-known/tdmrep.json")
+
+
 @dataclass
 class Server:
     """`with Server({"/a": answer(b"…")}) as server: server.url("/a")`; the longest fitting prefix answers."""
@@ -201,9 +204,9 @@ class Server:
         return f"http{'s' if self.tls else ''}://{self.netloc}{path}"
 
     def paths(self) -> list[str]:
-        """Paths in the order in which they were asked for, robots.txt left out."""
+        """Paths in the order in which they were asked for, the host's own files left out."""
         with self._lock:
-            return [request.path for request in self.seen if request.path != "/robots.txt"]
+            return [request.path for request in self.seen if request.path not in _OF_HOST]
 
     def _accept(self) -> None:
         while True:

@@ -10,11 +10,12 @@ day and said nothing is what a row's papers must show.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from lhq.records import Candidate
 from lhq.rights.reservations.answers import Answers, Said
 from lhq.rights.reservations.files import from_file
 from lhq.rights.reservations.headers import from_headers
@@ -34,6 +35,8 @@ __all__ = [
     "from_robots",
     "from_tdmrep",
     "from_words",
+    "of_answer",
+    "of_photo",
 ]
 
 SIGNALS: dict[str, str] = {
@@ -97,6 +100,17 @@ class Evidence:
 def asked_now() -> str:
     """The time that evidence records, in seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def of_answer(headers: Mapping[str, str]) -> Evidence:
+    """What the headers of a photo's answer say, asked now."""
+    return Evidence(from_headers(headers), asked_at=asked_now())
+
+
+def of_photo(candidate: Candidate, data: bytes | bytearray, packets: Sequence[bytes]) -> Evidence:
+    """What a photo's own bytes (and their XMP packets) and its author's words say, asked now."""
+    answers = from_file(data, packets) | from_words(candidate.title, candidate.description, candidate.tags)
+    return Evidence(answers, asked_at=asked_now())
 
 
 def asked(reservations: str) -> dict[str, str | None]:

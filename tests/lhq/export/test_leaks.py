@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageCms
 
+import lhq
 from lhq.errors import InputError
 from lhq.export import ExportReport, ExportSettings, archives, card, export, layout
 from lhq.export.verify import verify
@@ -222,3 +223,42 @@ def test_a_licence_that_the_hub_does_not_know_is_other_with_name_and_link(tmp_pa
     text = (tmp_path / "out" / "README.md").read_text()
     assert "license: other\nlicense_name: cc-by-sa-3.0-de\n" in text
     assert "license_link: https://creativecommons.org/licenses/by-sa/3.0/de/\n" in text
+
+
+def test_where_a_photo_was_taken_is_published_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    where = {"latitude": 46.5, "longitude": 8.0, "camera": "SECRET 5000"}
+    store = store_of(tmp_path / "store", photo(scene(1), "a", **where), photo(scene(2), "b"))
+    run(store, tmp_path / "out")
+    assert not {"latitude", "longitude", "camera"} & {*pq.read_schema(tmp_path / "out" / "manifest.parquet").names}
+    assert not any(b"SECRET" in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
+    run(store, tmp_path / "asked", columns=("place", "camera"))
+    found = {row["source_id"]: row for row in pq.read_table(tmp_path / "asked" / "data").to_pylist()}
+    assert {name: found["a"][name] for name in where} == where
+    assert (found["b"]["latitude"], found["b"]["camera"]) == (None, "")
+    assert verify(str(tmp_path / "asked"), engine=Here()).problems == []
+    datasets.load_dataset(str(tmp_path / "asked"), split="train", cache_dir=str(tmp_path / "cache"))
+
+
+def test_embeddings_are_kept_by_choice_and_published_by_choice(tmp_path: Path) -> None:
+    store = painted_store(tmp_path / "store", 12)
+    file = tmp_path / "p.toml"
+    text = (
+        f'store = "{store}"\nqueries = ["lake"]\nwant = 5\n[filter.outliers]\nfeatures = "thumbnail"\ndrop_share = 0\n'
+    )
+    file.write_text(text)
+    lhq.load(file).filter()
+    made = Shards(str(store), "facts/outliers").metadata(0)
+    with pytest.raises(InputError, match="keep_features = true"):
+        lhq.load(file).export({"columns": ("embedding",), "variants": ("32",)})
+    file.write_text(text + "keep_features = true\n")
+    lhq.load(file).filter()
+    out = lhq.load(file).export({"columns": ("embedding",), "variants": ("32",)}).report.to
+    rows = pq.read_table(f"{out}/data", columns=["outliers_embedding"]).to_pylist()
+    assert len({len(row["outliers_embedding"]) for row in rows}) == 1
+    assert len(rows[0]["outliers_embedding"]) > 10
+    assert "`outliers_embedding`" in Path(out, "README.md").read_text()
+    loaded = datasets.load_dataset(out, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded[0]["outliers_embedding"] == pytest.approx(rows[0]["outliers_embedding"])
+    file.write_text(text)
+    lhq.load(file).filter()
+    assert Shards(str(store), "facts/outliers").metadata(0) == made

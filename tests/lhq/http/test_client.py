@@ -12,7 +12,6 @@ import pytest
 from lhq.errors import KeyMissing, SourceError
 from lhq.http import Hosts, clean
 from lhq.http.pace import BREAKER_FAILURES, retry_after_s
-from lhq.http.robots import opt_out
 from tests.lhq.bad_server import (
     Route,
     Server,
@@ -73,18 +72,6 @@ def test_an_opt_out_is_judged_before_the_body_is_read() -> None:
     with Server() as server:
         server.routes["/"] = dripping(b"HTTP/1.1 200 OK\r\nX-Robots-Tag: noimageai\r\nContent-Length: 99\r\n\r\n", b"")
         assert refusal(client(server), server.url("/")).reason == "opt-out"
-
-
-@pytest.mark.parametrize(
-    "header", ["noai", "NOAI, noimageai", "somebot: noindex", "noml", "none", "a: b, noimageindex"]
-)
-def test_opt_out_words(header: str) -> None:
-    assert opt_out(header)
-
-
-@pytest.mark.parametrize("header", ["", "all", "nofollow", "noarchive", "max-snippet: 5"])
-def test_words_that_are_no_opt_out(header: str) -> None:
-    assert opt_out(header) is None
 
 
 def test_a_length_that_lies_low_gives_what_was_promised_and_no_more() -> None:

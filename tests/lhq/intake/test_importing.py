@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,7 @@ from lhq.errors import InputError, StoreError
 from lhq.export import ExportSettings, export
 from lhq.intake import importing
 from lhq.intake.importing import Papers, bring
+from lhq.rights.policy import Policy
 from lhq.store.shards import Shards
 from lhq.takedown.remove import remove
 from tests.lhq.making import Here, judge, scene
@@ -190,3 +192,101 @@ def test_a_zip_of_a_bomb_is_refused_by_size(tmp_path: Path) -> None:
     _, entries = importing.archive(str(tmp_path / "bomb.zip"))
     report = bring(entries, "zip", "bomb", OWN, str(tmp_path / "store"), str(tmp_path / "store"))
     assert report.failed["bomb.png"].startswith("too-large")
+
+
+def pictures(at: Path, *names: str) -> Path:
+    for number, name in enumerate(names):
+        (at / name).parent.mkdir(parents=True, exist_ok=True)
+        (at / name).write_bytes(scene(number, 64, 64))
+    return at
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            "file,licence\na.jpg,own\nB.jpg,own\n",
+            "match no photo: B.jpg; 1 photos have no row: b.jpg",
+        ),
+        ("file,licence\na.jpg,own\n", "1 photos have no row: b.jpg"),
+        ("file,licence\na.jpg,own\nb.jpg,own\nc.jpg,own\n", "1 rows of the table match no photo: c.jpg"),
+    ],
+)
+def test_a_table_and_a_folder_that_do_not_match_are_listed_and_refused(tmp_path: Path, table: str, said: str) -> None:
+    _, entries = importing.folder(str(pictures(tmp_path / "in", "a.jpg", "b.jpg")))
+    (tmp_path / "papers.csv").write_text(table)
+    papers = importing.Papers({"licence": "own"}, importing.read_papers(str(tmp_path / "papers.csv")))
+    with pytest.raises(InputError) as caught:
+        papers.check([name for name, _ in entries])
+    assert said in str(caught.value)
+    assert "--allow-unmatched" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "table", ["\ufefffile;licence;title\na.jpg;own;A, B\n", "file\tlicence\ttitle\na.jpg\town\tA, B\n"]
+)
+def test_tables_of_spreadsheets(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "papers.csv"
+    path.write_text(table, encoding="utf-8")
+    assert importing.read_papers(str(path)) == {"a.jpg": {"licence": "own", "title": "A, B"}}
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("file,licence\na.jpg,own\na.jpg,cc0-1.0\n", '"a.jpg" has two rows'),
+        ("file,licence\na.jpg,own,more\n", "more cells than columns"),
+        ("name,licence\na.jpg,own\n", 'no column "file"'),
+    ],
+)
+def test_tables_that_are_ambiguous_are_refused(tmp_path: Path, table: str, said: str) -> None:
+    (tmp_path / "papers.csv").write_text(table)
+    with pytest.raises(InputError, match=said):
+        importing.read_papers(str(tmp_path / "papers.csv"))
+
+
+def test_the_same_name_with_other_bytes_is_a_conflict(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    papers = importing.Papers({"licence": "own"})
+    for seed, expected in ((1, (1, 0, 0)), (1, (0, 1, 0)), (2, (0, 0, 1))):
+        entries = iter([("a.jpg", lambda seed=seed: scene(seed, 64, 64))])
+        report = importing.bring(entries, "folder", "mine", papers, store, store)
+        assert (report.new, report.held, len(report.conflicts)) == expected
+    assert Shards(store, "photos").read(0)["image"].to_pylist() == [scene(1, 64, 64)]
+
+
+def test_names_in_no_encoding_come_in_and_are_told(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "in", "a.jpg")
+    (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(scene(3, 64, 64))
+    (folder / os.fsdecode(b"br\xf6ken.jpg")).write_bytes(b"no picture")
+    _, entries = importing.folder(str(folder))
+    report = importing.bring(
+        entries, "folder", "in", importing.Papers({"licence": "own"}), str(tmp_path), str(tmp_path)
+    )
+    assert report.new == 2
+    assert [*report.failed] == ["br\\udcf6ken.jpg"]
+    ids = Shards(str(tmp_path), "photos").read(0, ["id"])["id"].to_pylist()
+    assert ids == ["folder:in/a.jpg", "folder:in/caf%E9.jpg"]
+
+
+def test_a_file_that_reserves_itself_stays_out_by_name(tmp_path: Path) -> None:
+    data = scene(1, 64, 64)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(data[:2] + b"\xff\xfe\0\x10DMI-PROHIBITED" + data[2:])
+    for honour, num in ((("metadata",), 0), (("tdmrep",), 1)):
+        _, entries = importing.folder(str(tmp_path / "in"))
+        store = str(tmp_path / "-".join(honour))
+        policy = Policy(honour=honour)
+        papers = importing.Papers({"licence": "own"})
+        report = importing.bring(entries, "folder", "in", papers, store, store, policy=policy)
+        assert report.new == num
+    assert Shards(store, "photos").read(0)["reserved"].to_pylist() == [["metadata"]]
+
+
+def test_a_permission_comes_with_its_words_or_not_at_all(tmp_path: Path) -> None:
+    row = {"licence": "all-rights-reserved", "author": "Jo", "permits": "train redistribute", "permission": "Go ahead"}
+    found = importing.Papers({}, {"a.jpg": row}).of("folder", "in", "a.jpg")
+    assert (found.permits, found.permission) == (("train", "redistribute"), "Go ahead")
+    for wrong, said in (({"permits": ""}, "allows nothing by itself"), ({"permits": "trian"}, 'did you mean "train"')):
+        with pytest.raises(InputError, match=said):
+            importing.Papers({}, {"a.jpg": row | wrong}).of("folder", "in", "a.jpg")

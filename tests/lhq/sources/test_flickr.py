@@ -17,6 +17,7 @@ from lhq.http import Client
 from lhq.pipeline.registry import SOURCES
 from lhq.records import Candidate, Query
 from lhq.sandbox import Sandbox
+from lhq.sources import coordinates
 from lhq.sources.flickr import EXTRAS, FIRST_UPLOAD, PAGE_SIZE, WALL, Flickr, FlickrSettings
 from tests.lhq.bad_server import Route, Server, Talk, answer, as_json
 
@@ -287,3 +288,18 @@ def test_the_sandbox_is_understood() -> None:
         candidates = walk(flickr, Query("lake"))
         assert len(candidates) >= 3
         assert {one.licence for one in candidates} <= set(FlickrSettings().licences)
+
+
+@pytest.mark.parametrize(
+    ("north", "east", "expected"),
+    [
+        ("46.5", 8, (46.5, 8.0)),
+        (0, "0", (None, None)),
+        ("0", 8.5, (0.0, 8.5)),
+        ("91", "8", (None, None)),
+        ("", None, (None, None)),
+        ("nan", "1", (None, None)),
+    ],
+)
+def test_coordinates_of_services(north: object, east: object, expected: tuple[float | None, float | None]) -> None:
+    assert tuple(coordinates(north, east).values()) == expected

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from lhq.errors import InputError, ShardDamaged
 from lhq.export import ExportSettings, export
-from lhq.store import tombstones
+from lhq.pipeline import Pipeline, load
+from lhq.store import copies, tombstones
 from lhq.takedown.remove import read_names, remove
 from tests.lhq.making import RIGHTS, Here, add_shard, judge, painted_store, photo, scene
+from tests.lhq.typed import Lhq
 
 
 def exported(store: Path, out: Path) -> set[str]:
@@ -93,3 +98,84 @@ def test_takedowns_at_once_lose_none(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as people:
         list(people.map(take_down, range(8)))
     assert tombstones.removed_ids(store) == {f"flickr:{person}00{number}" for person in range(8) for number in range(5)}
+
+
+PIPELINE = """
+store = "{store}"
+queries = ["lake"]
+want = 5
+[filter.duplicates]
+[export]
+variants = ["32"]
+"""
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pipeline:
+    """A filtered store of which `big` and `small` are versions of one scene, and an export of `big` and `other`."""
+    picture = Image.open(io.BytesIO(scene(5, 480, 320)))
+    small, again = io.BytesIO(), io.BytesIO()
+    picture.resize((240, 160)).save(small, "JPEG")
+    picture.save(again, "JPEG", quality=60)
+    versions = [photo(scene(5, 480, 320), "big"), photo(small.getvalue(), "small"), photo(again.getvalue(), "a b")]
+    add_shard(tmp_path / "store", 0, [*versions, photo(scene(9, 480, 320), "other")])
+    (tmp_path / "p.toml").write_text(PIPELINE.format(store=tmp_path / "store"))
+    pipeline = load(tmp_path / "p.toml")
+    pipeline.filter()
+    pipeline.export(format="zip")
+    return pipeline
+
+
+def published(pipeline: Pipeline) -> list[str]:
+    out = pipeline.export().report.to
+    return sorted(pq.read_table(f"{out}/manifest.parquet")["source_id"].to_pylist())
+
+
+def test_its_near_duplicates_go_too_or_are_named(pair: Pipeline) -> None:
+    assert pair.near_duplicates(["flickr:big"]).of.keys() == {"flickr:small", "flickr:a b"}
+    done = pair.remove(["flickr:big"], reason="asked")
+    assert done.duplicates.keys() == {"flickr:small", "flickr:a b"}
+    assert all(of.startswith("likeness ") and of.endswith(" to flickr:big") for of in done.duplicates.values())
+    pair.filter()
+    assert published(pair) == ["other"]
+    reasons = {row["id"]: row["reason"] for row in tombstones.read(pair.file.store).to_pylist()}
+    assert reasons["flickr:big"] == "asked"
+    assert reasons["flickr:small"].endswith("to flickr:big; asked")
+
+
+def test_kept_duplicates_may_be_published_and_that_is_said(pair: Pipeline, lhq: Lhq) -> None:
+    done = lhq("remove", pair.file.path, "flickr:big", "--duplicates", "keep")
+    assert done.stdout.split() == ["flickr:big"]
+    assert "flickr:small: likeness" in done.stderr
+    assert "left, and may be published in their place" in done.stderr
+    pair.filter()
+    assert published(pair) in (["a b", "other"], ["other", "small"])
+
+
+def test_every_copy_is_named_with_what_to_do(pair: Pipeline, tmp_path: Path) -> None:
+    pair.report(str(tmp_path / "report.html"))
+    copies.note(pair.file.local, copies.Copy("repository", "org/set"))
+    out = Path(pair.file.store) / "export"
+    shutil.copytree(out, out.with_name("export.old"))
+    (out.with_name("export.part") / "data").mkdir(parents=True)
+    found = {(held.kind, Path(held.place).name): held for held in pair.remove(["flickr:big"]).copies}
+    assert {key: held.num for key, held in found.items()} == {
+        ("dataset", "export"): 1,
+        ("archives", "export-zip"): 1,
+        ("dataset", "export.old"): 1,
+        ("dataset", "export.part"): None,
+        ("report", "report.html"): None,
+        ("repository", "set"): None,
+    }
+    assert "super_squash_history" in found["repository", "set"].advice
+    assert f"lhq export {pair.file.path}" in found["dataset", "export"].advice
+    shutil.rmtree(out.with_name("export.part"))
+    pair.export(format="zip")
+    again = {(held.kind, Path(held.place).name) for held in pair.remove(["flickr:big"]).copies}
+    assert again == {("report", "report.html"), ("repository", "set")}
+
+
+def test_photos_that_were_not_measured_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text(PIPELINE.format(store=painted_store(tmp_path / "store", 4)))
+    done = load(tmp_path / "p.toml").remove(["flickr:0001"])
+    assert (done.duplicates, done.num_unmeasured) == ({}, 4)

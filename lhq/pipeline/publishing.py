@@ -1,0 +1,73 @@
+"""Pipeline file → a dataset's folder, archives beside it, a repository of the Hub; each is noted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import lhq.export
+from lhq.engines.local import Local
+from lhq.errors import RightsRefused
+from lhq.export import ExportReport, ExportSettings, archives, hub
+from lhq.export.render_job import RenderJob
+from lhq.pipeline.file import PipelineFile
+from lhq.pipeline.registry import SourceRights
+from lhq.progress import OnProgress
+from lhq.store import copies
+from lhq.store.copies import Copy
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export left: its report, the folder of archives and the repository's address ("" if not asked for)."""
+
+    report: ExportReport
+    archives: str
+    address: str
+
+
+def check_push(settings: ExportSettings, repository: str) -> None:
+    """A set may go where it is to be pushed; said before any work is done for it.
+
+    Raises:
+        InputError: `repository` is no name.
+        RightsRefused: the set is private.
+    """
+    hub.check_name(repository)
+    if settings.publish == "private":
+        raise RightsRefused(
+            f'publish = "private": this set may not be pushed to {repository}',
+            hint="give --publish bytes if all licences allow it, or --publish manifest for ids and URLs",
+        )
+
+
+def export(
+    file: PipelineFile,
+    settings: ExportSettings,
+    format: Literal["parquet", "zip", "webdataset"],
+    repository: str,
+    public: bool,
+    on_progress: OnProgress,
+) -> Exported:
+    """Write the dataset; see `Pipeline.export`."""
+    # Always this machine's engine: rendered pictures lie on its disk.
+    engine = Local(soon="" if settings.publish == "manifest" else RenderJob.__module__)
+    report = lhq.export.export(
+        file.store, settings, rights_of=SourceRights(), engine=engine, policy=file.policy, on_progress=on_progress
+    )
+    if not report.num_rows:
+        return Exported(report, "", "")
+    copies.note(file.local, Copy("dataset", report.to))
+    beside = ""
+    if format != "parquet":
+        names = {one.variant.name: one.folder for one in report.written}
+        beside = archives.write(report.to, names, format, on_progress)
+        copies.note(file.local, Copy("archives", beside))
+    return Exported(report, beside, _push(file, report.to, repository, public) if repository else "")
+
+
+def _push(file: PipelineFile, folder: str, repository: str, public: bool) -> str:
+    known = [name for one in copies.read(file.local) if one.place == repository for name in one.files]
+    done = hub.push(folder, repository, public=public, known=known)
+    copies.note(file.local, Copy("repository", repository, files=done.files))
+    return done.address

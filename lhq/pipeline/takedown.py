@@ -1,0 +1,56 @@
+"""Pipeline file + ids → photos taken down: in the store, in the frontier, and named wherever a copy is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import lhq.crawl
+import lhq.export
+import lhq.takedown.remove
+from lhq.crawl.frontier import Frontier
+from lhq.measures.duplicates import DuplicatesSettings
+from lhq.pipeline.file import PipelineFile
+from lhq.takedown.copies import held
+from lhq.takedown.near_duplicates import NearDuplicates, near_duplicates
+from lhq.takedown.remove import Removed
+
+
+def versions(file: PipelineFile, names: Sequence[str]) -> NearDuplicates:
+    """The near-duplicates of what `names` stand for, by the settings of `[filter.duplicates]`."""
+    settings = file.filters.get("duplicates")
+    known = settings if isinstance(settings, DuplicatesSettings) else DuplicatesSettings.model_validate({})
+    return near_duplicates(file.store, lhq.takedown.remove.ids_of(file.store, names), known)
+
+
+def remove(file: PipelineFile, names: Sequence[str], *, reason: str, takes_duplicates: bool) -> Removed:
+    """Take photos down; see `Pipeline.remove`."""
+    found = versions(file, names)
+    done = lhq.takedown.remove.remove(file.store, names, reason=reason)
+    gone = [*done.new, *done.known]
+    if takes_duplicates:
+        gone += found.of
+        for id, of in found.of.items():
+            lhq.takedown.remove.remove(file.store, [id], reason="; ".join(filter(None, (of, reason))))
+    _refuse(file, gone)
+    is_here = bool(file.export.to) or "://" not in file.store
+    target = lhq.export.target(file.store, file.export) if is_here else ""
+    return replace(
+        done,
+        duplicates=found.of,
+        are_taken=takes_duplicates,
+        num_unmeasured=found.num_unmeasured,
+        copies=tuple(held(file.local, target, gone, str(file.path))),
+    )
+
+
+def _refuse(file: PipelineFile, ids: Sequence[str]) -> None:
+    """Let the frontier know, where a crawl made one, so that none of them is fetched again."""
+    place = Path(file.local) / lhq.crawl.FRONTIER
+    if place.exists():
+        frontier = Frontier(place)
+        try:
+            frontier.refuse(ids, "removed")
+        finally:
+            frontier.close()

@@ -1,0 +1,131 @@
+"""A store in a bucket: whether it is there is said before any work, and a read outlives a broken answer.
+
+Libraries of buckets raise errors of their own (botocore's, aiohttp's), few of them an OSError. None of them leaves
+this file: they are a `StoreError` with the address, or the answer is asked for again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import fsspec
+
+from lhq.errors import LhqError, StoreError
+
+ATTEMPTS = 4
+_DELAY_S = 0.2
+_CHECK = "check its address, its permissions or credentials, and the network"
+
+
+def is_local(fs: Any) -> bool:
+    """Whether a filesystem is this machine's own."""
+    return "file" in (fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,))
+
+
+def check(store: str) -> None:
+    """Ask a bucket whether it is there and we may look into it; nothing is asked of a folder.
+
+    Raises:
+        StoreError: there is no such bucket, the credentials are missing or refused, or nobody answers.
+    """
+    fs, root = fsspec.core.url_to_fs(store)
+    if is_local(fs):
+        return
+    bucket = root.split("/")[0]
+    try:
+        with translated(store):
+            if "s3" in fs.protocol:
+                fs.call_s3("head_bucket", Bucket=bucket)
+            else:
+                fs.exists(root)
+    except FileNotFoundError:
+        raise StoreError(f"{store}: there is no bucket {bucket}", hint="make it, or correct the address") from None
+
+
+@contextlib.contextmanager
+def translated(place: str) -> Iterator[None]:
+    """Errors of a bucket's library as a StoreError that names the place; what is not there stays FileNotFoundError.
+
+    Raises:
+        StoreError: anything else.
+    """
+    try:
+        yield
+    except (LhqError, FileNotFoundError):
+        raise
+    except Exception as error:
+        raise told(place, error) from error
+
+
+def told(place: str, error: BaseException) -> StoreError:
+    """The error that stands for one of a bucket's library."""
+    said = " ".join(str(error).split())[:300]
+    return StoreError(f"{place}: can't be reached ({type(error).__name__}: {said})", hint=_CHECK)
+
+
+def open_file(fs: Any, path: str) -> Any:
+    """An object, open for reading; what breaks off on the way is asked for again.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        StoreError: it can't be opened.
+    """
+    if is_local(fs):
+        return fs.open(path, "rb")
+    return io.BufferedReader(_Steady(fs, path), 64 * 2**10)
+
+
+class _Steady(io.RawIOBase):
+    """One object by ranges: each is asked for until it comes whole, `ATTEMPTS` times at most."""
+
+    def __init__(self, fs: Any, path: str) -> None:
+        super().__init__()
+        self._fs, self._path, self._at = fs, path, 0
+        with translated(path):
+            self._size = int(fs.info(path)["size"])
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        end = min(self._at + len(view), self._size)
+        if end <= self._at:
+            return 0
+        data = self._range(self._at, end)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _range(self, start: int, end: int) -> bytes:
+        problem: BaseException | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(_DELAY_S * 2**attempt)
+            try:
+                data = bytes(self._fs.cat_file(self._path, start=start, end=end))
+            except FileNotFoundError:
+                raise
+            except Exception as error:
+                problem = error
+                continue
+            if len(data) == end - start:
+                return data
+            problem = EOFError(f"{len(data):,} bytes of {end - start:,} came")
+        assert problem is not None
+        raise told(self._path, problem) from problem
