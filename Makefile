@@ -7,8 +7,9 @@ PIPELINE := pipelines/quickstart.toml
 DEMO := demo
 DEMO_KIMG ?= 4
 TEST_WORKERS ?= 2
+FUZZ_SECONDS ?= 60
 
-.PHONY: help install demo test lint types docs lock bench clean
+.PHONY: help install demo test lint types docs lock bench fuzz clean
 
 help:
 	@echo "make demo    from queries to a panorama, offline, on the CPU; results in $(DEMO)/"
@@ -17,6 +18,7 @@ help:
 	@echo "make types   mypy"
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make bench   every benchmark, side by side with its peer; figures in benchmarks/results/"
+	@echo "make fuzz    every reader of foreign bytes against mutated files, a minute each; findings in fuzz/found/"
 	@echo "make clean   forget the demo's results and the caches (keeps .venv)"
 
 install: .venv/.dev
@@ -78,6 +80,10 @@ bench: install
 	@missed=; for script in $$(ls benchmarks/*.py | grep -v -e photo_server -e material); do \
 		echo "== $$script"; $(PY) $$script || [ $$? = 3 ] || missed="$$missed $$script"; \
 	done; if [ -n "$$missed" ]; then echo "missed a floor or failed:$$missed"; exit 1; fi
+
+# FUZZ_SECONDS for each target; `.venv/bin/pip install '.[fuzz]'` lets coverage guide the search.
+fuzz: install
+	$(PY) fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf site $(DEMO) data/quickstart runs/quickstart .pytest_cache .mypy_cache .ruff_cache

@@ -116,7 +116,27 @@ class Connectability(Measure[ConnectabilitySettings]):
                     "are too few",
                     hint="raise train_share and validation_share, or crawl more",
                 )
+            self._warn_of_few(sum(map(len, ids.values())), fold, len(training), len(validation))
             self._train(shards, ids, fold, training, validation)
+
+    def _warn_of_few(self, num: int, fold: int, num_training: int, num_validation: int) -> None:
+        """The two shares are of all photos, and both are drawn from the photos of the other folds."""
+        given = self.settings
+        wanted = min(given.max_train_rows, round(given.train_share * num))
+        if num_training < 0.9 * wanted:
+            log.warning(
+                "[filter.connectability]: fold %d trains on %d of %d photos instead of %d: validation_share = %g takes "
+                "%d of the %d outside the fold; lower it or train_share = %g, or raise folds = %d",
+                fold + 1,
+                num_training,
+                num,
+                wanted,
+                given.validation_share,
+                num_validation,
+                num_training + num_validation,
+                given.train_share,
+                given.folds,
+            )
 
     def _train(
         self, shards: Shards, ids: dict[int, list[str]], fold: int, training: set[str], validation: set[str]

@@ -43,7 +43,8 @@ def save(store: str, key: str, arrays: Mapping[str, Array], notes: Mapping[str, 
     """
     from safetensors.numpy import save as pack
 
-    data = pack({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=dict(notes))
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    data = pack(whole, metadata={**notes, _SUM: _checksum(whole)})
     fs, path = fsspec.core.url_to_fs(path_of(store, key))
     write_whole(fs, path, lambda sink: sink.write(data))
 
@@ -67,5 +68,26 @@ def read(store: str, key: str) -> tuple[dict[str, Array], dict[str, str]] | None
         arrays = unpack(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, ValueError, KeyError) as error:
-        raise StoreError(f"{path}: damaged ({error})", hint="delete it; the next run fits it again") from None
-    return arrays, header.get("__metadata__", {})
+        raise _damaged(path, str(error)) from None
+    notes = header.get("__metadata__", {})
+    if notes.pop(_SUM, "") not in {"", _checksum(arrays)}:
+        raise _damaged(path, "its numbers are not those that were written")
+    if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
+        raise _damaged(path, "some of its numbers are not finite: no photo could be measured by it")
+    return arrays, notes
+
+
+_SUM = "lhq.sha256"
+
+
+def _checksum(arrays: Mapping[str, Array]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _damaged(path: str, what: str) -> StoreError:
+    hint = "delete it, and the facts made by it; the next run fits it again"
+    return StoreError(f"{path}: damaged ({what})", hint=hint)

@@ -49,10 +49,10 @@ class Moments:
 def oas_shrinkage(covariance_DD: Doubles, num: int) -> float:
     """How far to shrink towards the identity, 0..1, for a covariance estimated from `num` rows."""
     size = len(covariance_DD)
-    mean_square = float(np.mean(covariance_DD**2))
-    scale = float(np.trace(covariance_DD)) / size
-    below = (num + 1) * (mean_square - scale**2 / size)
-    return 1.0 if below <= 0 else min(1.0, (mean_square + scale**2) / below)
+    of_square = float((covariance_DD**2).sum())
+    trace = float(np.trace(covariance_DD))
+    below = (num + 1 - 2 / size) * (of_square - trace**2 / size)
+    return 1.0 if below <= 0 else min(1.0, ((1 - 2 / size) * of_square + trace**2) / below)
 
 
 @dataclass(frozen=True)

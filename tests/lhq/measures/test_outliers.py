@@ -16,6 +16,7 @@ from scipy.stats import multivariate_normal
 from lhq.config import validate
 from lhq.errors import ConfigError, InputError, StoreError, WeightsMissing
 from lhq.images import inspect
+from lhq.measures import fits
 from lhq.measures.features import Thumbnail
 from lhq.measures.feeding import pixels
 from lhq.measures.gaussian import Gaussian, Moments, oas_shrinkage
@@ -67,8 +68,7 @@ def test_shrinkage_is_the_oas_formula() -> None:
         s = np.cov(rows, rowvar=False, bias=True)
         square, trace = np.trace(s @ s), np.trace(s)
         expected = ((1 - 2 / size) * square + trace**2) / ((num + 1 - 2 / size) * (square - trace**2 / size))
-        # scikit-learn's and our form leaves the terms in 2 / size out: they vanish for many features.
-        assert oas_shrinkage(s, num) == pytest.approx(min(1, expected), rel=2.5 / size)
+        assert oas_shrinkage(s, num) == pytest.approx(min(1, expected), rel=1e-9)
 
 
 def test_fewer_samples_than_features_still_give_a_density() -> None:
@@ -293,3 +293,20 @@ def test_a_share_of_450_000_is_dropped_to_the_photo() -> None:
     facts = facts.append_column("fit", pa.array(["x"] * 450_000)).append_column("error", pa.nulls(450_000, pa.string()))
     verdicts = Outliers(OutliersSettings()).judge(facts, OutliersSettings(drop_share=0.1))
     assert (~verdicts.kept).sum() == 45_000
+
+
+@pytest.mark.parametrize("harm", ["flipped", "not finite"])
+def test_a_fit_that_is_not_what_was_written_is_refused(tmp_path: Path, harm: str) -> None:
+    fits.save(str(tmp_path), "outliers-x", {"mean": np.arange(8.0), "steps": np.arange(3)}, {"rows": "9"})
+    found = fits.read(str(tmp_path), "outliers-x")
+    assert found is not None
+    assert found[1] == {"rows": "9"}
+    path = Path(fits.path_of(str(tmp_path), "outliers-x"))
+    if harm == "flipped":
+        data = bytearray(path.read_bytes())
+        data[-20] ^= 1
+        path.write_bytes(data)
+    else:
+        fits.save(str(tmp_path), "outliers-x", {"mean": np.array([1.0, np.nan])}, {})
+    with pytest.raises(StoreError, match=r"damaged.*delete it"):
+        fits.read(str(tmp_path), "outliers-x")
