@@ -131,7 +131,8 @@ def pipeline_file() -> str:
     for registry, table in ((SOURCES, "source"), (MEASURES, "filter")):
         for name in registry.own:
             kind = registry.load(name).settings_class
-            parts += [f"## `[{table}.{name}]`", _about(kind), keys(kind)]
+            title = f"{name}.NAME" if name == file.COMMAND else name
+            parts += [f"## `[{table}.{title}]`", _about(kind), keys(kind)]
     for title, kind in (("http", HttpSettings), ("export", ExportSettings), ("sandbox", file.SandboxSettings)):
         parts += [f"## `[{title}]`", _about(kind), keys(kind)]
     return "\n\n".join(parts) + "\n"

@@ -45,7 +45,8 @@ REASONS: dict[str, str] = {
     "not-a-file": "a folder, pipe or device",
     "unreadable": "the file may not be read",
     "lost": "kept, and taken from the spool's end by a power cut",
-    "damaged": "kept in a shard that is gone from photos/",
+    "damaged": "kept in a shard that is gone from photos/, or its bytes there are no longer those that came",
+    "crashed": "found by the filter: it kills the process that decodes it",
 }
 PASSING = {
     "timeout",
