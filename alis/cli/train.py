@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from alis.errors import ConfigError
 from alis.training import recipe
 
 
@@ -39,24 +40,45 @@ def _every_value(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("train", epilog="Every value of the recipe has a flag, named table.key as in alis/configs/*.toml.")
 @click.option("--data", required=True, help="Folder, s3://… or hf://… of Parquet, or of pictures; or a zip.")
 @click.option("--config", "config_name", help=f"{', '.join(recipe.known())}, or a TOML file [lhq256].")
+@click.option("--size", type=int, help="Side in pixels: with --hours chooses the recipe; power of two, 32 to 1024.")
+@click.option("--hours", type=float, help="Time to train: chooses width, batch, rates and augmentation for it.")
 @click.option("--out", default="runs/latest", show_default=True, type=click.Path(path_type=Path), help="Its folder.")
 @click.option("--resume", default="auto", show_default=True, help="auto, never, or a snapshot or run to start from.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained on what, and stop.")
 @_every_value
 def command(
-    data: str, config_name: str | None, out: Path, resume: str, device: str, dry_run: bool, **values: Any
+    data: str,
+    config_name: str | None,
+    size: int | None,
+    hours: float | None,
+    out: Path,
+    resume: str,
+    device: str,
+    dry_run: bool,
+    **values: Any,
 ) -> None:
     """Train the generator on an export or any pictures; run the same command again to go on.
 
     \b
     Example:
+      alis train --data data/quickstart/export --size 128 --hours 2 --out runs/first
       alis train --data data/quickstart/export --config tiny --out runs/first
       torchrun --nproc-per-node=4 -m alis train --data hf://datasets/me/lhq --config lhq256 --out runs/lhq
     """
     from alis.training.launch import launch
 
     changes = {key.replace("__", "."): value for key, value in values.items() if value is not None}
-    said = launch(data, recipe.read(config_name, changes), out, resume=resume, device=device, is_dry=dry_run)
+    if size is None and hours is None:
+        config = recipe.read(config_name, changes)
+    else:
+        from alis.training.dial import dial
+
+        if config_name is not None:
+            hint = "give either; a single value is changed by its own flag, e.g. --optim.batch"
+            raise ConfigError("--size and --hours choose the recipe that --config names", hint=hint)
+        config, told = dial(data, size, hours, changes, device)
+        click.echo(told, err=True)
+    said = launch(data, config, out, resume=resume, device=device, is_dry=dry_run)
     if said:
         click.echo(said)
