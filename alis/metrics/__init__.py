@@ -19,7 +19,7 @@ from alis.metrics import strips
 from alis.metrics.distances import SUBSET, frechet, kernel, precision_recall
 from alis.metrics.geometry import equivariance_db, path_length
 from alis.metrics.moments import Moments
-from alis.metrics.reference import Reference, reference
+from alis.metrics.reference import Reference, Sample, reference
 from alis.models import Generator, sampling
 
 log = logging.getLogger("alis")
@@ -140,16 +140,8 @@ def _with_real(
     wanted, side = set(plan.metrics), generator.config.resolution
     extractor = open_features(plan.features, generator.device)
     catalogue = dist.together(lambda: open_catalogue(data, pictures.column, side=side, variant=pictures.variant))
-    real = reference(
-        catalogue,
-        side,
-        extractor,
-        generator.device,
-        num_kept=plan.num_kept,
-        num_real=plan.num_real,
-        fit=plan.fit,
-        batch=plan.batch,
-    )
+    sample = Sample(plan.num_kept, plan.num_real, plan.fit, plan.batch)
+    real = reference(catalogue, side, extractor, generator.device, sample)
     found = replace(
         found, extractor=extractor.name, num_real=real.num, num_left_out=real.num_left_out, fingerprint=real.content
     )
@@ -165,8 +157,14 @@ def _with_real(
         with _refused(found, ["inf-fid"], first):
             fakes = _painted(generator, sampling.frames_anywhere, extractor, plan, num_kept=0)
             found.figures["inf-fid"] = _finite(frechet(real.mean, real.covariance, fakes.mean, fakes.covariance))
-    if not wanted & _NEEDS_FRAMES:
-        return found
+    return _aligned(generator, extractor, real, plan, found, first) if wanted & _NEEDS_FRAMES else found
+
+
+def _aligned(
+    generator: Generator, extractor: Extractor, real: Reference, plan: Plan, found: Measured, first: _First
+) -> Measured:
+    """What compares frames as training sees them with real pictures."""
+    wanted = set(plan.metrics)
     num_kept = plan.num_kept if wanted & {"kid", "precision-recall"} else 0
     fakes = _painted(generator, sampling.frames_aligned, extractor, plan, num_kept=num_kept)
     if "fid" in wanted:

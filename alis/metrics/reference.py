@@ -36,19 +36,25 @@ class Reference:
     content: str = ""
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Which real pictures are looked at, and how.
+
+    `num` at random (None: all), of which the features of `num_kept` are kept; fitted as `fit` says, in batches of
+    `batch`, decoded by `threads`.
+    """
+
+    num_kept: int
+    num: int | None = None
+    fit: Fit = "resize"
+    batch: int = 32
+    threads: int = 2
+
+
 def reference(
-    catalogue: Catalogue,
-    resolution: int,
-    extractor: Extractor,
-    device: torch.device,
-    *,
-    num_kept: int,
-    num_real: int | None = None,
-    fit: Fit = "resize",
-    batch: int = 32,
-    threads: int = 2,
+    catalogue: Catalogue, resolution: int, extractor: Extractor, device: torch.device, sample: Sample
 ) -> Reference:
-    """Features of all pictures (or of `num_real` at random), never mirrored; computed once.
+    """Features of a sample of real pictures, never mirrored; computed once.
 
     They are kept on each host in $ALIS_CACHE, else ~/.cache/alis, by the content of the dataset's files and the
     extractor's name. Process r takes every world-th batch. The kept ones are a random choice, the same every time.
@@ -58,7 +64,7 @@ def reference(
     """
     # Process 0 looks at the files for all: hosts see them with other times and numbers.
     content = dist.share(dist.together(lambda: "" if dist.rank() else content_fingerprint(catalogue)))
-    key = f"{content} {catalogue.column} {resolution} {fit} {extractor.name} {num_kept} {num_real}"
+    key = f"{content} {catalogue.column} {resolution} {sample.fit} {extractor.name} {sample.num_kept} {sample.num}"
     path = cache_folder() / "reference" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     # Hosts may have caches of their own: who has it waits for nobody else's sums, so all have it or all compute.
     stored = _stored(path, content)
@@ -66,12 +72,12 @@ def reference(
         return stored
     moments = Moments()
     kept: list[Tensor] = []
-    num, world = min(num_real or catalogue.num_images, catalogue.num_images), dist.world()
-    share = -(-min(num_kept, num) // world)
+    num, world = min(sample.num or catalogue.num_images, catalogue.num_images), dist.world()
+    share = -(-min(sample.num_kept, num) // world)
 
     def look() -> int:
-        share_of_all = Share(batch * world, batch, dist.rank(), world)
-        reading = Reading(fit=fit, threads=threads, num_lanes=1)
+        share_of_all = Share(sample.batch * world, sample.batch, dist.rank(), world)
+        reading = Reading(fit=sample.fit, threads=sample.threads, num_lanes=1)
         with Loader(catalogue, resolution, share_of_all, reading, stop=num) as loader:
             for images in loader:
                 features = extractor(images.permute(0, 3, 1, 2).to(device))

@@ -70,9 +70,10 @@ def train(
         beginning = _begin(s, run, resume, resolved)
         pace = _Pace(resolved, began)
         board = dist.together(lambda: None if dist.rank() else _introduce(run, resolved, catalogue, s, pace, beginning))
-        snapshots = Snapshots(run, s, resolved.run, data, board, None if dist.rank() else folder.newest(run))
+        last = None if dist.rank() else folder.newest(run)
+        snapshots = Snapshots(run, s, resolved.run, data, board, measure, last)
         with _open_loader(catalogue, resolved, s) as loader, listening() as request:
-            _loop(s, resolved, loader, pace, snapshots, measure, request)
+            _loop(s, resolved, loader, pace, snapshots, request)
         if board is not None:
             board.close()
         if request.is_by_hand:
@@ -86,7 +87,6 @@ def _loop(
     loader: Loader,
     pace: _Pace,
     snapshots: Snapshots,
-    measure: Measure | None,
     request: StopRequest,
 ) -> None:
     """Step after step, until the images, the time or a signal end it."""
@@ -107,13 +107,13 @@ def _loop(
                 board.tick(s.images, loader.wait_s, num_bad=int(num_bad), augment_p=float(s.augment_p))
         if is_end:
             is_finished = s.images >= pace.total
-            snapshots.write_last(measure if is_finished else None)
+            snapshots.write_last(is_measured=is_finished)
             if not is_finished:
                 why = "told to stop" if is_told else "the time is over"
                 log.info("%s after %d images; run the same command again to go on", why, s.images)
                 return
         elif is_wanted or is_due:
-            snapshots.write(measure if is_wanted else None, is_timed=not is_wanted)
+            snapshots.write(is_timed=not is_wanted)
 
 
 def advance(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[str, Tensor]:

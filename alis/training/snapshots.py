@@ -40,6 +40,7 @@ class Snapshots:
     settings: RunSettings
     data: str
     board: Monitor | None
+    measure: Measure | None = None
     last: Path | None = None
     is_owed: bool = False
     """The last try failed."""
@@ -52,8 +53,8 @@ class Snapshots:
         """Minutes since the last one was written, or since the start."""
         return (time.monotonic() - self._at) / 60
 
-    def write(self, measure: Measure | None, *, is_timed: bool = False) -> None:
-        """Save, measure and prune, in mid-run: a full disk is a warning."""
+    def write(self, *, is_timed: bool = False) -> None:
+        """Save, measure (unless the clock alone asked) and prune, in mid-run: a full disk is a warning."""
         began = time.monotonic()
         is_saved = False
         if self.board is not None:
@@ -65,16 +66,16 @@ class Snapshots:
         self.is_owed = dist.share(not is_saved)
         self._at = time.monotonic()
         self.longest_s = max(self.longest_s, self._at - began)
-        self._measure(measure, is_saved)
+        self._measure(not is_timed, is_saved)
 
-    def write_last(self, measure: Measure | None) -> None:
+    def write_last(self, *, is_measured: bool) -> None:
         """Save the state that the run ends with, measure and prune.
 
         Raises:
             RunError: it can't be saved in the run's folder; what could be kept, and where, is named.
         """
         dist.together(self._save_or_rescue)
-        self._measure(measure, True)
+        self._measure(is_measured, True)
 
     def _save(self, is_timed: bool) -> Path:
         figures: dict[str, float] = {}
@@ -149,10 +150,10 @@ class Snapshots:
         tried = ", ".join(str(place) for place in places)
         return RunError(f"{told}, nor anywhere else ({tried}); {last}", hint="free some space and run it again")
 
-    def _measure(self, measure: Measure | None, is_saved: bool) -> None:
-        if measure is not None:
+    def _measure(self, is_measured: bool, is_saved: bool) -> None:
+        if is_measured and self.measure is not None:
             try:
-                name, value = measure(self.state.ema)
+                name, value = self.measure(self.state.ema)
             except AlisError as error:
                 log.warning("not measured after %d images: %s", self.state.images, error)
             else:

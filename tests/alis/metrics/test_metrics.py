@@ -23,7 +23,7 @@ from alis.errors import DataError, InputError, WeightsMissing
 from alis.features.extractors import open_features
 from alis.metrics import Moments, Plan, frechet, kernel, precision_recall
 from alis.metrics.geometry import MAX_DB, equivariance_db
-from alis.metrics.reference import reference
+from alis.metrics.reference import Sample, reference
 from alis.models import Generator, sampling
 from alis.models.directory import DEMO
 from alis.training.launch import evaluate
@@ -151,15 +151,15 @@ def test_the_plane_shifts_exactly_and_noise_is_found_out(generator: Generator) -
 def test_the_reference_is_kept_by_fingerprint(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
     extractor, catalogue = open_features("random", CPU), open_catalogue(data)
-    first = reference(catalogue, 16, extractor, CPU, num_kept=20)
+    first = reference(catalogue, 16, extractor, CPU, Sample(20))
     assert (first.num, first.kept.shape) == (80, (20, 512))
     (stored,) = (tmp_path / "reference").iterdir()
     before = stored.stat().st_mtime_ns
-    again = reference(catalogue, 16, extractor, CPU, num_kept=20)
+    again = reference(catalogue, 16, extractor, CPU, Sample(20))
     assert np.array_equal(first.covariance, again.covariance)
     assert torch.equal(first.kept, again.kept)
     assert stored.stat().st_mtime_ns == before
-    assert reference(catalogue, 16, extractor, CPU, num_kept=20, num_real=30).num == 30
+    assert reference(catalogue, 16, extractor, CPU, Sample(20, 30)).num == 30
 
 
 HALF_CACHED = """
@@ -172,9 +172,9 @@ os.environ["LOCAL_RANK"] = "0"  # as on two hosts of one process each
 from alis import dist
 from alis.data import open_catalogue
 from alis.features.extractors import open_features
-from alis.metrics.reference import reference
+from alis.metrics.reference import Sample, reference
 device = dist.start("cpu")
-found = reference(open_catalogue(sys.argv[2]), 16, open_features("random", device), device, num_kept=20)
+found = reference(open_catalogue(sys.argv[2]), 16, open_features("random", device), device, Sample(20))
 assert found.num == 80
 dist.wait()
 dist.stop()
@@ -187,7 +187,7 @@ def test_hosts_with_caches_of_their_own_do_not_wait_for_ever(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "host-0"))
-    reference(open_catalogue(data), 16, open_features("random", CPU), CPU, num_kept=20)
+    reference(open_catalogue(data), 16, open_features("random", CPU), CPU, Sample(20))
     script = tmp_path / "measure.py"
     script.write_text(HALF_CACHED)
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
@@ -215,7 +215,7 @@ def test_changed_pixels_of_equal_size_are_another_reference(tmp_path: Path, monk
             shutil.rmtree(folder)
         sets.write(folder, 30, paint=lambda number, size, shade=shade: plain(number, size, shade))
         catalogue = open_catalogue(str(folder))
-        means.append((catalogue.fingerprint, reference(catalogue, 16, extractor, CPU, num_kept=5)))
+        means.append((catalogue.fingerprint, reference(catalogue, 16, extractor, CPU, Sample(5))))
     (first, before), (second, after) = means
     assert first == second, "names, sizes and rows are the same"
     assert before.content != after.content
@@ -225,10 +225,10 @@ def test_changed_pixels_of_equal_size_are_another_reference(tmp_path: Path, monk
 def test_a_damaged_cache_is_computed_anew(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
     extractor, catalogue = open_features("random", CPU), open_catalogue(data)
-    first = reference(catalogue, 16, extractor, CPU, num_kept=20)
+    first = reference(catalogue, 16, extractor, CPU, Sample(20))
     (stored,) = (tmp_path / "reference").iterdir()
     stored.write_bytes(stored.read_bytes()[:1000])
-    assert np.array_equal(reference(catalogue, 16, extractor, CPU, num_kept=20).mean, first.mean)
+    assert np.array_equal(reference(catalogue, 16, extractor, CPU, Sample(20)).mean, first.mean)
 
 
 def test_precision_and_recall_far_from_the_origin_are_those_at_it() -> None:
