@@ -119,12 +119,12 @@ class ModelConfig(Settings):
             raise ConfigError(
                 f"model: grid_size = {g} does not cut the 4×4 block into whole patches", hint="use 1, 2 or 4"
             )
-        if not d <= MAX_DISTANCE:
+        if d > MAX_DISTANCE:
             raise ConfigError(
                 f"model: w_coord_dist = {d:g}: windows would be {d:g} frames wide",
                 hint=f"use at most {MAX_DISTANCE}; the published models use 4",
             )
-        if d < 1:
+        if not d >= 1:  # nor is a NaN
             raise ConfigError(
                 f"model: w_coord_dist = {d:g}: a window of three anchors would be narrower than a frame",
                 hint="use at least 1; the published models use 4",

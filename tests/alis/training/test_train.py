@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -23,6 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import alis
+from alis import metrics
 from alis.errors import ConfigError, DataError, InputError, RunError, TrainingDiverged
 from alis.training import folder, recipe, state
 from alis.training.launch import launch
@@ -356,6 +358,29 @@ def test_a_metric_that_fails_in_mid_run_is_a_warning(
         assert train(small(), data, tmp_path, device="cpu", measure=measure).name == "000000048"
     assert caplog.text.count("not measured after") == 3
     assert "shard 3 is gone" in caplog.text
+
+
+def test_a_metric_sees_pictures_as_training_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide pictures, of which training cuts squares at random places: the reference is of such squares."""
+    monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
+
+    def wide(number: int, size: int) -> bytes:
+        pixels = np.full((size, 4 * size, 3), 8 * number % 256, np.uint8)
+        pixels[:, 2 * size :] = 255
+        return sets.encoded(pixels)
+
+    data, run = str(sets.write(tmp_path / "wide", 32, paint=wide)), tmp_path / "run"
+    config = small(run__kimg=0.008, data__fit="crop", run__metric="fid", run__metric_images=8, run__features="random")
+    launch(data, config, run, resume="auto", device="cpu", is_dry=False)
+    (found,) = [r["fid"] for r in records(run) if "fid" in r]
+    by_fit = {
+        fit: metrics.measure(alis.load(run), data, metrics.Plan(("fid",), num=8, features="random", fit=fit)).figures[
+            "fid"
+        ]
+        for fit in ("crop", "resize")
+    }
+    assert found == pytest.approx(by_fit["crop"], rel=1e-4)
+    assert abs(by_fit["resize"] - found) > 0.01 * found
 
 
 def test_fine_tuning_a_finished_run_begins_at_0_and_says_so(
