@@ -159,7 +159,7 @@ def _fill(state: State, tensors: dict[str, Tensor], progress: Progress) -> None:
             names = {key: f"{prefix}.{name}.{key}" for key in _ADAM}
             if not is_short and not any(one in tensors for one in names.values()):
                 continue
-            step = taken(names["step"], torch.zeros([])).clone()
+            step = taken(names["step"], torch.zeros([])).to(_of_step(optim, parameter), copy=True)
             moments = {
                 key: taken(names[key], parameter).to(parameter.device, torch.float32).clone() for key in _ADAM[1:]
             }
@@ -191,7 +191,7 @@ def share(state: State) -> None:
                 kept |= {"step": torch.zeros([]), **{key: torch.zeros_like(parameter) for key in _ADAM[1:]}}
             step = kept["step"].to(parameter.device)
             dist.broadcast([step, kept["exp_avg"], kept["exp_avg_sq"]])
-            kept["step"] = step if optim.defaults["capturable"] else step.to("cpu")
+            kept["step"] = step.to(_of_step(optim, parameter))
 
 
 def save(
@@ -261,6 +261,11 @@ def _optimisers(state: State) -> list[tuple[str, torch.nn.Module, torch.optim.Ad
     if state.projected is not None and state.optim_p is not None:
         found.append(("optim_p", state.projected, state.optim_p))
     return found
+
+
+def _of_step(optim: torch.optim.Adam, parameter: Tensor) -> torch.device:
+    """Where Adam counts its steps: beside the parameter if a CUDA graph may record it, else on the CPU."""
+    return parameter.device if optim.defaults["capturable"] else torch.device("cpu")
 
 
 def _training_tensors(state: State) -> dict[str, Tensor]:
