@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from lhq.cli.engine import engine_options
 from lhq.cli.progress import progress
 from lhq.cli.talk import say
 from lhq.export import ExportReport
@@ -30,6 +31,7 @@ from lhq.pipeline import load
 )
 @click.option("--push-to-hub", "repository", metavar="ORG/NAME", default="", help="Upload to the Hugging Face Hub.")
 @click.option("--public", is_flag=True, help="A repository that is made by the push is public, not private.")
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
 def command(
     pipeline: str,
@@ -40,6 +42,8 @@ def command(
     kind: Literal["parquet", "zip", "webdataset"],
     repository: str,
     public: bool,
+    engine: str,
+    address: str,
     as_json: bool,
 ) -> int:
     """Publish the kept photos as Parquet that `datasets` loads as it is.
@@ -62,7 +66,15 @@ def command(
     }
     given = {key: value for key, value in changes.items() if value is not None}
     with progress() as on_progress:
-        done = load(pipeline).export(given, format=kind, repository=repository, public=public, on_progress=on_progress)
+        done = load(pipeline).export(
+            given,
+            format=kind,
+            repository=repository,
+            public=public,
+            engine=engine,
+            address=address,
+            on_progress=on_progress,
+        )
     _tell(done.report)
     if as_json:
         click.echo(json.dumps({**_plain(done.report), "archives": done.archives, "address": done.address}))

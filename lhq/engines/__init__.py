@@ -46,6 +46,9 @@ class Job(Protocol):
 class Engine(Protocol):
     """Runs one picklable job over shard keys; a shard's failure is a report, and none is swallowed."""
 
+    shares_disk: bool = True
+    """False where workers may be on machines that do not see this one's folders: all they share is the store."""
+
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
         """Reports in completion order, exactly one a key."""
         ...

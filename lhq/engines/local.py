@@ -22,12 +22,12 @@ from multiprocessing import forkserver, resource_tracker
 
 import pyarrow as pa
 
-from lhq.engines import Job, ShardReport
+from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import ConfigError
 from lhq.records import Lane
 
 
-class Local:
+class Local(Engine):
     """The engine of one machine.
 
     Args:

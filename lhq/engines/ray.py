@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lhq import __version__
-from lhq.engines import Job, ShardReport
+from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import ConfigError, RunError
 from lhq.records import Lane
 
@@ -30,7 +30,7 @@ _CONNECT_S = 10.0
 _MAX_NODE_DEATHS = 5  # of one shard: by then it is the shard
 
 
-class Ray:
+class Ray(Engine):
     """The engine of a cluster.
 
     Args:
@@ -40,6 +40,8 @@ class Ray:
     Raises:
         ConfigError: `workers` is negative.
     """
+
+    shares_disk = False
 
     def __init__(self, workers: int = 0, *, address: str = "") -> None:
         if workers < 0:

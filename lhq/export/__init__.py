@@ -7,6 +7,7 @@ rendered pictures are found by what made them. The same inputs give the same byt
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from lhq.export.render import Encoding
 from lhq.export.rows import Rows, kept_rows
 from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Assembly, Cut, Places, Written
+from lhq.export.work import Work
 from lhq.progress import OnProgress, silent
 from lhq.rights import rules
 from lhq.rights.licences import Rights
@@ -195,7 +197,7 @@ def _variants(
     cut = Cut(round(settings.shard_mb * _MB), round(settings.row_group_mb * _MB))
     for one in variants:
         folder = layout.folder(variants, one)
-        places = Places(job.store, job.place.part, job.place.to, folder)
+        places = Places(job.store, job.place.part, job.place.to, folder, _work(job, one, engine))
         mine = _adaptable(job, table, one)
         done = Assembly(places, mine, rows.columns, Encoding.of(one, settings.quality, settings.metadata), cut)
         found = done.write(engine, on_progress)
@@ -208,6 +210,15 @@ def _variants(
     if variants and not written:
         raise InputError(f"{job.place.to}: no row to write: {'; '.join(job.report.notes)}", hint="give other variants")
     return written
+
+
+def _work(job: _Job, one: Variant, engine: Engine) -> Work:
+    """Where a variant's pictures are rendered to: beside the unfinished dataset, or in the store, if the workers may be
+    on other machines."""
+    if engine.shares_disk:
+        return Work(os.path.join(job.place.part, ownership.WORK, one.name))
+    to = hashlib.sha256(job.place.to.encode()).hexdigest()[:12]
+    return Work(f"{job.store}/rendering-{to}-{one.name}")
 
 
 def _adaptable(job: _Job, table: pa.Table, one: Variant) -> pa.Table:

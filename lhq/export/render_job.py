@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,9 +23,11 @@ from lhq.engines import Job, ShardReport
 from lhq.engines.apart import Died, apart
 from lhq.errors import ImageError, ShardDamaged
 from lhq.export.render import Encoding, Picture
+from lhq.export.work import Work
 from lhq.images import allow, allowed
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards
 
+WANTED = "wanted"
 _BATCH_ROWS = 8
 _READ_AHEAD_BYTES = 4 * 2**20
 
@@ -43,13 +43,11 @@ class RenderJob(Job):
 
     Args:
         store: the store whose photos are rendered.
-        folder: where the rendered pictures of this variant lie (local).
-        wanted: folder of what is to be rendered, see `write_wanted`.
+        work: where the rendered pictures of this variant lie, and what is to be rendered (`write_wanted`).
     """
 
     store: str
-    folder: str
-    wanted: str
+    work: Work
     encoding: Encoding
     is_by_row: bool = False
     max_pixels: int = field(default_factory=allowed)
@@ -57,12 +55,18 @@ class RenderJob(Job):
     def by_row(self) -> RenderJob:
         return replace(self, is_by_row=True)
 
+    def lacks(self) -> str:
+        """The store or the folder of the work, where this machine can't reach them."""
+        if not Shards(self.store, "photos").numbers():
+            return f"no photos at {self.store}: every node must reach the store by this address"
+        return self.work.lacks()
+
     def __call__(self, key: str) -> ShardReport:
         began = time.perf_counter()
         allow(self.max_pixels)
-        wanted = _wanted(self.wanted, key)
+        wanted = _wanted(self.work, key)
         fingerprint = hashlib.sha256(f"{self.encoding.key} {sorted(wanted.items())}".encode()).hexdigest()
-        entries = _index(self.folder, key, fingerprint)
+        entries = _index(self.work, key, fingerprint)
         if entries is None:
             try:
                 entries = self._render(key, wanted, fingerprint)
@@ -86,10 +90,9 @@ class RenderJob(Job):
                 entries.append(_entry(id, start, picture, ""))
                 start += len(picture.data)
 
-        disk = fsspec.filesystem("file")
-        write_whole(disk, os.path.join(self.folder, f"{key}.bin"), write)
+        self.work.write(f"{key}.bin", write)
         index = json.dumps({"fingerprint": fingerprint, "photos": entries}).encode()
-        write_whole(disk, os.path.join(self.folder, f"{key}.json"), lambda sink: sink.write(index))
+        self.work.write(f"{key}.json", lambda sink: sink.write(index))
         return entries
 
     def _picture(self, data: bytes, sha256: str) -> Picture | str:
@@ -111,20 +114,25 @@ class RenderJob(Job):
         return self.encoding.render(data, sha256)
 
 
-def write_wanted(folder: str, wanted: pa.Table) -> None:
+def names_of(keys: Iterable[str]) -> list[str]:
+    """All files that the work of these units leaves."""
+    found = {f"{WANTED}/{key[:6]}.parquet" for key in keys}
+    return sorted(found.union(*({f"{key}.bin", f"{key}.json"} for key in keys)))
+
+
+def write_wanted(work: Work, wanted: pa.Table) -> None:
     """Write which photos are to be rendered (`id`, `sha256`, `unit`), a file a photo shard: jobs read no other."""
     shards = pc.utf8_slice_codeunits(wanted["unit"], 0, 6)
     for shard in pc.unique(shards):
         mine = wanted.filter(pc.equal(shards, shard))
-        path = os.path.join(folder, f"{shard}.parquet")
-        write_whole(fsspec.filesystem("file"), path, partial(pq.write_table, mine))
+        work.write(f"{WANTED}/{shard}.parquet", partial(pq.write_table, mine))
 
 
-def _wanted(folder: str, key: str) -> dict[str, str]:
+def _wanted(work: Work, key: str) -> dict[str, str]:
     """id → sha256 of the photos that one unit is to render."""
     # Not `pq.read_table`, which loads Arrow's dataset engine, nor a filter by Arrow, which loads pandas: half and a
     # quarter of a second a process.
-    with pq.ParquetFile(os.path.join(folder, f"{key[:6]}.parquet")) as file:
+    with pq.ParquetFile(work.open(f"{WANTED}/{key[:6]}.parquet")) as file:
         rows = file.read(["id", "sha256", "unit"], use_threads=False)
     columns = (rows[name].to_pylist() for name in ("id", "sha256", "unit"))
     return {id: sha256 for id, sha256, place in zip(*columns, strict=True) if place == key}
@@ -164,14 +172,13 @@ def _photos(store: str, shard: int, group: int, wanted: dict[str, str]) -> Itera
         raise ShardDamaged(f"{path}: changed while it was exported", hint="run the same command again")
 
 
-def _index(folder: str, key: str, fingerprint: str = "") -> list[dict[str, Any]] | None:
+def _index(work: Work, key: str, fingerprint: str = "") -> list[dict[str, Any]] | None:
     """The entries of one unit, None where it is not rendered (from what `fingerprint` says, if given).
 
     JSON, as making an Arrow table imports pandas: a quarter of a second in every worker.
     """
     try:
-        with open(os.path.join(folder, f"{key}.json"), "rb") as file:
-            index = json.load(file)
+        index = json.loads(work.read(f"{key}.json"))
     except FileNotFoundError:
         return None
     entries: list[dict[str, Any]] = index["photos"]
@@ -184,16 +191,23 @@ class Rendered:
     `failed` maps the id of every photo that could not be rendered to its reason.
     """
 
-    def __init__(self, folder: str, units: list[str]) -> None:
+    def __init__(self, work: Work, units: list[str]) -> None:
+        self._work = work
         self._at: dict[str, tuple[str, int, int, str, int, int]] = {}
         self.failed: dict[str, str] = {}
         for key in units:
-            path = os.path.join(folder, f"{key}.bin")
-            for row in _index(folder, key) or []:
+            for row in _index(work, key) or []:
                 if row["reason"]:
                     self.failed[row["id"]] = row["reason"]
                 else:
-                    place = (path, row["start"], row["length"], row["sha256"], row["width_px"], row["height_px"])
+                    place = (
+                        f"{key}.bin",
+                        row["start"],
+                        row["length"],
+                        row["sha256"],
+                        row["width_px"],
+                        row["height_px"],
+                    )
                     self._at[row["id"]] = place
 
     def __contains__(self, id: str) -> bool:
@@ -201,7 +215,5 @@ class Rendered:
 
     def read(self, id: str) -> Picture:
         """The picture of a photo that was rendered."""
-        path, start, length, sha256, width, height = self._at[id]
-        with open(path, "rb") as file:
-            file.seek(start)
-            return Picture(file.read(length), sha256, width, height)
+        name, start, length, sha256, width, height = self._at[id]
+        return Picture(self._work.read_part(name, start, length), sha256, width, height)

@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -30,8 +29,9 @@ from lhq.export import layout
 from lhq.export.layout import Variant
 from lhq.export.previous import FAILED, FINGERPRINT, RENDER, Published, facts, failed_rows
 from lhq.export.render import BYTES_A_PIXEL, Encoding
-from lhq.export.render_job import Rendered, RenderJob, unit, write_wanted
+from lhq.export.render_job import Rendered, RenderJob, names_of, unit, write_wanted
 from lhq.export.rows import PLACE_FIELDS
+from lhq.export.work import Work
 from lhq.progress import OnProgress
 from lhq.store.shards import Shards, write_whole
 
@@ -67,13 +67,14 @@ class _File:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the photos are, where the work lies (`aside`), where an earlier export may be (`to`), and the variant's
-    folder in both."""
+    """Where the photos are, where the unfinished dataset lies (`aside`), where an earlier export may be (`to`), the
+    variant's folder in both, and where its pictures are rendered to."""
 
     store: str
     aside: str
     to: str
     folder: str
+    work: Work
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Assembly:
     ) -> None:
         self.store, self.aside, self.to, self.folder = places.store, places.aside, places.to, places.folder
         self.rows, self.encoding, self.variant, self.cut = rows, encoding, encoding.variant, cut
-        self.work = os.path.join(self.aside, ".work", self.variant.name)
+        self.work, self._units_rendered = places.work, list[str]()
         self.render_key = f"{_RENDER_VERSION} {encoding.key}"
         self.schema = layout.row_schema(columns, {RENDER: self.render_key})
 
@@ -121,7 +122,7 @@ class Assembly:
                 on_progress(f"{self.variant.name}: writing shards", number, len(missing))
                 self._write(file, rendered, earlier)
             on_progress(f"{self.variant.name}: writing shards", len(missing), len(missing))
-        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.clear(names_of(self._units_rendered))
         for file in files:
             failed = failed_rows(file.path)
             done.failed.update(failed)
@@ -192,10 +193,10 @@ class Assembly:
         has = zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True)
         rows = rows.filter(pa.array([key not in earlier for key in has], pa.bool_()))
         units = self._units(rows)
-        wanted = os.path.join(self.work, "wanted")
-        write_wanted(wanted, rows.select(["id", "sha256"]).append_column("unit", pa.array(units, pa.string())))
-        job = RenderJob(self.store, self.work, wanted, self.encoding)
+        write_wanted(self.work, rows.select(["id", "sha256"]).append_column("unit", pa.array(units, pa.string())))
+        job = RenderJob(self.store, self.work, self.encoding)
         keys, errors, finished = sorted(set(units)), [], 0
+        self._units_rendered = keys
         on_progress(f"{self.variant.name}: rendering", 0, len(rows))
         for report in engine.map(job, keys, "cpu"):
             finished += report.rows

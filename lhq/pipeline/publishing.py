@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import lhq.export
-from lhq.engines.local import Local
+from lhq.engines import Engine
 from lhq.errors import RightsRefused
 from lhq.export import ExportReport, ExportSettings, archives, hub
-from lhq.export.render_job import RenderJob
 from lhq.pipeline.file import PipelineFile
 from lhq.pipeline.registry import SourceRights
 from lhq.progress import OnProgress
@@ -24,6 +23,14 @@ class Exported:
     report: ExportReport
     archives: str
     address: str
+
+
+@dataclass(frozen=True)
+class Push:
+    """Where a dataset goes: ORG/NAME of the Hub, "" for nowhere; made private if it is not there, unless `public`."""
+
+    repository: str
+    public: bool
 
 
 def check_push(settings: ExportSettings, repository: str) -> None:
@@ -44,14 +51,12 @@ def check_push(settings: ExportSettings, repository: str) -> None:
 def export(
     file: PipelineFile,
     settings: ExportSettings,
+    engine: Engine,
     format: Literal["parquet", "zip", "webdataset"],
-    repository: str,
-    public: bool,
+    push: Push,
     on_progress: OnProgress,
 ) -> Exported:
     """Write the dataset; see `Pipeline.export`."""
-    # Always this machine's engine: rendered pictures lie on its disk.
-    engine = Local(soon="" if settings.publish == "manifest" else RenderJob.__module__)
     report = lhq.export.export(
         file.store, settings, rights_of=SourceRights(), engine=engine, policy=file.policy, on_progress=on_progress
     )
@@ -63,11 +68,11 @@ def export(
         names = {one.variant.name: one.folder for one in report.written}
         beside = archives.write(report.to, names, format, on_progress)
         copies.note(file.local, Copy("archives", beside))
-    return Exported(report, beside, _push(file, report.to, repository, public) if repository else "")
+    return Exported(report, beside, _push(file, report.to, push) if push.repository else "")
 
 
-def _push(file: PipelineFile, folder: str, repository: str, public: bool) -> str:
-    known = [name for one in copies.read(file.local) if one.place == repository for name in one.files]
-    done = hub.push(folder, repository, public=public, known=known)
-    copies.note(file.local, Copy("repository", repository, files=done.files))
+def _push(file: PipelineFile, folder: str, push: Push) -> str:
+    known = [name for one in copies.read(file.local) if one.place == push.repository for name in one.files]
+    done = hub.push(folder, push.repository, public=push.public, known=known)
+    copies.note(file.local, Copy("repository", push.repository, files=done.files))
     return done.address

@@ -19,6 +19,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from lhq.config import unknown_key
+from lhq.engines import Engine
+from lhq.engines.local import Local
 from lhq.errors import ConfigError
 from lhq.intake import importing
 from lhq.measures import Measure, MeasureSettings
@@ -121,9 +123,26 @@ MEASURES = Registry(
 """Built as `Class(settings)`."""
 
 ENGINES = Registry(
-    "engine", "lhq.engines", {"local": "lhq.engines.local:Local", "ray": "lhq.engines.ray:Ray"}, ("map",)
+    "engine", "lhq.engines", {"local": "lhq.engines.local:Local", "ray": "lhq.engines.ray:Ray"}, ("map", "shares_disk")
 )
 """Built as `Class(workers, address=address)`; 0 workers: as many as there is room for."""
+
+
+def open_engine(name: str, workers: int = 0, *, address: str = "", soon: str = "") -> Engine:
+    """The engine of a name, ready to work.
+
+    Args:
+        workers: 0: as many as there is room for.
+        address: of a cluster.
+        soon: module of the jobs to come; this machine's engine starts loading it at once.
+
+    Raises:
+        ConfigError: nobody knows the name, or it takes no address.
+    """
+    if name == "local":
+        return Local(workers, address=address, soon=soon)
+    engine: Engine = ENGINES.load(name, "engine")(workers, address=address)
+    return engine
 
 
 class SourceRights(Mapping[str, Rights]):

@@ -32,16 +32,16 @@ import lhq.takedown.recheck
 import lhq.takedown.remove
 from lhq.config import validate
 from lhq.crawl.frontier import Listed
-from lhq.engines import Engine
 from lhq.errors import ConfigError, InputError, StoreError, UserError
+from lhq.export.render_job import RenderJob
 from lhq.filter import Rule
 from lhq.images import allow
 from lhq.intake import importing
 from lhq.measures import MeasureSettings
 from lhq.pipeline import collections, publishing, takedown
 from lhq.pipeline.file import PipelineFile, read
-from lhq.pipeline.publishing import Exported
-from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, SourceRights, open_measure
+from lhq.pipeline.publishing import Exported, Push
+from lhq.pipeline.registry import MEASURES, SOURCES, SourceRights, open_engine, open_measure
 from lhq.pipeline.services import obstacles, services
 from lhq.progress import OnProgress, silent
 from lhq.report import rights_page
@@ -71,18 +71,8 @@ def verify(
     folder: str, *, engine: str = "local", address: str = "", on_progress: OnProgress = silent
 ) -> lhq.export.verify.VerifyReport:
     """Check a dataset's folder with all cores, or by a cluster; see `lhq.export.verify.verify`."""
-    hands = open_engine(engine, 0, address)
+    hands = open_engine(engine, address=address)
     return lhq.export.verify.verify(folder, engine=hands, on_progress=on_progress)
-
-
-def open_engine(name: str, workers: int, address: str) -> Engine:
-    """The engine of a name that `ENGINES` knows.
-
-    Raises:
-        ConfigError: nobody knows it, or it takes no address.
-    """
-    engine: Engine = ENGINES.load(name, "engine")(workers, address=address)
-    return engine
 
 
 @dataclass(frozen=True)
@@ -202,7 +192,7 @@ class Pipeline:
         Raises:
             StoreError: another filter is at work on this store.
         """
-        hands = open_engine(engine or self.file.engine, workers, address)
+        hands = open_engine(engine or self.file.engine, workers, address=address)
         store = self._store()
         with locked(store, "filter"):
             return lhq.filter.run(store, self.rules(), hands, judge_only=judge_only, on_progress=on_progress)
@@ -277,6 +267,8 @@ class Pipeline:
         format: Literal["parquet", "zip", "webdataset"] = "parquet",
         repository: str = "",
         public: bool = False,
+        engine: str = "",
+        address: str = "",
         on_progress: OnProgress = silent,
     ) -> Exported:
         """Write the dataset of the kept photos; see `lhq.export.export`.
@@ -285,6 +277,7 @@ class Pipeline:
             changes: settings of `[export]` to take instead of the file's.
             format: archives to write beside the dataset, if not `parquet`.
             repository: ORG/NAME of the Hub to push to; made private if it is not there, unless `public`.
+            engine: instead of the file's, with the `address` of its cluster.
 
         Raises:
             RightsRefused: also where a private set is to be pushed.
@@ -296,7 +289,9 @@ class Pipeline:
             publishing.check_push(settings, repository)
         self._store()
         self._warn_of_other_judgement()
-        return publishing.export(self.file, settings, format, repository, public, on_progress)
+        soon = "" if settings.publish == "manifest" else RenderJob.__module__
+        hands = open_engine(engine or self.file.engine, address=address, soon=soon)
+        return publishing.export(self.file, settings, hands, format, Push(repository, public), on_progress)
 
     def _warn_of_other_judgement(self) -> None:
         store = self.file.store

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from lhq import images
-from lhq.engines import Job, ShardReport
+from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import ImageError
 from lhq.records import ADDED, PHOTO_SCHEMA, VERDICT_SCHEMA, Lane
 from lhq.rights.licences import LICENCES, Rights
@@ -31,7 +31,7 @@ RIGHTS = {
 FETCHED_AT = datetime.datetime(2026, 5, 1, tzinfo=datetime.UTC)
 
 
-class Here:
+class Here(Engine):
     """The engine of one process: what a test runs where it is not about processes."""
 
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:

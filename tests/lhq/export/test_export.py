@@ -165,14 +165,16 @@ import os, signal, sys
 from lhq.export import ExportSettings, export
 from tests.lhq.making import RIGHTS
 
-class Dies:
+from lhq.engines import Engine
+
+class Dies(Engine):
     def map(self, job, keys, lane):
         for number, key in enumerate(keys):
             if number == 3:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield job(key)
 
-class Here:
+class Here(Engine):
     def map(self, job, keys, lane):
         return map(job, keys)
 
@@ -258,7 +260,7 @@ def test_what_others_put_into_the_folder_stays(tmp_path: Path) -> None:
 def test_a_second_run_at_once_is_refused(tmp_path: Path) -> None:
     store = painted_store(tmp_path / "store", 4)
 
-    class Nested:
+    class Nested(Engine):
         def map(self, job: Any, keys: Any, lane: Any) -> Any:
             with pytest.raises(Exception, match="another process writes it"):
                 run(store, tmp_path / "out")

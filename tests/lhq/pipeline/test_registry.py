@@ -120,7 +120,9 @@ class Shelf(Source):
             return file.read()
 """
 ENGINE = """
-class Backwards:
+from lhq.engines import Engine
+
+class Backwards(Engine):
     def __init__(self, workers=0, *, address=""):
         self.workers = workers
     def map(self, job, keys, lane):
