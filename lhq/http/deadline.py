@@ -96,8 +96,9 @@ class Deadlines:
             self._open.add(deadline)
             if self._stopped & {"", group}:
                 deadline.end("stopped")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._look, name="deadlines", daemon=True)
+            if self._thread is None or self._closed.is_set():
+                self._closed = threading.Event()
+                self._thread = threading.Thread(target=self._look, args=(self._closed,), name="deadlines", daemon=True)
                 self._thread.start()
         self._local.deadline = deadline
         try:
@@ -123,11 +124,11 @@ class Deadlines:
                     deadline.end("stopped")
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; another exchange starts it again."""
         self._closed.set()
 
-    def _look(self) -> None:
-        while not self._closed.wait(_LOOK_EVERY_S):
+    def _look(self, closed: threading.Event) -> None:
+        while not closed.wait(_LOOK_EVERY_S):
             now = time.monotonic()
             with self._lock:
                 late = [deadline for deadline in self._open if now >= deadline.at]

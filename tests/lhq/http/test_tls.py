@@ -136,3 +136,11 @@ def test_a_close_that_comes_late_is_not_waited_for(authority: Authority) -> None
     ):
         found = trusting(between, authority=authority, total_timeout_s=100)
         assert found.fetch(f"https://{between.netloc}/a").body == b"abc"
+
+
+def test_a_client_that_was_closed_still_keeps_its_limits(authority: Authority) -> None:
+    with Server({"/": answer(PHOTO), "/slow": dripping(HEAD, bytes(999))}, tls=authority.context) as server:
+        found = trusting(server, authority=authority, total_timeout_s=0.7)
+        found.fetch(server.url("/a"))
+        found.close()
+        assert refusal(found, server.url("/slow")).reason == "timeout"
