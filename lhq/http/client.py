@@ -21,7 +21,7 @@ from lhq.errors import FetchError, KeyMissing, SourceError
 from lhq.http.answer import Answer, Headers
 from lhq.http.exchange import Exchange
 from lhq.http.guard import Guard, Target, clean, parse
-from lhq.http.pace import Host, Hosts, retry_after_s
+from lhq.http.pace import SERVICE, Host, Hosts, retry_after_s
 from lhq.http.robots import MAX_BYTES as ROBOTS_MAX_BYTES
 from lhq.http.robots import Robots
 from lhq.http.session import through
@@ -32,7 +32,6 @@ API_MAX_BYTES = 32 * 2**20
 API_ATTEMPTS = 3
 _HOST_FAILURES = {"connect", "timeout", "disconnected", "tls", "unresolved", "proxy"}
 _PHOTOS = "photos"
-_API = " (API)"
 _REDIRECTS = {301, 302, 303, 307, 308}
 # Statuses that can't change by asking again; 403 may be a CDN's mood, so it is tried again a few times.
 _PERMANENT = {400, 401, 404, 405, 406, 410, 414, 451}
@@ -129,7 +128,7 @@ class Client:
 
     def service_of(self, url: str) -> Host:
         """The service at `url`: it has manners of its own even where it shares a host with photos."""
-        return self.hosts[f"{parse(url).netloc}{_API}"]
+        return self.hosts[f"{parse(url).netloc}{SERVICE}"]
 
     def fetch(self, url: str, *, has_slot: bool = False) -> Answer:
         """One photo, one attempt: redirects followed, robots.txt and opt-out headers honoured, caps kept.
@@ -325,7 +324,7 @@ class Client:
 
         size = 0
         try:
-            group = "" if host.name.endswith(_API) else _PHOTOS
+            group = "" if host.name.endswith(SERVICE) else _PHOTOS
             answer = self._exchange.ask(method, target, headers, body, max_bytes=max_bytes, judge=look, group=group)
             size = len(answer.body)
             return answer
@@ -338,7 +337,7 @@ class Client:
             if seen:
                 status, found = seen[-1]
                 if status in {429, 503}:
-                    page = "" if host.name.endswith(_API) else target.url
+                    page = "" if host.name.endswith(SERVICE) else target.url
                     self.hosts.throttled(host, began, retry_after_s(found), status, page)
                 elif status >= 500:
                     self.hosts.failed(host)

@@ -23,6 +23,11 @@ BREAKER_LONGEST_S = 600.0
 SLOWEST_PER_S = 1 / 60
 THROTTLE_LONGEST_S = 60.0
 RETRY_AFTER_LONGEST_S = 24 * 3600.0
+# What a site asks of robots on every host of its domain, whoever fetches from it and for what: connections at once, and
+# bytes a second. Source: wikitech.wikimedia.org/wiki/Robot_policy.
+SITES: dict[str, tuple[int, float]] = {"wikimedia.org": (2, 25e6 / 8)}
+SERVICE = " (API)"
+"""Ends the name of a service, whose manners are its own."""
 # A page throttled so often says nothing of the host's mood any more.
 SUSPECT_AFTER = 4
 MOST_PAGES = 10_000
@@ -91,6 +96,9 @@ class Hosts:
             host = self._hosts.get(name)
             if host is None:
                 host = Host(name, self._num_slots, self._pace_per_s, self._pace_per_s)
+                asked = next((asked for site, asked in SITES.items() if _is_of(name, site)), None)
+                if asked is not None:
+                    host.num_slots, host.bytes_per_s = min(host.num_slots, asked[0]), asked[1]
                 self._hosts[name] = host
             return host
 
@@ -205,6 +213,11 @@ class Hosts:
                     host.num_probes += 1
                     host.paused_until = until
                     host.pause_reason = f"{host.num_failures} failures in a row"
+
+
+def _is_of(name: str, site: str) -> bool:
+    host = name.rpartition(":")[0]
+    return (host == site or host.endswith(f".{site}")) and not name.endswith(SERVICE)
 
 
 def _is_own(host: Host, page: Throttled) -> bool:

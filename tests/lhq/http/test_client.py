@@ -243,6 +243,16 @@ def test_bytes_are_paced_where_a_host_asks_for_it() -> None:
         assert 4 < found.host_of(server.url()).wait_s(time.monotonic()) <= 5.1
 
 
+def test_a_site_is_spared_on_every_host_of_its_domain() -> None:
+    found = client()
+    for name in ("upload.wikimedia.org", "thumb.wikimedia.org", "tomorrow.wikimedia.org"):
+        host = found.host_of(f"https://{name}/a.jpg")
+        assert (host.num_slots, host.bytes_per_s) == (2, 25e6 / 8), name
+    for name in ("wikimedia.org.example.org", "notwikimedia.org", "example.org"):
+        assert found.host_of(f"https://{name}/a.jpg").bytes_per_s is None, name
+    assert found.service_of("https://commons.wikimedia.org/w/api.php").bytes_per_s is None
+
+
 # --- services ---------------------------------------------------------------------------------------------------
 
 
