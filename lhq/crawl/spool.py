@@ -280,11 +280,15 @@ def _replay(path: Path) -> Iterator[Entry]:
             block = memory[at + _HEAD.size : at + _HEAD.size + papers_bytes]
             if zlib.crc32(block) != crc:
                 return
-            papers = json.loads(block)
+            try:  # zeros after a head that a power cut tore have the checksum of papers of no length
+                papers = json.loads(block)
+                id, sha256 = str(papers["id"]), papers["sha256"]
+            except (ValueError, KeyError, TypeError):
+                return
             with memoryview(memory) as view, view[end - size_bytes : end] as data:
-                if hashlib.sha256(data).hexdigest() != papers["sha256"]:
+                if hashlib.sha256(data).hexdigest() != sha256:
                     return
-            yield Entry(papers["id"], at, papers_bytes, size_bytes)
+            yield Entry(id, at, papers_bytes, size_bytes)
             at = end
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,19 @@ def test_a_flipped_bit_ends_the_replay_before_it(tmp_path: Path) -> None:
     data[-100] ^= 1
     spool.path.write_bytes(data)
     assert len(Spool(tmp_path, 3).entries) == 2
+
+
+@pytest.mark.parametrize("papers", [b"", b"null", b"[]", b"{}", b'{"id": "x:1"}'])
+def test_a_head_over_papers_that_say_nothing_ends_the_replay(tmp_path: Path, papers: bytes) -> None:
+    fill(tmp_path, [b"one", b"two"]).close()
+    path = tmp_path / "spool/000003.spool"
+    whole = path.read_bytes()
+    head = struct.pack("<4sIQI", b"LHQ1", len(papers), 84, zlib.crc32(papers))
+    path.write_bytes(whole + head + papers + bytes(84))
+    opened = Spool(tmp_path, 3)
+    assert len(opened.entries) == 2
+    opened.close()
+    assert path.read_bytes() == whole
 
 
 def test_sealed_but_not_removed(tmp_path: Path) -> None:
