@@ -17,10 +17,26 @@ import click
     "--crop", "place", type=float, default=0.5, show_default=True, help="The square's place: 0 left, 1 right."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random scenes it starts from.")
+@click.option(
+    "--tries", type=int, default=4, show_default=True, help="Random scenes followed before the best is chosen."
+)
+@click.option(
+    "--mirror", is_flag=True, help="Also try the mirrored photograph; keep what comes closer. Twice the time."
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--force", is_flag=True, help="Replace a code of that name.")
 def command(
-    model: str, photo: str, out: str | None, space: str, steps: int, place: float, seed: int, device: str, force: bool
+    model: str,
+    photo: str,
+    out: str | None,
+    space: str,
+    steps: int,
+    place: float,
+    seed: int,
+    tries: int,
+    mirror: bool,
+    device: str,
+    force: bool,
 ) -> None:
     """Find the code whose scene looks most like a photograph.
 
@@ -46,7 +62,10 @@ def command(
         steps=steps,
         place=place,
         seed=seed,
+        tries=tries,
+        mirror=mirror,
         overwrite=force,
     )
     click.echo(str(target))
-    click.echo(f"distance {done.loss_start:.3f} → {done.loss:.3f} · {done.psnr_db:.1f} dB", err=True)
+    click.echo(f"structure {done.structure:.2f} · {done.psnr_db:.1f} dB{' · mirrored' * done.is_mirrored}", err=True)
+    click.echo(f"distance {done.loss_start:.3f} → {done.loss:.3f}", err=True)

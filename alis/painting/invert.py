@@ -2,17 +2,20 @@
 
 The scene is the frame in the middle between two anchors that hold the same code, as `alis connect` puts it into a
 panorama; what lies beside the square in the photograph (mirrored at its edges) is kept to a little, so that the land
-goes on from there. First one w for all layers (from the best of some hundred random scenes), then, in W+, one for each
-layer, held near each other. How alike two pictures are is measured by `alis.painting.likeness`, without a download.
+goes on from there. First one w for all layers: the likest of some hundred random scenes are followed for a while, and
+the best of them is gone on from. Then, in W+, one for each layer, held near each other. How alike two pictures are is
+measured by `alis.painting.likeness`, without a download.
 Source: arXiv 1904.03189 (W+), arXiv 1912.04958 appendix D (projection).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +27,7 @@ from alis.data.decode import eight_bits
 from alis.errors import InputError, RunError, WeightsMissing
 from alis.formats.rows import whole
 from alis.models import Discriminator, Generator, load_discriminator
-from alis.painting.likeness import Features, Likeness, packaged_features
+from alis.painting.likeness import Features, Likeness, packaged_features, structure
 from alis.painting.strip import fingerprint
 from alis.plane import codes
 from alis.progress import bar
@@ -39,13 +42,19 @@ _PREVIEW_EVERY = 25
 
 @dataclass(frozen=True)
 class Inverted:
-    """A code [S] or [num_ws, S], its frame, and how far it is from the photograph."""
+    """A code [S] or [num_ws, S], its frame, and how far it is from the photograph.
+
+    `structure` is what the eye goes by (`alis.painting.likeness.structure`): 1 = the same shapes, 0 = none of them; a
+    grey card, which has a fair `psnr_db`, has none.
+    """
 
     w: Tensor
     frame_3RR: Tensor
     loss_start: float
     loss: float
     psnr_db: float
+    structure: float
+    is_mirrored: bool = False
 
 
 def margin(g: Generator) -> int:
@@ -106,16 +115,124 @@ def read_photo(path: str | Path, resolution: int, *, place: float = 0.5, beside:
     return torch.from_numpy(pixels_HWC[top : top + resolution, column_W]).permute(2, 0, 1).float() / 127.5 - 1
 
 
+@dataclass(frozen=True)
+class Wish:
+    """How a code is looked for.
+
+    Args:
+        space: "w", one code for all layers: a scene of the model's own, or "w+", one for each: closer to the photo.
+        steps: of the search; 300 is usual.
+        seed: of the random scenes it starts from.
+        tries: how many of the likest random scenes are followed for a while, before the best of them is gone on from.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    space: str = "w+"
+    steps: int = 300
+    seed: int = 0
+    tries: int = 4
+
+    def __post_init__(self) -> None:
+        if self.space not in SPACES:
+            raise InputError(f"space {self.space!r} is unknown", hint='use "w" or "w+"')
+        if not 1 <= self.steps <= 100_000:
+            raise InputError(f"{self.steps} steps", hint="use at least 1; 300 is usual")
+        if not 1 <= self.tries <= _STARTS:
+            raise InputError(f"{self.tries} tries", hint=f"use 1 to {_STARTS}; 4 is usual")
+
+
+class _Search:
+    """What a code is judged by, and the best one so far."""
+
+    def __init__(self, g: Generator, photo_3RW: Tensor, d: Discriminator | None, packaged: Features | None) -> None:
+        self.g, self.size = g, g.config.resolution
+        self.beside = (photo_3RW.shape[2] - self.size) // 2
+        photo_3RW = photo_3RW.to(g.device)
+        self.width = photo_3RW.shape[2]
+        self.photo = photo_3RW[:, :, self.beside : self.beside + self.size]
+        self.alike = Likeness(self.photo, d, packaged)
+        self.around = Likeness(photo_3RW) if self.beside else None
+        self.spread = 1.0
+
+    def starts(self, seed: int, num: int) -> tuple[Tensor, float]:
+        """The `num` likest of some hundred random scenes and the mean one, [num, S]; the distance of the likest."""
+        g, random = self.g, torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            w_NS = g.map(torch.randn(_STARTS, g.config.z_dim, generator=random).to(g.device))
+            w_NS = torch.cat([g.mapping.w_avg[None], w_NS])
+            self.spread = float((w_NS - w_NS.mean(dim=0)).square().mean().sqrt())
+            broad = w_NS[:, None].expand(-1, g.num_ws, -1)
+            distances = torch.cat([self.alike(scene(g, some)) for some in torch.split(broad, _BATCH)])
+        best = distances.argsort()[:num]
+        return w_NS[best].clone(), float(distances[best[0]])
+
+    def distance(self, w_BLS: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances [B] and frames [B, 3, R, R]."""
+        wide = surroundings(self.g, w_BLS) if self.around else scene(self.g, w_BLS)
+        frames = wide[..., self.beside : self.beside + self.size]
+        found = self.alike(frames)
+        if self.around:
+            found = found + _BESIDE * self.around(wide[..., : self.width])
+        return found, frames
+
+    def descend(
+        self, parameters: list[Tensor], codes: Callable[[], Tensor], steps: int, tell: Callable[[Tensor, float], None]
+    ) -> tuple[Tensor, Tensor]:
+        """Adam on codes [B, L, S] held near each other; gives each one's least distance [B] and the code there."""
+        optimizer = torch.optim.Adam(parameters, lr=1, betas=(0.9, 0.999))
+        with torch.no_grad():
+            found = codes().clone()
+        least = torch.full([len(found)], math.inf, device=found.device)
+        for step in range(steps):
+            way = step / steps
+            speed = _RATE * self.spread * math.sqrt(self.g.config.w_dim / 512)
+            optimizer.param_groups[0]["lr"] = speed * min(1, way * 20 + 0.1) * (1 + math.cos(math.pi * way)) / 2
+            w_BLS = codes()
+            distance, frames = self.distance(w_BLS)
+            if not bool(distance.isfinite().all()):
+                raise RunError(f"the search ran away at step {step}", hint="try --space w, or another --seed")
+            is_better = distance.detach() < least
+            least = torch.where(is_better, distance.detach(), least)
+            found = torch.where(is_better[:, None, None], w_BLS.detach(), found)
+            optimizer.zero_grad()
+            apart = (w_BLS - w_BLS.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
+            torch.autograd.backward((distance + _HELD * apart / self.spread**2).sum())
+            optimizer.step()
+            best = int(distance.detach().argmin())
+            tell(frames[best].detach(), float(least.min()))
+        return least, found
+
+    def follow(self, base_TS: Tensor, how: Wish, tell: Callable[[Tensor, float], None]) -> Tensor:
+        """From starts [T, S] to the code [L, S]: all starts for a while, then the best of them, then layer by layer."""
+        in_w = how.steps if how.space == "w" else max(how.steps * 2 // 5, 1)
+        trying = in_w // 2 if len(base_TS) > 1 else 0
+
+        def broad(w_TS: Tensor) -> Callable[[], Tensor]:
+            return lambda: w_TS[:, None].expand(-1, self.g.num_ws, -1)
+
+        if trying:
+            base_TS.requires_grad_()
+            least, found = self.descend([base_TS], broad(base_TS), trying, tell)
+            base_TS = found[int(least.argmin()), :1]
+        base_1S = base_TS[:1].detach().clone().requires_grad_()
+        _, found = self.descend([base_1S], broad(base_1S), in_w - trying, tell)
+        if how.space == "w+" and how.steps > in_w:
+            own_1S = found[0, :1].clone().requires_grad_()
+            apart_LS = torch.zeros_like(found[0]).requires_grad_()
+            _, found = self.descend([own_1S, apart_LS], lambda: (own_1S + apart_LS)[None], how.steps - in_w, tell)
+        return found[0]
+
+
 def invert(
     g: Generator,
     photo_3RW: Tensor,
     *,
     d: Discriminator | None = None,
     packaged: Features | None = None,
-    space: str = "w+",
-    steps: int = 300,
-    seed: int = 0,
     preview: Callable[[Tensor], None] | None = None,
+    **wish: Any,
 ) -> Inverted:
     """Find a photograph's code; the same arguments find the same code.
 
@@ -123,72 +240,37 @@ def invert(
         photo_3RW: as `read_photo` gives it, [3, R, R] or with as much beside it as lies between two anchors.
         d: the model's discriminator, if it was saved.
         packaged: `alis.painting.likeness.packaged_features`, if they are installed.
-        space: "w", one code for all layers: a scene of the model's own, or "w+", one for each: closer to the photo.
         preview: shown the frame now and then.
+        wish: space, steps, seed and tries, as `Wish` has them.
 
     Raises:
-        InputError: an unknown space, or no steps.
+        InputError: a wish out of range.
         RunError: the search ran away.
     """
-    if space not in SPACES:
-        raise InputError(f"space {space!r} is unknown", hint='use "w" or "w+"')
-    if not 1 <= steps <= 100_000:
-        raise InputError(f"{steps} steps", hint="use at least 1; 300 is usual")
-    size, beside = g.config.resolution, (photo_3RW.shape[2] - g.config.resolution) // 2
-    photo_3RW = photo_3RW.to(g.device)
-    photo = photo_3RW[:, :, beside : beside + size]
-    alike, around = Likeness(photo, d, packaged), Likeness(photo_3RW) if beside else None
-    random = torch.Generator().manual_seed(seed)
+    how = Wish(**wish)
+    search = _Search(g, photo_3RW, d, packaged)
+    base_TS, at_start = search.starts(how.seed, how.tries)
+    with bar("invert", how.steps) as advance:
+        done = 0
+
+        def tell(frame_3RR: Tensor, least: float) -> None:
+            nonlocal done
+            if preview and done % _PREVIEW_EVERY == 0:
+                preview(frame_3RR)
+            done += 1
+            advance(1, f"distance {least:.3f}")
+
+        w_LS = search.follow(base_TS, how, tell)
+    return _judged(search, w_LS[0] if how.space == "w" else w_LS, at_start)
+
+
+def _judged(search: _Search, w: Tensor, at_start: float) -> Inverted:
     with torch.no_grad():
-        w_NS = g.map(torch.randn(_STARTS, g.config.z_dim, generator=random).to(g.device))
-        w_NS = torch.cat([g.mapping.w_avg[None], w_NS])
-        spread = float((w_NS - w_NS.mean(dim=0)).square().mean().sqrt())
-        broad = w_NS[:, None].expand(-1, g.num_ws, -1)
-        distances = torch.cat([alike(scene(g, some)) for some in torch.split(broad, _BATCH)])
-    best = int(distances.argmin())
-    base_S = w_NS[best].clone().requires_grad_()
-    apart_LS = torch.zeros(g.num_ws, g.config.w_dim, device=g.device, requires_grad=True)
-    first = steps if space == "w" else max(steps * 2 // 5, 1)
-    optimizer = torch.optim.Adam([base_S, apart_LS], lr=1, betas=(0.9, 0.999))
-    found = (math.inf, base_S.detach().clone(), apart_LS.detach().clone())
-    with bar("invert", steps) as advance:
-        for step in range(steps):
-            is_plus = step >= first
-            way = (step - first) / max(steps - first, 1) if is_plus else step / first
-            rate = (
-                _RATE
-                * spread
-                * math.sqrt(g.config.w_dim / 512)
-                * min(1, way * 20 + 0.1)
-                * (1 + math.cos(math.pi * way))
-                / 2
-            )
-            optimizer.param_groups[0]["lr"] = rate
-            w_1LS = (base_S + apart_LS if is_plus else base_S.expand(g.num_ws, -1))[None]
-            wide = surroundings(g, w_1LS) if around else scene(g, w_1LS)
-            frame = wide[..., beside : beside + size]
-            distance = alike(frame)[0]
-            if around:
-                distance = distance + _BESIDE * around(wide[..., : photo_3RW.shape[2]])[0]
-            value = float(distance.detach())
-            if not math.isfinite(value):
-                raise RunError(f"the search ran away at step {step}", hint="try --space w, or another --seed")
-            if value < found[0]:
-                found = (value, base_S.detach().clone(), apart_LS.detach().clone())
-            optimizer.zero_grad()
-            torch.autograd.backward(distance + _HELD * apart_LS.square().mean() / spread**2)
-            if not is_plus:
-                apart_LS.grad = None
-            optimizer.step()
-            if preview and (step % _PREVIEW_EVERY == 0 or step == steps - 1):
-                preview(frame[0].detach())
-            advance(1, f"distance {found[0]:.3f}")
-    w = found[1] if space == "w" else found[1] + found[2]
-    with torch.no_grad():
-        frame_3RR = scene(g, w.expand(g.num_ws, -1)[None])[0]
-        loss = float(alike(frame_3RR[None])[0])
-    error = float((frame_3RR.clamp(-1, 1) - photo).square().mean())
-    return Inverted(w.cpu(), frame_3RR.cpu(), float(distances[best]), loss, 10 * math.log10(4 / max(error, 1e-12)))
+        frame_3RR = scene(search.g, w.expand(search.g.num_ws, -1)[None])[0]
+        loss = float(search.alike(frame_3RR[None])[0])
+        alike = float(structure(frame_3RR[None], search.photo[None])[0])
+    error = float((frame_3RR.clamp(-1, 1) - search.photo).square().mean())
+    return Inverted(w.cpu(), frame_3RR.cpu(), at_start, loss, 10 * math.log10(4 / max(error, 1e-12)), alike)
 
 
 def side_by_side(photo_3RR: Tensor, frame_3RR: Tensor) -> Image.Image:
@@ -212,13 +294,17 @@ def to_file(
     out: Path,
     *,
     d: Discriminator | None,
-    space: str = "w+",
-    steps: int = 300,
     place: float = 0.5,
-    seed: int = 0,
+    mirror: bool = False,
     overwrite: bool = False,
+    **wish: Any,
 ) -> Inverted:
     """Invert a photograph and save its code, with a picture of both side by side that follows the search.
+
+    Args:
+        place: 0 … 1, the square's place along the photograph's longer side.
+        mirror: also look for the photograph's mirror image, and keep whichever is likelier in structure.
+        wish: space, steps, seed and tries, as `Wish` has them.
 
     Raises:
         InputError: as `read_photo` and `invert`, a file in the way, or a place that can't be written (met at the first
@@ -231,20 +317,26 @@ def to_file(
         raise InputError(f"{out}: exists", hint="remove it, overwrite it with --force, or give another -o")
     beside = margin(g) * g.config.resolution // g.config.grid_size
     photo_3RW = read_photo(photo, g.config.resolution, place=place, beside=beside)
-    photo_3RR = photo_3RW[:, :, beside : beside + g.config.resolution]
-    shown = out.with_suffix(".preview.png")
+    packaged, best, shown = packaged_features(g.device), None, out.with_suffix(".preview.png")
+    for is_mirrored in (False, True) if mirror else (False,):
+        wanted = photo_3RW.flip(2) if is_mirrored else photo_3RW
+        wanted_3RR = wanted[:, :, beside : beside + g.config.resolution]
+        preview = functools.partial(_preview, shown, wanted_3RR)
+        done = invert(g, wanted, d=d, packaged=packaged, preview=preview, **wish)
+        done = replace(done, is_mirrored=is_mirrored)
+        if best is None or done.structure > best.structure:
+            best, best_3RR = done, wanted_3RR
+    assert best is not None
+    _preview(shown, best_3RR, best.frame_3RR)
+    codes.save(out, best.w, model=fingerprint(g), made_from=Path(photo).name, photo=codes.digest(photo))
+    return best
 
-    def preview(frame_3RR: Tensor) -> None:
-        try:
-            with whole(shown) as aside:
-                side_by_side(photo_3RR, frame_3RR).save(aside)
-        except OSError as error:
-            raise InputError(
-                f"{shown}: can't be written ({error.strerror or error})", hint="make room, or give another -o"
-            ) from None
 
-    packaged = packaged_features(g.device)
-    done = invert(g, photo_3RW, d=d, packaged=packaged, space=space, steps=steps, seed=seed, preview=preview)
-    preview(done.frame_3RR)
-    codes.save(out, done.w, model=fingerprint(g), made_from=Path(photo).name, photo=codes.digest(photo))
-    return done
+def _preview(path: Path, photo_3RR: Tensor, frame_3RR: Tensor) -> None:
+    try:
+        with whole(path) as aside:
+            side_by_side(photo_3RR, frame_3RR).save(aside)
+    except OSError as error:
+        raise InputError(
+            f"{path}: can't be written ({error.strerror or error})", hint="make room, or give another -o"
+        ) from None

@@ -14,7 +14,7 @@ from PIL import Image
 import alis
 from alis.cli import cli
 from alis.errors import InputError, WeightsMissing
-from alis.painting import invert
+from alis.painting import invert, likeness
 from alis.painting.likeness import Likeness, packaged_features
 from alis.plane import codes
 from tests.alis import painter
@@ -156,3 +156,63 @@ def test_a_model_without_its_discriminator_still_inverts(g: alis.Generator, tmp_
     with pytest.raises(WeightsMissing):
         alis.load_discriminator(tmp_path)
     assert invert.discriminator(tmp_path, g) is None
+
+
+def _landscape(size: int = 64) -> torch.Tensor:
+    """Sky, a ridge and ground, [3, R, R] in [-1, 1]."""
+    column, row = torch.arange(size), torch.arange(size)[:, None]
+    ridge = size / 2 + size / 8 * torch.sin(column / 6) + size / 10 * torch.cos(column / 2.3)
+    luma = torch.where(row < ridge, 0.5 - row / size / 2, -0.6 + 0.2 * torch.sin(row / 2 + column / 5))
+    return torch.stack([luma, luma * 0.9, luma * 0.7])
+
+
+def test_structure_is_what_the_eye_goes_by() -> None:
+    photo = _landscape()
+    grey = photo.mean(dim=(1, 2), keepdim=True).expand_as(photo)
+    flat = photo.mean(dim=2, keepdim=True).expand_as(photo)  # its rows without its shapes
+
+    def of(frame: torch.Tensor) -> float:
+        return float(likeness.structure(frame[None], photo[None])[0])
+
+    assert of(photo) > 0.95
+    assert of(photo * 0.7 + 0.2) > 0.85, "light and contrast are not shape"
+    assert of(photo + 0.05 * torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))) > 0.8
+    assert abs(of(grey)) < 0.02, "a grey card has none"
+    assert of(flat) < 0.75
+    assert of(photo.flip(2)) < of(photo) - 0.2
+    assert of(-photo) < -0.5
+    assert float((grey - photo).square().mean()) < float((photo.flip(2) - photo).square().mean()) * 3, (
+        "dB would not tell"
+    )
+
+
+def test_the_distance_prefers_shapes_to_a_grey_card() -> None:
+    photo = _landscape()
+    grey, blurred = photo.mean(dim=(1, 2), keepdim=True).expand_as(photo), photo * 0.8 + 0.1
+    distances = likeness.Likeness(photo)(torch.stack([photo, blurred, grey]))
+    assert distances[0] < distances[1] < distances[2]
+
+
+def test_more_tries_are_judged_by_where_they_lead(g: alis.Generator) -> None:
+    photo = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    for tries in (1, 3):
+        found = invert.invert(g, photo, steps=6, tries=tries)
+        assert found.loss <= found.loss_start
+    for bad in (0, -1, 10_000):
+        with pytest.raises(InputError):
+            invert.invert(g, photo, steps=2, tries=bad)
+
+
+def test_the_mirrored_photograph_is_tried_too(g: alis.Generator, tmp_path: Path) -> None:
+    with torch.no_grad():
+        frame = invert.scene(
+            g, g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[:, None].expand(-1, g.num_ws, -1)
+        )[0]
+    mirrored = ((frame.flip(2).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    Image.fromarray(mirrored).save(tmp_path / "photo.png")
+    plain, both = (
+        invert.to_file(g, tmp_path / "photo.png", tmp_path / f"{m}.safetensors", d=None, steps=20, mirror=m)
+        for m in (False, True)
+    )
+    assert both.structure >= plain.structure
+    assert not plain.is_mirrored
