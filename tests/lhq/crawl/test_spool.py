@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lhq.crawl import spool as spools
+from lhq.crawl.frontier import Frontier, Kept
 from lhq.crawl.spool import Spool, now, open_numbers, papers_of
+from lhq.crawl.writer import PhotoWriter
 from lhq.errors import StoreError
 from lhq.images import Header
-from lhq.records import PHOTO_SCHEMA, Candidate
+from lhq.records import PHOTO_SCHEMA, Candidate, Query
 from lhq.store.shards import Shards
 
 
@@ -128,9 +131,6 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_spool_whose_frontier_was_lost_is_adopted(tmp_path: Path) -> None:
-    from lhq.crawl.frontier import Frontier
-    from lhq.crawl.writer import PhotoWriter
-
     fill(tmp_path, [b"a", b"b"]).close()
     frontier = Frontier(tmp_path / "frontier.sqlite")
     writer = PhotoWriter(
@@ -144,3 +144,42 @@ def test_a_spool_whose_frontier_was_lost_is_adopted(tmp_path: Path) -> None:
     writer.start()
     assert writer.finish(lambda: False)
     assert Shards(str(tmp_path), "photos").numbers() == [3]
+
+
+def test_spool_and_frontier_are_brought_together_after_a_kill(tmp_path: Path) -> None:
+    """Killed between the record in the spool and the word in the frontier, and cut from the power after the word: the
+    one is kept without being fetched again, the other waits again with its reason, whatever else was kept stays."""
+    frontier = Frontier(tmp_path / "frontier.sqlite")
+    frontier.add_queries("s", [Query("lake")], 100)
+    asked = frontier.next_query("s", frozenset({"lake"}))
+    assert asked is not None
+    offers = [Candidate("s", f"p{n}", f"http://h/p{n}", "http://p", "Ann", "", "cc-by-2.0", "lake") for n in range(4)]
+    frontier.add_page(asked, [(one, "h:80") for one in offers], None)
+    number = {each.candidate.source_id: each.number for each in frontier.waiting("h:80", time.time(), 9, ("s",))}
+    fill(tmp_path, [b"here", b"unsaid"]).close()  # p0 and p1
+    frontier.keep([Kept(number["p0"], 3, 4), Kept(number["p2"], 3, 4), Kept(number["p3"], 9, 4)])
+    writer = PhotoWriter(
+        str(tmp_path), Shards(str(tmp_path), "photos"), frontier, lambda numbers: None, lambda error: None
+    )
+    assert writer.recover() == 1
+    assert [(each.id, each.status, each.reason, each.shard) for each in frontier.listing((), (), ())] == [
+        ("s:p0", "kept", "", 3),
+        ("s:p1", "kept", "", 3),
+        ("s:p2", "waiting", "lost", None),
+        ("s:p3", "kept", "", 9),
+    ]
+    sizes = {tally.status: tally.size_bytes for tally in frontier.tallies()}
+    assert sizes["kept"] == len(b"here") + len(b"unsaid") + 4
+    assert writer.missing() == [9]
+
+
+def test_an_adopted_photo_keeps_its_query(tmp_path: Path) -> None:
+    """Its frontier is lost: the query of its papers is what it was found under, also when it is fetched again."""
+    fill(tmp_path, [b"a"]).close()
+    frontier = Frontier(tmp_path / "frontier.sqlite")
+    writer = PhotoWriter(
+        str(tmp_path), Shards(str(tmp_path), "photos"), frontier, lambda numbers: None, lambda error: None
+    )
+    writer.recover()
+    (found,) = frontier.candidates_of(["s:p0"])
+    assert (found.query, found.author, found.tags) == ("lake", "Änn ?", ("x",))
