@@ -31,7 +31,7 @@ from scipy.stats import rankdata
 
 from lhq.measures import fits
 from lhq.measures.connectability import Connectability, ConnectabilitySettings, fold_of
-from lhq.measures.feeding import Fit, pixels
+from lhq.measures.prefetch import Fit, pixels
 from lhq.records import ADDED, PHOTO_SCHEMA, Photo
 from lhq.store.shards import Shards
 

@@ -38,8 +38,8 @@ from sandbox_detector import SEED, stored
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from lhq.images import inspect
-from lhq.measures.feeding import Feed
 from lhq.measures.objects import Objects, ObjectsSettings, _open
+from lhq.measures.prefetch import Prefetcher
 from lhq.records import Photo
 from lhq.sandbox import scenes
 
@@ -79,8 +79,8 @@ def rate(count: int, batch: int, short_side_px: int, rounds: int) -> dict[str, A
         )
         measure, (pictures, what) = Objects(settings), photos(count)
         detector, _ = _open(settings)
-        feed = Feed(detector.fit, ahead=3 * batch)
-        batches = [one.images for one in feed.batches(pictures, lambda: batch) if one.images]
+        prefetcher = Prefetcher(detector.fit, ahead=3 * batch)
+        batches = [one.images for one in prefetcher.batches(pictures, lambda: batch) if one.images]
         detector.detect(batches[0])  # warm
 
         def timed(what: Callable[[], object]) -> float:

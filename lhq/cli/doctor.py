@@ -66,7 +66,7 @@ def _weights() -> Iterator[Finding]:
     from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights as MaskRCNN
 
     from lhq.measures.features import DINOV2_URL, INCEPTION_URL
-    from lhq.measures.halves import WIDE_RESNET_URL
+    from lhq.measures.half_classifier import WIDE_RESNET_URL
     from lhq.measures.weights import place_of
 
     for use, url in (

@@ -23,13 +23,13 @@ import pydantic
 
 from lhq.errors import InputError, ShardDamaged
 from lhq.measures import Measure, MeasureSettings, Score, Verdicts, fits
-from lhq.measures.feeding import Feed, Fit, Halving, Pixels, stored_photos
 from lhq.measures.outliers import device
+from lhq.measures.prefetch import Fit, Halving, Pixels, Prefetcher, stored_photos
 from lhq.records import Lane, Photo
 from lhq.store.shards import Shards
 
 if TYPE_CHECKING:
-    from lhq.measures.halves import Squares
+    from lhq.measures.half_classifier import Squares
 
 log = logging.getLogger("lhq")
 _CHUNK = 512
@@ -143,7 +143,7 @@ class Connectability(Measure[ConnectabilitySettings]):
     ) -> None:
         import torch
 
-        from lhq.measures.halves import Training, build, train
+        from lhq.measures.half_classifier import Training, build, train
 
         given = self.settings
         is_new = given.backbone == "tiny"
@@ -176,14 +176,14 @@ class Connectability(Measure[ConnectabilitySettings]):
         """Pixels of the wanted photos that decode, on disk: uint8 [N, S, S, 3]."""
         side = self.settings.side_px
         room: Squares = np.memmap(file, np.uint8, "w+", shape=(len(wanted), side, side, 3))  # type: ignore[call-overload]
-        feed = Feed(Fit(side, side, square="cropped"), ahead=_CHUNK, num_threads=self.settings.num_threads)
+        prefetcher = Prefetcher(Fit(side, side, square="cropped"), ahead=_CHUNK, num_threads=self.settings.num_threads)
         filled = 0
         for number, of_shard in ids.items():
             if wanted.isdisjoint(of_shard):
                 continue
             photos = stored_photos(shards, number, wanted.__contains__)
             while chunk := list(itertools.islice(photos, _CHUNK)):
-                for batch in feed.batches(chunk, lambda: _CHUNK):
+                for batch in prefetcher.batches(chunk, lambda: _CHUNK):
                     for image in batch.images:
                         room[filled] = image
                         filled += 1
@@ -193,7 +193,7 @@ class Connectability(Measure[ConnectabilitySettings]):
         """Facts of these photos; `error` says why one can't be decoded."""
         assert self._place is not None, "prepare() comes before measure()"
         given = self.settings
-        feed = Feed(
+        prefetcher = Prefetcher(
             Fit(given.side_px, given.side_px, square="cropped"), ahead=3 * given.batch, num_threads=given.num_threads
         )
         rows: list[dict[str, object]] = [{"id": p.id, "fold": fold_of(p.id, given.folds)} for p in photos]
@@ -202,7 +202,7 @@ class Connectability(Measure[ConnectabilitySettings]):
             if not of_fold:
                 continue
             score, name = _scorer(*self._place, fold, given.backbone, device(given.device), given.batch)
-            for batch in feed.batches([photos[row] for row in of_fold], lambda score=score: score.batch):  # type: ignore[misc]
+            for batch in prefetcher.batches([photos[row] for row in of_fold], lambda score=score: score.batch):  # type: ignore[misc]
                 for row, error in zip(batch.rows, batch.errors, strict=False):
                     rows[of_fold[row]] |= {"error": error.reason, "said": error.message, "fit": name}
                 if batch.images:
@@ -268,7 +268,7 @@ def _scorer(
     """One classifier a fold and process: engines hand a fresh copy of the measure to every shard."""
     import torch
 
-    from lhq.measures.halves import build, sides
+    from lhq.measures.half_classifier import build, sides
 
     found = fits.read(store, f"{key}-{fold}")
     assert found is not None, "prepare() leaves a fit for every fold"

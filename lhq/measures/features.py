@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lhq.errors import InputError
-from lhq.measures.feeding import Fit, Pixels
+from lhq.measures.prefetch import Fit, Pixels
 from lhq.measures.weights import cached, fingerprint, is_torchscript, tensors
 
 Floats = npt.NDArray[np.floating]

@@ -20,7 +20,7 @@ from lhq.config import Settings
 from lhq.errors import LhqError
 from lhq.measures import Measure, MeasureSettings, Score, Verdicts, coco
 from lhq.measures.detectors import Backend, Detections, Detector, Wanted, open_detector
-from lhq.measures.feeding import Feed, Halving, Pixels
+from lhq.measures.prefetch import Halving, Pixels, Prefetcher
 from lhq.records import Lane, Photo
 from lhq.store.shards import Shards
 
@@ -140,8 +140,8 @@ class Objects(Measure[ObjectsSettings]):
         """Facts of these photos; `error` says why one can't be decoded."""
         detector, detect = _open(self.settings)
         rows: list[dict[str, object]] = [{"id": photo.id, "detector": detector.name} for photo in photos]
-        feed = Feed(detector.fit, ahead=3 * self.settings.batch, num_threads=self.settings.num_threads)
-        for batch in feed.batches(photos, lambda: detect.batch):
+        prefetcher = Prefetcher(detector.fit, ahead=3 * self.settings.batch, num_threads=self.settings.num_threads)
+        for batch in prefetcher.batches(photos, lambda: detect.batch):
             for row, error in zip(batch.rows, batch.errors, strict=False):
                 rows[row] |= {"error": error.reason, "said": error.message}
             if batch.images:

@@ -21,8 +21,8 @@ import pydantic
 from lhq.errors import InputError, LhqError, ShardDamaged
 from lhq.measures import Judges, Measure, MeasureSettings, Score, Verdicts, fits
 from lhq.measures.features import Extractor, Floats, open_extractor
-from lhq.measures.feeding import Feed, Halving, Pixels, stored_photos
 from lhq.measures.gaussian import Gaussian, Moments
+from lhq.measures.prefetch import Halving, Pixels, Prefetcher, stored_photos
 from lhq.records import Lane, Photo
 from lhq.store import verdicts
 from lhq.store.shards import Shards
@@ -205,8 +205,8 @@ class Outliers(Measure[OutliersSettings]):
         extractor, extract = _open(self.settings)
         features = np.full((len(photos), extractor.num_features), np.nan)
         errors: list[tuple[str, str] | None] = [None] * len(photos)
-        feed = Feed(extractor.fit, ahead=3 * self.settings.batch, num_threads=self.settings.num_threads)
-        for batch in feed.batches(photos, lambda: extract.batch):
+        prefetcher = Prefetcher(extractor.fit, ahead=3 * self.settings.batch, num_threads=self.settings.num_threads)
+        for batch in prefetcher.batches(photos, lambda: extract.batch):
             for row, error in zip(batch.rows, batch.errors, strict=False):
                 errors[row] = error.reason, error.message
             if batch.images:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lhq.errors import ImageError, ShardDamaged
 from lhq.images import decode
-from lhq.measures.outlines import hue_of, path
+from lhq.measures.contours import hue_of, path
 from lhq.rights.licences import LICENCES
 from lhq.store.shards import Shards
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lhq.errors import InputError
 from lhq.images import decode
 from lhq.measures import Measure, MeasureSettings
-from lhq.measures.outlines import hue_of, outlines
+from lhq.measures.contours import contours, hue_of
 from lhq.records import PAPERS, Verdict
 from lhq.store.shards import Shards
 
@@ -128,7 +128,7 @@ def _drawn(image: Image.Image, facts: Mapping[str, Any], least: float) -> Image.
         hue = f"hsl({hue_of(label)}, 95%, 62%)"
         colour = Image.new("RGB", (1, 1), hue).getpixel((0, 0))
         assert isinstance(colour, tuple)
-        for loop in outlines(mask):
+        for loop in contours(mask):
             points = [tuple(point) for point in (low + loop * (high - low)) * size]
             pen.polygon(points, fill=(*colour, 70), outline=(*colour, 255), width=2)
         at = tuple((low * size).tolist())

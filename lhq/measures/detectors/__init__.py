@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lhq.errors import ConfigError
-from lhq.measures.feeding import Fit, Pixels
+from lhq.measures.prefetch import Fit, Pixels
 
 log = logging.getLogger("lhq")
 Backend = Literal["auto", "detectron2", "torchvision"]

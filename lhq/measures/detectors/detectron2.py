@@ -20,7 +20,7 @@ from lhq.errors import InputError
 from lhq.measures import coco
 from lhq.measures.detectors import Detections, Wanted
 from lhq.measures.detectors.torchvision import half, pack, upload
-from lhq.measures.feeding import Fit, Pixels
+from lhq.measures.prefetch import Fit, Pixels
 from lhq.measures.weights import cached, fingerprint, tensors
 
 _URL = "https://dl.fbaipublicfiles.com/detectron2/COCO-InstanceSegmentation"

@@ -20,7 +20,7 @@ from torchvision.models.detection.image_list import ImageList
 from lhq.errors import InputError
 from lhq.measures import coco
 from lhq.measures.detectors import MASK_SIDE, Detections, Wanted
-from lhq.measures.feeding import Fit, Pixels
+from lhq.measures.prefetch import Fit, Pixels
 from lhq.measures.weights import cached, fingerprint, tensors
 
 _ZOO = {

@@ -20,7 +20,7 @@ from lhq.store.shards import Shards
 from tests.lhq import making
 
 torch = pytest.importorskip("torch")
-from lhq.measures.halves import LEFT, RIGHT, HalfClassifier, Tiny, Training, build, cut, halves, sides, train  # noqa: E402
+from lhq.measures.half_classifier import LEFT, RIGHT, HalfClassifier, Tiny, Training, build, cut, halves, sides, train  # noqa: E402
 
 WHERE = "p.toml [filter.connectability]"
 SMALL = {

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from lhq.errors import RunError
-from lhq.measures.feeding import Feed, Fit, Halving, pixels
 from lhq.measures.objects import Objects, ObjectsSettings
+from lhq.measures.prefetch import Fit, Halving, Prefetcher, pixels
 from lhq.records import Photo
 
 torch = pytest.importorskip("torch")
@@ -139,11 +139,11 @@ def test_pictures_are_upright_and_fitted() -> None:
 
 def test_decoding_runs_ahead_and_memory_stays_bounded() -> None:
     photos = [photo(seed, 128 + 16 * (seed % 5)) for seed in range(40)]
-    feed = Feed(Fit(64, 128), ahead=6, num_threads=2)
+    prefetcher = Prefetcher(Fit(64, 128), ahead=6, num_threads=2)
     seen: list[int] = []
-    for batch in feed.batches(photos, lambda: 4):
+    for batch in prefetcher.batches(photos, lambda: 4):
         assert len(batch.rows) == len(batch.images) <= 4
-        assert len({feed.fit.canvas(im.shape[1], im.shape[0]) for im in batch.images}) == 1
+        assert len({prefetcher.fit.canvas(im.shape[1], im.shape[0]) for im in batch.images}) == 1
         assert sum(t.name.startswith("decode") for t in threading.enumerate()) <= 2
         seen += batch.rows
     assert sorted(seen) == list(range(40))
@@ -153,7 +153,7 @@ def test_decoding_runs_ahead_and_memory_stays_bounded() -> None:
 def test_every_nasty_file_is_fed_or_named(shared: Path) -> None:
     files = sorted(path for path in (shared / "nasty").rglob("*") if path.is_file())[::4]
     photos = [Photo(f"n:{i}", file.read_bytes(), 100, 80) for i, file in enumerate(files)]
-    batches = list(Feed(Fit(64, 256), ahead=8).batches(photos, lambda: 8))
+    batches = list(Prefetcher(Fit(64, 256), ahead=8).batches(photos, lambda: 8))
     assert sorted(row for batch in batches for row in batch.rows) == list(range(len(files)))
     assert any(batch.errors for batch in batches)
     assert any(batch.images for batch in batches)

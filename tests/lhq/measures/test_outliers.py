@@ -18,9 +18,9 @@ from lhq.errors import ConfigError, InputError, StoreError, WeightsMissing
 from lhq.images import inspect
 from lhq.measures import fits
 from lhq.measures.features import Thumbnail
-from lhq.measures.feeding import pixels
 from lhq.measures.gaussian import Gaussian, Moments, oas_shrinkage
 from lhq.measures.outliers import Outliers, OutliersSettings
+from lhq.measures.prefetch import pixels
 from lhq.records import Photo
 from lhq.store.shards import Shards
 from tests.lhq import making

@@ -20,7 +20,7 @@ from lhq import pipeline
 from lhq.errors import InputError
 from lhq.measures import Verdicts
 from lhq.measures.connectability import Connectability, ConnectabilitySettings
-from lhq.measures.outlines import hue_of, outlines, path
+from lhq.measures.contours import contours, hue_of, path
 from lhq.records import VERDICT_SCHEMA
 from lhq.report import picks, render
 from lhq.report.charts import Axis, histogram
@@ -315,7 +315,7 @@ def test_a_score_that_is_one_value_has_no_histogram() -> None:
 def test_outlines_go_around_masks_and_holes() -> None:
     yy, xx = np.mgrid[0:28, 0:28] - 13.5
     ring = np.packbits((np.hypot(xx, yy) < 12) & (np.hypot(xx, yy) > 5)).tobytes()
-    loops = outlines(ring)
+    loops = contours(ring)
     assert len(loops) == 2
 
     def area(loop: np.ndarray) -> float:
@@ -325,7 +325,7 @@ def test_outlines_go_around_masks_and_holes() -> None:
     areas = sorted(area(loop) * 28 * 28 for loop in loops)
     assert areas[0] == pytest.approx(-np.pi * 25, rel=0.1), "the hole runs the other way"
     assert areas[1] == pytest.approx(np.pi * 144, rel=0.1)
-    assert outlines(bytes(98)) == []
+    assert contours(bytes(98)) == []
     assert path(ring, (0.5, 0.5, 1.0, 1.0), 100, 50).count("M") == 2
     assert hue_of("person") == hue_of("person") != hue_of("boat")
 

@@ -9,8 +9,8 @@ Points = npt.NDArray[np.float64]
 SIDE = 28
 
 
-def outlines(mask: bytes) -> list[Points]:
-    """Closed outlines of a packed 28 x 28 mask, each [K, 2] as x, y in 0..1 of its box; holes run the other way."""
+def contours(mask: bytes) -> list[Points]:
+    """Closed contours of a packed 28 x 28 mask, each [K, 2] as x, y in 0..1 of its box; holes run the other way."""
     bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=SIDE * SIDE).reshape(SIDE, SIDE).astype(bool)
     return [_smooth(loop) / SIDE for loop in _loops(bits)]
 
@@ -19,7 +19,7 @@ def path(mask: bytes, box: tuple[float, float, float, float], width: float, heig
     """The SVG path of a mask in a picture of `width` x `height`; `box` is x0, y0, x1, y1 as shares of them."""
     x0, y0, x1, y1 = box
     parts = []
-    for loop in outlines(mask):
+    for loop in contours(mask):
         x = (x0 + loop[:, 0] * (x1 - x0)) * width
         y = (y0 + loop[:, 1] * (y1 - y0)) * height
         parts.append("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x, y, strict=True)) + "Z")

@@ -85,7 +85,7 @@ def stored_photos(shards: Shards, number: int, wanted: Callable[[str], bool]) ->
             yield Photo(data=data, **row)
 
 
-class Feed:
+class Prefetcher:
     """Batches of pixels in canvas order, decoded ahead on threads.
 
     Args:
