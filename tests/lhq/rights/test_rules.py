@@ -10,7 +10,7 @@ import pytest
 from lhq.errors import ConfigError, RightsRefused
 from lhq.records import PAPERS, PHOTO_SCHEMA
 from lhq.rights import rules
-from lhq.rights.licences import Rights
+from lhq.rights.licences import LICENCES, Rights
 from tests.lhq.making import RIGHTS, photo
 
 _SCHEMA = pa.schema([PHOTO_SCHEMA.field(name) for name in PAPERS])
@@ -102,3 +102,16 @@ def test_subsets(words: list[str], kept: list[int]) -> None:
 def test_unknown_subset() -> None:
     with pytest.raises(ConfigError, match='"comercial-ok" is neither'):
         rules.subset(rows({}), RIGHTS, ["comercial-ok"])
+
+
+def test_a_permission_opens_only_what_it_lists() -> None:
+    """Selling and changing are words of their own; what a source's terms rule out, no permission opens."""
+    forbids = LICENCES["cc-by-nc-nd-4.0"]
+    open_terms = Rights("by-licence", "by-licence", "by-licence", "")
+    closed = Rights("no", "no", "no", "")
+    for ruling, word in ((rules.may_sell, "commercial"), (rules.may_adapt, "adapt")):
+        assert not ruling(forbids, open_terms, {"train", "redistribute"})
+        assert ruling(forbids, open_terms, {word})
+        assert not ruling(forbids, closed, {word})
+    assert rules.may_sell(LICENCES["cc-by-4.0"], open_terms, ())
+    assert rules.may_adapt(LICENCES["cc-by-4.0"], closed, ()), "the licence says so itself"
