@@ -1,0 +1,104 @@
+"""Models → ∞-FID at one side in several extractors, seam and repetition: an honest judge beside the one that trained.
+
+    python benchmarks/judges.py data/painted64 demo runs/mine … --num 400 --out benchmarks/results/judges.json
+
+Frames anywhere on the plane, of every model brought to the side of the real pictures (area averages), against the same
+real ones. Figures by the extractor that a model was trained against flatter it and are marked so. Seam and repetition
+are of strips at the model's own side, beside those of real pictures set side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from alis.data import Loader, Reading, Share, open_catalogue
+from alis.features.extractors import Extractor, open_features
+from alis.metrics import Plan, measure, strips
+from alis.metrics.distances import frechet
+from alis.metrics.moments import Moments
+from alis.models import Generator, load, sampling
+from alis.models.directory import find, read_notes
+from alis.training.monitor import machine
+
+CPU = torch.device("cpu")
+
+
+def moments(extractor: Any, images: list[Tensor]) -> tuple[Any, Any]:
+    """Mean and covariance of features of uint8 batches [B, 3, R, R]."""
+    kept = Moments()
+    for batch in images:
+        kept.add(extractor(batch))
+    mean, covariance, _ = kept.finish(extractor.num_features, CPU)
+    return mean, covariance
+
+
+def colours(images: Tensor) -> Tensor:
+    """Means and deviations of red, green and blue, 0 … 1."""
+    x = images.float() / 255
+    return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1)
+
+
+def painted(g: Generator, num: int, side: int) -> list[Tensor]:
+    """Frames at random columns of random planes, uint8, at the side that is compared."""
+    found = []
+    for k in range(-(-num // 20)):
+        frames = sampling.frames_anywhere(g, min(20, num - 20 * k), seed=1000 + k)
+        if frames.shape[3] != side:
+            frames = functional.interpolate(frames, size=(side, side), mode="area")
+        found.append(sampling.to_uint8(frames))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--num", type=int, default=400)
+    parser.add_argument("--features", nargs="*", default=["random", "detector"])
+    parser.add_argument("--strips", type=int, default=8)
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    catalogue = open_catalogue(asked.data)
+    with Loader(catalogue, asked.side, Share(20, 20, 0, 1), Reading(num_lanes=1), stop=asked.num) as loader:
+        real = [images.permute(0, 3, 1, 2) for images in loader]
+    extractors = {name: open_features(name, CPU) for name in asked.features} | {
+        "colours": Extractor("colours", 6, colours)
+    }
+    of_strips = Plan(("seam", "repetition"), num_geometry=8 * asked.strips)
+    together = torch.cat(real).float() / 127.5 - 1
+    beside = torch.stack([torch.cat(list(eight), dim=2) for eight in together.split(8) if len(eight) == 8])
+    tile = asked.side // 2
+    of_reals = {"seam": strips.seam(together, tile), "repetition": strips.repetition(beside, asked.side, tile)}
+    rows: list[dict[str, Any]] = [{"model": "real pictures", **{k: round(v, 3) for k, v in of_reals.items()}}]
+    reals = {name: moments(extractor, real) for name, extractor in extractors.items()}
+    for name in asked.models:
+        g, notes = load(name), read_notes(find(name))
+        frames = painted(g, asked.num, asked.side)
+        row: dict[str, Any] = {"model": Path(name).name, "side": g.config.resolution, "images": notes.get("images")}
+        for judge, extractor in extractors.items():
+            value = round(frechet(*reals[judge], *moments(extractor, frames)), 4)
+            row[f"inf-fid {judge}"] = value if judge != notes.get("trained_with") else f"{value} (flatters)"
+        row |= {name: round(value, 3) for name, value in measure(g, None, of_strips).figures.items()}
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        record = {
+            "what": f"{asked.num} frames anywhere against {asked.num} real pictures at {asked.side} px",
+            "rows": rows,
+            "extractors": {judge: extractor.name for judge, extractor in extractors.items()},
+            "machine": machine(),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        asked.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
