@@ -1,9 +1,10 @@
 """The networks: mapping and synthesis (`Generator`), `Discriminator`, and their folder on disk."""
 
 from alis.models import directory, hub
-from alis.models.directory import load, load_discriminator, save
+from alis.models.directory import load_discriminator, save
 from alis.models.discriminator import Discriminator
-from alis.models.generator import Generator, Mapping
+from alis.models.generator import Mapping
+from alis.models.hub import Generator, load
 from alis.models.synthesis import Noise, Synthesis
 
 __all__ = [

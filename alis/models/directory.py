@@ -31,6 +31,7 @@ FORMAT = 1
 MAX_CONFIG_BYTES = 2**20
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 N = TypeVar("N", bound=nn.Module)
+G = TypeVar("G", bound=Generator)
 CONFIG, MODEL, TRAINED, DISCRIMINATOR = (
     "config.json",
     "model.safetensors",
@@ -112,15 +113,13 @@ def _read_table(file: Path) -> Any:
         raise InputError(f"{file}: can't be read ({error})", hint="copy the folder again") from None
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
-    """The generator of a model folder, of a run's newest snapshot, or `demo`, in eval mode, without gradients.
+def load_as(kind: type[G], path: str | Path, *, device: str | torch.device = "cpu") -> G:
+    """The generator of a model folder as a class of generators, in eval mode, without gradients.
 
-    Raises:
-        InputError: no such folder, or weights that are damaged or of another model.
-        ConfigError: a wrong setting in config.json.
+    Raises: as `alis.models.load`.
     """
     folder = find(path)
-    return _load(Generator, read_config(folder), folder / MODEL, device)
+    return _load(kind, read_config(folder), folder / MODEL, device)
 
 
 def load_discriminator(path: str | Path, *, device: str | torch.device = "cpu") -> Discriminator:
@@ -128,7 +127,7 @@ def load_discriminator(path: str | Path, *, device: str | torch.device = "cpu") 
 
     Raises:
         WeightsMissing: the folder holds none.
-        InputError, ConfigError: as `load`.
+        InputError, ConfigError: as `alis.models.load`.
     """
     folder = find(path)
     if not (folder / DISCRIMINATOR).is_file():

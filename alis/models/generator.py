@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from alis.config import ModelConfig
 from alis.errors import InputError
-from alis.models.hub import HubGenerator
 from alis.models.layers import Dense
 from alis.models.synthesis import Noise, Synthesis
 from alis.ops.bias_act import SLOPE
@@ -44,7 +43,7 @@ class Mapping(nn.Module):
         self.w_avg.lerp_(w_BS.detach().mean(dim=0).to(self.w_avg.dtype), 1 - W_AVG_DECAY)
 
 
-class Generator(nn.Module, HubGenerator):
+class Generator(nn.Module):
     """The one generator of ALIS: three anchors' codes and a place between them → a frame.
 
     Args:

@@ -9,15 +9,15 @@ What is downloaded is JSON and safetensors; nothing of it can run.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
+import torch
 from huggingface_hub import HfApi, ModelCard, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
 from alis.errors import InputError
-
-if TYPE_CHECKING:
-    from alis.models.generator import Generator
+from alis.models import directory, generator
+from alis.models.cost import of_generator
 
 CARD = """---
 library_name: alis
@@ -53,19 +53,15 @@ Files: `config.json` and `model.safetensors` (the averaged generator).
 """
 
 
-class HubGenerator(ModelHubMixin):
-    """What makes a generator known to the Hub."""
+class Generator(generator.Generator, ModelHubMixin):
+    """The generator (`alis.models.generator.Generator`), known to the Hub."""
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from alis.models import directory
-
-        directory.save(save_directory, cast("Generator", self))
+        directory.save(save_directory, self)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card of this generator; `repo_id` among the keywords names it."""
-        from alis.models.cost import of_generator
-
-        config = cast("Generator", self).config
+        config = self.config
         name = str(kwargs.get("repo_id") or "user/name")
         account = of_generator(config)
         half = f"from {config.half_from} rows up" if config.half_from else "none"
@@ -94,10 +90,8 @@ class HubGenerator(ModelHubMixin):
         device: str = "cpu",
         **_: object,
     ) -> Generator:
-        from alis.models import directory
-
         if Path(model_id).is_dir():
-            return directory.load(model_id, device=device)
+            return load(model_id, device=device)
         try:
             files = [
                 hf_hub_download(
@@ -115,7 +109,17 @@ class HubGenerator(ModelHubMixin):
             raise InputError(f"{model_id}: {error}", hint="it needs config.json and model.safetensors") from None
         except HfHubHTTPError as error:
             raise InputError(f"{model_id}: {error}", hint="check the name, and `hf auth login` if private") from None
-        return directory.load(Path(files[0]).parent, device=device)
+        return load(Path(files[0]).parent, device=device)
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
+    """The generator of a model folder, of a run's newest snapshot, or `demo`, in eval mode, without gradients.
+
+    Raises:
+        InputError: no such folder, or weights that are damaged or of another model.
+        ConfigError: a wrong setting in config.json.
+    """
+    return directory.load_as(Generator, path, device=device)
 
 
 def publish(generator: Generator, repository: str, *, private: bool, dry_run: bool = False) -> str:

@@ -235,8 +235,11 @@ class ToRGB(Anchored):
     """1×1 layer to colours: SA-AdaIN with styles over √C, no demodulation, bias, clamp; styles never normalised.
 
     Shares are the same for all channels, so Σ_c W·(Σ_k share_k·style_k)·x = Σ_k share_k·(Σ_c W·style_k·x): three
-    sums over channels a pixel for each anchor, and no styled copy of the features.
+    sums over channels a pixel for each anchor, and no styled copy of the features. Wide ranges lie under more anchors
+    than that is worth; there each column has its own three weights, Σ_k share_k·W·style_k.
     """
+
+    FEW = 4
 
     def __init__(self, num_in: int, w_dim: int, *, clamp: float | None) -> None:
         super().__init__(num_in, w_dim, bias=1.0, gain=1 / math.sqrt(num_in))
@@ -248,7 +251,14 @@ class ToRGB(Anchored):
         """Colours, [B, 3, H, w], float32 (float64 for float64)."""
         num, height, width = styles_BKC.shape[1], *x_BCHw.shape[2:]
         weight_BKOC = styles_BKC[:, :, None, :] * self.weight.flatten(1)
-        sums_BMN = torch.bmm(weight_BKOC.flatten(1, 2).to(x_BCHw.dtype), x_BCHw.flatten(2))
-        sums_BKOHw = sums_BMN.to(styles_BKC.dtype).view(len(x_BCHw), num, 3, height, width)
-        rgb = (sums_BKOHw * shares_BKw.to(styles_BKC.dtype)[:, :, None, None, :]).sum(dim=1)
+        shares_BKw = shares_BKw.to(styles_BKC.dtype)
+        if num > self.FEW:
+            weight_BwOC = torch.einsum("bkw,bkoc->bwoc", shares_BKw, weight_BKOC).to(x_BCHw.dtype)
+            # One range at a time: its columns are a batch as they lie in memory.
+            sums = [torch.bmm(weight, x.permute(2, 0, 1)) for weight, x in zip(weight_BwOC, x_BCHw, strict=True)]
+            rgb = torch.stack(sums).permute(0, 2, 3, 1).to(styles_BKC.dtype).contiguous()
+        else:
+            sums_BMN = torch.bmm(weight_BKOC.flatten(1, 2).to(x_BCHw.dtype), x_BCHw.flatten(2))
+            sums_BKOHw = sums_BMN.to(styles_BKC.dtype).view(len(x_BCHw), num, 3, height, width)
+            rgb = (sums_BKOHw * shares_BKw[:, :, None, None, :]).sum(dim=1)
         return ops.bias_act(rgb, self.bias, slope=1.0, gain=1.0, clamp=self.clamp, overwrite=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from alis.errors import InputError
-from alis.models import directory
+from alis.models import directory, hub
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -42,7 +42,7 @@ def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwr
         raise InputError(f"{folder}: is a file", hint="give a folder's name")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise InputError(f"{folder}: is not empty", hint="give a new folder, or overwrite it with --force")
-    g = directory.load(source)
+    g = hub.load(source)
     rounding = 0.0
     for tensor in g.state_dict().values():
         rounded = tensor.to(DTYPES[weights]).to(tensor.dtype)
