@@ -1,7 +1,8 @@
 """What a network costs: every layer's shape, parameters and multiplications, without running it.
 
-Counted for one frame: multiply-adds of the convolutions and dense layers as they are computed (an up-sampling
-layer works on its input's grid), one multiply-add = two FLOPs. Memory is that of the weights in float32 and of the
+Counted for one frame, or for a range of any width: multiply-adds of the convolutions and dense layers as they are
+computed (an up-sampling layer works on its input's grid; columns beside the range that filters see are counted),
+one multiply-add = two FLOPs. Memory is that of the weights in float32 and of the
 largest features alive at once (a layer's input, with its waves, and its output) in the dtype asked for.
 """
 
@@ -16,6 +17,7 @@ from alis.config import ModelConfig
 from alis.models.discriminator import Discriminator
 from alis.models.generator import Generator
 from alis.models.layers import Anchored, Conv, Dense, PlaneConv, ToRGB
+from alis.plane.spans import BlockSpans, spans
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,17 @@ class Account:
         return 4 * self.num_parameters + dtype.itemsize * max(layer.num_live for layer in self.layers)
 
 
-def of_generator(config: ModelConfig) -> Account:
-    """Layers of the generator; affine layers are counted with the layer they serve, for three anchors."""
+def of_generator(config: ModelConfig, width: int | None = None) -> Account:
+    """Layers of the generator; affine layers are counted with the layer they serve, for three anchors.
+
+    Args:
+        width: pixels of the range that is painted, whole patches where these are independent; by default a frame.
+    """
+    width = width or config.resolution
+    tile = config.resolution // config.grid_size
+    # Independent patches are so many ranges of one patch.
+    num = 1 if config.padding == "plane" else width // tile
+    plan = {at.height: at for at in spans(config, width // num)}
     with torch.device("meta"):
         network = Generator(config)
     layers = []
@@ -65,7 +76,7 @@ def of_generator(config: ModelConfig) -> Account:
             layers.append(_dense(name, module))
         elif isinstance(module, Anchored):
             block = network.get_submodule(name.rpartition(".")[0])
-            layers.append(_anchored(name, module, config, int(str(block.resolution))))
+            layers.append(_anchored(name, module, plan[int(str(block.resolution))], num))
     return Account(tuple(layers))
 
 
@@ -87,19 +98,23 @@ def of_discriminator(config: ModelConfig) -> Account:
     return Account(tuple(layers))
 
 
-def _anchored(name: str, module: Anchored, config: ModelConfig, side: int) -> Layer:
+def _anchored(name: str, module: Anchored, at: BlockSpans, num: int) -> Layer:
     affine = 3 * 2 * module.affine.weight.numel()
     num_in = module.affine.weight.shape[0]
     if isinstance(module, PlaneConv):
-        grid = side // 2 if module.up else side
-        num_out = module.weight.shape[0]
-        flops = affine + 2 * module.weight.numel() * grid * grid
-        return Layer(name, (num_out, side, side), _own(module), flops, num_in * grid**2 + num_out * side**2)
+        rows, num_out = at.height // 2 if module.up else at.height, module.weight.shape[0]
+        read, given = (at.given, at.middle) if module.up else (at.middle, at.features)
+        taken = num * rows * (read.width if module.up else given.width)
+        flops = affine + 2 * module.weight.numel() * taken
+        live = num * (num_in * rows * read.width + num_out * at.height * given.width)
+        return Layer(name, (num_out, at.height, num * given.width), _own(module), flops, live)
+    columns = num * at.image.width
     if isinstance(module, ToRGB):
         # Six sums over channels a pixel: three colours for each of two anchors.
-        flops = affine + 2 * 2 * module.weight.numel() * side * side
-        return Layer(name, (3, side, side), _own(module), flops, (num_in + 9) * side**2)
-    return Layer(name, (num_in, side, side), _own(module), affine, num_in * side**2)
+        flops = affine + 2 * 2 * module.weight.numel() * at.height * columns
+        return Layer(name, (3, at.height, columns), _own(module), flops, (num_in + 9) * at.height * columns)
+    columns = num * at.given.width
+    return Layer(name, (num_in, at.height, columns), _own(module), affine, num_in * at.height * columns)
 
 
 def _dense(name: str, module: Dense) -> Layer:

@@ -12,6 +12,17 @@ from alis.config import ModelConfig
 from alis.models import directory
 from alis.models.cost import Account, of_discriminator, of_generator
 
+STRIP_FRAMES = 40
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the plane as it is painted at once: its width, operations, and these over those of patches alone."""
+
+    width_px: int
+    flops: int
+    times: float
+
 
 @dataclass(frozen=True)
 class Report:
@@ -20,6 +31,7 @@ class Report:
     folder: Path
     config: ModelConfig
     networks: dict[str, Account]
+    pieces: dict[str, Piece]
 
     def as_json(self) -> str:
         """One object: folder, settings, and for each network its sums and layers."""
@@ -31,6 +43,7 @@ class Report:
                 "memory_bytes": {_name(dtype): account.memory_bytes(dtype) for dtype in (torch.float32, torch.float16)},
                 "layers": [asdict(layer) for layer in account.layers],
             }
+        told["pieces"] = {name: asdict(piece) for name, piece in self.pieces.items()}
         return json.dumps(told, indent=1)
 
     def as_text(self) -> str:
@@ -57,7 +70,16 @@ class Report:
                 for d in (torch.float32, torch.float16)
             ]
             lines.append(f"memory for one frame: {', '.join(sizes)}")
+        lines += ["", *self._pieces_text()]
         return "\n".join(lines)
+
+    def _pieces_text(self) -> list[str]:
+        """What a tile, a frame and a strip cost, and how much of that is for columns beside them."""
+        lines = []
+        for name, piece in self.pieces.items():
+            times = f", {piece.times:.3f} × as much as without the columns beside it" if piece.times != 1 else ""
+            lines.append(f"{name} of {piece.width_px} px: {piece.flops / 1e9:.3f} GFLOP{times}")
+        return lines
 
 
 def of(path: str | Path) -> Report:
@@ -71,7 +93,18 @@ def of(path: str | Path) -> Report:
     networks = {"generator": of_generator(config)}
     if (folder / directory.DISCRIMINATOR).is_file():
         networks["discriminator"] = of_discriminator(config)
-    return Report(folder, config, networks)
+    return Report(folder, config, networks, pieces(config))
+
+
+def pieces(config: ModelConfig) -> dict[str, Piece]:
+    """What a tile, a frame and a strip of 40 frames cost."""
+    size, tile = config.resolution, config.resolution // config.grid_size
+    alone = config.model_copy(update={"padding": "replicate"})
+    found = {}
+    for name, width in (("tile", tile), ("frame", size), ("strip", STRIP_FRAMES * size)):
+        flops = of_generator(config, width).flops
+        found[name] = Piece(width, flops, round(flops / of_generator(alone, width).flops, 4))
+    return found
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -1,10 +1,10 @@
 """(seed, k) → patch column k of an endless picture: any tile alone, both ways, in constant memory.
 
-The plane is cut in windows of three anchors that start at even anchors, as the published walk does; a patch is
-computed in its own window from the two anchors beside it. A patch depends on nothing else, so tiles rendered alone
+A tile is a patch, computed from the two anchors beside it, or, where filters see the plane (`padding = "plane"`), a
+range of columns computed with all that its filters see beside it. It depends on nothing else, so tiles rendered alone
 equal the same columns of one wide rendering up to the rounding of floats (at most one grey level), and a redrawn
-anchor changes only the patches between its two neighbours. Wide renderings go in batches cut at multiples of
-`batch` patches of the whole plane, so that two renderings of the same patches are equal to the bit.
+anchor changes only the columns within its `reach`. Wide renderings go in blocks cut at multiples of `batch` patches of
+the whole plane, so that two renderings of the same columns are equal to the bit.
 Source: arXiv 2104.06954, sections 3 and 4 (inference).
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from alis.errors import InputError
 from alis.formats import Pixels
 from alis.models import Generator
 from alis.painting.code_book import CodeBook, checked_centres, checked_code
-from alis.plane.anchors import MAX_ANCHOR, Saved, Sketch, Source
+from alis.plane.anchors import MAX_ANCHOR, Saved, Sketch, SketchSettings, Source
 from alis.plane.noise import column_noise
 from alis.plane.ranges import Ranges, anchors_seen
 from alis.plane.spans import halo_px
@@ -42,8 +42,9 @@ class Panorama:
 
     Args:
         g: a generator in eval mode; its d must be even, or coordinates would not meet from window to window.
-        seed: 0 … 2^53 − 1; the other settings are those of `alis.plane.anchors.Sketch`.
-        sketch: all of these at once, instead.
+        seed: 0 … 2^53 − 1.
+        settings: psi, cluster, noise, ring, as of `alis.plane.anchors.Sketch`.
+        sketch: seed, settings and edits at once, instead.
         codes: named codes, [S] or [num_ws, S], that edits may put at anchors.
         centres: [K, S] cluster centres (`alis.painting.clusters.load`).
         batch: patches rendered at once by wide renderings.
@@ -57,17 +58,14 @@ class Panorama:
         g: Generator,
         seed: int = 0,
         *,
-        psi: float = 1.0,
-        cluster: int | str | None = None,
-        noise: str = "random",
-        ring: int | None = None,
         sketch: Sketch | None = None,
         codes: Mapping[str, Tensor] | None = None,
         centres: Tensor | None = None,
         batch: int | None = None,
+        **settings: Unpack[SketchSettings],
     ) -> None:
         self.g = g
-        self.sketch = sketch or Sketch(_plain(seed), psi=psi, cluster=cluster, noise=noise, ring=ring)
+        self.sketch = sketch or Sketch(_plain(seed), **settings)
         saved = {name: checked_code(g, name, code) for name, code in (codes or {}).items()}
         self.book = CodeBook(g, saved, None if centres is None else checked_centres(g, centres))
         self.batch = _batch(g.config) if batch is None else batch

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TypedDict
 
 import numpy as np
 
@@ -89,6 +90,15 @@ def draw_z(draw: Draw, z_dim: int, attempt: int = 0) -> np.ndarray:
     unit = ((bits.random_raw(2 * half) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     radius, angle = np.sqrt(-2 * np.log(unit[:half])), 2 * np.pi * unit[half:]
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:z_dim].astype(np.float32)
+
+
+class SketchSettings(TypedDict, total=False):
+    """What a sketch says besides its seed and edits."""
+
+    psi: float
+    cluster: int | str | None
+    noise: str
+    ring: int | None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import alis
 from alis.cli import cli
 from alis.config import ModelConfig
 from alis.models.cost import of_discriminator, of_generator
+from alis.models.info import pieces
 from tests.alis.model_hub import model_hub
 
 ROOT = Path(__file__).parents[3]
@@ -58,11 +59,30 @@ def test_published_size_is_167_gflop() -> None:
     assert sum(convolutions) / 1e9 == pytest.approx(167.3, abs=0.2)
 
 
+def test_what_stands_beside_a_range_is_counted() -> None:
+    """The figures of the columns' recursion, and what torch counts."""
+    for resolution, base, channel_max, wanted in (
+        (64, 1024, 128, (2.07, 1.54, 1.011)),
+        (256, 16384, 512, (1.32, 1.16, 1.005)),
+        (1024, 32768, 512, (1.14, 1.07, 1.003)),
+    ):
+        config = ModelConfig(resolution=resolution, channel_base=base, channel_max=channel_max, padding="plane")
+        found = [piece.times for piece in pieces(config).values()]
+        assert all(1 < times <= most for times, most in zip(found, wanted, strict=True)), found
+        assert all(piece.times == 1 for piece in pieces(ModelConfig(resolution=resolution, channel_base=base)).values())
+    config = CONFIG.model_copy(update={"padding": "plane", "local_latents": 0.5})
+    g = alis.Generator(config).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        g(*[g.map(torch.randn(1, 16)) for _ in range(3)], 1)
+    assert 1 <= counter.get_total_flops() / of_generator(config).flops < 1.25  # rows that go on are not counted
+
+
 def test_info_as_a_table_and_as_json(folder: Path) -> None:
     table = CliRunner().invoke(cli, ["info", str(folder)], catch_exceptions=False).output
     assert "synthesis.b64.conv0" in table
     assert "b4.fc" in table
     assert "styles normalised from 32 up" in table
+    assert "strip of 2560 px" in table
     told = json.loads(CliRunner().invoke(cli, ["info", str(folder), "--json"], catch_exceptions=False).output)
     assert told["config"]["resolution"] == 64
     assert told["generator"]["flops"] == of_generator(CONFIG).flops
