@@ -65,6 +65,8 @@ def _spelt(value: object) -> str:
 
 def type_of(field: pydantic.fields.FieldInfo) -> str:
     """A field's type in words of TOML, with its bounds."""
+    if str(field.annotation).startswith("dict"):
+        return "tables"
     said = str(field.annotation) if not isinstance(field.annotation, type) else field.annotation.__name__
     for old, new in (
         ("typing.", ""),

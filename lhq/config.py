@@ -39,6 +39,7 @@ class HttpSettings(Settings):
     """`[http]`: how the client behaves towards every host."""
 
     user_agent: str = "lhq/0.1 (landscape dataset builder)"
+    """What the client calls itself; `contact` is added."""
     contact: str = ""
     """An address or URL where a site's owner can reach you; added to the User-Agent, required for Commons."""
     allow_hosts: tuple[str, ...] = ()
@@ -62,20 +63,27 @@ class HttpSettings(Settings):
         return text
 
     max_bytes: int = pydantic.Field(64 * 2**20, gt=0)
+    """Largest answer that is read, also after unpacking."""
     max_pixels: int = pydantic.Field(200_000_000, gt=0)
     """Decompression-bomb cap, judged from the header before anything is decoded."""
     connect_timeout_s: float = pydantic.Field(10.0, gt=0)
+    """For a connection, its name and its TLS handshake."""
     read_timeout_s: float = pydantic.Field(30.0, gt=0)
+    """Without a byte from the server."""
     total_timeout_s: float = pydantic.Field(180.0, gt=0)
+    """For a whole answer, headers included: a server that drips is cut off."""
     max_redirects: int = pydantic.Field(5, ge=0, le=5)
+    """Each is judged anew."""
     per_host: int = pydantic.Field(8, gt=0)
     """Connections at once to one host."""
     pace_per_s: float = pydantic.Field(50.0, gt=0)
     """Requests a second to one host at most; halves on 429/503, recovers slowly."""
     max_attempts: int = pydantic.Field(5, gt=0)
+    """After so many failures a photo has failed."""
     retry_delay_s: float = pydantic.Field(5.0, gt=0)
     """Before the second attempt, with jitter; three times longer before each further one."""
     robots: bool = True
+    """Ask robots.txt of image hosts, and the reservations in files beside it."""
     ca_bundle: str = ""
     """A PEM file (or a folder) of certificate authorities, in place of those that REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or
     SSL_CERT_FILE name, and of certifi's."""

@@ -75,7 +75,10 @@ def test_every_quoted_figure_is_the_one_in_the_results(claims: ModuleType) -> No
 
 def test_a_figure_that_differs_is_found_and_mended(claims: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "crawl.json").write_text(json.dumps({"ratio": 1.2345, "rows": [{"what": "a", "s": 0.5}]}))
-    page = "1.04<!--crawl/ratio:.2f--> × and 50<!--crawl/rows/what=a/s:.0%--> %\n<!-- figures -->\nold\n<!-- /figures -->\n"
+    page = (
+        "1.04<!--crawl/ratio:.2f--> × and 50<!--crawl/rows/what=a/s:.0%--> %\n"
+        "<!-- figures -->\nold\n<!-- /figures -->\n"
+    )
     rows = [{"what": "rate", "ours": "{crawl/ratio:.1f} ×", "by": "benchmarks/crawl.py"}]
     mended = claims.mended(page, rows, tmp_path)
     assert mended.startswith("1.23<!--crawl/ratio:.2f--> × and 50<!--crawl/rows/what=a/s:.0%--> %\n")

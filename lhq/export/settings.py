@@ -32,11 +32,13 @@ class ExportSettings(Settings):
     """`full` (the picture as fetched) or the side of the centre square in pixels, with a format if it is not `format`:
     `256-png`. The first is the default one and lies in `data`."""
     format: Literal["jpeg", "png", "webp"] = "jpeg"
+    """Of squares whose variant names none: "256" is JPEG, "256-png" PNG."""
     quality: int = pydantic.Field(95, ge=1, le=100)
     """Of JPEG and WebP."""
     validation: float = pydantic.Field(0.01, ge=0, lt=1)
     """Share of photos in the validation split, drawn by a stable hash of the id."""
     publish: Literal["bytes", "manifest", "private"] = "private"
+    """What may leave: bytes, manifest (ids and addresses), or private (nothing)."""
     licences: tuple[str, ...] = ()
     """Subset by licence: `commercial-ok`, `derivatives-ok`, `redistributable`, `public-domain`, `no-share-alike`, or
     licence ids and patterns of them (`cc-by-*`)."""
@@ -49,7 +51,9 @@ class ExportSettings(Settings):
     seed: int = 0
     """Of the shuffle."""
     shard_mb: float = pydantic.Field(500, gt=0)
+    """About how large a data file is."""
     row_group_mb: float = pydantic.Field(64, gt=0)
+    """About how large a row group is: what a reader holds at once."""
 
     # A mistake here must not come to light after two weeks of crawling.
     @pydantic.field_validator("variants")

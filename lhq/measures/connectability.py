@@ -45,6 +45,7 @@ class ConnectabilitySettings(MeasureSettings):
     folds: int = pydantic.Field(2, ge=2, le=10)
     """Classifiers trained; each photo is scored by the one that saw no photo of its fold."""
     side_px: int = pydantic.Field(256, ge=32, multiple_of=2)
+    """Side that photos are scaled to; the paper has 256."""
     train_share: float = pydantic.Field(0.15, gt=0, le=0.45)
     """Share of all photos that one classifier is trained on."""
     validation_share: float = pydantic.Field(0.05, gt=0, le=0.45)
@@ -52,15 +53,21 @@ class ConnectabilitySettings(MeasureSettings):
     max_train_rows: int = pydantic.Field(60_000, ge=2)
     """The training photos of a fold wait as pixels in a temporary file: 0.2 MB each at 256 px."""
     epochs: int = pydantic.Field(10, ge=1)
+    """Passes over the training photos; the paper has 10."""
     train_batch: int = pydantic.Field(64, ge=2)
+    """Halves a training step; the paper has 64."""
     lr_backbone: float | None = pydantic.Field(None, gt=0)
     """Empty: 1e-5, or 1e-3 from scratch."""
     lr_head: float | None = pydantic.Field(None, gt=0)
     """Empty: 1e-4, or 1e-3 from scratch."""
     seed: int = 0
+    """Decides which photos train, which validate, and the order."""
     batch: int = pydantic.Field(64, ge=1)
+    """Photos a forward pass when scoring."""
     num_threads: int = pydantic.Field(0, ge=0)
+    """Decoding threads; 0: as many as there are cores."""
     device: str = pydantic.Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    """auto (CUDA where there is one), cpu, cuda, cuda:1, mps."""
 
     max_score: float = pydantic.Field(0.95, ge=0, le=1)
     """Photos above are dropped. Published thresholds: 0.5, 0.7, 0.95 and 0.99."""

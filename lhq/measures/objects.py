@@ -51,10 +51,13 @@ class ObjectsSettings(MeasureSettings):
     short_side_px: int | None = pydantic.Field(None, ge=64, le=4096)
     """The size a picture is shown at; empty: what the weights were trained at (800, long side at most 1333)."""
     long_side_px: int | None = pydantic.Field(None, ge=64, le=8192)
+    """Longest side that a photo is scaled to for the detector; by default the backend's own rule."""
     batch: int = pydantic.Field(8, ge=1)
+    """Photos a forward pass; halved by itself where memory runs out."""
     num_threads: int = pydantic.Field(0, ge=0)
     """Decoding threads; 0: one a core."""
     device: str = pydantic.Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    """auto (CUDA where there is one), cpu, cuda, cuda:1, mps."""
     precision: Literal["auto", "half", "full"] = "auto"
     """`auto`: half on CUDA, full elsewhere."""
 
@@ -65,6 +68,7 @@ class ObjectsSettings(MeasureSettings):
     allow: tuple[str, ...] = ()
     """Classes that never count."""
     per_class: dict[str, ClassLimits] = pydantic.Field(default_factory=dict, alias="classes")
+    """Limits of single classes: `[filter.objects.classes.bird]` with `min_score` and `max_area` of its own."""
 
     @pydantic.field_validator("allow", "per_class")
     @classmethod

@@ -50,12 +50,15 @@ class OutliersSettings(MeasureSettings):
     shrinkage: Literal["auto"] | float = "auto"
     """Of the covariance towards the identity, 0..1; `auto`: by the oracle-approximating rule."""
     batch: int = pydantic.Field(64, ge=1)
+    """Photos a forward pass; halved by itself where memory runs out."""
     num_threads: int = pydantic.Field(0, ge=0)
+    """Decoding threads; 0: as many as there are cores."""
     # Left out of dumps: without it a store's facts, fits and verdicts are what they were before it was known.
     keep_features: bool = pydantic.Field(False, exclude=True)
     """Keep every photo's features as a column of facts, `embedding` (float32): `[export] columns = ["embedding"]`
     publishes them. Switched on, all photos are measured again."""
     device: str = pydantic.Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    """auto (CUDA where there is one), cpu, cuda, cuda:1, mps."""
 
     drop_share: float = pydantic.Field(0.05, ge=0, lt=1)
     """This share of the photos, the least likely, is dropped."""

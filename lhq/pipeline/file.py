@@ -38,10 +38,13 @@ class SandboxSettings(Settings):
     """
 
     port: int = pydantic.Field(8210, gt=0, lt=65536)
+    """Of the sandbox on loopback; part of every photo's address, so it stays the same for one store."""
     photos: Annotated[str | tuple[str, ...], BESIDE] = ()
     """Folders of pictures to serve; none: painted scenes."""
     num_scenes: int = pydantic.Field(300, gt=0)
+    """How many painted photos the services offer."""
     seed: int = 0
+    """Other seeds paint other scenes."""
 
 
 class _Top(Settings):
@@ -52,9 +55,11 @@ class _Top(Settings):
     queries: str | list[str] = queries.SHIPPED
     """A `.txt` file, a folder of them, a list, or `landscapes`, the 400 that come with the package."""
     want: int = pydantic.Field(gt=0)
+    """How many photos the crawl keeps; the filter keeps fewer of them."""
     local: str = ""
     """Folder of frontier and spool, which must be on this machine's disk; empty: the store, if that is a folder."""
     engine: str = "local"
+    """What spreads the work of filter and export: local, ray, or one of an installed package."""
 
 
 class RightsSettings(Settings):

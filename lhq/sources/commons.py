@@ -51,6 +51,7 @@ class CommonsSettings(SourceSettings):
     """`[source.commons]`; `[http] contact` must be set. An OAuth 2.0 token is read from WIKIMEDIA_ACCESS_TOKEN."""
 
     api: ServiceUrl = "https://commons.wikimedia.org/w/api.php"
+    """Address of the service; another wiki or a test server."""
     licences: tuple[str, ...] = (
         "cc0-1.0",
         "pdm-1.0",
@@ -65,6 +66,7 @@ class CommonsSettings(SourceSettings):
         "cc-by-sa-3.0",
         "cc-by-sa-4.0",
     )
+    """Which licences to keep, by their ids."""
     width_px: int = pydantic.Field(LADDER[-1], ge=320, le=LADDER[-1])
     """Wider originals are taken at this width, or at the next one that Commons renders."""
     calls_per_hour: float = pydantic.Field(200 * 60, gt=0)

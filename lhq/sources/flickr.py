@@ -42,14 +42,19 @@ class FlickrSettings(SourceSettings):
     """`[source.flickr]`; key and secret are read from FLICKR_API_KEY and FLICKR_API_SECRET."""
 
     api: ServiceUrl = "https://api.flickr.com/services/rest/"
+    """Address of the service; another one for tests and mirrors."""
     licences: tuple[str, ...] = ("cc-by-2.0", "cc-by-nc-2.0", "us-gov", "cc0-1.0", "pdm-1.0")
+    """Which licences to ask for, by their ids."""
     sort: str = pydantic.Field(
         "relevance", pattern="^(relevance|interestingness-(desc|asc)|date-(posted|taken)-(desc|asc))$"
     )
+    """The order of a search, as Flickr names it: relevance, date-posted-desc, interestingness-desc …"""
     safe_search: int = pydantic.Field(1, ge=1, le=3)
+    """1 safe, 2 moderate, 3 restricted."""
     max_side_px: int = pydantic.Field(4096, ge=256)
     """The smallest offered size that has this long side, or the largest below it."""
     calls_per_hour: float = pydantic.Field(3600.0, gt=0)
+    """What your key allows, for `--dry-run`: 3,600 an hour by Flickr's terms."""
 
     @pydantic.field_validator("licences")
     @classmethod

@@ -36,12 +36,15 @@ class FolderSettings(SourceSettings):
     """`[source.folder]`."""
 
     path: Place
+    """The folder; every picture below it is offered."""
     author: str = ""
+    """Stands in every row as the author."""
     licence: str = "own"
     """An id of the licence table; "own" where the rights are yours."""
     permission: Permission | None = None
     """What the rights holder allows beyond the licence, where the photos are not yours."""
     per_query: int = pydantic.Field(10_000_000, gt=0)
+    """Photos taken at most; a folder is one query."""
 
     _listed = pydantic.field_validator("permission", mode="before")(from_setting)
 

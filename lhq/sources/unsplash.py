@@ -29,19 +29,24 @@ class UnsplashSettings(SourceSettings):
     """`[source.unsplash]`; the key is read from UNSPLASH_ACCESS_KEY."""
 
     api: ServiceUrl = "https://api.unsplash.com"
+    """Address of the service; another one for tests and mirrors."""
     permission: Permission | None = None
     """What Unsplash allows you beyond its guidelines: a list, the words, by whom and when."""
     app_name: str = "lhq"
     """The name your key is registered under; credit links carry it."""
     order_by: str = pydantic.Field("relevant", pattern="^(relevant|latest)$")
+    """The order of a search: relevant or latest."""
     orientation: str = pydantic.Field("landscape", pattern="^(landscape|portrait|squarish|)$")
+    """landscape, portrait or squarish; empty: any."""
     max_side_px: int = pydantic.Field(4096, ge=256)
     """Photos larger than this are asked for at this size of the longer side (imgix w and h, fit=max)."""
     quality: int = pydantic.Field(92, ge=1, le=100)
+    """JPEG quality that photos above `max_side_px` are asked for in."""
     _listed = pydantic.field_validator("permission", mode="before")(from_setting)
     calls_per_hour: float = pydantic.Field(50.0, gt=0)
     """What your key allows, for `--dry-run`; the crawl itself goes by the answers' headers."""
     quota_window_s: float = pydantic.Field(3600.0, gt=0)
+    """How long the service's quota lasts before it is full again."""
 
 
 class Unsplash(Source):

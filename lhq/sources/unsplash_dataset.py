@@ -33,11 +33,15 @@ class UnsplashDatasetSettings(SourceSettings):
     path: Place
     """The folder with `photos.tsv000` … (or `photos.csv000` …), as unpacked."""
     edition: Literal["lite", "full"] = "lite"
+    """Which edition the tables are: it decides what its terms allow."""
     words: tuple[str, ...] = ()
     """Take only photos whose description holds one of these words; empty: all."""
     max_side_px: int = pydantic.Field(4096, ge=256)
+    """Photos larger than this are asked for at this size of the longer side."""
     quality: int = pydantic.Field(92, ge=1, le=100)
+    """JPEG quality that photos above `max_side_px` are asked for in."""
     per_query: int = pydantic.Field(10_000_000, gt=0)
+    """Photos taken at most; the tables are one query."""
 
 
 class UnsplashDataset(Source):
