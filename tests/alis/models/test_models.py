@@ -298,7 +298,7 @@ def test_sizes_are_the_published_ones() -> None:
         ({"grid_size": 3}, "use 1, 2 or 4"),
         ({"grid_size": 8}, "use 1, 2 or 4"),
         ({"w_coord_dist": 0.5}, "narrower than a frame"),
-        ({"w_coord_dist": math.nan}, "nan frames wide"),
+        ({"w_coord_dist": math.nan}, "narrower than a frame"),
         ({"w_coord_dist": 2.5}, "use a multiple of 1"),
         ({"grid_size": 1, "w_coord_dist": 3}, "use a multiple of 2"),
         ({"channel_base": 16}, "leaves no channel"),

@@ -18,6 +18,7 @@ from lhq.errors import ShardDamaged
 from lhq.export.layout import Variant
 from lhq.export.render import Encoding
 from lhq.export.render_job import Rendered, unit, write_wanted
+from lhq.export.work import Work
 from lhq.filter import Filtered, Rule
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings
@@ -67,14 +68,12 @@ def test_an_export_leaves_it_out_by_name(store: Path, tmp_path: Path) -> None:
     wanted = photos.select(["id", "sha256"]).append_column(
         "unit", pa.array([unit(1, row // 4) for row in range(len(photos))], pa.string())
     )
-    write_wanted(str(tmp_path / "wanted"), wanted)
-    (tmp_path / "work").mkdir()
-    job = RecklessRender(
-        str(store), str(tmp_path / "work"), str(tmp_path / "wanted"), Encoding(Variant("64", 64, "jpeg"), 90)
-    )
+    work = Work(str(tmp_path / "work"))
+    write_wanted(work, wanted)
+    job = RecklessRender(str(store), work, Encoding(Variant("64", 64, "jpeg"), 90))
     reports = list(Local(2).map(job, [unit(1, group) for group in range(3)], "cpu"))
     assert not [report.error for report in reports if report.error]
-    rendered = Rendered(str(tmp_path / "work"), [unit(1, group) for group in range(3)])
+    rendered = Rendered(work, [unit(1, group) for group in range(3)])
     assert list(rendered.failed) == ["flickr:killer"]
     assert rendered.failed["flickr:killer"].startswith("crashed: the process that rendered it died of SIG")
 
