@@ -372,7 +372,8 @@ def test_a_metric_sees_pictures_as_training_does(tmp_path: Path, monkeypatch: py
     data, run = str(sets.write(tmp_path / "wide", 32, paint=wide)), tmp_path / "run"
     config = small(run__kimg=0.008, data__fit="crop", run__metric="fid", run__metric_images=8, run__features="random")
     launch(data, config, run, resume="auto", device="cpu", is_dry=False)
-    (found,) = [r["fid"] for r in records(run) if "fid" in r]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (found,) = [line["fid"] for line in lines if "fid" in line]
     by_fit = {
         fit: metrics.measure(alis.load(run), data, metrics.Plan(("fid",), num=8, features="random", fit=fit)).figures[
             "fid"
