@@ -1,8 +1,8 @@
-# Two commands: `make demo` and `make test`. Each installs what it needs into .venv first, in the versions of
-# requirements.lock (LOCK= takes the newest that pyproject.toml allows).
+# Two commands: `make demo` and `make test`. Each installs what it needs into .venv first, in the newest versions that
+# pyproject.toml allows (LOCK="-c requirements.lock" takes those of the lock file).
 PYTHON ?= python3
 PY := .venv/bin/python
-LOCK ?= -c requirements.lock
+LOCK ?=
 PIPELINE := pipelines/quickstart.toml
 DEMO := demo
 DEMO_KIMG ?= 4
