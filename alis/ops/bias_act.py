@@ -45,7 +45,8 @@ def bias_act(
         return bias_act_triton(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp, overwrite=overwrite)
     if overwrite:
         return _bias_act_overwriting(x, bias_C, noise, slope, gain, clamp)
-    if x.device.type == "cpu" and x.ndim == 4 and needs_gradient(x, bias_C, noise):
+    is_learning = x.ndim == 4 and needs_gradient(x, bias_C, noise) and not torch.compiler.is_exporting()
+    if x.device.type == "cpu" and is_learning:
         found: Tensor = _Learning.apply(x, bias_C, noise, slope, gain, clamp)
         return found
     return bias_act_reference(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)

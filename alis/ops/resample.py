@@ -68,7 +68,9 @@ def blur_reference(x_BCHW: Tensor, pad: int, gain: float = 1.0) -> Tensor:
 def _filter(x_BCHW: Tensor, pad: int, gain: float, stride: int) -> Tensor:
     """Each channel's convolution with the 4×4 filter."""
     num = x_BCHW.shape[1]
-    weight = _kernel(x_BCHW.dtype, x_BCHW.device, gain).expand(num, 1, 4, 4)
+    # A graph that is traced gets a kernel of its own: what stands in it for a tensor must not be kept for others.
+    kernel = _kernel.__wrapped__ if torch.compiler.is_exporting() else _kernel
+    weight = kernel(x_BCHW.dtype, x_BCHW.device, gain).expand(num, 1, 4, 4)
     return functional.conv2d(x_BCHW, weight, padding=pad, stride=stride, groups=num)
 
 

@@ -38,7 +38,8 @@ def local_latents(seed_B: Tensor, resolution: int, column_Bw: Tensor, num: int, 
     counter_im = _signed((torch.arange(pairs, device=device)[:, None] + channel) * GOLDEN)
     found = torch.empty([batch, pairs, 2, width, num], device=device)
     step = max(_CHUNK // max(batch * width * num, 1), 1) if device.type == "cpu" else pairs
-    table = quantiles(device)
+    # A graph that is traced gets a table of its own: what stands in it for a tensor must not be kept for others.
+    table = (quantiles.__wrapped__ if torch.compiler.is_exporting() else quantiles)(device)
     for first in range(0, pairs, step):
         word = _mixed(key_Bw[:, None, :, None] ^ counter_im[None, first : first + step, None, :])
         for half, index in enumerate((word & 0xFFFF, _shifted(word, 16))):
