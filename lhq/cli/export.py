@@ -29,6 +29,7 @@ from lhq.pipeline import load
     show_default=True,
     help="Archives for other trainers, written beside the dataset.",
 )
+@click.option("--refill", is_flag=True, help="Keep the earlier export's rows; fill the gaps of those that are gone.")
 @click.option("--push-to-hub", "repository", metavar="ORG/NAME", default="", help="Upload to the Hugging Face Hub.")
 @click.option("--public", is_flag=True, help="A repository that is made by the push is public, not private.")
 @engine_options
@@ -40,6 +41,7 @@ def command(
     publish: str | None,
     licences: str | None,
     kind: Literal["parquet", "zip", "webdataset"],
+    refill: bool,
     repository: str,
     public: bool,
     engine: str,
@@ -56,12 +58,14 @@ def command(
       lhq export pipelines/quickstart.toml
       lhq export pipelines/lhq-90k.toml --to out --variants 1024,256 --licences commercial-ok
       lhq export pipelines/lhq-90k.toml --format webdataset
+      lhq export pipelines/lhq-90k.toml --refill
       lhq export pipelines/flickr-cc.toml --publish bytes --push-to-hub my-org/landscapes
     """
     changes = {
         "to": to,
         "variants": variants and tuple(name.strip() for name in variants.split(",")),
         "publish": publish,
+        "refill": refill or None,
         "licences": licences and tuple(word.strip() for word in licences.split(",")),
     }
     given = {key: value for key, value in changes.items() if value is not None}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from lhq.errors import ConfigError, InputError, RightsRefused
 from lhq.export import card, credits, croissant, layout, manifest, ownership
 from lhq.export.layout import Variant
 from lhq.export.previous import manifest_ids
+from lhq.export.refill import Refilled, refilled
 from lhq.export.render import Encoding
 from lhq.export.rows import Rows, kept_rows
 from lhq.export.settings import ExportSettings
@@ -109,13 +111,15 @@ def export(
     if not len(rows.table):
         return _withdrawn(job)
     table = _allowed(job, rows.table, policy or Policy())
+    living = _living(job, table)
+    table = living.table if living else table
     with place.aside() as part:
         forget_debris(part)
         report.written = _variants(job, table, rows, variants, engine, on_progress)
         _forget_variants(part, {written.folder for written in report.written})
         table = _published(table, report.written)
         report.num_rows = len(table)
-        manifest.write(part, table)
+        manifest.write(part, table, _told_open(job, living, table) if living else {})
         credits.write(part, table, report.written)
         croissant.write(part, table, rows, settings, report.written)
         card.write(part, card.Facts(table, rows, settings, report.written, rights_of, report.skipped))
@@ -183,6 +187,38 @@ def _allowed(job: _Job, table: pa.Table, policy: Policy) -> pa.Table:
     if job.settings.publish == "bytes":
         rules.check_publishing(table, job.rights_of)
     return table
+
+
+def _living(job: _Job, table: pa.Table) -> Refilled | None:
+    """The rows of a set that is refilled; None where it takes all rows.
+
+    Raises:
+        RightsRefused: no row of the earlier export may be published any more, and none is of equal kind.
+    """
+    if not job.settings.refill:
+        return None
+    found = refilled(job.place.to, table)
+    if found is None:
+        job.report.notes.append(f"nothing to refill: {job.place.to} holds no dataset yet, so all rows are taken")
+        return None
+    if not len(found.table):
+        raise RightsRefused(
+            f"{job.place.to}: none of its photos may be published any more, and no other is of equal kind",
+            hint="export without --refill to take all rows, or crawl on",
+        )
+    if reserve := len(table) - len(found.table):
+        job.report.skipped["held in reserve by --refill"] = reserve
+    return found
+
+
+def _told_open(job: _Job, living: Refilled, table: pa.Table) -> dict[str, str]:
+    """Say which gaps were filled and which are open; what the manifest keeps of them."""
+    ids = table["id"].to_pylist()
+    still = living.open_after(ids)
+    num_filled = len(living.filled & set(ids))
+    job.report.notes.append(f"gaps filled {num_filled:,} · open {len(still):,}")
+    job.report.notes += [f"  open: {count:,} of {kind}" for kind, count in Counter(map(str, still)).most_common()]
+    return living.metadata(ids)
 
 
 def _variants(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Mapping
 
 import fsspec
 import pyarrow as pa
@@ -19,13 +20,18 @@ from lhq.store.shards import write_whole
 _PLACE = ("shard", "row", "place")
 
 
-def write(folder: str, rows: pa.Table) -> None:
+def write(folder: str, rows: pa.Table, metadata: Mapping[str, str]) -> None:
     """Write the manifest of `rows` (papers, scores, `split`) into a local folder.
+
+    Args:
+        metadata: of the file; {} for none.
 
     Raises:
         StoreError: it can't be written.
     """
-    table = rows.drop_columns([name for name in _PLACE if name in rows.column_names]).replace_schema_metadata(None)
+    table = rows.drop_columns([name for name in _PLACE if name in rows.column_names]).replace_schema_metadata(
+        dict(metadata) or None
+    )
     options = {
         "compression": "zstd",
         "write_page_index": True,

@@ -87,7 +87,8 @@ class Published:
             ShardDamaged: its bytes are not what they were.
         """
         path, group, row, sha256, width, height = self._at[id_and_sha256]
-        data = _group(path, group)["image"][row]["bytes"].as_py()
+        there = os.stat(path)
+        data = _group(path, group, (there.st_ino, there.st_mtime_ns))["image"][row]["bytes"].as_py()
         picture = Picture(data, sha256, width, height)
         if not picture.is_whole():
             raise ShardDamaged(f"{path}: row {row} of row group {group} is damaged", hint="delete that file, run again")
@@ -95,7 +96,8 @@ class Published:
 
 
 @lru_cache(maxsize=2)
-def _group(path: str, group: int) -> pa.Table:
-    """One row group's pictures: rows are asked for in their order, so the last two suffice."""
+def _group(path: str, group: int, file: tuple[int, int]) -> pa.Table:
+    """One row group's pictures: rows are asked for in their order, so the last two suffice. `file` tells one export's
+    from that which the next one of this process puts in its place."""
     with pq.ParquetFile(path) as file:
         return file.read_row_group(group, ["image"]).combine_chunks()

@@ -48,6 +48,9 @@ class ExportSettings(Settings):
     metadata: Literal["strip", "keep"] = "strip"
     """What becomes of EXIF, XMP and IPTC in `full`: places, names and serial numbers are left out without touching a
     pixel, or kept, which the card tells. Squares never have any."""
+    refill: bool = False
+    """Keep the rows of the earlier export, and take other photos only to fill the gaps of those that may be published
+    no more: the next best of equal source, licence, split and query."""
     seed: int = 0
     """Of the shuffle."""
     shard_mb: float = pydantic.Field(500, gt=0)
