@@ -96,8 +96,10 @@ class Published:
 
 
 @lru_cache(maxsize=2)
-def _group(path: str, group: int, file: tuple[int, int]) -> pa.Table:
-    """One row group's pictures: rows are asked for in their order, so the last two suffice. `file` tells one export's
-    from that which the next one of this process puts in its place."""
+def _group(path: str, group: int, stamp: tuple[int, int]) -> pa.Table:
+    """One row group's pictures; rows are asked for in their order, so the last two groups suffice.
+
+    `stamp` (inode and time) tells a file from the one that the next export of this process puts in its place.
+    """
     with pq.ParquetFile(path) as file:
         return file.read_row_group(group, ["image"]).combine_chunks()
