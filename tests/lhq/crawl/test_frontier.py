@@ -105,6 +105,23 @@ def test_a_failure_that_may_pass_returns_when_it_is_due(frontier: Frontier) -> N
     assert names(frontier, now) == "bc"
 
 
+def test_an_attempt_counts_unless_it_is_the_hosts_mood(frontier: Frontier) -> None:
+    page(frontier, "a", None)
+    now = time.time()
+
+    def waiting() -> int:
+        (one,) = frontier.waiting("h:80", now, 9, SOURCES)
+        return one.attempts
+
+    number = frontier.waiting("h:80", now, 9, SOURCES)[0].number
+    frontier.fail(number, "throttled", "429", retry_at=now, counts=False)
+    assert waiting() == 0
+    frontier.fail(number, "timeout", "slow", retry_at=now)
+    assert waiting() == 1
+    frontier.fail(number, "timeout", "slow", retry_at=0.0)
+    assert (waiting(), frontier.next_due(SOURCES)) == (2, 0.0)
+
+
 def test_kept_photos_their_shards_and_reports(frontier: Frontier) -> None:
     asked = frontier.next_query("s", frozenset({"lake"}))
     assert asked is not None
