@@ -29,7 +29,7 @@ from scipy.signal import correlate
 from scipy.special import softmax
 from scipy.stats import rankdata
 
-from lhq.measures import fits
+from lhq.measures import fitted
 from lhq.measures.connectability import Connectability, ConnectabilitySettings, fold_of
 from lhq.measures.prefetch import Fit, pixels
 from lhq.records import ADDED, PHOTO_SCHEMA, Photo
@@ -120,10 +120,10 @@ def main() -> int:
         facts = pa.Table.from_batches([measure.measure(photos)])
         measure_s = time.perf_counter() - start
         score = measure.judge(facts, settings).score
-        key = fits.fit_key("connectability", measure.version, settings)
+        key = fitted.fit_key("connectability", measure.version, settings)
         states = []
         for fold in range(settings.folds):
-            found = fits.read(folder, f"{key}-{fold}")
+            found = fitted.read(folder, f"{key}-{fold}")
             assert found is not None
             states.append(found[0])
     start = time.perf_counter()

@@ -27,8 +27,8 @@ import pyarrow as pa
 from lhq import filter, pipeline
 from lhq.engines.local import Local
 from lhq.filter import Rule
+from lhq.measures.near_duplicates import THUMB
 from lhq.measures.text import fold
-from lhq.measures.versions import THUMB
 from lhq.records import PHOTO_SCHEMA
 from lhq.store.shards import Shards
 

@@ -32,20 +32,20 @@ def door(data: bytes) -> None:
 
 
 def pixels(data: bytes) -> None:
-    """Every reader of pixels: the look, decoding in full and reduced, the trainer's batch."""
+    """Every reader of pixels: the preview, decoding in full and reduced, the trainer's batch."""
     import numpy as np
 
     from alis.data.decode import BadImage, decode_into
     from lhq.errors import ImageError
     from lhq.images import decode, inspect
-    from lhq.measures.look import look
+    from lhq.measures.preview import preview
     from lhq.records import Photo
 
     try:
         header = inspect(data, max_pixels=_SMALL_PX)
     except ImageError:
         return
-    seen = look(Photo("x:1", bytes(data), header.width_px, header.height_px, sha256=header.sha256))
+    seen = preview(Photo("x:1", bytes(data), header.width_px, header.height_px, sha256=header.sha256))
     assert (seen.rgbx is None) == bool(seen.error)
     for short_side_px in (None, 48):
         try:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pydantic
 
 from lhq.errors import InputError, ShardDamaged
-from lhq.measures import Measure, MeasureSettings, Score, Verdicts, fits
+from lhq.measures import Measure, MeasureSettings, Score, Verdicts, fitted
 from lhq.measures.outliers import device
 from lhq.measures.prefetch import Fit, Halving, Pixels, Prefetcher, stored_photos
 from lhq.records import Lane, Photo
@@ -109,9 +109,9 @@ class Connectability(Measure[ConnectabilitySettings]):
             InputError: too few photos to train on.
             WeightsMissing: the backbone's weights are not on disk and can't be fetched.
         """
-        key = fits.fit_key(self.name, self.version, self.settings)
+        key = fitted.fit_key(self.name, self.version, self.settings)
         self._place = (shards.store, key)
-        todo = [f for f in range(self.settings.folds) if fits.read(shards.store, f"{key}-{f}") is None]
+        todo = [f for f in range(self.settings.folds) if fitted.read(shards.store, f"{key}-{f}") is None]
         if not todo:
             return
         ids = _ids(shards)
@@ -177,7 +177,7 @@ class Connectability(Measure[ConnectabilitySettings]):
         assert self._place is not None
         notes = {"fold": str(fold), "rows": str(len(seen)), "loss": repr(best.loss), "accuracy": repr(best.accuracy)}
         state = {name: value.numpy() for name, value in best.state.items()}
-        fits.save(shards.store, f"{self._place[1]}-{fold}", state, notes)
+        fitted.save(shards.store, f"{self._place[1]}-{fold}", state, notes)
 
     def _squares(self, shards: Shards, ids: dict[int, list[str]], wanted: set[str], file: object) -> Squares:
         """Pixels of the wanted photos that decode, on disk: uint8 [N, S, S, 3]."""
@@ -277,7 +277,7 @@ def _scorer(
 
     from lhq.measures.half_classifier import build, sides
 
-    found = fits.read(store, f"{key}-{fold}")
+    found = fitted.read(store, f"{key}-{fold}")
     assert found is not None, "prepare() leaves a fit for every fold"
     model = build(backbone, pretrained=False)
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in found[0].items()})

@@ -19,10 +19,10 @@ from PIL import Image
 
 from lhq.measures import Judges, Measure, MeasureSettings, Score, Verdicts
 from lhq.measures.keypoints import keypoints, small_grey
-from lhq.measures.look import ROWS, look
+from lhq.measures.near_duplicates import THUMB, Descriptors, clusters
 from lhq.measures.near_pairs import near_pairs
+from lhq.measures.preview import ROWS, preview
 from lhq.measures.turns import ways
-from lhq.measures.versions import THUMB, Descriptors, clusters
 from lhq.records import Photo
 from lhq.rights.licences import LICENCES
 
@@ -79,7 +79,7 @@ class Duplicates(Measure[DuplicatesSettings]):
         self.settings = settings
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
-        """Hashes and small pictures of these photos, from the look that `size` shares."""
+        """Hashes and small pictures of these photos, from the previews that `size` shares."""
         return pa.RecordBatch.from_pylist(_facts(photos), self.schema)
 
     def judge(self, facts: pa.Table, settings: DuplicatesSettings) -> Verdicts:
@@ -116,11 +116,11 @@ class Duplicates(Measure[DuplicatesSettings]):
 
 
 def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
-    looks = [look(photo) for photo in photos]
-    greys = {row: small_grey(seen.rgbx) for row, seen in enumerate(looks) if seen.rgbx is not None}
+    previews = [preview(photo) for photo in photos]
+    greys = {row: small_grey(seen.rgbx) for row, seen in enumerate(previews) if seen.rgbx is not None}
     keys = dict(zip(greys, keypoints(list(greys.values())), strict=True))
     rows = []
-    for row, (photo, seen) in enumerate(zip(photos, looks, strict=True)):
+    for row, (photo, seen) in enumerate(zip(photos, previews, strict=True)):
         facts: dict[str, object] = {
             "id": photo.id,
             "error": seen.error or None,

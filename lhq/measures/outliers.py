@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pydantic
 
 from lhq.errors import InputError, LhqError, ShardDamaged
-from lhq.measures import Judges, Measure, MeasureSettings, Score, Verdicts, fits
+from lhq.measures import Judges, Measure, MeasureSettings, Score, Verdicts, fitted
 from lhq.measures.features import Extractor, Floats, open_extractor
 from lhq.measures.gaussian import Gaussian, Moments
 from lhq.measures.prefetch import Halving, Pixels, Prefetcher, stored_photos
@@ -120,9 +120,9 @@ class Outliers(Measure[OutliersSettings]):
             InputError: fewer than ten trusted photos, or no such file of ids.
             WeightsMissing: see `open_extractor`.
         """
-        key = fits.fit_key(self.name, self.version, self.settings)
+        key = fitted.fit_key(self.name, self.version, self.settings)
         self._place = (shards.store, key)
-        if fits.read(*self._place) is not None:
+        if fitted.read(*self._place) is not None:
             return
         extractor, _ = _open(self.settings)
         moments = Moments(extractor.num_features)
@@ -140,7 +140,7 @@ class Outliers(Measure[OutliersSettings]):
         shrinkage = None if self.settings.shrinkage == "auto" else float(self.settings.shrinkage)
         gaussian = Gaussian.fit(moments, shrinkage)
         log.info("outliers: %s on %d photos, shrinkage %.3f", extractor.name, gaussian.num, gaussian.shrinkage)
-        fits.save(
+        fitted.save(
             *self._place,
             {"mean": gaussian.mean_D, "whiten": gaussian.whiten_DD},
             {
@@ -190,7 +190,7 @@ class Outliers(Measure[OutliersSettings]):
     def _fitted(self) -> Gaussian:
         if self._gaussian is None:
             assert self._place is not None, "prepare() comes before measure()"
-            found = fits.read(*self._place)
+            found = fitted.read(*self._place)
             assert found is not None, "prepare() leaves a fit"
             arrays, notes = found
             self._gaussian = Gaussian(

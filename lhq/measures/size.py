@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pydantic
 
 from lhq.measures import Measure, MeasureSettings, Score, Verdicts
-from lhq.measures.look import ROWS, Look, look
+from lhq.measures.preview import ROWS, Preview, preview
 from lhq.records import Photo
 
 
@@ -81,8 +81,9 @@ class Size(Measure[SizeSettings]):
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
         """Facts of these photos; `error` says why one can't be decoded to its end."""
-        looks = [look(photo) for photo in photos]  # first all: a decode drives the code of the figures from the cache
-        return pa.RecordBatch.from_pylist([_facts(*each) for each in zip(photos, looks, strict=True)], self.schema)
+        # All of them first: a decode evicts the code that computes the figures from the cache.
+        previews = [preview(photo) for photo in photos]
+        return pa.RecordBatch.from_pylist([_facts(*each) for each in zip(photos, previews, strict=True)], self.schema)
 
     def judge(self, facts: pa.Table, settings: SizeSettings) -> Verdicts:
         """Whole, then large enough, then the rest; the score is the figure of the first test failed, else the
@@ -134,7 +135,7 @@ def _damage(facts: pa.Table, row: int) -> str:
     return f"{facts['error'][row].as_py()}: {facts['said'][row].as_py()}"
 
 
-def _facts(photo: Photo, seen: Look) -> dict[str, object]:
+def _facts(photo: Photo, seen: Preview) -> dict[str, object]:
     base: dict[str, object] = {
         "id": photo.id,
         "error": seen.error or None,

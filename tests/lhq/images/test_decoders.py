@@ -19,7 +19,7 @@ from tests.lhq.images import odd
 
 ROOT = Path(__file__).parents[3]
 COLOUR = np.random.default_rng(0).integers(0, 256, (149, 227, 3), np.uint8)
-# Every reader of pixels there is: the shared look, decoding at any scale, an export's square, the trainer's batch.
+# Every reader of pixels there is: the shared preview, decoding at any scale, an export's square, the trainer's batch.
 EVERY_READER = """
 import sys
 from pathlib import Path
@@ -28,14 +28,14 @@ from alis.data.decode import BadImage, decode_into
 from lhq.export.layout import Variant
 from lhq.export.render import render
 from lhq.images import ImageError, decode, inspect
-from lhq.measures.look import look
+from lhq.measures.preview import preview
 from lhq.records import Photo
 for path in 3 * sys.argv[1:]:
     data = Path(path).read_bytes()
     header = inspect(data)
     for short in (None, 1, 20, 48, 500):
         decode(data, short_side_px=short)
-    seen = look(Photo("a:1", bytes(bytearray(data)), header.width_px, header.height_px, sha256=header.sha256))
+    seen = preview(Photo("a:1", bytes(bytearray(data)), header.width_px, header.height_px, sha256=header.sha256))
     assert seen.rgbx is not None, seen
     for side in (32, 128):
         render(data, Variant(str(side), side, "jpeg"), 90)
@@ -160,11 +160,11 @@ def test_what_would_take_too_much_memory_is_refused_at_the_door(name: str, most_
 PEAK = """
 import sys
 from lhq.engines.local import keep_memory
-from lhq.measures.look import look
+from lhq.measures.preview import preview
 from lhq.records import Photo
 keep_memory()
 data = sys.stdin.buffer.read()
-seen = look(Photo("a:1", data, 1, 1))
+seen = preview(Photo("a:1", data, 1, 1))
 assert seen.rgbx is not None, seen
 print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024)
 """

@@ -19,8 +19,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 from lhq.measures.clusters import components, groups
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.keypoints import MAX_KEYPOINTS, keypoints, small_grey
-from lhq.measures.look import look
-from lhq.measures.versions import THUMB
+from lhq.measures.near_duplicates import THUMB
+from lhq.measures.preview import preview
 from lhq.records import Photo
 
 # Scenes of `landscapes` that are also in `near_duplicates`, seen by eye: file number → group.
@@ -223,7 +223,7 @@ def test_photos_without_facts_are_nobodys_version() -> None:
 
 def test_the_hash_is_imagehash_s() -> None:
     (row,) = Duplicates(DuplicatesSettings()).measure([photo(terrain(3), "a:1")]).to_pylist()
-    grey = small_grey(look(photo(terrain(3), "a:1")).rgbx)
+    grey = small_grey(preview(photo(terrain(3), "a:1")).rgbx)
     assert row["phash"] == int(str(imagehash.phash(grey)), 16)
 
 

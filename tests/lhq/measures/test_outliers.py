@@ -16,7 +16,7 @@ from scipy.stats import multivariate_normal
 from lhq.config import validate
 from lhq.errors import ConfigError, InputError, StoreError, WeightsMissing
 from lhq.images import inspect
-from lhq.measures import fits
+from lhq.measures import fitted
 from lhq.measures.features import Thumbnail
 from lhq.measures.gaussian import Gaussian, Moments, oas_shrinkage
 from lhq.measures.outliers import Outliers, OutliersSettings
@@ -28,7 +28,7 @@ from tests.lhq import making
 WHERE = "p.toml [filter.outliers]"
 
 
-def fitted(rows: np.ndarray, batch: int, shrinkage: float | None = None) -> Gaussian:
+def fit_gaussian(rows: np.ndarray, batch: int, shrinkage: float | None = None) -> Gaussian:
     moments = Moments(rows.shape[1])
     for start in range(0, len(rows), batch):
         moments.add(rows[start : start + batch])
@@ -55,7 +55,7 @@ def test_log_likelihood_is_scipys() -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(500, 40)) @ rng.normal(size=(40, 40)) + rng.normal(size=40)
     new = rng.normal(size=(30, 40)) * 3
-    gaussian = fitted(rows, 64, shrinkage=0.0)
+    gaussian = fit_gaussian(rows, 64, shrinkage=0.0)
     expected = multivariate_normal(rows.mean(0), np.cov(rows, rowvar=False, bias=True)).logpdf(new)
     np.testing.assert_allclose(gaussian.log_likelihood(new), expected, rtol=1e-10)
 
@@ -73,15 +73,15 @@ def test_shrinkage_is_the_oas_formula() -> None:
 
 def test_fewer_samples_than_features_still_give_a_density() -> None:
     rows = np.random.default_rng(2).normal(size=(12, 200))
-    gaussian = fitted(rows, 5)
+    gaussian = fit_gaussian(rows, 5)
     assert 0 < gaussian.shrinkage <= 1
     assert np.isfinite(gaussian.log_likelihood(rows)).all()
     with pytest.raises(InputError, match="singular"):
-        fitted(rows, 5, shrinkage=0.0)
+        fit_gaussian(rows, 5, shrinkage=0.0)
 
 
 def test_a_feature_that_is_not_finite_gives_no_number() -> None:
-    gaussian = fitted(np.random.default_rng(3).normal(size=(50, 4)), 50)
+    gaussian = fit_gaussian(np.random.default_rng(3).normal(size=(50, 4)), 50)
     rows = np.zeros((4, 4))
     rows[1, 2], rows[2, 0] = np.nan, np.inf
     assert np.isfinite(gaussian.log_likelihood(rows)).tolist() == [True, False, False, True]
@@ -297,16 +297,16 @@ def test_a_share_of_450_000_is_dropped_to_the_photo() -> None:
 
 @pytest.mark.parametrize("harm", ["flipped", "not finite"])
 def test_a_fit_that_is_not_what_was_written_is_refused(tmp_path: Path, harm: str) -> None:
-    fits.save(str(tmp_path), "outliers-x", {"mean": np.arange(8.0), "steps": np.arange(3)}, {"rows": "9"})
-    found = fits.read(str(tmp_path), "outliers-x")
+    fitted.save(str(tmp_path), "outliers-x", {"mean": np.arange(8.0), "steps": np.arange(3)}, {"rows": "9"})
+    found = fitted.read(str(tmp_path), "outliers-x")
     assert found is not None
     assert found[1] == {"rows": "9"}
-    path = Path(fits.path_of(str(tmp_path), "outliers-x"))
+    path = Path(fitted.path_of(str(tmp_path), "outliers-x"))
     if harm == "flipped":
         data = bytearray(path.read_bytes())
         data[-20] ^= 1
         path.write_bytes(data)
     else:
-        fits.save(str(tmp_path), "outliers-x", {"mean": np.array([1.0, np.nan])}, {})
+        fitted.save(str(tmp_path), "outliers-x", {"mean": np.array([1.0, np.nan])}, {})
     with pytest.raises(StoreError, match=r"damaged.*delete it"):
-        fits.read(str(tmp_path), "outliers-x")
+        fitted.read(str(tmp_path), "outliers-x")

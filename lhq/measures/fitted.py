@@ -1,7 +1,7 @@
-"""What a measure learned from its one look over everything: `fits/<measure>-<fingerprint>.safetensors` in the store.
+"""What a measure learned in its one pass over all photos: `fits/<measure>-<fingerprint>.safetensors` in the store.
 
-A fit is made once and kept: photos added later are measured by it too, so that facts stay comparable. It is
-made anew when a setting that decides it changes, or when its file is deleted (delete the facts made by it as well).
+A fit is made once and kept: photos added later are measured by it too, so that facts stay comparable. A new one is
+made when a setting that it depends on changes, or when its file is deleted (delete the facts that it gave as well).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = npt.NDArray[np.generic]
 
 
 def fit_key(measure: str, version: int, settings: MeasureSettings) -> str:
-    """Name of the fit that these settings ask for; keys that only move the judgement have no say."""
+    """Name of the fit for these settings; keys that only change the judgement do not count."""
     deciding = settings.model_dump(mode="json", exclude=set(settings.judgement))
     digest = hashlib.sha256(json.dumps([version, deciding], sort_keys=True).encode()).hexdigest()
     return f"{measure}-{digest[:10]}"

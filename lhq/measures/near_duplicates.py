@@ -1,10 +1,10 @@
 """Descriptors → clusters: which photos are versions of one scene.
 
 Candidates come from the 64-bit hash of the whole picture and from hashes of keypoints, which survive crops.
-Each candidate is a hypothesis of how one picture lies in the other, turned or mirrored as well; it is confirmed by the
-correlation of the two small pictures over what they share. On 21,000 pairs of different photographs the correlation
-stayed below 0.91, on crops, sizes and re-encodes of one photograph above 0.94.
-Everything is columns: 450,000 photos take seconds, and a pile of equal hashes is never compared all with all.
+Each candidate is a hypothesis about how one picture lies in the other, rotated or mirrored if need be; it is confirmed
+by the correlation of the two small pictures over the area they share. On 21,000 pairs of different photographs the
+correlation stayed below 0.91; on crops, resized copies and re-encodes of one photograph it was above 0.94.
+Everything is held in columns: 450,000 photos take seconds, and a group of equal hashes is never compared pair by pair.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SAME_ASPECT = 1.12
 _KEY_RADIUS = 2  # bits of 42 for candidates: finds 97 % of versions directly, and the rest by way of others
 _FIT_RADIUS = 6  # bits of 42 for hypotheses between two photos that are suspected already
 _MAX_FITS = 4
-_PILE = 64  # so many photos with one hash are compared all with all; more, only neighbours in brightness
+_PILE = 64  # up to so many photos of one hash are compared pair by pair; beyond, only neighbours in brightness
 _NEIGHBOURS = 8
-_WORTH_A_LOOK, _SURE = 0.7, 0.99  # correlations between which the samples that agree best are looked at alone
+_WORTH_A_LOOK, _SURE = 0.7, 0.99  # between these correlations the samples that agree best decide alone
 _BARE = 0.98  # of the contrast that one profile across the picture explains
 _SAME_TONES = 8.0  # of 255, on average: re-encodes of a picture differ by less than 2
 _KEPT = _GRID * _GRID * 7 // 8

@@ -1,10 +1,10 @@
-"""Photo → look: one decode at reduced scale that walks the whole file, shared by every measure that needs pixels.
+"""Photo → preview: one decode at reduced scale that reads the whole file, shared by every measure that needs pixels.
 
 A JPEG is decoded at an eighth of its scale straight from its DCT: entropy decoding still reads every byte, so a
 file cut short or broken inside is found, for about a quarter of a full decode's time. The strict decoder goes
-first because it reports broken data segments that Pillow paints grey without a word; where it only dislikes
-the form (stray bytes between markers, an odd colour model), Pillow's word counts.
-Which files it may see says `lhq.images.decoders`; all others are decoded by way of Pillow, by strips, and averaged.
+first because it reports broken data segments that Pillow silently paints grey; where it only objects to the form
+(stray bytes between markers, an unusual colour model), Pillow decides.
+`lhq.images.decoders` says which files it may see; all others are decoded by Pillow in strips, which are averaged.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from lhq.images import decode, inspect
 from lhq.images.decoders import may_go_fast
 from lhq.records import Photo
 
-# A look's short side is at least this where the picture's is: enough for every hash and figure made of it.
+# A preview's short side is at least this where the picture's is: enough for every hash and figure made from it.
 MIN_SIDE_PX = 96
 ROWS = 16
-"""Photos that measures which share looks take at once."""
+"""How many previews are remembered: the batch size of measures that share them."""
 
-# What the strict decoder says of data that is broken or missing; all else it says is a matter of form.
+# The strict decoder's messages for broken or missing data; all its others are about the form.
 _BROKEN = ("premature end", "huffman", "bad progression", "inconsistent progression", "found marker")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What one reduced decode of a photo shows.
+class Preview:
+    """What one reduced decode of a photo gave.
 
-    `rgbx` is uint8 [h, w, 4], turned upright, None when `error` is set; the fourth channel means nothing: Pillow holds
-    four bytes a pixel, so it takes this array as it is, without a copy. `error` is one short word (`truncated`,
-    `corrupt`, `animated`, `too-many-pixels` …) and `said` the sentence. `mode` is Pillow's word for the stored
-    colour model; `width_px`, `height_px` the true size, upright.
+    `rgbx` is uint8 [h, w, 4], turned upright, None when `error` is set; the fourth channel is padding: Pillow stores
+    four bytes a pixel, so it takes this array without a copy. `error` is a reason (`truncated`,
+    `corrupt`, `animated`, `too-many-pixels` …) and `said` its message. `mode` is Pillow's name for the stored
+    colour model; `width_px`, `height_px` are the full size, upright.
     """
 
     rgbx: np.ndarray | None
@@ -47,38 +47,38 @@ class Look:
     said: str = ""
 
 
-_latest: deque[tuple[bytes, Look]] = deque(maxlen=ROWS)
+_latest: deque[tuple[bytes, Preview]] = deque(maxlen=ROWS)
 
 
-def look(photo: Photo) -> Look:
-    """The reduced picture of a photo; the same bytes object asked for again comes from memory.
+def preview(photo: Photo) -> Preview:
+    """The preview of a photo; asked again for the same bytes object, it comes from memory.
 
-    Measures that see the same batch of at most `ROWS` photos so cost one decode. Never raises for what is in
-    the bytes: an undecodable photo is a look with `error`.
+    Several measures that see the same batch of at most `ROWS` photos therefore share one decode. Never raises for
+    what is in the bytes: an undecodable photo is a preview with `error`.
     """
     for data, seen in _latest:
         if data is photo.data:
             return seen
-    fresh = _look(photo)
+    fresh = _decoded(photo)
     _latest.append((photo.data, fresh))
     return fresh
 
 
-def _look(photo: Photo) -> Look:
+def _decoded(photo: Photo) -> Preview:
     try:
         header = inspect(photo.data, sha256=photo.sha256)
         if may_go_fast(header.format, header.coding, header.mode):
             rgbx = _jpeg(photo.data)
             if rgbx is not None:
-                return Look(_turn(rgbx, header.orientation), header.mode, *header.upright_px)
+                return Preview(_turn(rgbx, header.orientation), header.mode, *header.upright_px)
         picture = decode(photo.data, short_side_px=MIN_SIDE_PX // 2, header=header)
-        return Look(np.asarray(picture.convert("RGBX")), header.mode, *header.upright_px)
+        return Preview(np.asarray(picture.convert("RGBX")), header.mode, *header.upright_px)
     except ImageError as error:
-        return Look(None, error=error.reason, said=error.message)
+        return Preview(None, error=error.reason, said=error.message)
 
 
 def _jpeg(data: bytes) -> np.ndarray | None:
-    """uint8 [h, w, 4] as stored, or None where the strict decoder only dislikes the form.
+    """uint8 [h, w, 4] as stored, or None where the strict decoder only objects to the form.
 
     Raises:
         ImageError: `corrupt`: entropy-coded data is broken or missing.
