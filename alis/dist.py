@@ -8,6 +8,7 @@ price is that the message does not overlap the backward pass (about 1 ms for 100
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -45,6 +46,9 @@ def start(device: str = "auto") -> torch.device:
         torch.cuda.set_device(chosen)
         exact_float32()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not td.is_initialized():
+        # Its functions keep the group that there is at their import, as a default argument. Imported in the midst of a
+        # run (by `datasets`, for one), they held gloo's threads beyond `stop`; one exit in four was an abort.
+        importlib.import_module("torch.distributed.nn")
         try:
             td.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
         except (RuntimeError, ValueError) as error:

@@ -23,6 +23,7 @@ import torch
 from alis import dist
 from alis.errors import DataError, RunError
 device = dist.start("cpu")
+import torch.distributed.nn  # as `datasets` does, in the midst of a run
 r = dist.rank()
 assert dist.world() == 2
 assert dist.sum_(torch.tensor([1.0 + r])).item() == 3.0
@@ -55,6 +56,9 @@ assert p.grad.tolist() == [[3.0, 0.0], [1e5, -1e5]], p.grad
 assert q.grad is None
 dist.wait()
 dist.stop()
+tasks = Path("/proc/self/task")
+names = [(task / "comm").read_text().strip() for task in tasks.iterdir()] if tasks.exists() else []
+assert not [name for name in names if "gloo" in name], f"threads of a run that was left: {names}"
 Path(sys.argv[1], f"fine-{r}").touch()
 """
 
