@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--num", type=int, default=400)
-    parser.add_argument("--features", nargs="*", default=["random", "detector"])
+    parser.add_argument("--features", nargs="*", default=["random", "detector", "lite2"])
     parser.add_argument("--strips", type=int, default=8)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()

@@ -22,7 +22,7 @@ import click
     "--features",
     default="inception",
     show_default=True,
-    help="inception, torchvision, lite0, detector, random, or a file.",
+    help="inception, torchvision, lite0, lite2, detector, random, or a file.",
 )
 @click.option("--fit", type=click.Choice(["resize", "crop"]), default="resize", show_default=True, help="As data.fit.")
 @click.option("--variant", help="Which variant of an export, e.g. 256; default: the one of the model's side.")

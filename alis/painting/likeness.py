@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alis.features.lite0 import is_installed, open_lite0
+from alis.features.lite0 import is_installed, open_lite
 from alis.models import Discriminator
 
 Features = Callable[[Tensor], list[Tensor]]
@@ -99,7 +99,7 @@ def packaged_features(device: torch.device) -> Features | None:
     """[B, 3, R, R] in [-1, 1] → [B, C, h, w] after four stages of EfficientNet-Lite0; None if not installed."""
     if not is_installed():
         return None
-    network = open_lite0()[0].to(device)
+    network = open_lite()[0].to(device)
     mean, std = (torch.tensor(v, device=device)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
 
     def features(x_B3RR: Tensor) -> list[Tensor]:

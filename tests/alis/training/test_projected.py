@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from alis.errors import ConfigError
-from alis.features.lite0 import MEAN, STD, Lite0Stages, open_lite0
+from alis.features.lite0 import MEAN, STD, Lite0Stages, open_lite
 from alis.metrics import Plan
 from alis.models.directory import read_notes
 from alis.models.projected import Projected, SpectralConv
@@ -43,7 +43,7 @@ def finished(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_folded_stages_are_the_packaged_network() -> None:
     images = torch.rand(2, 3, 64, 96) * 2 - 1
-    network, _ = open_lite0()
+    network, _ = open_lite()
     x = ((images + 1) / 2 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     x = network._swish(network._bn0(network._conv_stem(x)))
     expected = []
