@@ -96,7 +96,7 @@ def test_demo_is_the_packages_model_and_a_folder_of_that_name_is_not(
 
 @pytest.mark.skipif(not (directory.DEMO / "config.json").is_file(), reason="alis/demo holds no model yet")
 def test_the_packaged_model_is_small_and_paints_something() -> None:
-    assert sum(path.stat().st_size for path in directory.DEMO.iterdir()) <= 8_000_000
+    assert sum(path.stat().st_size for path in directory.DEMO.iterdir()) <= 20_000_000
     assert {path.name for path in directory.DEMO.iterdir()} <= {
         "config.json",
         "model.safetensors",
@@ -104,9 +104,13 @@ def test_the_packaged_model_is_small_and_paints_something() -> None:
         "README.md",
     }
     g = alis.load("demo")
-    pixels = alis.Panorama(g, 1)[0 : 8 * g.config.resolution]
+    side = g.config.resolution
+    assert side >= 64
+    pixels = alis.Panorama(g, 1)[0 : 8 * side]
+    assert pixels.shape == (side, 8 * side, 3)
     assert pixels.std() > 20, "a landscape has light and shade"
-    assert np.abs(alis.Panorama(g, 2)[0:256].astype(int) - pixels[:, :256]).mean() > 5, "another seed, another land"
+    other = alis.Panorama(g, 2)[0 : 8 * side]
+    assert np.abs(other.astype(int) - pixels).mean() > 5, "another seed, another land"
 
 
 def test_less_precision_is_near_and_is_written_into_the_picture(tmp_path: Path) -> None:
