@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import alis
 from alis import metrics
 from alis.errors import InputError
 from alis.metrics import Plan, strips
