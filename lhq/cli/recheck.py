@@ -15,12 +15,13 @@ from lhq.pipeline import load
 @click.command()
 @click.argument("pipeline", type=click.Path())
 @click.option("--bytes", "reads_bytes", is_flag=True, help="Fetch every photo and compare its sha256.")
-@click.option("--limit", type=click.IntRange(1), help="Check so many photos, those fetched longest ago first.")
+@click.option("--limit", type=click.IntRange(1), help="Check so many photos, those asked longest ago first.")
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON on stdout.")
 def command(pipeline: str, reads_bytes: bool, limit: int | None, as_json: bool) -> None:
     """Ask the photos' hosts and sources: is it there, is it the same, is its licence what it was?
 
-    Prints one change a line: id, tab, what (gone, licence, bytes, opt-out), tab, detail.
+    Prints one change a line: id, tab, what (gone, licence, bytes, opt-out), tab, detail. What hosts say about use is
+    written down: the next export leaves out what they reserve now.
 
     \b
     Example:
@@ -39,5 +40,5 @@ def command(pipeline: str, reads_bytes: bool, limit: int | None, as_json: bool) 
         say(f"could not ask: {id}: {reason}")
     say(
         f"checked {report.checked:,} · changed {len({one.id for one in report.changes}):,} · "
-        f"could not ask {len(report.unknown):,}"
+        f"could not ask {len(report.unknown):,} · answers about use recorded {report.recorded:,}"
     )

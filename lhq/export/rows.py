@@ -24,7 +24,7 @@ from lhq.errors import InputError, ShardDamaged
 from lhq.export import layout
 from lhq.records import PAPERS, PHOTO_SCHEMA, PLACE
 from lhq.rights.permissions import Permission, restated
-from lhq.store import tombstones, verdicts
+from lhq.store import rechecked, tombstones, verdicts
 from lhq.store.shards import Shards
 
 _LOCAL_PATH = re.compile(r"file:|[/~\\]|[A-Za-z]:[\\/]", re.IGNORECASE)
@@ -101,7 +101,7 @@ def kept_rows(
         )
     )
     taken_down = len(table) - _count(stays)
-    table = table.filter(stays)
+    table = rechecked.updated(table.filter(stays), rechecked.read(store))
     table, scores = _with_scores(store, table)
     table, more = _with_extra(store, table, extra)
     table = _in_place(restated(to_publish(table), permissions or {}), seed, validation)

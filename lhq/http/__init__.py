@@ -4,10 +4,10 @@
 `robots` and the opt-out headers say what may be kept; `Client` joins them and is what sources and stages are given.
 """
 
-from lhq.http.answer import Answer, Headers
+from lhq.http.answer import Answer, Headers, OptedOut
 from lhq.http.body import Budget
 from lhq.http.client import Client
 from lhq.http.guard import Guard, Target, clean
 from lhq.http.pace import Host, Hosts
 
-__all__ = ["Answer", "Budget", "Client", "Guard", "Headers", "Host", "Hosts", "Target", "clean"]
+__all__ = ["Answer", "Budget", "Client", "Guard", "Headers", "Host", "Hosts", "OptedOut", "Target", "clean"]

@@ -27,6 +27,14 @@ class Answer:
     evidence: Evidence = field(default_factory=lambda: Evidence({}))
 
 
+class OptedOut(FetchError):
+    """A photo that its host reserves, by a signal that binds; `evidence` holds every answer that was had of it."""
+
+    def __init__(self, message: str, *, hint: str, evidence: Evidence) -> None:
+        super().__init__(message, hint=hint, reason="opt-out", permanent=True)
+        self.evidence = evidence
+
+
 def failure(target: Target, what: str, reason: str, *, permanent: bool = False, hint: str = "") -> FetchError:
     """The error of one attempt at `target`."""
     return FetchError(

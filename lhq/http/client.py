@@ -18,7 +18,7 @@ import requests
 
 from lhq.config import HttpSettings
 from lhq.errors import FetchError, KeyMissing, SourceError
-from lhq.http.answer import Answer, Headers
+from lhq.http.answer import Answer, Headers, OptedOut
 from lhq.http.exchange import Exchange
 from lhq.http.guard import Guard, Target, clean, parse
 from lhq.http.pace import SERVICE, Host, Hosts, retry_after_s
@@ -142,6 +142,7 @@ class Client:
         """
         target = parse(url)
         host = self.hosts[target.netloc]
+        said = Evidence({})
         for hop in range(self.settings.max_redirects + 1):
             if has_slot and hop == 0:
                 try:
@@ -153,8 +154,9 @@ class Client:
                     if not is_mine:
                         raise _stopped(target)
                     answer = self._photo(host, target)
+            said = said.stricter(answer.evidence)
             if answer.status == 200:
-                return answer
+                return replace(answer, evidence=said)
             target, before = self._redirected(target, answer), host
             host = self.hosts[target.netloc]
             self.hosts.follow(before, host)
@@ -171,12 +173,13 @@ class Client:
         """
         target = parse(url)
         headers = {"User-Agent": self.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
+        said = Evidence({})
         for _ in range(self.settings.max_redirects + 1):
             host = self.hosts[target.netloc]
             with self.hosts.slot(host, self.is_stopped) as is_mine:
                 if not is_mine:
                     raise _stopped(target)
-                said = self._asked(host, target)
+                said = said.stricter(self._asked(host, target))
                 answer = self._ask(host, "HEAD", target, headers, None, 0, None)
             if answer.status == 429 or answer.status >= 500:
                 raise self._bad_status(target, answer.status)
@@ -196,20 +199,25 @@ class Client:
 
     def _photo(self, host: Host, target: Target) -> Answer:
         said = self._asked(host, target)
-        if binding := said.binding(self.policy.honour):
-            raise self._refuse(target, binding, "opt-out", permanent=True)
+        if said.binding(self.policy.honour):
+            raise self._opted_out(target, said)
 
         def judge(status: int, headers: Headers) -> None:
             if status in _REDIRECTS and headers.get("location"):
                 return
             if status != 200:
                 raise self._bad_status(target, status)
-            if binding := of_answer(headers).binding(self.policy.honour):
-                raise self._refuse(target, binding, "opt-out", permanent=True)
+            if (found := of_answer(headers)).binding(self.policy.honour):
+                raise self._opted_out(target, said.joined(found))
 
         headers = {"User-Agent": self.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
         answer = self._ask(host, "GET", target, headers, None, self.settings.max_bytes, judge)
-        return replace(answer, evidence=said.joined(of_answer(answer.headers)))
+        # A redirect's own headers speak of the address that it leaves, most often of a page.
+        return replace(answer, evidence=said if answer.status != 200 else said.joined(of_answer(answer.headers)))
+
+    def _opted_out(self, target: Target, said: Evidence) -> OptedOut:
+        what = f"{self.clean(target.url)}: {said.binding(self.policy.honour)}"
+        return OptedOut(what, hint="it is not asked for again", evidence=said)
 
     def _bad_status(self, target: Target, status: int) -> FetchError:
         if status in {429, 503}:

@@ -17,7 +17,7 @@ from lhq.rights.licences import LICENCES, Rights
 from lhq.rights.permissions import restated
 from lhq.rights.policy import Policy
 from lhq.rights.reservations import SIGNALS, asked
-from lhq.store import tombstones, verdicts
+from lhq.store import rechecked, tombstones, verdicts
 from lhq.store.shards import Shards
 
 _COLUMNS = [
@@ -120,7 +120,7 @@ def gather(store: str, rights_of: Mapping[str, Rights], policy: Policy) -> Right
     )
     removed = tombstones.read(store)
     rows = rows.filter(pc.invert(pc.is_in(rows["id"], removed["id"].combine_chunks())))
-    rows = restated(rows, policy.permissions)
+    rows = restated(rechecked.updated(rows, rechecked.read(store)), policy.permissions)
     days = pc.strftime(rows["fetched_at"], "%Y-%m-%d")
     last = pc.max(removed["removed_at"]).as_py()
     sources = sorted(set(rows["source"].to_pylist()))

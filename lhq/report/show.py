@@ -18,6 +18,7 @@ from lhq.images import decode
 from lhq.measures import Measure, MeasureSettings
 from lhq.measures.contours import contours, hue_of
 from lhq.records import PAPERS, Verdict
+from lhq.store import rechecked
 from lhq.store.shards import Shards
 
 
@@ -68,7 +69,8 @@ def find(store: str, id: str, measures: Mapping[str, Measure[Any]]) -> Shown:
         row = pc.index(photos.read(number, ["id"])["id"], id).as_py()
         if row < 0:
             continue
-        papers = photos.read(number, PAPERS).slice(row, 1).to_pylist()[0]
+        found = photos.read(number, PAPERS).slice(row, 1)
+        papers = rechecked.updated(found, rechecked.read(store)).to_pylist()[0]
         image = _image(photos, number, row)
         facts = {name: _facts(Shards(store, f"facts/{name}"), number, row) for name in measures}
         return Shown(number, row, papers, facts, {}, image)

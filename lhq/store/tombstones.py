@@ -69,8 +69,7 @@ def add(store: str, sha256_of: Mapping[str, str], reason: str, at: datetime.date
     Raises:
         StoreError: the store can't be written.
     """
-    fs, root = fsspec.core.url_to_fs(store)
-    with _alone(fs, root):
+    with alone(store) as (fs, root):
         old = read(store)
         known = set(old["id"].to_pylist())
         new = [
@@ -87,11 +86,17 @@ def add(store: str, sha256_of: Mapping[str, str], reason: str, at: datetime.date
 
 
 @contextmanager
-def _alone(fs: Any, root: str) -> Iterator[None]:
-    """Two takedowns at once: the second waits, or it would write over what the first one added. A store on this
-    machine's disk is locked as a folder; a bucket has no locks, and one takedown at a time is its users' care."""
+def alone(store: str) -> Iterator[tuple[Any, str]]:
+    """Filesystem and root of a store, for one writer of its small tables at a time: of two takedowns at once the second
+    waits, or it would write over what the first one added. A store on this machine's disk is locked as a folder; a
+    bucket has no locks, and one takedown at a time is its users' care.
+
+    Raises:
+        StoreError: the store can't be opened.
+    """
+    fs, root = fsspec.core.url_to_fs(store)
     if not is_local(fs):
-        yield
+        yield fs, root
         return
     try:
         os.makedirs(root, exist_ok=True)
@@ -100,6 +105,6 @@ def _alone(fs: Any, root: str) -> Iterator[None]:
         raise StoreError(f"{root}: can't be opened ({error})", hint="mend its permissions or give another") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield fs, root
     finally:
         os.close(handle)

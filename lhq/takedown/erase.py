@@ -19,7 +19,7 @@ from lhq.crawl import locked
 from lhq.crawl.spool import Spool, open_numbers, writer
 from lhq.progress import OnProgress, silent
 from lhq.records import with_added
-from lhq.store import tombstones, verdicts
+from lhq.store import rechecked, tombstones, verdicts
 from lhq.store.shards import Shards, write_whole
 
 
@@ -63,7 +63,9 @@ def erase(store: str, folder: str, *, on_progress: OnProgress = silent) -> Erase
                 ids += goes
                 shards.append(number)
         on_progress("erasing", len(numbers), len(numbers))
-        _forget_verdicts(store, pa.concat_arrays([pa.array(ids, pa.string()), removed]))
+        gone = pa.concat_arrays([pa.array(ids, pa.string()), removed])
+        _forget_verdicts(store, gone)
+        rechecked.forget(store, gone)
         waiting = [id for number in open_numbers(folder) for id in _spooled(folder, number)]
     waits = pc.is_in(pa.array(waiting, pa.string()), removed).to_pylist()
     return Erased(

@@ -1,6 +1,8 @@
 """Kept photos → what changed since they were fetched: gone, other bytes, another licence, an opt-out.
 
-Nothing is changed in the store; what is found can be handed to `lhq remove`.
+What hosts say about use is written down (`rechecked.parquet`) and holds from then on: the next export leaves a photo
+out that is reserved now, and takes one in whose reservation is gone. All else that is found is only told, and can be
+handed to `lhq remove`.
 """
 
 from __future__ import annotations
@@ -12,17 +14,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lhq.errors import FetchError, InputError, SourceError
-from lhq.http import Answer, Client
+from lhq.http import Answer, Client, OptedOut
 from lhq.images.metadata import xmp
 from lhq.progress import OnProgress, silent
-from lhq.records import PAPERS
 from lhq.rights.reservations import Evidence, from_file
 from lhq.sources import Source
-from lhq.store import tombstones
+from lhq.store import rechecked, tombstones
 from lhq.store.shards import Shards
 
+_COLUMNS = ["id", "source", "source_id", "url", "licence", "sha256", "size_bytes", "fetched_at", *rechecked.COLUMNS]
 _ATTEMPTS = 3
 _WINDOW = 64
+_WRITTEN_EVERY = 64 * _WINDOW  # photos: the answers of at most so many are asked again after a kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,11 @@ class Change:
 
 @dataclass
 class RecheckReport:
-    """`changes` found among `checked` photos; `unknown` (id → reason) could not be asked this time."""
+    """`changes` found among `checked` photos; `unknown` (id → reason) could not be asked this time. `recorded` counts
+    the photos whose answers about use were written down."""
 
     checked: int = 0
+    recorded: int = 0
     changes: list[Change] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
 
@@ -58,66 +63,100 @@ def recheck(
     Args:
         sources: those whose service can be asked; photos of others are only looked for at their address.
         reads_bytes: fetch every photo and compare its sha256, instead of asking for its headers only.
-        limit: photos to check at most, those fetched longest ago first.
+        limit: photos to check at most, those asked longest ago first.
 
     Raises:
         InputError: the store has no photos.
         KeyMissing: a source's key is refused.
+        StoreError: the answers can't be written.
     """
-    rows = _rows(store)
-    rows.sort(key=lambda row: (row["fetched_at"], row["id"]))
-    rows = rows[:limit]
+    rows = sorted(_rows(store), key=_asked_last)[:limit]
     report = RecheckReport()
+    answers: dict[str, dict[str, Any]] = {}
 
-    def check(row: dict[str, Any]) -> tuple[str, list[Change], str]:
+    def record() -> None:
+        rechecked.add(store, answers)
+        report.recorded += len(answers)
+        answers.clear()
+
+    def check(row: dict[str, Any]) -> _Checked:
+        checked = _Checked(row["id"])
         try:
-            found = [*_at_its_address(row, client, reads_bytes), *_by_its_source(row, sources.get(row["source"]))]
-            return row["id"], found, ""
+            _at_its_address(row, client, reads_bytes, checked)
+            checked.changes += _by_its_source(row, sources.get(row["source"]))
         except (FetchError, SourceError) as error:
-            return row["id"], [], error.message
+            checked.unknown = error.message
+        return checked
 
     on_progress("checking", 0, len(rows))
     with ThreadPoolExecutor(num_threads) as pool:
         try:
             for start in range(0, len(rows), _WINDOW):
-                for id, changes, unknown in pool.map(check, rows[start : start + _WINDOW]):
+                for one in pool.map(check, rows[start : start + _WINDOW]):
                     report.checked += 1
-                    report.changes += changes
-                    if unknown:
-                        report.unknown[id] = unknown
+                    report.changes += [] if one.unknown else one.changes
+                    if one.unknown:
+                        report.unknown[one.id] = one.unknown
+                    if one.papers:
+                        answers[one.id] = one.papers
                     on_progress("checking", report.checked, len(rows))
+                if len(answers) >= _WRITTEN_EVERY:
+                    record()
         except BaseException:
             client.stop()
             raise
+        finally:
+            record()
     return report
+
+
+@dataclass
+class _Checked:
+    """What one photo's host and source said; `papers` are its evidence now, {} where nobody could be asked."""
+
+    id: str
+    changes: list[Change] = field(default_factory=list)
+    unknown: str = ""
+    papers: dict[str, Any] = field(default_factory=dict)
+
+
+def _asked_last(row: Mapping[str, Any]) -> tuple[str, str]:
+    evidence = Evidence.of_papers(row["reserved"], row["reservations"])
+    return max(evidence.asked_at, row["fetched_at"].strftime("%Y-%m-%dT%H:%M:%SZ")), row["id"]
 
 
 def _rows(store: str) -> list[dict[str, Any]]:
     photos, removed = Shards(store, "photos"), tombstones.removed_ids(store)
-    columns = [
-        name
-        for name in PAPERS
-        if name in {"id", "source", "source_id", "url", "licence", "sha256", "size_bytes", "fetched_at"}
-    ]
-    rows = [row for number in photos.numbers() for row in photos.read(number, columns).to_pylist()]
+    numbers, answers = photos.numbers(), rechecked.read(store)
+    rows = [row for number in numbers for row in rechecked.updated(photos.read(number, _COLUMNS), answers).to_pylist()]
     if not rows:
         raise InputError(f"{store}: no photos", hint="run lhq crawl first")
     return [row for row in rows if row["id"] not in removed]
 
 
-def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool) -> Iterator[Change]:
+def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool, checked: _Checked) -> None:
     if not row["url"].startswith(("http://", "https://")):
         return
+    before = Evidence.of_papers(row["reserved"], row["reservations"])
     try:
         answer = _asked(client.fetch if reads_bytes else client.head, row["url"], client)
     except FetchError as error:
+        if isinstance(error, OptedOut):
+            checked.papers = before.joined(error.evidence).papers()
         if error.reason in {"http-404", "http-410"}:
-            yield Change(row["id"], "gone", error.reason)
+            checked.changes.append(Change(row["id"], "gone", error.reason))
         elif error.reason in {"opt-out", "robots"}:
-            yield Change(row["id"], "opt-out", error.message)
+            checked.changes.append(Change(row["id"], "opt-out", error.message))
         else:
             raise
         return
+    checked.changes += _of_answer(row, answer, client, reads_bytes)
+    if answer.status == 200 and not any(one.what == "gone" for one in checked.changes):
+        in_file = Evidence(from_file(answer.body, xmp(answer.body)) if reads_bytes else {})
+        checked.papers = before.joined(answer.evidence.joined(in_file)).papers()
+
+
+def _of_answer(row: dict[str, Any], answer: Answer, client: Client, reads_bytes: bool) -> Iterator[Change]:
     size = answer.headers.get("content-length", "")
     if answer.status in {404, 410} or "unavailable" in answer.url.rsplit("/", 1)[-1]:
         yield Change(row["id"], "gone", f"http-{answer.status} at {answer.url}")

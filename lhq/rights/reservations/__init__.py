@@ -84,6 +84,19 @@ class Evidence:
             other.host_asked_at or self.host_asked_at,
         )
 
+    def stricter(self, other: Evidence) -> Evidence:
+        """Both, of two addresses that a photo came by: of a signal asked at each, the answer that reserves."""
+        answers = {**self.answers, **other.answers}
+        answers |= {name: said for name, said in self.answers.items() if said.reserves}
+        return Evidence(answers, other.asked_at or self.asked_at, other.host_asked_at or self.host_asked_at)
+
+    @classmethod
+    def of_papers(cls, reserved: Sequence[str], reservations: str) -> Evidence:
+        """The evidence that a row's columns `reserved` and `reservations` hold."""
+        found = json.loads(reservations) if reservations else {}
+        answers = {name: Said(words, name in reserved) for name, words in found.get("answers", {}).items()}
+        return cls(answers, found.get("asked_at", ""), found.get("host_asked_at", ""))
+
     def papers(self) -> dict[str, Any]:
         """The columns `reserved` and `reservations` of a row's papers."""
         if not self.answers:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from lhq.config import HttpSettings
 from lhq.errors import InputError
+from lhq.export import ExportSettings, export
 from lhq.http import Client
 from lhq.records import Query
+from lhq.report.rights_facts import gather
+from lhq.report.show import find
+from lhq.rights.policy import Policy
 from lhq.sandbox import Sandbox
 from lhq.sources import Source
 from lhq.sources.commons import Commons, CommonsSettings
 from lhq.sources.flickr import Flickr, FlickrSettings
 from lhq.sources.unsplash import Unsplash, UnsplashSettings
+from lhq.store import rechecked
+from lhq.takedown.erase import erase
 from lhq.takedown.recheck import RecheckReport, recheck
 from lhq.takedown.remove import remove
 from tests.lhq.bad_server import Server, Talk, answer, as_json, in_turn
-from tests.lhq.making import add_shard, photo, scene
+from tests.lhq.making import RIGHTS, Here, add_shard, judge, photo, scene
 from tests.lhq.services import PERMISSION
 from tests.lhq.serving import Pictures, serving
 
@@ -90,6 +98,80 @@ def test_a_host_is_asked_with_the_manners_of_a_crawl(tmp_path: Path) -> None:
         }
     assert [(one.id, one.what) for one in report.changes] == [("flickr:b", "opt-out")]
     assert (report.checked, report.unknown) == (2, {})
+
+
+@pytest.mark.parametrize("reads_bytes", [False, True])
+def test_what_hosts_reserve_now_holds_for_the_next_export(tmp_path: Path, reads_bytes: bool) -> None:
+    """A photo that is reserved since stays out, by each kind of signal and at each step of a redirect; one whose
+    reservation is gone comes back. What only the file says stays as it was, where only its host was asked."""
+    store, names = tmp_path / "store", "abcde"
+    with Server() as server, Server() as other:
+        in_file = {"answers": {"metadata": "DMI-PROHIBITED"}, "asked_at": "2026-05-01T00:00:00Z"}
+        said = {"d": {"reserved": ["metadata"], "reservations": json.dumps(in_file)}}
+        rows = [
+            photo(scene(n), name, url=server.url(f"/{name}.jpg"), **said.get(name, {})) for n, name in enumerate(names)
+        ]
+        add_shard(store, 0, rows)
+        judge(store)
+        shard = (store / "photos" / "000000.parquet").read_bytes()
+        for n, name in enumerate(names):
+            server.routes[f"/{name}.jpg"] = answer(scene(n), content_type="image/jpeg")
+        server.routes["/c.jpg"] = answer(b"", 302, location=other.url("/there.jpg"))
+        other.routes["/there.jpg"] = answer(scene(2), content_type="image/jpeg")
+        reserving = {
+            "/a.jpg": answer(scene(0), content_type="image/jpeg", tdm_reservation="1"),
+            "/robots.txt": answer(b"User-agent: *\nContent-Signal: /b ai-train=no"),
+            "/.well-known/tdmrep.json": answer(b'[{"location": "/c", "tdm-reservation": 1}]'),
+        }
+        silent = {path: server.routes.get(path, answer(b"", 404)) for path in reserving}
+
+        def left_out(routes: dict[str, object]) -> tuple[dict[str, int], RecheckReport]:
+            server.routes.update(routes)  # type: ignore[arg-type]
+            client = Client(HttpSettings(allow_hosts=(server.netloc, other.netloc), retry_delay_s=0.01), Policy())
+            report = recheck(str(store), client, {}, reads_bytes=reads_bytes)
+            client.close()
+            assert (report.checked, report.unknown) == (5, {})
+            settings = ExportSettings(to=str(tmp_path / "set"), variants=("32",), validation=0)
+            return export(str(store), settings, rights_of=RIGHTS, engine=Here()).skipped, report
+
+        skipped, report = left_out(reserving)
+        of_signals = dict.fromkeys(
+            ("reserved by tdm-reservation", "reserved by content-signal", "reserved by tdmrep"), 1
+        )
+        in_files = {} if reads_bytes else {"reserved by metadata": 1}
+        assert skipped == {**of_signals, **in_files}
+        assert {one.id for one in report.changes if one.what == "opt-out"} == {"flickr:a", "flickr:b", "flickr:c"}
+        assert report.recorded == 5
+        asked = pq.read_table(tmp_path / "set" / "manifest.parquet").to_pylist()
+        assert {one["id"] for one in asked} == {"flickr:e"} | ({"flickr:d"} if reads_bytes else set())
+        assert gather(str(store), RIGHTS, Policy()).signals["tdmrep"].reserved == 1
+        assert find(str(store), "flickr:c", {}).papers["reserved"] == ["tdmrep"]
+        found = json.loads(asked[-1]["reservations"])
+        assert {"tdmrep", "content-signal", "x-robots-tag"} <= found["answers"].keys()
+        assert found["host_asked_at"] > "2026-05-02"
+
+        skipped, report = left_out(silent)
+        assert skipped == in_files
+        assert report.changes == []
+    assert (store / "photos" / "000000.parquet").read_bytes() == shard
+
+
+def test_those_asked_longest_ago_are_asked_first(tmp_path: Path) -> None:
+    with serving() as pictures:
+        stored(tmp_path, pictures)
+        for _ in range(3):
+            check(tmp_path, pictures, limit=2)
+        assert set(pictures.asked.values()) == {1}
+        assert len(pictures.asked) == 6
+
+
+def test_answers_of_photos_that_are_erased_go_with_them(tmp_path: Path) -> None:
+    with serving() as pictures:
+        stored(tmp_path, pictures, 3)
+        check(tmp_path, pictures)
+        remove(str(tmp_path), ["flickr:1"])
+        erase(str(tmp_path), str(tmp_path))
+    assert rechecked.read(str(tmp_path))["id"].to_pylist() == ["flickr:0", "flickr:2"]
 
 
 def test_limit_and_tombstones(tmp_path: Path) -> None:
