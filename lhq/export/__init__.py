@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ import pyarrow.compute as pc
 
 from lhq.engines import Engine
 from lhq.errors import ConfigError, InputError, RightsRefused
-from lhq.export import card, credits, croissant, layout, manifest, ownership
+from lhq.export import card, credits, croissant, layout, manifest, ownership, work
 from lhq.export.layout import Variant
 from lhq.export.previous import manifest_ids
 from lhq.export.refill import Refilled, refilled
@@ -28,7 +27,6 @@ from lhq.export.render import Encoding
 from lhq.export.rows import Rows, kept_rows
 from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Assembly, Cut, Places, Written
-from lhq.export.work import Work
 from lhq.progress import OnProgress, silent
 from lhq.rights import rules
 from lhq.rights.licences import Rights
@@ -114,7 +112,7 @@ def export(
     living = _living(job, table)
     table = living.table if living else table
     with place.aside() as part:
-        forget_debris(part)
+        _forget_debris(part)
         report.written = _variants(job, table, rows, variants, engine, on_progress)
         _forget_variants(part, {written.folder for written in report.written})
         table = _published(table, report.written)
@@ -123,7 +121,7 @@ def export(
         credits.write(part, table, report.written)
         croissant.write(part, table, rows, settings, report.written)
         card.write(part, card.Facts(table, rows, settings, report.written, rights_of, report.skipped))
-        shutil.rmtree(os.path.join(part, ownership.WORK), ignore_errors=True)
+        work.forget_all(os.path.join(part, ownership.WORK))
         place.put_in_place(_files(part, report.written))
     return report
 
@@ -248,13 +246,13 @@ def _variants(
     return written
 
 
-def _work(job: _Job, one: Variant, engine: Engine) -> Work:
+def _work(job: _Job, one: Variant, engine: Engine) -> work.Work:
     """Where a variant's pictures are rendered to: beside the unfinished dataset, or in the store, if the workers may be
     on other machines."""
     if engine.shares_disk:
-        return Work(os.path.join(job.place.part, ownership.WORK, one.name))
+        return work.Work(os.path.join(job.place.part, ownership.WORK, one.name))
     to = hashlib.sha256(job.place.to.encode()).hexdigest()[:12]
-    return Work(f"{job.store}/rendering-{to}-{one.name}")
+    return work.Work(f"{job.store}/rendering-{to}-{one.name}")
 
 
 def _adaptable(job: _Job, table: pa.Table, one: Variant) -> pa.Table:
@@ -275,6 +273,14 @@ def _published(table: pa.Table, written: list[Written]) -> pa.Table:
     for one in written:
         out |= pc.is_in(table["id"], one.ids).to_numpy()
     return table.filter(pa.array(out))
+
+
+def _forget_debris(part: str) -> None:
+    """Delete the pages and data files that a killed export had begun."""
+    forget_debris(part)
+    for name in os.listdir(part):
+        if layout.is_data_folder(name) and os.path.isdir(folder := os.path.join(part, name)):
+            forget_debris(folder)
 
 
 def _forget_variants(part: str, folders: set[str]) -> None:

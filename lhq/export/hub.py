@@ -5,18 +5,19 @@ What was uploaded before an interruption is not sent again, nor are the chunks t
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
 from lhq.errors import InputError, KeyMissing, SourceError
-from lhq.export import croissant, layout, ownership
+from lhq.export import card, croissant, layout, ownership
 from lhq.rights.licences import HUB_LICENCES
 from lhq.store import marks
 
@@ -45,7 +46,7 @@ def check_name(repository: str) -> None:
         raise InputError(f'"{repository}" is no repository', hint="give ORG/NAME, e.g. my-org/lhq-landscapes")
 
 
-def push(folder: str, repository: str, *, public: bool = False, known: Collection[str] = ()) -> Pushed:
+def push(folder: str, repository: str, *, public: bool = False) -> Pushed:
     """Upload a dataset that `lhq export` wrote.
 
     Files that an earlier push of ours left there and this set has not are deleted by the same commit; files that others
@@ -54,7 +55,6 @@ def push(folder: str, repository: str, *, public: bool = False, known: Collectio
     Args:
         repository: `ORG/NAME`; made if it is not there.
         public: whether a new repository is public.
-        known: files that an earlier push is known to have left there.
 
     Raises:
         InputError: `repository` is no name, the Hub refuses the card, or files that we did not write are in the way.
@@ -75,7 +75,7 @@ def push(folder: str, repository: str, *, public: bool = False, known: Collectio
     files = sorted(_files(folder))
     try:
         _check_card(api, folder)
-        stale = _stale(api, repository, files, known)
+        stale = _stale(api, repository, files)
         made = api.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
         api.upload_folder(
             repo_id=made.repo_id,
@@ -115,15 +115,15 @@ def _check_card(api: HfApi, folder: str) -> None:
     from huggingface_hub.utils._headers import build_hf_headers
     from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
-    card = DatasetCard.load(os.path.join(folder, layout.CARD))
-    licences = card.data.license if isinstance(card.data.license, list) else [card.data.license]
+    written = DatasetCard.load(os.path.join(folder, layout.CARD))
+    licences = written.data.license if isinstance(written.data.license, list) else [written.data.license]
     wrong = [one for one in licences if one != "other" and one not in HUB_LICENCES]
-    wrong += [one for one in card.data.size_categories or [] if one not in layout.SIZE_CATEGORIES]
+    wrong += [one for one in written.data.size_categories or [] if one not in layout.SIZE_CATEGORIES]
     if wrong:
         raise InputError(
             f"{folder}/{layout.CARD}: the Hub knows no {', '.join(map(str, wrong))}", hint="run lhq export again"
         )
-    asked = {"repoType": "dataset", "content": str(card)}
+    asked = {"repoType": "dataset", "content": str(written)}
     answer = get_session().post(f"{api.endpoint}/api/validate-yaml", json=asked, headers=build_hf_headers())
     if answer.status_code == 400:
         said = "; ".join(str(one.get("message", one)) for one in answer.json().get("errors", []))[:300]
@@ -131,12 +131,12 @@ def _check_card(api: HfApi, folder: str) -> None:
     hf_raise_for_status(answer)
 
 
-def _stale(api: HfApi, repository: str, files: list[str], known: Collection[str]) -> list[str]:
-    """Files of an earlier push that this one has not: those `known`, and those that hash to what the `croissant.json`
+def _stale(api: HfApi, repository: str, files: list[str]) -> list[str]:
+    """Files of an earlier push that this one has not, told by content: those that hash to what the `croissant.json`
     there lists.
 
     Raises:
-        InputError: the repository holds files under our names that no push of ours left there.
+        InputError: the repository holds files under our names that no push of ours left there, or that were changed.
     """
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import RepoFile
@@ -147,27 +147,46 @@ def _stale(api: HfApi, repository: str, files: list[str], known: Collection[str]
         if error.response is not None and error.response.status_code == 404:
             return []
         raise
-    there = {one.path: one for one in tree if isinstance(one, RepoFile)}
-    listed: dict[str, str] = {}
-    if layout.CROISSANT in there and not known:
-        with tempfile.TemporaryDirectory() as scratch:
-            path = api.hf_hub_download(repository, layout.CROISSANT, repo_type="dataset", local_dir=scratch)
-            listed = croissant.listed(path)
-    ours = {path for path, sha256 in listed.items() if path in there and _is_same(there[path], sha256)} | {*known}
-    if layout.MANIFEST in ours:  # then the pages that the list can't hold are ours too
-        ours |= {layout.CARD, layout.CROISSANT}
+    there = {one.path: _sha256(one) for one in tree if isinstance(one, RepoFile)}
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def fetched(path: str) -> str:
+            return str(api.hf_hub_download(repository, path, repo_type="dataset", local_dir=scratch))
+
+        listed = croissant.listed(fetched(layout.CROISSANT)) if layout.CROISSANT in there else {}
+        ours = {path for path in listed.keys() & there.keys() if (there[path] or _hash(fetched(path))) == listed[path]}
+        if layout.MANIFEST in ours:  # then the list itself is ours, and so may the card be, which it can't hold
+            ours.add(layout.CROISSANT)
+            if layout.CARD in there and _is_our_card(fetched):
+                ours.add(layout.CARD)
     strange = sorted(set(files) & there.keys() - ours)
     if strange:
         raise InputError(
-            f"{repository}: holds {', '.join([*strange[:3], *('…' for _ in strange[3:4])])}, which no push of lhq left",
-            hint="move them there, or give another repository",
+            f"{repository}: holds {', '.join([*strange[:3], *('…' for _ in strange[3:4])])}, "
+            + ("changed since lhq pushed them" if layout.MANIFEST in ours else "which no push of lhq left"),
+            hint="save and delete them there, or give another repository",
         )
-    return sorted(ours & there.keys() - set(files))
+    return sorted(ours - set(files))
 
 
-def _is_same(there: RepoFile, sha256: str) -> bool:
-    """Whether a repository's file is the one once pushed. Small files have no sha256 there, and no pictures either."""
-    return there.lfs is None or there.lfs.sha256 == sha256
+def _sha256(there: RepoFile) -> str:
+    """A large file's sha256; "" for a small one, of which the Hub knows none."""
+    return there.lfs.sha256 if there.lfs else ""
+
+
+def _hash(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_our_card(fetched: Callable[[str], str]) -> bool:
+    """Whether the card there is as a push left it. Cards of the first versions are unsigned, their manifest says so."""
+    if card.is_as_written(path := fetched(layout.CARD), may_be_unsigned=False):
+        return True
+    return (
+        card.is_as_written(path, may_be_unsigned=True)
+        and "permits" not in pq.read_schema(fetched(layout.MANIFEST)).names
+    )
 
 
 def _unreachable(repository: str, error: Exception) -> SourceError:

@@ -15,16 +15,16 @@ import zipfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lhq.export import card, croissant, layout
+from lhq.export import card, croissant, layout, work
 from lhq.export.previous import FINGERPRINT
 from lhq.records import ADDED, PAPERS
 from lhq.store import marks
 from lhq.store.folders import Place
 from lhq.store.marks import Content
+from lhq.store.shards import debris_of
 
 DATASET, ARCHIVES = "dataset", "archives"
 WORK = ".work"
-_DEBRIS = re.compile(r"(.+)\.[0-9a-f]{8}\.part")
 _ARCHIVE = re.compile(r".+-(train|validation)(-\d{6})?\.(zip|tar)")
 
 
@@ -65,11 +65,9 @@ def _is_ours(folder: str, path: str, pages: dict[str, str]) -> bool:
         return False
     parts = path.split("/")
     if parts[0] == WORK:
-        return True
-    if debris := _DEBRIS.fullmatch(parts[-1]):  # a file of ours that was cut while it was written
-        return debris[1] in layout.PAGES or (
-            layout.is_data_folder(parts[0]) and bool(layout.parse_data_file(debris[1]))
-        )
+        return len(parts) > 2 and work.is_work(os.path.join(folder, *parts[:2]), "/".join(parts[2:]))
+    if cut := debris_of(full):
+        return cut in layout.PAGES or (layout.is_data_folder(parts[0]) and bool(layout.parse_data_file(cut)))
     if len(parts) == 2 and layout.is_data_folder(parts[0]) and layout.parse_data_file(parts[1]):
         return has_fingerprint(full)
     if path in pages:

@@ -23,11 +23,10 @@ from lhq.engines import Job, ShardReport
 from lhq.engines.apart import Died, apart
 from lhq.errors import ImageError, ShardDamaged
 from lhq.export.render import Encoding, Picture
-from lhq.export.work import Work
+from lhq.export.work import WANTED, Work
 from lhq.images import allow, allowed
 from lhq.store.shards import Shards
 
-WANTED = "wanted"
 _BATCH_ROWS = 8
 _READ_AHEAD_BYTES = 4 * 2**20
 

@@ -6,9 +6,11 @@ request a picture. Only what was written here is ever deleted here.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import posixpath
-import shutil
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +19,12 @@ from typing import IO, Any
 import fsspec
 
 from lhq.errors import StoreError
+from lhq.store.marks import delete, files_below
 from lhq.store.remote import is_local
-from lhq.store.shards import write_whole
+from lhq.store.shards import debris_of, write_whole
 
+WANTED = "wanted"
+_NAMES = re.compile(rf"{WANTED}/\d{{6}}\.parquet|\d{{6}}-\d{{4}}\.(bin|json)")
 _AGAIN = "run the same command again: what is rendered is kept"
 
 
@@ -89,11 +94,33 @@ class Work:
             return f"{self.address}: can't be reached ({error})"
 
     def clear(self, names: list[str]) -> None:
-        """Delete the files of these names; a local folder whole, as all in it was made for one export."""
+        """Delete the files of these names; in a local folder those of interrupted exports too."""
         fs, root = self._place
         if self.is_local:
-            shutil.rmtree(root, ignore_errors=True)
+            forget(root)
             return
         there = [self.path(name) for name in names if fs.exists(self.path(name))]
         if there:
             fs.rm(there)
+
+
+def is_work(folder: str, path: str) -> bool:
+    """Whether a file in the local folder of one variant's work is named as the work of a render job, whole or begun."""
+    if cut := debris_of(os.path.join(folder, path)):
+        path = posixpath.join(posixpath.dirname(path), cut)
+    return bool(_NAMES.fullmatch(path))
+
+
+def forget(folder: str) -> None:
+    """Delete the work in a local folder, and the folder itself where nothing else is in it."""
+    if os.path.isdir(folder):
+        delete(folder, frozenset(path for path in files_below(folder) if is_work(folder, path)))
+
+
+def forget_all(folder: str) -> None:
+    """Delete the work of every variant in a local folder of works."""
+    if os.path.isdir(folder):
+        for name in os.listdir(folder):
+            forget(os.path.join(folder, name))
+        with contextlib.suppress(OSError):  # it holds something else
+            os.rmdir(folder)

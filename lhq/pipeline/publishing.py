@@ -72,7 +72,6 @@ def export(
 
 
 def _push(file: PipelineFile, folder: str, push: Push) -> str:
-    known = [name for one in copies.read(file.local) if one.place == push.repository for name in one.files]
-    done = hub.push(folder, push.repository, public=push.public, known=known)
+    done = hub.push(folder, push.repository, public=push.public)
     copies.note(file.local, Copy("repository", push.repository, files=done.files))
     return done.address

@@ -31,7 +31,8 @@ CHECKSUMS = "lhq.checksums"
 """Key in the metadata of shards of photos whose pages carry checksums."""
 
 _NAME = re.compile(r"(\d{6})\.parquet")
-_ASIDE = re.compile(r".+\.[0-9a-f]{8}\.part")
+_ASIDE = re.compile(r"(.+)\.([0-9a-f]{8})([0-9a-f]{8})\.part")
+_OLD_ASIDE = re.compile(r".+\.parquet\.[0-9a-f]{8}\.part")
 
 
 def key(number: int) -> str:
@@ -280,7 +281,7 @@ def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> Non
         StoreError: the place can't be written; nothing is left behind.
     """
     local = is_local(fs)
-    aside = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else path
+    aside = _aside(path) if local else path
     try:
         if local:
             os.makedirs(posixpath.dirname(path), exist_ok=True)
@@ -306,8 +307,34 @@ def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> Non
 def forget_debris(folder: str) -> None:
     """Delete the files in a local folder that `write_whole` had begun when it was killed."""
     for name in os.listdir(folder):
-        if _ASIDE.fullmatch(name):
-            os.unlink(os.path.join(folder, name))
+        if debris_of(path := os.path.join(folder, name)):
+            os.unlink(path)
+
+
+def debris_of(path: str) -> str:
+    """Name of the file that `write_whole` had begun at `path` when it was killed; "" for what is not such debris.
+
+    The ending `.part` is anybody's. Ours holds eight random hex digits and a checksum of them and the name, which no
+    other program's does; files begun by versions that wrote no checksum are told by how a Parquet file begins.
+    """
+    if os.path.islink(path) or not os.path.isfile(path):
+        return ""
+    name = os.path.basename(path)
+    if (found := _ASIDE.fullmatch(name)) and found[3] == _checksum(found[1], found[2]):
+        return found[1]
+    if not _OLD_ASIDE.fullmatch(name):
+        return ""
+    with open(path, "rb") as file:
+        return name.rsplit(".", 2)[0] if file.read(4) == b"PAR1" else ""
+
+
+def _aside(path: str) -> str:
+    digits = uuid.uuid4().hex[:8]
+    return f"{path}.{digits}{_checksum(posixpath.basename(path), digits)}.part"
+
+
+def _checksum(name: str, digits: str) -> str:
+    return hashlib.sha256(f"lhq {name} {digits}".encode()).hexdigest()[:8]
 
 
 def _upload(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:

@@ -6,6 +6,9 @@ import datetime
 import hashlib
 import io
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,28 @@ def painted_store(store: Path, num_photos: int = 24, *, first: int = 0, shard: i
     add_shard(store, shard, (photo(scene(n), f"{n:04d}", **more) for n in range(first, first + num_photos)))
     judge(store)
     return store
+
+
+_KILLED = """
+import os, signal, sys
+import fsspec
+from lhq.store.shards import write_whole
+
+def half(sink):
+    sink.write(b"half a fi")
+    sink.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+write_whole(fsspec.filesystem("file"), sys.argv[1], half)
+"""
+
+
+def killed_while_writing(path: Path) -> None:
+    """What a process leaves that is killed while it writes this file of a store."""
+    before = set(path.parent.glob("*"))
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(path)], cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert set(path.parent.glob("*")) - before
 
 
 def files(folder: Path) -> dict[str, str]:

@@ -30,6 +30,7 @@ from tests.lhq.bad_server import (
     stalling,
     truncated,
 )
+from tests.lhq.making import killed_while_writing
 from tests.lhq.services import PERMISSION, crawl, kept, offer, photo, pipeline, search, serve, statuses
 
 
@@ -323,12 +324,23 @@ def test_what_killed_writers_left_is_deleted(tmp_path: Path) -> None:
         path = pipeline(tmp_path, server, want=2)
         folder = tmp_path / "store" / "photos"
         folder.mkdir(parents=True)
-        debris = folder / "000000.parquet.0123abcd.part"
-        debris.write_bytes(b"half a shard")
-        (folder / "mine.part").write_bytes(b"somebody's own")
+        killed_while_writing(folder / "000000.parquet")
+        (folder / "000007.parquet.0123abcd.part").write_bytes(b"PAR1 of a version that wrote no checksum")
+        assert len(list(folder.iterdir())) == 2
+        theirs = {
+            "mine.part",
+            "000000.parquet.part",
+            "000000.parquet.0123abcd.part",
+            "000000.parquet.0123abcd01234567.part",
+            "notes.0123abcd.part",
+        }
+        for name in theirs:
+            (folder / name).write_bytes(b"somebody's own")
+        (folder / "000001.parquet.0123abcd.part").symlink_to(folder / "mine.part")
+        (folder / "000002.parquet.0123abcd.part").mkdir()
         crawl(path)
-        assert not debris.exists()
-        assert sorted(file.name for file in folder.iterdir()) == ["000000.parquet", "mine.part"]
+        theirs |= {"000001.parquet.0123abcd.part", "000002.parquet.0123abcd.part"}
+        assert {file.name for file in folder.iterdir()} == {"000000.parquet", *theirs}
 
 
 def test_a_lost_frontier_costs_no_photo(tmp_path: Path) -> None:

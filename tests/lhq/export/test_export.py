@@ -24,7 +24,17 @@ from lhq.errors import ConfigError, InputError, RightsRefused, RunError
 from lhq.export import ExportReport, ExportSettings, export, layout
 from lhq.records import PHOTO_SCHEMA
 from lhq.store.shards import Shards
-from tests.lhq.making import RIGHTS, Here, add_shard, files, judge, painted_store, photo, scene
+from tests.lhq.making import (
+    RIGHTS,
+    Here,
+    add_shard,
+    files,
+    judge,
+    killed_while_writing,
+    painted_store,
+    photo,
+    scene,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -205,7 +215,8 @@ def test_killed_and_run_again(tmp_path: Path, where: str) -> None:
     else:
         assert not (tmp_path / "out").exists()
     (tmp_path / "out.part").mkdir(exist_ok=True)
-    (tmp_path / "out.part" / "manifest.parquet.0123abcd.part").write_bytes(b"killed while it was written")
+    killed_while_writing(tmp_path / "out.part" / "manifest.parquet")
+    killed_while_writing(tmp_path / "out.part" / "data" / "train-00000-of-00001.parquet")
     report = run(store, tmp_path / "out", variants=("64", "32"), validation=0.01)
     assert files(tmp_path / "out") == files(tmp_path / "right")
     assert not list(tmp_path.glob("out.*"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from lhq.errors import InputError
@@ -62,6 +65,48 @@ def test_pushed_private_in_one_commit_and_again_without_the_old_shards(tmp_path:
         assert "NOTES.md" in now
         assert first - now, "no old shard to delete: this test shows nothing"
         assert made.asked["upload"] > uploads
+
+
+def test_what_was_edited_there_is_not_written_over(tmp_path: Path) -> None:
+    store = painted_store(tmp_path / "store", 5)
+    pipeline = write_pipeline(tmp_path, store)
+    with hub() as made:
+        assert push(made, pipeline, "--publish", "bytes").returncode == 0
+        pushed = made.files["org/set"]
+        painted_store(store, 12, first=5, shard=1)
+        data = min(name for name in pushed if name.startswith("data/"))
+        for names in [{"README.md", "LICENCES.md", data}, {"croissant.json"}, {"manifest.parquet"}]:
+            edited = {name: pushed[name] + b"\nWords of its owner.\n" for name in names}
+            made.files["org/set"] = {**pushed, **edited}
+            done = push(made, pipeline, "--publish", "bytes")
+            assert (done.returncode, len(made.commits)) == (2, 1), done.stderr
+            assert made.files["org/set"] == {**pushed, **edited}
+            said = done.stderr.splitlines()[-1]
+            assert "delete them there" in said
+            assert len(names) == 1 or all(name in said for name in names)
+        made.files["org/set"] = {name: pushed[name] for name in pushed.keys() - {"README.md"}}
+        done = push(made, pipeline, "--publish", "bytes")
+        assert (done.returncode, len(made.commits)) == (0, 2), done.stderr
+
+
+def test_a_card_of_a_version_that_signed_none_is_ours(tmp_path: Path) -> None:
+    store = painted_store(tmp_path / "store", 3)
+    pipeline = write_pipeline(tmp_path, store)
+    with hub() as made:
+        assert push(made, pipeline, "--publish", "bytes").returncode == 0
+        files = made.files["org/set"]
+        signed = files["README.md"]
+        files["README.md"] = signed[: signed.index(b"\n<!-- written by")]
+        assert push(made, pipeline, "--publish", "bytes").returncode == 2  # this version's manifest: its card is signed
+        sink = io.BytesIO()
+        pq.write_table(pq.read_table(io.BytesIO(files["manifest.parquet"])).drop_columns(["permits"]), sink)
+        was = hashlib.sha256(files["manifest.parquet"]).hexdigest().encode()
+        files["manifest.parquet"] = sink.getvalue()
+        now = hashlib.sha256(files["manifest.parquet"]).hexdigest().encode()
+        files["croissant.json"] = files["croissant.json"].replace(was, now)
+        done = push(made, pipeline, "--publish", "bytes")
+        assert done.returncode == 0, done.stderr
+        assert made.files["org/set"]["README.md"] == signed
 
 
 def test_an_upload_that_broke_goes_on(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def link(at: Path, to: Path) -> None:
 
 IN_THE_WAY: dict[str, Callable[[Path], None]] = {
     "out.part": lambda out: write(out.with_name("out.part") / "thesis.txt"),
+    "out.part/.work": lambda out: write(out.with_name("out.part") / ".work" / "32" / "thesis.txt"),
     "out.part is a file": lambda out: write(out.with_name("out.part")),
     "out.part is a link": lambda out: link(out.with_name("out.part"), out.with_name("mine")),
     "out.part in a part of ours": lambda out: write(out.with_name("out.part") / "data" / "thesis.txt"),
@@ -74,6 +75,7 @@ IN_THE_WAY: dict[str, Callable[[Path], None]] = {
     "data/thesis.txt": lambda out: write(out / "data" / "thesis.txt"),
     "data/mine.parquet": lambda out: write(out / "data" / "mine.parquet"),
     "a table under a name of ours": a_foreign_table,
+    "data/….part": lambda out: write(out / "data" / "train-00000-of-00001.parquet.0123abcd.part"),
     "data-16 of somebody": lambda out: write(out / "data-16" / "thesis.txt"),
     "data is a link": lambda out: link(out / "data", out.with_name("mine")),
     "an edited card": edit_the_card,
@@ -98,6 +100,8 @@ def test_what_is_in_the_way_is_named_before_work_begins(made: Path, tmp_path: Pa
 def test_what_others_put_beside_it_stays(made: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(made / "out", tmp_path / "out"))
     theirs = [out / "data-notes" / "thesis.txt", out / ".git" / "HEAD", out / "notes.txt", out / "database" / "x"]
+    theirs += [out / "README.md.part", out / "manifest.parquet.0123abcd.part"]
+    theirs += [out / ".work" / "thesis.txt", out / ".work" / "32" / "notes.json"]
     for path in theirs:
         write(path)
     (out / "link").symlink_to(tmp_path)
