@@ -50,7 +50,7 @@ INSIDE = {
     "lhq.filter": [["damage", "rule"], ["by_row"], ["measure", "judge"], ["photo"], [""]],
     "lhq.images": [["containers", "icc"], ["colour", "decoders", "header"], ["png_rows"], ["decode"], [""]],
     "lhq.export": [
-        ["layout"],
+        ["layout", "work"],
         ["manifest", "render", "rows", "settings"],
         ["previous"],
         ["shard_writer"],
@@ -62,7 +62,7 @@ INSIDE = {
         [""],
     ],
     "lhq.pipeline": [["places"], ["registry", "queries"], ["file"], ["services"], ["run"], [""]],
-    "lhq.store": [["shards"], ["marks"], ["copies", "folders", "tombstones", "verdicts"]],
+    "lhq.store": [["shards"], ["marks"], ["copies", "folders", "tombstones", "verdicts"], ["rechecked"]],
     "alis.training": [["recipe", "losses", "state"], ["augment", "monitor"], ["step"], ["loop"], ["launch"]],
 }
 

@@ -22,7 +22,7 @@ from lhq.export.rows import Rows
 from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
 from lhq.rights.licences import LICENCES, Rights
-from lhq.rights.reservations import SIGNALS, asked
+from lhq.rights.reservations import counted
 from lhq.store.shards import write_whole
 
 LIMITS = (
@@ -240,21 +240,16 @@ def _sources(table: pa.Table, rights_of: Mapping[str, Rights]) -> str:
 
 def _reservations(table: pa.Table) -> str:
     """How many rows were asked for each signal, and what it said."""
-    counts = {name: Counter[str]() for name in SIGNALS}
-    num_asked = 0
-    for said, num in Counter(table["reservations"].to_pylist()).items():
-        num_asked += num if said else 0
-        for name, words in asked(said).items():
-            counts.setdefault(name, Counter())["silent" if words is None else "answered"] += num
-    reserved = Counter(name for names in table["reserved"].to_pylist() for name in names)
+    reservations = table["reservations"].to_pylist()
+    num_asked = sum(bool(said) for said in reservations)
     lines = ["## Opt-outs", ""]
     if not num_asked:
         return "\n".join([*lines, "No host was asked: these rows are older than the question, or come from a disk."])
     lines += [f"Asked for {num_asked:,} of {len(table):,} rows; `reservations` holds each answer and its time."]
     lines += ["", "| signal | asked | silent | answered | said no |", "|---|---:|---:|---:|---:|"]
-    for name, found in counts.items():
-        if total := found.total():
-            lines.append(f"| {name} | {total:,} | {found['silent']:,} | {found['answered']:,} | {reserved[name]:,} |")
+    for name, one in counted(reservations, table["reserved"].to_pylist()).items():
+        if one.asked:
+            lines.append(f"| {name} | {one.asked:,} | {one.silent:,} | {one.answered:,} | {one.reserved:,} |")
     return "\n".join(lines)
 
 

@@ -18,7 +18,8 @@ from lhq.measures.objects import ObjectsSettings
 from lhq.report import picks, pictures
 from lhq.report.pictures import Drawn, Picture
 from lhq.report.sections import Rows, Section, section
-from lhq.report.shares import Share, papers, shares
+from lhq.report.shares import Share, opt_outs, papers, shares
+from lhq.rights.reservations import SIGNALS, Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class Page:
     parts: list[Section]
     kept_rows: list[int]
     shares: list[tuple[str, list[Share], int]]
+    signals: Mapping[str, Asked]
+    num_unasked: int
+    where: Mapping[str, str]
     reasons: Mapping[int, str]
     words: Mapping[int, list[tuple[str, bool, str]]]
     pictures: Mapping[int, Picture]
@@ -71,6 +75,7 @@ def build(
     kept_rows = picks.at_random(np.flatnonzero(rows.kept), picks.RANDOM)
     shown = sorted({*kept_rows, *(row for part in parts for row in part.rows())})
     settings = judged_by["objects"][1] if "objects" in judged_by else None
+    signals, num_unasked = opt_outs(rows.papers, rows.kept)
     seen, drawn = _pictures(store, shard, shown, settings if isinstance(settings, ObjectsSettings) else None)
     return Page(
         title=title,
@@ -82,6 +87,9 @@ def build(
         parts=parts,
         kept_rows=[row for row in kept_rows if row in seen],
         shares=shares(rows.papers, rows.kept),
+        signals=signals,
+        num_unasked=num_unasked,
+        where=SIGNALS,
         reasons={row: str(rows.reason[row]) for row in shown},
         words={row: [(name, bool(v.kept[row]), v.detail(row)) for name, v in verdicts.items()] for row in shown},
         pictures=seen,

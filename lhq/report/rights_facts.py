@@ -16,7 +16,7 @@ from lhq.rights import rules
 from lhq.rights.licences import LICENCES, Rights
 from lhq.rights.permissions import restated
 from lhq.rights.policy import Policy
-from lhq.rights.reservations import SIGNALS, asked
+from lhq.rights.reservations import SIGNALS, Asked, counted
 from lhq.store import rechecked, tombstones, verdicts
 from lhq.store.shards import Shards
 
@@ -47,16 +47,6 @@ class Amount:
 
     photos: int
     size_bytes: int
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One signal: rows for which it was asked, was silent, answered, and said no."""
-
-    asked: int
-    silent: int
-    answered: int
-    reserved: int
 
 
 @dataclass(frozen=True)
@@ -133,7 +123,7 @@ def gather(store: str, rights_of: Mapping[str, Rights], policy: Policy) -> Right
         terms={name: rights_of[name].note if name in rights_of else "unknown source" for name in sources},
         licences=_by(rows, rows["licence"].to_pylist()),
         permissions=_permissions(rows),
-        signals=_signals(rows),
+        signals=counted(rows["reservations"].to_pylist(), rows["reserved"].to_pylist()),
         num_unasked=sum(not said for said in rows["reservations"].to_pylist()),
         honoured=tuple(name for name in SIGNALS if name in policy.honour),
         denied=len(policy.denied.authors) + len(policy.denied.pages) + len(policy.denied.domains),
@@ -166,17 +156,6 @@ def _permissions(rows: pa.Table) -> list[Permitted]:
     papers = zip(*(rows[name].to_pylist() for name in names), strict=True)
     counts = Counter((tuple(permits), *rest) for permits, *rest in papers if permits or rest[0])
     return [Permitted(permits, statement, by, on, num) for (permits, statement, by, on), num in sorted(counts.items())]
-
-
-def _signals(rows: pa.Table) -> dict[str, Asked]:
-    silent, answered = Counter[str](), Counter[str]()
-    for said, num in Counter(rows["reservations"].to_pylist()).items():
-        for name, words in asked(said).items():
-            (silent if words is None else answered)[name] += num
-    reserved = Counter(name for names in rows["reserved"].to_pylist() for name in names)
-    return {
-        name: Asked(silent[name] + answered[name], silent[name], answered[name], reserved[name]) for name in SIGNALS
-    }
 
 
 def _modes(rows: pa.Table, rights_of: Mapping[str, Rights], policy: Policy) -> dict[str, dict[str, int]]:

@@ -11,9 +11,12 @@ import numpy.typing as npt
 
 from lhq.errors import ShardDamaged
 from lhq.rights.licences import LICENCES
+from lhq.rights.reservations import Asked, counted
+from lhq.store import rechecked
 from lhq.store.shards import Shards
 
 _SHOWN = 14
+_BLANKS: dict[str, object] = {"queries": [], "width_px": 0, "height_px": 0, "reserved": [], "reservations": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +29,18 @@ class Share:
 
 
 def papers(store: str, shard: npt.NDArray[np.int32]) -> dict[str, list[object]]:
-    """What the shares and the size chart need, of every row; blanks for a shard that can't be read any more."""
-    columns = ["source", "licence", "queries", "width_px", "height_px"]
+    """What shares, opt-outs and the size chart need, of every row; blanks for a shard that can't be read any more."""
+    columns = ["id", "source", "licence", "queries", "width_px", "height_px", *rechecked.COLUMNS]
     found: dict[str, list[object]] = {name: [] for name in columns}
-    photos = Shards(store, "photos")
+    photos, answers = Shards(store, "photos"), rechecked.read(store)
     for number, count in zip(*np.unique(shard, return_counts=True), strict=True):
         try:
-            table = photos.read(int(number), columns)
+            table = rechecked.updated(photos.read(int(number), columns), answers)
             for name in columns:
                 found[name] += table[name].to_pylist()
         except (ShardDamaged, FileNotFoundError):
             for name in columns:
-                found[name] += [[] if name == "queries" else 0 if name.endswith("px") else "unreadable"] * int(count)
+                found[name] += [_BLANKS.get(name, "unreadable")] * int(count)
     return found
 
 
@@ -58,6 +61,13 @@ def shares(papers: Mapping[str, list[object]], kept: npt.NDArray[np.bool_]) -> l
         ranked = sorted(counts.items(), key=lambda item: (-item[1][0], item[0]))
         found.append((heading, [Share(name, *both) for name, both in ranked[:_SHOWN]], len(ranked)))
     return found
+
+
+def opt_outs(papers: Mapping[str, list[object]], kept: npt.NDArray[np.bool_]) -> tuple[dict[str, Asked], int]:
+    """Signal → what it said of the kept photos; and for how many of them nobody was asked."""
+    reservations = [str(said) for said, is_kept in zip(papers["reservations"], kept, strict=True) if is_kept]
+    reserved = [_list(names) for names, is_kept in zip(papers["reserved"], kept, strict=True) if is_kept]
+    return counted(reservations, reserved), reservations.count("")
 
 
 def _list(value: object) -> list[str]:

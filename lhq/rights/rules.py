@@ -135,18 +135,27 @@ def check_papers(rows: pa.Table, rights: Mapping[str, Rights]) -> None:
     _refuse(rows, nobody, "have no author though their licence asks for attribution")
     closed = rows.filter(pa.array(~ruled(rows, rights, may_train)))
     if len(closed):
-        prose = sum(bool(said) and not permits for said, permits in _permissions(closed))
         raise RightsRefused(
             f"machines may not learn from {len(closed):,} kept photos: their licence, or the terms of their source "
             f"without a permission that lists train, forbid it: {_named(closed)}",
-            hint=f"a sentence allows nothing by itself; list what it allows: permission = {EXAMPLE}"
-            if prose
-            else "remove them (lhq remove ID …), or state the permission that allows it",
+            hint=_restate(closed, rights) or "remove them (lhq remove ID …), or state the permission that allows it",
         )
 
 
-def _permissions(rows: pa.Table) -> list[tuple[str, list[str]]]:
-    return list(zip(rows["permission"].to_pylist(), rows["permits"].to_pylist(), strict=True))
+def _restate(rows: pa.Table, rights: Mapping[str, Rights]) -> str:
+    """What to write in place of the sentences that rows of older stores hold as permissions; "" if there are none."""
+    papers = zip(rows["source"].to_pylist(), rows["permission"].to_pylist(), rows["permits"].to_pylist(), strict=True)
+    said = {source: words for source, words, permits in papers if words.strip() and not permits}
+    # Pipeline files state permissions for sources whose terms ask for one, and for the user's own folder.
+    stated = [source for source in sorted(said) if source == "folder" or rights[source].train == "by-permission"]
+    if not stated:
+        return ""
+    tables = " and ".join(f"[source.{source}]" for source in stated)
+    words = said[stated[0]]
+    return (
+        f"the sentence “{words[:80]}{'…' if len(words) > 80 else ''}” allows nothing by itself; list what it allows in "
+        f"the pipeline file, {tables}: permission = {EXAMPLE}"
+    )
 
 
 def check_publishing(rows: pa.Table, rights: Mapping[str, Rights]) -> None:
@@ -165,7 +174,8 @@ def check_publishing(rows: pa.Table, rights: Mapping[str, Rights]) -> None:
     raise RightsRefused(
         f'publish = "bytes": the bytes of {len(closed):,} rows may not be handed on: {", ".join(parts)}'
         f" (for instance {_named(closed)}){''.join(f'; {note}' for note in notes)}",
-        hint='publish = "manifest" gives ids and URLs instead, --licences redistributable leaves these rows out',
+        hint=_restate(closed, rights)
+        or 'publish = "manifest" gives ids and URLs instead, --licences redistributable leaves these rows out',
     )
 
 

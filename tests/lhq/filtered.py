@@ -11,6 +11,8 @@ import pyarrow as pa
 from lhq import filter as filter_room
 from lhq import pipeline
 from lhq.measures.objects import Objects
+from lhq.rights.reservations import Evidence, Said
+from lhq.store import rechecked, verdicts
 from lhq.store.shards import Shards
 
 from . import making
@@ -92,4 +94,13 @@ drop_share = 0.1
         table = pa.Table.from_pylist(objects_facts(ids), Objects.schema).replace_schema_metadata({b"lhq.made": made})
         Shards(loaded.file.store, "facts/objects").write(number, table)
     filter_room.run(loaded.file.store, found, making.Here())
+    # Hosts of three kept photos were asked again since; one of them reserves it.
+    fates = verdicts.read(loaded.file.store)
+    assert fates is not None
+    kept = fates.filter(fates["kept"])["id"].to_pylist()[:3]
+    said = [Said("/ 1", reserves=True), Said(None), Said(None)]
+    answers = {
+        id: Evidence({"tdmrep": one}, host_asked_at="2026-06-01T00:00:00Z") for id, one in zip(kept, said, strict=True)
+    }
+    rechecked.add(loaded.file.store, {id: evidence.papers() for id, evidence in answers.items()})
     return file

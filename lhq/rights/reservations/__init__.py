@@ -10,6 +10,7 @@ day and said nothing is what a row's papers must show.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,10 +27,12 @@ __all__ = [
     "OF_HOST",
     "SIGNALS",
     "Answers",
+    "Asked",
     "Evidence",
     "Said",
     "asked",
     "asked_now",
+    "counted",
     "from_file",
     "from_headers",
     "from_robots",
@@ -124,6 +127,27 @@ def of_photo(candidate: Candidate, data: bytes | bytearray, packets: Sequence[by
     """What a photo's own bytes (and their XMP packets) and its author's words say, asked now."""
     answers = from_file(data, packets) | from_words(candidate.title, candidate.description, candidate.tags)
     return Evidence(answers, asked_at=asked_now())
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One signal: photos for which it was asked, was silent, answered, and said no."""
+
+    asked: int
+    silent: int
+    answered: int
+    reserved: int
+
+
+def counted(reservations: Iterable[str], reserved: Iterable[Sequence[str]]) -> dict[str, Asked]:
+    """Every signal's counts, from these columns of photos' papers."""
+    silent, answered, said_no = Counter[str](), Counter[str](), Counter[str]()
+    for said in reservations:
+        for name, words in asked(said).items():
+            (silent if words is None else answered)[name] += 1
+    for names in reserved:
+        said_no.update(names)
+    return {name: Asked(silent[name] + answered[name], silent[name], answered[name], said_no[name]) for name in SIGNALS}
 
 
 def asked(reservations: str) -> dict[str, str | None]:

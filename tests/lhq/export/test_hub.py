@@ -75,7 +75,7 @@ def test_what_was_edited_there_is_not_written_over(tmp_path: Path) -> None:
         pushed = made.files["org/set"]
         painted_store(store, 12, first=5, shard=1)
         data = min(name for name in pushed if name.startswith("data/"))
-        for names in [{"README.md", "LICENCES.md", data}, {"croissant.json"}, {"manifest.parquet"}]:
+        for names in [{"README.md", "LICENCES.md"}, {"croissant.json"}, {"manifest.parquet"}]:
             edited = {name: pushed[name] + b"\nWords of its owner.\n" for name in names}
             made.files["org/set"] = {**pushed, **edited}
             done = push(made, pipeline, "--publish", "bytes")
@@ -84,9 +84,11 @@ def test_what_was_edited_there_is_not_written_over(tmp_path: Path) -> None:
             said = done.stderr.splitlines()[-1]
             assert "delete them there" in said
             assert len(names) == 1 or all(name in said for name in names)
-        made.files["org/set"] = {name: pushed[name] for name in pushed.keys() - {"README.md"}}
+        # As the hint says; a data file that is no longer what was pushed is nobody's to delete.
+        made.files["org/set"] = {name: pushed[name] for name in pushed.keys() - {"README.md"}} | {data: b"another"}
         done = push(made, pipeline, "--publish", "bytes")
         assert (done.returncode, len(made.commits)) == (0, 2), done.stderr
+        assert made.files["org/set"][data] == b"another"
 
 
 def test_a_card_of_a_version_that_signed_none_is_ours(tmp_path: Path) -> None:

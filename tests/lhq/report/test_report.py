@@ -24,6 +24,7 @@ from lhq.measures.contours import contours, hue_of, path
 from lhq.records import VERDICT_SCHEMA
 from lhq.report import picks, render
 from lhq.report.charts import Axis, histogram
+from lhq.rights.reservations import SIGNALS
 from tests.lhq import making
 
 ROOT = Path(__file__).parents[3]
@@ -227,6 +228,11 @@ def test_every_part_is_there(browser: Any, page: Path) -> None:
     headings = tab.locator("#shares caption").all_inner_texts()
     assert [h.split()[0] for h in headings] == ["Source", "Licence", "Query"]
     assert "Unsplash License" in tab.inner_text("#shares")
+    rows = {row.split("\t")[0]: row.split("\t")[2:] for row in tab.locator("#opt-outs tbody tr").all_inner_texts()}
+    assert list(rows) == list(SIGNALS)
+    assert rows["tdmrep"] == ["3", "2", "1", "1"]
+    assert rows["content-signal"] == ["0", "0", "0", "0"]
+    assert "lhq recheck" in tab.inner_text("#opt-outs")
     assert tab.locator("#outliers h3").all_inner_texts()[:2] == [
         "Dropped, nearest to the limit",
         "Kept, nearest to the limit",

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
+from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from lhq.errors import RightsRefused
+from lhq.export import ExportSettings, export
+from lhq.records import ADDED, PHOTO_SCHEMA
 from lhq.rights.permissions import WORDS, Permission, check_word, from_columns
+from lhq.rights.policy import Policy
+from lhq.store.shards import Shards
+from tests.lhq.making import RIGHTS, Here, add_shard, judge, photo, scene
 
 COLUMNS = {
     "permits": "redistribute, train",
@@ -62,3 +72,49 @@ def test_unknown_words_are_refused(word: str, said: str) -> None:
         check_word(word)
     with pytest.raises(ValueError, match=said):
         from_columns(COLUMNS | {"permits": f"train {word}"})
+
+
+def old_store(at: Path) -> Path:
+    """A store of a version whose permissions were sentences: without the columns of today's."""
+    said = "Unsplash wrote us that publishing the pictures is prohibited, training is fine"
+    rows = [photo(scene(n), f"{n}", "unsplash", "unsplash", permission=said) for n in range(2)]
+    rows.append(photo(scene(2), "2", "folder", "all-rights-reserved", permission="Do as you like"))
+    table = pa.Table.from_pylist(rows, PHOTO_SCHEMA).drop_columns([name for name in ADDED if name != "permission"])
+    Shards(str(at), "photos").write(0, table)
+    judge(at)
+    return at
+
+
+def exported(
+    store: Path, policy: Policy, publish: Literal["private", "bytes"] = "private"
+) -> dict[str, dict[str, Any]]:
+    to = store.with_name(f"set-{publish}")
+    settings = ExportSettings(to=str(to), variants=("32",), validation=0, publish=publish)
+    export(str(store), settings, rights_of=RIGHTS, engine=Here(), policy=policy)
+    return {row["id"]: row for row in pq.read_table(to / "manifest.parquet").to_pylist()}
+
+
+def test_a_sentence_in_an_old_store_allows_nothing_until_it_is_listed(tmp_path: Path) -> None:
+    store = old_store(tmp_path / "store")
+    with pytest.raises(RightsRefused) as caught:
+        exported(store, Policy())
+    assert "machines may not learn from 3 kept photos" in caught.value.message
+    for part in ("“Do as you like”", "[source.folder] and [source.unsplash]", 'permission = { permits = ["train"]'):
+        assert part in caught.value.hint
+    assert not store.with_name("set-private").exists()
+    train = Permission(permits=("train",), statement="You may train on them.", by="Unsplash")
+    own = Permission(permits=("train", "redistribute"), statement="Do as you like", by="Jo")
+    rows = exported(store, Policy(permissions={"unsplash": train, "folder": own}))
+    assert [rows[f"unsplash:{n}"]["permission"] for n in range(2)] == ["You may train on them."] * 2
+    assert rows["folder:2"]["permits"] == ["train", "redistribute"]
+    with pytest.raises(RightsRefused, match="2 rows may not be handed on: 2 of source unsplash"):
+        exported(store, Policy(permissions={"unsplash": train, "folder": own}), "bytes")
+    with pytest.raises(RightsRefused, match=r"machines may not learn from 1.*\[source.folder\]: permission"):
+        exported(store, Policy(permissions={"unsplash": train}))
+
+
+def test_what_no_table_can_state_is_removed(tmp_path: Path) -> None:
+    add_shard(tmp_path / "store", 0, [photo(scene(1), "1", "flickr", "all-rights-reserved", permission="Go ahead")])
+    judge(tmp_path / "store")
+    with pytest.raises(RightsRefused, match="lhq remove ID"):
+        exported(tmp_path / "store", Policy())
