@@ -81,13 +81,18 @@ def plan(panorama: Panorama, sources: Sequence[Source], *, gap: int = 0) -> Plan
     """
     if not 0 <= gap <= 10_000:
         raise InputError(f"--gap {gap} is out of range", hint="use 0 to 10000")
-    if 2 * len(sources) > MAX_EDITS:
-        raise InputError(f"{len(sources)} scenes are too many", hint=f"connect at most {MAX_EDITS // 2} at once")
+    # Where filters see the plane, the picture's ends see an anchor beyond it, which holds the outer scene too.
+    beyond = 1 if panorama.g.config.padding == "plane" else 0
+    if 2 * (len(sources) + beyond) > MAX_EDITS:
+        most = MAX_EDITS // 2 - beyond
+        raise InputError(f"{len(sources)} scenes are too many", hint=f"connect at most {most} at once")
     # Where coordinates repeat only every second anchor, scenes stand on even ones: only there they look the same.
     step = panorama.ring_step
     each = -(-(2 + gap) // step) * step
     edits = {number * each + side: source for number, source in enumerate(sources) for side in (0, 1)}
     last = (len(sources) - 1) * each + 1
+    if beyond:
+        edits |= {-1: sources[0], last + 1: sources[-1]}
     return Plan(panorama.with_edits(edits), 0, last * panorama.anchor_px)
 
 

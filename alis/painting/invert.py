@@ -5,6 +5,9 @@ panorama; what lies beside the square in the photograph (mirrored at its edges) 
 goes on from there. First one w for all layers: the likest of some hundred random scenes are followed for a while, and
 the best of them is gone on from. Then, in W+, one for each layer, held near each other. How alike two pictures are is
 measured by `alis.painting.likeness`, without a download.
+
+Where a model draws local latents (`alis.plane.latents`), no two places paint a code alike. The search goes from place
+to place, so that no place's grain is written into the code, and what is found is judged at places that it never saw.
 Source: arXiv 1904.03189 (W+), arXiv 1912.04958 appendix D (projection).
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +34,7 @@ from alis.models import Discriminator, Generator, load_discriminator
 from alis.painting.likeness import Features, Likeness, packaged_features, structure
 from alis.painting.strip import fingerprint
 from alis.plane import codes
+from alis.plane.ranges import Ranges
 from alis.progress import bar
 
 SPACES = ("w", "w+")
@@ -38,6 +43,9 @@ _RATE = 0.06
 _HELD = 0.02
 _BESIDE = 0.4
 _PREVIEW_EVERY = 25
+_PLACES = 4
+# The first of the planes that a code is judged on; the search keeps to 0 … _PLACES − 1.
+_UNSEEN = 1_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,8 @@ class Inverted:
     """A code [S] or [num_ws, S], its frame, and how far it is from the photograph.
 
     `structure` is what the eye goes by (`alis.painting.likeness.structure`): 1 = the same shapes, 0 = none of them; a
-    grey card, which has a fair `psnr_db`, has none.
+    grey card, which has a fair `psnr_db`, has none. Where places paint differently, all three figures are means over
+    places that the search never saw; the frame is one of these.
     """
 
     w: Tensor
@@ -62,16 +71,32 @@ def margin(g: Generator) -> int:
     return max((g.config.anchor_patches - g.config.grid_size) // 2, 0)
 
 
-def scene(g: Generator, w_BLS: Tensor) -> Tensor:
-    """Frames [B, 3, R, R] in the middle between two anchors of the same code, without noise."""
-    frames: Tensor = g(w_BLS, w_BLS, w_BLS, margin(g))
-    return frames
+def num_places(g: Generator) -> int:
+    """Places that a code is looked for at: one where every place paints a code alike."""
+    return _PLACES if g.config.local_latents else 1
 
 
-def surroundings(g: Generator, w_BLS: Tensor) -> Tensor:
-    """All that lies between two anchors of the same code, [B, 3, R, n_p·R/g]; the scene is in its middle."""
-    shifts = range(0, max(g.config.anchor_patches - g.config.grid_size, 0) + 1, g.config.grid_size)
-    return torch.cat([g(w_BLS, w_BLS, w_BLS, shift) for shift in shifts], dim=3)
+def scene(g: Generator, w_BLS: Tensor, seed: int = 0) -> Tensor:
+    """Frames [B, 3, R, R] in the middle between two anchors of the same code, without noise.
+
+    Args:
+        seed: the plane whose local latents they are painted with.
+    """
+    return _between(g, w_BLS, seed, margin(g), 0)
+
+
+def surroundings(g: Generator, w_BLS: Tensor, seed: int = 0) -> Tensor:
+    """The scene with `margin` patches on either side, [B, 3, R, W]: one range between two anchors of the same code."""
+    return _between(g, w_BLS, seed, 0, margin(g))
+
+
+def _between(g: Generator, w_BLS: Tensor, seed: int, start: int, beside: int) -> Tensor:
+    """A frame and `beside` patches on either side, from patch `start` after anchor 0; the code goes on beyond."""
+    num, patch = len(w_BLS), g.config.resolution // g.config.grid_size
+    column_B = torch.full([num], start * 4 // g.config.grid_size, device=g.device)
+    width = g.config.resolution + 2 * beside * patch
+    ranges = Ranges(column_B, width, seed_B=torch.full_like(column_B, seed))
+    return g.frames(w_BLS[:, None].expand(-1, 2, -1, -1), torch.zeros_like(column_B), ranges)
 
 
 def read_photo(path: str | Path, resolution: int, *, place: float = 0.5, beside: int = 0) -> Tensor:
@@ -154,7 +179,7 @@ class _Search:
         self.photo = photo_3RW[:, :, self.beside : self.beside + self.size]
         self.alike = Likeness(self.photo, d, packaged)
         self.around = Likeness(photo_3RW) if self.beside else None
-        self.spread = 1.0
+        self.spread, self.places = 1.0, num_places(g)
 
     def starts(self, seed: int, num: int) -> tuple[Tensor, float]:
         """The `num` likest of some hundred random scenes and the mean one, [num, S]; the distance of the likest."""
@@ -168,9 +193,9 @@ class _Search:
         best = distances.argsort()[:num]
         return w_NS[best].clone(), float(distances[best[0]])
 
-    def distance(self, w_BLS: Tensor) -> tuple[Tensor, Tensor]:
-        """Distances [B] and frames [B, 3, R, R]."""
-        wide = surroundings(self.g, w_BLS) if self.around else scene(self.g, w_BLS)
+    def distance(self, w_BLS: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Distances [B] and frames [B, 3, R, R], as the plane of this seed has them."""
+        wide = surroundings(self.g, w_BLS, seed) if self.around else scene(self.g, w_BLS, seed)
         frames = wide[..., self.beside : self.beside + self.size]
         found = self.alike(frames)
         if self.around:
@@ -180,21 +205,27 @@ class _Search:
     def descend(
         self, parameters: list[Tensor], codes: Callable[[], Tensor], steps: int, tell: Callable[[Tensor, float], None]
     ) -> tuple[Tensor, Tensor]:
-        """Adam on codes [B, L, S] held near each other; gives each one's least distance [B] and the code there."""
+        """Adam on codes [B, L, S] held near each other; gives each one's least distance [B] and the code there.
+
+        Each step looks at the next place; a code's distance is the mean of the last steps', one at each place.
+        """
         optimizer = torch.optim.Adam(parameters, lr=1, betas=(0.9, 0.999))
         with torch.no_grad():
             found = codes().clone()
         least = torch.full([len(found)], math.inf, device=found.device)
+        last: deque[Tensor] = deque(maxlen=min(self.places, max(steps, 1)))
         for step in range(steps):
             way = step / steps
             speed = _RATE * self.spread * math.sqrt(self.g.config.w_dim / 512)
             optimizer.param_groups[0]["lr"] = speed * min(1, way * 20 + 0.1) * (1 + math.cos(math.pi * way)) / 2
             w_BLS = codes()
-            distance, frames = self.distance(w_BLS)
+            distance, frames = self.distance(w_BLS, step % self.places)
             if not bool(distance.isfinite().all()):
                 raise RunError(f"the search ran away at step {step}", hint="try --space w, or another --seed")
-            is_better = distance.detach() < least
-            least = torch.where(is_better, distance.detach(), least)
+            last.append(distance.detach())
+            mean = torch.stack(list(last)).mean(dim=0)
+            is_better = (mean < least) & (len(last) == last.maxlen)
+            least = torch.where(is_better, mean, least)
             found = torch.where(is_better[:, None, None], w_BLS.detach(), found)
             optimizer.zero_grad()
             apart = (w_BLS - w_BLS.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
@@ -265,12 +296,14 @@ def invert(
 
 
 def _judged(search: _Search, w: Tensor, at_start: float) -> Inverted:
+    g = search.g
+    w_1LS = w.expand(g.num_ws, -1)[None]
     with torch.no_grad():
-        frame_3RR = scene(search.g, w.expand(search.g.num_ws, -1)[None])[0]
-        loss = float(search.alike(frame_3RR[None])[0])
-        alike = float(structure(frame_3RR[None], search.photo[None])[0])
-    error = float((frame_3RR.clamp(-1, 1) - search.photo).square().mean())
-    return Inverted(w.cpu(), frame_3RR.cpu(), at_start, loss, 10 * math.log10(4 / max(error, 1e-12)), alike)
+        frames = torch.cat([scene(g, w_1LS, _UNSEEN + place) for place in range(search.places)])
+        loss = float(search.alike(frames).mean())
+        alike = float(structure(frames, search.photo[None].expand_as(frames)).mean())
+    error = float((frames.clamp(-1, 1) - search.photo).square().mean())
+    return Inverted(w.cpu(), frames[0].cpu(), at_start, loss, 10 * math.log10(4 / max(error, 1e-12)), alike)
 
 
 def side_by_side(photo_3RR: Tensor, frame_3RR: Tensor) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from PIL import Image
 import alis
 from alis.cli import cli
 from alis.errors import InputError, WeightsMissing
-from alis.painting import invert, likeness
+from alis.painting import connect, invert, likeness
 from alis.painting.likeness import Likeness, packaged_features
 from alis.plane import codes
+from alis.plane.anchors import Saved
 from tests.alis import painter
 
 
@@ -53,6 +55,42 @@ def test_the_scene_is_what_connect_paints(g: alis.Generator) -> None:
     want = (wide * 127.5 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     assert np.abs(pixels.astype(int) - want).max() <= 1
     assert torch.allclose(wide[:, :, 16:48], frame, atol=1e-5)
+
+
+@pytest.mark.parametrize("made", [painter.tiny, painter.seamless])
+def test_surroundings_are_one_range_with_the_scene_in_its_middle(made: Callable[[], alis.Generator]) -> None:
+    g = made()
+    w_1LS = g.map(torch.randn(1, 32))[:, None].expand(-1, g.num_ws, -1)
+    wide, frame = invert.surroundings(g, w_1LS, 3), invert.scene(g, w_1LS, 3)
+    assert wide.shape[3] == 64
+    assert torch.allclose(wide[..., 16:48], frame, atol=1e-4)
+    assert torch.allclose(frame, g(w_1LS, w_1LS, w_1LS, invert.margin(g), seed=3), atol=1e-4)
+
+
+def test_what_is_told_of_a_code_is_met_at_places_the_search_never_saw() -> None:
+    g = painter.seamless(local_latents=1.0)
+    w_1LS = g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[:, None].expand(-1, g.num_ws, -1)
+    photo = invert.surroundings(g, w_1LS, 77)[0].clamp(-1, 1)
+
+    def elsewhere(w_LS: torch.Tensor) -> float:
+        """Distance at forty places, of which no search has seen one."""
+        alike = Likeness(photo[:, :, 16:48])
+        with torch.no_grad():
+            return sum(float(alike(invert.scene(g, w_LS[None], seed))[0]) for seed in range(2000, 2040)) / 40
+
+    many = invert.invert(g, photo, steps=60)
+    assert abs(many.loss - elsewhere(many.w)) < 0.05 * many.loss, "what is told is what is met elsewhere"
+
+
+def test_connect_ends_in_the_scene_as_it_was_looked_for() -> None:
+    g = painter.seamless(local_latents=0.0)
+    w_LS = g.map(torch.randn(1, 32))[0].expand(g.num_ws, -1)
+    panorama = alis.Panorama(g, noise="none", codes={"mine": w_LS})
+    plan = connect.plan(panorama, [Saved("mine"), Saved("mine")])
+    pixels = plan.panorama[plan.start : plan.start + plan.width].astype(int)
+    wide = (invert.surroundings(g, w_LS[None])[0] * 127.5 + 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy()
+    assert np.abs(pixels[:, :32] - wide[:, :32]).max() <= 1
+    assert np.abs(pixels[:, -32:] - wide[:, -32:]).max() <= 1
 
 
 def test_likeness_is_zero_for_the_same_and_grows(g: alis.Generator) -> None:
