@@ -32,7 +32,7 @@ from lhq.measures.text import fold
 from lhq.records import PHOTO_SCHEMA
 from lhq.store.shards import Shards
 
-ROOT = Path(__file__).parents[1]
+PAPER = Path(__file__).parents[1] / "lhq/pipelines/lhq-90k.toml"
 RESULT = Path(__file__).parent / "results/judge.json"
 SHARD = 1000
 TITLES = ["Mountain lake at dawn", "IMG_0232", "A walk with my dog", "Fjord", "Our wedding in Tuscany", "Dunes II", ""]
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="keep the made store here, or take it from here")
     asked = parser.parse_args()
     num = asked.photos
-    rules = pipeline.load(ROOT / "pipelines/lhq-90k.toml".rules())
+    rules = pipeline.load(PAPER).rules()
     store = asked.store or Path(tempfile.mkdtemp(prefix="lhq-judge-"))
     try:
         if not (store / "photos").exists():
@@ -151,7 +151,7 @@ def main() -> None:
         start = time.perf_counter()
         done = filter.run(str(store), rules, Local(), judge_only=True)
         whole = time.perf_counter() - start
-        mine = pipeline.Pipeline(replace(pipeline.load(ROOT / "pipelines/lhq-90k.toml").file, store=str(store)))
+        mine = pipeline.Pipeline(replace(pipeline.load(PAPER).file, store=str(store)))
         shows = [timed(lambda row=row: mine.show(f"flickr:{row}")) for row in (0, num // 2, num - 1)]
     finally:
         if not asked.store:

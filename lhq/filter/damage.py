@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from lhq.engines import ShardReport
 from lhq.errors import ShardDamaged
 from lhq.store.shards import Shards, key
+
+READERS = 4
+"""Shards read at once where only papers or facts are wanted: while one of many small files is opened, others are
+unpacked."""
 
 ROTTEN = "its bytes are not those that were fetched: their sha256 is another"
 
@@ -22,11 +27,16 @@ class FactsDamaged(ShardDamaged):
 def unreadable(store: str) -> Iterator[ShardReport]:
     """Shards of photos that judging can't even read the ids of: facts made earlier hid the damage."""
     photos = Shards(store, "photos")
-    for number in photos.numbers():
+
+    def report(number: int) -> ShardReport | None:
         try:
             photos.read(number, ["id"])
         except ShardDamaged as error:
-            yield ShardReport(key(number), error=str(error), damaged=is_damage(error))
+            return ShardReport(key(number), error=str(error), damaged=is_damage(error))
+        return None
+
+    with ThreadPoolExecutor(READERS) as readers:
+        yield from (one for one in readers.map(report, photos.numbers()) if one)
 
 
 def is_damage(error: ShardDamaged) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from lhq.errors import InputError, ShardDamaged
-from lhq.filter.damage import FactsDamaged
+from lhq.filter.damage import READERS, FactsDamaged
 from lhq.filter.rule import MADE, Rule, is_measured
 from lhq.measures import Verdicts
 from lhq.records import VERDICT_SCHEMA
@@ -41,7 +41,8 @@ def judge_photos(store: str, rules: Sequence[Rule], *, unmeasured_allowed: bool 
     """
     photos = Shards(store, "photos")
     numbers = photos.numbers()
-    ids = [photos.read(number, ["id"])["id"].combine_chunks() for number in numbers]
+    with ThreadPoolExecutor(READERS) as readers:
+        ids = list(readers.map(lambda number: photos.read(number, ["id"])["id"].combine_chunks(), numbers))
     shard = np.repeat(np.array(numbers, np.int32), [len(part) for part in ids])
     facts = {rule.name: _load(store, rule, dict(zip(numbers, ids, strict=True)), unmeasured_allowed) for rule in rules}
     verdicts: dict[str, Verdicts] = {}
@@ -61,7 +62,7 @@ def _load(store: str, rule: Rule, ids: Mapping[int, pa.Array], unmeasured_allowe
     room = rule.facts(store)
     wanted = {"id", "error", *rule.measure.judged}
     schema = pa.schema([column for column in rule.measure.schema if column.name in wanted])
-    with ThreadPoolExecutor(_READERS) as readers:
+    with ThreadPoolExecutor(READERS) as readers:
         found = list(readers.map(lambda number: _facts_of(room, rule, number, schema), ids))
     num_lacking = sum(table is None for table in found)
     if num_lacking and not unmeasured_allowed:
@@ -87,9 +88,6 @@ def _load(store: str, rule: Rule, ids: Mapping[int, pa.Array], unmeasured_allowe
             )
         measured.append(np.full(len(shard_ids), table is not None))
     return pa.concat_tables([schema.empty_table(), *tables]), np.concatenate([np.ones(0, bool), *measured])
-
-
-_READERS = 4  # thousands of small files: while one is opened, others are unpacked
 
 
 def _facts_of(room: Shards, rule: Rule, number: int, schema: pa.Schema) -> pa.Table | None:

@@ -187,8 +187,10 @@ def _exact(facts: pa.Table, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _descriptors(facts: pa.Table, rows: np.ndarray) -> Descriptors:
-    """Facts of `rows` as columns of numpy."""
-    some = facts.select(["width_px", "height_px", "phash", "thumb", "key_hash", "key_place"]).take(pa.array(rows))
+    """Facts of `rows`, ascending, as columns of numpy."""
+    wanted = np.zeros(len(facts), bool)
+    wanted[rows] = True  # a mask goes through the chunks as they are, where numbers would have them joined first
+    some = facts.select(["width_px", "height_px", "phash", "thumb", "key_hash", "key_place"]).filter(pa.array(wanted))
     size = np.stack([_numbers(some, "width_px"), _numbers(some, "height_px")], axis=1).astype(np.float32)
     thumbs = some["thumb"].combine_chunks()
     hashes = some["key_hash"].combine_chunks()

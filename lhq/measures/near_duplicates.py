@@ -9,6 +9,8 @@ Everything is held in columns: 450,000 photos take seconds, and a group of equal
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +37,7 @@ _SAME_TONES = 8.0  # of 255, on average: re-encodes of a picture differ by less 
 _KEPT = _GRID * _GRID * 7 // 8
 _HOPS = 2
 _SOMEWHAT = 0.4  # a version is at least this like its keeper, however it was confirmed
-_CHUNK = 4096
+_CHUNK = 512  # hypotheses worked on at once: their samples stay in a core's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,18 @@ def _laid_otherwise(photos: Descriptors, radius: int, ways: np.ndarray) -> _Fits
 
 def _near(hashes: np.ndarray, photo: np.ndarray, photos: Descriptors, radius: int, num_bits: int = 64) -> np.ndarray:
     """Rows of `hashes` that are candidates for each other: int64 [M, 2]; big piles only with their neighbours."""
-    order = np.lexsort((photos.thumb.mean(axis=1)[photo], hashes))
+    order = np.argsort(hashes)
     ranked = hashes[order]
     is_first = np.ones(len(ranked), bool)
     is_first[1:] = ranked[1:] != ranked[:-1]
     start = np.flatnonzero(is_first)
     size = np.diff(start, append=len(ranked))
     pile = np.repeat(np.arange(len(start)), size)
+    piled = np.flatnonzero(size[pile] > 1)
+    if len(piled):
+        members = order[piled]
+        brightness = photos.thumb.sum(axis=1, dtype=np.uint32)[photo[members]]
+        order[piled] = members[np.lexsort((members, brightness, pile[piled]))]
     found = [np.empty((0, 2), np.int64)]
     for step in range(1, min(_PILE, int(size.max(initial=1)))):  # within a pile
         here = np.flatnonzero(pile[step:] == pile[:-step]) if step < len(pile) else np.empty(0, np.int64)
@@ -170,7 +177,8 @@ def _likeness(photos: Descriptors, fits: _Fits) -> np.ndarray:
     caption spoils a few samples and leaves all others as they were, which different scenes do not.
     """
     out = np.full(len(fits.left), -1.0)
-    for at in range(0, len(out), _CHUNK):
+
+    def compare(at: int) -> None:
         part = fits[at : at + _CHUNK]
         here, there = photos.sides[part.left], turns.sides(photos.sides[part.right], part.way)
         low = np.maximum(0, -part.shift / part.scale)
@@ -187,6 +195,9 @@ def _likeness(photos: Descriptors, fits: _Fits) -> np.ndarray:
         swapped = np.flatnonzero(part.way & 4)
         two[swapped] = two[swapped].reshape(-1, _GRID, _GRID).transpose(0, 2, 1).reshape(-1, _GRID * _GRID)
         out[at + some] = _alike(one, two)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(compare, range(0, len(out), _CHUNK)))
     return out
 
 
@@ -245,8 +256,8 @@ def _sample(thumbs: np.ndarray, place: np.ndarray) -> np.ndarray:
     right, down = part[:, 0, None, :], part[:, 1, :, None]
     corner = np.arange(len(thumbs))[:, None, None] * (THUMB * THUMB) + y * THUMB + x
     flat = thumbs.reshape(-1).astype(np.float32)
-    upper = flat[corner] * (1 - right) + flat[corner + 1] * right
-    lower = flat[corner + THUMB] * (1 - right) + flat[corner + THUMB + 1] * right
+    upper = flat.take(corner) * (1 - right) + flat.take(corner + 1) * right
+    lower = flat.take(corner + THUMB) * (1 - right) + flat.take(corner + THUMB + 1) * right
     samples: np.ndarray = (upper * (1 - down) + lower * down).reshape(len(thumbs), -1)
     return samples
 

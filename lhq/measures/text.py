@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -87,10 +89,11 @@ class Text(Measure[TextSettings]):
         """
         text = pc.binary_join_element_wise(*(facts[name] for name in settings.fields), "|")
         drop, excuse = _lists(settings)
-        suspects = np.flatnonzero(_says(text, drop)) if drop else np.empty(0, np.int64)
+        says = _says(text, drop) if drop else np.zeros(len(facts), bool)
+        suspects, said_by = np.flatnonzero(says), text.filter(pa.array(says)).to_pylist()
         blacklist, whitelist = _Phrases(drop), _Phrases(excuse)
         num, words = np.zeros(len(facts)), {}
-        for row, said in zip(suspects.tolist(), text.take(pa.array(suspects)).to_pylist(), strict=True):
+        for row, said in zip(suspects.tolist(), said_by, strict=True):
             found = _found(said, blacklist, whitelist)
             num[row] = len(found)
             if len(found) > settings.max_words:
@@ -139,12 +142,14 @@ def _found(text: str, blacklist: _Phrases, whitelist: _Phrases) -> list[str]:
         words = part.split()
         if blacklist.starts.isdisjoint(words):
             continue
-        at = 0
-        while at < len(words):
+        end = 0
+        for at, word in enumerate(words):
+            if at < end or (word not in blacklist.starts and word not in whitelist.starts):
+                continue
             excused, bad = whitelist.length_at(words, at), blacklist.length_at(words, at)
             if bad > excused:
                 found.append(" ".join(words[at : at + bad]))
-            at += max(excused, bad, 1)
+            end = at + max(excused, bad)
     return found
 
 
@@ -153,7 +158,9 @@ def _says(text: pa.ChunkedArray, phrases: Sequence[str]) -> np.ndarray:
     folded = sorted({fold(phrase).strip() for phrase in phrases})
     ends = ("(?:e?s)?" if len(phrase) > 2 else "" for phrase in folded)
     pattern = f" (?:{'|'.join(phrase + end for phrase, end in zip(folded, ends, strict=True))}) "
-    says: np.ndarray = pc.fill_null(pc.match_substring_regex(text, pattern), False).to_numpy()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # Arrow searches the chunks one after another
+        found = pool.map(lambda part: pc.fill_null(pc.match_substring_regex(part, pattern), False), text.chunks)
+        says: np.ndarray = pa.chunked_array(found, pa.bool_()).to_numpy()
     return says
 
 
