@@ -14,7 +14,7 @@ import numpy as np
 import lhq.store.verdicts
 from lhq.engines import Engine, ShardReport
 from lhq.errors import InputError
-from lhq.filter.damage import FactsDamaged, quarantine, unreadable
+from lhq.filter.damage import FactsDamaged, quarantine, read_ids
 from lhq.filter.judge import Judged, judge_photos
 from lhq.filter.measure import measure_shards
 from lhq.filter.photo import judge_photo
@@ -72,13 +72,14 @@ def run(
     if not judge_only:
         reports += measure_shards(store, rules, engine, on_progress)
     known = {report.key for report in reports if report.damaged}
-    reports += [report for report in unreadable(store) if report.key not in known]
+    ids, unreadable = read_ids(store)
+    reports += [report for report in unreadable if report.key not in known]
     quarantined = [quarantine(store, int(report.key)) for report in reports if report.damaged]
     failed = [report for report in reports if report.error]
     notes = [note for report in reports for note in report.notes]
     while True:
         try:
-            judged = judge_photos(store, rules, unmeasured_allowed=bool(failed))
+            judged = judge_photos(store, rules, unmeasured_allowed=bool(failed), ids=ids)
             break
         except FactsDamaged as error:
             if judge_only:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
 
 from lhq.engines import ShardReport
 from lhq.errors import ShardDamaged
@@ -24,19 +25,22 @@ class FactsDamaged(ShardDamaged):
         self.room, self.number = room, number
 
 
-def unreadable(store: str) -> Iterator[ShardReport]:
-    """Shards of photos that judging can't even read the ids of: facts made earlier hid the damage."""
+def read_ids(store: str) -> tuple[dict[int, pa.Array], list[ShardReport]]:
+    """Ids of the photos by shard, and a report of each shard that can't even be asked for them: facts made earlier hid
+    the damage."""
     photos = Shards(store, "photos")
 
-    def report(number: int) -> ShardReport | None:
+    def read(number: int) -> pa.Array | ShardReport:
         try:
-            photos.read(number, ["id"])
+            return photos.read(number, ["id"])["id"].combine_chunks()
         except ShardDamaged as error:
             return ShardReport(key(number), error=str(error), damaged=is_damage(error))
-        return None
 
+    numbers = photos.numbers()
     with ThreadPoolExecutor(READERS) as readers:
-        yield from (one for one in readers.map(report, photos.numbers()) if one)
+        found = dict(zip(numbers, readers.map(read, numbers), strict=True))
+    ids = {number: one for number, one in found.items() if not isinstance(one, ShardReport)}
+    return ids, [one for one in found.values() if isinstance(one, ShardReport)]
 
 
 def is_damage(error: ShardDamaged) -> bool:

@@ -6,7 +6,7 @@ A photo without facts is never kept.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,42 +28,71 @@ class Judged:
     verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
 
 
-def judge_photos(store: str, rules: Sequence[Rule], *, unmeasured_allowed: bool = False) -> Judged:
+def judge_photos(
+    store: str,
+    rules: Sequence[Rule],
+    *,
+    unmeasured_allowed: bool = False,
+    ids: Mapping[int, pa.Array] | None = None,
+) -> Judged:
     """Verdicts over all facts, by the thresholds of `rules`; no pixel is looked at, nothing is written.
+
+    Facts are read ahead: while one measure judges, those of the next come from disk.
 
     Args:
         unmeasured_allowed: photos without facts are then dropped with the detail "not measured".
+        ids: of the photos by shard, ascending, where they are known already.
 
     Raises:
         InputError: facts are missing, or were made by other settings than the rule's.
         FactsDamaged: facts that are there can't be read, or are not what was written.
         ShardDamaged: facts don't match the photos.
     """
-    photos = Shards(store, "photos")
-    numbers = photos.numbers()
-    with ThreadPoolExecutor(READERS) as readers:
-        ids = list(readers.map(lambda number: photos.read(number, ["id"])["id"].combine_chunks(), numbers))
-    shard = np.repeat(np.array(numbers, np.int32), [len(part) for part in ids])
-    facts = {rule.name: _load(store, rule, dict(zip(numbers, ids, strict=True)), unmeasured_allowed) for rule in rules}
+    if ids is None:
+        photos = Shards(store, "photos")
+        ids = {number: photos.read(number, ["id"])["id"].combine_chunks() for number in photos.numbers()}
+    shard = np.repeat(np.array(list(ids), np.int32), [len(part) for part in ids.values()])
     verdicts: dict[str, Verdicts] = {}
     kept = np.ones(len(shard), bool)
-    for rule in sorted(rules, key=lambda rule: rule.measure.judges == "among"):
-        table, measured = facts.pop(rule.name)
-        answer = rule.measure.judge_among(table, rule.settings, kept)
-        verdicts[rule.name] = mine = _drop_unmeasured(Verdicts.of(rule.name, answer), measured)
-        assert len(mine) == len(shard), f"{rule.name}: {len(mine)} verdicts on {len(shard)} photos"
-        kept = kept & mine.kept
+    in_turn = sorted(rules, key=lambda rule: rule.measure.judges == "among")
+    readers = ThreadPoolExecutor(READERS)
+    try:
+        coming = {rule.name: _read_ahead(readers, store, rule, ids) for rule in in_turn}
+        for rule in in_turn:
+            table, measured = _gathered(store, rule, ids, coming.pop(rule.name), unmeasured_allowed)
+            answer = rule.measure.judge_among(table, rule.settings, kept)
+            verdicts[rule.name] = mine = _drop_unmeasured(Verdicts.of(rule.name, answer), measured)
+            assert len(mine) == len(shard), f"{rule.name}: {len(mine)} verdicts on {len(shard)} photos"
+            kept = kept & mine.kept
+    finally:
+        readers.shutdown(cancel_futures=True)
     in_order = {rule.name: verdicts[rule.name] for rule in rules}
-    return Judged(_join(pa.chunked_array(ids, pa.string()), shard, in_order), in_order)
+    return Judged(_join(pa.chunked_array(ids.values(), pa.string()), shard, in_order), in_order)
 
 
-def _load(store: str, rule: Rule, ids: Mapping[int, pa.Array], unmeasured_allowed: bool) -> tuple[pa.Table, np.ndarray]:
-    """The judged columns of all shards, and bool [N]: false where there are no facts."""
-    room = rule.facts(store)
+def _judged_schema(rule: Rule) -> pa.Schema:
     wanted = {"id", "error", *rule.measure.judged}
-    schema = pa.schema([column for column in rule.measure.schema if column.name in wanted])
-    with ThreadPoolExecutor(READERS) as readers:
-        found = list(readers.map(lambda number: _facts_of(room, rule, number, schema), ids))
+    return pa.schema([column for column in rule.measure.schema if column.name in wanted])
+
+
+def _read_ahead(
+    readers: ThreadPoolExecutor, store: str, rule: Rule, ids: Mapping[int, pa.Array]
+) -> list[Future[pa.Table | None]]:
+    """Each shard's facts in the columns that `rule` judges, as they come; see `_facts_of`."""
+    room, schema = rule.facts(store), _judged_schema(rule)
+    return [readers.submit(_facts_of, room, rule, number, schema) for number in ids]
+
+
+def _gathered(
+    store: str,
+    rule: Rule,
+    ids: Mapping[int, pa.Array],
+    coming: Sequence[Future[pa.Table | None]],
+    unmeasured_allowed: bool,
+) -> tuple[pa.Table, np.ndarray]:
+    """The judged columns of all shards, and bool [N]: false where there are no facts."""
+    room, schema = rule.facts(store), _judged_schema(rule)
+    found = [one.result() for one in coming]
     num_lacking = sum(table is None for table in found)
     if num_lacking and not unmeasured_allowed:
         raise InputError(

@@ -187,21 +187,29 @@ def _exact(facts: pa.Table, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _descriptors(facts: pa.Table, rows: np.ndarray) -> Descriptors:
-    """Facts of `rows`, ascending, as columns of numpy."""
+    """Facts of `rows`, ascending, as columns of numpy. Shard by shard, so that pictures and keypoints are copied once."""
     wanted = np.zeros(len(facts), bool)
-    wanted[rows] = True  # a mask goes through the chunks as they are, where numbers would have them joined first
-    some = facts.select(["width_px", "height_px", "phash", "thumb", "key_hash", "key_place"]).filter(pa.array(wanted))
-    size = np.stack([_numbers(some, "width_px"), _numbers(some, "height_px")], axis=1).astype(np.float32)
-    thumbs = some["thumb"].combine_chunks()
-    hashes = some["key_hash"].combine_chunks()
-    num_keys = pc.list_value_length(hashes).to_numpy()
+    wanted[rows] = True
+    thumb = np.empty((len(rows), THUMB * THUMB), np.uint8)
+    hashes, places, num_keys = [np.empty(0, np.uint64)], [np.empty(0, np.float32)], [np.empty(0, np.int64)]
+    first, filled = 0, 0
+    for batch in facts.select(["thumb", "key_hash", "key_place"]).to_batches():
+        some = wanted[first : first + len(batch)]
+        first += len(batch)
+        part = batch if some.all() else batch.filter(pa.array(some))
+        pixels = np.frombuffer(part["thumb"].buffers()[1], np.uint8).reshape(-1, THUMB * THUMB)
+        thumb[filled : filled + len(part)] = pixels[part["thumb"].offset :][: len(part)]
+        filled += len(part)
+        hashes.append(part["key_hash"].flatten().to_numpy())
+        places.append(part["key_place"].flatten().to_numpy())
+        num_keys.append(pc.list_value_length(part["key_hash"]).to_numpy())
+    size = np.stack([_numbers(facts, "width_px")[rows], _numbers(facts, "height_px")[rows]], axis=1).astype(np.float32)
     return Descriptors(
-        phash=some["phash"].combine_chunks().to_numpy(),
-        thumb=np.frombuffer(thumbs.buffers()[1], np.uint8).reshape(-1, THUMB * THUMB)[thumbs.offset :][: len(rows)]
-        if len(rows)
-        else np.empty((0, THUMB * THUMB), np.uint8),
+        phash=pc.fill_null(facts["phash"], 0).to_numpy()[rows],
+        thumb=thumb,
         sides=size / size.min(axis=1, keepdims=True),
-        key_hash=hashes.flatten().to_numpy(),
-        key_place=some["key_place"].combine_chunks().flatten().to_numpy().reshape(-1, 3),
-        key_photo=np.repeat(np.arange(len(rows)), num_keys),
+        key_hash=np.concatenate(hashes),
+        key_place=np.concatenate(places).reshape(-1, 3),
+        key_photo=np.repeat(np.arange(len(rows)), np.concatenate(num_keys)),
+        brightness=thumb.sum(axis=1, dtype=np.uint32),
     )

@@ -44,7 +44,7 @@ _CHUNK = 512  # hypotheses worked on at once: their samples stay in a core's cac
 class Descriptors:
     """What `Duplicates` knows of N photos, as columns.
 
-    `phash` uint64 [N]; `thumb` uint8 [N, THUMB²]; `sides` float32 [N, 2]: width and height in short sides;
+    `phash` uint64 [N]; `thumb` uint8 [N, THUMB²]; `brightness` uint32 [N], the sum of each thumb; `sides` float32 [N, 2]: width and height in short sides;
     `key_hash` uint64 [K], `key_place` float32 [K, 3] and `key_photo` int64 [K] of all keypoints, by photo.
     """
 
@@ -54,6 +54,7 @@ class Descriptors:
     key_hash: np.ndarray
     key_place: np.ndarray
     key_photo: np.ndarray
+    brightness: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,12 @@ def clusters(
         ways: bool [8], see `turns.ways`: turned or mirrored versions that count.
     """
     num = len(photos.phash)
-    pairs = np.sort(_near(photos.phash, np.arange(num), photos, radius), axis=1)
-    fits = _by_whole(photos, pairs, np.zeros(len(pairs), np.int64)) + _by_keypoint(photos)
-    if ways[1:].any():
-        fits = fits + _laid_otherwise(photos, radius, ways)
+    with ThreadPoolExecutor(3) as pool:  # each has parts that keep one core busy
+        by_key = pool.submit(_by_keypoint, photos)
+        turned = pool.submit(_laid_otherwise, photos, radius, ways) if ways[1:].any() else None
+        pairs = np.sort(_near(photos.phash, np.arange(num), photos, radius), axis=1)
+        fits = _by_whole(photos, pairs, np.zeros(len(pairs), np.int64)) + by_key.result()
+        fits = fits + turned.result() if turned else fits
     likeness = _likeness(photos, fits)
     pairs, best = _best(np.stack([fits.left, fits.right], axis=1), likeness, num)
     sure = best >= min_likeness
@@ -118,8 +121,7 @@ def _near(hashes: np.ndarray, photo: np.ndarray, photos: Descriptors, radius: in
     piled = np.flatnonzero(size[pile] > 1)
     if len(piled):
         members = order[piled]
-        brightness = photos.thumb.sum(axis=1, dtype=np.uint32)[photo[members]]
-        order[piled] = members[np.lexsort((members, brightness, pile[piled]))]
+        order[piled] = members[np.lexsort((members, photos.brightness[photo[members]], pile[piled]))]
     found = [np.empty((0, 2), np.int64)]
     for step in range(1, min(_PILE, int(size.max(initial=1)))):  # within a pile
         here = np.flatnonzero(pile[step:] == pile[:-step]) if step < len(pile) else np.empty(0, np.int64)

@@ -87,23 +87,26 @@ class Text(Measure[TextSettings]):
 
         One pass of a regular expression finds the rows that hold any such word; only those are read word by word.
         """
-        text = pc.binary_join_element_wise(*(facts[name] for name in settings.fields), "|")
         drop, excuse = _lists(settings)
-        says = _says(text, drop) if drop else np.zeros(len(facts), bool)
-        suspects, said_by = np.flatnonzero(says), text.filter(pa.array(says)).to_pylist()
         blacklist, whitelist = _Phrases(drop), _Phrases(excuse)
-        num, words = np.zeros(len(facts)), {}
-        for row, said in zip(suspects.tolist(), said_by, strict=True):
-            found = _found(said, blacklist, whitelist)
-            num[row] = len(found)
-            if len(found) > settings.max_words:
-                words[row] = ", ".join(dict.fromkeys(found))
-        lacks = ~_says(text, settings.require) if settings.require else np.zeros(len(facts), bool)
+        said: dict[int, list[str]] = {}
+        has_required = np.zeros(len(facts), bool)
+        for name in settings.fields:
+            if drop:
+                says = _says(facts[name], drop)
+                for row, text in zip(np.flatnonzero(says).tolist(), facts[name].filter(pa.array(says)).to_pylist(), strict=True):
+                    if found := _found(text, blacklist, whitelist):
+                        said.setdefault(row, []).extend(found)
+            if settings.require:
+                has_required |= _says(facts[name], settings.require)
+        lacks = ~has_required if settings.require else np.zeros(len(facts), bool)
+        num = np.zeros(len(facts))
+        num[list(said)] = [len(found) for found in said.values()]
 
         def detail(row: int) -> str:
             if lacks[row]:
                 return "none of the required words"
-            return f"says {words[row]}" if row in words else ""
+            return f"says {', '.join(dict.fromkeys(said[row]))}" if num[row] > settings.max_words else ""
 
         kept = (num <= settings.max_words) & ~lacks
         return Verdicts(self.name, facts["id"], kept, np.where(lacks, -1.0, num), detail)

@@ -1,0 +1,97 @@
+"""A photo that rots in its shard, by the commands: named by the filter, fetched again, missed by an export."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.lhq.typed import Lhq
+from tests.lhq.making import scene
+
+NUM = 5
+
+
+@pytest.fixture
+def file(tmp_path: Path, lhq: Lhq) -> Path:
+    """A pipeline over a folder of five photographs, crawled and filtered."""
+    (tmp_path / "pictures").mkdir()
+    for number in range(NUM):
+        (tmp_path / f"pictures/{number}.jpg").write_bytes(scene(number))
+    path = tmp_path / "own.toml"
+    path.write_text(f"""
+store = "{tmp_path / "store"}"
+[source.folder]
+path = "pictures"
+licence = "own"
+author = "Me"
+[filter.size]
+min_side_px = 100
+[export]
+variants = ["64"]
+publish = "private"
+""")
+    for command in ("crawl", "filter"):
+        done = lhq(command, path)
+        assert done.returncode == 0, done.stderr
+    return path
+
+
+def rows(store: Path) -> dict[str, dict[str, object]]:
+    return {row["id"]: row for path in store.glob("photos/*.parquet") for row in pq.read_table(path).to_pylist()}
+
+
+def rot(store: Path) -> str:
+    """Change eight bytes in the middle of one photo, as it lies in its shard; its id."""
+    id, row = sorted(rows(store).items())[2]
+    (path,) = store.glob("photos/*.parquet")
+    data, image = bytearray(path.read_bytes()), bytes(row["image"])  # type: ignore[call-overload]
+    at = data.index(image) + len(image) // 2
+    data[at : at + 8] = bytes(byte ^ 0x15 for byte in data[at : at + 8])
+    path.write_bytes(data)
+    return str(id)
+
+
+def test_retry_failed_damaged_brings_back_the_bytes_that_were_fetched(file: Path, tmp_path: Path, lhq: Lhq) -> None:
+    store = tmp_path / "store"
+    before = rows(store)
+    id = rot(store)
+    for facts in store.glob("facts/*/*.parquet"):
+        facts.unlink()
+    found = lhq("filter", file)
+    assert found.returncode == 1
+    assert f"{id}: damaged: its bytes are not those that were fetched" in found.stderr
+    assert f"lhq crawl {file} --retry-failed damaged" in found.stderr
+    assert f"kept {NUM - 1}" in found.stdout
+    again = lhq("crawl", file, "--retry-failed", "damaged")
+    assert again.returncode == 0, again.stderr
+    after = rows(store)
+    assert {name: row["sha256"] for name, row in after.items()} == {name: row["sha256"] for name, row in before.items()}
+    assert all(hashlib.sha256(row["image"]).hexdigest() == row["sha256"] for row in after.values())  # type: ignore[arg-type]
+    healed = lhq("filter", file)
+    assert (healed.returncode, healed.stderr) == (0, "")
+    assert f"kept {NUM}" in healed.stdout
+
+
+def test_an_export_that_misses_a_row_for_damage_ends_with_1(file: Path, tmp_path: Path, lhq: Lhq) -> None:
+    """The photo was kept, and rotted afterwards: what the filter found is of no help."""
+    id = rot(tmp_path / "store")
+    done = lhq("export", file)
+    assert done.returncode == 1
+    assert f"could not be rendered: {id}: damaged" in done.stderr
+    assert "1 rows were left out for damage" in done.stderr
+    table = pq.read_table(next((tmp_path / "store/export/data").glob("*.parquet")))
+    assert len(table) == NUM - 1
+    assert id not in table["id"].to_pylist()
+
+
+def test_a_picture_that_the_settings_leave_out_is_no_damage(file: Path, tmp_path: Path, lhq: Lhq) -> None:
+    (tmp_path / "pictures/small.jpg").write_bytes(scene(77, 48, 40))
+    text = file.read_text().replace("min_side_px = 100", "min_side_px = 32")
+    file.write_text(text)
+    for command in ("crawl", "filter", "export"):
+        done = lhq(command, file)
+        assert done.returncode == 0, done.stderr
+    assert "could not be rendered" in done.stderr or "would be enlarged" in done.stderr
