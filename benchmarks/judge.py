@@ -161,14 +161,14 @@ def main() -> None:
         "hardware": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "photos": num,
         "seconds": round(whole, 1),
-        "bar_s": 30,
+        "bar_s": 10,
         "floor_read_s": round(read, 1),
         "show_one_s": [round(seconds, 1) for seconds in shows],
         "funnel": done.funnel,
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "peak_before_mb": round(before),
     }
-    print(f"judge-only over {num:,} photos: {whole:.1f} s, {whole / read:.1f} x reading alone ({read:.1f} s), bar 30 s")
+    print(f"judge-only over {num:,} photos: {whole:.1f} s, {whole / read:.1f} x reading alone ({read:.1f} s), bar 10 s")
     print(f"lhq show of the first, a middle and the last photo: {', '.join(f'{seconds:.1f} s' for seconds in shows)}")
     print(done.funnel)
     RESULT.parent.mkdir(exist_ok=True)

@@ -74,7 +74,9 @@ def run(
     known = {report.key for report in reports if report.damaged}
     ids, unreadable = read_ids(store)
     reports += [report for report in unreadable if report.key not in known]
-    quarantined = [quarantine(store, int(report.key)) for report in reports if report.damaged]
+    damaged = [int(report.key) for report in reports if report.damaged]
+    quarantined = [quarantine(store, number) for number in damaged]
+    ids = {number: some for number, some in ids.items() if number not in damaged}
     failed = [report for report in reports if report.error]
     notes = [note for report in reports for note in report.notes]
     while True:

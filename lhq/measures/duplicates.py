@@ -187,7 +187,7 @@ def _exact(facts: pa.Table, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _descriptors(facts: pa.Table, rows: np.ndarray) -> Descriptors:
-    """Facts of `rows`, ascending, as columns of numpy. Shard by shard, so that pictures and keypoints are copied once."""
+    """Facts of `rows`, ascending, as columns of numpy; shard by shard, so that each picture is copied once."""
     wanted = np.zeros(len(facts), bool)
     wanted[rows] = True
     thumb = np.empty((len(rows), THUMB * THUMB), np.uint8)

@@ -44,8 +44,9 @@ _CHUNK = 512  # hypotheses worked on at once: their samples stay in a core's cac
 class Descriptors:
     """What `Duplicates` knows of N photos, as columns.
 
-    `phash` uint64 [N]; `thumb` uint8 [N, THUMB²]; `brightness` uint32 [N], the sum of each thumb; `sides` float32 [N, 2]: width and height in short sides;
-    `key_hash` uint64 [K], `key_place` float32 [K, 3] and `key_photo` int64 [K] of all keypoints, by photo.
+    `phash` uint64 [N]; `thumb` uint8 [N, THUMB²]; `sides` float32 [N, 2]: width and height in short sides;
+    `key_hash` uint64 [K], `key_place` float32 [K, 3] and `key_photo` int64 [K] of all keypoints, by photo;
+    `brightness` uint32 [N], the sum of each thumb.
     """
 
     phash: np.ndarray

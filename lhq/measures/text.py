@@ -94,7 +94,9 @@ class Text(Measure[TextSettings]):
         for name in settings.fields:
             if drop:
                 says = _says(facts[name], drop)
-                for row, text in zip(np.flatnonzero(says).tolist(), facts[name].filter(pa.array(says)).to_pylist(), strict=True):
+                for row, text in zip(
+                    np.flatnonzero(says).tolist(), facts[name].filter(pa.array(says)).to_pylist(), strict=True
+                ):
                     if found := _found(text, blacklist, whitelist):
                         said.setdefault(row, []).extend(found)
             if settings.require:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.lhq.typed import Lhq
 from tests.lhq.making import scene
+from tests.lhq.typed import Lhq
 
 NUM = 5
 
