@@ -15,6 +15,9 @@ import pyarrow as pa
 Lane = Literal["cpu", "gpu"]
 """Where a measure works: on one core, or on one GPU."""
 
+ALL = 2**31
+"""As the number of photos wanted: whatever the sources hold."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

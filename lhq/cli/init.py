@@ -17,7 +17,7 @@ from lhq.pipeline import template
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--source", type=click.Choice(template.SOURCES), help="Where photos come from.")
 @click.option("--queries", help='What to search for: landscapes, a .txt file, or "one, two, three". [landscapes]')
-@click.option("--want", type=click.IntRange(min=1), help="Photos to fetch. [1000]")
+@click.option("--want", type=click.IntRange(min=1), help="Photos to fetch. [1000; of a folder, all]")
 @click.option("--min-side", "min_side_px", type=click.IntRange(min=16), default=1024, show_default=True, help="Pixels.")
 @click.option("--folder", default="", help="Of your photographs, or of the dataset's tables.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
@@ -48,8 +48,10 @@ def command(
     if queries is None and source not in template.NEEDS_FOLDER:
         queries = click.prompt("What to search for", default="landscapes") if asks else "landscapes"
     if want is None:
-        want = click.prompt("How many photos", type=click.IntRange(min=1), default=1000) if asks else 1000
-    answers = template.Answers(path.stem, source, queries or "landscapes", want, min_side_px, folder)
+        want = 0 if source == "folder" else 1000
+        if asks and want:
+            want = click.prompt("How many photos", type=click.IntRange(min=1), default=want)
+    answers = template.Answers(path.stem, source, queries or "", want, min_side_px, folder)
     before = path.read_bytes() if path.exists() else None
     try:
         path.write_text(template.text(answers), encoding="utf-8")

@@ -29,7 +29,7 @@ from lhq.crawl.writer import PhotoWriter
 from lhq.errors import LhqError, SourceError, StoreError
 from lhq.http import Client
 from lhq.progress import OnProgress, silent
-from lhq.records import Candidate, Query
+from lhq.records import ALL, Candidate, Query
 from lhq.sources import Source
 from lhq.store.shards import Shards
 from lhq.store.tombstones import removed_ids, removed_sha256
@@ -68,10 +68,11 @@ class CrawlReport:
         lines = [*self.notes, *(f"a source gave up: {problem}" for problem in self.problems)]
         if self.is_stopped:
             lines.append("stopped; run the same command again to go on")
-        elif self.num_kept < self.want and not self.problems:
+        elif self.num_kept < self.want < ALL and not self.problems:
             lines.append("the sources have no more for these queries: add queries, or raise per_query")
         failed = [f"{reason} {num:,}" for reason, num in sorted(self.failures.items(), key=lambda pair: -pair[1])]
-        funnel = [f"kept {self.num_kept:,} of {self.want:,}", f"new {self.num_new:,}"]
+        of = f" of {self.want:,}" if self.want < ALL else ""
+        funnel = [f"kept {self.num_kept:,}{of}", f"new {self.num_new:,}"]
         return [*lines, " · ".join([*funnel, *(f"failed attempts: {', '.join(failed)}" for _ in failed[:1])])]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from lhq.crawl.progress import gigabytes, span
+from lhq.records import ALL
 from lhq.sources import Limits, SourceSettings
 
 # Of what a search offers, so much is new: the rest was met under another query, or fails at the door.
@@ -107,6 +108,9 @@ class Plan:
 
     def text(self, free_bytes: int | None) -> str:
         """The plan for a reader, one line a source."""
+        if self.want >= ALL:
+            free = f"; {gigabytes(free_bytes)} free on the store's disk" if free_bytes is not None else ""
+            return f"all photos of {', '.join(one.source for one in self.sources)}, read in place: no calls{free}"
         queries = f", {self.num_queries:,} queries" if self.num_queries else ""
         lines = [f"{self.want:,} photos wanted, {self.num_kept:,} kept already{queries}"]
         for source in self.sources:

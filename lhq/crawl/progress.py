@@ -9,6 +9,7 @@ from collections import deque
 from lhq.crawl.work import WorkQueue
 from lhq.http import Client, Host
 from lhq.progress import OnProgress
+from lhq.records import ALL
 
 WINDOW_S = 20.0
 # Lines about hosts: the command line shows them where no progress bar does.
@@ -26,7 +27,8 @@ class Progress:
     def update(self, doing: str = "") -> None:
         """Tell the present state."""
         note = " · ".join(part for part in (doing, *self._parts()) if part)
-        self._on_progress("crawl", min(self._work.num_kept, self._want), self._want, note)
+        total = self._want if self._want < ALL else 0
+        self._on_progress("crawl", min(self._work.num_kept, self._want), total, note)
 
     def _parts(self) -> list[str]:
         work, now = self._work, time.monotonic()

@@ -26,6 +26,7 @@ from lhq.crawl.reasons import check
 from lhq.crawl.spool import open_numbers
 from lhq.errors import StoreError
 from lhq.http import clean
+from lhq.records import ALL
 from lhq.store import tombstones, verdicts
 from lhq.store.shards import Shards
 
@@ -74,6 +75,7 @@ class Status:
         """Everything, with names that stay."""
         return {
             **asdict(self),
+            "want": self.want if self.want < ALL else None,
             "num_kept": self.num_kept,
             "num_waiting": self.num_waiting,
             "num_failed": self.num_failed,
@@ -84,7 +86,7 @@ class Status:
         lines = [
             f"candidates {self.num_candidates:,} = kept {self.num_kept:,} + waiting {self.num_waiting:,} "
             f"+ failed {self.num_failed:,}",
-            f"kept       {self.num_kept:,} of {self.want:,} wanted, {gigabytes(self.size_bytes)}{self._pace()}",
+            f"kept       {self.num_kept:,}{self._of_all()}, {gigabytes(self.size_bytes)}{self._pace()}",
         ]
         lines += self._against_the_plan()
         for name, counts in self.sources.items():
@@ -130,11 +132,16 @@ class Status:
         at = datetime.fromtimestamp(self.plan["at"], UTC).strftime("%Y-%m-%d %H:%M")
         time_s = between(self.plan["hours"], self.plan["hours_at_worst"])
         num = self.plan["want"] - self.plan["num_kept"]
+        if self.plan["want"] >= ALL:
+            return []
         return [
             f"planned    {num:,} more photos in {time_s}, {gigabytes(self.plan['size_bytes'])} ({at} UTC)",
             f"since then {self.plan['num_new']:,} in {span(self.plan['worked_s'])} of work, "
             f"{gigabytes(self.plan['new_bytes'])}",
         ]
+
+    def _of_all(self) -> str:
+        return f" of {self.want:,} wanted" if self.want < ALL else ""
 
     def _pace(self) -> str:
         if not self.photos_per_s:
@@ -185,7 +192,7 @@ def status(store: str, folder: str, want: int) -> Status:
             size_bytes=size_bytes,
             num_reports_due=frontier.num_reports_due() if frontier else 0,
             photos_per_s=rate,
-            left_s=(want - num_kept) / rate if rate and want > num_kept else None,
+            left_s=(want - num_kept) / rate if rate and ALL > want > num_kept else None,
             judged=judged,
             num_unjudged=num_kept - num_gone - sum(judged.values()) if judged is not None else 0,
             num_gone=num_gone,

@@ -22,7 +22,7 @@ from lhq.measures import MeasureSettings
 from lhq.pipeline import queries
 from lhq.pipeline.places import Places, find
 from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, Registry
-from lhq.records import Query
+from lhq.records import ALL, Query
 from lhq.rights import denied
 from lhq.rights.permissions import Permission
 from lhq.rights.policy import Policy
@@ -54,8 +54,9 @@ class _Top(Settings):
     """Folder or address (`s3://…`) of everything that is gathered."""
     queries: str | list[str] = queries.SHIPPED
     """A `.txt` file, a folder of them, a list, or `landscapes`, the 400 that come with the package."""
-    want: int = pydantic.Field(gt=0)
-    """How many photos the crawl keeps; the filter keeps fewer of them."""
+    want: int | None = pydantic.Field(None, gt=0)
+    """How many photos the crawl keeps; the filter keeps fewer of them. Needed where photos come over a network; from
+    folders alone, all are taken."""
     local: str = ""
     """Folder of frontier and spool, which must be on this machine's disk; empty: the store, if that is a folder."""
     engine: str = "local"
@@ -88,7 +89,8 @@ _TABLES = ("http", "sandbox", "rights", "source", "filter", "export")
 @dataclass(frozen=True)
 class PipelineFile:
     """What one pipeline file says, checked. `sources` and `filters` keep the file's order, which is the order of
-    preference and of judgement. `store` is a folder or URL, `local` the folder of frontier and spool."""
+    preference and of judgement. `store` is a folder or URL, `local` the folder of frontier and spool. `want` is `ALL`
+    where the file does not say."""
 
     path: Path
     store: str
@@ -129,7 +131,7 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
         store=store,
         local=_local(top, store, places),
         queries=_queries(top, "queries" in tables, sources, places),
-        want=top.want,
+        want=_want(top, sources, path),
         engine=top.engine,
         http=validate(HttpSettings, _table(tables, "http", path), f"{path} [http]"),
         sandbox=None
@@ -147,6 +149,12 @@ def _queries(top: _Top, is_given: bool, sources: Mapping[str, SourceSettings], p
     if any(SOURCES.load(name).needs_queries for name in sources) or (is_given and top.queries):
         return queries.read(top.queries, str(places.path), places)
     return ()
+
+
+def _want(top: _Top, sources: Mapping[str, SourceSettings], path: Path) -> int:
+    if top.want is None and not all(SOURCES.load(name).is_local for name in sources):
+        raise ConfigError(f'{path}: "want" is missing', hint="add a line want = …, how many photos to fetch")
+    return top.want or ALL
 
 
 def _policy(settings: RightsSettings, sources: Mapping[str, SourceSettings], path: Path) -> Policy:

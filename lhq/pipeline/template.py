@@ -51,21 +51,19 @@ NEEDS_FOLDER = ("folder", "unsplash_dataset")
 
 @dataclass(frozen=True)
 class Answers:
-    """What `lhq init` asks: `queries` is "landscapes", a path or a comma list, `folder` for sources on this disk."""
+    """What `lhq init` asks: `queries` is "landscapes", a path or a comma list, `folder` for sources on this disk.
+    Nothing is said of `queries` where there are none, nor of `want` where it is 0."""
 
     name: str
     source: str
-    queries: str = "landscapes"
-    want: int = 1000
+    queries: str = ""
+    want: int = 0
     min_side_px: int = 1024
     folder: str = ""
 
 
 def text(answers: Answers) -> str:
     """The file; every line that may need a change says why."""
-    queries = answers.queries.strip()
-    listed = [query.strip() for query in queries.split(",") if query.strip()]
-    is_list = len(listed) > 1 or (" " in queries and not queries.endswith(".txt"))
     side = answers.min_side_px
     variant = next((side_px for side_px in (1024, 512, 256, 128, 64) if side_px <= side), side)
     return f"""# Made by lhq init. Paths are relative to this file; every key is in docs/pipeline-file.md.
@@ -73,16 +71,7 @@ def text(answers: Answers) -> str:
 
 # A folder; or s3://bucket/folder, with a line local = "folder" for what must lie on this disk.
 store   = {_spelt("data/" + answers.name)}
-
-# "landscapes" (the 400 that come with lhq), a .txt file or a folder of them, or a list.
-queries = {"[" + ", ".join(map(_spelt, listed)) + "]" if is_list else _spelt(queries)}
-
-# Photos to fetch; the filter keeps some of them.
-want    = {answers.want}
-
-[http]
-contact = ""                    # your address or page, for whoever wonders who is asking
-{_TABLES[answers.source].replace("{folder}", _spelt(answers.folder))}min_side_px = {side}
+{_search(answers)}{_TABLES[answers.source].replace("{folder}", _spelt(answers.folder))}min_side_px = {side}
 
 # The order of the tables is the order of judgement: the first that drops a photo is its reason.
 [filter.size]
@@ -90,15 +79,50 @@ min_side_px = {side}
 
 [filter.duplicates]
 
-# People, animals, vehicles, buildings; needs pip install 'lhq[ml]'. Without it, delete these two lines.
-[filter.objects]
-weights = "{"sandbox" if answers.source == "sandbox" else "coco"}"
+{_objects(answers)}
 
 [export]
 name     = {_spelt(answers.name)}
 variants = ["{variant}"]             # short side of a centre crop; "full" leaves photos as they are
 publish  = "{_PUBLISH.get(answers.source, "manifest")}"           # "bytes", "manifest" (ids and URLs only) or "private"
 """
+
+
+def _search(answers: Answers) -> str:
+    """What is sought, how much of it, and in whose name."""
+    queries, said = answers.queries.strip(), ""
+    if queries:
+        listed = [query.strip() for query in queries.split(",") if query.strip()]
+        is_list = len(listed) > 1 or (" " in queries and not queries.endswith(".txt"))
+        said += f"""
+# "landscapes" (the 400 that come with lhq), a .txt file or a folder of them, or a list.
+queries = {"[" + ", ".join(map(_spelt, listed)) + "]" if is_list else _spelt(queries)}
+"""
+    if answers.want:
+        said += f"""
+# Photos to fetch; the filter keeps some of them.
+want    = {answers.want}
+"""
+    if answers.source != "folder":
+        said += """
+[http]
+contact = ""                    # your address or page, for whoever wonders who is asking
+"""
+    return said
+
+
+def _objects(answers: Answers) -> str:
+    """The measure of things in the foreground, ready where its weights are."""
+    if answers.source == "sandbox":
+        return """# Things in the way; needs pip install 'lhq[ml]'. Without it, delete these two lines.
+[filter.objects]
+weights = "sandbox"             # a small detector that knows the painted scenes only"""
+    off = "# " if answers.source == "folder" else ""
+    how = "take the marks off these two lines to use it" if off else "without it, delete these two lines"
+    return f"""# People, animals, vehicles, buildings. Needs pip install 'lhq[ml]' and, once, a network for the weights;
+# {how}.
+{off}[filter.objects]
+{off}weights = "coco\""""
 
 
 def _spelt(value: str) -> str:

@@ -27,6 +27,7 @@ store = "{tmp_path / "store"}"
 path = "pictures"
 licence = "own"
 author = "Me"
+min_side_px = 32
 [filter.size]
 min_side_px = 100
 [export]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from lhq.errors import ConfigError
 from lhq.intake.importing import read_papers
 from lhq.pipeline.places import shipped
 from lhq.takedown.remove import read_names
+from tests.lhq.making import scene
 from tests.lhq.typed import Lhq
 
 ROOT = Path(__file__).parents[3]
@@ -152,7 +154,7 @@ def test_init_writes_a_file_that_reads(tmp_path: Path, lhq: Lhq, source: str) ->
     made = load(path).file
     assert [query.text for query in made.queries] == ['alpine "lake"', "glacier"]
     assert (made.want, made.store) == (7, str(tmp_path / "data/mine"))
-    assert list(made.filters) == ["size", "duplicates", "objects"]
+    assert list(made.filters) == ["size", "duplicates"] + ["objects"] * (source != "folder")
     text = path.read_text(encoding="utf-8")
     assert "permission = { permits" in text or source != "unsplash"
     again = lhq(*words)
@@ -160,6 +162,37 @@ def test_init_writes_a_file_that_reads(tmp_path: Path, lhq: Lhq, source: str) ->
     assert "is there already; give another name, or --force" in again.stderr
     assert lhq(*words, "--force").returncode == 0
     assert path.read_text(encoding="utf-8") == text
+
+
+def test_own_photographs_from_init_to_export(tmp_path: Path, lhq: Lhq) -> None:
+    """No queries, no number, no key, nothing to edit: a folder of pictures becomes a dataset."""
+    (tmp_path / "pictures").mkdir()
+    for number in range(3):
+        (tmp_path / f"pictures/{number}.jpg").write_bytes(scene(number))
+    path = tmp_path / "mine.toml"
+    done = lhq("init", path, "--source", "folder", "--folder", "pictures", "--min-side", 128)
+    assert done.returncode == 0, done.stderr
+    text = path.read_text(encoding="utf-8")
+    assert "queries" not in text
+    assert "want" not in text
+    plan = lhq("crawl", path, "--dry-run")
+    assert plan.returncode == 0
+    assert plan.stdout.startswith("all photos of folder, read in place: no calls")
+    done = lhq("run", path)
+    assert done.returncode == 0, done.stderr
+    assert "kept 3 · new 3" in done.stderr
+    assert lhq("verify", tmp_path / "data/mine/export").returncode == 0
+    assert lhq("status", path).stdout.splitlines()[1].startswith("kept       3, ")
+    assert json.loads(lhq("status", path, "--json").stdout)["want"] is None
+    (tmp_path / "pictures/4.jpg").write_bytes(scene(4))
+    assert "kept 4 · new 1" in lhq("crawl", path).stderr
+
+
+def test_a_network_needs_a_number(tmp_path: Path, lhq: Lhq) -> None:
+    (tmp_path / "p.toml").write_text('store = "s"\nqueries = ["lake"]\n[source.flickr]\n')
+    done = lhq("crawl", tmp_path / "p.toml", "--dry-run")
+    assert done.returncode == 2
+    assert '"want" is missing; add a line want = …, how many photos to fetch' in done.stderr
 
 
 def test_init_without_answers_and_nobody_to_ask(tmp_path: Path, lhq: Lhq) -> None:
