@@ -31,7 +31,7 @@ from lhq.images import Header
 from lhq.records import ADDED, PHOTO_SCHEMA, Candidate
 from lhq.rights.licences import LICENCES
 from lhq.rights.reservations import Evidence
-from lhq.store.shards import CHECKSUMS, Shards, key, write_whole
+from lhq.store.shards import CHECKSUMS, SUMS, Shards, crc32s, encoded, key, write_whole
 
 MAX_PHOTOS = 1000
 MAX_BYTES = 512 * 2**20
@@ -240,6 +240,21 @@ def _sync_name(path: Path) -> None:
         os.close(folder)
 
 
+class _PhotoWriter(pq.ParquetWriter):  # type: ignore[misc]
+    """Notes the CRC-32 of each photo that it writes, and states them when it is closed."""
+
+    _sums: list[int] | None = None
+
+    def write_table(self, table: pa.Table, *args: Any, **options: Any) -> None:
+        self._sums = (self._sums or []) + crc32s(table["image"])
+        super().write_table(table, *args, **options)
+
+    def close(self) -> None:
+        if self.is_open and self._sums is not None:
+            self.add_key_value_metadata({SUMS: encoded(self._sums)})
+        super().close()
+
+
 def writer(sink: IO[bytes], *, is_fresh: bool = True) -> pq.ParquetWriter:
     """The writer of photo shards: bytes as they are, papers packed, no statistics over pictures.
 
@@ -247,7 +262,7 @@ def writer(sink: IO[bytes], *, is_fresh: bool = True) -> pq.ParquetWriter:
         is_fresh: the photos come from where they were hashed. False where they are copied from a shard, whose pages may
             have rotted since: their new checksums then prove nothing, and readers go by each photo's sha256.
     """
-    return pq.ParquetWriter(
+    return (_PhotoWriter if is_fresh else pq.ParquetWriter)(
         sink,
         PHOTO_SCHEMA.with_metadata({CHECKSUMS: "pages"} if is_fresh else None),
         compression={name: "none" if name == "image" else "zstd" for name in PHOTO_SCHEMA.names},

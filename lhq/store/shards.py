@@ -8,6 +8,7 @@ Any fsspec address works (`data/lhq`, `s3://bucket/lhq`).
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import posixpath
@@ -18,8 +19,10 @@ from typing import IO, Any
 
 import fsspec
 import fsspec.spec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from isal.isal_zlib import crc32
 
 from lhq.errors import ShardDamaged, StoreError
 from lhq.records import ADDED, with_added
@@ -29,6 +32,10 @@ PHOTOS = "photos"
 
 CHECKSUMS = "lhq.checksums"
 """Key in the metadata of shards of photos whose pages carry checksums."""
+
+SUMS = "lhq.crc32"
+"""Key in a shard's metadata: the CRC-32 of each photo's bytes, in order, as base64 of little-endian uint32. Arrow's
+check of a page takes half of the time to read a photo; this one, by the processor's own instruction, a twentieth."""
 
 _NAME = re.compile(r"(\d{6})\.parquet")
 _ASIDE = re.compile(r"(.+)\.([0-9a-f]{8})([0-9a-f]{8})\.part")
@@ -95,6 +102,7 @@ class Shards:
         # Photos are written plain: in a dictionary all of a row group's would be one page, held twice to be read.
         options: dict[str, Any] = {"compression": "zstd", "use_dictionary": others, "write_page_checksum": True}
         if "image" in table.schema.names:
+            table = table.replace_schema_metadata({**table.schema.metadata, SUMS: encoded(crc32s(table["image"]))})
             options["compression"] = dict.fromkeys(others, "zstd") | {"image": "none"}
         write_whole(
             self.fs,
@@ -184,12 +192,17 @@ class Shards:
     def checked_pictures(self, number: int, sha256: Sequence[str]) -> Iterator[tuple[bytes, bool]]:
         """Like `pictures`, with whether the bytes are still those that were fetched; `sha256` is the shard's column.
 
-        Pages carry checksums of their own, which cost a seventh of a hash: only a shard with a page that fails its
-        checksum, or one from before there were any, has its photos hashed.
+        What costs a hash is asked last: a photo whose CRC-32 is that of its shard (`SUMS`) is whole, and so is a page
+        that passes its own checksum in a shard from before there were such sums. Others are hashed.
 
         Raises:
             ShardDamaged: the file is there but can't be read.
         """
+        sums = self._sums(number)
+        if len(sums) == len(sha256):
+            for row, data in enumerate(self._pictures(number, 0, is_verified=False)):
+                yield data, crc32(data) == sums[row] or _is_same(data, sha256[row])
+            return
         done = 0
         if self.has_checksums(number):
             try:
@@ -201,11 +214,18 @@ class Shards:
                 if "checksum" not in str(error).lower():
                     raise
         for row, data in enumerate(self._pictures(number, done, is_verified=False), done):
-            yield data, not sha256[row] or hashlib.sha256(data).hexdigest() == sha256[row]
+            yield data, not sha256[row] or _is_same(data, sha256[row])
 
     def has_checksums(self, number: int) -> bool:
         """Whether the pages of a shard were written with checksums."""
         return CHECKSUMS in self.metadata(number)
+
+    def _sums(self, number: int) -> list[int]:
+        """The CRC-32 of each photo, as its shard states them; empty where it states none."""
+        with self.open(number) as file:
+            said = (pq.read_metadata(file).metadata or {}).get(SUMS.encode(), b"")
+        sums: list[int] = np.frombuffer(base64.b64decode(said), "<u4").tolist()
+        return sums
 
     def _pictures(self, number: int, first: int, *, is_verified: bool) -> Iterator[bytes]:
         path = self.path(number)
@@ -272,6 +292,20 @@ def _present(opened: pq.ParquetFile, columns: Sequence[str] | None) -> list[str]
     if columns is None:
         return None
     return [name for name in columns if name in opened.schema_arrow.names] or ["id"]
+
+
+def crc32s(images: pa.ChunkedArray) -> list[int]:
+    """The CRC-32 of each picture's bytes."""
+    return [crc32(image.as_buffer()) if image.is_valid else 0 for chunk in images.chunks for image in chunk]
+
+
+def encoded(sums: Sequence[int]) -> str:
+    """Sums as `SUMS` states them."""
+    return base64.b64encode(np.array(sums, "<u4").tobytes()).decode()
+
+
+def _is_same(data: bytes, sha256: str) -> bool:
+    return hashlib.sha256(data).hexdigest() == sha256
 
 
 def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:

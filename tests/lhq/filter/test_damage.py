@@ -23,7 +23,7 @@ from lhq.filter import Filtered, Rule
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings
 from lhq.records import PHOTO_SCHEMA
-from lhq.store.shards import CHECKSUMS, Shards
+from lhq.store.shards import CHECKSUMS, SUMS, Shards, encoded
 from tests.lhq.filter.reckless import RecklessRender, RecklessSize
 from tests.lhq.images import odd
 from tests.lhq.making import Here, add_shard, photo, scene
@@ -109,6 +109,20 @@ def test_a_rotten_photo_is_named_and_nothing_else_suffers(store: Path, has_check
     assert not done.failed
     lost = [id for id, row in verdicts(store).items() if not row["kept"]]
     assert lost == [done.notes[0].split(": ")[0]]
+
+
+def test_a_shards_sums_that_lie_cost_no_photo(store: Path) -> None:
+    """The sums stand in the file's foot, which nothing guards: what fails by them is held against its own sha256."""
+    path = store / "photos/000002.parquet"
+    data = path.read_bytes()
+    said = pq.read_metadata(path).metadata[SUMS.encode()]
+    assert data.count(said) == 1
+    path.write_bytes(data.replace(said, encoded([1, 2, 3]).encode()))
+    assert not run(store).notes
+    flip(path, "image", skip=4000)
+    for facts in store.glob("facts/*/000002.parquet"):
+        facts.unlink()
+    assert len(run(store).notes) == 1
 
 
 @pytest.mark.parametrize("measure", ["size", "duplicates"])
