@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,35 @@ def test_the_detector_says_what_torchvision_says(weights: Path) -> None:
     assert len(ours.classes) == len(theirs["labels"]) > 0
     np.testing.assert_allclose(ours.scores_N, theirs["scores"], atol=1e-4)
     np.testing.assert_allclose(ours.boxes_N4 * [128, 64, 128, 64], theirs["boxes"], atol=0.02)
+
+
+@pytest.mark.parametrize("build", [detection.maskrcnn_resnet50_fpn, detection.maskrcnn_resnet50_fpn_v2])
+def test_what_differs_from_torchvision_is_the_canvas(build: Any, tmp_path: Path) -> None:
+    """A picture of 64 x 88 px stands on a canvas of 96 in torchvision, of 128 here. The canvas alone moves what random
+    weights see: torchvision derives its anchors' steps from it, and 96 is no multiple of the coarsest, which is 64."""
+    torch.manual_seed(0)
+    state = build(weights=None, weights_backbone=None, num_classes=4).state_dict()
+    torch.save(state, tmp_path / "mine.pth")
+    wanted = Wanted(str(tmp_path / "mine.pth"), 0.3, 64, 128, "cpu", False, ("rock", "tree", "cow"))
+    detector = open_detector("torchvision", wanted)
+    image = pixels(photo(7, 176, 128), detector.fit)
+    assert image.shape == (64, 88, 3)
+    size = {"min_size": 64, "max_size": 128, "box_score_thresh": 0.3}
+    model = build(weights=None, weights_backbone=None, num_classes=4, **size).eval()
+    model.load_state_dict(state)
+    assert model.transform.size_divisible == 32
+    given = [torch.from_numpy(image).permute(2, 0, 1).float() / 255]
+    with torch.inference_mode():
+        on_its_own = model(given)[0]
+        model.transform.size_divisible = 64
+        on_ours = model(given)[0]
+    ours = detector.detect([image])[0]
+    assert len(ours.classes) == len(on_ours["labels"]) > 0
+    np.testing.assert_allclose(ours.scores_N, on_ours["scores"], atol=1e-3)
+    assert [detector.labels[label] for label in on_ours["labels"]] == list(ours.classes)
+    assert on_its_own["scores"].shape != on_ours["scores"].shape or (
+        (on_its_own["scores"] - on_ours["scores"]).abs().max() > 1e-3
+    )
 
 
 def test_areas_are_those_of_pasted_masks() -> None:
