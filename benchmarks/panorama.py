@@ -20,6 +20,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,26 +38,32 @@ NARROW = {
 FLOOR_SPEED, FLOOR_MEMORY = 1.5, 1.15
 
 
-def generator(size: int, device: str, *, narrow: bool = False):  # type: ignore[no-untyped-def]
+def generator(size: int, device: str, *, narrow: bool = False, padding: str = "zeros"):  # type: ignore[no-untyped-def]
     """A network with random weights."""
     import torch
 
     import alis
 
     torch.manual_seed(0)
-    g = alis.Generator(alis.ModelConfig(**(NARROW if narrow else SIZES)[size])).to(device).eval().requires_grad_(False)
+    config = alis.ModelConfig(**(NARROW if narrow else SIZES)[size], padding=padding)
+    g = alis.Generator(config).to(device).eval().requires_grad_(False)
     for name, parameter in g.named_parameters():
         if name.endswith("noise_strength"):
             parameter.fill_(0.1)
     return g
 
 
-def clock(g) -> float:  # type: ignore[no-untyped-def]
+def clock_of(device: str) -> Callable[[], float]:
     """Seconds: of the processor for one thread, so that other work on the machine does not count; else of the wall."""
     import torch
 
-    alone = g.device.type == "cpu" and torch.get_num_threads() == 1
-    return time.process_time() if alone else time.perf_counter()
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.perf_counter
+
+
+def clock(g) -> float:  # type: ignore[no-untyped-def]
+    """The time now, by the clock of the generator's device."""
+    return clock_of(g.device.type)()
 
 
 def walk(g, num_frames: int) -> float:  # type: ignore[no-untyped-def]
@@ -126,21 +133,21 @@ def wait(g) -> None:  # type: ignore[no-untyped-def]
         torch.cuda.synchronize()
 
 
-def peak_bytes(size: int, width: int, ending: str, device: str) -> int:
+def peak_bytes(size: int, width: int, ending: str, device: str, padding: str) -> int:
     """Peak resident memory of a process that paints one strip to a file."""
     code = (
         "import resource, sys, tempfile; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
         "from benchmarks.panorama import generator\n"
         "import alis\n"
-        "from alis import strip\n"
-        "g = generator(int(sys.argv[2]), sys.argv[5], narrow=True)\n"
+        "from alis.painting import strip\n"
+        "g = generator(int(sys.argv[2]), sys.argv[5], narrow=True, padding=sys.argv[6])\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         "    plan = strip.plan(alis.Panorama(g, 7), width=int(sys.argv[3]))\n"
         "    strip.paint(plan, Path(folder) / f's{sys.argv[4]}')\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
-    words = [sys.executable, "-W", "ignore", "-c", code, str(ROOT), str(size), str(width), ending, device]
+    words = [sys.executable, "-W", "ignore", "-c", code, str(ROOT), str(size), str(width), ending, device, padding]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1]) * 1024
 
@@ -150,10 +157,11 @@ def best_flops(device: str) -> float:
     import torch
 
     a, best = torch.randn(1024, 1024, device=device), 1e9
+    now = clock_of(device)
     for _ in range(40):
-        started = time.perf_counter()
+        started = now()
         float((a @ a)[0, 0])
-        best = min(best, time.perf_counter() - started)
+        best = min(best, now() - started)
     return 2 * 1024**3 / best
 
 
@@ -219,9 +227,9 @@ def speed_table(size: int, device: str, num_frames: int, rounds: int) -> dict[st
     }
 
 
-def memory_table(size: int, width: int, ending: str, device: str) -> dict[str, object]:
+def memory_table(size: int, width: int, ending: str, device: str, padding: str = "zeros") -> dict[str, object]:
     """A long strip against ten frames, each in its own process."""
-    ten, long = (peak_bytes(size, w, ending, device) for w in (10 * size, width))
+    ten, long = (peak_bytes(size, w, ending, device, padding) for w in (10 * size, width))
     return {
         "resolution": size,
         "format": ending,

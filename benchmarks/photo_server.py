@@ -6,9 +6,9 @@ same bytes; keep-alive, sendfile, a thread a connection.
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
-import sys
 import threading
 
 
@@ -64,4 +64,6 @@ def comment(number: int) -> bytes:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("folder", help="JPEG files")
+    serve(parser.parse_args().folder)
