@@ -7,7 +7,9 @@
 matrix product, in the precision the networks run in. A step is what training takes: loading and decoding, upload,
 mirroring, every phase that is due, the running average; as many steps in a row as pay each regulariser equally. The
 parts are also timed by themselves. Each variant is measured in a process of its own and written when it is done.
-`eager` turns our kernels off (plain PyTorch on the same device).
+`eager` turns our kernels off (plain PyTorch on the same device). `patches` is the step of a network of independent
+patches that is otherwise alike, what a recipe of the plane would be without its halo and latents; the ratio of what both
+multiply is told, and may be 1.6. On the CPU the floor is to be at least 0.32 of a step of `tiny`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,20 @@ from alis.training.monitor import machine
 from alis.training.step import Step, build
 
 ROOT = Path(__file__).parents[1]
-VARIANTS = {"ours": "off", "eager": "off", "compile": "default", "graphs": "reduce-overhead"}
+VARIANTS = {
+    "ours": "off",
+    "eager": "off",
+    "patches": "off",
+    "compile": "default",
+    "graphs": "reduce-overhead",
+}
+COUNTED = {"ours", "eager", "patches"}
+PATCHES = {
+    "model.padding": "replicate",
+    "model.local_latents": 0.0,
+    "model.start": "published",
+    "loss.frames_at": "patch",
+}
 
 
 class Count(TorchDispatchMode):
@@ -118,7 +133,7 @@ def parts(
         if not share:
             continue
         run()
-        if variant in {"ours", "eager"}:
+        if variant in COUNTED:
             with Count() as counter:
                 run()
             found["flops"] += counter.total * share
@@ -168,7 +183,8 @@ def main() -> None:
     parser.add_argument("--only", choices=list(VARIANTS), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "training.json")
     asked = parser.parse_args()
-    config = recipe.read(asked.config, {"optim.batch": asked.batch} if asked.batch else None)
+    changes: dict[str, object] = {"optim.batch": asked.batch} if asked.batch else {}
+    config = recipe.read(asked.config, changes | (PATCHES if asked.only == "patches" else {}))
     if asked.only:
         print(json.dumps(measure(config, asked.only, asked.repeats, asked.rounds)))
         return
@@ -198,6 +214,8 @@ def ratios(found: dict[str, dict[str, float]]) -> dict[str, float]:
     """How much quicker ours is than each other variant, and how near to the floor."""
     ours = found["ours"]
     told = {f"ours / {name}": one["step_s"] / ours["step_s"] for name, one in found.items() if name != "ours"}
+    if "patches" in found:
+        told["multiplied: ours / patches"] = ours["flops"] / found["patches"]["flops"]
     told["floor / ours"] = ours["flops"] / ours["matrix_flops_per_s"] / ours["step_s"]
     return {name: round(value, 3) for name, value in told.items()}
 
