@@ -8,8 +8,8 @@ matrix product, in the precision the networks run in. A step is what training ta
 mirroring, every phase that is due, the running average; as many steps in a row as pay each regulariser equally. The
 parts are also timed by themselves. Each variant is measured in a process of its own and written when it is done.
 `eager` turns our kernels off (plain PyTorch on the same device). `patches` is the step of a network of independent
-patches that is otherwise alike, what a recipe of the plane would be without its halo and latents; the ratio of what both
-multiply is told, and may be 1.6. On the CPU the floor is to be at least 0.32 of a step of `tiny`.
+patches that is otherwise alike, what a recipe of the plane would be without its halo and latents; the ratio of what
+both multiply is told, and may be 1.6. On the CPU the floor is to be at least 0.32 of a step of `tiny`.
 """
 
 from __future__ import annotations

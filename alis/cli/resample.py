@@ -28,9 +28,10 @@ def command(
     device: str,
     force: bool,
 ) -> None:
-    """Redraw one anchor; beyond its two neighbours the picture stays as it was, to the bit.
+    """Redraw one anchor; beyond its reach the picture stays as it was, to the bit.
 
-    That holds for PNG and TIFF; lossy formats store neighbouring pixels together, and what changed elsewhere is told.
+    The reach is up to its two neighbours, on a plane without seams a little further, and is told. To the bit: in PNG
+    and TIFF; lossy formats store neighbouring pixels together, and what changed elsewhere is told.
 
     \b
     Example:

@@ -8,12 +8,14 @@ Source: Deep Zoom file format overview (tile size 256, overlap 1).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from alis.errors import InputError
 from alis.formats.rows import Pixels, Rows, whole
 from alis.progress import bar
 
@@ -67,6 +69,62 @@ def read_note(path: Path) -> str | None:
     """The note among the tiles."""
     note = folder_of(path) / _NOTE
     return note.read_text(encoding="utf-8") if path.is_file() and note.is_file() else None
+
+
+class Tiles:
+    """The largest level of a pyramid on disk: any of its columns, from the tiles that hold them.
+
+    Raises:
+        InputError: the description says no size, or a tile is missing, broken or of another size than it says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, text = path, path.read_text(encoding="utf-8", errors="replace")
+        self.width, self.height, self.side = (self._number(text, name) for name in ("Width", "Height", "TileSize"))
+        self.overlap = self._number(text, "Overlap")
+        ending = re.search(r'\bFormat="(\w+)"', text)
+        if ending is None or not self.width or not self.height or not self.side:
+            raise InputError(f"{path}: describes no picture", hint="give a strip as alis saved it")
+        self.ending = ending[1]
+        self.level = folder_of(path) / str((max(self.width, self.height) - 1).bit_length())
+
+    def _number(self, text: str, name: str) -> int:
+        found = re.search(rf'\b{name}="(\d{{1,10}})"', text)
+        if found is None:
+            raise InputError(f"{self.path}: says no {name}", hint="give a strip as alis saved it")
+        return int(found[1])
+
+    def columns(self, left: int, right: int) -> Pixels:
+        """uint8 [height, right − left, 3]."""
+        picture = np.empty((self.height, right - left, 3), np.uint8)
+        for column in range(left // self.side, -(-right // self.side)):
+            for row in range(-(-self.height // self.side)):
+                x, y = column * self.side, row * self.side
+                tile = self._tile(column, row)
+                a, b = max(x, left), min(x + self.side, right)
+                inset_x, inset_y = (self.overlap if at else 0 for at in (x, y))
+                part = tile[inset_y : inset_y + self.side, inset_x + a - x : inset_x + b - x]
+                picture[y : y + self.side, a - left : b - left] = part
+        return picture
+
+    def _tile(self, column: int, row: int) -> Pixels:
+        path = self.level / f"{column}_{row}.{self.ending}"
+        try:
+            with Image.open(path) as opened:
+                tile = np.asarray(opened.convert("RGB"))
+        except OSError as error:
+            raise InputError(f"{path}: can't be read ({error})", hint="give a strip as alis saved it") from None
+        sides = [
+            min((at + 1) * self.side + self.overlap, length) - max(at * self.side - self.overlap, 0)
+            for at, length in ((row, self.height), (column, self.width))
+        ]
+        if [*tile.shape[:2]] != sides:
+            raise InputError(
+                f"{path}: is {tile.shape[1]} × {tile.shape[0]} px, {self.path.name} says {sides[1]} × {sides[0]}: "
+                "it was cropped or scaled after it was painted",
+                hint="give the strip as alis saved it",
+            )
+        return tile
 
 
 def _tiles(level: Rows, folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""A finished picture → any of its columns, without holding all of it: libvips decodes what is asked for, or to disk."""
+"""A finished picture → any of its columns, without holding all of it.
+
+libvips decodes what is asked for, or to disk; of Deep Zoom the tiles are read that hold the columns.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from alis.errors import InputError
+from alis.formats.deep_zoom import Tiles
 from alis.formats.rows import Pixels
 
 LOSSLESS = {".png", ".tif", ".tiff"}
@@ -19,11 +23,17 @@ class Picture:
     """A picture on disk.
 
     Raises:
-        InputError: it can't be decoded, or is too large to be without libvips.
+        InputError: it can't be decoded, is too large to be without libvips, or lacks tiles.
     """
+
+    _tiles: Tiles | None = None
 
     def __init__(self, path: Path) -> None:
         self.path, self.is_lossless = path, path.suffix.lower() in LOSSLESS
+        if path.suffix.lower() == ".dzi":
+            self._tiles = Tiles(path)
+            self.width, self.height = self._tiles.width, self._tiles.height
+            return
         try:
             import pyvips
         except ImportError:
@@ -46,6 +56,8 @@ class Picture:
 
     def columns(self, left: int, right: int) -> Pixels:
         """uint8 [height, right − left, 3]."""
+        if self._tiles is not None:
+            return self._tiles.columns(left, right)
         if self._vips is None:
             return self._pixels[:, left:right]
         data = self._vips.crop(left, 0, right - left, self.height).write_to_memory()

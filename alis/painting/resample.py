@@ -7,6 +7,7 @@ again, and what became of the columns out of reach is measured and told.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,6 @@ def check_picture(plan: Plan, path: Path) -> None:
     Raises:
         InputError: it is not.
     """
-    if path.suffix.lower() == ".dzi":
-        return
     picture, height = Picture(path), plan.panorama.height
     if (picture.width, picture.height) != (plan.width, height):
         raise InputError(
@@ -101,11 +100,12 @@ def write(before: Plan, after: Plan, source: Path, out: Path, *, overwrite: bool
     redrawn = reaches(before, after)
     form = picture_writer.check(out, after.width, after.panorama.height, overwrite=overwrite)
     is_whole = form.is_lossless and source.suffix.lower() in LOSSLESS
-    old = None if source.suffix.lower() == ".dzi" else Picture(source)
-    copy = old if old and old.is_lossless else None
+    old = Picture(source)
+    copy = old if old.is_lossless else None
+    parts = _parts(after.width, redrawn)
 
     def columns(done: int) -> Iterator[Pixels]:
-        for a, b, is_new in _parts(after.width, redrawn):
+        for a, b, is_new in parts:
             a = max(a, done)
             if a >= b:
                 continue
@@ -115,22 +115,32 @@ def write(before: Plan, after: Plan, source: Path, out: Path, *, overwrite: bool
                 for left in range(a, b, _PIECE_PX):
                     yield copy.columns(left, min(left + _PIECE_PX, b))
 
-    # Lossy pictures are compared with what was there before it may be replaced.
-    kept = (
-        None
-        if is_whole or old is None
-        else [old.columns(a, b) for a, b, new in _parts(after.width, redrawn) if not new]
-    )
-    strip = picture_writer.write(
-        out, columns, width=after.width, height=after.panorama.height, note=after.note.text, overwrite=overwrite
-    )
-    if kept is None or out.suffix.lower() == ".dzi":
-        return Resampled(strip, redrawn, 0, 0.0)
-    now, apart = Picture(out), [np.zeros(1, int)]
-    for (a, b, _), pixels in zip([p for p in _parts(after.width, redrawn) if not p[2]], kept, strict=True):
-        apart.append(np.abs(now.columns(a, b).astype(int) - pixels).ravel())
-    every = np.concatenate(apart)
-    return Resampled(strip, redrawn, int(every.max()), float(every.mean()))
+    with tempfile.TemporaryFile(dir=out.absolute().parent) as kept:
+        # Lossy pictures are compared with what was there before it may be replaced.
+        if not is_whole:
+            for left, right in _elsewhere(parts):
+                kept.write(np.ascontiguousarray(old.columns(left, right)))
+        strip = picture_writer.write(
+            out, columns, width=after.width, height=after.panorama.height, note=after.note.text, overwrite=overwrite
+        )
+        most, total, num = 0, 0, 0
+        if not is_whole:
+            kept.seek(0)
+            now = Picture(out)
+            for left, right in _elsewhere(parts):
+                pixels = now.columns(left, right)
+                before_it = np.frombuffer(kept.read(pixels.size), np.uint8).reshape(pixels.shape)
+                apart = np.abs(pixels.astype(np.int16) - before_it)
+                most, total, num = max(most, int(apart.max())), total + int(apart.sum()), num + apart.size
+    return Resampled(strip, redrawn, most, total / max(num, 1))
+
+
+def _elsewhere(parts: list[tuple[int, int, bool]]) -> Iterator[tuple[int, int]]:
+    """Pieces [left, right) of the columns out of reach."""
+    for a, b, is_new in parts:
+        if not is_new:
+            for left in range(a, b, _PIECE_PX):
+                yield left, min(left + _PIECE_PX, b)
 
 
 def _parts(width: int, redrawn: tuple[tuple[int, int], ...]) -> list[tuple[int, int, bool]]:
@@ -150,7 +160,7 @@ def told(done: Resampled) -> str:
         rest = "all others are as they were, to the bit" if formats.find(done.strip.path).is_lossless else "no others"
     else:
         rest = (
-            f"{formats.find(done.strip.path).name} stores pixels together: others by at most {done.most_elsewhere} "
-            f"grey levels, {done.mean_elsewhere:.2f} on average"
+            f"others by at most {done.most_elsewhere} grey levels, {done.mean_elsewhere:.2f} on average, "
+            "since formats that store pixels together are painted again"
         )
     return f"redrawn: columns {where}; changed elsewhere: {rest}"

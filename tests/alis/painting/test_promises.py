@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def g(model: Path) -> alis.Generator:
 @pytest.fixture(scope="module")
 def strips(g: alis.Generator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("strips")
-    for ending in ("png", "tif", "jpg", "webp"):
+    for ending in ("png", "tif", "jpg", "webp", "dzi"):
         strip.paint(strip.plan(alis.Panorama(g, 7), width=500, start=-77), folder / f"a.{ending}")
     return folder
 
@@ -51,8 +52,11 @@ def _alis(*words: object) -> Result:
 
 
 def _pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    if path.suffix == ".dzi":
+        picture = formats.pixels.Picture(path)
+        return picture.columns(0, picture.width)
+    with Image.open(path) as opened:
+        return np.asarray(opened.convert("RGB"))
 
 
 # ---- resample ----
@@ -88,7 +92,7 @@ def _store(path: Path, pixels: np.ndarray, note: str) -> None:
         Image.fromarray(pixels).save(path, pnginfo=papers)
 
 
-@pytest.mark.parametrize("ending", ["jpg", "webp"])
+@pytest.mark.parametrize("ending", ["jpg", "webp", "dzi"])
 def test_a_lossy_format_says_what_else_changed(model: Path, strips: Path, tmp_path: Path, ending: str) -> None:
     told = _alis("resample", model, strips / f"a.{ending}", "--anchor", 2, "-o", tmp_path / f"b.{ending}")
     assert told.exit_code == 0, told.output
@@ -98,6 +102,7 @@ def test_a_lossy_format_says_what_else_changed(model: Path, strips: Path, tmp_pa
     apart = np.abs(
         _pixels(strips / f"a.{ending}")[:, outside].astype(int) - _pixels(tmp_path / f"b.{ending}")[:, outside]
     )
+    assert apart.max() > 0 or ending == "jpg", "what is stored together at the reach's edge; JPEG's blocks end there"
     words = f"at most {apart.max()} grey levels" if apart.max() else "changed elsewhere: no others"
     assert words in told.output
 
@@ -133,6 +138,42 @@ def test_a_picture_that_was_changed_and_kept_its_note_is_noticed(model: Path, st
         told = _alis("resample", model, tmp_path / "mine.png", "--at", 200, "-o", tmp_path / "out.png")
         assert isinstance(told.exception, InputError), f"{name}: {told.output}"
         assert "after it was painted" in str(told.exception), name
+        assert not list(tmp_path.glob("out*")), name
+
+
+def test_deep_zoom_tiles_that_were_changed_are_noticed(model: Path, strips: Path, tmp_path: Path) -> None:
+    def resampled(change: Callable[[Path, Path], object]) -> Result:
+        shutil.rmtree(tmp_path, ignore_errors=True)
+        shutil.copytree(strips, tmp_path)
+        change(tmp_path / "a.dzi", tmp_path / "a_files" / "9")
+        return _alis("resample", model, tmp_path / "a.dzi", "--at", 200, "-o", tmp_path / "out.dzi")
+
+    def redescribed(word: str, other: str) -> Callable[[Path, Path], object]:
+        return lambda described, _: described.write_text(described.read_text().replace(word, other))
+
+    def repainted(change: Callable[[Image.Image], Image.Image]) -> Callable[[Path, Path], object]:
+        def all_tiles(_: Path, tiles: Path) -> None:
+            for path in tiles.iterdir():
+                with Image.open(path) as tile:
+                    changed = change(tile)
+                changed.save(path)
+
+        return all_tiles
+
+    assert resampled(lambda *_: None).exit_code == 0
+    changes: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+        "cropped": (redescribed('Width="500"', 'Width="490"'), "after it was painted"),
+        "no size": (redescribed('Width="500"', ""), "says no Width"),
+        "empty": (redescribed('Width="500"', 'Width="0"'), "describes no picture"),
+        "scaled": (repainted(lambda tile: tile.resize((tile.width // 2, 16))), "after it was painted"),
+        "black": (repainted(lambda tile: Image.new("RGB", tile.size)), "after it was painted"),
+        "lost": (lambda _, tiles: (tiles / "1_0.jpg").unlink(), "can't be read"),
+        "broken": (lambda _, tiles: (tiles / "0_0.jpg").write_bytes(b"no picture"), "can't be read"),
+    }
+    for name, (change, words) in changes.items():
+        told = resampled(change)
+        assert isinstance(told.exception, InputError), f"{name}: {told.output}"
+        assert words in str(told.exception), name
         assert not list(tmp_path.glob("out*")), name
 
 

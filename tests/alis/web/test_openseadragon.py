@@ -1,12 +1,16 @@
-"""The server's tiles in the viewer that most sites have: OpenSeadragon, as docs/web.md writes it."""
+"""The tiles of the server, and of a Deep Zoom folder, in the viewer that most sites have: OpenSeadragon."""
 
 from __future__ import annotations
 
+import functools
+import http.server
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import alis
+from alis.painting import strip
 from tests.alis import painter as models
 from tests.alis.web import npm
 from tests.alis.web.test_web import Served
@@ -40,3 +44,39 @@ def test_openseadragon_shows_the_planes_tiles(browser: Any) -> None:  # noqa: F8
         page.context.close()
     finally:
         server.close()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """What `python -m http.server` does, without its log."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_openseadragon_opens_a_deep_zoom_folder(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+    script = npm.text(npm.OPENSEADRAGON, "build/openseadragon/openseadragon.min.js")
+    assert 'tileSources: "zoom.dzi"' in DOCS.read_text(encoding="utf-8")
+    strip.paint(strip.plan(alis.Panorama(models.tiny(), 7), width=3000), tmp_path / "zoom.dzi")
+    (tmp_path / "index.html").write_text('<!doctype html><div id="viewer" style="width: 900px; height: 400px"></div>')
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        page = browser.new_context().new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.add_script_tag(content=script)
+        page.evaluate(
+            """() => { window.failed = []; window.loaded = [];
+            window.viewer = OpenSeadragon({ id: "viewer", showNavigationControl: false, tileSources: "zoom.dzi" });
+            viewer.addHandler("open-failed", (event) => failed.push(event.message));
+            viewer.addHandler("tile-load-failed", (event) => failed.push(event.message));
+            viewer.addHandler("tile-loaded", (event) => loaded.push(event.tile.level)); }"""
+        )
+        page.wait_for_function("window.viewer.world.getItemAt(0)?.getFullyLoaded()", timeout=60_000)
+        size = page.evaluate("(({ x, y }) => [x, y])(window.viewer.world.getItemAt(0).getContentSize())")
+        assert size == [3000, 32]
+        page.evaluate("window.viewer.viewport.zoomTo(8, null, true)")
+        page.wait_for_function("window.loaded.includes(12)", timeout=60_000)  # the largest level: 2¹² ≥ 3000
+        assert page.evaluate("window.failed") == []
+        page.context.close()
+    finally:
+        server.shutdown()
