@@ -70,7 +70,7 @@ def main() -> None:
         for features in args.features:
             rows.append(agreement(model, args.data, features, args.num, args.seeds))
             print(rows[-1], flush=True)
-            told = {"date": datetime.date.today().isoformat(), "rows": rows}
+            told = {"date": datetime.date.today().isoformat(), "model": args.model, "rows": rows}
             RESULT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 

@@ -119,7 +119,7 @@ def write(before: Plan, after: Plan, source: Path, out: Path, *, overwrite: bool
         # Lossy pictures are compared with what was there before it may be replaced.
         if not is_whole:
             for left, right in _elsewhere(parts):
-                kept.write(np.ascontiguousarray(old.columns(left, right)))
+                kept.write(old.columns(left, right).tobytes())
         strip = picture_writer.write(
             out, columns, width=after.width, height=after.panorama.height, note=after.note.text, overwrite=overwrite
         )

@@ -90,12 +90,21 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class Isolated(Quiet):
+    """With the headers that let a page share memory between threads."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        super().end_headers()
+
+
 @pytest.fixture(scope="module")
-def open_site(browser: Any) -> Iterator[Callable[[Path], Page]]:  # noqa: F811
+def open_site(browser: Any) -> Iterator[Callable[..., Page]]:  # noqa: F811
     opened: list[tuple[Page, http.server.ThreadingHTTPServer, str]] = []
 
-    def new(folder: Path, address: str = "#7/-/8.000") -> Page:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    def new(folder: Path, address: str = "#7/-/8.000", handler: type[Quiet] = Quiet) -> Page:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder)))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/"
         opened.append((Page(browser, url + address), server, url))
@@ -123,6 +132,20 @@ def test_tiles_are_pythons_at_fourteen_places(made: tuple[Path, alis.Panorama], 
         apart[place] = np.abs(got.astype(int) - want)
     assert max(int(one.max()) for one in apart.values()) <= 1, {place: one.max() for place, one in apart.items()}
     assert sum(not one.any() for one in apart.values()) >= 10, "most are equal to the byte"
+
+
+def test_threads_paint_the_same_tiles(made: tuple[Path, alis.Panorama], open_site: Callable[..., Page]) -> None:
+    """Where the server's headers allow threads and the machine has cores for them."""
+    page = open_site(made[0], handler=Isolated)
+    assert page.ask("self.crossOriginIsolated")
+    cores = page.ask("navigator.hardwareConcurrency")
+    note = page.page.evaluate("window.alis.painter.note")
+    assert ("threads" in note) == (cores > 1), (note, cores)
+    for place in PLACES[:4]:
+        text, k = place.split()
+        want = made[1].with_sketch(Sketch.parse(text)).tile(int(k))
+        got = np.frombuffer(base64.b64decode(page.page.evaluate(READ, [text, int(k)])), np.uint8).reshape(want.shape)
+        assert np.abs(got.astype(int) - want).max() <= 1, place
 
 
 def test_the_same_numbers_are_drawn_in_both_languages(page: Page) -> None:
