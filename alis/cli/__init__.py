@@ -23,7 +23,7 @@ COMMANDS = {
     ),
     "resample": Entry(
         "alis.cli.resample",
-        "Redraw one anchor; beyond its two neighbours the picture stays as it was, to the bit.",
+        "Redraw one anchor; beyond its reach the picture stays as it was, to the bit.",
         extra="ml",
     ),
     "invert": Entry("alis.cli.invert", "Find the code whose scene looks most like a photograph.", extra="ml"),
