@@ -34,6 +34,7 @@ from alis.plane.spans import halo_px
 PRECISIONS = ("float32", "bfloat16", "float16")
 _WIDE = 32
 _MOST_TILES = 4096
+_WIDEST = 2**31 - 1
 N = TypeVar("N")
 
 
@@ -65,10 +66,11 @@ class Panorama:
         **settings: Unpack[SketchSettings],
     ) -> None:
         self.g = g
-        self.sketch = sketch or Sketch(_plain(seed), **settings)
+        plain: SketchSettings = {name: _plain(value) for name, value in settings.items()}  # type: ignore[assignment]
+        self.sketch = sketch or Sketch(_plain(seed), **plain)
         saved = {name: checked_code(g, name, code) for name, code in (codes or {}).items()}
         self.book = CodeBook(g, saved, None if centres is None else checked_centres(g, centres))
-        self.batch = _batch(g.config) if batch is None else batch
+        self.batch = _batch(g.config) if batch is None else _plain(batch)
         if isinstance(self.batch, bool) or not isinstance(self.batch, int) or not 1 <= self.batch <= _MOST_TILES:
             raise InputError(f"batch {batch!r} is out of range", hint=f"use 1 to {_MOST_TILES} tiles")
         self._check()
@@ -215,15 +217,20 @@ class Panorama:
         """Pixel columns a … b − 1 as uint8 [R, b − a, 3]; negative ones lie left of the origin.
 
         Raises:
-            InputError: an open end or a step.
+            InputError: an open end or a step, columns beyond the plane, or more than any picture can have.
         """
         if not isinstance(columns, slice) or columns.step not in {None, 1}:
             raise InputError("a panorama is cut by whole columns", hint="use panorama[a:b], or panorama.tile(k)")
         if columns.start is None or columns.stop is None:
             raise InputError("a panorama has no ends", hint="give both, e.g. panorama[0:1024]")
         start, stop = _plain(columns.start), _plain(columns.stop)
-        if not isinstance(start, int) or not isinstance(stop, int):
+        if {type(start), type(stop)} != {int}:
             raise InputError(f"columns {start!r} … {stop!r}", hint="give whole numbers, e.g. panorama[0:1024]")
+        furthest = MAX_ANCHOR * self.anchor_px
+        if max(abs(start), abs(stop)) > furthest:
+            raise InputError(f"columns {start:,} … {stop:,} lie beyond the plane", hint=f"stay within ±{furthest:,}")
+        if stop - start > _WIDEST:
+            raise InputError(f"{stop - start:,} columns at once", hint=f"cut at most {_WIDEST:,}")
         pieces = list(self.blocks(start, stop)) if stop > start else []
         return np.concatenate([np.zeros((self.height, 0, 3), np.uint8), *pieces], axis=1)
 
@@ -244,7 +251,9 @@ def _batch(config: ModelConfig) -> int:
 
 
 def _plain(value: N) -> N | int:
-    """numpy's whole numbers as Python's, which are what addresses and checks know; anything else as it is."""
+    """numpy's numbers as Python's, which are what addresses and checks know; anything else as it is."""
+    if isinstance(value, np.floating):
+        return float(value)  # type: ignore[return-value]
     return int(value) if isinstance(value, np.integer) else value
 
 

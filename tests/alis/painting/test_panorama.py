@@ -262,6 +262,9 @@ def test_what_was_painted_from_can_be_differentiated_afterwards() -> None:
 
 def test_whole_numbers_of_numpy_are_whole_numbers(g: alis.Generator) -> None:
     panorama = alis.Panorama(g, seed=np.int64(5))
+    given = alis.Panorama(g, np.int64(5), psi=np.float32(0.5), ring=np.int64(4), batch=np.int64(3))
+    plain = alis.Panorama(g, 5, psi=0.5, ring=4, batch=3)
+    assert (given.sketch, given.batch) == (plain.sketch, plain.batch)
     assert panorama.sketch == Sketch(5)
     for k in np.arange(-1, 1):
         assert np.array_equal(panorama.tile(k), alis.Panorama(g, seed=5).tile(int(k)))
@@ -269,3 +272,13 @@ def test_whole_numbers_of_numpy_are_whole_numbers(g: alis.Generator) -> None:
     assert panorama.with_edits({np.int64(2): np.int64(1)}).sketch == panorama.with_edits({2: 1}).sketch
     with pytest.raises(InputError, match="whole numbers"):
         panorama[0.0:8.0]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [slice(True, 3), slice(0, False), slice(0.0, 3), slice(0, 10**40), slice(-(10**40), 0), slice(0, 2**31)],
+    ids=str,
+)
+def test_columns_that_are_none_are_told(g: alis.Generator, columns: slice) -> None:
+    with pytest.raises(InputError):
+        alis.Panorama(g, 5)[columns]
