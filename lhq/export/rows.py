@@ -137,7 +137,9 @@ def is_local_path(address: str) -> bool:
 
 
 def _with_extra(store: str, table: pa.Table, extra: Sequence[str]) -> tuple[pa.Table, tuple[pa.Field, ...]]:
-    """The columns that were asked for; those of where a photo was taken that were not are gone."""
+    """The columns that were asked for, but for scores, which are there already; those of where a photo was taken that
+    were not asked for are gone."""
+    extra = [name for name in dict.fromkeys(extra) if name in PLACE or name not in table.column_names]
     fields = [PHOTO_SCHEMA.field(name) for name in extra if name in PLACE]
     table = table.drop_columns([name for name in PLACE if name not in extra])
     for name in (name for name in extra if name not in PLACE):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import mlcroissant
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -259,6 +260,9 @@ def test_embeddings_are_kept_by_choice_and_published_by_choice(tmp_path: Path) -
     assert "`outliers_embedding`" in Path(out, "README.md").read_text()
     loaded = datasets.load_dataset(out, split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded[0]["outliers_embedding"] == pytest.approx(rows[0]["outliers_embedding"])
+    described = [*mlcroissant.Dataset(f"{out}/croissant.json").records("32")]
+    assert len(described) == len(rows)
+    assert described[0]["32/outliers_embedding"] == pytest.approx(rows[0]["outliers_embedding"])
     file.write_text(text)
     lhq.load(file).filter()
     assert Shards(str(store), "facts/outliers").metadata(0) == made
