@@ -34,10 +34,12 @@ def xmp(data: bytes | bytearray) -> list[bytes]:
         if kind == "jpeg":
             return _jpeg_xmp(view)
         if kind == "png":
-            return [packet for name, body in _png_chunks(view) if name == b"iTXt" and (packet := _itxt(bytes(body)))]
+            read = {b"iTXt": _itxt, b"zTXt": _raw_profile, b"tEXt": _raw_profile}
+            chunks = ((read[name], bytes(body)) for name, body in _png_chunks(view) if name in read)
+            return [packet for read_it, body in chunks if (packet := read_it(body))]
         if kind == "webp":
             return [bytes(body) for name, body in _webp_chunks(view) if name == b"XMP "]
-    except (IndexError, struct.error, zlib.error):
+    except (IndexError, struct.error, zlib.error, ValueError):
         pass
     return []
 
@@ -143,6 +145,17 @@ def _itxt(body: bytes) -> bytes:
     _, _, after_language = rest[2:].partition(b"\0")
     _, _, text = after_language.partition(b"\0")
     return zlib.decompressobj().decompress(text, _MAX_XMP_BYTES) if rest[0] else text
+
+
+def _raw_profile(body: bytes) -> bytes:
+    """The packet of a text chunk that ImageMagick or older versions of ExifTool wrote: its length and hex digits."""
+    keyword, _, text = body.partition(b"\0")
+    if keyword.lower() not in {b"raw profile type xmp", b"raw profile type app1"}:
+        return b""
+    if text[:1] == b"\0":  # a zTXt: the method of compression comes first
+        text = zlib.decompressobj().decompress(text[1:], _MAX_XMP_BYTES)
+    digits = b"".join(text.split()[2:])  # after the profile's name and its length
+    return bytes.fromhex(digits.decode("ascii")).removeprefix(_XMP)
 
 
 def _png_bare(view: memoryview, orientation: int) -> bytes:

@@ -23,8 +23,16 @@ class Said:
         return cls(_UNFIT.sub(" ", words).strip()[:_LONGEST], reserves)
 
 
+# As tokens, booleans of RFC 9651 or plain words: what a person meant who wrote them is not in doubt.
+_YES = frozenset({"1", "1.0", "01", "?1", "y", "yes", "true"})
+_NO = frozenset({"0", "?0", "n", "no", "false"})
 Answers = dict[str, Said]
 SILENT = Said(None)
+
+
+def is_yes(value: object) -> bool:
+    """Whether a flag such as TDM-Reservation's is set, in any of the spellings that are met."""
+    return str(value).split(";")[0].strip().strip("\"'").lower() in _YES
 
 
 def preferences(text: str) -> dict[str, str]:
@@ -49,14 +57,14 @@ def usage_reserves(text: str) -> bool:
     """
     stated = preferences(text)
     anything = _first(stated, "bots", "all", "tdm")
-    training = _first(stated, "train-ai", "ai") or anything
+    training = _first(stated, "train-ai", "ai-train", "ai") or anything
     drawing = _first(stated, "train-genai", "genai") or training
-    return "n" in {training, drawing}
+    return not _NO.isdisjoint({training, drawing})
 
 
 def signal_reserves(text: str) -> bool:
     """Whether a Content-Signal says no to training. Source: contentsignals.org (`ai-train=no`)."""
-    return preferences(text).get("ai-train") in {"no", "n"}
+    return _first(preferences(text), "ai-train", "train-ai") in _NO
 
 
 def _first(stated: Mapping[str, str], *names: str) -> str:

@@ -11,7 +11,7 @@ from lhq.rights.reservations.answers import SILENT, Answers, Said
 # http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED-AIMLTRAINING and its like. Source: IPTC Photo Metadata Standard 2023.1,
 # "Data Mining"; the vocabulary is ns.useplus.org/LDF/ldf-XMPSpecification.
 _MINING = re.compile(r"DMI-[A-Z]+(?:-[A-Z]+)*")
-_TDM = re.compile(r"tdm:reservation(?:\s*=\s*[\"']|\s*>)\s*([01])", re.IGNORECASE)
+_TDM = re.compile(r"tdm(?:rep)?:reservation(?:\s*=\s*[\"']|\s*>)\s*([01])", re.IGNORECASE)
 # CBOR of an assertion: the key, a map, its key "use", and the word. Source: C2PA and CAWG training-and-data-mining.
 _C2PA = re.compile(
     rb"(?:c2pa|cawg)\.(ai_generative_training|ai_training|data_mining).{1,8}?use.{1,2}?(notAllowed|constrained|allowed)",

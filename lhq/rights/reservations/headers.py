@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lhq.rights.reservations.answers import SILENT, Answers, Said, usage_reserves
+from lhq.rights.reservations.answers import SILENT, Answers, Said, is_yes, usage_reserves
 
 # "none" is "noindex, nofollow" in one word.
-OPT_OUTS = frozenset({"noai", "noimageai", "noml", "noindex", "noimageindex", "none"})
+OPT_OUTS = frozenset({"noai", "no-ai", "noimageai", "no-image-ai", "noml", "noindex", "noimageindex", "none"})
 # Directives that take a value: `max-image-preview:none` forbids a preview, not the photo.
 _VALUED = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after", "unavailable-after"})
 _SEPARATORS = re.compile(r"[\s,;]+")
@@ -51,7 +51,7 @@ def _tdm_reservation(value: str | None, policy: str) -> Said:
     """Source: www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240510: 1 reserves, 0 does not."""
     if value is None:
         return SILENT
-    reserves = any(part.strip() == "1" for part in value.split(","))
+    reserves = any(is_yes(part) for part in value.split(","))
     return Said.of(f"{value} (policy {policy})" if policy else value, reserves=reserves)
 
 

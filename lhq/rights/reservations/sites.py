@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
-from lhq.rights.reservations.answers import SILENT, Answers, Said, signal_reserves, usage_reserves
+from lhq.rights.reservations.answers import SILENT, Answers, Said, is_yes, signal_reserves, usage_reserves
 
 TDMREP = "/.well-known/tdmrep.json"
 _MOST_RULES = 10_000
@@ -58,7 +59,7 @@ def _said(lines: list[tuple[str, str]], field: str, path: str, reserves: Callabl
     for name, value in lines:
         if name != field:
             continue
-        pattern, _, rest = value.partition(" ") if value.startswith("/") else ("", "", value)
+        pattern, _, rest = value.partition(" ") if value.startswith(("/", "*")) else ("", "", value)
         if not pattern or fits(pattern, path):
             fitting.append((len(pattern), rest.strip()))
     if not fitting:
@@ -69,7 +70,7 @@ def _said(lines: list[tuple[str, str]], field: str, path: str, reserves: Callabl
 
 
 def from_tdmrep(body: bytes | None, path: str) -> Answers:
-    """The answer of `tdmrep` for one path: the first rule whose location fits.
+    """The answer of `tdmrep` for one path, of the rules whose location fits.
 
     Args:
         body: of the file; None where there is none.
@@ -84,15 +85,29 @@ def _tdmrep(body: bytes, path: str) -> Said:
         rules = json.loads(body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         return Said("not JSON")
-    for rule in (rules if isinstance(rules, list) else [rules])[:_MOST_RULES]:
-        if not isinstance(rule, dict):
-            continue
-        location, value = rule.get("location", "/"), rule.get("tdm-reservation")
-        if isinstance(location, str) and fits(location, path):
-            policy = rule.get("tdm-policy")
-            words = f"{location} {value}" + (f" (policy {policy})" if policy else "")
-            return Said.of(words, reserves=value is True or str(value).strip() == "1")
-    return SILENT
+    fitting = [rule for rule in (rules if isinstance(rules, list) else [rules])[:_MOST_RULES] if _fits(rule, path)]
+    if not fitting:
+        return SILENT
+    # The first one counts. Of hosts that write the rule for all before the exceptions, the most exact one: where the
+    # two disagree, the no binds.
+    chosen = [fitting[0], max(fitting, key=lambda rule: len(_location(rule)))]
+    rule = next((one for one in chosen if is_yes(one.get("tdm-reservation"))), chosen[0])
+    policy = rule.get("tdm-policy")
+    words = f"{_location(rule)} {rule.get('tdm-reservation')}" + (f" (policy {policy})" if policy else "")
+    return Said.of(words, reserves=is_yes(rule.get("tdm-reservation")))
+
+
+def _fits(rule: object, path: str) -> bool:
+    return isinstance(rule, dict) and bool(location := _location(rule)) and fits(location, path)
+
+
+def _location(rule: dict[str, object]) -> str:
+    """The paths that a rule is about, from the root; "" where it says none that can be read."""
+    location = rule.get("location", "/")
+    if not isinstance(location, str):
+        return ""
+    path = re.sub(r"^https?://[^/]+", "", location.strip(), flags=re.IGNORECASE) or "/"
+    return path if path.startswith(("/", "*")) else f"/{path}"
 
 
 def fits(pattern: str, path: str) -> bool:

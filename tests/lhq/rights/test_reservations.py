@@ -40,6 +40,13 @@ AGENT = "lhq/0.1 (landscape dataset builder)"
         ("tdm-reservation", "0, 1", True),
         ("tdm-reservation", "0", False),
         ("tdm-reservation", "10", False),
+        ("tdm-reservation", '"1"', True),
+        ("tdm-reservation", "?1", True),
+        ("tdm-reservation", "True; policy=x", True),
+        ("tdm-reservation", "false", False),
+        ("content-usage", "train-ai=?0", True),
+        ("content-usage", "ai-train=no", True),
+        ("x-robots-tag", "no-ai, No-Image-AI", True),
         ("content-usage", "train-ai=n", True),
         ("content-usage", "train-genai=n, search=y", True),
         ("content-usage", "search=y, bots=n", True),
@@ -84,6 +91,9 @@ def test_a_policy_is_part_of_the_evidence() -> None:
         ("User-agent: lhq\nContent-Usage: train-ai=y\n\nUser-agent: *\nContent-Usage: train-ai=n", False, None),
         ("User-agent: *\nAllow: /\n\nUser-agent: *\nContent-Signal: ai-train=no", None, True),
         ("\ufeffContent-Signal: ai-train=no\nUser-agent: *\nAllow: /", None, True),
+        ("User-agent: *\nContent-Usage: *.jpg train-ai=?0", True, None),
+        ("User-agent: *\nContent-Usage: *.png train-ai=n", None, None),
+        ("User-agent: *\nContent-Signal: train-ai=no", None, True),
         ("<html>Content-Usage</html>", None, None),
     ],
 )
@@ -100,6 +110,13 @@ def test_robots(text: str, usage: bool | None, signal: bool | None) -> None:
         ([{"location": "/", "tdm-reservation": 1}], True),
         ([{"location": "/photos/*", "tdm-reservation": 0}, {"location": "/", "tdm-reservation": 1}], False),
         ([{"location": "/", "tdm-reservation": 1}, {"location": "/photos/", "tdm-reservation": 0}], True),
+        ([{"location": "/", "tdm-reservation": 0}, {"location": "/photos/", "tdm-reservation": 1}], True),
+        ([{"location": "/", "tdm-reservation": 0}, {"location": "/other/", "tdm-reservation": 1}], False),
+        ([{"location": "photos/*", "tdm-reservation": 1.0}], True),
+        ([{"location": "https://h/photos/", "tdm-reservation": "true"}], True),
+        ([{"location": "https://h", "tdm-reservation": 1}], True),
+        ([{"location": "", "tdm-reservation": 1}], True),
+        ([{"location": "/", "tdm-reservation": None}], False),
         ([{"location": "/other", "tdm-reservation": 1}], False),
         ([{"location": "/*.jpg$", "tdm-reservation": "1", "tdm-policy": "https://h/p"}], True),
         ([{"tdm-reservation": True}], True),
@@ -166,6 +183,15 @@ def test_xmp_of_every_container() -> None:
         out = io.BytesIO()
         Image.new("RGB", (64, 64)).save(out, kind, **more)
         files[kind] = out.getvalue()
+    for name, is_compressed in (("Raw profile type xmp", True), ("Raw profile type APP1", False)):
+        raw = PngImagePlugin.PngInfo()
+        head = b"http://ns.adobe.com/xap/1.0/\0" if "APP1" in name else b""
+        hexes = (head + packet).hex()
+        lines = "\n".join(hexes[at : at + 72] for at in range(0, len(hexes), 72))
+        raw.add_text(name, f"\nxmp\n{len(hexes) // 2:8}\n{lines}\n", zip=is_compressed)
+        out = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(out, "PNG", pnginfo=raw)
+        files[name] = out.getvalue()
     for kind, data in files.items():
         assert [one.strip() for one in xmp(data)] == [packet], kind
         said = from_file(data, xmp(data))["metadata"]
