@@ -32,7 +32,7 @@ def rows(*given: dict[str, Any]) -> pa.Table:
         ({"source": "pirates"}, "unknown source"),
         ({"author": " \u00a0"}, "no author"),
         ({"source": "unsplash", "licence": "unsplash"}, "machines may not learn"),
-        ({"source": "unsplash", "licence": "unsplash", "permission": "training is fine"}, "a sentence allows nothing"),
+        ({"source": "unsplash", "licence": "unsplash", "permission": "training is fine"}, "allows nothing by itself"),
         ({"source": "folder", "licence": "all-rights-reserved"}, "machines may not learn"),
     ],
 )
