@@ -9,6 +9,7 @@ example.org                                 (this domain and its subdomains)
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ _AUTHOR = re.compile(r"author\s*[:\s]\s*(.+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Denied:
-    """Who said no: `authors` (white space and case folded), `pages` (host and path), `domains`."""
+    """Who said no: `authors`, `pages` (host and path) and `domains`, each in one spelling."""
 
     authors: frozenset[str] = frozenset()
     pages: frozenset[str] = frozenset()
@@ -71,8 +72,8 @@ def read(path: Path, where: str) -> Denied:
             pages.add(_place(line)[1])
         elif match := _AUTHOR.fullmatch(line):
             authors.add(_folded(match[1]))
-        elif _DOMAIN.fullmatch(line):
-            domains.add(line.lower())
+        elif _DOMAIN.fullmatch(domain := _host(line).removeprefix("*.").removeprefix("www.")):
+            domains.add(domain)
         else:
             raise ConfigError(
                 f"{path}:{number}: {line!r} is no author, page or domain",
@@ -82,17 +83,26 @@ def read(path: Path, where: str) -> Denied:
 
 
 def _folded(name: str) -> str:
-    return " ".join(name.split()).casefold()
+    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+
+
+def _host(name: str) -> str:
+    """A host's name in one spelling: lower case, without the root's dot, letters beyond ASCII as DNS has them."""
+    name = name.strip().rstrip(".").lower()
+    try:
+        return name if name.isascii() else name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return name
 
 
 def _place(address: str) -> tuple[str, str]:
     """(host, host and path) of an address, whatever its scheme, port, query and last slash; ("", "") for none."""
     try:
         parsed = urlsplit(address)
-        host = (parsed.hostname or "").lower()
+        host = _host(parsed.hostname or "")
     except ValueError:
         return "", ""
     if not host:
         return "", ""
-    page = f"{host.removeprefix('www.')}{unquote(parsed.path).rstrip('/')}"
-    return host, page
+    path = re.sub("/+", "/", unquote(parsed.path)).rstrip("/")
+    return host, f"{host.removeprefix('www.')}{path}".casefold()

@@ -1,0 +1,73 @@
+"""The deny list: every spelling of a name or an address meets its line, and nobody else does."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from lhq.errors import ConfigError
+from lhq.rights.denied import Denied, read
+
+LINES = """\ufeffauthor Jané Doe   # asked us by mail
+example.org
+*.photos.example
+https://www.flickr.com/photos/jane/
+www.münchen.example
+"""
+
+
+@pytest.fixture
+def denied(tmp_path: Path) -> Denied:
+    path = tmp_path / "deny.txt"
+    path.write_text(LINES, encoding="utf-8")
+    return read(path, "p.toml [rights]")
+
+
+@pytest.mark.parametrize(
+    ("author", "is_denied"),
+    [
+        ("jané doe", True),
+        (unicodedata.normalize("NFD", "Jané Doe"), True),
+        (" JANÉ\u00a0 DOE ", True),
+        ("Jane Doe", False),
+        ("Jané Doe Jr", False),
+        ("", False),
+    ],
+)
+def test_authors(denied: Denied, author: str, is_denied: bool) -> None:
+    assert bool(denied.why([author], [])) is is_denied
+
+
+@pytest.mark.parametrize(
+    ("address", "is_denied"),
+    [
+        ("https://example.org", True),
+        ("http://img.EXAMPLE.org:8080/a.jpg", True),
+        ("https://example.org./a.jpg", True),
+        ("https://user:word@example.org/a.jpg", True),
+        ("https://notexample.org/a.jpg", False),
+        ("https://example.org.example.com/a.jpg", False),
+        ("https://a.photos.example/a.jpg", True),
+        ("https://xn--mnchen-3ya.example/a.jpg", True),
+        ("https://münchen.example/a.jpg", True),
+        ("http://flickr.com/photos/jane", True),
+        ("https://www.flickr.com//photos/Jane/53512345678/?in=album", True),
+        ("https://www.flickr.com/photos/j%61ne/5", True),
+        ("https://www.flickr.com/photos/jane2/5", False),
+        ("https://www.flickr.com/photos/", False),
+        ("file:///example.org/a.jpg", False),
+        ("https://[broken", False),
+    ],
+)
+def test_addresses(denied: Denied, address: str, is_denied: bool) -> None:
+    assert bool(denied.why([], [address])) is is_denied
+
+
+@pytest.mark.parametrize("line", ["Jane Doe", "author", "example", "-.org"])
+def test_a_line_that_is_neither_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "deny.txt"
+    path.write_text(f"# mine\n\n{line}\n")
+    with pytest.raises(ConfigError, match=r"deny.txt:3: "):
+        read(path, "p.toml [rights]")
