@@ -19,6 +19,7 @@ from lhq.errors import LhqError, StoreError
 ATTEMPTS = 4
 _DELAY_S = 0.2
 _CHECK = "check its address, its permissions or credentials, and the network"
+_SKEWED = "The difference between the request time"  # how S3 and Google's own say that signatures are of another time
 
 
 def is_local(fs: Any) -> bool:
@@ -39,7 +40,11 @@ def check(store: str) -> None:
     try:
         with translated(store):
             if "s3" in fs.protocol:
-                fs.call_s3("head_bucket", Bucket=bucket)
+                try:
+                    fs.call_s3("head_bucket", Bucket=bucket)
+                except PermissionError:  # an answer without a body: a list's says why
+                    fs.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
+                    raise
             else:
                 fs.exists(root)
     except FileNotFoundError:
@@ -64,7 +69,8 @@ def translated(place: str) -> Iterator[None]:
 def told(place: str, error: BaseException) -> StoreError:
     """The error that stands for one of a bucket's library."""
     said = " ".join(str(error).split())[:300]
-    return StoreError(f"{place}: can't be reached ({type(error).__name__}: {said})", hint=_CHECK)
+    hint = "set this machine's clock: keys are refused at a wrong time" if _SKEWED in said else _CHECK
+    return StoreError(f"{place}: can't be reached ({type(error).__name__}: {said})", hint=hint)
 
 
 def open_file(fs: Any, path: str) -> Any:

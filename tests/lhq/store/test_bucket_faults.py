@@ -1,0 +1,123 @@
+"""A bucket that is busy, slow, cuts its answers short or finds our clock wrong: asked again, or told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fsspec
+import pyarrow as pa
+import pytest
+
+from lhq.engines.local import Local
+from lhq.errors import StoreError
+from lhq.export import ExportSettings, export
+from lhq.store import remote
+from lhq.store.shards import Shards, write_whole
+from tests.lhq.making import RIGHTS, files, painted_store
+from tests.lhq.spoilt_bucket import Between, Fault, between
+from tests.lhq.typed import Lhq
+
+
+@pytest.fixture
+def spoilt(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
+    """The bucket s3://lhq behind a proxy that spoils nothing yet; clients ask few times, to keep tests short."""
+    import s3fs
+
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
+    with between(urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc) as made:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield made
+
+
+def table() -> pa.Table:
+    return pa.table({"id": [str(n) for n in range(5000)], "error": [None] * 5000})
+
+
+@pytest.mark.parametrize("fault", ["busy", "cut", "slow"])
+def test_reads_outlive_a_spoilt_answer(spoilt: Between, fault: Fault) -> None:
+    facts = Shards("s3://lhq/set", "facts/size")
+    facts.write(0, table())
+    first = spoilt.asked.get("GET", -1) + 1
+    spoilt.spoil = lambda method, path, number: fault if method == "GET" and number < first + 2 else None
+    assert facts.numbers() == [0]
+    assert facts.read(0).equals(table())
+    assert len(spoilt.spoilt) == 2
+    spoilt.spoil = lambda method, path, number: fault if ".parquet" in path and number % 2 else None
+    assert facts.read(0).equals(table())
+    assert pa.Table.from_batches(list(facts.batches(0, rows=500))).equals(table())
+
+
+@pytest.mark.parametrize("fault", ["busy", "cut"])
+def test_what_stays_spoilt_is_told_and_is_no_empty_store(
+    spoilt: Between, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_DELAY_S", 0.0)
+    facts = Shards("s3://lhq/set", "facts/size")
+    facts.write(0, table())
+    spoilt.spoil = lambda method, path, number: fault if method == "GET" else None
+    with pytest.raises(StoreError, match="s3://lhq/set: can't be reached"):
+        facts.numbers()
+    with pytest.raises(StoreError, match=r"lhq/set/facts/size/000000\.parquet: can't be reached"):
+        facts.read(0)
+    spoilt.heal()
+    assert facts.read(0).equals(table())
+
+
+@pytest.mark.parametrize("size_bytes", [10, 12 * 2**20])  # in one call, and in parts
+def test_a_write_is_whole_or_not_there(spoilt: Between, size_bytes: int) -> None:
+    fs, path = fsspec.core.url_to_fs(f"s3://lhq/write-{size_bytes}/000000.parquet")
+
+    def busy(method: str, path: str, number: int) -> Fault | None:
+        return "busy" if method == "PUT" else None
+
+    spoilt.spoil = busy
+    with pytest.raises(StoreError, match=r"000000\.parquet: can't be reached \(.*educe your request rate"):
+        write_whole(fs, path, lambda sink: sink.write(b"x" * size_bytes))
+    spoilt.heal()
+    fs.invalidate_cache()
+    assert not fs.exists(path)
+    write_whole(fs, path, lambda sink: sink.write(b"whole"))
+    spoilt.spoil = busy
+    with pytest.raises(StoreError):
+        write_whole(fs, path, lambda sink: sink.write(b"y" * size_bytes))
+    spoilt.heal()
+    fs.invalidate_cache()
+    assert fs.cat(path) == b"whole"
+    first = spoilt.asked["PUT"] + 1
+    spoilt.spoil = lambda method, path, number: "busy" if method == "PUT" and number == first else None
+    write_whole(fs, path, lambda sink: sink.write(b"z" * size_bytes))
+    assert fs.cat(path) == b"z" * size_bytes
+    assert ("PUT", "busy") in {(method, fault) for method, _, fault in spoilt.spoilt[-1:]}
+
+
+def test_an_export_over_a_bad_line_is_the_one_over_a_good_line(spoilt: Between, tmp_path: Path) -> None:
+    local = painted_store(tmp_path / "store", 6)
+    painted_store(local, 6, first=6, shard=1)
+    fsspec.filesystem("s3").put(str(local), "s3://lhq/set", recursive=True)
+    faults: tuple[Fault, ...] = ("busy", "cut", "slow")
+    spoilt.spoil = lambda method, path, number: (
+        faults[number // 3 % 3] if number % 3 == 0 and method in {"GET", "HEAD"} else None
+    )
+    made = {}
+    for name, store in (("far", "s3://lhq/set"), ("near", str(local))):
+        settings = ExportSettings(to=str(tmp_path / name), variants=("32",), validation=0.25)
+        export(store, settings, rights_of=RIGHTS, engine=Local(1))
+        made[name] = files(tmp_path / name)
+    assert made["far"] == made["near"]
+    assert {fault for _, _, fault in spoilt.spoilt} == set(faults)
+
+
+def test_a_wrong_clock_is_one_line_that_says_so(spoilt: Between, tmp_path: Path, lhq: Lhq) -> None:
+    spoilt.spoil = lambda method, path, number: "skewed"
+    file = tmp_path / "p.toml"
+    file.write_text(f'store = "s3://lhq/set"\nlocal = "{tmp_path}/local"\nwant = 1\nqueries = ["a"]\n')
+    done = lhq("status", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("lhq: s3://lhq/set: can't be reached (")
+    assert done.stderr.count("\n") == 1
+    assert "clock" in done.stderr
