@@ -36,15 +36,18 @@ def check(store: str) -> None:
     fs, root = fsspec.core.url_to_fs(store)
     if is_local(fs):
         return
-    bucket = root.split("/")[0]
+    kinds = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    bucket = "/".join(root.split("/")[: 3 if "hf" in kinds else 1])  # hf: its kind, owner and name
     try:
         with translated(store):
-            if "s3" in fs.protocol:
+            if "s3" in kinds:
                 try:
                     fs.call_s3("head_bucket", Bucket=bucket)
                 except PermissionError:  # an answer without a body: a list's says why
                     fs.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
                     raise
+            elif kinds & {"gs", "hf"}:
+                fs.info(bucket)
             else:
                 fs.exists(root)
     except FileNotFoundError:

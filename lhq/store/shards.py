@@ -9,6 +9,7 @@ Any fsspec address works (`data/lhq`, `s3://bucket/lhq`).
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import posixpath
@@ -379,7 +380,8 @@ def _upload(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         if isinstance(file, fsspec.spec.AbstractBufferedFile):
             file.closed = True  # or leaving it to the collector would publish what came so far
-            file.discard()
+            with contextlib.suppress(Exception):  # why the write failed is what counts; parts cost room, no more
+                file.discard()
         raise
     file.close()
 

@@ -105,3 +105,18 @@ def test_refused_credentials_are_no_empty_store(bucket: str, monkeypatch: pytest
     monkeypatch.setattr(fs, "call_s3", refuse)
     with pytest.raises(StoreError, match=r"can't be reached \(PermissionError: Forbidden\)"):
         remote.check(bucket)
+
+
+@pytest.mark.parametrize("store", ["hf://datasets/me/set", "hf://buckets/me/set"])
+def test_a_hub_that_nobody_answers_for_is_one_line(
+    tmp_path: Path, lhq: Lhq, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # a port that nobody listens on
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    file = tmp_path / "p.toml"
+    file.write_text(f'store = "{store}"\nlocal = "{tmp_path}/local"\nwant = 1\nqueries = ["a"]\n')
+    done = lhq("status", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"lhq: {store}: can't be reached (")
+    assert done.stderr.count("\n") == 1
