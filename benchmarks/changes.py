@@ -23,6 +23,7 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pyarrow as pa
+import small
 from duplicates import by_hash, score
 from material import SHARED, photographs
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
@@ -141,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=SHARED / "photos/landscapes")
     parser.add_argument("--num", type=int, default=58)
-    asked = parser.parse_args()
+    asked = small.parse(parser, num=12)
     found = pictures(photographs(asked.photos), asked.num)
     group = np.array([number for number, _, _ in found])
     counted = np.ones(len(found), bool)
@@ -170,8 +171,7 @@ def main() -> None:
         "imagehash": peer,
         "floors": {"recall": 0.95, "precision": 0.99},
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (asked.results / RESULT.name).write_text(json.dumps(result, indent=1) + "\n")
     sys.exit(recall < 0.95 or precision < 0.99)
 
 

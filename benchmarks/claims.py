@@ -17,6 +17,7 @@ import json
 import re
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,12 @@ def value(source: str, results: Path = RESULTS) -> float:
         LookupError: no such file, key or place, or no number there.
     """
     name, *path = source.split("/")
+    return look_up(name, path, results)
+
+
+def look_up(name: str, path: Sequence[str], results: Path = RESULTS) -> float:
+    """The number at a path into `name`.json of the results; raises as `value` does."""
+    source = "/".join([name, *path])
     try:
         found = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
     except OSError as error:

@@ -31,6 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import small
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -235,7 +236,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--candidates", type=int, default=1_000_000)
     parser.add_argument("--place", default=None, help="folder for stores; the disk that is measured")
-    asked = parser.parse_args()
+    asked = small.parse(parser, photos=300, rounds=1, candidates=20_000)
     runs: dict[str, list[Run]] = {}
     with tempfile.TemporaryDirectory(dir=asked.place) as name:
         place = Path(name)
@@ -276,9 +277,7 @@ def main() -> None:
         "rounds": {who: [asdict(run) for run in found] for who, found in runs.items()},
         "frontier": rows,
     }
-    out = ROOT / "benchmarks/results/crawl.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    (asked.results / "crawl.json").write_text(json.dumps(result, indent=1) + "\n")
     if asked.peer:
         print(f"lhq / img2dataset  {result['lhq_over_img2dataset']:.2f}   (at least 1.2)")
     print(f"lhq / floor        {result['lhq_over_floor']:.2f}")

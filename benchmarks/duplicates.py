@@ -22,6 +22,7 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pyarrow as pa
+import small
 from material import SHARED, photographs
 from PIL import Image
 
@@ -83,7 +84,8 @@ def by_hash(hashes: np.ndarray, group: np.ndarray, counted: np.ndarray) -> dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=Path, default=SHARED / "photos")
-    files, group, counted = pictures(parser.parse_args().photos)
+    asked = small.parse(parser)
+    files, group, counted = pictures(asked.photos)
     label, seconds = ours(files)
     recall, precision = score(label, group, counted)
     result: dict[str, object] = {
@@ -106,8 +108,7 @@ def main() -> None:
         best = by_hash(np.array([hash_of(path) for path in files], np.uint64), group, counted)
         result[name] = best
         print(f"{name:24} {best['recall']:6.4f}  {best['precision']:9.4f}   at its best radius {best['radius']:.0f}")
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (asked.results / RESULT.name).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import small
 from material import SHARED, photographs
 from PIL import Image
 
@@ -320,10 +321,11 @@ def main() -> int:
     parser.add_argument("--num", type=int, default=480, help="photos of 6 megapixels a run")
     parser.add_argument("--rows", type=int, default=90_000)
     parser.add_argument("--only", default="rate,quality,memory,rows", help="parts to measure; the others stay as found")
-    asked = parser.parse_args()
+    asked = small.parse(parser, num=48, only="rate")
     photos = photographs(asked.photos)
     pictures = six_megapixels(photos[:8])
-    result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    path = asked.results / RESULT.name
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
         parts: dict[str, Callable[[], dict[str, Any]]] = {
@@ -341,8 +343,7 @@ def main() -> int:
         f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, Python {platform.python_version()}"
     )
     result["floors"] = FLOORS
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    (asked.results / RESULT.name).write_text(json.dumps(result, indent=2) + "\n")
     missed = [
         f"{part}.{name} {result[part][name]}"
         for part, name, floor, is_least in FLOORS

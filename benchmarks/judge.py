@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import small
 
 from lhq import filter, pipeline
 from lhq.engines.local import Local
@@ -133,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=450_000)
     parser.add_argument("--store", type=Path, help="keep the made store here, or take it from here")
-    asked = parser.parse_args()
+    asked = small.parse(parser, photos=20_000)
     num = asked.photos
     rules = pipeline.load(PAPER).rules()
     store = asked.store or Path(tempfile.mkdtemp(prefix="lhq-judge-"))
@@ -171,8 +172,7 @@ def main() -> None:
     print(f"judge-only over {num:,} photos: {whole:.1f} s, {whole / read:.1f} x reading alone ({read:.1f} s), bar 10 s")
     print(f"lhq show of the first, a middle and the last photo: {', '.join(f'{seconds:.1f} s' for seconds in shows)}")
     print(done.funnel)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (asked.results / RESULT.name).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

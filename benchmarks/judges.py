@@ -29,6 +29,7 @@ from alis.models.directory import find, read_notes
 from alis.training.monitor import machine
 
 CPU = torch.device("cpu")
+Row = dict[str, Any]
 
 
 def moments(extractor: Any, images: list[Tensor]) -> tuple[Any, Any]:
@@ -57,6 +58,56 @@ def painted(g: Generator, num: int, side: int) -> list[Tensor]:
     return found
 
 
+class Judge:
+    """Real pictures as each extractor and the strips see them, and what models are beside them.
+
+    Args:
+        data: an address of pictures, as `alis train` takes it.
+        side: at which all are compared.
+        num: frames of each model, and real pictures.
+        features: names of extractors, as `alis evaluate` takes them; colours are judged besides.
+        num_strips: strips of eight frames for seam and repetition.
+    """
+
+    def __init__(self, data: str, *, side: int = 64, num: int = 400, features: list[str], num_strips: int = 8) -> None:
+        self.side, self.num = side, num
+        self.of_strips = Plan(("seam", "repetition"), num_geometry=8 * num_strips)
+        with Loader(open_catalogue(data), side, Share(20, 20, 0, 1), Reading(num_lanes=1), stop=num) as loader:
+            real = [images.permute(0, 3, 1, 2) for images in loader]
+        self.extractors = {name: open_features(name, CPU) for name in features} | {
+            "colours": Extractor("colours", 6, colours)
+        }
+        self.reals = {name: moments(extractor, real) for name, extractor in self.extractors.items()}
+        together = torch.cat(real).float() / 127.5 - 1
+        beside = torch.stack([torch.cat(list(eight), dim=2) for eight in together.split(8) if len(eight) == 8])
+        tile = side // 2
+        self.of_reals = {"seam": strips.seam(together, tile), "repetition": strips.repetition(beside, side, tile)}
+
+    def row_of_reals(self) -> Row:
+        """The first row of a table: what seam and repetition are in real pictures."""
+        return {"model": "real pictures", **{name: round(value, 3) for name, value in self.of_reals.items()}}
+
+    def row(self, model: str) -> Row:
+        """A model's figures by name."""
+        g, notes = load(model), read_notes(find(model))
+        frames = painted(g, self.num, self.side)
+        row: Row = {"model": Path(model).name, "side": g.config.resolution, "images": notes.get("images")}
+        for judge, extractor in self.extractors.items():
+            value = round(frechet(*self.reals[judge], *moments(extractor, frames)), 4)
+            row[f"inf-fid {judge}"] = value if judge != notes.get("trained_with") else f"{value} (flatters)"
+        return row | {name: round(value, 3) for name, value in measure(g, None, self.of_strips).figures.items()}
+
+    def record(self, rows: list[Row]) -> dict[str, Any]:
+        """What a file of results holds."""
+        return {
+            "what": f"{self.num} frames anywhere against {self.num} real pictures at {self.side} px",
+            "rows": rows,
+            "extractors": {judge: extractor.name for judge, extractor in self.extractors.items()},
+            "machine": machine(),
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
@@ -67,37 +118,12 @@ def main() -> None:
     parser.add_argument("--strips", type=int, default=8)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    catalogue = open_catalogue(asked.data)
-    with Loader(catalogue, asked.side, Share(20, 20, 0, 1), Reading(num_lanes=1), stop=asked.num) as loader:
-        real = [images.permute(0, 3, 1, 2) for images in loader]
-    extractors = {name: open_features(name, CPU) for name in asked.features} | {
-        "colours": Extractor("colours", 6, colours)
-    }
-    of_strips = Plan(("seam", "repetition"), num_geometry=8 * asked.strips)
-    together = torch.cat(real).float() / 127.5 - 1
-    beside = torch.stack([torch.cat(list(eight), dim=2) for eight in together.split(8) if len(eight) == 8])
-    tile = asked.side // 2
-    of_reals = {"seam": strips.seam(together, tile), "repetition": strips.repetition(beside, asked.side, tile)}
-    rows: list[dict[str, Any]] = [{"model": "real pictures", **{k: round(v, 3) for k, v in of_reals.items()}}]
-    reals = {name: moments(extractor, real) for name, extractor in extractors.items()}
+    judge = Judge(asked.data, side=asked.side, num=asked.num, features=asked.features, num_strips=asked.strips)
+    rows = [judge.row_of_reals()]
     for name in asked.models:
-        g, notes = load(name), read_notes(find(name))
-        frames = painted(g, asked.num, asked.side)
-        row: dict[str, Any] = {"model": Path(name).name, "side": g.config.resolution, "images": notes.get("images")}
-        for judge, extractor in extractors.items():
-            value = round(frechet(*reals[judge], *moments(extractor, frames)), 4)
-            row[f"inf-fid {judge}"] = value if judge != notes.get("trained_with") else f"{value} (flatters)"
-        row |= {name: round(value, 3) for name, value in measure(g, None, of_strips).figures.items()}
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-        record = {
-            "what": f"{asked.num} frames anywhere against {asked.num} real pictures at {asked.side} px",
-            "rows": rows,
-            "extractors": {judge: extractor.name for judge, extractor in extractors.items()},
-            "machine": machine(),
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        asked.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        rows.append(judge.row(name))
+        print(json.dumps(rows[-1]), flush=True)
+        asked.out.write_text(json.dumps(judge.record(rows), indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
+import small
 import torch
 from PIL import Image
 
@@ -143,8 +144,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--photos", type=Path, help="folder of JPEG photographs to cut the pictures from")
     parser.add_argument("--folder", type=Path, help="where the set is made, or lies already; else a temporary one")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "loader.json")
-    asked = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="by default benchmarks/results/loader.json")
+    asked = small.parse(parser, num=400, rounds=2)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = asked.folder or Path(name)
@@ -183,7 +184,7 @@ def main() -> None:
         "machine": machine(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    asked.out.write_text(json.dumps(record, indent=1) + "\n")
+    (asked.out or asked.results / "loader.json").write_text(json.dumps(record, indent=1) + "\n")
     for name, value in ratios.items():
         print(f"{name:<28} {value:>7.2f} ×   {of_rounds[name][0]} to {of_rounds[name][-1]}")
     for name, value in medians.items():

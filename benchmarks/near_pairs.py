@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import small
 
 from lhq.measures.duplicates import near_pairs
 
@@ -58,9 +59,9 @@ def peer(kind: str, given: np.ndarray) -> tuple[float, int]:
 
 def alone(num: int) -> dict[str, float]:
     """One size in a process of its own, so that its peak memory is its own."""
-    code = f"import benchmarks.near_pairs as b; b.child({num})"
+    code = f"import near_pairs as b; b.child({num})"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=RESULT.parents[2], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
     )
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -92,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--peer-most", type=int, default=450_000)
-    asked = parser.parse_args()
+    asked = small.parse(parser, sizes=[10_000, 100_000])
     rows = []
     print(f"{'hashes':>12} {'seconds':>9} {'µs a hash':>10} {'bytes a hash':>13} {'pairs':>10}   peers, times slower")
     for num in asked.sizes:
@@ -113,8 +114,9 @@ def main() -> None:
             f"{', '.join(beside)}",
             flush=True,
         )
-    if RESULT.is_file():
-        rows += [row for row in json.loads(RESULT.read_text())["rows"] if row["hashes"] not in asked.sizes]
+    path = asked.results / RESULT.name
+    if path.is_file():
+        rows += [row for row in json.loads(path.read_text())["rows"] if row["hashes"] not in asked.sizes]
     rows.sort(key=lambda row: row["hashes"])  # type: ignore[arg-type,return-value]
     result = {
         "date": time.strftime("%Y-%m-%d"),
@@ -123,8 +125,7 @@ def main() -> None:
         "rows": rows,
         "floors": {"450000": 3, "10000000": 120, "bytes_a_hash": 100},
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (asked.results / RESULT.name).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import small
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -35,7 +36,6 @@ from alis.config import ModelConfig
 from alis.models.cost import of_generator
 from alis.ops.dispatch import use_triton
 
-RESULTS = Path(__file__).parent / "results" / "networks.json"
 # Seconds a frame that the project promises on two cores.
 WANTED = {(1024, "float32"): 1.6, (1024, "bfloat16"): 1.0, (256, "float32"): 0.25}
 # And its time over the floor's.
@@ -238,10 +238,9 @@ def kernels_on_gpu(repeats: int) -> Iterator[Row]:
 def main() -> None:
     """Run, print a table, and write benchmarks/results/networks.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one small frame, nothing written")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--peer", nargs=3, metavar=("RESOLUTION", "BASE", "DTYPE"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = small.parse(parser, repeats=3)
     if args.peer:
         with torch.inference_mode():
             time_peer(int(args.peer[0]), int(args.peer[1]), args.peer[2], args.repeats)
@@ -259,8 +258,6 @@ def main() -> None:
         print(
             " · ".join(f"{key} {value:.3g}" if isinstance(value, float) else str(value) for key, value in row.items())
         )
-    if args.quick:
-        return
     told = {
         "date": datetime.date.today().isoformat(),
         "cpu": _cpu_name(),
@@ -270,8 +267,7 @@ def main() -> None:
         "torch": torch.__version__,
         "rows": rows,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (args.results / "networks.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def _cpu_name() -> str:

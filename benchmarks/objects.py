@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import small
 import torch
 from material import SHARED
 from PIL import Image
@@ -150,9 +151,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--work", type=Path, help="keep the painted scenes in this folder")
-    given = parser.parse_args()
+    given = small.parse(parser, rounds=1, short_side=256, scenes=40)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    result = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    path = given.results / RESULT.name
+    result = json.loads(path.read_text()) if path.is_file() else {}
     result |= {
         "date": date.today().isoformat(),
         "hardware": f"{device}, {os.cpu_count()} cores",
@@ -175,8 +177,7 @@ def main() -> int:
         print(
             f"verdicts equal, half and full precision   {equal:.2%}   ({found['dropped']} of {found['scenes']} dropped)"
         )
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (given.results / RESULT.name).write_text(json.dumps(result, indent=1) + "\n")
     return 0 if good else 1
 
 

@@ -20,6 +20,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import small
 from scipy.stats import multivariate_normal
 
 from lhq.measures.gaussian import Gaussian, Moments
@@ -32,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--photos", type=int, default=20_000)
     parser.add_argument("--features", type=int, default=2048)
-    given = parser.parse_args()
+    given = small.parse(parser, photos=2_000, features=512)
     num, size = given.photos, given.features
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(size, size)).astype(np.float32) / np.sqrt(size)
@@ -81,8 +82,7 @@ def main() -> int:
         "shrinkage": gaussian.shrinkage,
         "floor": "worst <= 1e-8, reference time over ours >= 1",
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (given.results / RESULT.name).write_text(json.dumps(result, indent=1) + "\n")
     print(f"log-likelihood of 1,000 photos after {num:,} x {size}: worst relative difference {worst:.1e}")
     print(
         f"reference / ours   {theirs_s / ours_s:.2f}   ({ours_s:.1f} s at {ours_mb:.0f} MB, "

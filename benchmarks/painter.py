@@ -17,6 +17,8 @@ import time
 from datetime import date
 from pathlib import Path
 
+import small
+
 from lhq.sandbox import scenes, uploads
 
 RESULT = Path(__file__).parent / "results" / "painter.json"
@@ -48,7 +50,7 @@ def measure(kind: scenes.Kind, count: int) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--scenes", type=int, default=60, help="of each kind")
-    given = parser.parse_args()
+    given = small.parse(parser, scenes=6)
     result: dict[str, object] = {
         "date": date.today().isoformat(),
         "machine": f"1 of {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
@@ -59,8 +61,7 @@ def main() -> int:
     rows = {kind: measure(kind, given.scenes) for kind in ("clean", "objects")}
     for kind, row in rows.items():
         print(f"{kind:8} " + ", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result | rows, indent=1) + "\n")
+    (given.results / RESULT.name).write_text(json.dumps(result | rows, indent=1) + "\n")
     return 0 if all(row["mean_s"] <= FLOOR_S for row in rows.values()) else 1
 
 

@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import small
 import torch
 from PIL import Image, ImageOps
 
@@ -73,7 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--scenes", type=int, default=300, help="of each kind")
     parser.add_argument("--work", type=Path, help="keep the painted bytes in this folder")
-    given = parser.parse_args()
+    given = small.parse(parser, scenes=20)
     torch.set_num_threads(1)
     result = {
         "date": date.today().isoformat(),
@@ -84,8 +85,7 @@ def main() -> int:
         "objects": measure("objects", given.scenes, given.work),
         "clean": measure("clean", given.scenes, given.work),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (given.results / RESULT.name).write_text(json.dumps(result, indent=1) + "\n")
     for kind in ("objects", "clean"):
         row = result[kind]
         assert isinstance(row, dict)

@@ -30,6 +30,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import small
+
 RESULT = Path(__file__).parent / "results" / "scale.json"
 STAGES = ("frontier", "resume", "judge", "rows", "manifest")
 SHARD_ROWS, PAGE_ROWS, QUERIES = 1000, 30, 400
@@ -160,7 +162,7 @@ def _rules(folder: Path) -> list:
     path = folder / "pipeline.toml"
     if not path.exists():
         path.write_text(_FILE.format(store=folder))
-    return list(pipeline.rules(pipeline.load(path)))
+    return pipeline.load(path).rules()
 
 
 def judge(folder: Path, num: int) -> None:
@@ -211,7 +213,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
     parser.add_argument("--folder", type=Path, help="where the stores are made; by default a temporary one")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    asked = small.parse(parser, up_to=4)
     if asked.one:
         one(asked.one[0], Path(asked.one[1]), int(asked.one[2]))
         return
@@ -238,14 +240,15 @@ def main() -> None:
     }
     for stage, exponents in growth.items():
         print(f"{stage:9} time grows as n^{exponents['seconds']}, memory as n^{exponents['peak_mb']}")
-    old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    path = asked.results / RESULT.name
+    old = json.loads(path.read_text()) if path.exists() else {}
     result = {
         "date": time.strftime("%Y-%m-%d"),
         "hardware": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
         "stages": old.get("stages", {}) | found,
         "growth": old.get("growth", {}) | growth,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (asked.results / RESULT.name).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import small
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 _SPEED, _SCREEN, _OPEN, _ARRIVE_S = 2.0, 8, 6, 2.0
@@ -240,18 +242,18 @@ def _frames(ticks: list[float]) -> dict[str, object]:
 def main() -> None:
     """Measure, print a table, write benchmarks/results/server.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?", default="demo")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--viewers", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--only", choices=["server", "browser"])
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = small.parse(parser, seconds=3, viewers=[8], only="server", model="demo")
     if args.serve:
         serve(args.model, int(args.serve[0]) or None, float(args.serve[1]))
         return
     from alis.models import directory
 
-    path = ROOT / "benchmarks" / "results" / "server.json"
+    path = args.results / "server.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     found |= {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -282,7 +284,6 @@ def main() -> None:
         found["browser"] = browser(args.model, min(args.seconds, 6))
         for name, row in found["browser"].items():
             print(f"browser  {name:26s}  {row}", flush=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -37,6 +37,7 @@ from typing import Any
 
 import pyarrow as pa
 import simplejpeg
+import small
 from material import SHARED, photographs
 from PIL import Image
 
@@ -143,8 +144,8 @@ def compare(photos: Sequence[bytes], rounds: int) -> dict[str, Any]:
         shard(store, photos)
         for number, data in enumerate(photos):
             (store / f"{number}.jpg").write_bytes(data)
-        code = f"import benchmarks.size_rate as b, pathlib; b.child(pathlib.Path({str(store)!r}), {rounds})"
-        done = subprocess.run([sys.executable, "-c", code], cwd=RESULT.parents[2], capture_output=True, check=True)
+        code = f"import size_rate as b, pathlib; b.child(pathlib.Path({str(store)!r}), {rounds})"
+        done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, check=True)
         told = json.loads(done.stdout)
     finally:
         shutil.rmtree(store)
@@ -163,7 +164,7 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=5.9)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--copies", type=int, default=4)
-    asked = parser.parse_args()
+    asked = small.parse(parser, rounds=1, copies=1)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     photos = [path.read_bytes() for path in photographs(asked.photos)]
     sets = {"as they are": photos, f"at {asked.megapixels} megapixels": [resized(d, asked.megapixels) for d in photos]}
@@ -189,8 +190,7 @@ def main() -> None:
         "peak_mb": peak,
         "floors": {"of_pillow": 0.95, "peak_mb": 400},
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (asked.results / RESULT.name).write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

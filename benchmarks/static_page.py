@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import small
+
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
@@ -63,7 +65,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("model", nargs="?", default="demo")
     parser.add_argument("--seconds", type=float, default=5)
-    given = parser.parse_args()
+    given = small.parse(parser, seconds=2)
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -101,7 +103,7 @@ def main() -> int:
     }
     for name in ("in_the_browser", "by_alis_serve"):
         print(f"{name:15s} {found[name]}", flush=True)
-    RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (given.results / RESULT.name).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     frames: Any = ours["drifting"]
     return 0 if float(str(ours["first_tile_s"])) <= FIRST_TILE_S and frames["fps"] >= FRAMES_S else 1
 

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import small
 import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -181,8 +182,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3, help="rounds of whole steps; their median is kept")
     parser.add_argument("--only", choices=list(VARIANTS), help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "training.json")
-    asked = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="by default benchmarks/results/training.json")
+    asked = small.parse(parser, repeats=1, rounds=1)
     changes: dict[str, object] = {"optim.batch": asked.batch} if asked.batch else {}
     config = recipe.read(asked.config, changes | (PATCHES if asked.only == "patches" else {}))
     if asked.only:
@@ -204,7 +205,7 @@ def main() -> None:
             "machine": machine(),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        asked.out.write_text(json.dumps(record, indent=1) + "\n")
+        (asked.out or asked.results / "training.json").write_text(json.dumps(record, indent=1) + "\n")
         print(f"{variant:<18} {found[variant]['images_per_s']:>8.1f} img/s", flush=True)
     for name, value in ratios(found).items():
         print(f"{name:<18} {value:>8.3f}")
