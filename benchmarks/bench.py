@@ -117,7 +117,13 @@ BENCHES = (
         (F("share of the first operator, painting", "operators|what|paint demo|shares|aten::mkldnn_convolution"),),
     ),
     Bench("networks", (F("a frame, over the published formulation", "networks|rows|0|times_faster", least=1),)),
-    Bench("panorama", (F("panorama over the walk of frames", "panorama_quick|speed|0|ratio_sharing", least=1.5),)),
+    Bench(
+        "panorama",
+        (F("panorama over the walk of frames", "panorama_quick|speed|0|ratio_sharing", least=1.5),),
+        ("--only", "speed"),
+    ),
+    Bench("plane", (F("a frame on the plane, over patches", "plane|rows|what=frame|ratio"),)),
+    Bench("picture_memory", (F("memory of a large picture, MB", "picture_memory|most_mb"),)),
     Bench("server", (F("slowest tiles, over one by one", "server|rows|0|p95_ratio", least=1),), ("demo",)),
     Bench(
         "static_page",

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import small
 from PIL import Image
 
 RESULT = Path(__file__).parent / "results/picture_memory.json"
@@ -102,11 +103,11 @@ def peak(code: str, path: Path) -> tuple[float, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--only", default="", help="kinds whose name holds this word")
-    asked = parser.parse_args()
+    asked = small.parse(parser)
     rows = {}
     print(f"{'':34} {'file MB':>8} {'lhq MB':>8} {'Pillow MB':>10}")
     for name, make in CASES.items():
-        if asked.only not in name:
+        if asked.only not in name or (asked.quick and rows):  # --quick: the first kind alone
             continue
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "picture"
@@ -126,7 +127,7 @@ def main() -> int:
             "most_mb": most,
             "rows": rows,
         }
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        (asked.results / RESULT.name).write_text(json.dumps(result, indent=1) + "\n")
     return 0 if most <= FLOOR_MB and is_measured else 1
 
 

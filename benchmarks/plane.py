@@ -23,6 +23,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import small
+
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
@@ -125,12 +127,11 @@ def _meta(resolution: int) -> tuple[alis.Generator, alis.Generator]:
 def main() -> int:
     """Measure, print, write benchmarks/results/plane.json; 1 where a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="64 px, a short strip; nothing is written")
     parser.add_argument("--sizes", type=int, nargs="+", choices=[64, 256, 1024], default=[256, 1024])
     parser.add_argument("--frames", type=int, default=40, help="of the strip")
     parser.add_argument("--rounds", type=int, default=5, help="of tile and frame")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="1 measures processor time")
-    args = parser.parse_args()
+    args = small.parse(parser)
     torch.set_num_threads(args.threads)
     sizes, num_frames, rounds = ([64], 64, 2) if args.quick else (args.sizes, args.frames, args.rounds)
     rows: list[Row] = []
@@ -144,18 +145,16 @@ def main() -> int:
     print(" · ".join(f"{key} {value}" for key, value in memory.items()), flush=True)
     missed = [f"{one['what']} {one['resolution']}" for one in rows if float(one["ratio"]) > float(one["bar"])]
     print("bars missed: " + ", ".join(missed) if missed else "every bar held")
-    if args.quick:
-        return 0
     told = {
         "date": datetime.date.today().isoformat(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 1),
         "torch": torch.__version__,
-        "rows": kept(rows) + rows,
+        "rows": rows if args.quick else kept(rows) + rows,
         "memory": memory,
     }
-    RESULT.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (args.results / RESULT.name).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return 1 if missed else 0
 
 
