@@ -7,6 +7,7 @@ Source: Deep Zoom file format overview (tile size 256, overlap 1).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from PIL import Image
 from alis.errors import InputError
 from alis.formats.rows import Pixels, Rows, whole
 from alis.progress import bar
+from lhq import system
 
 _TILE, _QUALITY, _NOTE = 256, 92, "alis.json"
 
@@ -142,23 +144,25 @@ class _Level:
 
     def __init__(self, path: Path, width: int, height: int) -> None:
         self.path, self.width, self.height = path, width, height
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        path.unlink()
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | system.O_BINARY, 0o600)
+        with contextlib.suppress(PermissionError):  # Windows deletes no open file: it goes when it is closed
+            path.unlink()
 
     def write(self, left: int, columns_HwC: Pixels) -> None:
         for row, line in enumerate(np.ascontiguousarray(columns_HwC)):
             data, offset = line.tobytes(), (row * self.width + left) * 3
             while data:
-                written = os.pwrite(self.fd, data, offset)
+                written = system.write_at(self.fd, data, offset)
                 data, offset = data[written:], offset + written
 
     def read(self, top: int, bottom: int, left: int, right: int) -> Pixels:
         size = (right - left) * 3
-        lines = [os.pread(self.fd, size, (row * self.width + left) * 3) for row in range(top, bottom)]
+        lines = [system.read_at(self.fd, size, (row * self.width + left) * 3) for row in range(top, bottom)]
         return np.frombuffer(b"".join(lines), np.uint8).reshape(bottom - top, right - left, 3)
 
     def close(self) -> None:
         os.close(self.fd)
+        self.path.unlink(missing_ok=True)
 
 
 def _halved(level: Rows, path: Path) -> _Level:

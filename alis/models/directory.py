@@ -219,6 +219,6 @@ def save(
 
 
 def _finish(folder: Path, name: str) -> None:
-    with open(folder / f"{name}.part", "rb") as file:
+    with open(folder / f"{name}.part", "rb+") as file:
         os.fsync(file.fileno())
     os.replace(folder / f"{name}.part", folder / name)

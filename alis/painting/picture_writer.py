@@ -9,7 +9,6 @@ The trade-off: the disk holds the raw picture for a while; memory never does.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from alis import formats
 from alis.errors import InputError, RunError
 from alis.formats import Pixels
 from alis.progress import bar
+from lhq import system
 
 _SYNC_S = 2.0
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -57,9 +57,9 @@ class Spool:
         self.path = picture.with_name(picture.name + ".partial")
         self.journal = picture.with_name(picture.name + ".partial.json")
         self.width, self.height, self.note = width, height, note
-        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | system.O_BINARY, 0o644)
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system.lock(self.fd)
             self.done_px = self._resume()
         except BlockingIOError:
             os.close(self.fd)
@@ -109,7 +109,7 @@ class Spool:
     def read(self, top: int, bottom: int, left: int, right: int) -> Pixels:
         """A rectangle of the picture, uint8 [bottom − top, right − left, 3]."""
         size = (right - left) * 3
-        rows = [os.pread(self.fd, size, (row * self.width + left) * 3) for row in range(top, bottom)]
+        rows = [system.read_at(self.fd, size, (row * self.width + left) * 3) for row in range(top, bottom)]
         return np.frombuffer(b"".join(rows), np.uint8).reshape(bottom - top, right - left, 3)
 
     def close(self) -> None:
@@ -211,5 +211,5 @@ def _size(num_bytes: int) -> str:
 def _write_all(fd: int, data: memoryview, offset: int) -> None:
     data = data.cast("B")
     while len(data):
-        written = os.pwrite(fd, data, offset)
+        written = system.write_at(fd, data, offset)
         data, offset = data[written:], offset + written

@@ -6,7 +6,6 @@ What a snapshot holds is in `state`; `run.json` and `metrics.jsonl` are written 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from alis.errors import InputError
 from alis.models.directory import CONFIG, DISCRIMINATOR, MODEL
 from alis.training.state import PROGRESS, read_progress
+from lhq import system
 
 log = logging.getLogger("alis")
 
@@ -44,7 +44,7 @@ def held(run: Path) -> Iterator[None]:
         except OSError as error:
             raise InputError(f"{run}: can't be written ({error})", hint="give another --out") from None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system.lock(lock)
         except BlockingIOError:
             lock.seek(0)
             hint = "wait for it, stop it (kill saves a snapshot), or give another --out"

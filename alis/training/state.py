@@ -35,6 +35,7 @@ from alis.errors import AlisError, ConfigError, InputError
 from alis.models import Discriminator, Generator
 from alis.models.directory import DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
 from alis.models.projected import Projected
+from lhq import system
 
 TRAINING, PROGRESS, PROJECTED = "training.safetensors", "progress.json", "projected.safetensors"
 log = logging.getLogger("alis")
@@ -232,7 +233,7 @@ def save(
         if final.exists():  # a run that began again from an earlier snapshot comes past here a second time
             os.replace(final, run / f".{name}.before.part")
         os.replace(part, final)
-        _sync(final.parent)
+        system.sync_folder(final.parent)
         shutil.rmtree(run / f".{name}.before.part", ignore_errors=True)
     except (OSError, SafetensorError, InputError) as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -278,8 +279,8 @@ def _training_tensors(state: State) -> dict[str, Tensor]:
 
 
 def _sync(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    if path.is_dir():
+        system.sync_folder(path)
+        return
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())

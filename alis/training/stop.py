@@ -48,9 +48,10 @@ def listening() -> Iterator[StopRequest]:
         return
     wanted: dict[signal.Signals, Callable[..., None]] = {
         signal.SIGTERM: request.terminate,
-        signal.SIGUSR1: request.terminate,
         signal.SIGINT: request.interrupt,
     }
+    if hasattr(signal, "SIGUSR1"):  # Windows has no Slurm, nor its warning
+        wanted[signal.SIGUSR1] = request.terminate
     before = {which: signal.getsignal(which) for which in wanted}
     for which, ours in wanted.items():
         if before[which] is not signal.SIG_IGN:  # a background job of a shell ignores Ctrl-C, and goes on doing so

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -58,6 +57,10 @@ def settings(app: FastAPI, limits: Limits | None = None) -> uvicorn.Config:
 
 def _room_for(connections: int) -> int:
     """As many connections as this process may open files, some kept for its own."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     want = connections + _OWN_FILES
     if soft != resource.RLIM_INFINITY and soft < want:

@@ -7,7 +7,6 @@ crawl a store: a second is refused with the first one's process number.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import threading
@@ -33,6 +32,7 @@ from lhq.records import ALL, Candidate, Query
 from lhq.sources import Source
 from lhq.store.shards import Shards
 from lhq.store.tombstones import removed_ids, removed_sha256
+from lhq.system import lock
 
 # Seconds after someone asked to stop: what is on the wire may end by itself, then it is cut; then the last shard is
 # written, or its photos wait in the spool for the next run. Nothing takes longer than the last of them.
@@ -294,8 +294,8 @@ def locked(place: str) -> Iterator[None]:
         raise StoreError(f"{folder}: can't be written ({error})", hint="mend its permissions or give another") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            lock(file)
+        except BlockingIOError:
             file.seek(0)
             raise StoreError(
                 f"{folder}: another crawl is at work here (process {file.read().strip() or 'unknown'})",

@@ -26,6 +26,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lhq import system
 from lhq.errors import StoreError
 from lhq.images import Header
 from lhq.records import ADDED, PHOTO_SCHEMA, Candidate
@@ -113,13 +114,13 @@ class Spool:
         self._is_dirty = False
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | system.O_BINARY, 0o644)
             self.entries = list(_replay(self.path))
             last = self.entries[-1] if self.entries else None
             self.size_bytes = last.at + _HEAD.size + last.papers_bytes + last.size_bytes if last else 0
             os.ftruncate(self._fd, self.size_bytes)
             if not self.size_bytes:
-                _sync_name(self.path)
+                system.sync_folder(self.path.parent)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -139,7 +140,7 @@ class Spool:
         try:
             for part in parts:
                 while part:
-                    num = os.pwrite(self._fd, part, at)
+                    num = system.write_at(self._fd, part, at)
                     at += num
                     part = part[num:]
         except OSError as error:
@@ -207,7 +208,7 @@ class Spool:
 
     def papers(self, entry: Entry) -> dict[str, Any]:
         """The papers of one photo, as they were appended."""
-        found: dict[str, Any] = json.loads(os.pread(self._fd, entry.papers_bytes, entry.at + _HEAD.size))
+        found: dict[str, Any] = json.loads(system.read_at(self._fd, entry.papers_bytes, entry.at + _HEAD.size))
         return {**ADDED, **found}  # a record of an older version lacks the columns added since
 
     def _images(self, group: list[Entry]) -> pa.Array:
@@ -222,22 +223,13 @@ class Spool:
             at = entry.at + _HEAD.size + entry.papers_bytes
             part = target[start : start + entry.size_bytes]
             while part:
-                num = os.preadv(self._fd, [part], at)
+                num = system.read_into(self._fd, part, at)
                 if not num:
                     raise OSError(f"{self.path} ends within {entry.id}")
                 part, at = part[num:], at + num
         return pa.Array.from_buffers(
             pa.binary(), len(group), [None, pa.array(offsets, pa.int32()).buffers()[1], values]
         )
-
-
-def _sync_name(path: Path) -> None:
-    """Let the file's name survive a power cut, so that a missing one means that somebody removed it."""
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class _PhotoWriter(pq.ParquetWriter):  # type: ignore[misc]
@@ -285,7 +277,7 @@ def _replay(path: Path) -> Iterator[Entry]:
     size = path.stat().st_size
     if not size:
         return
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) as memory:
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as memory:
         at = 0
         while at + _HEAD.size <= size:
             magic, papers_bytes, size_bytes, crc = _HEAD.unpack_from(memory, at)

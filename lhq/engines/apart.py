@@ -6,6 +6,8 @@ pipe and ends without cleaning up after its parent. For use within a worker, whi
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import pickle
 import signal
@@ -14,6 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from lhq.system import has_fork
+
+log = logging.getLogger("lhq")
 T = TypeVar("T")
 
 
@@ -30,6 +35,9 @@ def apart(work: Callable[[], T]) -> T | Died:
     Raises:
         Exception: whatever `work` raised.
     """
+    if not has_fork:
+        _say_that_it_is_here()
+        return work()
     sys.stdout.flush()
     sys.stderr.flush()
     reads, writes = os.pipe()
@@ -50,6 +58,11 @@ def apart(work: Callable[[], T]) -> T | Died:
         raise result
     done: T = result
     return done
+
+
+@functools.cache
+def _say_that_it_is_here() -> None:
+    log.warning("no process of its own for each photo on this system: one that kills its decoder costs its shard")
 
 
 def _work(work: Callable[[], object], reads: int, writes: int) -> None:

@@ -18,13 +18,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver, resource_tracker
 
 import pyarrow as pa
 
 from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import ConfigError
 from lhq.records import Lane
+from lhq.system import has_fork, num_cores
 
 
 class Local(Engine):
@@ -43,8 +43,8 @@ class Local(Engine):
             )
         if workers < 0:
             raise ConfigError(f"engine workers = {workers}", hint="give 0 (all cores) or a positive number")
-        self.workers = workers or len(os.sched_getaffinity(0))
-        if soon:
+        self.workers = workers or num_cores()
+        if soon and has_fork:
             _start_nursery(soon)
 
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
@@ -106,8 +106,8 @@ def _alone(job: Job, key: str, gpus: int) -> ShardReport:
 
 def _pool(job: Job, workers: int, gpus: int) -> ProcessPoolExecutor:
     # Never a fork of this process: with Arrow's threads alive that can hang. CUDA survives no fork at all.
-    context = multiprocessing.get_context("spawn" if gpus else "forkserver")
-    if not gpus:
+    context = multiprocessing.get_context("spawn" if gpus or not has_fork else "forkserver")
+    if not gpus and has_fork:
         _start_nursery(type(job).__module__)
     turns = context.Queue()
     for worker in range(workers):
@@ -119,6 +119,8 @@ def _pool(job: Job, workers: int, gpus: int) -> ProcessPoolExecutor:
 
 def _start_nursery(module: str) -> None:
     """The process that workers are forked from, if it does not run yet: one thread, deaf to Ctrl-C from the start."""
+    from multiprocessing import forkserver, resource_tracker
+
     forkserver.set_forkserver_preload(["__main__", module])
     resource_tracker.ensure_running()  # started below, it would lift the block before the nursery is there
     threads, mask = os.environ.get("OMP_NUM_THREADS"), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -6,7 +6,6 @@ that were not kept.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 from collections import Counter
@@ -26,6 +25,7 @@ from lhq.records import PAPERS, PHOTO_SCHEMA, PLACE
 from lhq.rights.permissions import Permission, restated
 from lhq.store import rechecked, tombstones, verdicts
 from lhq.store.shards import Shards
+from lhq.system import num_cores
 
 _LOCAL_PATH = re.compile(r"file:|[/~\\]|[A-Za-z]:[\\/]", re.IGNORECASE)
 # Beside the papers: where the bytes lie, and where the row stands. Not published, but for `split`.
@@ -85,7 +85,7 @@ def kept_rows(
     if fates is None:
         raise InputError(f"{store}: no verdicts yet", hint="run lhq filter first")
     kept_ids, judged = fates.filter(fates["kept"])["id"].combine_chunks(), fates["id"].combine_chunks()
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(num_cores()) as pool:
         ids = [*pool.map(lambda number: photos.read(number, ["id"])["id"].combine_chunks(), numbers)]
         all_ids = pa.concat_arrays(ids)
         unjudged = len(all_ids) - _count(pc.is_in(all_ids, judged))

@@ -13,7 +13,7 @@ import functools
 import http.client
 import os
 import re
-import select
+import selectors
 import socket
 import threading
 import time
@@ -81,18 +81,22 @@ class Dialler:
         )
 
 
+# poll takes sockets of any number, and Windows has it not.
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
 def _connect(sock: socket.socket, address: tuple[str, int], timeout_s: float, deadline: Deadline) -> None:
     """Connect, but not past the deadline: a shutdown does not reach a socket that only begins to connect."""
     sock.settimeout(0)
     error = sock.connect_ex(address)
     until = time.monotonic() + timeout_s
-    poll = select.poll()
-    poll.register(sock, select.POLLOUT)
-    while error == errno.EINPROGRESS:
-        if deadline.cut or time.monotonic() > until:
-            raise TimeoutError(f"no answer in {timeout_s:g} s")
-        if poll.poll(100):
-            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    with _Selector() as selector:
+        selector.register(sock, selectors.EVENT_WRITE)
+        while error in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
+            if deadline.cut or time.monotonic() > until:
+                raise TimeoutError(f"no answer in {timeout_s:g} s")
+            if selector.select(0.1):
+                error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, os.strerror(error))
     sock.settimeout(timeout_s)

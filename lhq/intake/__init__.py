@@ -7,11 +7,11 @@ must not be at work, nor have left an open shard: its frontier would not know of
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lhq import system
 from lhq.crawl import FRONTIER, LOCK
 from lhq.crawl.spool import Spool, now, open_numbers, papers_of
 from lhq.errors import ImageError, StoreError
@@ -129,8 +129,8 @@ def intake(store: str, folder: str, *, max_pixels: int = 0, policy: Policy | Non
         raise StoreError(f"{folder}: can't be written ({error})", hint="mend its permissions or give another") from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            system.lock(lock)
+        except BlockingIOError:
             raise StoreError(
                 f"{folder}: a crawl or an import is at work here", hint="wait for it, or stop it"
             ) from None

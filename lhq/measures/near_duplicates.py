@@ -9,7 +9,6 @@ Everything is held in columns: 450,000 photos take seconds, and a group of equal
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from lhq.measures import turns
 from lhq.measures.clusters import components
 from lhq.measures.keypoints import MAX_KEYPOINTS, NUM_BITS
 from lhq.measures.near_pairs import near_values
+from lhq.system import num_cores
 
 THUMB = 24
 """Side of the small grey picture that stands for a photo, squeezed to a square."""
@@ -199,7 +199,7 @@ def _likeness(photos: Descriptors, fits: _Fits) -> np.ndarray:
         two[swapped] = two[swapped].reshape(-1, _GRID, _GRID).transpose(0, 2, 1).reshape(-1, _GRID * _GRID)
         out[at + some] = _alike(one, two)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(num_cores()) as pool:
         list(pool.map(compare, range(0, len(out), _CHUNK)))
     return out
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+from lhq.system import num_cores
 
 _BITS = 64
 _CHUNK = 1 << 16  # hashes worked on at once: three such arrays stay in a core's cache
@@ -65,7 +66,7 @@ def near_values(values: np.ndarray, radius: int, num_bits: int = _BITS) -> np.nd
     _check(values, radius)
     if len(values) < 2:
         return np.empty((0, 2), np.int64)
-    found = _search(values, num_bits, min(radius, num_bits), threads=len(os.sched_getaffinity(0)))
+    found = _search(values, num_bits, min(radius, num_bits), threads=num_cores())
     pairs = np.searchsorted(values, np.concatenate([found, np.empty((0, 2), np.uint64)]))
     pairs.sort(axis=1)
     return pairs

@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import itertools
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from lhq.errors import ImageError, RunError
 from lhq.images import decode
 from lhq.records import Photo
 from lhq.store.shards import Shards
+from lhq.system import num_cores
 
 log = logging.getLogger("lhq")
 Pixels = npt.NDArray[np.uint8]
@@ -95,7 +95,7 @@ class Prefetcher:
 
     def __init__(self, fit: Fit, *, ahead: int, num_threads: int = 0) -> None:
         self.fit, self.ahead = fit, max(1, ahead)
-        self.num_threads = num_threads or min(32, len(os.sched_getaffinity(0)))
+        self.num_threads = num_threads or min(32, num_cores())
 
     def batches(self, photos: Sequence[Photo], batch: Callable[[], int]) -> Iterator[Batch]:
         """Every photo once, by canvas; `batch()` is asked before each batch, as it may shrink.

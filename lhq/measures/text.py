@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ import pydantic
 
 from lhq.measures import Measure, MeasureSettings, Verdicts
 from lhq.records import Photo
+from lhq.system import num_cores
 
 Field = Literal["title", "tags", "description"]
 _FIELDS: tuple[Field, ...] = ("title", "tags", "description")
@@ -163,7 +163,7 @@ def _says(text: pa.ChunkedArray, phrases: Sequence[str]) -> np.ndarray:
     folded = sorted({fold(phrase).strip() for phrase in phrases})
     ends = ("(?:e?s)?" if len(phrase) > 2 else "" for phrase in folded)
     pattern = f" (?:{'|'.join(phrase + end for phrase, end in zip(folded, ends, strict=True))}) "
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # Arrow searches the chunks one after another
+    with ThreadPoolExecutor(num_cores()) as pool:  # Arrow searches the chunks one after another
         found = pool.map(lambda part: pc.fill_null(pc.match_substring_regex(part, pattern), False), text.chunks)
         says: np.ndarray = pa.chunked_array(found, pa.bool_()).to_numpy()
     return says

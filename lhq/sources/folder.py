@@ -23,6 +23,7 @@ from lhq.records import Candidate, Query
 from lhq.rights.licences import LICENCES, Rights
 from lhq.rights.permissions import Permission, from_setting
 from lhq.sources import Limits, Page, Source, SourceSettings
+from lhq.system import O_BINARY
 
 PAGE_SIZE = 1000
 # Every kind of picture that the door knows by its bytes; what it does not keep is a failure with a reason.
@@ -97,7 +98,7 @@ class Folder(Source):
         path = os.fsdecode(unquote_to_bytes(urlsplit(candidate.url).path))
         try:
             # Opened without waiting and then asked what it is: a pipe or a device must not hold the crawl.
-            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(path, os.O_RDONLY | _AT_ONCE)
             with open(handle, "rb") as file:
                 found = os.fstat(handle)
                 if not stat.S_ISREG(found.st_mode):
@@ -147,6 +148,9 @@ class Folder(Source):
             title=word,
             **(self.settings.permission.papers() if self.settings.permission else {}),
         )
+
+
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | O_BINARY
 
 
 def _word(path: str) -> str:

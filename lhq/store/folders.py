@@ -6,7 +6,6 @@ renames, and is put back if that moment was the last. All three are touched only
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from lhq.errors import InputError, StoreError
 from lhq.store import marks
 from lhq.store.marks import Content
+from lhq.system import lock_folder, sync_folder
 
 _SHOWN = 3
 
@@ -118,14 +118,11 @@ class Place:
         """
         try:
             os.makedirs(self.part, exist_ok=True)
-            handle = os.open(self.part, os.O_RDONLY)
+            handle = lock_folder(self.part)
+        except BlockingIOError:
+            raise StoreError(f"{self.part}: another process writes it", hint="wait for it to end") from None
         except OSError as error:
             raise StoreError(f"{self.part}: can't be made ({error})", hint="choose another folder") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise StoreError(f"{self.part}: another process writes it", hint="wait for it to end") from None
         try:
             marks.begin(self.part, self.kind)
             yield self.part
@@ -153,11 +150,7 @@ class Place:
                         os.rename(os.path.join(self.to, name), os.path.join(self.part, name))
                 os.rename(self.to, self.old)
             os.rename(self.part, self.to)
-            parent = os.open(os.path.dirname(self.to), os.O_RDONLY)
-            try:
-                os.fsync(parent)
-            finally:
-                os.close(parent)
+            sync_folder(os.path.dirname(self.to))
         except OSError as error:
             raise StoreError(
                 f"{self.to}: can't be put in place ({error})", hint="mend that and run the same again"

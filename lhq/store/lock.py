@@ -26,6 +26,7 @@ import fsspec
 
 from lhq.errors import StoreError
 from lhq.store.remote import is_local
+from lhq.system import lock
 
 BEAT_S = 30.0
 STALE_S = 150.0
@@ -47,8 +48,6 @@ def locked(place: str, work: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _of_a_folder(root: str, work: str) -> Iterator[None]:
-    import fcntl
-
     folder = Path(root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,8 +56,8 @@ def _of_a_folder(root: str, work: str) -> Iterator[None]:
         raise StoreError(f"{folder}: can't be written ({error})", hint="mend its permissions or give another") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            lock(file)
+        except BlockingIOError:
             file.seek(0)
             raise _refusal(root, work, f"process {file.read().strip() or 'unknown'}") from None
         file.truncate(0)
@@ -160,6 +159,8 @@ def _written_at(fs: Any, path: str) -> datetime | None:
 def _is_dead_here(owner: dict[str, Any]) -> bool:
     """Whether the owner ran on this machine and its process is gone: no need to wait then."""
     if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
+        return False
+    if os.name == "nt":  # where signal 0 is Ctrl-C, and would be sent
         return False
     try:
         os.kill(owner["pid"], 0)

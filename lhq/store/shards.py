@@ -28,6 +28,7 @@ from isal.isal_zlib import crc32
 from lhq.errors import ShardDamaged, StoreError
 from lhq.records import ADDED, with_added
 from lhq.store.remote import is_local, open_file, told, translated
+from lhq.system import sync_folder
 
 PHOTOS = "photos"
 
@@ -325,7 +326,7 @@ def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> Non
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
-            _sync_folder(posixpath.dirname(path))
+            sync_folder(posixpath.dirname(path))
         else:
             with translated(path):
                 _upload(fs, path, write)
@@ -384,14 +385,6 @@ def _upload(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:
                 file.discard()
         raise
     file.close()
-
-
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _forget(path: str) -> None:

@@ -7,7 +7,6 @@ offered again under another id stay out.
 from __future__ import annotations
 
 import datetime
-import fcntl
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from lhq.errors import ShardDamaged, StoreError
 from lhq.store.remote import is_local, open_file
 from lhq.store.shards import write_whole
+from lhq.system import lock_folder
 
 NAME = "removed.parquet"
 SCHEMA = pa.schema(
@@ -100,11 +100,10 @@ def alone(store: str) -> Iterator[tuple[Any, str]]:
         return
     try:
         os.makedirs(root, exist_ok=True)
-        handle = os.open(root, os.O_RDONLY)
+        handle = lock_folder(root, waits=True)
     except OSError as error:
         raise StoreError(f"{root}: can't be opened ({error})", hint="mend its permissions or give another") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield fs, root
     finally:
         os.close(handle)

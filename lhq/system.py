@@ -1,0 +1,114 @@
+"""What only some systems have: locks, whole reads at a place, cores that this process may use, folders on the disk.
+
+Linux has all of it, macOS no affinity, Windows neither `fcntl` nor a way to sync a folder. This is the one file that
+asks; what is missing is done another way, or said.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+O_BINARY = getattr(os, "O_BINARY", 0)
+"""For `os.open`: Windows would turn line ends otherwise."""
+
+has_fork = hasattr(os, "fork")
+_moving = threading.Lock()  # where a file has one position for all threads
+
+
+def num_cores() -> int:
+    """Cores that this process may use, where the system tells; else those that there are."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def lock(file: int | IO[str], *, waits: bool = False) -> None:
+    """Keep an open file for this process until it is closed.
+
+    Raises:
+        BlockingIOError: another process has it, and `waits` is false.
+        OSError: this system has no locks.
+    """
+    number = file if isinstance(file, int) else file.fileno()
+    if fcntl is not None:
+        fcntl.flock(number, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        return
+    try:
+        import msvcrt
+    except ImportError:
+        raise OSError("this Python has neither fcntl nor msvcrt, so nothing keeps two runs apart") from None
+    at = os.lseek(number, 0, os.SEEK_CUR)
+    try:
+        while True:
+            os.lseek(number, _LOCKED_BYTE, os.SEEK_SET)
+            try:
+                msvcrt.locking(number, msvcrt.LK_LOCK if waits else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+                return
+            except OSError as error:
+                if not waits:
+                    raise BlockingIOError(*error.args) from None
+    finally:
+        os.lseek(number, at, os.SEEK_SET)
+
+
+_LOCKED_BYTE = 2**30  # far behind the number of the process that the file holds, which others read
+
+
+def lock_folder(folder: str, *, waits: bool = False) -> int:
+    """A handle that keeps a folder for this process until it is closed; by a file beside it where folders can't be
+    locked.
+
+    Raises:
+        OSError: as `lock`; the folder can't be opened.
+    """
+    handle = os.open(folder, os.O_RDONLY) if fcntl is not None else os.open(f"{folder}.lock", os.O_RDWR | os.O_CREAT)
+    try:
+        lock(handle, waits=waits)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Names that were made or changed in a folder survive a power cut; Windows has no call for that."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_at(file: int, size: int, at: int) -> bytes:
+    """Up to `size` bytes from a place, whatever the file's position."""
+    if hasattr(os, "pread"):
+        return os.pread(file, size, at)
+    with _moving:
+        os.lseek(file, at, os.SEEK_SET)
+        return os.read(file, size)
+
+
+def read_into(file: int, part: memoryview, at: int) -> int:
+    """Fill a buffer from a place as far as one read goes; how many bytes came."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file, [part], at)
+    data = read_at(file, len(part), at)
+    part[: len(data)] = data
+    return len(data)
+
+
+def write_at(file: int, data: bytes | memoryview, at: int) -> int:
+    """Write to a place; how many bytes went."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file, data, at)
+    with _moving:
+        os.lseek(file, at, os.SEEK_SET)
+        return os.write(file, data)
