@@ -48,7 +48,7 @@ def lock(file: int | IO[str], *, waits: bool = False) -> None:
         while True:
             os.lseek(number, _LOCKED_BYTE, os.SEEK_SET)
             try:
-                msvcrt.locking(number, msvcrt.LK_LOCK if waits else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+                msvcrt.locking(number, msvcrt.LK_LOCK if waits else msvcrt.LK_NBLCK, 1)
                 return
             except OSError as error:
                 if not waits:
