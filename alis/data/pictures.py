@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from alis.data.catalogue import Catalogue
 from alis.errors import DataError, InputError
+from lhq import nearest
 
 log = logging.getLogger("alis")
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
@@ -91,7 +92,9 @@ def of_zip(address: str) -> Catalogue:
         with zipfile.ZipFile(address) as archive:
             found = [info for info in archive.infolist() if is_picture(info.filename)]
     except FileNotFoundError:
-        raise InputError(f"{address}: no such file", hint="give a folder, a zip of pictures, or Parquet") from None
+        raise InputError(
+            f"{address}: no such file", hint=nearest.path(address, "give a folder, a zip of pictures, or Parquet")
+        ) from None
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise InputError(f"{address}: not a readable zip ({error})", hint="fetch or pack it again") from None
     except OSError as error:

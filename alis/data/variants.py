@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from alis.errors import InputError
+from lhq import nearest
 
 log = logging.getLogger("alis")
 _SIDES = ("image_width_px", "image_height_px")
@@ -64,8 +65,10 @@ def choose(
     if wanted is not None:
         chosen = next((one for one in found if wanted in one.names), None)
         if chosen is None:
-            known = ", ".join(sorted(one.shown for one in found))
-            raise InputError(f"{address}: no variant {wanted!r}", hint=f"--data.variant takes {known}")
+            names = sorted(one.shown for one in found)
+            takes = f"--data.variant takes {', '.join(names)}"
+            near = nearest.word(wanted, names, "")
+            raise InputError(f"{address}: no variant {wanted!r}", hint=f"{near} {takes}".strip())
     else:
         assert side is not None
         chosen = min(found, key=lambda one: _distance(one, side))

@@ -26,6 +26,7 @@ from alis.config import ModelConfig
 from alis.errors import InputError, WeightsMissing
 from alis.models.discriminator import Discriminator
 from alis.models.generator import Generator
+from lhq import nearest
 
 FORMAT = 1
 MAX_CONFIG_BYTES = 2**20
@@ -65,7 +66,7 @@ def find(path: str | Path) -> Path:
     if snapshots:
         return snapshots[-1]
     if not path.exists():
-        raise InputError(f"{path}: no such folder", hint="give a model folder or a run's folder")
+        raise InputError(f"{path}: no such folder", hint=nearest.path(path, "give a model folder or a run's folder"))
     hint = f"it needs {CONFIG} and {MODEL}, or snapshots/ with such folders"
     if path.suffix == ".pkl":
         hint = f"a published checkpoint is opened by: alis import-published {path} OUT"

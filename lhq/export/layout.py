@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lhq import nearest
 from lhq.errors import ConfigError
 from lhq.records import PHOTO_SCHEMA, PUBLISHED_PAPERS
 
@@ -88,11 +89,20 @@ def variant(name: str, default_format: str) -> Variant:
     if match is None or (match[1] == "full" and match[2]):
         raise ConfigError(
             f'[export]: variants: "{name}" is none',
-            hint='give "full" or a side in pixels ("1024", "256"), with a format if it is not the default: "256-png"',
+            hint=nearest.word(name, _known(name), _HINT),
         )
     if match[1] == "full":
         return Variant("full", None, "")
     return Variant(name, int(match[1]), match[2] or default_format)
+
+
+_HINT = 'give "full" or a side in pixels ("1024", "256"), with a format if it is not the default: "256-png"'
+
+
+def _known(name: str) -> list[str]:
+    """Variants that may have been meant, with the side that was given."""
+    side = re.search(r"[1-9]\d{0,4}", name)
+    return ["full", *([side[0], *(f"{side[0]}-{format}" for format in ENDINGS)] if side else [])]
 
 
 def variants(names: Iterable[str], default_format: str) -> list[Variant]:

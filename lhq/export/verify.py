@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from lhq import images
+from lhq import images, nearest
 from lhq.engines import Engine, Job, ShardReport
 from lhq.engines.apart import Died, apart
 from lhq.errors import ImageError, InputError
@@ -60,7 +60,9 @@ def verify(folder: str, *, engine: Engine, on_progress: OnProgress = silent) -> 
         InputError: there is no dataset to check.
     """
     if not os.path.isdir(folder):
-        raise InputError(f"{folder}: no such folder", hint="give the folder that lhq export wrote")
+        raise InputError(
+            f"{folder}: no such folder", hint=nearest.path(folder, "give the folder that lhq export wrote")
+        )
     rows = manifest.read(folder)
     report = VerifyReport(folder, num_rows=len(rows))
     report.problems += _twice(rows["id"].to_pylist(), layout.MANIFEST)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from lhq import nearest
 from lhq.config import read_text
 from lhq.errors import FetchError, ImageError, InputError
 from lhq.intake import intake
@@ -255,7 +256,7 @@ def folder(path: str) -> tuple[int, Iterator[Entry]]:
     """
     root = Path(path)
     if not root.is_dir():
-        raise InputError(f"{path}: no such folder", hint="give a folder of pictures")
+        raise InputError(f"{path}: no such folder", hint=nearest.path(path, "give a folder of pictures"))
     names = sorted(
         os.path.relpath(os.path.join(at, name), path)
         for at, _, files in os.walk(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lhq import nearest
 from lhq.config import read_text
 from lhq.errors import ConfigError
 from lhq.pipeline.places import LANDSCAPES, Places
@@ -11,6 +12,8 @@ from lhq.records import Query
 
 SHIPPED = "landscapes"
 """Stands for the 400 landscape queries that come with the package."""
+
+_HINT = 'give a UTF-8 .txt file or a folder of them, relative to this file; a list; or "landscapes"'
 
 
 def read(given: str | list[str], where: str, places: Places) -> tuple[Query, ...]:
@@ -36,7 +39,7 @@ def read(given: str | list[str], where: str, places: Places) -> tuple[Query, ...
                 said = f"{file} {error}" if isinstance(error, UnicodeError) else f"{file}: {error.strerror}"
                 raise ConfigError(
                     f"{where}: queries = {given!r}: {said}",
-                    hint='give a UTF-8 .txt file or a folder of them, relative to this file; a list; or "landscapes"',
+                    hint=nearest.path(file, _HINT),
                 ) from None
             found += [Query(text, file.stem) for line in lines if (text := line.split("#")[0].strip())]
     unique = {" ".join(query.text.split()).casefold(): query for query in reversed(found) if query.text.strip()}

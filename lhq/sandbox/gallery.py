@@ -19,6 +19,7 @@ from typing import Protocol
 
 from PIL import Image, ImageOps
 
+from lhq import nearest
 from lhq.errors import InputError
 from lhq.sandbox import scenes, uploads
 
@@ -102,7 +103,9 @@ class Folder:
         self._files: list[Path] = []
         for folder in folders:
             if not folder.is_dir():
-                raise InputError(f"--photos {folder}: no such folder", hint="give a folder that holds pictures")
+                raise InputError(
+                    f"--photos {folder}: no such folder", hint=nearest.path(folder, "give a folder that holds pictures")
+                )
             try:
                 found = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_text(path))
             except OSError as error:

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import pydantic
 
+from lhq import nearest
 from lhq.config import Place
 from lhq.errors import FetchError, InputError
 from lhq.http import Client
@@ -78,7 +79,8 @@ class Folder(Source):
         self._root = Path(os.path.abspath(os.path.expanduser(settings.path)))
         if not self._root.is_dir():
             raise InputError(
-                f"[source.folder] path = {settings.path!r}: no such folder", hint="give a folder of photos"
+                f"[source.folder] path = {settings.path!r}: no such folder",
+                hint=nearest.path(self._root, "give a folder of photos"),
             )
 
     def queries(self, asked: Sequence[Query]) -> Sequence[Query]:
