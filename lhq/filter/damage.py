@@ -27,14 +27,20 @@ class FactsDamaged(ShardDamaged):
 
 def read_ids(store: str) -> tuple[dict[int, pa.Array], list[ShardReport]]:
     """Ids of the photos by shard, and a report of each shard that can't even be asked for them: facts made earlier hid
-    the damage."""
+    the damage.
+
+    Raises:
+        ShardDamaged: one that is only out of reach; verdicts without its photos would take the place of whole ones.
+    """
     photos = Shards(store, "photos")
 
     def read(number: int) -> pa.Array | ShardReport:
         try:
             return photos.read(number, ["id"])["id"].combine_chunks()
         except ShardDamaged as error:
-            return ShardReport(key(number), error=str(error), damaged=is_damage(error))
+            if not is_damage(error):
+                raise
+            return ShardReport(key(number), error=str(error), damaged=True)
 
     numbers = photos.numbers()
     with ThreadPoolExecutor(READERS) as readers:

@@ -152,7 +152,7 @@ def _queries(top: _Top, is_given: bool, sources: Mapping[str, SourceSettings], p
 
 
 def _want(top: _Top, sources: Mapping[str, SourceSettings], path: Path) -> int:
-    if top.want is None and not all(SOURCES.load(name).is_local for name in sources):
+    if top.want is None and not (sources and all(SOURCES.load(name).is_local for name in sources)):
         raise ConfigError(f'{path}: "want" is missing', hint="add a line want = …, how many photos to fetch")
     return top.want or ALL
 

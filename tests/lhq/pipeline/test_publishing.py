@@ -73,4 +73,4 @@ def test_what_is_refused_is_a_user_error_with_a_next_move(pipeline: Path, tmp_pa
 
 def test_recheck_of_photos_without_an_address_finds_nothing(pipeline: Path) -> None:
     done = lhq("recheck", pipeline, "--json")
-    assert json.loads(done.stdout) == {"checked": 3, "changes": [], "unknown": {}}
+    assert json.loads(done.stdout) == {"checked": 3, "changes": [], "unknown": {}, "recorded": 0}
