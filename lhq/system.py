@@ -7,7 +7,11 @@ asks; what is missing is done another way, or said.
 from __future__ import annotations
 
 import os
+import stat
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 try:
@@ -85,6 +89,16 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def common_mode(path: Path) -> Iterator[None]:
+    """What is written to `path` meanwhile may be read by whoever may read any new file of this process: safetensors
+    makes its files their owner's only, and a model on a lab's disk was nobody else's to open."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    yield
+    path.chmod(mode)
 
 
 def read_at(file: int, size: int, at: int) -> bytes:

@@ -27,6 +27,7 @@ from alis.errors import InputError, WeightsMissing
 from alis.models.discriminator import Discriminator
 from alis.models.generator import Generator
 from lhq import nearest
+from lhq.system import common_mode
 
 FORMAT = 1
 MAX_CONFIG_BYTES = 2**20
@@ -205,7 +206,8 @@ def save(
             if network is not None:
                 weights = {key: value.detach().contiguous().cpu() for key, value in network.state_dict().items()}
                 try:
-                    save_file(weights, folder / f"{name}.part")
+                    with common_mode(folder / f"{name}.part"):
+                        save_file(weights, folder / f"{name}.part")
                 except (OSError, SafetensorError):
                     (folder / f"{name}.part").unlink(missing_ok=True)
                     raise

@@ -21,6 +21,7 @@ from alis.config import ModelConfig
 from alis.errors import InputError
 from alis.models import Generator, directory
 from alis.progress import bar
+from lhq.system import common_mode
 
 NAME = directory.CLUSTERS
 _ROUNDS, _BATCH = 100, 1024
@@ -89,7 +90,8 @@ def save(model: str | Path, clusters: Clusters) -> Path:
     path = check(model)
     aside = path.with_name(f"{NAME}.part")
     try:
-        save_file({"centres": clusters.centres_KS.contiguous(), "shares": clusters.shares_K.float()}, aside)
+        with common_mode(aside):
+            save_file({"centres": clusters.centres_KS.contiguous(), "shares": clusters.shares_K.float()}, aside)
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: can't be written ({error})", hint="make the model's folder writable") from None

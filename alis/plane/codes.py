@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from alis.errors import InputError
+from lhq.system import common_mode
 
 
 def name_of(path: str | Path) -> str:
@@ -48,7 +49,8 @@ def save(path: str | Path, w: Tensor, *, model: str = "", made_from: str = "", p
     aside = path.with_name(f"{path.name}.part")
     metadata = {"model": model, "from": made_from, "photo": photo}
     try:
-        save_file({"w": w.detach().float().cpu().contiguous()}, aside, metadata=metadata)
+        with common_mode(aside):
+            save_file({"w": w.detach().float().cpu().contiguous()}, aside, metadata=metadata)
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: can't be written ({error})", hint="give a folder that can") from None

@@ -222,9 +222,11 @@ def save(
         illustrate(part)
         if state.projected is not None:
             heads = {key: value.detach().contiguous().cpu() for key, value in state.projected.state_dict().items()}
-            save_file(heads, part / PROJECTED)
+            with system.common_mode(part / PROJECTED):
+                save_file(heads, part / PROJECTED)
         tensors = _training_tensors(state)
-        save_file(tensors, part / TRAINING)
+        with system.common_mode(part / TRAINING):
+            save_file(tensors, part / TRAINING)
         progress = {"images": state.images, "step": state.step, "num_tensors": len(tensors)}
         progress |= {"is_timed": True} if is_timed else {}
         (part / PROGRESS).write_text(json.dumps(progress) + "\n")

@@ -17,6 +17,7 @@ from alis.errors import InputError
 from alis.models import directory
 from alis.models.slim import slim
 from alis.painting.panorama import choose_precision, precision_of
+from alis.plane import codes
 from tests.alis import painter
 from tests.alis.disk import files_up_to
 
@@ -53,6 +54,18 @@ def test_a_slim_model_paints_alike_and_says_nothing_of_its_machine(run: Path, tm
     same = slim(run, tmp_path / "same", weights="float32")
     assert np.array_equal(alis.Panorama(alis.load(same.folder), 3)[0:640], exact)
     assert same.rounding == 0
+
+
+def test_models_and_codes_are_read_by_whoever_reads_new_files(run: Path, tmp_path: Path) -> None:
+    """A lab's models lie on a common disk; safetensors alone makes its files their owner's only."""
+    new = tmp_path / "new"
+    new.touch()
+    codes.save(tmp_path / "code.safetensors", torch.zeros(8))
+    clusters = CliRunner().invoke(cli, ["clusters", str(run), "-k", "3", "--samples", "200"])
+    assert clusters.exit_code == 0, clusters.output
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"model.safetensors", "clusters.safetensors", "code.safetensors"} <= {path.name for path in files}
+    assert {path.name: path.stat().st_mode for path in files} == {path.name: new.stat().st_mode for path in files}
 
 
 def test_what_can_not_be_slimmed_is_refused(run: Path, tmp_path: Path) -> None:
