@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sqlite3
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ from lhq import pipeline as way
 from lhq.crawl.placeholders import says_gone
 from lhq.http import Hosts
 from lhq.store import tombstones
-from tests.lhq.bad_server import Server, answer, client, redirect, refusal
+from tests.lhq.bad_server import Server, answer, client, in_turn, redirect, refusal
 from tests.lhq.services import kept, photo, pipeline, serve, statuses
 
 PHOTO = photo(99)
@@ -44,6 +46,21 @@ def test_a_page_throttled_for_its_own_sake_does_not_slow_its_host() -> None:
             refusal(found, server.url("/bad"))
         assert host.pace_per_s == slowed
         assert found.num_own_throttles(server.url("/bad")) == 3
+
+
+def test_a_line_when_a_host_begins_to_rest_and_one_when_it_is_asked_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Server() as server:
+        serve(server, {"p0": photo(0), "p1": photo(1)})
+        server.routes["/images/p0"] = in_turn(answer(b"", 429, retry_after="3"), server.routes["/images/p0"])
+        with caplog.at_level(logging.INFO, "lhq.crawl.hosts"):
+            assert way.load(pipeline(tmp_path, server, want=2)).crawl().num_kept == 2
+    said = [record.getMessage() for record in caplog.records if record.name == "lhq.crawl.hosts"]
+    host = server.url().split("/")[2]
+    assert len(said) == 2, said
+    assert re.fullmatch(rf"{host} rests [123] s \(.*429.*\)", said[0]), said
+    assert said[1] == f"{host} is asked again"
 
 
 def test_a_host_that_throttles_everybody_is_in_a_mood() -> None:
