@@ -206,7 +206,7 @@ def _resource(ray: Any, name: str) -> float:
 
 
 def check_nodes(ray: Any, job: Job) -> None:
-    """Ask every node whether it can do `job`; all that can't are named at once.
+    """Ask every node whether it can do `job`; all that can't are named at once. One that leaves meanwhile is no fault.
 
     Raises:
         ConfigError: a node lacks lhq, has another version of it, or lacks what the job needs.
@@ -220,12 +220,16 @@ def check_nodes(ray: Any, job: Job) -> None:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ask = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_what_is_lacking)
             asked[f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"] = ask.remote(__version__, shared)
-    lacking = [f"{name}: {said}" for name, task in asked.items() if (said := _answer(ray, task))]
-    if not asked:
+    answers = {name: _answer(ray, task) for name, task in asked.items()}
+    here = {name: said for name, said in answers.items() if said is not None}
+    for name in answers.keys() - here.keys():
+        log.warning("%s left the cluster", name)
+    lacking = [f"{name}: {said}" for name, said in here.items() if said]
+    if not here:
         lacking = ["no node has a CPU to work with"]
     if lacking:
         raise ConfigError(
-            f'engine = "ray": {len(lacking)} of {len(asked)} nodes can\'t do the work: {"; ".join(lacking)}',
+            f'engine = "ray": {len(lacking)} of {len(here)} nodes can\'t do the work: {"; ".join(lacking)}',
             hint="mend these nodes or take them out of the cluster, then run the same command again",
         )
 
@@ -237,10 +241,13 @@ def _what_is_lacking(version: str, job: Job) -> str:
     return job.lacks()
 
 
-def _answer(ray: Any, task: Any) -> str:
+def _answer(ray: Any, task: Any) -> str | None:
+    """What a node lacks, "" for nothing; None where the node is gone, which Ray's list may not know for seconds."""
     try:
         said: str = ray.get(task, timeout=_ANSWER_S)
         return said
+    except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+        return None
     except ray.exceptions.GetTimeoutError:
         return f"no answer in {_ANSWER_S:.0f} s"
     except ray.exceptions.RayError as error:

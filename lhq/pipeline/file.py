@@ -131,7 +131,7 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
         store=store,
         local=_local(top, store, places),
         queries=_queries(top, "queries" in tables, sources, places),
-        want=_want(top, sources, path),
+        want=_want(top, "queries" in tables, sources, path),
         engine=top.engine,
         http=validate(HttpSettings, _table(tables, "http", path), f"{path} [http]"),
         sandbox=None
@@ -151,8 +151,10 @@ def _queries(top: _Top, is_given: bool, sources: Mapping[str, SourceSettings], p
     return ()
 
 
-def _want(top: _Top, sources: Mapping[str, SourceSettings], path: Path) -> int:
-    if top.want is None and not (sources and all(SOURCES.load(name).is_local for name in sources)):
+def _want(top: _Top, has_queries: bool, sources: Mapping[str, SourceSettings], path: Path) -> int:
+    """All where nothing is asked over a network: folders, or a store that `lhq import` alone fills."""
+    is_local = all(SOURCES.load(name).is_local for name in sources) and not (has_queries and not sources)
+    if top.want is None and not is_local:
         raise ConfigError(f'{path}: "want" is missing', hint="add a line want = …, how many photos to fetch")
     return top.want or ALL
 
