@@ -155,12 +155,15 @@ def run(bench: Bench, scratch: Path, is_full: bool) -> tuple[dict[str, object], 
     words += ["--quick"] if bench.has_quick and not is_full else []
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     began, started, used = time.perf_counter(), time.time(), processor_s()
-    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    # Into files: a browser's helper that outlives its script would hold a pipe open, and us with it.
+    with (scratch / "out.txt").open("w+") as out, (scratch / "err.txt").open("w+") as err:
+        done = subprocess.run(words, cwd=ROOT, env=env, stdout=out, stderr=err, check=False)
+    said, complaint = ((scratch / name).read_text(errors="replace").strip() for name in ("out.txt", "err.txt"))
     told: dict[str, object] = {"seconds": round(time.perf_counter() - began, 1)}
     told |= {"processor_s": round(processor_s() - used, 1), "exit": done.returncode}
     rows: list[dict[str, object]] = []
     if done.returncode == LEFT_OUT:
-        return told | {"left_out": (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]}, rows
+        return told | {"left_out": (complaint or said).splitlines()[-1:]}, rows
     try:
         for figure in bench.figures:
             name, *path = figure.source.split("|")
@@ -173,8 +176,8 @@ def run(bench: Bench, scratch: Path, is_full: bool) -> tuple[dict[str, object], 
     except (LookupError, OSError) as error:
         told["lacks"] = str(error)
     # 1 is also a script's word for a floor that it missed: with its figures written it ran.
-    if done.returncode not in {0, 1} or "lacks" in told or "Traceback" in done.stderr:
-        told["died"] = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+    if done.returncode not in {0, 1} or "lacks" in told or "Traceback" in complaint:
+        told["died"] = (complaint or "it said nothing").splitlines()[-1]
     return told, rows
 
 
