@@ -60,7 +60,7 @@ class Catalogue:
         # A file on disk is read by Arrow itself, without the interpreter in between, and not buffered once more.
         is_local = "file" in self.fs.protocol
         with pa.OSFile(name) if is_local else self.fs.open(name, "rb") as stream:
-            table = pq.ParquetFile(stream, pre_buffer=not is_local).read_row_group(
+            table = pq.ParquetFile(stream, pre_buffer=False).read_row_group(
                 int(self.group_index[group]), columns=[self.column], use_threads=False
             )
         column = table.column(0)

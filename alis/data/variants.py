@@ -103,7 +103,7 @@ def _side(fs: Any, files: Sequence[str]) -> int | None:
     """
     try:
         with fs.open(files[0], "rb") as stream:
-            file = pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream, pre_buffer=False)
             if not file.metadata.num_row_groups:
                 return None
             if set(_SIDES) <= set(file.schema_arrow.names):

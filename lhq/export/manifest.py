@@ -57,7 +57,7 @@ def read(where: str) -> pa.Table:
     try:
         with open_file(fs, path) as file:
             table = pq.ParquetFile(
-                file, page_checksum_verification=True
+                file, pre_buffer=False, page_checksum_verification=True
             ).read()  # read_table on a Python file can crash at exit: apache/arrow 33975
     except FileNotFoundError:
         raise InputError(f"{path}: not there", hint=f"give a {layout.MANIFEST} or the folder that holds it") from None

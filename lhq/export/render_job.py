@@ -131,7 +131,7 @@ def _wanted(work: Work, key: str) -> dict[str, str]:
     """id → sha256 of the photos that one unit is to render."""
     # Not `pq.read_table`, which loads Arrow's dataset engine, nor a filter by Arrow, which loads pandas: half and a
     # quarter of a second a process.
-    with pq.ParquetFile(work.open(f"{WANTED}/{key[:6]}.parquet")) as file:
+    with pq.ParquetFile(work.open(f"{WANTED}/{key[:6]}.parquet"), pre_buffer=False) as file:
         rows = file.read(["id", "sha256", "unit"], use_threads=False)
     columns = (rows[name].to_pylist() for name in ("id", "sha256", "unit"))
     return {id: sha256 for id, sha256, place in zip(*columns, strict=True) if place == key}

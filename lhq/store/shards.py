@@ -274,12 +274,15 @@ def _file(
     columns: Sequence[str] | None,
     optional: frozenset[str] = frozenset(),
     *,
-    pre_buffer: bool = True,
+    pre_buffer: bool = False,
     buffer_size: int = 0,
     is_verified: bool = True,
 ) -> pq.ParquetFile:
     """An open shard that has `columns`, but for `optional` ones. `pq.read_table` would load Arrow's whole dataset
-    engine for it."""
+    engine for it.
+
+    Nothing is read ahead by Arrow's own threads unless asked: they hold on to a Python file's bytes, and one that lets
+    go of them while the interpreter ends aborts the process."""
     opened = pq.ParquetFile(
         file, pre_buffer=pre_buffer, buffer_size=buffer_size, page_checksum_verification=is_verified
     )

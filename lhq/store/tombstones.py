@@ -43,7 +43,7 @@ def read(store: str) -> pa.Table:
     path = posixpath.join(root, NAME)
     try:
         with open_file(fs, path) as file:
-            return pq.ParquetFile(file, page_checksum_verification=True).read().cast(SCHEMA)
+            return pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True).read().cast(SCHEMA)
     except FileNotFoundError:
         return SCHEMA.empty_table()
     except (pa.ArrowException, OSError) as error:

@@ -32,7 +32,7 @@ def read(store: str, columns: Sequence[str] | None = None) -> pa.Table | None:
     fs, path = _place(store)
     try:
         with open_file(fs, path) as file:
-            found = pq.ParquetFile(file, page_checksum_verification=True)
+            found = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
             missing = set(columns or ()) - set(found.schema_arrow.names)
             if missing:
                 raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")
