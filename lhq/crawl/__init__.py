@@ -25,14 +25,13 @@ from lhq.crawl.refetch import refetch
 from lhq.crawl.search import Searcher
 from lhq.crawl.work import WorkQueue
 from lhq.crawl.writer import PhotoWriter
-from lhq.errors import LhqError, SourceError, StoreError
+from lhq.errors import LhqError, SourceError
 from lhq.http import Client
 from lhq.progress import OnProgress, silent
 from lhq.records import ALL, Candidate, Query
 from lhq.sources import Source
 from lhq.store.shards import Shards
 from lhq.store.tombstones import removed_ids, removed_sha256
-from lhq.system import lock
 
 # Seconds after someone asked to stop: what is on the wire may end by itself, then it is cut; then the last shard is
 # written, or its photos wait in the spool for the next run. Nothing takes longer than the last of them.
@@ -40,7 +39,6 @@ WIRE_S = 1.5
 CUT_S = 2.5
 WRITE_S = 3.5
 FRONTIER = "frontier.sqlite"
-LOCK = "crawl.lock"
 DAMAGED = "damaged"
 
 
@@ -101,7 +99,7 @@ class CrawlJob:
 def crawl(job: CrawlJob, client: Client, *, on_progress: OnProgress = silent) -> CrawlReport:
     """Fetch photos until the store holds as many as wanted, or the sources have no more.
 
-    The caller holds `locked(job.folder)`.
+    The caller holds `lhq.store.lock.locked(job.folder, "crawl")`.
 
     Args:
         on_progress: told five times a second how far the crawl is.
@@ -276,35 +274,6 @@ class _Crawl:
             problems,
             tuple(self._notes),
         )
-
-
-@contextlib.contextmanager
-def locked(place: str) -> Iterator[None]:
-    """One crawl a store; the lock dies with its process, however that ends.
-
-    Raises:
-        StoreError: another crawl is at work (with its process number), or the folder can't be written.
-    """
-    folder = Path(place)
-    path = folder / LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="ascii")  # noqa: SIM115, closed below
-    except OSError as error:
-        raise StoreError(f"{folder}: can't be written ({error})", hint="mend its permissions or give another") from None
-    with file:
-        try:
-            lock(file)
-        except BlockingIOError:
-            file.seek(0)
-            raise StoreError(
-                f"{folder}: another crawl is at work here (process {file.read().strip() or 'unknown'})",
-                hint="wait for it, or stop it",
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
 
 
 @contextlib.contextmanager

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lhq import system
-from lhq.crawl import FRONTIER, LOCK
+from lhq.crawl import FRONTIER
 from lhq.crawl.spool import Spool, now, open_numbers, papers_of
 from lhq.errors import ImageError, StoreError
 from lhq.images import Header, inspect
@@ -21,6 +20,7 @@ from lhq.records import Candidate
 from lhq.rights.policy import Policy
 from lhq.rights.reservations import of_photo
 from lhq.store import tombstones
+from lhq.store.lock import locked
 from lhq.store.shards import Shards
 
 
@@ -119,21 +119,10 @@ def intake(store: str, folder: str, *, max_pixels: int = 0, policy: Policy | Non
         folder: the local folder of the store, where photos wait to be sealed.
 
     Raises:
-        StoreError: a crawl is at work in it, or left an open shard.
+        StoreError: a crawl or an import is at work in it, or left an open shard.
     """
     place = Path(folder)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        lock = open(place / LOCK, "a+", encoding="ascii")  # noqa: SIM115, closed below
-    except OSError as error:
-        raise StoreError(f"{folder}: can't be written ({error})", hint="mend its permissions or give another") from None
-    with lock:
-        try:
-            system.lock(lock)
-        except BlockingIOError:
-            raise StoreError(
-                f"{folder}: a crawl or an import is at work here", hint="wait for it, or stop it"
-            ) from None
+    with locked(folder, "crawl"):
         if (place / FRONTIER).exists() and open_numbers(folder):
             raise StoreError(
                 f"{folder}: a crawl was stopped here with a shard open", hint="let it finish: run lhq crawl again"

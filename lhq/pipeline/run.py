@@ -110,7 +110,7 @@ class Pipeline:
         self._need_source()
         self._store()
         file = self.file
-        with lhq.crawl.locked(file.local), services(file) as served:
+        with locked(file.local, "crawl"), services(file) as served:
             job = lhq.crawl.CrawlJob(
                 file.store,
                 file.local,

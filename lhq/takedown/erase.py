@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lhq.crawl import locked
 from lhq.crawl.spool import Spool, open_numbers, writer
 from lhq.progress import OnProgress, silent
 from lhq.records import with_added
 from lhq.store import rechecked, tombstones, verdicts
+from lhq.store.lock import locked
 from lhq.store.shards import Shards, write_whole
 
 
@@ -52,7 +52,7 @@ def erase(store: str, folder: str, *, on_progress: OnProgress = silent) -> Erase
     photos = Shards(store, "photos")
     ids: list[str] = []
     shards: list[int] = []
-    with locked(folder):
+    with locked(folder, "crawl"):
         numbers = photos.numbers()
         for done, number in enumerate(numbers):
             on_progress("erasing", done, len(numbers))

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lhq.crawl import locked
 from lhq.crawl.spool import Spool, now, papers_of
 from lhq.errors import StoreError
 from lhq.export import ExportSettings, export
 from lhq.images import inspect
 from lhq.records import Candidate
+from lhq.store.lock import locked
 from lhq.store.shards import Shards
 from lhq.takedown.erase import erase
 from lhq.takedown.remove import remove
@@ -131,7 +131,7 @@ def test_not_while_a_crawl_is_at_work(tmp_path: Path) -> None:
     store = painted_store(tmp_path / "store", 2)
     remove(str(store), ["flickr:0001"])
     before = files(store)
-    with locked(str(store)), pytest.raises(StoreError, match="another crawl is at work"):
+    with locked(str(store), "crawl"), pytest.raises(StoreError, match="another crawl is at work"):
         erase(str(store), str(store))
     assert {name: sum for name, sum in files(store).items() if name.endswith("parquet")} == {
         name: sum for name, sum in before.items() if name.endswith("parquet")
