@@ -5,20 +5,14 @@ Shards of photos are never written anew for an answer: these columns take the pl
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from lhq.errors import ShardDamaged
 from lhq.records import PHOTO_SCHEMA
-from lhq.store.remote import open_file
-from lhq.store.shards import write_whole
-from lhq.store.tombstones import alone
+from lhq.store import tables
 
 NAME = "rechecked.parquet"
 COLUMNS = ("reserved", "reservations")
@@ -31,17 +25,7 @@ def read(store: str) -> pa.Table:
     Raises:
         ShardDamaged: the file is not readable: what it reserved would be exported.
     """
-    fs, root = fsspec.core.url_to_fs(store)
-    path = posixpath.join(root, NAME)
-    try:
-        with open_file(fs, path) as file:
-            return pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True).read().cast(SCHEMA)
-    except FileNotFoundError:
-        return SCHEMA.empty_table()
-    except (pa.ArrowException, OSError) as error:
-        raise ShardDamaged(
-            f"{path}: not readable ({error})", hint="restore it, or delete it and run lhq recheck again"
-        ) from error
+    return tables.read(store, NAME, SCHEMA, hint="restore it, or delete it and run lhq recheck again")
 
 
 def add(store: str, papers_of: Mapping[str, Mapping[str, Any]]) -> None:
@@ -52,20 +36,20 @@ def add(store: str, papers_of: Mapping[str, Mapping[str, Any]]) -> None:
     """
     if not papers_of:
         return
-    with alone(store) as (fs, root):
+    with tables.alone(store) as write:
         old = read(store)
         stays = old.filter(pc.invert(pc.is_in(old["id"], pa.array(list(papers_of), pa.string()))))
         new = pa.Table.from_pylist([{"id": id, **papers} for id, papers in papers_of.items()], SCHEMA)
-        _write(fs, root, pa.concat_tables([stays, new]))
+        write(NAME, pa.concat_tables([stays, new]))
 
 
 def forget(store: str, ids: pa.Array) -> None:
     """Delete the answers of photos that are erased."""
-    with alone(store) as (fs, root):
+    with tables.alone(store) as write:
         old = read(store)
         stays = old.filter(pc.invert(pc.is_in(old["id"], ids)))
         if len(stays) < len(old):
-            _write(fs, root, stays)
+            write(NAME, stays)
 
 
 def updated(rows: pa.Table, answers: pa.Table) -> pa.Table:
@@ -85,7 +69,3 @@ def updated(rows: pa.Table, answers: pa.Table) -> pa.Table:
         field = rows.schema.field(name)
         rows = rows.set_column(rows.column_names.index(name), field, pa.array(both, field.type))
     return rows
-
-
-def _write(fs: Any, root: str, table: pa.Table) -> None:
-    write_whole(fs, posixpath.join(root, NAME), lambda sink: pq.write_table(table, sink, write_page_checksum=True))

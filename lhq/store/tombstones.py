@@ -7,20 +7,11 @@ offered again under another id stay out.
 from __future__ import annotations
 
 import datetime
-import os
-import posixpath
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
 
-import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from lhq.errors import ShardDamaged, StoreError
-from lhq.store.remote import is_local, open_file
-from lhq.store.shards import write_whole
-from lhq.system import lock_folder
+from lhq.store import tables
 
 NAME = "removed.parquet"
 SCHEMA = pa.schema(
@@ -39,15 +30,7 @@ def read(store: str) -> pa.Table:
     Raises:
         ShardDamaged: the file is not readable: nothing is exported or crawled until it is mended.
     """
-    fs, root = fsspec.core.url_to_fs(store)
-    path = posixpath.join(root, NAME)
-    try:
-        with open_file(fs, path) as file:
-            return pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True).read().cast(SCHEMA)
-    except FileNotFoundError:
-        return SCHEMA.empty_table()
-    except (pa.ArrowException, OSError) as error:
-        raise ShardDamaged(f"{path}: not readable ({error})", hint="restore it: it says what was taken down") from error
+    return tables.read(store, NAME, SCHEMA, hint="restore it: it says what was taken down")
 
 
 def removed_ids(store: str) -> frozenset[str]:
@@ -69,7 +52,7 @@ def add(store: str, sha256_of: Mapping[str, str], reason: str, at: datetime.date
     Raises:
         StoreError: the store can't be written.
     """
-    with alone(store) as (fs, root):
+    with tables.alone(store) as write:
         old = read(store)
         known = set(old["id"].to_pylist())
         new = [
@@ -78,32 +61,5 @@ def add(store: str, sha256_of: Mapping[str, str], reason: str, at: datetime.date
             if id not in known
         ]
         if new:
-            table = pa.concat_tables([old, pa.Table.from_pylist(new, SCHEMA)])
-            write_whole(
-                fs, posixpath.join(root, NAME), lambda sink: pq.write_table(table, sink, write_page_checksum=True)
-            )
+            write(NAME, pa.concat_tables([old, pa.Table.from_pylist(new, SCHEMA)]))
     return len(new)
-
-
-@contextmanager
-def alone(store: str) -> Iterator[tuple[Any, str]]:
-    """Filesystem and root of a store, for one writer of its small tables at a time: of two takedowns at once the second
-    waits, or it would write over what the first one added. A store on this machine's disk is locked as a folder; a
-    bucket has no locks, and one takedown at a time is its users' care.
-
-    Raises:
-        StoreError: the store can't be opened.
-    """
-    fs, root = fsspec.core.url_to_fs(store)
-    if not is_local(fs):
-        yield fs, root
-        return
-    try:
-        os.makedirs(root, exist_ok=True)
-        handle = lock_folder(root, waits=True)
-    except OSError as error:
-        raise StoreError(f"{root}: can't be opened ({error})", hint="mend its permissions or give another") from error
-    try:
-        yield fs, root
-    finally:
-        os.close(handle)
