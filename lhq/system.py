@@ -94,10 +94,15 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 @contextmanager
 def common_mode(path: Path) -> Iterator[None]:
     """What is written to `path` meanwhile may be read by whoever may read any new file of this process: safetensors
-    makes its files their owner's only, and a model on a lab's disk was nobody else's to open."""
+    makes its files their owner's only, and a model on a lab's disk was nobody else's to open. Nothing is left of
+    one that fails."""
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)
-    yield
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     path.chmod(mode)
 
 

@@ -62,7 +62,7 @@ INSIDE = {
         [""],
     ],
     "lhq.pipeline": [["places"], ["registry", "queries"], ["file"], ["services"], ["run"], [""]],
-    "lhq.store": [["shards"], ["marks"], ["copies", "folders", "tombstones", "verdicts"], ["rechecked"]],
+    "lhq.store": [["shards"], ["marks"], ["tables"], ["copies", "folders", "rechecked", "tombstones", "verdicts"]],
     "alis.training": [["recipe", "losses", "state"], ["augment", "monitor"], ["step"], ["loop"], ["launch"]],
 }
 
@@ -220,6 +220,16 @@ def test_functions_fit_a_screen() -> None:
         if node.end_lineno - node.lineno >= 60
     }
     assert not long, f"longer than 60 lines: {sorted(long)}"
+
+
+def test_no_thread_of_arrow_reads_ahead() -> None:
+    """It holds on to a Python file's bytes, and one that lets go of them while the interpreter ends aborts the process:
+    `lhq status` did, once in ten times. Arrow's own default is to read ahead."""
+    for path in [*_files("lhq"), *_files("alis")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pq.ParquetFile":
+                said = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                assert said.get("pre_buffer") == "False", f"{path}:{node.lineno}"
 
 
 def test_every_file_says_what_it_is() -> None:

@@ -205,12 +205,8 @@ def save(
         for name, network in ((MODEL, generator), (TRAINED, trained), (DISCRIMINATOR, discriminator)):
             if network is not None:
                 weights = {key: value.detach().contiguous().cpu() for key, value in network.state_dict().items()}
-                try:
-                    with common_mode(folder / f"{name}.part"):
-                        save_file(weights, folder / f"{name}.part")
-                except (OSError, SafetensorError):
-                    (folder / f"{name}.part").unlink(missing_ok=True)
-                    raise
+                with common_mode(folder / f"{name}.part"):
+                    save_file(weights, folder / f"{name}.part")
                 _finish(folder, name)
         table = {"format": FORMAT, "model": generator.config.model_dump(), "notes": notes or {}}
         (folder / f"{CONFIG}.part").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

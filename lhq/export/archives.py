@@ -91,7 +91,7 @@ def _refuse_mixed(variant: str, folder: str) -> None:
     """Loaders take the entries of the first samples for those of all: one kind of picture a variant."""
     counts: Counter[str] = Counter()
     for path in data_files(folder):
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             for group in range(file.num_row_groups):
                 paths = file.read_row_group(group, ["image.path"])["image"].to_pylist()
                 counts.update(os.path.splitext(str(one["path"]))[1] for one in paths)

@@ -50,7 +50,7 @@ def manifest_ids(to: str) -> pa.ChunkedArray | None:
             raise InputError(f"{to}: is a file", hint="give a folder")
         return None
     try:
-        with pq.ParquetFile(os.path.join(to, layout.MANIFEST)) as file:
+        with pq.ParquetFile(os.path.join(to, layout.MANIFEST), pre_buffer=False) as file:
             return file.read(["id"])["id"]
     except (OSError, KeyError, pa.ArrowException):
         raise InputError(
@@ -71,7 +71,7 @@ class Published:
         for path in data_files(folder):
             if facts(path).get(RENDER) != render_key:
                 continue
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, pre_buffer=False) as file:
                 for group in range(file.num_row_groups):
                     rows = file.read_row_group(group, columns)
                     for row, one in enumerate(zip(*(rows[name].to_pylist() for name in columns), strict=True)):
@@ -101,5 +101,5 @@ def _group(path: str, group: int, stamp: tuple[int, int]) -> pa.Table:
 
     `stamp` (inode and time) tells a file from the one that the next export of this process puts in its place.
     """
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         return file.read_row_group(group, ["image"]).combine_chunks()

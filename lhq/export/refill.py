@@ -82,7 +82,7 @@ def refilled(to: str, table: pa.Table) -> Refilled | None:
     """
     if previous.manifest_ids(to) is None:
         return None
-    with pq.ParquetFile(os.path.join(to, layout.MANIFEST)) as file:
+    with pq.ParquetFile(os.path.join(to, layout.MANIFEST), pre_buffer=False) as file:
         earlier = file.read(["id", "source", "licence", "split", "queries"])
         kept = json.loads((file.schema_arrow.metadata or {}).get(REFILL.encode(), b"{}"))
     old = dict(zip(earlier["id"].to_pylist(), _kinds(earlier), strict=True))

@@ -219,7 +219,7 @@ class Assembly:
         groups = np.empty(len(rows), np.int64)
         for shard in np.unique(of_shard).tolist():
             with photos.open(shard) as file:
-                metadata = pq.ParquetFile(file).metadata
+                metadata = pq.ParquetFile(file, pre_buffer=False).metadata
                 sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
             mine = of_shard == shard
             groups[mine] = np.searchsorted(np.cumsum(sizes), of_row[mine], "right")

@@ -167,8 +167,7 @@ class Shards:
         path = self.path(number)
         try:
             with self.open(number) as file:
-                # Buffered ahead, every row group that was read would stay in memory until the shard's end.
-                opened = _file(file, columns, self._added, pre_buffer=False)
+                opened = _file(file, columns, self._added)
                 is_old = self._lacks(opened, columns)
                 for batch in opened.iter_batches(rows, columns=_present(opened, columns), use_threads=False):
                     if is_old:
@@ -235,7 +234,7 @@ class Shards:
         ahead_bytes = 64 * 2**10 if is_local(self.fs) else 0
         try:
             with self.open(number) as file:
-                opened = _file(file, ["image"], pre_buffer=False, buffer_size=ahead_bytes, is_verified=is_verified)
+                opened = _file(file, ["image"], buffer_size=ahead_bytes, is_verified=is_verified)
                 rest = opened.metadata.num_rows
                 for batch in opened.iter_batches(1, columns=["image"], use_threads=False):
                     rest -= 1
@@ -274,18 +273,15 @@ def _file(
     columns: Sequence[str] | None,
     optional: frozenset[str] = frozenset(),
     *,
-    pre_buffer: bool = False,
     buffer_size: int = 0,
     is_verified: bool = True,
 ) -> pq.ParquetFile:
     """An open shard that has `columns`, but for `optional` ones. `pq.read_table` would load Arrow's whole dataset
     engine for it.
 
-    Nothing is read ahead by Arrow's own threads unless asked: they hold on to a Python file's bytes, and one that lets
-    go of them while the interpreter ends aborts the process."""
-    opened = pq.ParquetFile(
-        file, pre_buffer=pre_buffer, buffer_size=buffer_size, page_checksum_verification=is_verified
-    )
+    Nothing is read ahead by Arrow's own threads: every row group would stay in memory until the end, and a
+    thread that lets go of a Python file's bytes while the interpreter ends aborts the process."""
+    opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=buffer_size, page_checksum_verification=is_verified)
     missing = set(columns or ()) - set(opened.schema_arrow.names) - optional
     if missing:
         raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")
