@@ -7,7 +7,6 @@ must be a whole number of patches, or a patch would lie under an anchor. One win
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -15,6 +14,7 @@ from typing import Literal, Self
 import pydantic
 
 from alis.errors import ConfigError
+from lhq import nearest
 
 MAX_DISTANCE = 64  # of anchors, in half frames: the published networks use 4, and a window's styles take memory
 
@@ -48,8 +48,7 @@ def _explain(error: pydantic.ValidationError, kind: type[pydantic.BaseModel], wh
     value = repr(first.get("input"))
     value = value if len(value) <= 80 else f"{value[:80]}…"
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, list(kind.model_fields), n=1)
-        hint = f'did you mean "{near[0]}"?' if near else f"known keys: {', '.join(sorted(kind.model_fields))}"
+        hint = nearest.word(key, kind.model_fields, f"known keys: {', '.join(sorted(kind.model_fields))}")
         return ConfigError(f'{where}: unknown key "{key}"', hint=hint)
     if first["type"] == "missing":
         return ConfigError(f'{where}: "{key}" is missing', hint=f"add {key} ({kind.__name__})")

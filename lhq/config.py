@@ -8,7 +8,6 @@ value and next move. `lhq.pipeline` joins them with the table of names.
 from __future__ import annotations
 
 import codecs
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import Annotated, TypeVar, get_args
 
 import pydantic
 
+from lhq import nearest
 from lhq.errors import ConfigError
 
 
@@ -184,6 +184,5 @@ def _is_number(annotation: object) -> bool:
 
 def unknown_key(key: str, known: list[str], where: str) -> ConfigError:
     """The error for a key nobody reads, naming the nearest one that somebody does."""
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"known keys: {', '.join(sorted(known))}"
+    hint = nearest.word(key, known, f"known keys: {', '.join(sorted(known))}")
     return ConfigError(f'{where}: unknown key "{key}"', hint=hint)

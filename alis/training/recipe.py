@@ -7,7 +7,6 @@ Source: arXiv 2104.06954 (section 4), arXiv 2006.06676 (lazy regularisation, aug
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import pydantic
 
 from alis.config import ModelConfig, Settings
 from alis.errors import ConfigError
+from lhq import nearest
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -279,8 +279,7 @@ def read(name_or_path: str | None, changes: Mapping[str, object] | None = None) 
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            near = difflib.get_close_matches(name_or_path, known(), n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"shipped configs: {', '.join(known())}"
+            hint = nearest.word(name_or_path, known(), f"shipped configs: {', '.join(known())}")
             raise ConfigError(f"{name_or_path}: no such config", hint=hint) from None
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
@@ -294,8 +293,7 @@ def read(name_or_path: str | None, changes: Mapping[str, object] | None = None) 
     for section, values in table.items():
         field = TrainConfig.model_fields.get(section)
         if field is None:
-            near = difflib.get_close_matches(section, list(TrainConfig.model_fields), n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"tables: {', '.join(TrainConfig.model_fields)}"
+            hint = nearest.word(section, TrainConfig.model_fields, f"tables: {', '.join(TrainConfig.model_fields)}")
             raise ConfigError(f'{where}: unknown table "{section}"', hint=hint)
         if not isinstance(values, dict):
             raise ConfigError(f"{where}: {section} is not a table", hint=f"write [{section}] and its keys below")

@@ -6,7 +6,6 @@ but this file turns an error into one line and an exit code.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import logging
 import os
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from lhq import nearest
 from lhq.cli.extras import extra_for
 from lhq.cli.talk import QUIET
 
@@ -57,9 +57,9 @@ class Door(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        near = difflib.get_close_matches(args[0], self.entries, n=1)
-        if args[0] not in self.entries and near:
-            ctx.fail(f'No such command "{args[0]}"; did you mean "{near[0]}"?')
+        hint = nearest.word(args[0], self.entries, "")
+        if args[0] not in self.entries and hint:
+            ctx.fail(f'No such command "{args[0]}"; {hint}')
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:

@@ -6,9 +6,9 @@ for which a host's robots.txt could not be read.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
+from lhq import nearest
 from lhq.errors import InputError
 
 # reason → what it means. Those of `PASSING` are tried again within a run, `throttled` again by the next run too.
@@ -82,8 +82,7 @@ def check(reasons: Iterable[str]) -> None:
     """
     for reason in reasons:
         if not is_known(reason):
-            near = difflib.get_close_matches(reason, REASONS, n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"the reasons: {', '.join(sorted(REASONS))}, http-STATUS"
+            hint = nearest.word(reason, REASONS, f"the reasons: {', '.join(sorted(REASONS))}, http-STATUS")
             raise InputError(f'"{reason}" is no reason of a crawl', hint=hint)
 
 

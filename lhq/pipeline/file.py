@@ -5,7 +5,6 @@ Nothing is imported that the file does not name, and nobody is asked for anythin
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 import fsspec
 import pydantic
 
+from lhq import nearest
 from lhq.config import BESIDE, HttpSettings, Place, Settings, placed, read_toml, unknown_key, validate
 from lhq.errors import ConfigError
 from lhq.export import ExportSettings
@@ -74,11 +74,10 @@ class RightsSettings(Settings):
     @pydantic.field_validator("honour")
     @classmethod
     def _are_signals(cls, honour: tuple[str, ...]) -> tuple[str, ...]:
+        known = f"known: {', '.join(SIGNALS)}"
         for name in honour:
             if name not in SIGNALS:
-                near = difflib.get_close_matches(name, SIGNALS, n=1)
-                known = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(SIGNALS)}"
-                raise ValueError(f'"{name}" is no signal; {known}')
+                raise ValueError(f'"{name}" is no signal; {nearest.word(name, SIGNALS, known)}')
         return honour
 
 

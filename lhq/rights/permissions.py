@@ -6,13 +6,14 @@ Prose can't be trusted to a search for words ("publishing is prohibited" holds "
 from __future__ import annotations
 
 import datetime
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
+
+from lhq import nearest
 
 WORDS = {
     "train": "machines may learn from the photos",
@@ -64,10 +65,8 @@ class Permission(pydantic.BaseModel):
 def check_word(word: str) -> None:
     """Raises ValueError, with the nearest word, for one that no permission can list."""
     if word not in WORDS:
-        near = difflib.get_close_matches(word, WORDS, n=1)
-        raise ValueError(
-            f'permits = "{word}": ' + (f'did you mean "{near[0]}"?' if near else f"known words: {', '.join(WORDS)}")
-        )
+        hint = nearest.word(word, WORDS, f"known words: {', '.join(WORDS)}")
+        raise ValueError(f'permits = "{word}": {hint}')
 
 
 def from_setting(value: object) -> object:
