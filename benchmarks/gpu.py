@@ -291,7 +291,7 @@ def pack(dataset: Path, out: Path) -> None:
     """A dataset's pictures as one array of decoded squares, and the frozen network with its weights."""
     import pyarrow.parquet as pq
 
-    from alis.features.lite0 import Lite0Stages
+    from alis.features.lite import Lite0Stages
 
     out.mkdir(parents=True, exist_ok=True)
     rows = [row for path in sorted(dataset.rglob("*.parquet")) for row in pq.read_table(path)["image"].to_pylist()]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alis.errors import InputError, WeightsMissing
-from alis.features.lite0 import MEAN, SIDES, STD, open_lite
+from alis.features.lite import MEAN, SIDES, STD, open_lite
 
 FIDELITY_FILE = "weights-inception-2015-12-05-6726825d.pth"
 FIDELITY_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FIDELITY_FILE}"

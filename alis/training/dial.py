@@ -17,7 +17,7 @@ import torch
 
 from alis.data import open_catalogue
 from alis.errors import ConfigError
-from alis.features import lite0
+from alis.features import lite
 from alis.models import cost
 from alis.training import recipe
 from alis.training.recipe import TrainConfig
@@ -143,7 +143,7 @@ def _tables(size: int, hours: float, num_images: int, machine: Machine, base: in
         "model": model,
         "data": {"threads": 8 if is_gpu else 1, "buffer_mb": 512 if is_gpu else 64},
         "loss": {
-            "discriminators": "both" if lite0.is_installed() else "residual",
+            "discriminators": "both" if lite.is_installed() else "residual",
             "r1_gamma": round(size**2 / batch / 1000, 3),
             "pl_weight": 0.0,
             "style_mixing": 0.0,

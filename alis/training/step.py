@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alis import dist
-from alis.features.lite0 import Lite0Stages
+from alis.features.lite import Lite0Stages
 from alis.models import Discriminator, Generator, draws, path_length
 from alis.models.projected import Projected
 from alis.training import losses

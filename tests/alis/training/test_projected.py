@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from alis.errors import ConfigError
-from alis.features.lite0 import MEAN, STD, Lite0Stages, open_lite
+from alis.features.lite import MEAN, STD, Lite0Stages, open_lite
 from alis.metrics import Plan
 from alis.models.directory import read_notes
 from alis.models.projected import Projected, SpectralConv
