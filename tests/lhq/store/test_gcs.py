@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import fsspec
 import pytest
@@ -14,8 +13,9 @@ from lhq.engines.local import Local
 from lhq.errors import StoreError
 from lhq.export import ExportSettings, export
 from lhq.store import remote
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards
 from tests.lhq.making import RIGHTS, files, painted_store
+from tests.lhq.store.uploads import a_cut_upload_leaves_what_was_there
 
 pytestmark = pytest.mark.skipif(
     not (importlib.util.find_spec("gcsfs") and importlib.util.find_spec("gcp_storage_emulator")),
@@ -58,20 +58,7 @@ def test_a_store_is_one_as_in_a_folder(gcs: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size_bytes", [10, 12 * 2**20])  # in one call, and in parts
 def test_an_upload_that_is_cut_leaves_what_was_there(gcs: str, size_bytes: int) -> None:
-    fs, path = fsspec.core.url_to_fs(f"{gcs}/cut-{size_bytes}/000000.parquet")
-
-    def cut(sink: IO[bytes]) -> None:
-        sink.write(b"x" * size_bytes)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(fs, path, cut)
-    fs.invalidate_cache()
-    assert not fs.exists(path)
-    write_whole(fs, path, lambda sink: sink.write(b"whole"))
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(fs, path, cut)
-    assert fs.cat(path) == b"whole"
+    a_cut_upload_leaves_what_was_there(f"{gcs}/cut-{size_bytes}/000000.parquet", size_bytes)
 
 
 def test_a_bucket_that_is_not_there_is_said(gcs: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import IO
 
 import fsspec
 import pytest
@@ -12,10 +11,11 @@ import pytest
 from lhq.engines.local import Local
 from lhq.errors import ConfigError
 from lhq.export import ExportSettings, export
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards
 from lhq.takedown.erase import erase
 from lhq.takedown.remove import remove
 from tests.lhq.making import RIGHTS, files, painted_store
+from tests.lhq.store.uploads import a_cut_upload_leaves_what_was_there
 from tests.lhq.typed import Lhq
 
 
@@ -46,20 +46,7 @@ def test_a_store_in_a_bucket_is_one_as_in_a_folder(bucket: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("size_bytes", [10, 12 * 2**20])  # in one call, and in parts
 def test_an_upload_that_is_cut_leaves_what_was_there(bucket: str, size_bytes: int) -> None:
-    fs, path = fsspec.core.url_to_fs(f"{bucket}/cut-{size_bytes}/000000.parquet")
-
-    def cut(sink: IO[bytes]) -> None:
-        sink.write(b"x" * size_bytes)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(fs, path, cut)
-    fs.invalidate_cache()
-    assert not fs.exists(path)
-    write_whole(fs, path, lambda sink: sink.write(b"whole"))
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(fs, path, cut)
-    assert fs.cat(path) == b"whole"
+    a_cut_upload_leaves_what_was_there(f"{bucket}/cut-{size_bytes}/000000.parquet", size_bytes)
 
 
 @pytest.mark.parametrize("words", [["status"], ["crawl"], ["filter"], ["export"], ["report"], ["remove", "flickr:1"]])
