@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -50,10 +52,25 @@ def start(device: str = "auto") -> torch.device:
         # run (by `datasets`, for one), they held gloo's threads beyond `stop`; one exit in four was an abort.
         importlib.import_module("torch.distributed.nn")
         try:
-            td.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+            with _stdout_is_stderr():
+                td.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
         except (RuntimeError, ValueError) as error:
             raise RunError(f"can't join the other processes: {error}", hint="start all with torchrun") from error
     return chosen
+
+
+@contextmanager
+def _stdout_is_stderr() -> Iterator[None]:
+    """What libraries print meanwhile goes to stderr: gloo of torch 2.10 says on stdout who has joined, where a
+    command's result belongs."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def exact_float32() -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -154,7 +155,9 @@ def test_blur_by_convolution_is_blur_by_slices() -> None:
 
 
 def test_kernels_by_the_interpreter() -> None:
-    pytest.importorskip("triton", reason="Triton is not installed")
+    triton = pytest.importorskip("triton", reason="Triton is not installed")
+    if triton.__version__.startswith("3.6.") and np.lib.NumpyVersion(np.__version__) >= "2.4.0":
+        pytest.skip("Triton 3.6 interprets nothing under numpy 2.4")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "tests/alis/ops/kernels_by_interpreter.py"],
         cwd=ROOT,
