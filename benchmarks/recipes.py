@@ -78,6 +78,15 @@ RECIPES: dict[str, Flags] = {
     "all-narrow": {**ALL, "model.channel-base": "512", "model.channel-max": "64"},
     "all-wide": {**ALL, "model.channel-base": "2048", "model.channel-max": "256"},
     "all-ema5": {**ALL, "ema.half-life-kimg": "5"},
+    # For --seconds 3600: no wave left, and rates that have fallen to a twentieth when the hour is over.
+    "hour": {
+        **ALL,
+        "model.local-latents": "1",
+        "optim.lr-g": "0.004",
+        "optim.lr-end": "0.05",
+        "run.kimg": "56",
+        "run.snapshot-ticks": "8",
+    },
 }
 
 

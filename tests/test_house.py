@@ -242,6 +242,17 @@ def test_every_file_says_what_it_is() -> None:
     assert not silent, f"no docstring on line 1: {silent}"
 
 
+def test_links_stay_inside() -> None:
+    """A link that leads out of the repository is somebody's own."""
+    listed = subprocess.run(["git", "ls-files", "-sz"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a clone")
+    links = [line.partition("\t")[2] for line in listed.stdout.split("\0") if line.startswith("120000")]
+    assert {"pipelines", "queries"} <= set(links)
+    outside = [link for link in links if not (ROOT / link).resolve().is_relative_to(ROOT.resolve())]
+    assert not outside, f"links that lead out: {outside}"
+
+
 @pytest.mark.parametrize("modules", ["lhq.cli, lhq.pipeline, lhq.export"])
 def test_torch_is_not_loaded_before_it_is_needed(modules: str) -> None:
     code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"

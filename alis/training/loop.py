@@ -121,6 +121,8 @@ def advance(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[s
     batch, loss = loader.share.batch, config.loss
     reals = {j: step.reals(next(loader), j, mirror=config.data.mirror) for j in step.own}
     figures: dict[str, Tensor] = {}
+    if config.optim.lr_end < 1:
+        step.set_rates(losses.falling(s.images, round(config.run.kimg * 1000), config.optim.lr_end))
 
     figures["loss_g"], figures["sign_fake"] = step.generator()
     if loss.pl_weight and s.step % loss.pl_every == 0:

@@ -7,6 +7,7 @@ arXiv 2111.01007 (hinge loss over heads).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -61,6 +62,12 @@ def lazy_adam(lr: float, beta1: float, beta2: float, every: int | None) -> tuple
     """
     share = 1.0 if every is None else every / (every + 1)
     return lr * share, (beta1**share, beta2**share)
+
+
+def falling(images: int, total: int, end: float) -> float:
+    """Share of a learning rate after `images` of `total`: half a cosine from 1 to `end`."""
+    done = min(images / total, 1.0)
+    return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
 
 
 def ema_beta(batch: int, images: int, half_life_kimg: float, ramp_up: float | None) -> float:

@@ -100,6 +100,8 @@ class OptimSettings(Settings):
     """Learning rate of the generator; by default 0.0025, from 1024 px on 0.002."""
     lr_d: float | None = pydantic.Field(None, gt=0)
     """Learning rate of the discriminator; by default as the generator's default."""
+    lr_end: float = pydantic.Field(1.0, gt=0, le=1)
+    """Share of all learning rates that is left after `run.kimg`: they fall along half a cosine; 1: they stay."""
     beta1: float = pydantic.Field(0.0, ge=0, lt=1)
     """Adam's decay of the mean gradient."""
     beta2: float = pydantic.Field(0.99, ge=0, lt=1)

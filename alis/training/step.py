@@ -77,11 +77,12 @@ def build(config: TrainConfig, device: torch.device) -> State:
 def _adam(
     network: nn.Module, lr: float, betas: tuple[float, float], config: TrainConfig, device: torch.device
 ) -> torch.optim.Adam:
-    """One launch for all weights on a GPU, with its step counted there, which a recorded phase needs."""
-    is_gpu = device.type == "cuda"
-    return torch.optim.Adam(
-        network.parameters(), lr=lr, betas=betas, eps=config.optim.eps, fused=is_gpu or None, capturable=is_gpu
-    )
+    """One launch for all weights on a GPU; its step and a falling rate lie there, where a recorded phase finds them."""
+    is_gpu, eps = device.type == "cuda", config.optim.eps
+    rate = torch.tensor(lr, device=device) if is_gpu and config.optim.lr_end < 1 else lr
+    adam = torch.optim.Adam(network.parameters(), rate, betas, eps, fused=is_gpu or None, capturable=is_gpu)
+    adam.param_groups[0]["first_lr"] = lr
+    return adam
 
 
 class Step:
@@ -113,6 +114,16 @@ class Step:
         self._judge_main = self._judge if mode == "off" else torch.compile(self._judge, mode=mode)
         self._graphs = _graphs(config, state.mean_length.device, len(self.own))
         self._held: Tensor | None = None
+
+    def set_rates(self, share: float) -> None:
+        """All learning rates at a share of what they began with."""
+        for optim in (self.state.optim_g, self.state.optim_d, self.state.optim_p):
+            for group in optim.param_groups if optim is not None else ():
+                rate = share * group["first_lr"]
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
 
     def generator(self) -> tuple[Tensor, Tensor]:
         """Fakes that the discriminator takes for real: (loss, mean sign of their logits)."""
