@@ -80,23 +80,31 @@ class Stand:
     size: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One sprite's place: its foot at (x, z), `height` over the water, `tall` in world units."""
+
+    z: float
+    x: float
+    height: float
+    tall: float
+    sprite: Sprite
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """What a sprite is lit by [3], and the share `air` of the colour `haze` [3] that it is seen through."""
+
+    colour: Floats
+    haze: Floats
+    air: float
+
+
 def plant(
-    rng: np.random.Generator,
-    sky: Sky,
-    view: View,
-    image: Floats,
-    depth: Floats,
-    heights: Heights,
-    stands: tuple[Stand, ...],
-    wet: bool,
-) -> npt.NDArray[np.bool_]:
-    """Draw the stands onto `image`, far to near, behind the hills that hide them; the pixels covered [H, W]."""
-    covered = np.zeros(depth.shape, bool)
-    light = (
-        np.array(sky.hour.sunlight, np.float32) * np.float32(0.55 * sky.dim)
-        + np.array(sky.hour.skylight, np.float32) * 0.6
-    )
-    feet = []
+    rng: np.random.Generator, sky: Sky, view: View, heights: Heights, stands: tuple[Stand, ...], is_by_water: bool
+) -> list[Planted]:
+    """Where the stands' sprites grow, far to near; by water none grows in it."""
+    planted = []
     for number, stand_ in enumerate(stands):
         side = float(np.sign(sky.azimuth)) * (0.4 if sky.behind else 1.0)
         sprites = [draw(rng, stand_.kind, side) for _ in range(3)]
@@ -107,21 +115,33 @@ def plant(
         tall = rng.uniform(*_KINDS[stand_.kind][1], stand_.count) * stand_.size
         which = rng.integers(0, len(sprites), stand_.count)
         fits = (h < stand_.below) & (clump > stand_.clump * 1.6 - 0.8)
-        if wet:
+        if is_by_water:
             fits &= h > 0.06
-        feet += [
-            (float(z[i]), float(x[i]), float(h[i]), float(tall[i]), sprites[which[i]]) for i in np.nonzero(fits)[0]
+        planted += [
+            Planted(float(z[i]), float(x[i]), float(h[i]), float(tall[i]), sprites[which[i]])
+            for i in np.nonzero(fits)[0]
         ]
-    for z_, x_, h_, tall_, sprite in sorted(feet, key=lambda foot: -foot[0]):
-        h_ = min(h_, view.eye * 0.3 + z_ * 0.1 + (z_ / 30) ** 4)
-        column, row, tall_px = view.column(x_, z_), view.row(h_, z_), tall_ * view.focal / z_
+    return sorted(planted, key=lambda one: -one.z)
+
+
+def grow(sky: Sky, view: View, depth: Floats, planted: list[Planted]) -> npt.NDArray[np.bool_]:
+    """Draw them onto the sky's image, behind the hills that hide them; the pixels covered [H, W]."""
+    covered = np.zeros(depth.shape, bool)
+    light = (
+        np.array(sky.hour.sunlight, np.float32) * np.float32(0.55 * sky.dim)
+        + np.array(sky.hour.skylight, np.float32) * 0.6
+    )
+    for one in planted:
+        z = one.z
+        height = min(one.height, view.eye * 0.3 + z * 0.1 + (z / 30) ** 4)
+        column, row, tall_px = view.column(one.x, z), view.row(height, z), one.tall * view.focal / z
         at_x, at_y = int(column), int(row) - 1
         if tall_px < 3 or not (0 <= at_x < view.width) or at_y >= view.height + tall_px * 0.3 or at_y < 0:
             continue
-        if depth[min(at_y, view.height - 1), at_x] < z_ * 0.93:
+        if depth[min(at_y, view.height - 1), at_x] < z * 0.93:
             continue
-        air = float(1 - np.exp(-((z_ / (view.far * view.fog)) ** view.fog_power)))
-        drawn = stand(image, sprite, (column, row + 1), tall_px, light, sky.haze[at_x], air)
+        air = float(1 - np.exp(-((z / (view.far * view.fog)) ** view.fog_power)))
+        drawn = stand(sky.image, one.sprite, (column, row + 1), tall_px, Light(light, sky.haze[at_x], air))
         if drawn:
             covered[drawn[0], drawn[1]] |= drawn[2] > 0.3
     return covered
@@ -225,9 +245,9 @@ def _mound(rng: np.random.Generator, t: Floats, x: Floats, rough: Floats, ragged
 
 
 def stand(
-    image: Floats, sprite: Sprite, foot: tuple[float, float], tall_px: float, light: Floats, haze: Floats, air: float
+    image: Floats, sprite: Sprite, foot: tuple[float, float], tall_px: float, light: Light
 ) -> tuple[slice, slice, Floats] | None:
-    """Draw a sprite onto `image`, its foot at (x, y); lit by `light`, seen through `air` of the colour `haze`.
+    """Draw a sprite onto `image`, its foot at (x, y).
 
     Returns the rows, the columns and the alpha [h, w] of what was covered; None if nothing was.
     """
@@ -242,7 +262,7 @@ def stand(
     scaled = np.asarray(sprite.picture.resize((columns, rows), method))[y0 - top : y1 - top, x0 - left : x1 - left]
     alpha = scaled[..., 3] * np.float32(1 / 255)
     clear = 1 - alpha
-    lit, mist = light * np.float32((1 - air) * _BRIGHTEST / 255), haze * np.float32(air)
+    lit, mist = light.colour * np.float32((1 - light.air) * _BRIGHTEST / 255), light.haze * np.float32(light.air)
     part = image[y0:y1, x0:x1]
     for colour in range(3):
         plane = part[..., colour]

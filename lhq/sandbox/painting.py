@@ -31,10 +31,11 @@ def lay(seed: int, place: int, width: int, height: int, bright: bool) -> Ground:
     plan, hour = places.plan(seed, place, bright)
     rng = np.random.default_rng([seed, place, 15])
     horizon = height * plan.horizon
-    cover = rng.uniform(*plan.cover)
-    above = sky.paint(rng, width, height, horizon, hour, cover, aurora=plan.aurora and hour.name == "night")
+    weather = sky.Weather(hour, rng.uniform(*plan.cover), aurora=plan.aurora and hour.name == "night")
+    above = sky.paint(rng, width, height, horizon, weather)
     view = View(width, height, horizon, plan.eye, plan.far, plan.spread, plan.fog, roughness=plan.roughness)
-    land = terrain.paint(rng, above, view, plan.heights, plan.ground, plan.water, plan.calm, plan.stands)
+    bare = terrain.Terrain(plan.heights, plan.ground, plan.water, plan.calm, plan.stands)
+    land = terrain.paint(rng, above, view, bare)
     return Ground(land, above, horizon, "above the clouds" not in plan.tags, rng)
 
 

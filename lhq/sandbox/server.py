@@ -27,6 +27,7 @@ from lhq.sandbox.speech import Answer, Quota, Request, whole
 
 _ROBOTS = b"User-agent: *\nDisallow: /private/\n"
 _FORM_LIMIT = 1 << 20
+_RATE_WINDOW_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Sandbox:
     Args:
         photos: a folder of pictures, or several; None: `num_scenes` painted scenes of `seed`.
         port: 0 picks a free one.
-        rate_limit: Unsplash calls per key and window; `flickr_rate_limit` the same for Flickr.
+        rate_limit: Unsplash calls per key and hour; `flickr_rate_limit` the same for Flickr.
 
     Raises:
         InputError: a folder is missing or empty.
@@ -66,8 +67,6 @@ class Sandbox:
         *,
         rate_limit: int = 5000,
         flickr_rate_limit: int = 3600,
-        rate_window_s: float = 3600.0,
-        cache_bytes: int = 96 * 2**20,
     ) -> None:
         folders = [photos] if isinstance(photos, (str, Path)) else list(photos or [])
         self._gallery: Gallery
@@ -75,10 +74,10 @@ class Sandbox:
             self._gallery = Folder([Path(folder) for folder in folders])
         else:
             self._gallery = Painted(seed, num_scenes)
-        self._renditions = Renditions(self._gallery, cache_bytes)
+        self._renditions = Renditions(self._gallery)
         self._seed = seed
         self._port = port
-        self._quotas = Quota(rate_limit, rate_window_s), Quota(flickr_rate_limit, rate_window_s)
+        self._quotas = Quota(rate_limit, _RATE_WINDOW_S), Quota(flickr_rate_limit, _RATE_WINDOW_S)
         self._server: _Server | None = None
         self._lock = threading.Lock()
         self.requests: deque[Seen] = deque(maxlen=200_000)

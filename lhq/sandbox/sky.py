@@ -67,6 +67,32 @@ HOURS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Weather:
+    """The hour, the clouds from `cover` 0 (clear) to 1 (overcast), and whether there is an aurora."""
+
+    hour: Hour
+    cover: float
+    aurora: bool = False
+
+    @property
+    def is_night(self) -> bool:
+        return self.hour.name in ("night", "blue hour")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The small sky's coordinates: `rise` [h, 1] 1 at the top, 0 at the horizon; `side` [1, w] 0 in the middle.
+
+    `distance` [h, w] is measured from the sun or moon, which stands at `azimuth`.
+    """
+
+    rise: Floats
+    side: Floats
+    distance: Floats
+    azimuth: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sky:
     """One painted sky and the light it throws.
 
@@ -90,11 +116,9 @@ class Sky:
         return {"night": 0.28, "blue hour": 0.28, "dusk": 0.5}.get(self.hour.name, 1.0)
 
 
-def paint(
-    rng: np.random.Generator, width: int, height: int, horizon: float, hour: Hour, cover: float, aurora: bool = False
-) -> Sky:
-    """A sky over the row `horizon` (pixels from the top); `cover` 0 (clear) … 1 (all cloud)."""
-    half_w = width // 2
+def paint(rng: np.random.Generator, width: int, height: int, horizon: float, weather: Weather) -> Sky:
+    """A sky over the row `horizon` (pixels from the top)."""
+    hour, half_w = weather.hour, width // 2
     y0 = max(8.0, horizon / 2)
     half_h = min(height // 2, int(y0 + _BELOW * height / 2))
     rise = np.clip((y0 - np.arange(half_h, dtype=np.float32)) / np.float32(y0), -1.0, 1.0)[:, None]  # 1 at the top
@@ -104,19 +128,18 @@ def paint(
     behind = sun_height < 0.45
     image = _gradient(rise, hour, half_w)
     distance = np.hypot(side - np.float32(azimuth), (rise - np.float32(sun_height)) * np.float32(0.9))
-    night = hour.name in ("night", "blue hour")
-    strength = 0.12 if night else 0.75 if behind else 0.3
+    strength = 0.12 if weather.is_night else 0.75 if behind else 0.3
     glow = np.float32(strength) * np.exp(-distance * np.float32(2.6 if behind else 1.8))
     image = mix(image, np.array(hour.glow, np.float32), np.clip(glow, 0, 1))
     row = int(np.clip(y0 * 0.92, 0, half_h - 1))
     haze = np.repeat(image[row], 2, axis=0)
     haze = np.concatenate([haze, haze[-1:]])[:width]
-    if aurora:
+    if weather.aurora:
         image += _aurora(rng, rise, side)
-    if night:
+    if weather.is_night:
         image = _stars(rng, image, rise)
-    if cover > 0.02:
-        image = _clouds(rng, image, rise, side, distance, hour, cover, azimuth)
+    if weather.cover > 0.02:
+        image = _clouds(rng, image, _Rows(rise, side, distance, azimuth), weather)
     rows = min(height, 2 * half_h) if half_h < height // 2 else height
     full = np.empty((height, width, 3), np.float32)
     for colour in range(3):
@@ -125,7 +148,7 @@ def paint(
     x = (azimuth / (width / max(height, 1) / 1.2) + 1) / 2 * width
     y = horizon * (1 - sun_height)
     if -0.02 <= sun_height < 0.95 and hour.name not in ("overcast", "storm"):
-        _disc(rng, full, (x, y), height, hour, cover, night)
+        _disc(rng, full, (x, y), weather)
     return Sky(full, hour, (x, y), azimuth, sun_height, behind, haze)
 
 
@@ -140,24 +163,16 @@ def _gradient(rise: Floats, hour: Hour, width: int) -> Floats:
     return np.repeat(column.astype(np.float32), width, axis=1)
 
 
-def _clouds(
-    rng: np.random.Generator,
-    image: Floats,
-    rise: Floats,
-    side: Floats,
-    distance: Floats,
-    hour: Hour,
-    cover: float,
-    sunward: float,
-) -> Floats:
+def _clouds(rng: np.random.Generator, image: Floats, at: _Rows, weather: Weather) -> Floats:
     """A layer seen from below: rows near the horizon look further along it, so clouds crowd together there."""
+    rise, hour = at.rise, weather.hour
     rows = int(np.count_nonzero(rise[:, 0] > 0.0))
     if rows < 4:
         return image
     up = rise[:rows] + np.float32(0.10)
     far = np.float32(1.0) / up
     stretch = float(rng.uniform(0.6, 2.2))
-    u = (side * far) * np.float32(1.1) + np.float32(rng.uniform(0, 32))
+    u = (at.side * far) * np.float32(1.1) + np.float32(rng.uniform(0, 32))
     v = far * np.float32(stretch) + np.float32(rng.uniform(0, 32))
     u, v = np.broadcast_arrays(u, v)
     scale = np.float32(rng.uniform(0.45, 1.1))
@@ -165,12 +180,12 @@ def _clouds(
     wind = np.float32(0.35) * sample(u * np.float32(0.5), v * np.float32(0.5))
     density = fractal(u + wind, v + wind, 6, 0.55)
     toward = np.float32(0.22)
-    other = fractal(u + wind + toward * np.float32(sunward), v - toward + wind, 3, 0.55)
-    threshold = np.float32(1.35 - 2.5 * cover)
+    other = fractal(u + wind + toward * np.float32(at.azimuth), v - toward + wind, 3, 0.55)
+    threshold = np.float32(1.35 - 2.5 * weather.cover)
     body = smoothstep(0.0, 0.9, density - threshold)
     body *= smoothstep(0.0, 0.12, rise[:rows]) * np.float32(0.55) + np.float32(0.45)
     light = np.clip(0.55 + 0.33 * (density - other) - 0.22 * (density - threshold), 0, 1)
-    light += np.float32(0.5) * np.exp(-distance[:rows] * np.float32(3.0)) * (1 - body * np.float32(0.6))
+    light += np.float32(0.5) * np.exp(-at.distance[:rows] * np.float32(3.0)) * (1 - body * np.float32(0.6))
     shade, lit = np.array(hour.cloud_shade, np.float32), np.array(hour.cloud_lit, np.float32)
     colour = mix(shade, lit, np.clip(light, 0, 1))
     haze = smoothstep(0.3, 0.0, rise[:rows]) * np.float32(0.55)
@@ -219,12 +234,10 @@ def _aurora(rng: np.random.Generator, rise: Floats, side: Floats) -> Floats:
     return light
 
 
-def _disc(
-    rng: np.random.Generator, image: Floats, at: tuple[float, float], height: int, hour: Hour, cover: float, night: bool
-) -> None:
+def _disc(rng: np.random.Generator, image: Floats, at: tuple[float, float], weather: Weather) -> None:
     """Sun or moon with its bloom, only on the pixels it reaches."""
-    x, y = at
-    radius = height * float(rng.uniform(0.014, 0.03))
+    (x, y), night = at, weather.is_night
+    radius = image.shape[0] * float(rng.uniform(0.014, 0.03))
     reach = int(radius * 9)
     top, bottom = max(0, int(y) - reach), min(image.shape[0], int(y) + reach)
     left, right = max(0, int(x) - reach), min(image.shape[1], int(x) + reach)
@@ -235,7 +248,7 @@ def _disc(
     distance = np.hypot(rows, columns) / np.float32(radius)
     disc = smoothstep(1.08, 0.92, distance)
     bloom = np.exp(-distance * np.float32(0.75)) * np.float32(0.35 if night else 0.8)
-    fade = np.float32(max(0.0, 1.0 - max(0.0, cover - 0.35) * 1.8))
+    fade = np.float32(max(0.0, 1.0 - max(0.0, weather.cover - 0.35) * 1.8))
     colour = np.array([0.93, 0.94, 0.9] if night else [1.0, 0.97, 0.86], np.float32)
     if night:
         seas = 1 - 0.25 * np.clip(
@@ -244,5 +257,5 @@ def _disc(
         disc = disc * seas
     edge = smoothstep(9.0, 6.0, distance)
     part = image[top:bottom, left:right]
-    part += (np.array(hour.glow, np.float32) - part) * np.clip(bloom * edge * fade, 0, 1)[..., None]
+    part += (np.array(weather.hour.glow, np.float32) - part) * np.clip(bloom * edge * fade, 0, 1)[..., None]
     part += (colour - part) * (disc * fade)[..., None]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lhq.sandbox import objects
-from lhq.sandbox.flora import stand
+from lhq.sandbox.flora import Light, stand
 from lhq.sandbox.noise import Floats
 from lhq.sandbox.sky import Sky
 from lhq.sandbox.terrain import Land
@@ -115,10 +115,9 @@ def _put(
     if where == "land":
         _shadow(image, foot, tall * objects.OBJECTS[label].wide)
     elif where == "water":
-        stand(
-            image, sprite.mirrored(0.4), (foot[0], foot[1] + tall * 0.7), tall * 0.7, light * np.float32(0.7), haze, 0.2
-        )
-    drawn = stand(image, sprite, foot, tall, light, haze, air)
+        dim = Light(light * np.float32(0.7), haze, 0.2)
+        stand(image, sprite.mirrored(0.4), (foot[0], foot[1] + tall * 0.7), tall * 0.7, dim)
+    drawn = stand(image, sprite, foot, tall, Light(light, haze, air))
     mask = np.zeros(image.shape[:2], bool)
     if drawn:
         mask[drawn[0], drawn[1]] = drawn[2] > 0.5

@@ -18,7 +18,7 @@ from lhq.sandbox import flora
 from lhq.sandbox.noise import Floats, fractal, grain
 from lhq.sandbox.sky import Colour, Sky
 from lhq.sandbox.view import View
-from lhq.sandbox.water import pour
+from lhq.sandbox.water import Seen, Water, pour
 
 _STEPS = 288
 _BAND = 96
@@ -27,6 +27,33 @@ Heights = Callable[[Floats, Floats], Floats]
 """(x, z) in world units [S, G] → height [S, G]; the eye stands at (0, 0), z looks forward, water lies at 0."""
 Ground = Callable[[Floats, Floats, Floats, Floats, Floats], Floats]
 """(x, z, height, slope 0 … 1, wild noise) [S, G] → colour of the ground [S, G, 3]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terrain:
+    """Land before it is painted: its shape, its materials, what grows on it.
+
+    `water` is the colour of the sea at height 0 (None: dry land), `calm` how still that is, 0 … 1.
+    """
+
+    heights: Heights
+    ground: Ground
+    water: Colour | None = None
+    calm: float = 0.7
+    stands: tuple[flora.Stand, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Where the ground is looked at: `x_SG`; `z_S`, the same for all columns; the noise is moved by `shift` (x, z)."""
+
+    x_SG: Floats
+    z_S: Floats
+    shift: tuple[float, float]
+
+    @property
+    def z_SG(self) -> Floats:
+        return np.broadcast_to(self.z_S[:, None], self.x_SG.shape)
 
 
 @dataclass(slots=True)
@@ -41,31 +68,17 @@ class Land:
     wet: npt.NDArray[np.bool_]
 
 
-def paint(
-    rng: np.random.Generator,
-    sky: Sky,
-    view: View,
-    heights: Heights,
-    ground: Ground,
-    water: Colour | None = None,
-    calm: float = 0.7,
-    stands: tuple[flora.Stand, ...] = (),
-) -> Land:
-    """The land below `sky`, painted onto its image.
-
-    Args:
-        water: the colour of the sea at height 0; None: dry.
-        calm: of the water, 0 … 1.
-    """
-    x_SG, z_S, shift = _grid(rng, view)
-    z_SG = np.broadcast_to(z_S[:, None], x_SG.shape)
-    h_SG = heights(x_SG, z_SG).astype(np.float32)
+def paint(rng: np.random.Generator, sky: Sky, view: View, terrain: Terrain) -> Land:
+    """The land below `sky`, painted onto its image."""
+    grid, water = _grid(rng, view), terrain.water
+    x_SG, z_SG = grid.x_SG, grid.z_SG
+    h_SG = terrain.heights(x_SG, z_SG).astype(np.float32)
     clear = np.float32(view.eye * 0.3) + z_SG * np.float32(0.1) + (z_SG / np.float32(30)) ** 4
     h_SG = np.minimum(h_SG, clear)  # nothing stands in front of the eye
     wet_SG = h_SG <= 0.0 if water is not None else np.zeros(h_SG.shape, bool)
     if water is not None:
         h_SG = np.maximum(h_SG, 0.0)
-    colour_SG3 = _lit(sky, view, x_SG, z_SG, h_SG, ground, shift)
+    colour_SG3 = _lit(sky, grid, h_SG, terrain.ground)
     rise_SG = (h_SG - np.float32(view.eye)) * np.float32(view.focal) / z_SG
     index, part, top = _visible(view, rise_SG)
     image = sky.image
@@ -78,31 +91,33 @@ def paint(
     x, z, air = (np.empty(near.shape, np.float32) for _ in range(3))
     for top_row in range(0, near.shape[0], _BAND):  # bands of rows stay in the cache: 1.5x as quick as all at once
         rows = slice(top_row, top_row + _BAND)
-        seen, x[rows], z[rows], air[rows] = _coloured(sky, view, packed, z_S, near[rows], part[first:][rows], shift)
+        seen, x[rows], z[rows], air[rows] = _coloured(sky, view, packed, grid, near[rows], part[first:][rows])
         for colour in range(3):
             np.copyto(image[first:][rows][..., colour], seen[..., colour], where=solid[rows])
     wet = wet_SG.ravel()[near * x_SG.shape[1] + (np.arange(view.width, dtype=np.int32) // 2)[None, :]] & solid
     depth = np.full((view.height, view.width), np.inf, np.float32)
     depth[first:] = np.where(solid, z, np.inf)
-    covered = flora.plant(rng, sky, view, image, depth, heights, stands, water is not None)
+    planted = flora.plant(rng, sky, view, terrain.heights, terrain.stands, water is not None)
+    covered = flora.grow(sky, view, depth, planted)
     wet &= ~covered[first:]
     if water is not None and wet.any():
-        pour(sky, view, image, first, wet, x, z, air, water, calm, shift)
+        pour(sky, view, wet, Seen(first, x, z, air), Water(water, terrain.calm, grid.shift))
     wet_whole = np.zeros((view.height, view.width), bool)
     wet_whole[first:] = wet
     return Land(image, depth, wet_whole)
 
 
-def _grid(rng: np.random.Generator, view: View) -> tuple[Floats, Floats, tuple[float, float]]:
+def _grid(rng: np.random.Generator, view: View) -> _Grid:
     near = 0.62 * view.eye * view.focal / (max(view.height - view.horizon, view.height * 0.08) + 0.1 * view.focal)
     z_S = np.geomspace(near, view.far, _STEPS).astype(np.float32)
     u_G = np.linspace(-view.spread, view.spread, view.width // 2 + 1, dtype=np.float32)
     shift = (float(rng.uniform(0, 900)), float(rng.uniform(0, 900)))
-    return z_S[:, None] * u_G[None, :], z_S, shift
+    return _Grid(z_S[:, None] * u_G[None, :], z_S, shift)
 
 
-def _lit(sky: Sky, view: View, x: Floats, z: Floats, h: Floats, ground: Ground, shift: tuple[float, float]) -> Floats:
+def _lit(sky: Sky, grid: _Grid, h: Floats, ground: Ground) -> Floats:
     """Colour of every ground point: its material under sun and sky, before the air."""
+    x, z, shift = grid.x_SG, grid.z_SG, grid.shift
     slope_x = np.gradient(h, axis=1) / np.maximum(x[:, 1:2] - x[:, :1], 1e-6)  # columns stand evenly
     slope_z = np.gradient(h, axis=0) / np.maximum(np.gradient(z[:, :1], axis=0), 1e-6)
     length = np.sqrt(slope_x * slope_x + slope_z * slope_z + 1)
@@ -156,7 +171,7 @@ def _visible(view: View, rise_SG: Floats) -> tuple[np.ndarray, Floats, Floats]:
 
 
 def _coloured(
-    sky: Sky, view: View, packed: Any, z_S: Floats, near: Any, t: Floats, shift: tuple[float, float]
+    sky: Sky, view: View, packed: Any, grid: _Grid, near: Any, t: Floats
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """The land's pixels: seen colour [h, W, 3], x and z in the world and the share of air [h, W]."""
     before = np.maximum(near - 1, 0)
@@ -164,7 +179,7 @@ def _coloured(
     column = (np.arange(view.width, dtype=np.int32) // 2)[None, :]
     here = packed.take(before * grounds + column).view(np.float32).reshape(*near.shape, 4)
     there = packed.take(near * grounds + column).view(np.float32).reshape(*near.shape, 4)
-    log_z = np.log(z_S)
+    log_z, shift = np.log(grid.z_S), grid.shift
     far = log_z.take(near)
     far -= log_z[1] - log_z[0]
     far += (log_z[1] - log_z[0]) * t

@@ -17,26 +17,37 @@ from lhq.sandbox.view import View
 _BLOCK = 32768  # pixels painted at once: they stay in the cache
 
 
-def pour(
-    sky: Sky,
-    view: View,
-    image: Floats,
-    first: int,
-    wet: npt.NDArray[np.bool_],
-    x: Floats,
-    z: Floats,
-    air: Floats,
-    colour: Colour,
-    calm: float,
-    shift: tuple[float, float],
-) -> None:
-    """Mirror of what lies above, broken by ripples; darker and clearer underfoot, glittering below the sun."""
-    flat = np.flatnonzero(wet)
-    pixels = image.reshape(-1, 3)
+@dataclass(frozen=True, slots=True)
+class Water:
+    """Its colour, how `calm` it is, 0 … 1, and by how much the ripples' noise is moved in x and z."""
+
+    colour: Colour
+    calm: float
+    shift: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the picture's rows from `first` down show [h, W]: where it lies in the world, its share of air."""
+
+    first: int
+    x: Floats
+    z: Floats
+    air: Floats
+
+
+def pour(sky: Sky, view: View, wet: npt.NDArray[np.bool_], seen: Seen, water: Water) -> None:
+    """Water onto the sky's image where `wet` [h, W] says so, of the rows that are `seen`.
+
+    It mirrors what lies above, broken by ripples; darker and clearer underfoot, glittering below the sun.
+    """
+    flat, first = np.flatnonzero(wet), seen.first
+    x, z, air = seen.x.ravel(), seen.z.ravel(), seen.air.ravel()
+    pixels = sky.image.reshape(-1, 3)
     for start in range(0, flat.size, _BLOCK):  # what is mirrored lies above the horizon: no block changes it
         block = flat[start : start + _BLOCK]
-        near = _Near(block, x.ravel().take(block), z.ravel().take(block), air.ravel().take(block), first)
-        pixels[block + first * view.width] = _poured(sky, view, pixels, near, colour, calm, shift)
+        near = _Near(block, x.take(block), z.take(block), air.take(block), first)
+        pixels[block + first * view.width] = _poured(sky, view, pixels, near, water)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +61,9 @@ class _Near:
     first: int
 
 
-def _poured(
-    sky: Sky, view: View, pixels: Floats, near: _Near, colour: Colour, calm: float, shift: tuple[float, float]
-) -> Floats:
+def _poured(sky: Sky, view: View, pixels: Floats, near: _Near, water: Water) -> Floats:
     """The water's colours [N, 3]."""
+    calm, shift = water.calm, water.shift
     rows, columns = np.divmod(near.flat.astype(np.int32), np.int32(view.width))
     y = (rows + near.first).astype(np.float32)
     scale = np.float32(1.6)
@@ -67,7 +77,7 @@ def _poured(
     mirror += side
     seen = pixels.take(mirror, axis=0)
     seen *= np.float32(0.95)
-    deep = np.array(colour, np.float32) * (np.array(sky.hour.skylight, np.float32) * 0.8 + 0.25)
+    deep = np.array(water.colour, np.float32) * (np.array(sky.hour.skylight, np.float32) * 0.8 + 0.25)
     fresnel = np.clip(0.88 - (0.55 - 0.25 * calm) * below + 0.10 * ripple * (1 - calm), 0.05, 0.97).astype(np.float32)
     result = mix(deep, seen, fresnel)
     if sky.height < 0.95 and sky.hour.name not in ("overcast", "storm"):
