@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
+
+from lhq.cli.talk import result, say
 
 
 @click.command()
@@ -13,8 +13,7 @@ import click
 @click.option("--samples", type=int, default=10_000, show_default=True, help="Codes to cluster.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="The table as JSON.")
-def command(model: str, num_clusters: int, samples: int, seed: int, device: str, as_json: bool) -> None:
+def command(model: str, num_clusters: int, samples: int, seed: int, device: str) -> None:
     """Cluster random codes by k-means and keep the centres beside the model.
 
     Then --cluster 3 paints scenes of one kind, and --cluster nearest with --psi below 1 calms
@@ -34,10 +33,6 @@ def command(model: str, num_clusters: int, samples: int, seed: int, device: str,
     found = clusters.compute(g, num_clusters=num_clusters, num_samples=samples, seed=seed)
     path = clusters.save(model, found)
     shares = [round(float(share), 4) for share in found.shares_K]
-    if as_json:
-        click.echo(json.dumps({"path": str(path), "shares": shares, "spread": found.spread}))
-        return
-    click.echo("cluster  share")
-    for number, share in enumerate(shares):
-        click.echo(f"{number:7d}  {share:6.1%}")
-    click.echo(f"{path} · mean distance to the centre {found.spread:.3f}", err=True)
+    table = ["cluster  share", *(f"{number:7d}  {share:6.1%}" for number, share in enumerate(shares))]
+    result({"path": str(path), "shares": shares, "spread": found.spread}, *table)
+    say(f"{path} · mean distance to the centre {found.spread:.3f}")

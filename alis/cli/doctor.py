@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,13 @@ import click
 
 from alis import __version__
 from alis.cli import COMMANDS
-from lhq.cli.checkup import Finding, installed, lacks_of, show
+from lhq.cli.checkup import Finding, installed, lacks_of, lines
 from lhq.cli.extras import is_installed
+from lhq.cli.talk import result
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="The findings as JSON on stdout.")
-def command(as_json: bool) -> None:
+def command() -> None:
     """Say what is installed, on what it would compute, and what each command would lack.
 
     \b
@@ -31,10 +30,7 @@ def command(as_json: bool) -> None:
         Finding("disk", str(Path.cwd()), True, f"{shutil.disk_usage('.').free / 1e9:,.1f} GB free"),
     ]
     lacks = lacks_of(COMMANDS)
-    if as_json:
-        click.echo(json.dumps({"findings": [one.as_json() for one in findings], "commands": lacks}))
-    else:
-        show(findings, lacks)
+    result({"findings": [one.as_json() for one in findings], "commands": lacks}, *lines(findings, lacks))
 
 
 def _devices() -> Iterator[Finding]:

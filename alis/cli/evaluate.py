@@ -6,6 +6,8 @@ from typing import Literal
 
 import click
 
+from lhq.cli.talk import wants_json
+
 
 @click.command("evaluate")
 @click.argument("model")
@@ -30,7 +32,6 @@ import click
 @click.option("--seed", default=0, show_default=True)
 @click.option("--batch", default=32, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--json", "is_json", is_flag=True, help="One line of JSON on stdout.")
 def command(
     model: str,
     data: str | None,
@@ -44,7 +45,6 @@ def command(
     seed: int,
     batch: int,
     device: str,
-    is_json: bool,
 ) -> int:
     """Measure a model folder, or a run's newest snapshot; what was measured is also kept in its evaluation.jsonl.
 
@@ -59,6 +59,6 @@ def command(
     from alis.training.launch import evaluate
 
     plan = Plan(names(metrics), num=num, num_real=num_real, features=features, psi=psi, seed=seed, batch=batch, fit=fit)
-    found = evaluate(model, data, plan, Wanted(variant=variant), device=device, is_json=is_json)
+    found = evaluate(model, data, plan, Wanted(variant=variant), device=device, is_json=wants_json())
     click.echo(found.text, nl=False)
     return 0 if found.is_complete else 1

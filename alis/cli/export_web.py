@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from lhq.cli.talk import result, say
+
 
 @click.command()
 @click.argument("model", type=click.Path())
@@ -51,5 +53,6 @@ def command(
     )
     name = Path(model).resolve().name
     made = site.write(panorama, out, name=name, runtime=runtime, webgpu=not no_webgpu, overwrite=force)
-    click.echo(str(made.folder))
-    click.echo(f"{made.size_bytes / 1e6:.1f} MB · first load {made.first_load_bytes / 1e6:.1f} MB", err=True)
+    told = {"folder": str(made.folder), "size_bytes": made.size_bytes, "first_load_bytes": made.first_load_bytes}
+    result(told, str(made.folder))
+    say(f"{made.size_bytes / 1e6:.1f} MB · first load {made.first_load_bytes / 1e6:.1f} MB")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from lhq.cli.talk import result, say
+
 
 @click.command()
 @click.argument("snapshot", type=click.Path(dir_okay=False))
@@ -22,5 +24,5 @@ def command(snapshot: str, out: str) -> None:
     from alis.import_published import convert
 
     config = convert(snapshot, out)
-    click.echo(f"{config.resolution}×{config.resolution}, {config.num_half_res} resolutions of float16", err=True)
-    click.echo(out)
+    say(f"{config.resolution}×{config.resolution}, {config.num_half_res} resolutions of float16")
+    result({"folder": out, "resolution": config.resolution, "num_half_res": config.num_half_res}, out)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from lhq.cli.talk import wants_json
+
 
 @click.command()
 @click.argument("model", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def command(model: str, as_json: bool) -> None:
+def command(model: str) -> None:
     """Layers, shapes, parameters, FLOPs a frame and memory of a model folder or run.
 
     \b
@@ -19,4 +20,4 @@ def command(model: str, as_json: bool) -> None:
     from alis.models import info
 
     told = info.of(model)
-    click.echo(told.as_json() if as_json else told.as_text())
+    click.echo(told.as_json() if wants_json() else told.as_text())

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from lhq.cli.talk import result, say
+
 
 @click.command()
 @click.argument("model", type=click.Path())
@@ -66,6 +68,7 @@ def command(
         mirror=mirror,
         overwrite=force,
     )
-    click.echo(str(target))
-    click.echo(f"structure {done.structure:.2f} · {done.psnr_db:.1f} dB{' · mirrored' * done.is_mirrored}", err=True)
-    click.echo(f"distance {done.loss_start:.3f} → {done.loss:.3f}", err=True)
+    told = {"path": str(target), "structure": done.structure, "psnr_db": done.psnr_db, "mirrored": done.is_mirrored}
+    result({**told, "distance_at_start": done.loss_start, "distance": done.loss}, str(target))
+    say(f"structure {done.structure:.2f} · {done.psnr_db:.1f} dB{' · mirrored' * done.is_mirrored}")
+    say(f"distance {done.loss_start:.3f} → {done.loss:.3f}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lhq.cli.talk import result, say
+
 if TYPE_CHECKING:
     from alis.models import Generator
     from alis.painting.panorama import Panorama
@@ -83,11 +85,12 @@ def tell_foreign(g: Generator, codes_files: Iterable[str | Path]) -> None:
     for path in codes_files:
         made_with = codes.papers(path).model
         if made_with and made_with != own:
-            click.echo(f"{path}: was made with another model ({made_with}); it looks different here", err=True)
+            say(f"{path}: was made with another model ({made_with}); it looks different here")
 
 
-def report(strip: Strip) -> None:
-    """The path on stdout; size and speed on stderr."""
-    click.echo(str(strip.path))
-    size = f"{strip.width_px:,} × {strip.height_px} px"
-    click.echo(f"{size} · {strip.seconds:.1f} s · {strip.megapixels_per_second:.2f} Mpx/s", err=True)
+def report(strip: Strip, **more: object) -> None:
+    """The path on stdout, or all of it and `more` as JSON; size and speed on stderr."""
+    told = {"path": str(strip.path), "width_px": strip.width_px, "height_px": strip.height_px}
+    rate = strip.megapixels_per_second
+    result({**told, "seconds": strip.seconds, "megapixels_per_second": rate, **more}, str(strip.path))
+    say(f"{strip.width_px:,} × {strip.height_px} px · {strip.seconds:.1f} s · {rate:.2f} Mpx/s")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from lhq.cli.talk import result
+
 
 @click.command("plot")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -22,4 +24,5 @@ def command(runs: tuple[Path, ...], out: Path | None) -> None:
     """
     from alis.training.plot import plot
 
-    click.echo(str(plot(runs, out or runs[0] / "curves.png")))
+    path = str(plot(runs, out or runs[0] / "curves.png"))
+    result({"path": path}, path)

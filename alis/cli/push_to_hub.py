@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from lhq.cli.talk import result
+
 
 @click.command()
 @click.argument("model", type=click.Path())
@@ -30,7 +32,7 @@ def command(model: str, repository: str, space: bool, runtime: str | None, priva
     from alis import models
 
     if not space:
-        click.echo(models.hub.publish(models.load(model), repository, private=private, dry_run=dry_run))
+        _tell(models.hub.publish(models.load(model), repository, private=private, dry_run=dry_run), dry_run)
         return
     from alis.cli.painting import open_panorama
     from alis.web.static import site
@@ -38,8 +40,12 @@ def command(model: str, repository: str, space: bool, runtime: str | None, priva
     panorama = open_panorama(model, seed=0, psi=1.0, cluster=None, noise="random", device="cpu", precision="float32")
     name = repository.rpartition("/")[2]
     if dry_run:
-        click.echo(str(site.write(panorama, repository, name=name, runtime=runtime).folder))
+        _tell(str(site.write(panorama, repository, name=name, runtime=runtime).folder), dry_run)
         return
     with tempfile.TemporaryDirectory() as scratch:
         made = site.write(panorama, Path(scratch) / "site", name=name, runtime=runtime)
-        click.echo(models.hub.publish_space(made.folder, repository, private=private))
+        _tell(models.hub.publish_space(made.folder, repository, private=private), dry_run)
+
+
+def _tell(place: str, is_local: bool) -> None:
+    result({"folder" if is_local else "address": place}, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from alis.cli.painting import report, tell_foreign
+from lhq.cli.talk import say
 
 
 @click.command()
@@ -53,4 +54,4 @@ def command(
     resampling.check_picture(before, Path(strip))
     done = resampling.write(before, after, Path(strip), Path(out), overwrite=force)
     report(done.strip)
-    click.echo(resampling.told(done), err=True)
+    say(resampling.told(done))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from alis.cli.painting import open_panorama, painting_options
+from lhq.cli.talk import result
 
 
 @click.command()
@@ -86,4 +87,4 @@ def command(
         painter=work,
     )
     limits = wire.Limits(connections=connections, per_viewer=per_viewer, proxies=proxies)
-    serve.run(page, listener, started=lambda url: click.echo(url), limits=limits)
+    serve.run(page, listener, started=lambda url: result({"url": url}, url), limits=limits)

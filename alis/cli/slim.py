@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from lhq.cli.talk import result, say
+
 
 @click.command()
 @click.argument("model", type=click.Path())
@@ -23,7 +25,5 @@ def command(model: str, out: str, weights: str, force: bool) -> None:
     from alis.models.slim import slim
 
     made = slim(model, out, weights=weights, overwrite=force)
-    click.echo(str(made.folder))
-    click.echo(
-        f"{made.size_bytes / 1e6:.1f} MB · weights rounded by at most {made.rounding:.1e} of the largest", err=True
-    )
+    result({"folder": str(made.folder), "size_bytes": made.size_bytes, "rounding": made.rounding}, str(made.folder))
+    say(f"{made.size_bytes / 1e6:.1f} MB · weights rounded by at most {made.rounding:.1e} of the largest")

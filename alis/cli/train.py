@@ -11,6 +11,7 @@ import click
 
 from alis.errors import ConfigError
 from alis.training import recipe
+from lhq.cli.talk import result, say
 
 
 def _option(key: str, kind: Any, default: Any, text: str) -> Callable[[Any], Any]:
@@ -78,7 +79,9 @@ def command(
             hint = "give either; a single value is changed by its own flag, e.g. --optim.batch"
             raise ConfigError("--size and --hours choose the recipe that --config names", hint=hint)
         config, told = dial(data, size, hours, changes, device)
-        click.echo(told, err=True)
+        say(told)
     said = launch(data, config, out, resume=resume, device=device, is_dry=dry_run)
-    if said:
-        click.echo(said)
+    if said and dry_run:
+        click.echo(said)  # JSON in any case: what would be trained on what
+    elif said:
+        result({"snapshot": said}, said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from alis.cli.painting import open_panorama, painting_options
+from lhq.cli.talk import result, say
 
 
 @click.command()
@@ -54,5 +55,6 @@ def command(
     shot = video.shot(panorama, seconds=seconds, fps=fps, aspect=aspect, height=height)
     frames = video.film(panorama, shot, speed=speed, changes=changes, start=start, loop=loop)
     video.write(out, frames, shot, overwrite=force)
-    click.echo(out)
-    click.echo(f"{shot.width}×{shot.height} px · {shot.num_frames} frames · {shot.seconds:g} s", err=True)
+    told = {"path": out, "width_px": shot.width, "height_px": shot.height, "frames": shot.num_frames}
+    result({**told, "seconds": shot.seconds}, out)
+    say(f"{shot.width}×{shot.height} px · {shot.num_frames} frames · {shot.seconds:g} s")

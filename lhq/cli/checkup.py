@@ -7,8 +7,6 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-import click
-
 from lhq.cli.door import Entry
 from lhq.cli.extras import lacking, modules_of
 
@@ -50,13 +48,13 @@ def lacks_of(entries: Mapping[str, Entry]) -> dict[str, list[str]]:
     return {name: lacking(entry.extra) for name, entry in entries.items()}
 
 
-def show(findings: Iterable[Finding], lacks: Mapping[str, Sequence[str]]) -> None:
+def lines(findings: Iterable[Finding], lacks: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """The findings for a reader, and the commands that would not run."""
     for one in findings:
         mark = "ok     " if one.is_there else "missing"
-        click.echo(f"{mark}  {one.kind:<8} {one.name}{f': {one.note}' if one.note else ''}")
+        yield f"{mark}  {one.kind:<8} {one.name}{f': {one.note}' if one.note else ''}"
     broken = {name: modules for name, modules in lacks.items() if modules}
     for name, modules in broken.items():
-        click.echo(f"missing  command  {name}: needs {', '.join(modules)}")
+        yield f"missing  command  {name}: needs {', '.join(modules)}"
     if not broken:
-        click.echo("ok       command  all of them have what they need")
+        yield "ok       command  all of them have what they need"

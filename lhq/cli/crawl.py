@@ -9,7 +9,7 @@ import click
 
 from lhq import pipeline
 from lhq.cli.progress import progress
-from lhq.cli.talk import is_quiet, say
+from lhq.cli.talk import is_quiet, result, say
 
 
 @click.command()
@@ -37,8 +37,9 @@ def command(pipeline_file: str, dry_run: bool, want: int | None, retry: tuple[st
     """
     loaded = pipeline.load(pipeline_file)
     if dry_run:
-        click.echo(loaded.plan(want=want).text(loaded.free_bytes()))
-        obstacles = loaded.obstacles()
+        plan, free_bytes, obstacles = loaded.plan(want=want), loaded.free_bytes(), loaded.obstacles()
+        told = {**plan.as_json(), "free_bytes": free_bytes, "obstacles": [str(error) for error in obstacles]}
+        result(told, plan.text(free_bytes))
         for error in obstacles:
             say(f"lhq: {error}")
         return obstacles[0].exit_code if obstacles else 0
@@ -49,4 +50,5 @@ def command(pipeline_file: str, dry_run: bool, want: int | None, retry: tuple[st
         done = loaded.crawl(retry=retry, want=want, on_progress=on_progress)
     for line in done.lines():
         say(line)
+    result(done.as_json())
     return done.exit_code

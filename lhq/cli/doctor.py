@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,8 +11,10 @@ import click
 
 from lhq import __version__
 from lhq.cli import COMMANDS
-from lhq.cli.checkup import Finding, installed, lacks_of, show
-from lhq.cli.extras import lacking
+from lhq.cli.checkup import Finding, installed, lacks_of, lines
+from lhq.cli.extras import is_installed, lacking
+from lhq.cli.talk import result
+from lhq.errors import ConfigError
 from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES
 
 KEYS = {
@@ -26,8 +27,7 @@ KEYS = {
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="The findings as JSON on stdout.")
-def command(as_json: bool) -> None:
+def command() -> None:
     """Say what is installed, which keys are set, and what each command would lack.
 
     Keys are named as set or not, never shown. Nobody is asked for anything over the network.
@@ -40,15 +40,13 @@ def command(as_json: bool) -> None:
     findings = [
         *installed("lhq", __version__, ("ml", "ray", "s3", "lsun")),
         *_names(),
+        *_measures(),
         *_weights(),
         *(Finding("key", name, bool(os.environ.get(name, "").strip()), use) for name, use in KEYS.items()),
         Finding("disk", str(Path.cwd()), True, f"{shutil.disk_usage('.').free / 1e9:,.1f} GB free"),
     ]
     lacks = lacks_of(COMMANDS)
-    if as_json:
-        click.echo(json.dumps({"findings": [one.as_json() for one in findings], "commands": lacks}))
-    else:
-        show(findings, lacks)
+    result({"findings": [one.as_json() for one in findings], "commands": lacks}, *lines(findings, lacks))
 
 
 def _names() -> Iterator[Finding]:
@@ -57,6 +55,18 @@ def _names() -> Iterator[Finding]:
         for name in registry.names():
             if name not in registry.own:
                 yield Finding(registry.noun, name, True, "from an installed package")
+
+
+def _measures() -> Iterator[Finding]:
+    """Measures that would stop `lhq filter` for want of a module."""
+    for name in MEASURES.names():
+        try:
+            missing = [module for module in MEASURES.load(name).needs if not is_installed(module)]
+        except ConfigError as error:
+            yield Finding("measure", name, False, str(error))
+            continue
+        if missing:
+            yield Finding("measure", name, False, f"[filter.{name}] needs {', '.join(missing)}")
 
 
 def _weights() -> Iterator[Finding]:

@@ -18,7 +18,7 @@ import click
 
 from lhq import nearest
 from lhq.cli.extras import extra_for
-from lhq.cli.talk import QUIET
+from lhq.cli.talk import JSON, QUIET
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 EXIT_CODES = (
@@ -51,7 +51,7 @@ class Door(click.Group):
             return None
         found = importlib.import_module(self.entries[name].module).command
         assert isinstance(found, click.Command)
-        _let_be_quiet(found)
+        _give_common_flags(found)
         return found
 
     def resolve_command(
@@ -111,22 +111,25 @@ def enter(door: Door, errors: type[Exception]) -> NoReturn:
         sys.exit(getattr(error, "exit_code", 1))
 
 
-def _let_be_quiet(command: click.Command) -> None:
-    """Give a command, and those below it, the flag that all have."""
+def _give_common_flags(command: click.Command) -> None:
+    """Give a command, and those below it, the flags that all have."""
     if isinstance(command, click.Group):
         for child in command.commands.values():
-            _let_be_quiet(child)
-    elif not any(param.name == QUIET for param in command.params):
-        command.params.append(
-            click.Option(
-                ["-q", "--quiet"],
-                is_flag=True,
-                expose_value=False,
-                is_eager=True,
-                callback=_set_quiet,
-                help="Nothing on stderr but warnings and errors.",
+            _give_common_flags(child)
+        return
+    for names, callback, text in (
+        (["--json"], _set_json, "The result as JSON on stdout."),
+        (["-q", "--quiet"], _set_quiet, "Nothing on stderr but warnings and errors."),
+    ):
+        if not any(names[-1] in param.opts for param in command.params):
+            command.params.append(
+                click.Option(names, is_flag=True, expose_value=False, is_eager=True, callback=callback, help=text)
             )
-        )
+
+
+def _set_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[JSON] = True
 
 
 def _set_quiet(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Literal
 
 import click
 
 from lhq.cli.engine import engine_options
 from lhq.cli.progress import progress
-from lhq.cli.talk import say
+from lhq.cli.talk import result, say
 from lhq.export import ExportReport
 from lhq.pipeline import load
 
@@ -33,7 +32,6 @@ from lhq.pipeline import load
 @click.option("--push-to-hub", "repository", metavar="ORG/NAME", default="", help="Upload to the Hugging Face Hub.")
 @click.option("--public", is_flag=True, help="A repository that is made by the push is public, not private.")
 @engine_options
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout.")
 def command(
     pipeline: str,
     to: str | None,
@@ -46,7 +44,6 @@ def command(
     public: bool,
     engine: str,
     address: str,
-    as_json: bool,
 ) -> int:
     """Publish the kept photos as Parquet that `datasets` loads as it is.
 
@@ -80,12 +77,9 @@ def command(
             on_progress=on_progress,
         )
     _tell(done.report)
-    if as_json:
-        click.echo(json.dumps({**_plain(done.report), "archives": done.archives, "address": done.address}))
-    else:
-        for place in (done.report.to if done.report.num_rows else "", done.archives, done.address):
-            if place:
-                click.echo(place)
+    places = (done.report.to if done.report.num_rows else "", done.archives, done.address)
+    told = {**_plain(done.report), "archives": done.archives, "address": done.address}
+    result(told, *(place for place in places if place))
     lost = [id for one in done.report.written for id, reason in one.failed.items() if reason.split(":")[0] in _DAMAGE]
     if lost:
         say(f"{len(lost):,} rows were left out for damage; `lhq filter` names such photos and how to fetch them again")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from lhq import pipeline
 from lhq.cli.engine import engine_options
 from lhq.cli.progress import progress
+from lhq.cli.talk import result
 
 
 @click.command()
@@ -18,8 +17,7 @@ from lhq.cli.progress import progress
 )
 @click.option("--workers", default=0, help="Processes for measures without a GPU; 0: one a core.", show_default=True)
 @engine_options
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-def command(pipeline_file: str, judge_only: bool, workers: int, engine: str, address: str, as_json: bool) -> int:
+def command(pipeline_file: str, judge_only: bool, workers: int, engine: str, address: str) -> int:
     """Measure what was not measured, judge all of it, and write verdicts.parquet.
 
     Measuring is done once a photo; thresholds of the pipeline file can move at will, which only judges again.
@@ -42,12 +40,9 @@ def command(pipeline_file: str, judge_only: bool, workers: int, engine: str, add
         click.echo(f"`lhq crawl {pipeline_file} --retry-failed damaged` fetches such photos again", err=True)
     for place in done.quarantined:
         click.echo(f"moved to {place}; `lhq crawl {pipeline_file} --retry-failed damaged` fetches it again", err=True)
-    if as_json:
-        counts: dict[str, object] = {"photos": done.num_photos, "kept": done.num_kept, "dropped": dict(done.dropped)}
-        counts["failed_shards"] = [report.key for report in done.failed]
-        if done.notes:
-            counts["notes"] = list(done.notes)
-        click.echo(json.dumps(counts))
-    else:
-        click.echo(done.funnel)
+    counts: dict[str, object] = {"photos": done.num_photos, "kept": done.num_kept, "dropped": dict(done.dropped)}
+    counts["failed_shards"] = [report.key for report in done.failed]
+    if done.notes:
+        counts["notes"] = list(done.notes)
+    result(counts, done.funnel)
     return 1 if done.failed or any(": damaged: " in note for note in done.notes) else 0

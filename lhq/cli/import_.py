@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from typing import Any, Literal
 
 import click
 
 from lhq.cli.progress import progress
-from lhq.cli.talk import say
+from lhq.cli.talk import result, say
 from lhq.pipeline import load
 
 
@@ -29,7 +28,6 @@ def command() -> None:
 def _options(default_licence: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
-            click.option("--json", "as_json", is_flag=True, help="The report as JSON on stdout."),
             click.option(
                 "--papers",
                 type=click.Path(),
@@ -62,7 +60,6 @@ def _run(
     kind: Literal["lsun", "folder", "zip"],
     path: str,
     pipeline: str,
-    as_json: bool,
     allows_unmatched: bool,
     **papers: str | None,
 ) -> int:
@@ -76,42 +73,41 @@ def _run(
         say(f"conflict: {entry}: {reason}; give this collection another --name, or remove the held photo")
     counts = [f"new {report.new:,}", f"held before {report.held:,}", f"not taken in {len(report.failed):,}"]
     say(" · ".join([*counts, *(f"conflicts {len(report.conflicts):,}" for _ in [0] if report.conflicts)]))
-    if as_json:
-        told = dataclasses.asdict(report)
-        click.echo(json.dumps({name: found for name, found in told.items() if name != "conflicts" or found}))
+    told = dataclasses.asdict(report)
+    result({name: found for name, found in told.items() if name != "conflicts" or found})
     return 1 if report.conflicts else 0
 
 
 @command.command()
 @click.argument("path", metavar="LMDB_DIR", type=click.Path())
 @_options("not-stated")
-def lsun(path: str, pipeline: str, as_json: bool, allows_unmatched: bool, **more: str | None) -> int:
+def lsun(path: str, pipeline: str, allows_unmatched: bool, **more: str | None) -> int:
     """LSUN (Tower, Bridge …): an LMDB folder of JPEG or WebP files.
 
     \b
     Example:
       lhq import lsun tower_train_lmdb pipelines/tower.toml
     """
-    return _run("lsun", path, pipeline, as_json, allows_unmatched, **more)
+    return _run("lsun", path, pipeline, allows_unmatched, **more)
 
 
 @command.command()
 @click.argument("path", metavar="DIR", type=click.Path())
 @_options(None)
-def folder(path: str, pipeline: str, as_json: bool, allows_unmatched: bool, **more: str | None) -> int:
+def folder(path: str, pipeline: str, allows_unmatched: bool, **more: str | None) -> int:
     """A folder of pictures, and the folders below it.
 
     \b
     Example:
       lhq import folder ~/pictures pipelines/own.toml --licence own --author "Me"
     """
-    return _run("folder", path, pipeline, as_json, allows_unmatched, **more)
+    return _run("folder", path, pipeline, allows_unmatched, **more)
 
 
 @command.command("zip")
 @click.argument("path", metavar="FILE", type=click.Path())
 @_options(None)
-def zip_(path: str, pipeline: str, as_json: bool, allows_unmatched: bool, **more: str | None) -> int:
+def zip_(path: str, pipeline: str, allows_unmatched: bool, **more: str | None) -> int:
     """A zip of pictures: the published LHQ ones, StyleGAN's with dataset.json, any other.
 
     \b
@@ -119,4 +115,4 @@ def zip_(path: str, pipeline: str, as_json: bool, allows_unmatched: bool, **more
       lhq import zip lhq_256.zip pipelines/lhq-zip.toml --licence not-stated
       lhq import zip mine.zip pipelines/own.toml --papers papers.csv
     """
-    return _run("zip", path, pipeline, as_json, allows_unmatched, **more)
+    return _run("zip", path, pipeline, allows_unmatched, **more)

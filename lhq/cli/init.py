@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lhq import pipeline
-from lhq.cli.talk import say
+from lhq.cli.talk import result, say
 from lhq.errors import InputError
 from lhq.pipeline import template
 
@@ -63,3 +63,4 @@ def command(
         path.unlink() if before is None else path.write_bytes(before)
         raise
     say(f"{path}: written; read its comments, then: lhq crawl {path} --dry-run")
+    result({"path": str(path), "source": source, "queries": queries, "want": want or None, "min_side_px": min_side_px})

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from lhq import pipeline
+from lhq.cli.talk import wants_json
 from lhq.http import clean
 
 
@@ -16,11 +17,10 @@ from lhq.http import clean
 @click.option("--status", "statuses", multiple=True, type=click.Choice(["waiting", "kept", "failed"]))
 @click.option("--reason", "reasons", multiple=True, help="Only candidates with this reason.")
 @click.option("--source", "sources", multiple=True, help="Only candidates of this source.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def command(
-    pipeline_file: str, statuses: tuple[str, ...], reasons: tuple[str, ...], sources: tuple[str, ...], as_json: bool
-) -> None:
+def command(pipeline_file: str, statuses: tuple[str, ...], reasons: tuple[str, ...], sources: tuple[str, ...]) -> None:
     """List candidates: id, status, reason of the last failure, attempts; separated by tabs.
+
+    With --json, one JSON object a line.
 
     \b
     Example:
@@ -28,7 +28,7 @@ def command(
       lhq list pipelines/quickstart.toml --reason timeout --json
     """
     for each in pipeline.load(pipeline_file).candidates(statuses=statuses, reasons=reasons, sources=sources):
-        if as_json:
+        if wants_json():
             click.echo(json.dumps(asdict(each)))
         else:
             click.echo(f"{clean(each.id, limit=1000)}\t{each.status}\t{clean(each.reason)}\t{each.attempts}")

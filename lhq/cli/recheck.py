@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import click
 
 from lhq.cli.progress import progress
-from lhq.cli.talk import say
+from lhq.cli.talk import result, say
 from lhq.pipeline import load
 
 
@@ -16,8 +15,7 @@ from lhq.pipeline import load
 @click.argument("pipeline", type=click.Path())
 @click.option("--bytes", "reads_bytes", is_flag=True, help="Fetch every photo and compare its sha256.")
 @click.option("--limit", type=click.IntRange(1), help="Check so many photos, those asked longest ago first.")
-@click.option("--json", "as_json", is_flag=True, help="The findings as JSON on stdout.")
-def command(pipeline: str, reads_bytes: bool, limit: int | None, as_json: bool) -> None:
+def command(pipeline: str, reads_bytes: bool, limit: int | None) -> None:
     """Ask the photos' hosts and sources: is it there, is it the same, is its licence what it was?
 
     Prints one change a line: id, tab, what (gone, licence, bytes, opt-out), tab, detail. What hosts say about use is
@@ -31,11 +29,8 @@ def command(pipeline: str, reads_bytes: bool, limit: int | None, as_json: bool) 
     """
     with progress() as on_progress:
         report = load(pipeline).recheck(reads_bytes=reads_bytes, limit=limit, on_progress=on_progress)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report)))
-    else:
-        for change in report.changes:
-            click.echo(f"{change.id}\t{change.what}\t{change.detail}")
+    changes = (f"{change.id}\t{change.what}\t{change.detail}" for change in report.changes)
+    result(dataclasses.asdict(report), *changes)
     for id, reason in report.unknown.items():
         say(f"could not ask: {id}: {reason}")
     say(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import click
 
 from lhq.cli.progress import progress
-from lhq.cli.talk import say
+from lhq.cli.talk import result, say
 from lhq.pipeline import load
 
 
@@ -16,8 +15,7 @@ from lhq.pipeline import load
 @click.argument("manifest", type=click.Path())
 @click.argument("pipeline", type=click.Path())
 @click.option("--take-changed", is_flag=True, help="Keep bytes that are no longer those the manifest hashes.")
-@click.option("--json", "as_json", is_flag=True, help="The report of lost photos as JSON on stdout.")
-def command(manifest: str, pipeline: str, take_changed: bool, as_json: bool) -> None:
+def command(manifest: str, pipeline: str, take_changed: bool) -> None:
     """Fetch a manifest's photos into the pipeline's store, ready for `lhq export`.
 
     MANIFEST is a manifest.parquet or the folder of a dataset. Photos that are gone or are no longer the same
@@ -29,11 +27,7 @@ def command(manifest: str, pipeline: str, take_changed: bool, as_json: bool) -> 
     """
     with progress() as on_progress:
         report = load(pipeline).rehydrate(manifest, takes_changed=take_changed, on_progress=on_progress)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report)))
-    else:
-        for id, reason in report.lost.items():
-            click.echo(f"{id}\t{reason}")
+    result(dataclasses.asdict(report), *(f"{id}\t{reason}" for id, reason in report.lost.items()))
     for source, outcomes in report.by_source.items():
         say(f"{source}: " + " · ".join(f"{outcome} {count:,}" for outcome, count in outcomes.items()))
     counts = [f"rows {report.num_rows:,}", f"new {report.new:,}", f"held before {report.held:,}"]

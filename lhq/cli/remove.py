@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 
 import click
 
 from lhq.cli.progress import progress
-from lhq.cli.talk import say
+from lhq.cli.talk import result, say
 from lhq.pipeline import load
 from lhq.takedown import remove
 from lhq.takedown.erase import Erased
@@ -28,10 +27,7 @@ from lhq.takedown.erase import Erased
     show_default=True,
     help="What becomes of their near-duplicates: a copy left behind would be published in their place.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The outcome as JSON on stdout.")
-def command(
-    pipeline: str, names: tuple[str, ...], path: str | None, reason: str, erase: bool, duplicates: str, as_json: bool
-) -> None:
+def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str, erase: bool, duplicates: str) -> None:
     """Take photos down: they are gone from the next export and never crawled again.
 
     An ID is source:source_id; the address of a photo's page will do as well. Without --erase the store keeps their
@@ -56,12 +52,8 @@ def command(
     if gone:
         _tell_erased(gone, pipeline)
     taken = [*done.new, *(done.duplicates if done.are_taken else ())]
-    if as_json:
-        told = {key: value for key, value in dataclasses.asdict(done).items() if key != "are_taken"}
-        click.echo(json.dumps(told | ({"erased": dataclasses.asdict(gone)} if gone else {})))
-    else:
-        for id in taken:
-            click.echo(id)
+    told = {key: value for key, value in dataclasses.asdict(done).items() if key != "are_taken"}
+    result(told | ({"erased": dataclasses.asdict(gone)} if gone else {}), *taken)
 
 
 def _wants(duplicates: Mapping[str, str]) -> bool:

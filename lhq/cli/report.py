@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lhq import pipeline
-from lhq.cli.talk import say
+from lhq.cli.talk import result, say
 
 
 @click.command()
@@ -26,3 +26,4 @@ def command(pipeline_file: str, output: str) -> None:
     """
     size_bytes = pipeline.load(pipeline_file).report(output)
     say(f"{output}: {size_bytes / 1e6:.1f} MB")
+    result({"path": output, "size_bytes": size_bytes})

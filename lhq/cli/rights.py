@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from lhq import pipeline
-from lhq.cli.talk import say
+from lhq.cli.talk import result, say, wants_json
 
 
 @click.command()
 @click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the page here; HTML if it ends in .html.")
 @click.option("--summary", is_flag=True, help="Only the public summary of training content (EU AI Act).")
-@click.option("--json", "as_json", is_flag=True, help="The facts as JSON on stdout.")
-def command(pipeline_file: str, output: str | None, summary: bool, as_json: bool) -> None:
+def command(pipeline_file: str, output: str | None, summary: bool) -> None:
     """Say on one page, for a lawyer, what the photos' papers allow.
 
     Sources and their terms, licences, permissions with their words, the opt-out signals asked and answered,
@@ -29,10 +26,10 @@ def command(pipeline_file: str, output: str | None, summary: bool, as_json: bool
       lhq rights pipelines/lhq-90k.toml --summary
     """
     loaded = pipeline.load(pipeline_file)
-    if as_json:
-        click.echo(json.dumps(loaded.rights().as_dict(), ensure_ascii=False))
-    elif output:
+    if output:
         loaded.rights_page(output, only_summary=summary)
         say(f"{output}: written")
-    else:
+    if wants_json():
+        result(loaded.rights().as_dict())
+    elif not output:
         click.echo(loaded.rights_text(only_summary=summary))

@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
+from lhq import pipeline
 from lhq.cli import crawl, export, filter
-from lhq.cli.talk import say
+from lhq.cli.extras import is_installed
+from lhq.cli.talk import gathered, result, say, wants_json
 
 
 @click.command()
 @click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
+@click.option("--want", type=click.IntRange(min=1), help="Photos to keep in all, instead of the file's.")
 @click.pass_context
-def command(ctx: click.Context, pipeline_file: str) -> int:
+def command(ctx: click.Context, pipeline_file: str, want: int | None) -> int:
     """Crawl, filter and export, one after the other.
 
-    After any stop, the same command goes on where it was.
+    After any stop, the same command goes on where it was. With --json, one object with the three stages' results.
 
     \b
     Example:
       lhq run pipelines/quickstart.toml
+      lhq run pipelines/quickstart.toml --want 500
     """
+    _need_what_measures_need(pipeline.load(pipeline_file))
+    code = 0
+    done: dict[str, Mapping[str, object]] = {}
     for name, stage in (("crawl", crawl.command), ("filter", filter.command), ("export", export.command)):
         say(f"{name}: lhq {name} {pipeline_file}")
         assert stage.params[0].name is not None
-        code = ctx.invoke(stage, **{stage.params[0].name: pipeline_file})
+        wanted = {"want": want} if stage is crawl.command else {}
+        with gathered() as told:
+            code = int(ctx.invoke(stage, **{stage.params[0].name: pipeline_file}, **wanted) or 0)
+        done.update((name, one) for one in told)
         if code:
-            return int(code)
-    return 0
+            break
+    if wants_json():
+        result(done)
+    return code
+
+
+def _need_what_measures_need(loaded: pipeline.Pipeline) -> None:
+    """Say what the filter would lack before a crawl of hours, not after it.
+
+    A store that holds photos already may have been measured elsewhere, and is let go on.
+
+    Raises:
+        ModuleNotFoundError: a measure imports what is not installed.
+    """
+    needed = [module for rule in loaded.rules() for module in rule.measure.needs if not is_installed(module)]
+    if needed and loaded.file.sources and not loaded.plan().num_kept:
+        raise ModuleNotFoundError(f"No module named {needed[0]!r}", name=needed[0])

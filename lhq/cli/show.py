@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from lhq import pipeline
-from lhq.cli.talk import say
+from lhq.cli.talk import result, say, wants_json
 from lhq.report.show import Shown
 
 
 @click.command()
 @click.argument("id", metavar="ID")
 @click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--image", type=click.Path(dir_okay=False), help="Write the photo here (JPEG), with what was detected.")
-def command(id: str, pipeline_file: str, as_json: bool, image: str | None) -> None:
+def command(id: str, pipeline_file: str, image: str | None) -> None:
     """Show one photo with all its facts and verdicts.
 
     \b
@@ -32,8 +29,8 @@ def command(id: str, pipeline_file: str, as_json: bool, image: str | None) -> No
     if image:
         loaded.picture(shown, image)
         say(f"{image}: written")
-    if as_json:
-        click.echo(json.dumps(shown.as_dict(), indent=2, ensure_ascii=False))
+    if wants_json():
+        result(shown.as_dict())
     else:
         _print(shown)
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from lhq import pipeline
+from lhq.cli.talk import result
 
 
 @click.command()
 @click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
 @click.option("--queries", is_flag=True, help="Show every query, not the totals alone.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def command(pipeline_file: str, queries: bool, as_json: bool) -> None:
+def command(pipeline_file: str, queries: bool) -> None:
     """Show the funnel: candidates, waiting, failed by reason, kept by licence, and the filter's verdicts.
 
     The sums are exact, and it can be asked while a crawl is at work.
@@ -24,4 +22,4 @@ def command(pipeline_file: str, queries: bool, as_json: bool) -> None:
       lhq status pipelines/quickstart.toml --json
     """
     found = pipeline.load(pipeline_file).status()
-    click.echo(json.dumps(found.as_json(), indent=1) if as_json else found.table(with_queries=queries))
+    result(found.as_json(), found.table(with_queries=queries))

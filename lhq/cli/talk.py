@@ -1,19 +1,72 @@
-"""How commands talk: on stderr, so that stdout is data; not at all where `--quiet` was given."""
+"""How commands talk: what was asked for on stdout, as lines or as JSON, and all else on stderr."""
 
 from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 QUIET = "quiet"
+JSON = "json"
+_GATHERED = "gathered"
 
 
 def is_quiet() -> bool:
     """Whether the running command was told to keep quiet."""
-    context = click.get_current_context(silent=True)
-    return context is not None and bool(context.meta.get(QUIET))
+    return bool(_asked(QUIET))
+
+
+def wants_json() -> bool:
+    """Whether the running command was asked for JSON."""
+    return bool(_asked(JSON))
 
 
 def say(text: str) -> None:
     """One line of talk."""
     if not is_quiet():
         click.echo(text, err=True)
+
+
+def result(told: Mapping[str, Any], *lines: str) -> None:
+    """What the command was asked for, on stdout: one JSON object of `told` with --json, else `lines`."""
+    gathered = _asked(_GATHERED)
+    if gathered is not None and wants_json():
+        gathered.append(told)
+    elif wants_json():
+        click.echo(json.dumps(_finite(told)))
+    else:
+        for line in lines:
+            click.echo(line)
+
+
+@contextmanager
+def gathered() -> Iterator[list[Mapping[str, Any]]]:
+    """Results of the commands that are invoked within, kept instead of printed where JSON is wanted: a command of
+    several stages prints one object."""
+    told: list[Mapping[str, Any]] = []
+    meta = click.get_current_context().meta
+    meta[_GATHERED] = told
+    try:
+        yield told
+    finally:
+        del meta[_GATHERED]
+
+
+def _finite(value: Any) -> Any:
+    """The value as JSON has it: what is not a number there (NaN, infinity) becomes null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+def _asked(what: str) -> Any:
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(what)

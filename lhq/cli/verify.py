@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import click
 
 from lhq import pipeline
 from lhq.cli.engine import engine_options
 from lhq.cli.progress import progress
-from lhq.cli.talk import say
+from lhq.cli.talk import result, say
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path())
 @engine_options
-@click.option("--json", "as_json", is_flag=True, help="The findings as JSON on stdout.")
-def command(folder: str, engine: str, address: str, as_json: bool) -> int:
+def command(folder: str, engine: str, address: str) -> int:
     """Check a dataset that `lhq export` wrote: schema, counts, card, every sha256, every picture.
 
     Prints one line a problem; exit code 1 if there is one.
@@ -28,11 +26,7 @@ def command(folder: str, engine: str, address: str, as_json: bool) -> int:
     """
     with progress() as on_progress:
         report = pipeline.verify(folder, engine=engine or "local", address=address, on_progress=on_progress)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(report)))
-    else:
-        for problem in report.problems:
-            click.echo(problem)
+    result(dataclasses.asdict(report), *report.problems)
     say(
         f"rows {report.num_rows:,} · files {report.num_files:,} · pictures {report.num_pictures:,} · "
         f"problems {len(report.problems):,}"

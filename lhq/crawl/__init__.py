@@ -61,6 +61,18 @@ class CrawlReport:
             return 130
         return self.problems[0].exit_code if self.problems else 0
 
+    def as_json(self) -> dict[str, object]:
+        """The report in JSON's types."""
+        return {
+            "kept": self.num_kept,
+            "new": self.num_new,
+            "want": self.want if self.want < ALL else None,
+            "stopped": self.is_stopped,
+            "failures": dict(self.failures),
+            "problems": [str(problem) for problem in self.problems],
+            "notes": list(self.notes),
+        }
+
     def lines(self) -> list[str]:
         """What to tell at the end, the funnel last."""
         lines = [*self.notes, *(f"a source gave up: {problem}" for problem in self.problems)]

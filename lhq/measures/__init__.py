@@ -121,6 +121,8 @@ class Measure(Protocol[S_contra]):
     """How many photos one call of `measure` takes at most: large where decoding must run ahead of a GPU."""
     needs_bytes: bool = True
     """False for a measure that looks at papers only: no bytes are read for it."""
+    needs: Sequence[str] = ()
+    """Modules that it imports and lhq's core does not bring, so that a run can say so before it begins."""
     is_apart: bool = False
     """True for a measure whose work is done in a process of its own: what kills that does not kill a worker."""
     judges: Judges = "alone"

@@ -80,6 +80,7 @@ class Connectability(Measure[ConnectabilitySettings]):
     """
 
     name = "connectability"
+    needs = ("torch", "torchvision")
     settings_class = ConnectabilitySettings
     question = "Can its left and right half be told apart? Then one side can't be continued."
     score = Score("Chance of telling the easier half", "max_score", "above")

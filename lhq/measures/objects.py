@@ -105,6 +105,7 @@ class Objects(Measure[ObjectsSettings]):
     """
 
     name = "objects"
+    needs = ("torch", "torchvision")
     settings_class = ObjectsSettings
     question = "Do people, animals, vehicles or things cover more of it than the limit allows?"
     score = Score("Share of the picture under what counts", "max_area", "above", unit="%", scale="sqrt")

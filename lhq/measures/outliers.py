@@ -77,6 +77,7 @@ class Outliers(Measure[OutliersSettings]):
     """`log_likelihood` of the photo's features under the trusted Gaussian; `fit` names that Gaussian."""
 
     name = "outliers"
+    needs = ("torch", "torchvision")
     settings_class = OutliersSettings
     question = "Does it look like the photos that are trusted?"
     score = Score("Log-likelihood", "min_log_likelihood", "below")
