@@ -41,16 +41,16 @@ def serve(photos: tuple[Path, ...], port: int, scenes: int, seed: int, rate_limi
       lhq sandbox serve --scenes 600 --seed 3
     """
     with Sandbox(list(photos), seed=seed, num_scenes=scenes, port=port, rate_limit=rate_limit) as box:
-        result({"url": box.url, "port": box.port}, box.url)
-        say(
-            f"serving on {box.url} until Ctrl-C. Point a pipeline at it:\n\n"
-            f'  [http]\n  allow_hosts = ["127.0.0.1:{box.port}"]\n'
-            f'  [source.unsplash]\n  api = "{box.url}/unsplash"\n'
-            f'  permission = {{ permits = ["train"], statement = "my own sandbox" }}\n'
-            f'  [source.flickr]\n  api = "{box.url}/flickr/services/rest/"\n\n'
-            f"  export UNSPLASH_ACCESS_KEY=any FLICKR_API_KEY=any FLICKR_API_SECRET=any"
-        )
         try:
+            result({"url": box.url, "port": box.port}, box.url)
+            say(
+                f"serving on {box.url} until Ctrl-C. Point a pipeline at it:\n\n"
+                f'  [http]\n  allow_hosts = ["127.0.0.1:{box.port}"]\n'
+                f'  [source.unsplash]\n  api = "{box.url}/unsplash"\n'
+                f'  permission = {{ permits = ["train"], statement = "my own sandbox" }}\n'
+                f'  [source.flickr]\n  api = "{box.url}/flickr/services/rest/"\n\n'
+                f"  export UNSPLASH_ACCESS_KEY=any FLICKR_API_KEY=any FLICKR_API_SECRET=any"
+            )
             threading.Event().wait()
         except KeyboardInterrupt:
             say(f"stopped after {len(box.requests):,} requests")
