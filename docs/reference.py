@@ -124,7 +124,8 @@ def pipeline_file() -> str:
         "error that names the nearest one. `lhq init` writes a commented file; [`pipelines/`](../pipelines) has five, "
         "which come with the package and go by their names too: `lhq run quickstart`.",
         "Paths are relative to the file (`store`, `local`, `queries`, `to`, `deny`, the `path` of a source, `photos` "
-        "of the sandbox); `~` is your home. A store that an earlier version left where lhq is run is found there, and "
+        "of the sandbox); `~` is your home; so are `trusted`, `weights` and `features` "
+        "where they name a file. A store that an earlier version left where lhq is run is found there, and "
         "that is said. "
         "The file, queries, papers and lists of ids may be UTF-8 with or without its mark, or UTF-16 with it.",
         "## Outside every table",

@@ -7,7 +7,6 @@ value and next move. `lhq.pipeline` joins them with the table of names.
 
 from __future__ import annotations
 
-import codecs
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ import pydantic
 
 from lhq import nearest
 from lhq.errors import ConfigError
+from lhq.text_file import read_text
 
 
 class Settings(pydantic.BaseModel):
@@ -33,6 +33,9 @@ class _Beside:
 BESIDE = _Beside()
 Place = Annotated[str, BESIDE]
 """A path; in a pipeline file it is relative to that file."""
+FILE = _Beside()
+WordOrFile = Annotated[str, FILE]
+"""A known word, or a path: where it is no file as it stands, the one beside the pipeline file is meant."""
 
 
 class HttpSettings(Settings):
@@ -110,25 +113,6 @@ def read_toml(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
 
 
-def read_text(path: Path) -> str:
-    """A text file as people have them: UTF-8 or, with its mark, UTF-16; the mark itself and carriage returns are gone.
-
-    Raises:
-        OSError: it can't be read.
-        UnicodeError: it is neither; the message says what it looks like.
-    """
-    data = path.read_bytes()
-    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = data.decode("utf-16" if marked else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        looks = "UTF-16 without its mark" if data[:200].count(0) > 20 else "an 8-bit code page (such as Windows-1252)"
-        raise UnicodeError(f"is not UTF-8 at byte {error.start:,}: it looks like {looks}") from None
-    if "\0" in text:
-        raise UnicodeError("is not UTF-8: it looks like UTF-16 without its mark")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
 def placed(settings: S, place: Callable[[str], str]) -> S:
     """`settings` with every path in them (`Place`) as `place` gives it; empty ones stay empty."""
     changes: dict[str, object] = {}
@@ -136,6 +120,8 @@ def placed(settings: S, place: Callable[[str], str]) -> S:
         value = getattr(settings, name)
         if BESIDE in field.metadata and value:
             changes[name] = place(value) if isinstance(value, str) else tuple(place(each) for each in value)
+        elif FILE in field.metadata and value and not Path(value).exists() and Path(beside := place(value)).is_file():
+            changes[name] = beside
     return settings.model_copy(update=changes) if changes else settings
 
 
@@ -174,7 +160,10 @@ def validate(kind: type[S], table: Mapping[str, object], where: str) -> S:
         if first["type"] == "missing":
             raise ConfigError(f'{where}: "{key}" is missing', hint=f"add a line {key} = …") from None
         value, said = first.get("input"), first.get("ctx", {}).get("error", first["msg"])
-        raise ConfigError(f"{where}: {key} = {value!r}: {said}", hint="correct the value") from None
+        hint = "" if "did you mean" in str(said) else "correct the value"
+        if first["type"] == "literal_error":
+            hint = nearest.word(str(value), re.findall(r"'([^']*)'", first["ctx"]["expected"]), hint)
+        raise ConfigError(f"{where}: {key} = {value!r}: {said}", hint=hint) from None
 
 
 def _is_number(annotation: object) -> bool:

@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from alis.errors import InputError, WeightsMissing
 from alis.features.lite import MEAN, SIDES, STD, open_lite
+from lhq import nearest
 
 FIDELITY_FILE = "weights-inception-2015-12-05-6726825d.pth"
 FIDELITY_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FIDELITY_FILE}"
@@ -56,7 +57,9 @@ def open_features(name: str, device: torch.device) -> Extractor:
     elif Path(name).suffix in {".pt", ".ts", ".jit", ".safetensors"} or Path(name).exists():
         made, label = _from_file(Path(name))
     else:
-        raise InputError(f"no features called {name!r}", hint=f"use {', '.join(NAMES)} or a file (.pt, .safetensors)")
+        near = nearest.word(name, NAMES, "")
+        hint = f"{near} use {', '.join(NAMES)} or a file (.pt, .safetensors)".strip()
+        raise InputError(f"no features called {name!r}", hint=hint)
     module = made.to(device).eval()
 
     def run(images: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from alis.metrics.geometry import equivariance_db, path_length
 from alis.metrics.moments import Moments
 from alis.metrics.reference import Reference, Sample, reference
 from alis.models import Generator, sampling
+from lhq import nearest
 
 log = logging.getLogger("alis")
 METRICS = ("fid", "inf-fid", "kid", "precision-recall", "eq-t", "path-length", "seam", "repetition", "far-tiles")
@@ -53,7 +54,9 @@ class Plan:
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
-            raise InputError(f"no metric {', '.join(unknown) or 'named'}", hint=f"choose from {', '.join(METRICS)}")
+            near = nearest.word(unknown[0], METRICS, "") if unknown else ""
+            hint = f"{near} choose from {', '.join(METRICS)}".strip()
+            raise InputError(f"no metric {', '.join(unknown) or 'named'}", hint=hint)
         if self.num < 2 or self.batch < 1 or (self.num_real is not None and self.num_real < 2):
             raise InputError(
                 f"{self.num} pictures against {self.num_real or 'all'} in batches of {self.batch}",

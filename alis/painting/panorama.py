@@ -30,6 +30,7 @@ from alis.plane.anchors import MAX_ANCHOR, Saved, Sketch, SketchSettings, Source
 from alis.plane.noise import column_noise
 from alis.plane.ranges import Ranges, anchors_seen
 from alis.plane.spans import halo_px
+from lhq import nearest
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 _WIDE = 32
@@ -362,7 +363,8 @@ def choose_precision(g: Generator, name: str) -> str:
         is_wide = g.config.channels(g.config.resolution) >= _WIDE
         name = "float16" if g.device.type == "cuda" else "bfloat16" if has_bfloat16 and is_wide else "float32"
     if name not in PRECISIONS:
-        raise InputError(f"precision {name!r} is unknown", hint=f"use one of {', '.join(PRECISIONS)} or auto")
+        hint = nearest.word(name, (*PRECISIONS, "auto"), f"use one of {', '.join(PRECISIONS)} or auto")
+        raise InputError(f"precision {name!r} is unknown", hint=hint)
     if name != precision_of(g):
         g.set_precision(getattr(torch, name))
     return name

@@ -17,6 +17,7 @@ import pydantic
 from alis.config import ModelConfig, Settings
 from alis.errors import ConfigError
 from lhq import nearest
+from lhq.text_file import read_text
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -279,14 +280,17 @@ def read(name_or_path: str | None, changes: Mapping[str, object] | None = None) 
         shipped = CONFIGS / f"{name_or_path}.toml"
         path = shipped if name_or_path in known() else Path(name_or_path)
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = tomllib.loads(read_text(path))
         except FileNotFoundError:
-            hint = nearest.word(name_or_path, known(), f"shipped configs: {', '.join(known())}")
+            hint = nearest.path(name_or_path, "") if path.suffix else ""
+            hint = hint or nearest.word(name_or_path, known(), f"shipped configs: {', '.join(known())}")
             raise ConfigError(f"{name_or_path}: no such config", hint=hint) from None
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: can't be read ({error})", hint="give a readable UTF-8 TOML file") from None
+        except UnicodeError as error:
+            raise ConfigError(f"{path}: {error}", hint="save it as UTF-8") from None
+        except OSError as error:
+            raise ConfigError(f"{path}: can't be read ({error})", hint="give a readable TOML file") from None
     for key, value in (changes or {}).items():
         section, _, name = key.partition(".")
         table[section] = {**table.get(section, {}), name: value}

@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 
 from lhq import nearest
-from lhq.config import read_text
 from lhq.errors import FetchError, ImageError, InputError
 from lhq.intake import intake
 from lhq.progress import OnProgress, silent
@@ -28,6 +27,7 @@ from lhq.records import Candidate
 from lhq.rights import permissions
 from lhq.rights.licences import LICENCES, Rights
 from lhq.rights.policy import Policy
+from lhq.text_file import read_text
 
 MAX_BYTES = 256 * 2**20
 _SHOWN = 5

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from lhq.config import Settings
+from lhq.config import Settings, WordOrFile
 from lhq.errors import LhqError
 from lhq.measures import Measure, MeasureSettings, Score, Verdicts, coco
 from lhq.measures.detectors import Backend, Detections, Detector, Wanted, open_detector
@@ -41,7 +41,7 @@ class ObjectsSettings(MeasureSettings):
 
     backend: Backend = "auto"
     """detectron2 where it can be imported, else torchvision; or one of them by name."""
-    weights: str = "coco"
+    weights: WordOrFile = "coco"
     """`coco` (the backend's best R50), `coco-v1`, `coco-v2` (torchvision), `coco-r50`, `coco-x101` (detectron2),
     `sandbox`, or the path of a state dict (.safetensors, .pth)."""
     names: tuple[str, ...] = ()

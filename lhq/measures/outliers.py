@@ -11,6 +11,7 @@ import functools
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
+from lhq import nearest
+from lhq.config import WordOrFile
 from lhq.errors import InputError, LhqError, ShardDamaged
 from lhq.measures import Judges, Measure, MeasureSettings, Score, Verdicts, fitted
 from lhq.measures.features import Extractor, Floats, open_extractor
@@ -26,6 +29,7 @@ from lhq.measures.prefetch import Halving, Pixels, Prefetcher, stored_photos
 from lhq.records import Lane, Photo
 from lhq.store import verdicts
 from lhq.store.shards import Shards
+from lhq.text_file import read_text
 
 log = logging.getLogger("lhq")
 _CHUNK = 512  # photos decoded and extracted between two updates of the moments
@@ -38,9 +42,9 @@ class OutliersSettings(MeasureSettings):
         {"drop_share", "min_log_likelihood", "batch", "num_threads", "device"}
     )
 
-    features: str = "inception"
+    features: WordOrFile = "inception"
     """`inception` (the paper's), `dinov2`, `thumbnail` (by hand, needs no weights), or a TorchScript file."""
-    trusted: str = "all"
+    trusted: WordOrFile = "all"
     """Which photos the Gaussian is fitted to: `all`, `kept` (what the last `lhq filter` keeps, this measure
     aside), or a file of photo ids, one a line."""
     trusted_queries: tuple[str, ...] = ()
@@ -291,8 +295,14 @@ def _trust(shards: Shards, trusted: str) -> Callable[[str], bool]:
         pairs = zip(table["id"].to_pylist(), table["failed"].to_pylist(), strict=True)
         return {id for id, failed in pairs if not set(failed) - {"outliers"}}.__contains__
     try:
-        with open(trusted, encoding="utf-8") as lines:
-            return {line.strip() for line in lines if line.strip()}.__contains__
+        return {line.strip() for line in read_text(Path(trusted)).splitlines() if line.strip()}.__contains__
+    except FileNotFoundError:
+        raise InputError(
+            f"[filter.outliers]: trusted = {trusted!r}: no such file",
+            hint=nearest.path(trusted, 'set "all", "kept", or a file of photo ids, one a line'),
+        ) from None
+    except UnicodeError as error:
+        raise InputError(f"[filter.outliers]: trusted = {trusted!r} {error}", hint="save it as UTF-8") from None
     except OSError as error:
         raise InputError(
             f"[filter.outliers]: trusted = {trusted!r} can't be read ({error.strerror})",

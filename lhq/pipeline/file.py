@@ -119,8 +119,8 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
             raise unknown_key(name, [*_Top.model_fields, *_TABLES], str(path))
     top = validate(_Top, {k: v for k, v in tables.items() if k in _Top.model_fields}, str(path))
     if top.engine not in ENGINES.names():
-        known = ", ".join(ENGINES.names())
-        raise ConfigError(f'{path}: engine = "{top.engine}": no such engine', hint=f"give one of {known}")
+        hint = nearest.word(top.engine, ENGINES.names(), f"give one of {', '.join(ENGINES.names())}")
+        raise ConfigError(f'{path}: engine = "{top.engine}": no such engine', hint=hint)
     sandbox = _table(tables, "sandbox", path) if "sandbox" in tables else None
     sources = _named(SOURCES, _table(tables, "source", path), f"{path} [source", places)
     rights = validate(RightsSettings, _table(tables, "rights", path), f"{path} [rights]")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lhq import nearest
-from lhq.config import read_text
 from lhq.errors import ConfigError
 from lhq.pipeline.places import LANDSCAPES, Places
 from lhq.records import Query
+from lhq.text_file import read_text
 
 SHIPPED = "landscapes"
 """Stands for the 400 landscape queries that come with the package."""
@@ -35,12 +35,11 @@ def read(given: str | list[str], where: str, places: Places) -> tuple[Query, ...
         for file in files:
             try:
                 lines = read_text(file).splitlines()
-            except (OSError, UnicodeError) as error:
-                said = f"{file} {error}" if isinstance(error, UnicodeError) else f"{file}: {error.strerror}"
-                raise ConfigError(
-                    f"{where}: queries = {given!r}: {said}",
-                    hint=nearest.path(file, _HINT),
-                ) from None
+            except UnicodeError as error:
+                raise ConfigError(f"{where}: queries = {given!r}: {file} {error}", hint="save it as UTF-8") from None
+            except OSError as error:
+                said = f"{where}: queries = {given!r}: {file}: {error.strerror}"
+                raise ConfigError(said, hint=nearest.path(file, _HINT)) from None
             found += [Query(text, file.stem) for line in lines if (text := line.split("#")[0].strip())]
     unique = {" ".join(query.text.split()).casefold(): query for query in reversed(found) if query.text.strip()}
     if not unique:

@@ -30,6 +30,7 @@ import lhq.report.show
 import lhq.takedown.erase
 import lhq.takedown.recheck
 import lhq.takedown.remove
+from lhq import nearest
 from lhq.config import validate
 from lhq.crawl.frontier import Listed
 from lhq.errors import ConfigError, InputError, StoreError, UserError
@@ -160,6 +161,11 @@ class Pipeline:
         self, *, statuses: Sequence[str] = (), reasons: Sequence[str] = (), sources: Sequence[str] = ()
     ) -> Iterator[Listed]:
         """The store's candidates, narrowed by what is given; see `lhq.crawl.status.listing`."""
+        known = [*SourceRights()]
+        for name in sources:
+            if name not in known and name not in self.status().sources:
+                hint = nearest.word(name, known, f"the sources: {', '.join(known)}")
+                raise InputError(f'no source is called "{name}"', hint=hint)
         return lhq.crawl.status.listing(self._store(), self.file.local, statuses, reasons, sources)
 
     def _need_source(self) -> None:

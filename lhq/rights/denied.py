@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from lhq import nearest
 from lhq.errors import ConfigError
+from lhq.text_file import read_text
 
 _DOMAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}", re.IGNORECASE)
 _AUTHOR = re.compile(r"author\s*[:\s]\s*(.+)", re.IGNORECASE)
@@ -60,9 +62,15 @@ def read(path: Path, where: str) -> Denied:
         ConfigError: it can't be read, or a line is neither author, page nor domain.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}: deny = {str(path)!r}: {error}", hint="give a UTF-8 text file") from None
+        lines = read_text(path).splitlines()
+    except FileNotFoundError:
+        hint = nearest.path(path, "give a text file: an author, page or domain a line")
+        raise ConfigError(f"{where}: deny = {str(path)!r}: no such file", hint=hint) from None
+    except OSError as error:
+        hint = "give a readable text file"
+        raise ConfigError(f"{where}: deny = {str(path)!r}: {error.strerror}", hint=hint) from None
+    except UnicodeError as error:
+        raise ConfigError(f"{where}: deny = {str(path)!r} {error}", hint="save it as UTF-8") from None
     authors, pages, domains = set(), set(), set()
     for number, line in enumerate(lines, 1):
         line = re.split(r"(?:^|\s)#", line)[0].strip()

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lhq import nearest
 from lhq.errors import ConfigError, RightsRefused
 from lhq.rights.licences import LICENCES, Answer, Licence, Rights, matching
 from lhq.rights.permissions import EXAMPLE
@@ -108,7 +109,9 @@ def check_words(words: Sequence[str]) -> None:
         if word not in SUBSETS and word not in LICENCES and not matching(word, LICENCES):
             raise ConfigError(
                 f'licences: "{word}" is neither a subset nor a licence',
-                hint=f"give {', '.join(SUBSETS)}, or ids such as cc-by-2.0, cc-by-*",
+                hint=nearest.word(
+                    word, [*SUBSETS, *LICENCES], f"give {', '.join(SUBSETS)}, or ids such as cc-by-2.0, cc-by-*"
+                ),
             )
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import pydantic
 
+from lhq import nearest
 from lhq.errors import ConfigError, KeyMissing, SourceError
 from lhq.http import Client
 from lhq.http.pace import retry_after_s
@@ -77,7 +78,9 @@ class CommonsSettings(SourceSettings):
     def _known(cls, licences: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [licence for licence in licences if licence not in LICENCES]
         if unknown or not licences:
-            raise ValueError(f"{', '.join(unknown) or 'none'}: not known; known: {', '.join(sorted(LICENCES))}")
+            hint = nearest.word(unknown[0], LICENCES, "") if unknown else ""
+            hint = hint or f"known: {', '.join(sorted(LICENCES))}"
+            raise ValueError(f"{', '.join(unknown) or 'none'}: not known; {hint}")
         return licences
 
 

@@ -20,6 +20,7 @@ import flickrapi
 import pydantic
 import requests
 
+from lhq import nearest
 from lhq.errors import KeyMissing, SourceError
 from lhq.http import Client
 from lhq.records import Candidate, Query
@@ -61,8 +62,9 @@ class FlickrSettings(SourceSettings):
     def _known(cls, licences: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [licence for licence in licences if licence not in FLICKR.values()]
         if unknown or not licences:
-            known = ", ".join(FLICKR.values())
-            raise ValueError(f"{', '.join(unknown) or 'none'}: not Flickr licences; known: {known}")
+            hint = nearest.word(unknown[0], FLICKR.values(), "") if unknown else ""
+            hint = hint or f"known: {', '.join(FLICKR.values())}"
+            raise ValueError(f"{', '.join(unknown) or 'none'}: not Flickr licences; {hint}")
         return licences
 
 

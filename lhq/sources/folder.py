@@ -54,7 +54,8 @@ class FolderSettings(SourceSettings):
     @classmethod
     def _known(cls, licence: str) -> str:
         if licence not in LICENCES:
-            raise ValueError(f"not a known licence; known: {', '.join(sorted(LICENCES))}")
+            hint = nearest.word(licence, LICENCES, f"known: {', '.join(sorted(LICENCES))}")
+            raise ValueError(f"not a known licence; {hint}")
         return licence
 
 

@@ -7,6 +7,7 @@ Source: github.com/unsplash/datasets, DOCS.md and TERMS.md.
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO, Literal
 
 import pydantic
 
+from lhq import nearest
 from lhq.config import Place
 from lhq.errors import InputError
 from lhq.http import Client
@@ -70,7 +72,7 @@ class UnsplashDataset(Source):
         if not self._tables:
             raise InputError(
                 f"[source.unsplash_dataset] path = {settings.path!r}: no photos.tsv* there",
-                hint="ask for the tables at unsplash.com/data and unpack them",
+                hint=nearest.path(folder, "ask for the tables at unsplash.com/data and unpack them"),
             )
         self._words = [word.casefold() for word in settings.words]
 
@@ -86,7 +88,10 @@ class UnsplashDataset(Source):
         found: list[Candidate] = []
         try:
             with open(table, "rb") as file:
-                head = file.readline(1 << 20).decode("utf-8-sig", "replace").rstrip("\r\n")
+                first = file.readline(1 << 20)
+                if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise InputError(f"{table}: is UTF-16", hint="save it as UTF-8, or unpack it anew")
+                head = first.decode("utf-8-sig", "replace").rstrip("\r\n")
                 mark = "\t" if "\t" in head else ","
                 names = head.split(mark)
                 if not set(names) >= _NEEDED:

@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lhq.config import read_text
 from lhq.errors import InputError
 from lhq.store import tombstones
 from lhq.store.shards import Shards
 from lhq.takedown.copies import Held
+from lhq.text_file import read_text
 
 _ID = re.compile(r"[a-z][a-z0-9_]*:\S+")
 

@@ -210,7 +210,7 @@ def test_bad_input_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(InputError, match="nothing was judged yet"):
         prepare(features="thumbnail", trusted="kept")
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match="no such file"):
         prepare(features="thumbnail", trusted=str(tmp_path / "none.txt"))
     with pytest.raises(InputError, match="0 trusted photos are too few"):
         prepare(features="thumbnail", trusted_queries=["desert"])

@@ -195,5 +195,5 @@ def test_two_packages_of_one_name_are_refused_and_others_are_no_matter(tmp_path:
 
 def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text('engine = "locl"\n' + TOP)
-    with pytest.raises(ConfigError, match='engine = "locl": no such engine; give one of local, ray'):
+    with pytest.raises(ConfigError, match='engine = "locl": no such engine; did you mean "local"'):
         lhq.load(tmp_path / "p.toml")

@@ -177,6 +177,9 @@ def test_the_full_tables_are_narrowed_by_words(tmp_path: Path) -> None:
 def test_tables_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no photos\.tsv"):
         dataset(tmp_path)
+    (tmp_path / "photos.tsv000").write_bytes("photo_id\tphoto_url\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"is UTF-16; save it as UTF-8"):
+        dataset(tmp_path).search(dataset(tmp_path).queries([])[0], None)
     (tmp_path / "photos.tsv000").write_bytes(b"\x00\xff nonsense")
     source = dataset(tmp_path)
     with pytest.raises(InputError, match="no columns"):
