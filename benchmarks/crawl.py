@@ -195,13 +195,14 @@ def frontier(num: int, place: Path) -> dict[str, float]:
     """Build a frontier of `num` candidates through its own door, then open it as a resumed crawl does."""
     build = (
         "import sys, time\nfrom lhq.crawl.frontier import Frontier, Kept\nfrom lhq.records import Candidate, Query\n"
+        "from lhq.sources import Page\n"
         "f = Frontier(sys.argv[1]); num = int(sys.argv[2]); f.add_queries('s', [Query('lake')], 10**9)\n"
         "for at in range(0, num, 500):\n"
         "    asked = f.next_query('s', frozenset({'lake'}))\n"
         "    page = [(Candidate('s', str(i), f'https://h{i % 3}/photo-{i}?w=4096', f'https://e.org/photos/{i}',\n"
         "        'An Author', 'https://example.org/@author', 'cc-by-2.0', 'lake', 6000, 4000, 'A lake',\n"
         "        'A lake among mountains', ('lake', 'snow')), f'h{i % 3}:443') for i in range(at, at + 500)]\n"
-        "    f.add_page(asked, page, str(at + 500))\n"
+        "    f.add_page(asked, Page((), str(at + 500)), page)\n"
         "f.close()\n"
     )
     resume = (

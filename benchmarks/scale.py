@@ -40,6 +40,7 @@ SHARD_ROWS, PAGE_ROWS, QUERIES = 1000, 30, 400
 def frontier(folder: Path, num: int) -> None:
     from lhq.crawl.frontier import Frontier, Kept
     from lhq.records import Candidate, Query
+    from lhq.sources import Page
 
     front = Frontier(str(folder / "frontier.sqlite"))
     front.add_queries("flickr", [Query(f"query {number}", "water") for number in range(QUERIES)], num)
@@ -67,7 +68,7 @@ def frontier(folder: Path, num: int) -> None:
             )
             for row in range(made, min(made + PAGE_ROWS, num))
         ]
-        front.add_page(asked, page, f"page {made}", num)
+        front.add_page(asked, Page((), f"page {made}", num), page)
         made += len(page)
     done = 0
     while done < num * 9 // 10:  # nine of ten are kept, as a crawl near its end

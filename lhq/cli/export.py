@@ -12,6 +12,7 @@ from lhq.cli.progress import progress
 from lhq.cli.talk import result, say
 from lhq.export import ExportReport
 from lhq.pipeline import load
+from lhq.pipeline.publishing import Push
 
 
 @click.command()
@@ -70,8 +71,7 @@ def command(
         done = load(pipeline).export(
             given,
             format=kind,
-            repository=repository,
-            public=public,
+            repository=Push(repository, public),
             engine=engine,
             address=address,
             on_progress=on_progress,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from lhq.cli.progress import progress
 from lhq.cli.talk import result, say
 from lhq.pipeline import load
+from lhq.pipeline.collections import Kind, Stated
 
 
 @click.group()
@@ -30,6 +31,7 @@ def _options(default_licence: str | None) -> Callable[[Callable[..., Any]], Call
         for option in (
             click.option(
                 "--papers",
+                "table",
                 type=click.Path(),
                 help='CSV, TSV or JSON lines: a column "file", and any of licence, author, author_url, url, '
                 "page_url, title, description, tags, taken_at, attribution, permits, permission, permission_by, "
@@ -57,16 +59,14 @@ def _options(default_licence: str | None) -> Callable[[Callable[..., Any]], Call
 
 
 def _run(
-    kind: Literal["lsun", "folder", "zip"],
+    kind: Kind,
     path: str,
     pipeline: str,
-    allows_unmatched: bool,
-    **papers: str | None,
+    name: str | None,
+    stated: Stated,
 ) -> int:
     with progress() as on_progress:
-        report = load(pipeline).import_photos(
-            kind, path, allows_unmatched=allows_unmatched, **papers, on_progress=on_progress
-        )
+        report = load(pipeline).import_photos(kind, path, stated, name=name, on_progress=on_progress)
     for entry, reason in report.failed.items():
         say(f"not taken in: {entry}: {reason}")
     for entry, reason in report.conflicts.items():
@@ -81,33 +81,33 @@ def _run(
 @command.command()
 @click.argument("path", metavar="LMDB_DIR", type=click.Path())
 @_options("not-stated")
-def lsun(path: str, pipeline: str, allows_unmatched: bool, **more: str | None) -> int:
+def lsun(path: str, pipeline: str, name: str | None, **stated: Any) -> int:
     """LSUN (Tower, Bridge …): an LMDB folder of JPEG or WebP files.
 
     \b
     Example:
       lhq import lsun tower_train_lmdb pipelines/tower.toml
     """
-    return _run("lsun", path, pipeline, allows_unmatched, **more)
+    return _run("lsun", path, pipeline, name, Stated(**stated))
 
 
 @command.command()
 @click.argument("path", metavar="DIR", type=click.Path())
 @_options(None)
-def folder(path: str, pipeline: str, allows_unmatched: bool, **more: str | None) -> int:
+def folder(path: str, pipeline: str, name: str | None, **stated: Any) -> int:
     """A folder of pictures, and the folders below it.
 
     \b
     Example:
       lhq import folder ~/pictures pipelines/own.toml --licence own --author "Me"
     """
-    return _run("folder", path, pipeline, allows_unmatched, **more)
+    return _run("folder", path, pipeline, name, Stated(**stated))
 
 
 @command.command("zip")
 @click.argument("path", metavar="FILE", type=click.Path())
 @_options(None)
-def zip_(path: str, pipeline: str, allows_unmatched: bool, **more: str | None) -> int:
+def zip_(path: str, pipeline: str, name: str | None, **stated: Any) -> int:
     """A zip of pictures: the published LHQ ones, StyleGAN's with dataset.json, any other.
 
     \b
@@ -115,4 +115,4 @@ def zip_(path: str, pipeline: str, allows_unmatched: bool, **more: str | None) -
       lhq import zip lhq_256.zip pipelines/lhq-zip.toml --licence not-stated
       lhq import zip mine.zip pipelines/own.toml --papers papers.csv
     """
-    return _run("zip", path, pipeline, allows_unmatched, **more)
+    return _run("zip", path, pipeline, name, Stated(**stated))

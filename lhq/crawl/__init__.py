@@ -154,7 +154,7 @@ class _Crawl:
             kept_out = KeptOut(removed_sha256(self._store), self._placeholders)
             fetcher = Fetcher(work, self._writer, self._frontier, client, self._sources, kept_out)
             searchers = [
-                Searcher(source, self._queries, self._frontier, client, work.need, work.poke, self._removed_ids)
+                Searcher(source, self._queries, self._frontier, client, work, self._removed_ids)
                 for source in self._sources.values()
             ]
             progress = Progress(work, client, self._want, on_progress)

@@ -7,13 +7,15 @@ while fewer candidates wait than will be needed soon: a page costs a call of an 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from lhq.crawl.frontier import Frontier, OpenQuery
 from lhq.errors import FetchError, KeyMissing, LhqError, SourceError
 from lhq.http import Client
 from lhq.records import Candidate, Query
-from lhq.sources import Source
+from lhq.sources import Page, Source
 
 LOCAL_HOST = "file"
 MOST_AHEAD = 2000
@@ -23,12 +25,22 @@ SOURCE_FAILURES = 12
 OUTAGE_LONGEST_S = 600.0
 
 
+class Demand(Protocol):
+    """What a searcher asks of the crawl and tells it."""
+
+    def need(self) -> int:
+        """How many more photos the crawl may still keep."""
+        ...
+
+    def poke(self) -> None:
+        """Candidates were added, or the searcher has ended."""
+        ...
+
+
 class Searcher:
     """The thread of one source.
 
     Args:
-        need: how many more photos the crawl may still keep.
-        changed: called when candidates were added or the searcher ended.
         removed_ids: photos that were taken down: they are not offered again.
     """
 
@@ -38,8 +50,7 @@ class Searcher:
         queries: Sequence[Query],
         frontier: Frontier,
         client: Client,
-        need: Callable[[], int],
-        changed: Callable[[], None],
+        demand: Demand,
         removed_ids: frozenset[str] = frozenset(),
     ) -> None:
         self.source = source
@@ -50,7 +61,7 @@ class Searcher:
         queries = source.queries(queries)
         self._texts = frozenset(query.text for query in queries)
         self._frontier, self._client = frontier, client
-        self._need, self._changed = need, changed
+        self._demand = demand
         self._failures: dict[int, int] = {}
         self._num_failures = 0
         self._has_answered = False
@@ -86,7 +97,7 @@ class Searcher:
             self.crash = error
         finally:
             self.has_pages = False
-            self._changed()
+            self._demand.poke()
 
     def _step(self) -> bool:
         """One page or one report; False where neither is needed now."""
@@ -95,7 +106,7 @@ class Searcher:
             query = self._frontier.next_query(self.source.name, self._texts)
             if query is None:
                 self.has_pages = False
-                self._changed()
+                self._demand.poke()
             else:
                 self._page(query)
                 return True
@@ -103,14 +114,14 @@ class Searcher:
 
     def _wants_page(self) -> bool:
         """Fewer wait than may be needed: some fail, some are met under many queries."""
-        need = self._need()
+        need = self._demand.need()
         enough = min(MOST_AHEAD, int(need * 1.25) + 10)
         return need > 0 and self._frontier.num_waiting(self.source.name, enough) < enough
 
     def _page(self, asked: OpenQuery) -> None:
         room = self.source.settings.per_query - asked.num_offered
         if room <= 0:
-            self._frontier.add_page(asked, [], None, is_full=True)
+            self._frontier.add_page(asked, Page((), None), [], is_full=True)
             return
         try:
             page = self.source.search(asked.query, asked.cursor)
@@ -125,17 +136,10 @@ class Searcher:
         self._failures.pop(asked.number, None)
         pairs = [pair for candidate in page.candidates if (pair := self._placed(candidate))]
         num_unusable = len(page.candidates) - len(pairs)
-        skipped = [*page.skipped, ("unusable", num_unusable)] if num_unusable else page.skipped
-        self._frontier.add_page(
-            asked,
-            pairs[:room],
-            page.next_cursor,
-            page.total,
-            skipped,
-            is_full=len(pairs) > room,
-            may_repeat=page.may_repeat,
-        )
-        self._changed()
+        if num_unusable:
+            page = replace(page, skipped=(*page.skipped, ("unusable", num_unusable)))
+        self._frontier.add_page(asked, page, pairs[:room], is_full=len(pairs) > room)
+        self._demand.poke()
 
     def _failed(self, asked: OpenQuery, error: SourceError) -> None:
         """A page that can't be had: wait, longer each time. A query rests after three failures of its own; the

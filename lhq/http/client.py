@@ -19,7 +19,7 @@ import requests
 from lhq.config import HttpSettings
 from lhq.errors import FetchError, KeyMissing, SourceError
 from lhq.http.answer import Answer, Headers, OptedOut
-from lhq.http.exchange import Exchange
+from lhq.http.exchange import Exchange, Judge, Request
 from lhq.http.guard import Guard, Target, clean, parse
 from lhq.http.pace import SERVICE, Host, Hosts, retry_after_s
 from lhq.http.robots import MAX_BYTES as ROBOTS_MAX_BYTES
@@ -180,7 +180,7 @@ class Client:
                 if not is_mine:
                     raise _stopped(target)
                 said = said.stricter(self._asked(host, target))
-                answer = self._ask(host, "HEAD", target, headers, None, 0, None)
+                answer = self._ask(host, Request("HEAD", target, headers), max_bytes=0)
             if answer.status == 429 or answer.status >= 500:
                 raise self._bad_status(target, answer.status)
             if answer.status not in _REDIRECTS or not answer.headers.get("location"):
@@ -211,7 +211,7 @@ class Client:
                 raise self._opted_out(target, said.joined(found))
 
         headers = {"User-Agent": self.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
-        answer = self._ask(host, "GET", target, headers, None, self.settings.max_bytes, judge)
+        answer = self._ask(host, Request("GET", target, headers), max_bytes=self.settings.max_bytes, judge=judge)
         # A redirect's own headers speak of the address that it leaves, most often of a page.
         return replace(answer, evidence=said if answer.status != 200 else said.joined(of_answer(answer.headers)))
 
@@ -242,7 +242,7 @@ class Client:
         host = self.hosts[target.netloc]
         headers = {"User-Agent": self.user_agent, "Accept-Encoding": "identity"}
         for _ in range(self.settings.max_redirects + 1):
-            answer = self._ask(host, "GET", target, headers, None, ROBOTS_MAX_BYTES, None)
+            answer = self._ask(host, Request("GET", target, headers), max_bytes=ROBOTS_MAX_BYTES)
             if answer.status == 200:
                 return bytes(answer.body)
             if 300 <= answer.status < 400 and answer.headers.get("location"):
@@ -277,7 +277,7 @@ class Client:
                 if not is_mine or self.is_stopped():
                     raise _stopped(target)
                 try:
-                    answer = self._ask(host, method, target, sent, body, API_MAX_BYTES, None)
+                    answer = self._ask(host, Request(method, target, sent, body), max_bytes=API_MAX_BYTES)
                 except FetchError as error:
                     if error.permanent or error.reason == "stopped":
                         if error.reason == "stopped":
@@ -319,9 +319,7 @@ class Client:
 
     # --- one exchange, and what it teaches about the host -------------------------------------------------------
 
-    def _ask(
-        self, host: Host, method: str, target: Target, headers: Headers, body: bytes | None, max_bytes: int, judge: Any
-    ) -> Answer:
+    def _ask(self, host: Host, request: Request, *, max_bytes: int, judge: Judge | None = None) -> Answer:
         began = time.monotonic()
         seen: list[tuple[int, Headers]] = []
 
@@ -333,7 +331,7 @@ class Client:
         size = 0
         try:
             group = "" if host.name.endswith(SERVICE) else _PHOTOS
-            answer = self._exchange.ask(method, target, headers, body, max_bytes=max_bytes, judge=look, group=group)
+            answer = self._exchange.ask(request, max_bytes=max_bytes, judge=look, group=group)
             size = len(answer.body)
             return answer
         except FetchError as error:
@@ -345,7 +343,7 @@ class Client:
             if seen:
                 status, found = seen[-1]
                 if status in {429, 503}:
-                    page = "" if host.name.endswith(SERVICE) else target.url
+                    page = "" if host.name.endswith(SERVICE) else request.target.url
                     self.hosts.throttled(host, began, retry_after_s(found), status, page)
                 elif status >= 500:
                     self.hosts.failed(host)

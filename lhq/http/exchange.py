@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 
 import requests
@@ -32,6 +33,16 @@ MEMORY_CAP = 64 * 2**20
 _SHORT_BYTES = 16 * 1024
 
 Judge = Callable[[int, Headers], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent: nothing is added to it but the length of a body."""
+
+    method: str
+    target: Target
+    headers: Headers
+    body: bytes | None = None
 
 
 class _Session(requests.Session):
@@ -66,17 +77,7 @@ class Exchange:
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
-    def ask(
-        self,
-        method: str,
-        target: Target,
-        headers: Headers,
-        body: bytes | None = None,
-        *,
-        max_bytes: int,
-        judge: Judge | None = None,
-        group: str = "",
-    ) -> Answer:
+    def ask(self, request: Request, *, max_bytes: int, judge: Judge | None = None, group: str = "") -> Answer:
         """Ask once, no redirects followed.
 
         Args:
@@ -87,16 +88,16 @@ class Exchange:
             FetchError: `connect`, `unresolved`, `forbidden-address`, `proxy`, `tls`, `timeout`, `disconnected`,
                 `truncated`, `too-large`, `bad-answer`, `stopped`, or what `judge` raises.
         """
+        target = request.target
         with self._deadlines.limit(self.settings.total_timeout_s, group) as deadline:
             try:
                 proxies = dict(self.surroundings.proxies_of(target))
                 if proxies:
                     within(deadline, lambda: self.guard.judge_behind_proxy(target), f"{target.host}: looking it up")
                 while True:
-                    request = _request(method, target, headers, body)
                     try:
                         response = self._session.send(
-                            request,
+                            _prepared(request),
                             stream=True,
                             allow_redirects=False,
                             timeout=self._timeout,  # type: ignore[arg-type]
@@ -199,14 +200,14 @@ def _is_hang_up(error: BaseException) -> bool:
     return any(isinstance(cause, (ConnectionResetError, BrokenPipeError)) for cause in _causes(error))
 
 
-def _request(method: str, target: Target, headers: Headers, body: bytes | None) -> requests.PreparedRequest:
+def _prepared(request: Request) -> requests.PreparedRequest:
     """The request exactly as it is meant: the target is canonical already, and nothing is added to the headers."""
-    request = requests.PreparedRequest()
-    request.method, request.url, request.body = method, target.url, body
-    request.headers = CaseInsensitiveDict(headers)
-    if body is not None:
-        request.headers["Content-Length"] = str(len(body))
-    return request
+    prepared = requests.PreparedRequest()
+    prepared.method, prepared.url, prepared.body = request.method, request.target.url, request.body
+    prepared.headers = CaseInsensitiveDict(request.headers)
+    if request.body is not None:
+        prepared.headers["Content-Length"] = str(len(request.body))
+    return prepared
 
 
 @contextlib.contextmanager

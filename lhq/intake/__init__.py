@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,20 @@ from lhq.store.lock import locked
 from lhq.store.shards import Shards
 
 
+@dataclass(frozen=True, slots=True)
+class Into:
+    """Where photos go: the address of the store, and its local folder, in which they wait to be sealed."""
+
+    store: str
+    folder: str
+
+
 class Intake:
     """An open store; made by `intake`."""
 
-    def __init__(self, store: str, folder: str, max_pixels: int, policy: Policy) -> None:
+    def __init__(self, into: Into, max_pixels: int, policy: Policy) -> None:
         self._policy = policy
+        store, folder = into.store, into.folder
         self._shards, self._folder, self._max_pixels = Shards(store, "photos"), folder, max_pixels
         self._removed, self._removed_sha256 = tombstones.removed_ids(store), tombstones.removed_sha256(store)
         self._spool: Spool | None = None
@@ -112,22 +122,20 @@ class Intake:
 
 
 @contextlib.contextmanager
-def intake(store: str, folder: str, *, max_pixels: int = 0, policy: Policy | None = None) -> Iterator[Intake]:
+def intake(into: Into, *, max_pixels: int = 0, policy: Policy | None = None) -> Iterator[Intake]:
     """The store, open for photos; what was taken in is sealed at the end, also after an error.
-
-    Args:
-        folder: the local folder of the store, where photos wait to be sealed.
 
     Raises:
         StoreError: a crawl or an import is at work in it, or left an open shard.
     """
+    folder = into.folder
     place = Path(folder)
     with locked(folder, "crawl"):
         if (place / FRONTIER).exists() and open_numbers(folder):
             raise StoreError(
                 f"{folder}: a crawl was stopped here with a shard open", hint="let it finish: run lhq crawl again"
             )
-        opened = Intake(store, folder, max_pixels, policy or Policy())
+        opened = Intake(into, max_pixels, policy or Policy())
         try:
             yield opened
         finally:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lhq import nearest
 from lhq.errors import FetchError, ImageError, InputError
-from lhq.intake import intake
+from lhq.intake import Into, intake
 from lhq.progress import OnProgress, silent
 from lhq.records import Candidate
 from lhq.rights import permissions
@@ -142,24 +142,26 @@ class ImportReport:
     conflicts: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Collection:
+    """Photos that come together, with their papers.
+
+    `source` is `lsun`, `zip` or `folder`, `name` is part of every id; `total` is their number, 0 if not known.
+    """
+
+    source: str
+    name: str
+    entries: Iterator[Entry]
+    papers: Papers
+    total: int = 0
+
+
 def bring(
-    entries: Iterator[Entry],
-    source: str,
-    collection: str,
-    papers: Papers,
-    store: str,
-    folder: str,
-    on_progress: OnProgress = silent,
-    *,
-    total: int = 0,
-    policy: Policy | None = None,
+    collection: Collection, into: Into, on_progress: OnProgress = silent, *, policy: Policy | None = None
 ) -> ImportReport:
     """Take a collection's photos into a store; run again after any stop, it goes on.
 
     Args:
-        source: `lsun`, `zip` or `folder`.
-        collection: its name, part of every id.
-        folder: the local folder of the store.
         policy: which reservations bind, and who is denied; None: every reservation binds.
 
     Raises:
@@ -167,9 +169,9 @@ def bring(
         StoreError: the store can't be written, or a crawl is at work in it.
     """
     report = ImportReport()
-    with intake(store, folder, policy=policy) as door:
-        for name, read in entries:
-            candidate = papers.of(source, collection, name)
+    with intake(into, policy=policy) as door:
+        for name, read in collection.entries:
+            candidate = collection.papers.of(collection.source, collection.name, name)
             try:
                 if door.has(candidate.id):
                     held = door.sha256_of(candidate.id)
@@ -183,7 +185,8 @@ def bring(
                     report.new += 1
             except (ImageError, FetchError) as error:
                 report.failed[shown(name)] = f"{error.reason}: {error.message}"
-            on_progress(f"importing {collection}", report.new + report.held + len(report.failed), total)
+            done = report.new + report.held + len(report.failed)
+            on_progress(f"importing {collection.name}", done, collection.total)
     return report
 
 

@@ -21,13 +21,14 @@ from lhq.errors import FetchError, ImageError, InputError
 from lhq.export import manifest
 from lhq.http import Client
 from lhq.images import inspect
-from lhq.intake import Intake, intake
+from lhq.intake import Intake, Into, intake
 from lhq.progress import OnProgress, silent
 from lhq.records import PAPERS, VERDICT_SCHEMA
 from lhq.store import verdicts
 from lhq.store.shards import Shards
 
 _IN_FLIGHT = 32
+_NUM_THREADS = 16
 _DETAIL = "kept by the manifest"
 
 
@@ -49,12 +50,10 @@ class RehydrateReport:
 
 def rehydrate(
     where: str,
-    store: str,
-    folder: str,
+    into: Into,
     client: Client,
     *,
     takes_changed: bool = False,
-    num_threads: int = 16,
     measures: Sequence[str] = (),
     on_progress: OnProgress = silent,
 ) -> RehydrateReport:
@@ -62,7 +61,6 @@ def rehydrate(
 
     Args:
         where: the manifest, or the dataset's folder.
-        folder: the local folder of the store.
         takes_changed: keep bytes that hash to something else than the manifest says (a re-encoded picture).
         measures: names that scores may belong to (`<measure>_<column>`).
 
@@ -71,11 +69,12 @@ def rehydrate(
         StoreError: the store can't be written, or a crawl is at work in it.
     """
     rows = manifest.read(where)
+    store = into.store
     Shards(store, "photos").numbers()  # a store that can't be reached is said before anybody is asked
     _refuse_judged(store)
     report = RehydrateReport(len(rows))
     outcomes: list[tuple[str, str]] = []
-    with intake(store, folder, max_pixels=client.settings.max_pixels, policy=client.policy) as door:
+    with intake(into, max_pixels=client.settings.max_pixels, policy=client.policy) as door:
         todo = []
         for row in rows.select(PAPERS).to_pylist():
             if door.is_removed(row["id"]):
@@ -87,7 +86,7 @@ def rehydrate(
             else:
                 todo.append(row)
         on_progress("fetching", report.held, len(rows))
-        for row, data in _fetched(todo, client, num_threads):
+        for row, data in _fetched(todo, client):
             reason = data if isinstance(data, str) else _take(door, row, data, takes_changed)
             if reason:
                 report.lost[row["id"]] = reason
@@ -116,9 +115,7 @@ def _take(door: Intake, row: dict[str, Any], data: bytes | bytearray, takes_chan
     return ""
 
 
-def _fetched(
-    todo: list[dict[str, Any]], client: Client, num_threads: int
-) -> Iterator[tuple[dict[str, Any], bytes | bytearray | str]]:
+def _fetched(todo: list[dict[str, Any]], client: Client) -> Iterator[tuple[dict[str, Any], bytes | bytearray | str]]:
     """(row, bytes or reason) as they come, a few under way at a time."""
 
     def fetch(row: dict[str, Any]) -> bytes | bytearray | str:
@@ -134,7 +131,7 @@ def _fetched(
         raise AssertionError("unreachable")
 
     rows = iter(todo)
-    with ThreadPoolExecutor(num_threads) as pool:
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
         under_way: dict[Future[bytes | bytearray | str], dict[str, Any]] = {}
         try:
             while True:

@@ -66,16 +66,28 @@ def keypoints(greys: Sequence[Image.Image]) -> list[Keypoints]:
     contrast = [np.abs(apart := planes[1:] - planes[:-1], out=apart) for planes in blurred]
     peaks = [_peaks(levels) for levels in contrast]
     picture = np.repeat(np.arange(len(greys)), [len(peak) for peak in peaks])
-    picture, y, x, level, at = _extrema(_joined(contrast), shape, picture, np.concatenate(peaks))
+    picture, y, x, level, at = _extrema(_joined(contrast, shape), picture, np.concatenate(peaks))
     half = _REACH * _SIGMA_PX * 2 ** (level / 2)
-    hashes = _hashes(_squares(_joined(blurred), shape, picture, y, x, at - 1, half))
+    hashes = _hashes(_squares(_joined(blurred, shape), picture, y, x, at - 1, half))
     places = np.stack([x + 0.5, y + 0.5, half], axis=1).astype(np.float32) / SIDE_PX
     cuts = np.searchsorted(picture, np.arange(1, len(greys)))
     return [Keypoints(*each) for each in zip(np.split(hashes, cuts), np.split(places, cuts), strict=True)]
 
 
-def _joined(planes: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([each.reshape(-1) for each in planes])
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """Planes of every picture, [planes, h, w] each, joined flat: picture n starts at `start[n]`, its `shape[n]` is
+    (h, w); int64 [N] and [N, 2]."""
+
+    flat: np.ndarray
+    start: np.ndarray
+    shape: np.ndarray
+
+
+def _joined(planes: Sequence[np.ndarray], shape: np.ndarray) -> _Joined:
+    ends = np.cumsum([each.size for each in planes])
+    start = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    return _Joined(np.concatenate([each.reshape(-1) for each in planes]), start, shape)
 
 
 def _blurred(pixels: np.ndarray) -> np.ndarray:
@@ -127,32 +139,30 @@ def _peaks(contrast: np.ndarray) -> np.ndarray:
 
 
 def _extrema(
-    contrast: np.ndarray, shape: np.ndarray, picture: np.ndarray, peak: np.ndarray
+    contrast: _Joined, picture: np.ndarray, peak: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Strongest local maxima whose square fits: (picture, y, x, level) with fractions, and the level without; picture
     by picture, the strongest first.
 
     Args:
-        contrast: [levels, h, w] of every picture, joined flat; `shape` is int64 [N, 2], their h and w.
         picture, peak: int64 [P], the picture of each place, and where in the picture's array it is.
     """
-    num_levels = _NUM_SCALES - 1
-    start = np.cumsum(num_levels * shape.prod(axis=1)) - num_levels * shape.prod(axis=1)
-    height, width = shape[picture].T
+    flat = contrast.flat
+    height, width = contrast.shape[picture].T
     level, y, x = peak // (height * width), peak // width % height, peak % width
     half = _REACH * _SIGMA_PX * 2 ** (level / 2)
     fits = (y >= half - 0.5) & (y + half < height - 0.5) & (x >= half - 0.5) & (x + half < width - 0.5)
     picture, level, y, x, width = picture[fits], level[fits], y[fits], x[fits], width[fits]
     step = np.stack([height[fits] * width, width, np.ones_like(width)])  # to the next level, row and column
-    at = start[picture] + peak[fits]
-    here = contrast[at]
-    tops = contrast[at[:, None] + step.T @ _AROUND].max(axis=1) == here
+    at = contrast.start[picture] + peak[fits]
+    here = flat[at]
+    tops = flat[at[:, None] + step.T @ _AROUND].max(axis=1) == here
     order = np.flatnonzero(tops)
     order = order[np.lexsort((-here[order], picture[order]))]
     first = np.searchsorted(picture[order], picture[order])
     few = order[np.arange(len(order)) - first < MAX_KEYPOINTS]
     picture, level, y, x, at, here, step = picture[few], level[few], y[few], x[few], at[few], here[few], step[:, few]
-    dl, dy, dx = (_fraction(contrast[at - one], here, contrast[at + one]) for one in step)
+    dl, dy, dx = (_fraction(flat[at - one], here, flat[at + one]) for one in step)
     return picture, y + dy, x + dx, level + dl, level
 
 
@@ -164,32 +174,28 @@ def _fraction(before: np.ndarray, here: np.ndarray, after: np.ndarray) -> np.nda
 
 
 def _squares(
-    blurred: np.ndarray,
-    shape: np.ndarray,
+    blurred: _Joined,
     picture: np.ndarray,
     y: np.ndarray,
     x: np.ndarray,
     scale: np.ndarray,
     half: np.ndarray,
 ) -> np.ndarray:
-    """Surroundings of each keypoint at the `scale` of its picture, bilinear: float32 [K, grid, grid].
-
-    `blurred` is [scales, h, w] of every picture, joined flat; `shape` is int64 [N, 2], their h and w.
-    """
-    start = np.cumsum(_NUM_SCALES * shape.prod(axis=1)) - _NUM_SCALES * shape.prod(axis=1)
+    """Surroundings of each keypoint at the `scale` of its picture, bilinear: float32 [K, grid, grid]."""
+    flat = blurred.flat
     step = (np.arange(_GRID) + 0.5) / _GRID * 2 - 1
-    height, width = shape[picture].T[:, :, None]
+    height, width = blurred.shape[picture].T[:, :, None]
     rows = np.clip(y[:, None] + half[:, None] * step, 0, height - 1.001).astype(np.float32)
     columns = np.clip(x[:, None] + half[:, None] * step, 0, width - 1.001).astype(np.float32)
     top, left = np.floor(rows), np.floor(columns)
     down, right = (rows - top)[:, :, None], (columns - left)[:, None, :]
-    lines = start[picture][:, None] + (scale[:, None] * height + top.astype(np.int64)) * width
+    lines = blurred.start[picture][:, None] + (scale[:, None] * height + top.astype(np.int64)) * width
     corner = lines[:, :, None] + left.astype(np.int64)[:, None, :]
     below = corner + width[:, :, None]
-    upper: np.ndarray = blurred[corner]
-    lower: np.ndarray = blurred[below]
-    upper += (blurred[corner + 1] - upper) * right
-    lower += (blurred[below + 1] - lower) * right
+    upper: np.ndarray = flat[corner]
+    lower: np.ndarray = flat[below]
+    upper += (flat[corner + 1] - upper) * right
+    lower += (flat[below + 1] - lower) * right
     upper += (lower - upper) * down
     return upper
 

@@ -97,8 +97,8 @@ def clusters(
     likeness = _likeness(photos, fits)
     pairs, best = _best(np.stack([fits.left, fits.right], axis=1), likeness, num)
     sure = best >= min_likeness
-    pairs, best = pairs[sure], best[sure]
-    return _around_keepers(photos, components(num, pairs), rank, pairs, best, min_likeness, ways)
+    known = _Alike(pairs[sure], best[sure])
+    return _around_keepers(photos, components(num, known.pairs), rank, known, min_likeness, ways)
 
 
 def _laid_otherwise(photos: Descriptors, radius: int, ways: np.ndarray) -> _Fits:
@@ -275,20 +275,22 @@ def _best(pairs: np.ndarray, likeness: np.ndarray, num: int) -> tuple[np.ndarray
     return np.stack(np.divmod(code[first], num), axis=1), likeness[first]
 
 
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """Pairs of photos (left < right) in ascending order, int64 [P, 2], and how alike they are, float64 [P]."""
+
+    pairs: np.ndarray
+    likeness: np.ndarray
+
+
 def _around_keepers(
-    photos: Descriptors,
-    label: np.ndarray,
-    rank: np.ndarray,
-    pairs: np.ndarray,
-    best: np.ndarray,
-    least: float,
-    ways: np.ndarray,
+    photos: Descriptors, label: np.ndarray, rank: np.ndarray, known: _Alike, least: float, ways: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Round by round: the best photo left in each component keeps those that are confirmed against it, and those that
     look somewhat like it and are confirmed against one of them: two changes of a photo may be far from each other."""
     num = len(label)
     keeper, likeness = np.arange(num), np.ones(num)
-    code = pairs[:, 0] * num + pairs[:, 1]
+    code = known.pairs[:, 0] * num + known.pairs[:, 1]
     left = np.flatnonzero(np.bincount(label, minlength=num)[label] > 1)
     left = left[np.lexsort((rank[left], label[left]))]
     while len(left):
@@ -299,11 +301,11 @@ def _around_keepers(
         both = np.sort(np.stack([member, chief], axis=1), axis=1)
         wanted = both[:, 0] * num + both[:, 1]
         at = np.minimum(np.searchsorted(code, wanted), max(len(code) - 1, 0))
-        known = code[at] == wanted
-        like = np.where(known, best[at], -1.0)
-        like[~known] = _compare(photos, both[~known], ways)
+        is_known = code[at] == wanted
+        like = np.where(is_known, known.likeness[at], -1.0)
+        like[~is_known] = _compare(photos, both[~is_known], ways)
         same = like >= least
-        same |= _bridged(num, member, same, like, pairs)
+        same |= _bridged(num, member, same, like, known.pairs)
         keeper[member[same]], likeness[member[same]] = chief[same], like[same]
         left = member[~same]
     return keeper, likeness

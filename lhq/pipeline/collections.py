@@ -1,43 +1,44 @@
-"""Pipeline file + a collection of others → photos in the store, with the papers that the user states."""
+"""A collection of others and the papers that the user states → photos that an import can take in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from lhq.intake import importing
-from lhq.pipeline.file import PipelineFile
-from lhq.progress import OnProgress
+
+Kind = Literal["lsun", "folder", "zip"]
 
 _OPENERS = {"lsun": importing.lsun, "folder": importing.folder, "zip": importing.archive}
 
 
-def bring(
-    file: PipelineFile,
-    kind: Literal["lsun", "folder", "zip"],
-    path: str,
-    name: str | None,
-    stated: Mapping[str, str],
-    papers: str | None,
-    *,
-    allows_unmatched: bool,
-    on_progress: OnProgress,
-) -> importing.ImportReport:
-    """Take a collection in; see `Pipeline.import_photos`. `stated` are the papers of photos that no table names."""
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the user says of a collection's papers.
+
+    Args:
+        licence, author: of all photos that the table doesn't name.
+        table: path of a table of papers, photo by photo, see `lhq.intake.importing.read_papers`.
+        allows_unmatched: rows of the table that match no photo, and photos without a row, are no error.
+    """
+
+    licence: str | None = None
+    author: str | None = None
+    table: str | None = None
+    allows_unmatched: bool = False
+
+
+def opened(kind: Kind, path: str, name: str | None, stated: Stated) -> importing.Collection:
+    """The collection at `path`; `name` None: its file's.
+
+    Raises:
+        InputError: it or the table can't be read, or they don't match.
+    """
     total, entries = _OPENERS[kind](path)
-    known = importing.Papers(stated, importing.read_papers(papers) if papers else {})
-    if known.table and not allows_unmatched:
+    table = importing.read_papers(stated.table) if stated.table else {}
+    papers = importing.Papers({"licence": stated.licence or "", "author": stated.author or ""}, table)
+    if table and not stated.allows_unmatched:
         _, listed = _OPENERS[kind](path)
-        known.check([entry for entry, _ in listed])
-    return importing.bring(
-        entries,
-        kind,
-        name or Path(path).resolve().stem,
-        known,
-        file.store,
-        file.local,
-        on_progress,
-        total=total,
-        policy=file.policy,
-    )
+        papers.check([entry for entry, _ in listed])
+    return importing.Collection(kind, name or Path(path).resolve().stem, entries, papers, total)

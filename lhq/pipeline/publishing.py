@@ -30,7 +30,7 @@ class Push:
     """Where a dataset goes: ORG/NAME of the Hub, "" for nowhere; made private if it is not there, unless `public`."""
 
     repository: str
-    public: bool
+    public: bool = False
 
 
 def check_push(settings: ExportSettings, repository: str) -> None:

@@ -37,9 +37,10 @@ from lhq.errors import ConfigError, InputError, StoreError, UserError
 from lhq.export.render_job import RenderJob
 from lhq.filter import Rule
 from lhq.images import allow
-from lhq.intake import importing
+from lhq.intake import Into, importing
 from lhq.measures import MeasureSettings
 from lhq.pipeline import collections, publishing, takedown
+from lhq.pipeline.collections import Kind, Stated
 from lhq.pipeline.file import PipelineFile, read
 from lhq.pipeline.publishing import Exported, Push
 from lhq.pipeline.registry import MEASURES, SOURCES, SourceRights, open_engine, open_measure
@@ -271,8 +272,7 @@ class Pipeline:
         changes: Mapping[str, object] | None = None,
         *,
         format: Literal["parquet", "zip", "webdataset"] = "parquet",
-        repository: str = "",
-        public: bool = False,
+        repository: str | Push = "",
         engine: str = "",
         address: str = "",
         on_progress: OnProgress = silent,
@@ -282,7 +282,8 @@ class Pipeline:
         Args:
             changes: settings of `[export]` to take instead of the file's.
             format: archives to write beside the dataset, if not `parquet`.
-            repository: ORG/NAME of the Hub to push to; made private if it is not there, unless `public`.
+            repository: ORG/NAME of the Hub to push to; made private if it is not there. `Push("ORG/NAME", public=True)`
+                makes a public one.
             engine: instead of the file's, with the `address` of its cluster.
 
         Raises:
@@ -291,13 +292,14 @@ class Pipeline:
         """
         given = {**self.file.export.model_dump(), **(changes or {})}
         settings = validate(lhq.export.ExportSettings, given, "lhq export")
-        if repository:
-            publishing.check_push(settings, repository)
+        push = repository if isinstance(repository, Push) else Push(repository)
+        if push.repository:
+            publishing.check_push(settings, push.repository)
         self._store()
         self._warn_of_other_judgement()
         soon = "" if settings.publish == "manifest" else RenderJob.__module__
         hands = open_engine(engine or self.file.engine, address=address, soon=soon)
-        return publishing.export(self.file, settings, hands, format, Push(repository, public), on_progress)
+        return publishing.export(self.file, settings, hands, format, push, on_progress)
 
     def _warn_of_other_judgement(self) -> None:
         store = self.file.store
@@ -315,31 +317,25 @@ class Pipeline:
 
     def import_photos(
         self,
-        kind: Literal["lsun", "folder", "zip"],
+        kind: Kind,
         path: str,
+        stated: Stated | None = None,
         *,
         name: str | None = None,
-        licence: str | None = None,
-        author: str | None = None,
-        papers: str | None = None,
-        allows_unmatched: bool = False,
         on_progress: OnProgress = silent,
     ) -> importing.ImportReport:
         """Take a collection into the store; see `lhq.intake.importing`.
 
         Args:
+            stated: licence and author of its photos, or a table of their papers.
             name: of the collection; None: its file's.
-            papers: a table of papers, photo by photo.
-            allows_unmatched: rows of the table that match no photo, and photos without a row, are no error.
 
         Raises:
             LhqError: see `lhq.intake.importing.bring`.
         """
-        stated = {"licence": licence or "", "author": author or ""}
         self._store()
-        return collections.bring(
-            self.file, kind, path, name, stated, papers, allows_unmatched=allows_unmatched, on_progress=on_progress
-        )
+        collection = collections.opened(kind, path, name, stated or Stated())
+        return importing.bring(collection, self._into(), on_progress, policy=self.file.policy)
 
     def rehydrate(
         self, manifest: str, *, takes_changed: bool = False, on_progress: OnProgress = silent
@@ -348,13 +344,15 @@ class Pipeline:
         with services(self.file) as served:
             return lhq.intake.rehydrate.rehydrate(
                 manifest,
-                self._store(),
-                self.file.local,
+                self._into(),
                 served.client,
                 takes_changed=takes_changed,
                 measures=tuple(MEASURES.names()),
                 on_progress=on_progress,
             )
+
+    def _into(self) -> Into:
+        return Into(self._store(), self.file.local)
 
     # --- takedown ---------------------------------------------------------------------------------------------------
 

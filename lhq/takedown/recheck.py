@@ -25,6 +25,7 @@ from lhq.store.shards import Shards
 _COLUMNS = ["id", "source", "source_id", "url", "licence", "sha256", "size_bytes", "fetched_at", *rechecked.COLUMNS]
 _ATTEMPTS = 3
 _WINDOW = 64
+_NUM_THREADS = 16
 _WRITTEN_EVERY = 64 * _WINDOW  # photos: the answers of at most so many are asked again after a kill
 
 
@@ -55,7 +56,6 @@ def recheck(
     *,
     reads_bytes: bool = False,
     limit: int | None = None,
-    num_threads: int = 16,
     on_progress: OnProgress = silent,
 ) -> RecheckReport:
     """Ask the web and the sources about the store's photos.
@@ -89,7 +89,7 @@ def recheck(
         return checked
 
     on_progress("checking", 0, len(rows))
-    with ThreadPoolExecutor(num_threads) as pool:
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
         try:
             for start in range(0, len(rows), _WINDOW):
                 for one in pool.map(check, rows[start : start + _WINDOW]):

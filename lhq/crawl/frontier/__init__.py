@@ -9,6 +9,7 @@ and the crawl brings both together when it starts.
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from typing import Any
 from lhq.crawl.frontier.history import History, Listed, QueryTally, Tally
 from lhq.crawl.reasons import with_robots
 from lhq.records import Candidate, Query
+from lhq.sources import Page
 
 STALE_PAGES = 3
 # A query split by date meets its first results again: a stable order brings something new after at most 16 pages of an
@@ -92,17 +94,9 @@ class Frontier(History):
         return None
 
     def add_page(
-        self,
-        asked: OpenQuery,
-        candidates: Sequence[tuple[Candidate, str]],
-        next_cursor: str | None,
-        total: int | None = None,
-        skipped: Sequence[tuple[str, int]] = (),
-        *,
-        is_full: bool = False,
-        may_repeat: bool = False,
+        self, asked: OpenQuery, page: Page, candidates: Sequence[tuple[Candidate, str]], *, is_full: bool = False
     ) -> int:
-        """Commit one page: its candidates (each with its host), and where the query goes on.
+        """Commit one page: those of its candidates that are wanted, each with its host, and where the query goes on.
 
         A query ends with its last page, with a cursor it was at before, and after `STALE_PAGES` of nothing but what
         it had: services repeat pages rather than admit that there are no more. Pages that may repeat end it only
@@ -111,24 +105,12 @@ class Frontier(History):
         Returns:
             how many candidates were new to the frontier.
         """
-        num_new = num_linked = 0
+        next_cursor, skipped = page.next_cursor, json.dumps(dict(page.skipped))
         with self._write() as db:
-            for candidate, host in candidates:
-                row = db.execute(
-                    "INSERT INTO candidates (id, source, licence, host, papers) VALUES (?, ?, ?, ?, ?) "
-                    "ON CONFLICT (id) DO NOTHING RETURNING number",
-                    (candidate.id, candidate.source, candidate.licence, host, _dump(candidate)),
-                ).fetchone()
-                if row is not None:
-                    num_new += 1
-                else:
-                    row = db.execute("SELECT number FROM candidates WHERE id = ?", (candidate.id,)).fetchone()
-                num_linked += db.execute(
-                    "INSERT OR IGNORE INTO candidate_queries VALUES (?, ?)", (row[0], asked.number)
-                ).rowcount
+            num_new, num_linked = _offer(db, asked.number, candidates)
             db.execute(
                 "INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?)",
-                (asked.number, asked.cursor or "", time.time(), len(candidates), num_new, json.dumps(dict(skipped))),
+                (asked.number, asked.cursor or "", time.time(), len(candidates), num_new, skipped),
             )
             is_loop = (
                 next_cursor is not None
@@ -138,14 +120,14 @@ class Frontier(History):
             )
             (num_stale,) = db.execute("SELECT num_stale FROM queries WHERE number = ?", (asked.number,)).fetchone()
             num_stale = num_stale + 1 if candidates and not num_linked else 0
-            is_stale = num_stale >= (STALE_SPLIT_PAGES if may_repeat else STALE_PAGES)
+            is_stale = num_stale >= (STALE_SPLIT_PAGES if page.may_repeat else STALE_PAGES)
             state = "done" if next_cursor is None or is_loop or is_stale else "open"
             if is_full:
                 state, next_cursor = "full", asked.cursor
             db.execute(
                 "UPDATE queries SET cursor = ?, num_pages = num_pages + 1, num_stale = ?, state = ?, error = '', "
                 "total = coalesce(?, total), num_offered = num_offered + ? WHERE number = ?",
-                (next_cursor, num_stale, state, total, num_linked, asked.number),
+                (next_cursor, num_stale, state, page.total, num_linked, asked.number),
             )
         return num_new
 
@@ -384,3 +366,20 @@ def _load(papers: str) -> Candidate:
     fields: dict[str, Any] = json.loads(papers)
     fields.update({name: tuple(value) for name, value in fields.items() if isinstance(value, list)})
     return Candidate(**fields)
+
+
+def _offer(db: sqlite3.Connection, query: int, candidates: Sequence[tuple[Candidate, str]]) -> tuple[int, int]:
+    """Candidates, each with its host, under a query: (how many are new, how many the query had not)."""
+    num_new = num_linked = 0
+    for candidate, host in candidates:
+        row = db.execute(
+            "INSERT INTO candidates (id, source, licence, host, papers) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO NOTHING RETURNING number",
+            (candidate.id, candidate.source, candidate.licence, host, _dump(candidate)),
+        ).fetchone()
+        if row is not None:
+            num_new += 1
+        else:
+            row = db.execute("SELECT number FROM candidates WHERE id = ?", (candidate.id,)).fetchone()
+        num_linked += db.execute("INSERT OR IGNORE INTO candidate_queries VALUES (?, ?)", (row[0], query)).rowcount
+    return num_new, num_linked

@@ -13,6 +13,7 @@ import pytest
 from lhq.crawl.frontier import Frontier, Kept
 from lhq.errors import StoreError
 from lhq.records import Candidate, Query
+from lhq.sources import Page
 
 SOURCES = ("s",)
 
@@ -32,7 +33,9 @@ def page(frontier: Frontier, names: str, next_cursor: str | None, *, text: str =
     """A page of one-letter photos, under one query."""
     asked = frontier.next_query("s", frozenset({text}))
     assert asked is not None
-    return frontier.add_page(asked, [(candidate(name), "h:80") for name in names], next_cursor, is_full=is_full)
+    return frontier.add_page(
+        asked, Page((), next_cursor), [(candidate(name), "h:80") for name in names], is_full=is_full
+    )
 
 
 def names(frontier: Frontier, now: float | None = None) -> str:
@@ -126,7 +129,7 @@ def test_kept_photos_their_shards_and_reports(frontier: Frontier) -> None:
     asked = frontier.next_query("s", frozenset({"lake"}))
     assert asked is not None
     told = Candidate("s", "t", "http://h/t", "p", "A", "", "cc0-1.0", "lake", report_use_url="http://api/t")
-    frontier.add_page(asked, [(told, "h:80"), (candidate("a"), "h:80")], None)
+    frontier.add_page(asked, Page((), None), [(told, "h:80"), (candidate("a"), "h:80")])
     frontier.keep([Kept(each.number, 7, 100) for each in frontier.waiting("h:80", time.time(), 9, SOURCES)])
     assert (names(frontier), frontier.next_due(SOURCES), frontier.shards()) == ("", None, [7])
     assert sorted(frontier.kept_in(7)) == ["s:a", "s:t"]
@@ -148,7 +151,7 @@ def test_a_page_is_committed_whole_or_not_at_all(frontier: Frontier) -> None:
     asked = frontier.next_query("s", frozenset({"lake"}))
     assert asked is not None
     with pytest.raises(sqlite3.Error):
-        frontier.add_page(asked, [(candidate("a"), "h:80"), (candidate("b"), None)], "2")  # type: ignore[list-item]
+        frontier.add_page(asked, Page((), "2"), [(candidate("a"), "h:80"), (candidate("b"), None)])  # type: ignore[list-item]
     assert names(frontier) == ""
     assert frontier.next_query("s", frozenset({"lake"})) == asked
 

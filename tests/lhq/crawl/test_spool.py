@@ -22,6 +22,7 @@ from lhq.crawl.writer import PhotoWriter
 from lhq.errors import StoreError
 from lhq.images import Header
 from lhq.records import PHOTO_SCHEMA, Candidate, Query
+from lhq.sources import Page
 from lhq.store.shards import Shards
 
 
@@ -154,7 +155,7 @@ def test_spool_and_frontier_are_brought_together_after_a_kill(tmp_path: Path) ->
     asked = frontier.next_query("s", frozenset({"lake"}))
     assert asked is not None
     offers = [Candidate("s", f"p{n}", f"http://h/p{n}", "http://p", "Ann", "", "cc-by-2.0", "lake") for n in range(4)]
-    frontier.add_page(asked, [(one, "h:80") for one in offers], None)
+    frontier.add_page(asked, Page(tuple(offers), None), [(one, "h:80") for one in offers])
     number = {each.candidate.source_id: each.number for each in frontier.waiting("h:80", time.time(), 9, ("s",))}
     fill(tmp_path, [b"here", b"unsaid"]).close()  # p0 and p1
     frontier.keep([Kept(number["p0"], 3, 4), Kept(number["p2"], 3, 4), Kept(number["p3"], 9, 4)])

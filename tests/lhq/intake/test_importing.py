@@ -14,8 +14,8 @@ import pytest
 
 from lhq.errors import InputError, StoreError
 from lhq.export import ExportSettings, export
-from lhq.intake import importing
-from lhq.intake.importing import Papers, bring
+from lhq.intake import Into, importing
+from lhq.intake.importing import Collection, Papers, bring
 from lhq.rights.policy import Policy
 from lhq.store.shards import Shards
 from lhq.takedown.remove import remove
@@ -23,6 +23,10 @@ from tests.lhq.making import Here, judge, scene
 
 ROOT = Path(__file__).parents[3]
 OWN = Papers({"licence": "own", "author": "me"})
+
+
+def into(store: str | Path) -> Into:
+    return Into(str(store), str(store))
 
 
 def rows(store: Path) -> list[dict[str, object]]:
@@ -42,7 +46,7 @@ def test_lsun_comes_in_byte_for_byte_and_goes_out(tmp_path: Path) -> None:
     values = make_lsun(tmp_path / "tower_train_lmdb")
     num, entries = importing.lsun(str(tmp_path / "tower_train_lmdb"))
     store = tmp_path / "store"
-    report = bring(entries, "lsun", "tower", Papers({"licence": "not-stated"}), str(store), str(store))
+    report = bring(Collection("lsun", "tower", entries, Papers({"licence": "not-stated"})), into(store))
     assert (num, report.new, report.failed) == (5, 5, {})
     assert {row["source_id"]: row["image"] for row in rows(store)} == {f"tower/{k}": v for k, v in values.items()}
     judge(store)
@@ -73,7 +77,7 @@ def test_zip(tmp_path: Path) -> None:
     make_zip(tmp_path / "set.zip")
     num, entries = importing.archive(str(tmp_path / "set.zip"))
     store = tmp_path / "store"
-    report = bring(entries, "zip", "set", OWN, str(store), str(store))
+    report = bring(Collection("zip", "set", entries, OWN), into(store))
     assert (num, report.new) == (5, 4)
     assert report.failed.keys() == {"broken.png"}
     assert report.failed["broken.png"].startswith("truncated")
@@ -89,7 +93,7 @@ def test_a_damaged_member_is_named(tmp_path: Path) -> None:
     data[200] ^= 0xFF
     (tmp_path / "set.zip").write_bytes(data)
     _, entries = importing.archive(str(tmp_path / "set.zip"))
-    report = bring(entries, "zip", "set", OWN, str(tmp_path / "store"), str(tmp_path / "store"))
+    report = bring(Collection("zip", "set", entries, OWN), into(tmp_path / "store"))
     assert "Bad CRC" in report.failed["00000/img00000000.png"]
     assert report.new == 3
     (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 torn")
@@ -111,7 +115,7 @@ def test_folder_with_papers_photo_by_photo(tmp_path: Path) -> None:
     papers = Papers({"licence": "own", "author": "me"}, importing.read_papers(str(tmp_path / "papers.csv")))
     _, entries = importing.folder(str(pictures))
     store = tmp_path / "store"
-    report = bring(entries, "folder", "mine", papers, str(store), str(store))
+    report = bring(Collection("folder", "mine", entries, papers), into(store))
     assert (report.new, report.failed.keys()) == (2, {"page.jpg"})
     found = {row["source_id"]: (row["author"], row["licence"], row["title"]) for row in rows(store)}
     assert found == {"mine/a%20b.jpg": ("me", "own", ""), "mine/lakes/%C3%BC.jpg": ("Ada", "cc-by-4.0", "Lake")}
@@ -122,7 +126,10 @@ def test_no_papers_no_photo(tmp_path: Path, licence: str, said: str) -> None:
     (tmp_path / "a.jpg").write_bytes(scene(1))
     _, entries = importing.folder(str(tmp_path))
     with pytest.raises(InputError, match=said):
-        bring(entries, "folder", "mine", Papers({"licence": licence}), str(tmp_path / "s"), str(tmp_path / "s"))
+        bring(
+            Collection("folder", "mine", entries, Papers({"licence": licence})),
+            into(tmp_path / "s"),
+        )
 
 
 def test_papers_that_are_none(tmp_path: Path) -> None:
@@ -136,7 +143,7 @@ def test_papers_that_are_none(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys
-from lhq.intake import importing
+from lhq.intake import Into, importing
 from tests.lhq.making import scene
 
 def entries():
@@ -145,7 +152,8 @@ def entries():
             os.kill(os.getpid(), signal.SIGKILL)
         yield f"{n}.jpg", lambda: scene(n, 64, 64)
 
-importing.bring(entries(), "folder", "mine", importing.Papers({"licence": "own"}), sys.argv[1], sys.argv[1])
+photos = importing.Collection("folder", "mine", entries(), importing.Papers({"licence": "own"}))
+importing.bring(photos, Into(sys.argv[1], sys.argv[1]))
 """
 
 
@@ -154,7 +162,7 @@ def test_killed_and_run_again_takes_nothing_in_twice(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", _KILLED, str(store)], cwd=ROOT, check=False)
     assert done.returncode == -9
     entries = [(f"{n}.jpg", lambda n=n: scene(n, 64, 64)) for n in range(6)]
-    report = bring(iter(entries), "folder", "mine", Papers({"licence": "own"}), str(store), str(store))
+    report = bring(Collection("folder", "mine", iter(entries), Papers({"licence": "own"})), into(store))
     assert (report.held, report.new) == (4, 2)
     assert sorted(str(row["id"]) for row in rows(store)) == [f"folder:mine/{n}.jpg" for n in range(6)]
 
@@ -164,7 +172,7 @@ def test_what_was_taken_down_stays_out(tmp_path: Path) -> None:
     store.mkdir()
     remove(str(store), ["folder:mine/1.jpg"])
     entries = [(f"{n}.jpg", lambda n=n: scene(n, 64, 64)) for n in range(3)]
-    report = bring(iter(entries), "folder", "mine", Papers({"licence": "own"}), str(store), str(store))
+    report = bring(Collection("folder", "mine", iter(entries), Papers({"licence": "own"})), into(store))
     assert report.new == 2
 
 
@@ -173,12 +181,12 @@ def test_a_crawl_at_work_is_respected(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "000000.spool").write_bytes(b"")
     with pytest.raises(StoreError, match="with a shard open"):
-        bring(iter([]), "folder", "mine", OWN, str(tmp_path), str(tmp_path))
+        bring(Collection("folder", "mine", iter([]), OWN), into(tmp_path))
 
 
 def test_every_nasty_file_is_taken_in_or_named(tmp_path: Path, shared: Path) -> None:
     num, entries = importing.folder(str(shared / "nasty"))
-    report = bring(entries, "folder", "nasty", OWN, str(tmp_path), str(tmp_path))
+    report = bring(Collection("folder", "nasty", entries, OWN), into(tmp_path))
     assert report.new + len(report.failed) == num
     assert report.new > 300
     assert all(": " in reason for reason in report.failed.values())
@@ -190,7 +198,7 @@ def test_a_zip_of_a_bomb_is_refused_by_size(tmp_path: Path) -> None:
             for _ in range(importing.MAX_BYTES // 2**20 + 1):
                 member.write(bytes(2**20))
     _, entries = importing.archive(str(tmp_path / "bomb.zip"))
-    report = bring(entries, "zip", "bomb", OWN, str(tmp_path / "store"), str(tmp_path / "store"))
+    report = bring(Collection("zip", "bomb", entries, OWN), into(tmp_path / "store"))
     assert report.failed["bomb.png"].startswith("too-large")
 
 
@@ -250,7 +258,7 @@ def test_the_same_name_with_other_bytes_is_a_conflict(tmp_path: Path) -> None:
     papers = importing.Papers({"licence": "own"})
     for seed, expected in ((1, (1, 0, 0)), (1, (0, 1, 0)), (2, (0, 0, 1))):
         entries = iter([("a.jpg", lambda seed=seed: scene(seed, 64, 64))])
-        report = importing.bring(entries, "folder", "mine", papers, store, store)
+        report = importing.bring(importing.Collection("folder", "mine", entries, papers), into(store))
         assert (report.new, report.held, len(report.conflicts)) == expected
     assert Shards(store, "photos").read(0)["image"].to_pylist() == [scene(1, 64, 64)]
 
@@ -261,7 +269,8 @@ def test_names_in_no_encoding_come_in_and_are_told(tmp_path: Path) -> None:
     (folder / os.fsdecode(b"br\xf6ken.jpg")).write_bytes(b"no picture")
     _, entries = importing.folder(str(folder))
     report = importing.bring(
-        entries, "folder", "in", importing.Papers({"licence": "own"}), str(tmp_path), str(tmp_path)
+        importing.Collection("folder", "in", entries, importing.Papers({"licence": "own"})),
+        into(tmp_path),
     )
     assert report.new == 2
     assert [*report.failed] == ["br\\udcf6ken.jpg"]
@@ -278,7 +287,7 @@ def test_a_file_that_reserves_itself_stays_out_by_name(tmp_path: Path) -> None:
         store = str(tmp_path / "-".join(honour))
         policy = Policy(honour=honour)
         papers = importing.Papers({"licence": "own"})
-        report = importing.bring(entries, "folder", "in", papers, store, store, policy=policy)
+        report = importing.bring(importing.Collection("folder", "in", entries, papers), into(store), policy=policy)
         assert report.new == num
     assert Shards(store, "photos").read(0)["reserved"].to_pylist() == [["metadata"]]
 

@@ -169,8 +169,7 @@ def crawled(flickr: Flickr, folder: Path) -> tuple[set[str], int]:
     num_pages = 0
     while (asked := frontier.next_query("flickr", frozenset({QUERY.text}))) is not None:
         page = flickr.search(asked.query, asked.cursor)
-        pairs = [(one, "h:443") for one in page.candidates]
-        frontier.add_page(asked, pairs, page.next_cursor, page.total, page.skipped, may_repeat=page.may_repeat)
+        frontier.add_page(asked, page, [(one, "h:443") for one in page.candidates])
         num_pages += 1
     ids = {each.id for each in frontier.listing((), (), ())}
     frontier.close()
