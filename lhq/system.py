@@ -106,6 +106,11 @@ def common_mode(path: Path) -> Iterator[None]:
     path.chmod(mode)
 
 
+def longest_name(folder: str | os.PathLike[str]) -> int:
+    """Most bytes of a file's name in a folder; 255 where the system doesn't say (Windows)."""
+    return os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+
+
 def read_at(file: int, size: int, at: int) -> bytes:
     """Up to `size` bytes from a place, whatever the file's position."""
     if hasattr(os, "pread"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -17,9 +18,11 @@ LACKING = """
 import os, select, signal, socket, sys
 for module, names in {
     os: ["fork", "forkpty", "sched_getaffinity", "pread", "preadv", "pwrite", "pwritev", "O_NONBLOCK", "O_CLOEXEC",
-         "geteuid", "getuid", "fchmod", "posix_fadvise", "statvfs"],
+         "geteuid", "getuid", "getgid", "fchmod", "fchown", "posix_fadvise", "posix_fallocate", "pathconf",
+         "killpg", "setsid", "getpgid", "getloadavg", "mkfifo", "sync", "sched_setaffinity", "sysconf"],
     select: ["poll"],
-    signal: ["SIGUSR1", "SIGUSR2", "pthread_sigmask", "setitimer"],
+    signal: ["SIGUSR1", "SIGUSR2", "SIGHUP", "SIGQUIT", "SIGALRM", "alarm", "pthread_sigmask", "pthread_kill",
+             "sigwait", "setitimer"],
 }.items():
     for name in names:
         if hasattr(module, name):
@@ -85,7 +88,8 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
     """The environment of a system without those calls, in child processes too; locks it has."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(LACKING)
-    return {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    places = f"{tmp_path / 'site'}{os.pathsep}{ROOT}"
+    return {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "USERNAME": "me"}
 
 
 def test_a_folder_becomes_a_dataset_without_those_calls(tmp_path: Path, elsewhere: dict[str, str]) -> None:
@@ -112,6 +116,91 @@ def test_a_folder_becomes_a_dataset_without_those_calls(tmp_path: Path, elsewher
     assert "kept 3 · new 3" in done.stderr
     verified = lhq("verify", "data/mine/export")
     assert verified.returncode == 0, verified.stderr
+
+
+def test_the_plane_is_painted_without_those_calls(tmp_path: Path, elsewhere: dict[str, str]) -> None:
+    words = [sys.executable, "-m", "alis", "panorama", "demo", "-o", "x.png", "--frames", "1"]
+    done = subprocess.run(words, cwd=tmp_path, env=elsewhere, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "x.png\n"), done.stderr
+
+
+# What Python's own pages call "Availability: Unix", as far as it may be wanted here.
+POSIX = {
+    "os": {
+        *(
+            "fork",
+            "forkpty",
+            "sched_getaffinity",
+            "sched_setaffinity",
+            "pread",
+            "preadv",
+            "pwrite",
+            "pwritev",
+            "statvfs",
+        ),
+        *("geteuid", "getuid", "getgid", "getpgid", "setsid", "killpg", "pathconf", "sysconf", "fchown", "chown"),
+        *("posix_fadvise", "posix_fallocate", "getloadavg", "uname", "mkfifo", "sync", "sendfile", "wait3", "nice"),
+        *("O_NONBLOCK", "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "register_at_fork", "WIFSIGNALED"),
+    },
+    "signal": {
+        *("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGQUIT", "SIGALRM", "SIGKILL", "SIGCHLD", "SIGPIPE", "alarm", "setitimer"),
+        *("pthread_sigmask", "pthread_kill", "sigwait", "siginterrupt"),
+    },
+    "select": {"poll", "epoll", "kqueue"},
+    "socket": {"AF_UNIX", "SO_REUSEPORT", "MSG_DONTWAIT"},
+}
+MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog"}
+# Reached only where the system has them: `has_fork` chooses who runs a job apart, and who starts the fork server.
+CHOSEN_BY = {"lhq/engines/apart.py": "has_fork", "lhq/engines/local.py": "has_fork"}
+
+
+def unguarded(text: str) -> list[str]:
+    """POSIX-only names of a module's source that it neither asks for first nor imports with a way out."""
+    tree = ast.parse(text)
+    asked = {
+        (node.args[0].id, node.args[1].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"hasattr", "getattr"}
+        if isinstance(node.args[0], ast.Name) and isinstance(node.args[1], ast.Constant)
+    }
+    caught = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Try) and any("ImportError" in ast.unparse(one.type or node) for one in node.handlers)
+        for inner in ast.walk(node)
+    }
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            pair = (node.value.id, node.attr)
+            if node.attr in POSIX.get(node.value.id, ()) and pair not in asked:
+                found.append((node.lineno, ".".join(pair)))
+        elif isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in caught:
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            found += [(node.lineno, f"import {name}") for name in names if name in MODULES]
+    return [f"{line}: {what}" for line, what in sorted(found)]
+
+
+def test_no_call_of_one_system_without_a_way_round() -> None:
+    found = [
+        f"{name}:{line}"
+        for package in ("lhq", "alis")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if (name := path.relative_to(ROOT).as_posix()) not in CHOSEN_BY
+        for line in unguarded(path.read_text(encoding="utf-8"))
+    ]
+    assert not found, "ask with hasattr first, or put it in lhq/system.py:\n" + "\n".join(found)
+    for name, word in CHOSEN_BY.items():
+        assert word in (ROOT / name).read_text(encoding="utf-8"), name
+
+
+def test_such_a_call_is_seen() -> None:
+    assert unguarded("import os\nos.pathconf('.', 'PC_NAME_MAX')\nimport fcntl") == [
+        "2: os.pathconf",
+        "3: import fcntl",
+    ]
+    assert unguarded("import os\nif hasattr(os, 'fork'):\n    os.fork()") == []
+    assert unguarded("try:\n    import fcntl\nexcept ImportError:\n    fcntl = None") == []
 
 
 def test_without_locks_a_run_says_so(tmp_path: Path, elsewhere: dict[str, str]) -> None:

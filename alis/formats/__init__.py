@@ -12,6 +12,7 @@ from pathlib import Path
 from alis.errors import InputError
 from alis.formats import deep_zoom, png, tiff, vips
 from alis.formats.rows import Pixels, Rows, need
+from lhq import system
 
 __all__ = ["FORMATS", "Format", "Pixels", "Rows", "check_place", "check_size", "check_writable", "find", "read_note"]
 
@@ -76,7 +77,7 @@ def check_writable(path: Path) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise InputError(f"{path.parent}: no such folder", hint="make it first")
-    most = os.pathconf(folder, "PC_NAME_MAX") - len(_LONGEST_BESIDE)
+    most = system.longest_name(folder) - len(_LONGEST_BESIDE)
     if len(os.fsencode(path.name)) > most:
         raise InputError(
             f"{path.name[:60]}…: a name of {len(os.fsencode(path.name))} bytes", hint=f"use at most {most}"

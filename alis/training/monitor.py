@@ -234,7 +234,8 @@ def _peak_memory_mb(device: torch.device) -> float:
     try:
         import resource
 
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
     except ImportError:
         return math.nan
 

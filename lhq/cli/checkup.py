@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from lhq.cli.door import Entry
-from lhq.cli.extras import lacking, modules_of
+from lhq.cli.extras import lacking, modules_of, version_of
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,7 @@ def installed(name: str, version: str, extras: Sequence[str]) -> Iterator[Findin
 
 
 def _versions(modules: Iterable[str]) -> str:
-    found = []
-    for module in modules:
-        try:
-            found.append(f"{module} {importlib.metadata.version(module.replace('_', '-'))}")
-        except importlib.metadata.PackageNotFoundError:
-            found.append(module)
-    return ", ".join(found)
+    return ", ".join(f"{module} {version_of(module)}".strip() for module in modules)
 
 
 def lacks_of(entries: Mapping[str, Entry]) -> dict[str, list[str]]:

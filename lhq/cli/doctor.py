@@ -73,7 +73,11 @@ def _weights() -> Iterator[Finding]:
     """Weights that measures fetch at first use: there, or where to put them."""
     if lacking("ml"):
         return
-    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights as MaskRCNN
+    try:
+        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_V2_Weights as MaskRCNN
+    except (ImportError, RuntimeError) as error:
+        yield Finding("extra", "torchvision", False, f"does not import beside this torch ({error})")
+        return
 
     from lhq.measures.features import DINOV2_URL, INCEPTION_URL
     from lhq.measures.half_classifier import WIDE_RESNET_URL

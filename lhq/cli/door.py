@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from lhq import nearest
-from lhq.cli.extras import extra_for
+from lhq.cli.extras import extra_for, version_of
 from lhq.cli.talk import JSON, QUIET
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -105,6 +105,13 @@ def enter(door: Door, errors: type[Exception]) -> NoReturn:
             raise
         words = f"{name} {asked}".strip()
         click.echo(f"{name}: {words} needs {error.name}, which is not installed; pip install 'lhq[{extra}]'", err=True)
+        sys.exit(2)
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+        pair = f"torch {version_of('torch')} and torchvision {version_of('torchvision')}"
+        hint = "install both anew by one pip command, from one index"
+        click.echo(f"{name}: {pair} are builds that do not fit each other; {hint}", err=True)
         sys.exit(2)
     except errors as error:
         click.echo(f"{name}: {error}", err=True)

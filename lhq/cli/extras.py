@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 
 # extra → the modules it makes importable; `INCLUDES` says which extras bring others along. As in pyproject.toml.
@@ -41,6 +42,14 @@ def extra_for(module: str, asked: str = "") -> str:
 def lacking(extra: str) -> list[str]:
     """The modules of an extra that are not installed."""
     return [module for module in modules_of(extra) if not is_installed(module)]
+
+
+def version_of(module: str) -> str:
+    """The version of a module's package; "" where nobody says."""
+    try:
+        return importlib.metadata.version(module.replace("_", "-"))
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def is_installed(module: str) -> bool:
