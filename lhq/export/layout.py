@@ -56,6 +56,8 @@ PICTURE_FIELDS = [
 # Time as text: a tensor library makes nothing of a time, but leaves text alone.
 FETCHED_AT = pa.field("fetched_at", pa.string(), nullable=False)
 PAPER_FIELDS = [FETCHED_AT if name == "fetched_at" else PHOTO_SCHEMA.field(name) for name in PUBLISHED_PAPERS]
+# No column of a measure may have one of these names: two columns of one name are a table that nobody can read.
+TAKEN_COLUMNS = frozenset({*PHOTO_SCHEMA.names, *(field.name for field in PICTURE_FIELDS)})
 ENDINGS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 _VARIANT = re.compile(r"(full|[1-9]\d{0,4})(?:-(jpeg|png|webp))?")

@@ -161,7 +161,7 @@ def _with_extra(store: str, table: pa.Table, extra: Sequence[str]) -> tuple[pa.T
         joined = pa.concat_tables(parts)
         rows = pc.index_in(table["id"], joined["id"].combine_chunks()).combine_chunks()
         values = joined[column].combine_chunks().take(rows)
-        fields.append(pa.field(name, values.type))
+        fields.append(pa.field(_own_name(table, measure, column), values.type))
         table = table.append_column(fields[-1], values)
     return table, tuple(fields)
 
@@ -209,9 +209,24 @@ def _with_scores(store: str, table: pa.Table) -> tuple[pa.Table, tuple[pa.Field,
         rows = pc.index_in(table["id"], joined["id"].combine_chunks()).combine_chunks()
         for field in joined.schema:
             if field.name != "id":
-                scores.append(pa.field(f"{measure}_{field.name}", field.type))
+                scores.append(pa.field(_own_name(table, measure, field.name), field.type))
                 table = table.append_column(scores[-1], joined[field.name].combine_chunks().take(rows))
     return table, tuple(scores)
+
+
+def _own_name(table: pa.Table, measure: str, column: str) -> str:
+    """The name of a measure's column among those of the papers and of other measures.
+
+    Raises:
+        InputError: it is taken.
+    """
+    name = f"{measure}_{column}"
+    if name in layout.TAKEN_COLUMNS or name in table.column_names:
+        raise InputError(
+            f'facts of "{measure}": {column} would be the column {name}, which is there already',
+            hint=f"let the measure call its column otherwise, or delete facts/{measure} if no pipeline uses it any more",
+        )
+    return name
 
 
 def _scores(facts: Shards, number: int) -> pa.Table:

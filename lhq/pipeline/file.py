@@ -18,6 +18,7 @@ from lhq import nearest
 from lhq.config import BESIDE, HttpSettings, Place, Settings, placed, read_toml, unknown_key, validate
 from lhq.errors import ConfigError
 from lhq.export import ExportSettings
+from lhq.export.layout import TAKEN_COLUMNS
 from lhq.measures import MeasureSettings
 from lhq.pipeline import queries
 from lhq.pipeline.places import Places, find
@@ -206,7 +207,13 @@ def _commands(
             raise ConfigError(
                 f"{where}.{name}]: no name for a command", hint="letters and digits, and no measure's name"
             )
-        settings[f"{COMMAND}.{name}"] = validate(kind, table, f"{where}.{name}]")
+        settings[f"{COMMAND}.{name}"] = given = validate(kind, table, f"{where}.{name}]")
+        for column in getattr(given, "columns", ()):
+            if (whole := f"{name}_{column}") in TAKEN_COLUMNS:
+                raise ConfigError(
+                    f"{where}.{name}]: columns: {column} would be exported as {whole}, which every photo has already",
+                    hint="give the command or the column another name",
+                )
     return settings
 
 

@@ -266,3 +266,12 @@ def test_embeddings_are_kept_by_choice_and_published_by_choice(tmp_path: Path) -
     file.write_text(text)
     lhq.load(file).filter()
     assert Shards(str(store), "facts/outliers").metadata(0) == made
+
+
+def test_a_measures_column_does_not_take_the_name_of_a_paper(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", photo(scene(1), "a"))
+    ids = Shards(str(store), "photos").read(0, ["id"])
+    facts = ids.append_column("on", pa.array([0.5] * len(ids), pa.float64()))
+    Shards(str(store), "facts/permission").write(0, facts)
+    with pytest.raises(InputError, match="permission_on, which is there already"):
+        run(store, tmp_path / "out")

@@ -133,3 +133,12 @@ def test_a_program_that_is_not_there_is_said(file: Path) -> None:
 def test_settings_that_do_not_fit_are_refused(file: Path, more: str, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         written(file, "", more)
+
+
+@pytest.mark.parametrize(("name", "column"), [("permission", "on"), ("taken", "at"), ("page", "url")])
+def test_a_column_that_every_photo_has_already_is_refused(file: Path, name: str, column: str) -> None:
+    written(file, CAPTIONER)
+    said = file.read_text().replace("[filter.command.captions]", f"[filter.command.{name}]")
+    file.write_text(said.replace("caption =", f"{column} ="))
+    with pytest.raises(ConfigError, match=f"{name}_{column}, which every photo has already"):
+        pipeline.load(file)

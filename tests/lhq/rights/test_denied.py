@@ -15,6 +15,8 @@ example.org
 *.photos.example
 https://www.flickr.com/photos/jane/
 www.münchen.example
+https://gallery.example/photo.php?id=7&lang=de&utm_source=mail
+https://gallery.example/album.php?utm_source=mail
 """
 
 
@@ -58,6 +60,13 @@ def test_authors(denied: Denied, author: str, is_denied: bool) -> None:
         ("https://www.flickr.com/photos/jane2/5", False),
         ("https://www.flickr.com/photos/", False),
         ("file:///example.org/a.jpg", False),
+        ("http://gallery.example/photo.php?lang=de&id=7", True),
+        ("https://www.gallery.example/photo.php?id=%37&lang=de&from=home#top", True),
+        ("https://gallery.example/photo.php?id=8&lang=de", False),
+        ("https://gallery.example/photo.php?id=77&lang=de", False),
+        ("https://gallery.example/photo.php", False),
+        ("https://gallery.example/other.php?id=7&lang=de", False),
+        ("https://gallery.example/album.php?id=3", True),
         ("https://[broken", False),
     ],
 )
@@ -65,7 +74,7 @@ def test_addresses(denied: Denied, address: str, is_denied: bool) -> None:
     assert bool(denied.why([], [address])) is is_denied
 
 
-@pytest.mark.parametrize("line", ["Jane Doe", "author", "example", "-.org"])
+@pytest.mark.parametrize("line", ["Jane Doe", "author", "example", "-.org", "https://", "http:///photo"])
 def test_a_line_that_is_neither_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "deny.txt"
     path.write_text(f"# mine\n\n{line}\n")
