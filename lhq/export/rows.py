@@ -224,7 +224,7 @@ def _own_name(table: pa.Table, measure: str, column: str) -> str:
     if name in layout.TAKEN_COLUMNS or name in table.column_names:
         raise InputError(
             f'facts of "{measure}": {column} would be the column {name}, which is there already',
-            hint=f"let the measure call its column otherwise, or delete facts/{measure} if no pipeline uses it any more",
+            hint=f"let the measure call its column otherwise, or delete facts/{measure} if no pipeline uses it",
         )
     return name
 

@@ -112,7 +112,7 @@ def _laid_otherwise(photos: Descriptors, radius: int, ways: np.ndarray) -> _Fits
 
 def _near(hashes: np.ndarray, photo: np.ndarray, photos: Descriptors, radius: int, num_bits: int = 64) -> np.ndarray:
     """Rows of `hashes` that are candidates for each other: int64 [M, 2]; big piles only with their neighbours."""
-    order = np.argsort(hashes)
+    order = _order(hashes, num_bits)
     ranked = hashes[order]
     is_first = np.ones(len(ranked), bool)
     is_first[1:] = ranked[1:] != ranked[:-1]
@@ -137,6 +137,19 @@ def _near(hashes: np.ndarray, photo: np.ndarray, photos: Descriptors, radius: in
     width = size[left[:, 1]]
     found.append(np.stack([start[left[:, 0]] + within // width, start[left[:, 1]] + within % width], axis=1))
     return order[np.concatenate(found)]
+
+
+def _order(hashes: np.ndarray, num_bits: int) -> np.ndarray:
+    """int64 [N] that sorts hashes below 2 ** `num_bits`. Where a hash and its place fit into one number they are sorted
+    as such, in a third of the time of `np.argsort`."""
+    place_bits = np.uint64(len(hashes).bit_length())
+    if num_bits + int(place_bits) > 64:
+        order: np.ndarray = np.argsort(hashes)
+        return order
+    both = hashes << place_bits | np.arange(len(hashes), dtype=np.uint64)
+    both.sort()
+    both &= (np.uint64(1) << place_bits) - np.uint64(1)
+    return both.astype(np.int64)
 
 
 def _by_whole(photos: Descriptors, pairs: np.ndarray, way: np.ndarray) -> _Fits:

@@ -139,8 +139,10 @@ def _by_choice(
     """Pairs within `radius` for which `choice` are the first blocks that agree."""
     moves = _moves(bits, blocks, choice)
     lead = sum(blocks[block][1] - blocks[block][0] for block in choice)
-    moved = _move(values, bits, moves)
-    moved.sort()
+    moved = values
+    if any(at != to for at, _, to in moves):  # else they come ascending
+        moved = _move(values, bits, moves)
+        moved.sort()
     pairs = np.concatenate([np.empty((0, 2), np.uint64), *_in_groups(moved, bits - lead, radius)])
     pairs = _move(pairs, bits, [(to, width, at) for at, width, to in moves])
     first: np.ndarray = pairs[_is_first_choice(pairs[:, 0] ^ pairs[:, 1], blocks, choice)]

@@ -11,7 +11,7 @@ import functools
 import importlib.resources
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Literal
 
@@ -164,9 +164,22 @@ def _says(text: pa.ChunkedArray, phrases: Sequence[str]) -> np.ndarray:
     ends = ("(?:e?s)?" if len(phrase) > 2 else "" for phrase in folded)
     pattern = f" (?:{'|'.join(phrase + end for phrase, end in zip(folded, ends, strict=True))}) "
     with ThreadPoolExecutor(num_cores()) as pool:  # Arrow searches the chunks one after another
-        found = pool.map(lambda part: pc.fill_null(pc.match_substring_regex(part, pattern), False), text.chunks)
+        found = pool.map(lambda part: pc.fill_null(pc.match_substring_regex(part, pattern), False), _pieces(text))
         says: np.ndarray = pa.chunked_array(found, pa.bool_()).to_numpy()
     return says
+
+
+def _pieces(text: pa.ChunkedArray) -> Iterator[pa.StringArray]:
+    """The chunks of all shards, joined up to some megabytes: Arrow compiles the expression anew for each, which takes
+    longer than to search a shard."""
+    piece: list[pa.StringArray] = []
+    for chunk in text.chunks:
+        if piece and sum(part.nbytes for part in piece) + chunk.nbytes > _PIECE_BYTES:
+            yield pa.concat_arrays(piece)
+            piece = []
+        piece.append(chunk)
+    if piece:
+        yield pa.concat_arrays(piece)
 
 
 def fold(text: str) -> str:
@@ -179,6 +192,8 @@ def fold(text: str) -> str:
     words = _WORD.findall("".join(sign for sign in plain if not unicodedata.combining(sign)))
     return f" {'  '.join(words)} " if words else ""
 
+
+_PIECE_BYTES = 8 * 2**20
 
 # Han, kana, Hangul (decomposed by NFKD), Thai, Lao and Khmer stand alone; all else is letters and digits in a row.
 _ALONE = "\u0e00-\u0eff\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
