@@ -26,6 +26,15 @@ class Settings(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: pydantic.ValidationInfo) -> object:
+        """pydantic counts true as 1, so that `local_latents = true` would be all of them."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and "bool" not in str(field.annotation):
+            raise ValueError("true and false are no numbers")
+        return value
+
     @classmethod
     def read(cls, table: Mapping[str, object], where: str) -> Self:
         """`table` as settings; every error starts with `where`, e.g. `runs/a/config.json`.

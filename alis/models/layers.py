@@ -6,6 +6,7 @@ channels in and out, H rows, w columns of a range, S width of a code.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from alis import ops
 from alis.config import ModelConfig
-from alis.ops.align import column_styles
+from alis.ops.align import beside, column_styles
 from alis.ops.bias_act import GAIN, SLOPE, needs_gradient
 from alis.ops.edges import layout_of
 
@@ -118,16 +119,18 @@ class Place:
             out: where to write, only when no gradient is recorded.
         """
         scale_BCw, num = column_styles(styles_BKC, shares_BKw), self.down_2KH.shape[1]
-        across = (self.across_2BKw.to(scale_BCw.dtype) * scale_BCw[:, :num]).to(dtype)[:, :, :, None, :]
-        down = self.down_2KH.to(dtype)[:, None, :, :, None]
-        latents, scale = self.latents_BMHw, scale_BCw[:, num:, None, :].to(dtype)
+        across, down = (self.across_2BKw.to(scale_BCw.dtype) * scale_BCw[:, :num]).to(dtype), self.down_2KH.to(dtype)
+        latents, scale_BMw = self.latents_BMHw, scale_BCw[:, num:].to(dtype)
+        if out is not None:
+            across, down, scale_BMw = (beside(out, factor) for factor in (across, down, scale_BMw))
+        across, down = across[:, :, :, None, :], down[:, None, :, :, None]
         if out is not None:
             torch.mul(across[0], down[0], out=out[:, :num]).addcmul_(across[1], down[1])
             if latents is not None:
-                torch.mul(latents.to(dtype), scale, out=out[:, num:])
+                torch.mul(latents.to(dtype), scale_BMw.unsqueeze(2), out=out[:, num:])
             return out
         waves = across[0] * down[0] + across[1] * down[1]
-        return waves if latents is None else torch.cat([waves, latents.to(dtype) * scale], dim=1)
+        return waves if latents is None else torch.cat([waves, latents.to(dtype) * scale_BMw.unsqueeze(2)], dim=1)
 
 
 class PlaneConv(Anchored):
@@ -197,10 +200,15 @@ class PlaneConv(Anchored):
     def _on_plane(
         self, x: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, place: Place | None, crop: tuple[int, int]
     ) -> Tensor:
-        num, rest = x.shape[1], None
-        if place is not None:
-            rest = place.aligned(styles_BKC[:, :, num:], shares_BKw, x.dtype)
-        x = ops.stack(x, styles_BKC[:, :, :num], shares_BKw, rest)
+        num = x.shape[1]
+        own_BKC, others_BKC = styles_BKC[:, :, :num], styles_BKC[:, :, num:]
+        if place is None:
+            x = ops.stack(x, own_BKC, shares_BKw)
+        elif needs_gradient(x, styles_BKC):
+            x = ops.stack(x, own_BKC, shares_BKw, place.aligned(others_BKC, shares_BKw, x.dtype))
+        else:
+            write = functools.partial(place.aligned, others_BKC, shares_BKw, x.dtype)
+            x = ops.stack_written(x, own_BKC, shares_BKw, place.num_channels, write)
         weight = self.folded(x.dtype, layout_of(x))
         if not self.up:
             return functional.conv2d(x, weight)
@@ -247,18 +255,20 @@ class ToRGB(Anchored):
         self.bias = nn.Parameter(torch.zeros(3))
         self.clamp = clamp
 
-    def forward(self, x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor) -> Tensor:
-        """Colours, [B, 3, H, w], float32 (float64 for float64)."""
-        num, height, width = styles_BKC.shape[1], *x_BCHw.shape[2:]
+    def forward(self, x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, first: int = 0) -> Tensor:
+        """Colours of the columns first … first + w − 1, [B, 3, H, w], float32 (float64 for float64)."""
+        num, height, width, stop = styles_BKC.shape[1], *x_BCHw.shape[2:], first + shares_BKw.shape[2]
         weight_BKOC = styles_BKC[:, :, None, :] * self.weight.flatten(1)
         shares_BKw = shares_BKw.to(styles_BKC.dtype)
         if num > self.FEW:
             weight_BwOC = torch.einsum("bkw,bkoc->bwoc", shares_BKw, weight_BKOC).to(x_BCHw.dtype)
             # One range at a time: its columns are a batch as they lie in memory.
-            sums = [torch.bmm(weight, x.permute(2, 0, 1)) for weight, x in zip(weight_BwOC, x_BCHw, strict=True)]
+            cut = x_BCHw[..., first:stop]
+            sums = [torch.bmm(weight, x.permute(2, 0, 1)) for weight, x in zip(weight_BwOC, cut, strict=True)]
             rgb = torch.stack(sums).permute(0, 2, 3, 1).to(styles_BKC.dtype).contiguous()
         else:
+            # The few columns beside are summed too: without them the features would have to be copied.
             sums_BMN = torch.bmm(weight_BKOC.flatten(1, 2).to(x_BCHw.dtype), x_BCHw.flatten(2))
-            sums_BKOHw = sums_BMN.to(styles_BKC.dtype).view(len(x_BCHw), num, 3, height, width)
+            sums_BKOHw = sums_BMN.to(styles_BKC.dtype).view(len(x_BCHw), num, 3, height, width)[..., first:stop]
             rgb = (sums_BKOHw * shares_BKw[:, :, None, None, :]).sum(dim=1)
         return ops.bias_act(rgb, self.bias, slope=1.0, gain=1.0, clamp=self.clamp, overwrite=True)

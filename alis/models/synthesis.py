@@ -133,7 +133,7 @@ class Block(nn.Module):
         over_BK = inputs.colours_first_B[:, None] + torch.arange(num, device=anchors_BK.device)
         over_BK = over_BK.clamp(max=num_all - 1)  # beyond, shares are 0
         styles = self.torgb.styles(ws[2], anchors_BK.gather(1, over_BK))
-        rgb = self.torgb(_cut(x, at.features, at.image), styles, inputs.colours_BKw)
+        rgb = self.torgb(x, styles, inputs.colours_BKw, at.image.first - at.features.first)
         return x, rgb if image_B3Hw is None else self._doubled(image_B3Hw, at.image) + rgb
 
     def _doubled(self, image_B3Hw: Tensor, wanted: Span) -> Tensor:

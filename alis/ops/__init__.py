@@ -9,6 +9,6 @@ from alis.ops.align import align
 from alis.ops.bias_act import bias_act
 from alis.ops.edges import extend, shrink
 from alis.ops.resample import blur, down2, up2
-from alis.ops.stack import repeat_rows, stack
+from alis.ops.stack import repeat_rows, stack, stack_written
 
-__all__ = ["align", "bias_act", "blur", "down2", "extend", "repeat_rows", "shrink", "stack", "up2"]
+__all__ = ["align", "bias_act", "blur", "down2", "extend", "repeat_rows", "shrink", "stack", "stack_written", "up2"]

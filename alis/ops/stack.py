@@ -6,6 +6,7 @@ added: those beside a range are the plane's own and come with it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,13 +30,35 @@ def stack(x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, rest_BMHw: Ten
     return _forward(x_BCHw, styles_BKC, shares_BKw, rest_BMHw)
 
 
+def stack_written(
+    x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, num: int, write: Callable[[Tensor], object]
+) -> Tensor:
+    """`stack` with `num` further channels that `write` puts where they belong, [B, num, H, w]; without gradients.
+
+    No map of them is held beside the stacked one: at full height it would be a third of a strip's memory.
+    """
+    y = _room(x_BCHw, num)
+    own = x_BCHw.shape[1]
+    align(x_BCHw, styles_BKC, shares_BKw, out=y[:, :own, 1:-1])
+    write(y[:, own:, 1:-1])
+    return _with_rows(y)
+
+
 def _forward(x: Tensor, styles: Tensor, shares: Tensor, rest: Tensor | None) -> Tensor:
     num, more = x.shape[1], 0 if rest is None else rest.shape[1]
-    size = (x.shape[0], num + more, x.shape[2] + 2, x.shape[3])
-    y = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+    y = _room(x, more)
     align(x, styles, shares, out=y[:, :num, 1:-1])
     if rest is not None:
         y[:, num:, 1:-1] = rest
+    return _with_rows(y)
+
+
+def _room(x: Tensor, more: int) -> Tensor:
+    size = (x.shape[0], x.shape[1] + more, x.shape[2] + 2, x.shape[3])
+    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+
+
+def _with_rows(y: Tensor) -> Tensor:
     y[:, :, 0] = y[:, :, 1]
     y[:, :, -1] = y[:, :, -2]
     return y

@@ -64,6 +64,10 @@ class Taking:
             raise InputError("this is no strip", hint="an example is /strip/7/-/0/1024.png")
         height = self.painter.panorama.height
         sketch, left, right = Sketch.parse(f"{seed}/{edits}"), int(found[1]), int(found[2])
+        if right <= left:
+            raise InputError(
+                f"columns {left} to {right} are none", hint=f"an example is /strip/7/-/{left}/{left + height}.png"
+            )
         if right - left > self.max_frames * height:
             raise InputError(f"{right - left} columns are too many", hint=f"take at most {self.max_frames * height}")
         plan = strip.plan(self.painter.plane(sketch), width=right - left, start=left)
@@ -78,7 +82,10 @@ class Taking:
             Busy: another strip is being painted.
         """
         if request.method == "HEAD":
-            return Response(headers=wish.headers)
+            told = Response(headers=wish.headers)
+            # How long the file will be is not known before it is painted; 0 would be a lie.
+            del told.headers["content-length"]
+            return told
         if not self._one.acquire(blocking=False):
             raise Busy
         gone = threading.Event()

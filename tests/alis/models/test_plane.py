@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -268,6 +270,11 @@ def test_what_a_published_network_has_not_is_refused() -> None:
         g = generator(seamless(padding=padding, local_latents=0.0))
         with pytest.raises(InputError, match="a range of 20 columns"):
             g.synthesis(torch.zeros(2, g.num_ws, 8), torch.tensor([[0, 1]]), Ranges(torch.tensor([0]), 20))
+    for wrong in (True, False, math.nan, "half", None, 1.01):
+        with pytest.raises(ConfigError, match="local_latents = "):
+            ModelConfig(padding="plane", local_latents=wrong)
+    with pytest.raises(ConfigError, match="grid_size = True"):
+        ModelConfig(grid_size=True)
     with pytest.raises(ConfigError, match="local_latents"):
         seamless(local_latents=1.5)
     with pytest.raises(ConfigError, match='frames_at = "pixel"'):
