@@ -13,6 +13,9 @@ from types import ModuleType
 import pydantic
 import pytest
 
+from lhq.pipeline import template
+from lhq.pipeline.registry import MEASURES, SOURCES
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -58,6 +61,23 @@ def test_a_key_without_a_docstring_is_seen(reference: ModuleType) -> None:
 
 class _Unexplained(pydantic.BaseModel):
     seen: int = 1
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("crawl.md", [f"[source.{name}]" for name in SOURCES.own]),
+        ("filter.md", [f"[filter.{name}" for name in MEASURES.own]),
+    ],
+)
+def test_every_source_and_measure_is_told_of(page: str, names: list[str]) -> None:
+    """Beyond its table of keys: where it comes from, or what it drops, in words."""
+    said = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert [name for name in names if name not in said] == []
+
+
+def test_init_offers_every_source() -> None:
+    assert {*template.SOURCES} == {*SOURCES.own, "sandbox"}
 
 
 def test_the_site_builds_with_every_link_whole(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ HOSTILE = {
     "mbstd_group_size": [0, -1, None],
     "wave_limit": [0, None, -(10**30)],
     "padding": ["mirror", None, 7],
+    "local_latents": [-1, 1.5, None, "all", True],
+    "start": ["zero", None, 1],
     "no_such_setting": [1],
 }
 
@@ -40,6 +42,10 @@ def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     alis.save(tmp_path / "model", alis.Generator(TINY))
     return tmp_path / "model"
+
+
+def test_every_setting_is_given_values_that_cannot_be() -> None:
+    assert HOSTILE.keys() == {*ModelConfig.model_fields, "no_such_setting"}
 
 
 @pytest.mark.parametrize("name", list(HOSTILE))

@@ -17,9 +17,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import alis
+from alis import formats
 from alis.cli import cli
 from alis.errors import AlisError, InputError, RunError
 from alis.formats import FORMATS
+from alis.formats.pixels import Picture
 from alis.painting import picture_writer, strip
 from tests.alis import painter
 
@@ -57,12 +59,13 @@ def _grey(pixels: np.ndarray) -> np.ndarray:
     return pixels @ np.array([0.299, 0.587, 0.114])
 
 
-@pytest.mark.parametrize("ending", [".png", ".tif", ".jpg", ".webp", ".tiff", ".jpeg", ".PNG"])
+@pytest.mark.parametrize("ending", [*(FORMATS.keys() - {".dzi"}), ".tiff", ".jpeg", ".PNG"])
 def test_a_strip_holds_the_plane(g: alis.Generator, tmp_path: Path, ending: str) -> None:
     panorama = alis.Panorama(g, 5)
     made = strip.paint(strip.plan(panorama, width=1001, start=-333), tmp_path / f"s{ending}")
     got, want = _pixels(made.path), panorama[-333:668]
-    if ending in {".png", ".PNG", ".tif", ".tiff"}:
+    assert Picture(made.path).is_lossless is formats.find(made.path).is_lossless
+    if formats.find(made.path).is_lossless:
         assert np.array_equal(got, want)
     else:
         assert got.shape == want.shape
@@ -116,7 +119,7 @@ def test_a_folder_of_somebody_else_is_not_touched(g: alis.Generator, tmp_path: P
         strip.paint(plan, tmp_path / "x.png", overwrite=True)
 
 
-@pytest.mark.parametrize("ending", [".png", ".tif", ".jpg", ".webp", ".dzi"])
+@pytest.mark.parametrize("ending", FORMATS)
 def test_a_picture_says_how_it_was_painted(g: alis.Generator, tmp_path: Path, ending: str) -> None:
     panorama = alis.Panorama(g, 5, psi=0.7).with_edits({1: 4})
     plan = strip.plan(panorama, width=300, start=-20)
@@ -280,3 +283,11 @@ def test_every_format_says_its_limit() -> None:
         ".tif": 2**31 - 1,
         ".dzi": 2**31 - 1,
     }
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_is_named_where_one_is_chosen(ending: str) -> None:
+    """In the help of both commands that take any of them, and in the table of the page."""
+    for command in ("panorama", "connect"):
+        assert f"{ending} " in _alis(command, "--help").output.replace(".dzi.", ".dzi "), command
+    assert f"\n| `{ending}`" in (ROOT / "docs/panoramas.md").read_text(encoding="utf-8")
