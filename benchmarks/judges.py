@@ -1,10 +1,12 @@
 """Models → ∞-FID at one side in several extractors, seam and repetition: an honest judge beside the one that trained.
 
-    python benchmarks/judges.py data/painted64 demo runs/mine … --num 400 --out benchmarks/results/judges.json
+    python benchmarks/judges.py data/painted64 demo runs/mine … --num 600 --out benchmarks/results/judges.json
 
 Frames anywhere on the plane, of every model brought to the side of the real pictures (area averages), against the same
-real ones. Figures by the extractor that a model was trained against flatter it and are marked so. Seam and repetition
-are of strips at the model's own side, beside those of real pictures set side by side.
+real ones: many of them, since a few hundred differ from the rest by as much as a good model does. The row of real
+pictures says how much: the distance of one half of them to the other. Figures by the extractor that a model was trained
+against flatter it and are marked so. Seam and repetition are of strips at the model's own side, beside those of real
+pictures set side by side.
 """
 
 from __future__ import annotations
@@ -64,28 +66,45 @@ class Judge:
     Args:
         data: an address of pictures, as `alis train` takes it.
         side: at which all are compared.
-        num: frames of each model, and real pictures.
+        num: frames of each model.
+        num_real: real pictures, at most.
         features: names of extractors, as `alis evaluate` takes them; colours are judged besides.
         num_strips: strips of eight frames for seam and repetition.
     """
 
-    def __init__(self, data: str, *, side: int = 64, num: int = 400, features: list[str], num_strips: int = 8) -> None:
+    def __init__(
+        self,
+        data: str,
+        *,
+        side: int = 64,
+        num: int = 600,
+        num_real: int = 5000,
+        features: list[str],
+        num_strips: int = 8,
+    ) -> None:
         self.side, self.num = side, num
         self.of_strips = Plan(("seam", "repetition"), num_geometry=8 * num_strips)
-        with Loader(open_catalogue(data), side, Share(20, 20, 0, 1), Reading(num_lanes=1), stop=num) as loader:
+        catalogue = open_catalogue(data)
+        self.num_real = min(num_real, catalogue.num_images) // 40 * 40
+        with Loader(catalogue, side, Share(20, 20, 0, 1), Reading(num_lanes=1), stop=self.num_real) as loader:
             real = [images.permute(0, 3, 1, 2) for images in loader]
         self.extractors = {name: open_features(name, CPU) for name in features} | {
             "colours": Extractor("colours", 6, colours)
         }
         self.reals = {name: moments(extractor, real) for name, extractor in self.extractors.items()}
-        together = torch.cat(real).float() / 127.5 - 1
+        halves = real[: len(real) // 2], real[len(real) // 2 :]
+        self.of_reals = {
+            f"inf-fid {name}": frechet(*moments(extractor, halves[0]), *moments(extractor, halves[1]))
+            for name, extractor in self.extractors.items()
+        }
+        together = torch.cat(real[: -(-num // 20)]).float() / 127.5 - 1
         beside = torch.stack([torch.cat(list(eight), dim=2) for eight in together.split(8) if len(eight) == 8])
         tile = side // 2
-        self.of_reals = {"seam": strips.seam(together, tile), "repetition": strips.repetition(beside, side, tile)}
+        self.of_reals |= {"seam": strips.seam(together, tile), "repetition": strips.repetition(beside, side, tile)}
 
     def row_of_reals(self) -> Row:
-        """The first row of a table: what seam and repetition are in real pictures."""
-        return {"model": "real pictures", **{name: round(value, 3) for name, value in self.of_reals.items()}}
+        """The first row of a table: one half of the real pictures against the other, their seam and repetition."""
+        return {"model": "real pictures", **{name: round(value, 4) for name, value in self.of_reals.items()}}
 
     def row(self, model: str) -> Row:
         """A model's figures by name."""
@@ -100,7 +119,7 @@ class Judge:
     def record(self, rows: list[Row]) -> dict[str, Any]:
         """What a file of results holds."""
         return {
-            "what": f"{self.num} frames anywhere against {self.num} real pictures at {self.side} px",
+            "what": f"{self.num} frames anywhere against {self.num_real} real pictures at {self.side} px",
             "rows": rows,
             "extractors": {judge: extractor.name for judge, extractor in self.extractors.items()},
             "machine": machine(),
@@ -113,12 +132,20 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("models", nargs="+")
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--num", type=int, default=400)
+    parser.add_argument("--num", type=int, default=600)
+    parser.add_argument("--num-real", type=int, default=5000)
     parser.add_argument("--features", nargs="*", default=["random", "detector", "lite2"])
     parser.add_argument("--strips", type=int, default=8)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    judge = Judge(asked.data, side=asked.side, num=asked.num, features=asked.features, num_strips=asked.strips)
+    judge = Judge(
+        asked.data,
+        side=asked.side,
+        num=asked.num,
+        num_real=asked.num_real,
+        features=asked.features,
+        num_strips=asked.strips,
+    )
     rows = [judge.row_of_reals()]
     for name in asked.models:
         rows.append(judge.row(name))
