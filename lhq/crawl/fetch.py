@@ -22,7 +22,7 @@ from lhq.crawl.writer import Fetched, PhotoWriter
 from lhq.errors import FetchError, ImageError
 from lhq.http import Client
 from lhq.images import Header, inspect
-from lhq.images.metadata import xmp
+from lhq.images.metadata import beside_pixels, xmp
 from lhq.rights.reservations import Evidence, of_photo
 from lhq.sources import Source
 
@@ -90,7 +90,7 @@ class Fetcher:
             data, evidence = self._bytes(waiting)
             header = inspect(data, max_pixels=self._client.settings.max_pixels)
             self._judge(waiting, header)
-            evidence = evidence.joined(of_photo(waiting.candidate, data, xmp(data)))
+            evidence = evidence.joined(of_photo(waiting.candidate, beside_pixels(data), xmp(data)))
             if binding := evidence.binding(self._client.policy.honour):
                 raise _refusal(waiting, binding, "opt-out")
         except FetchError as error:

@@ -20,18 +20,22 @@ import time
 from collections.abc import Callable
 from typing import IO, Any, TypeVar
 
+import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from lhq.errors import FetchError
 from lhq.http.deadline import Deadline, Deadlines, Line
-from lhq.http.guard import clean
+from lhq.http.guard import Target, clean
 from lhq.http.surroundings import Surroundings
 
 T = TypeVar("T")
 Address = tuple[socket.AddressFamily, str]
 _MOST_HOSTS = 256
+# What is asked of every pool: a certificate that is checked.
+_VERIFIED: dict[str, dict[str, Any]] = {"http": {}, "https": {"cert_reqs": "CERT_REQUIRED"}}
 _MOST_INTERIM = 20
 _MOST_ODD_LINES = 200
 _HEADER = re.compile(rb"([!-9;-~]+)[ \t]*(:.*)", re.DOTALL)
@@ -231,6 +235,26 @@ class _ProxyPools(_Pools, urllib3.ProxyManager):
     pass
 
 
+class Asked(requests.PreparedRequest):
+    """A request whose target was taken apart already: `requests` would do it five times on the way to the socket."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self.target = target
+        self.url = target.url
+
+    @property
+    def path_url(self) -> str:
+        return self.target.path
+
+
+class NoCookies(RequestsCookieJar):
+    """A jar that nothing gets into."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Nothing."""
+
+
 class JudgedAdapter(HTTPAdapter):
     """`requests`' adapter over such pools.
 
@@ -247,6 +271,22 @@ class JudgedAdapter(HTTPAdapter):
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         self.poolmanager = _DirectPools(num_pools=connections, maxsize=maxsize, block=block, **options)
         self.poolmanager.dialler, self.poolmanager.surroundings = self._direct, self._surroundings
+
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        if proxies:
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        target = request.target
+        return self.poolmanager.connection_from_host(target.host, target.port, target.scheme, _VERIFIED[target.scheme])
+
+    def request_url(self, request: Any, proxies: Any) -> str:
+        return super().request_url(request, proxies) if proxies else str(request.path_url)
+
+    def build_response(self, req: Any, resp: Any) -> requests.Response:
+        """The answer for whoever reads `raw` and no more."""
+        response = requests.Response()
+        response.status_code, response.raw, response.reason = resp.status, resp, resp.reason
+        response.url, response.request = req.url, req
+        return response
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> urllib3.ProxyManager:
         if proxy not in self.proxy_manager:

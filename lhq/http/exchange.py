@@ -12,16 +12,14 @@ import http.client
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 
 import requests
 import urllib3
-from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 
 from lhq.config import HttpSettings
 from lhq.errors import FetchError
-from lhq.http.adapter import Address, Dialler, JudgedAdapter, within
+from lhq.http.adapter import Address, Asked, Dialler, JudgedAdapter, NoCookies, within
 from lhq.http.answer import Answer, Headers, failure
 from lhq.http.body import Budget, decode, read
 from lhq.http.deadline import Deadline, Deadlines
@@ -67,7 +65,7 @@ class Exchange:
         self._timeout = urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.read_timeout_s)
         self._session = _Session()
         self._session.trust_env = False
-        self._session.cookies = RequestsCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+        self._session.cookies = NoCookies()
         adapter = JudgedAdapter(
             Dialler(self._deadlines, self._judged, settings.connect_timeout_s),
             Dialler(self._deadlines, resolve, settings.connect_timeout_s),
@@ -202,8 +200,8 @@ def _is_hang_up(error: BaseException) -> bool:
 
 def _prepared(request: Request) -> requests.PreparedRequest:
     """The request exactly as it is meant: the target is canonical already, and nothing is added to the headers."""
-    prepared = requests.PreparedRequest()
-    prepared.method, prepared.url, prepared.body = request.method, request.target.url, request.body
+    prepared = Asked(request.target)
+    prepared.method, prepared.body = request.method, request.body
     prepared.headers = CaseInsensitiveDict(request.headers)
     if request.body is not None:
         prepared.headers["Content-Length"] = str(len(request.body))

@@ -41,7 +41,8 @@ class Surroundings:
 
     def proxy_of(self, target: Target) -> str | None:
         """The proxy's URL that `target` is asked through; None where it is asked directly."""
-        return None if _is_here(target.host) else _proxy(target.scheme, target.netloc)
+        proxy = _proxy(target.scheme, target.netloc)
+        return None if proxy is None or _is_here(target.host) else proxy
 
     def proxies_of(self, target: Target) -> Mapping[str, str]:
         """The same as `requests` wants it."""

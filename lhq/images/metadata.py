@@ -18,6 +18,9 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_MORE = b"http://ns.adobe.com/xmp/extension/\0"
 _MAX_XMP_BYTES = 16 * 2**20
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+# Frames of a JPEG whose pixels may come in one scan, and what else stands among the markers of frames: DHT, JPG, DAC.
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
+_TABLES = frozenset({0xC4, 0xC8, 0xCC})
 # Chunks that say how pixels look; all other ancillary ones are somebody's words.
 _PNG_STAYS = frozenset(
     {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV"}
@@ -42,6 +45,34 @@ def xmp(data: bytes | bytearray) -> list[bytes]:
     except (IndexError, struct.error, zlib.error, ValueError):
         pass
     return []
+
+
+def beside_pixels(data: bytes | bytearray) -> bytes | bytearray:
+    """The part of a file that may hold somebody's words.
+
+    Of a sequential JPEG that ends with its scan, what comes before that scan: entropy-coded pixels are most of a
+    photograph, and to search them costs as much as to hash them. Of any other file, all of it; so too where a second
+    picture or more scans follow.
+    """
+    view = memoryview(data)
+    if sniff(view) != "jpeg" or bytes(view[-2:]) != b"\xff\xd9":
+        return data
+    num_bytes, num_parts = 2, 0
+    try:
+        for marker, segment in _segments(view):
+            if marker == 0xDA:
+                is_first = (
+                    bytes(view[num_bytes : num_bytes + 2]) == b"\xff\xda"
+                )  # and nothing stood between the segments
+                return data[:num_bytes] if is_first and segment[4] == num_parts else data
+            if marker in _SEQUENTIAL:
+                num_parts = segment[9]
+            elif (0xC0 <= marker <= 0xCF and marker not in _TABLES) or bytes(segment[4:8]) == b"MPF\0":
+                return data
+            num_bytes += len(segment)
+    except (IndexError, struct.error):
+        pass
+    return data
 
 
 def without_metadata(data: bytes | bytearray, header: Header) -> bytes:

@@ -16,7 +16,7 @@ from lhq.crawl import FRONTIER
 from lhq.crawl.spool import Spool, now, open_numbers, papers_of
 from lhq.errors import ImageError, StoreError
 from lhq.images import Header, inspect
-from lhq.images.metadata import xmp
+from lhq.images.metadata import beside_pixels, xmp
 from lhq.records import Candidate
 from lhq.rights.policy import Policy
 from lhq.rights.reservations import of_photo
@@ -72,7 +72,7 @@ class Intake:
             StoreError: the disk is full; what was taken in before stays.
         """
         header = inspect(data, max_pixels=self._max_pixels)
-        evidence = of_photo(candidate, data, xmp(data))
+        evidence = of_photo(candidate, beside_pixels(data), xmp(data))
         if binding := evidence.binding(self._policy.honour):
             raise ImageError(binding, hint="leave it out, or see [rights] honour", reason="opt-out")
         addresses = (candidate.page_url, candidate.author_url, candidate.url)

@@ -41,6 +41,8 @@ class Denied:
 
     def why(self, authors: Iterable[str], addresses: Iterable[str]) -> str:
         """The line that a photo meets, by its authors' names or any of its addresses; "" where none does."""
+        if not self:
+            return ""
         for author in authors:
             if author.strip() and _folded(author) in self.authors:
                 return f"author {author}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from lhq.errors import FetchError, InputError, SourceError
 from lhq.http import Answer, Client, OptedOut
-from lhq.images.metadata import xmp
+from lhq.images.metadata import beside_pixels, xmp
 from lhq.progress import OnProgress, silent
 from lhq.rights.reservations import Evidence, from_file
 from lhq.sources import Source
@@ -152,8 +152,12 @@ def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool, chec
         return
     checked.changes += _of_answer(row, answer, client, reads_bytes)
     if answer.status == 200 and not any(one.what == "gone" for one in checked.changes):
-        in_file = Evidence(from_file(answer.body, xmp(answer.body)) if reads_bytes else {})
+        in_file = _in_file(answer) if reads_bytes else Evidence({})
         checked.papers = before.joined(answer.evidence.joined(in_file)).papers()
+
+
+def _in_file(answer: Answer) -> Evidence:
+    return Evidence(from_file(beside_pixels(answer.body), xmp(answer.body)))
 
 
 def _of_answer(row: dict[str, Any], answer: Answer, client: Client, reads_bytes: bool) -> Iterator[Change]:
@@ -163,7 +167,7 @@ def _of_answer(row: dict[str, Any], answer: Answer, client: Client, reads_bytes:
     elif answer.status != 200:
         raise SourceError(f"{client.clean(answer.url)}: status {answer.status}", hint="try again later")
     elif (binding := answer.evidence.binding(client.policy.honour)) or (
-        reads_bytes and (binding := Evidence(from_file(answer.body, xmp(answer.body))).binding(client.policy.honour))
+        reads_bytes and (binding := _in_file(answer).binding(client.policy.honour))
     ):
         yield Change(row["id"], "opt-out", binding)
     elif reads_bytes:

@@ -235,8 +235,14 @@ class Frontier(History):
     def same_picture(self, number: int, sha256: str) -> list[int]:
         """Remember what candidate `number` looks like; the numbers of its source's candidates that look the same."""
         digest = bytes.fromhex(sha256)[:DIGEST_BYTES]
-        with self._write() as db:
-            db.execute("INSERT OR IGNORE INTO pictures VALUES (?, ?)", (digest, number))
+        with self._lock:
+            self._pictures.setdefault(digest, set()).add(number)
+            is_alone = len(self._pictures[digest]) == 1
+            known = self._all("SELECT candidate FROM pictures WHERE digest = ? LIMIT 2", (digest,))
+            if is_alone and all(each == number for (each,) in known):
+                return [number]
+            with self._write():
+                pass
         rows = self._all(
             "SELECT c.number FROM pictures JOIN candidates c ON c.number = candidate "
             "WHERE digest = ? AND c.source = (SELECT source FROM candidates WHERE number = ?)",
@@ -246,6 +252,8 @@ class Frontier(History):
 
     def kept_as(self, sha256: str) -> list[str]:
         """Ids of kept candidates that look like this."""
+        with self._write():
+            pass
         rows = self._all(
             "SELECT id FROM pictures JOIN candidates c ON c.number = candidate WHERE digest = ? AND status = 'kept'",
             (bytes.fromhex(sha256)[:DIGEST_BYTES],),

@@ -64,6 +64,9 @@ class Database:
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.path = Path(path)
         self._lock = threading.RLock()
+        # What candidates look like, by digest, until the next transaction takes it along: that of a photo's keeping or
+        # failing at the latest, so that no photo costs a transaction of its own for it.
+        self._pictures: dict[bytes, set[int]] = {}
         try:
             if not read_only:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,11 +138,15 @@ class Database:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
+                    if self._pictures:
+                        looks = [(digest, number) for digest, numbers in self._pictures.items() for number in numbers]
+                        self._db.executemany("INSERT OR IGNORE INTO pictures VALUES (?, ?)", looks)
                     yield self._db
                 except BaseException:
                     self._db.execute("ROLLBACK")
                     raise
                 self._db.execute("COMMIT")
+                self._pictures.clear()
             except sqlite3.OperationalError as error:
                 raise StoreError(
                     f"{self.path}: can't be written ({error})", hint="free space or mend permissions, then run again"

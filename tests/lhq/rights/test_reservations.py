@@ -10,7 +10,7 @@ import zlib
 import pytest
 from PIL import Image, PngImagePlugin
 
-from lhq.images.metadata import xmp
+from lhq.images.metadata import beside_pixels, xmp
 from lhq.rights import reservations
 from lhq.rights.reservations import Evidence, Said, from_file, from_headers, from_robots, from_tdmrep, from_words
 from lhq.rights.reservations.sites import fits
@@ -206,6 +206,24 @@ def test_extended_xmp_is_put_together() -> None:
     data = jpeg(*[head + struct.pack(">II", len(packet), at) + part for at, part in pieces])
     assert xmp(data) == [packet]
     assert from_file(data, xmp(data))["metadata"].reserves
+
+
+def test_pixels_are_left_out_of_the_search_and_nothing_else() -> None:
+    word = b"DMI-PROHIBITED-AIMLTRAINING"
+    plain, progressive = jpeg(b"words " + word), io.BytesIO()
+    Image.open(io.BytesIO(plain)).save(progressive, "JPEG", progressive=True)
+    assert len(beside_pixels(plain)) < len(plain) / 2
+    end = len(plain) - 2
+    files = {
+        "before the scan": plain,
+        "junk between segments": jpeg()[: (scan := jpeg().index(b"\xff\xda"))] + b"\0" + word + jpeg()[scan:],
+        "after the end": jpeg() + word,
+        "a second picture": jpeg()[:2] + b"\xff\xe2\0\6MPF\0" + jpeg()[2:] + plain,
+        "between scans": progressive.getvalue()[:-2] + b"\xff\xfe\0\x1d" + word + b"\xff\xd9",
+        "no end": plain[:end] + word,
+    }
+    for where, data in files.items():
+        assert from_file(beside_pixels(data))["metadata"].reserves, where
 
 
 @pytest.mark.parametrize(
