@@ -222,6 +222,45 @@ def test_functions_fit_a_screen() -> None:
     assert not long, f"longer than 60 lines: {sorted(long)}"
 
 
+# Signatures that another library dictates: it passes every parameter by name.
+DICTATED = {
+    "alis/models/hub.py: _from_pretrained",  # huggingface_hub's mixin
+}
+
+
+def num_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """How many a caller may give: not `self`, `cls` or autograd's `ctx`; `*args` and `**more` count as none."""
+    all_of_them = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return len([one for one in all_of_them if one.arg not in {"self", "cls", "ctx"}])
+
+
+def is_called_by_a_library(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """A command (click gives every option by name) or a Triton kernel (which has numbers, no objects)."""
+    return any(ast.unparse(one).startswith(("click.", "command.", "triton.jit")) for one in function.decorator_list)
+
+
+def test_functions_take_six_parameters_at_most() -> None:
+    many = {
+        f"{path.relative_to(ROOT).as_posix()}: {node.name}"
+        for package in RANKS
+        for path in _files(package)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if num_parameters(node) > 6 and not is_called_by_a_library(node)
+    }
+    assert many - DICTATED == set(), "give them an object of settings, or cut them at a joint"
+    assert DICTATED - many == set(), "no longer needed in DICTATED"
+
+
+def test_a_seventh_parameter_is_seen() -> None:
+    (method,) = ast.parse("def f(self, a, b, c, /, d, *args, e, f, g=0, **more): ...").body
+    (command,) = ast.parse("@click.command()\ndef f(a, b, c, d, e, f, g): ...").body
+    assert isinstance(method, ast.FunctionDef)
+    assert isinstance(command, ast.FunctionDef)
+    assert (num_parameters(method), is_called_by_a_library(method)) == (7, False)
+    assert is_called_by_a_library(command)
+
+
 def test_no_thread_of_arrow_reads_ahead() -> None:
     """It holds on to a Python file's bytes, and one that lets go of them while the interpreter ends aborts the process:
     `lhq status` did, once in ten times. Arrow's own default is to read ahead."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from alis.cli.painting import open_panorama, painting_options, report, tell_foreign
+from alis.cli.painting import Painting, open_panorama, painting_options, report, tell_foreign
 
 
 @click.command()
@@ -22,12 +22,7 @@ def command(
     gap: int,
     steps: int,
     force: bool,
-    seed: int,
-    psi: float,
-    cluster: int | str | None,
-    noise: str,
-    device: str,
-    precision: str,
+    painting: Painting,
 ) -> None:
     """Walk from scene to scene: seeds, saved codes or your own photographs.
 
@@ -41,9 +36,7 @@ def command(
     from alis.painting import connect, strip
 
     wishes = connect.sort_out(scenes)
-    panorama = open_panorama(
-        model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device, precision=precision
-    )
+    panorama = open_panorama(model, painting)
     tell_foreign(panorama.g, [scene for scene in scenes if scene.endswith(".safetensors")])
     connect.check(panorama, wishes, out, gap=gap, overwrite=force)
     panorama = connect.with_codes(panorama, wishes, model=model, out=out, steps=steps)

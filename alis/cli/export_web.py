@@ -38,19 +38,10 @@ def command(
       alis export-web demo -o site
       python -m http.server --directory site
     """
-    from alis.cli.painting import open_panorama
+    from alis.cli.painting import Painting, open_panorama
     from alis.web.static import site
 
-    panorama = open_panorama(
-        model,
-        seed=seed,
-        psi=psi,
-        cluster=None,
-        noise="random",
-        device="cpu",
-        precision="float32",
-        codes_files=codes_files,
-    )
+    panorama = open_panorama(model, Painting(seed, psi), codes_files)
     name = Path(model).resolve().name
     made = site.write(panorama, out, name=name, runtime=runtime, webgpu=not no_webgpu, overwrite=force)
     told = {"folder": str(made.folder), "size_bytes": made.size_bytes, "first_load_bytes": made.first_load_bytes}

@@ -57,15 +57,13 @@ def command(
     target = Path(out) if out else Path(Path(photo).stem + ".safetensors")
     done = invert.to_file(
         g,
-        photo,
+        invert.Photograph(photo, place, mirror),
         target,
         d=invert.discriminator(model, g),
         space=space,
         steps=steps,
-        place=place,
         seed=seed,
         tries=tries,
-        mirror=mirror,
         overwrite=force,
     )
     told = {"path": str(target), "structure": done.structure, "psnr_db": done.psnr_db, "mirrored": done.is_mirrored}

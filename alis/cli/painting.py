@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +27,27 @@ def _cluster(ctx: click.Context, param: click.Parameter, value: str | None) -> i
     return int(value)
 
 
-def painting_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--seed, --psi, --cluster, --noise, --precision and --device."""
+@dataclass(frozen=True)
+class Painting:
+    """Which plane is painted, and how: the values of `painting_options`."""
+
+    seed: int = 0
+    psi: float = 1.0
+    cluster: int | str | None = None
+    noise: str = "random"
+    device: str = "cpu"
+    precision: str = "float32"
+
+
+def painting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--seed, --psi, --cluster, --noise, --precision and --device, for a command that takes them as `painting`."""
+    names = [field.name for field in fields(Painting)]
+
+    @functools.wraps(command)
+    def function(**given: Any) -> Any:
+        painting = Painting(**{name: given.pop(name) for name in names})
+        return command(**given, painting=painting)
+
     for option in (
         click.option("--device", default="auto", show_default=True, help="cpu, cuda or cuda:N."),
         click.option(
@@ -47,33 +68,31 @@ def painting_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--psi", type=float, default=1.0, show_default=True, help="Truncation: less is calmer."),
         click.option("--seed", type=int, default=0, show_default=True, help="Which plane."),
     ):
-        function = option(function)
+        option(function)
     return function
 
 
-def open_panorama(
-    model: str,
-    *,
-    seed: int,
-    psi: float,
-    cluster: int | str | None,
-    noise: str,
-    device: str,
-    precision: str,
-    codes_files: tuple[str, ...] = (),
-) -> Panorama:
+def open_panorama(model: str, painting: Painting, codes_files: tuple[str, ...] = ()) -> Panorama:
     """The model's plane with its clusters, if it has any, and with saved codes."""
     from alis import models
     from alis.painting import clusters
     from alis.painting.panorama import Panorama, choose_device, choose_precision
     from alis.plane import codes
 
-    g = models.load(model, device=choose_device(device))
-    choose_precision(g, precision)
+    g = models.load(model, device=choose_device(painting.device))
+    choose_precision(g, painting.precision)
     centres = clusters.find(model, g.config)
     saved = codes.read_all(codes_files)
     tell_foreign(g, codes_files)
-    return Panorama(g, seed, psi=psi, cluster=cluster, noise=noise, centres=centres, codes=saved)
+    return Panorama(
+        g,
+        painting.seed,
+        psi=painting.psi,
+        cluster=painting.cluster,
+        noise=painting.noise,
+        centres=centres,
+        codes=saved,
+    )
 
 
 def tell_foreign(g: Generator, codes_files: Iterable[str | Path]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from alis.cli.painting import open_panorama, painting_options, report
+from alis.cli.painting import Painting, open_panorama, painting_options, report
 
 
 @click.command()
@@ -17,7 +17,14 @@ from alis.cli.painting import open_panorama, painting_options, report
 @click.option("--force", is_flag=True, help="Replace a finished picture of that name.")
 @painting_options
 def command(
-    model: str, out: str, width: int | None, frames: int | None, start: int, loop: bool, force: bool, **painting: object
+    model: str,
+    out: str,
+    width: int | None,
+    frames: int | None,
+    start: int,
+    loop: bool,
+    force: bool,
+    painting: Painting,
 ) -> None:
     """Paint a strip of the endless plane, of any width, in constant memory.
 
@@ -32,6 +39,6 @@ def command(
     """
     from alis.painting import strip
 
-    panorama = open_panorama(model, **painting)  # type: ignore[arg-type]
+    panorama = open_panorama(model, painting)
     plan = strip.plan(panorama, width=width, frames=frames, start=start, loop=loop)
     report(strip.paint(plan, out, overwrite=force))

@@ -34,10 +34,10 @@ def command(model: str, repository: str, space: bool, runtime: str | None, priva
     if not space:
         _tell(models.hub.publish(models.load(model), repository, private=private, dry_run=dry_run), dry_run)
         return
-    from alis.cli.painting import open_panorama
+    from alis.cli.painting import Painting, open_panorama
     from alis.web.static import site
 
-    panorama = open_panorama(model, seed=0, psi=1.0, cluster=None, noise="random", device="cpu", precision="float32")
+    panorama = open_panorama(model, Painting())
     name = repository.rpartition("/")[2]
     if dry_run:
         _tell(str(site.write(panorama, repository, name=name, runtime=runtime).folder), dry_run)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from alis.cli.painting import open_panorama, painting_options
+from alis.cli.painting import Painting, open_panorama, painting_options
 from lhq.cli.talk import result
 
 
@@ -45,12 +45,7 @@ def command(
     connections: int,
     hosts: tuple[str, ...],
     proxies: tuple[str, ...],
-    seed: int,
-    psi: float,
-    cluster: int | str | None,
-    noise: str,
-    device: str,
-    precision: str,
+    painting: Painting,
 ) -> None:
     """Open the live page: pan for ever, redraw, lock, connect, share, download.
 
@@ -66,16 +61,7 @@ def command(
     from alis.web import app, painter, serve, wire
 
     listener = serve.bind(host, port)
-    panorama = open_panorama(
-        model,
-        seed=seed,
-        psi=psi,
-        cluster=cluster,
-        noise=noise,
-        device=device,
-        precision=precision,
-        codes_files=codes_files,
-    )
+    panorama = open_panorama(model, painting, codes_files)
     work = painter.Painter(panorama, queue_tiles=queue, cache_bytes=cache_mb << 20)
     work.warm(sorted(range(-4, 12), key=lambda k: abs(k - panorama.g.config.anchor_patches // 2)))
     page = app.create(

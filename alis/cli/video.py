@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from alis.cli.painting import open_panorama, painting_options
+from alis.cli.painting import Painting, open_panorama, painting_options
 from lhq.cli.talk import result, say
 
 
@@ -33,12 +33,7 @@ def command(
     start: int,
     loop: bool,
     force: bool,
-    seed: int,
-    psi: float,
-    cluster: int | str | None,
-    noise: str,
-    device: str,
-    precision: str,
+    painting: Painting,
 ) -> None:
     """Film the plane: a camera that pans, or scenes that turn into others.
 
@@ -49,9 +44,7 @@ def command(
     """
     from alis.painting import video
 
-    panorama = open_panorama(
-        model, seed=seed, psi=psi, cluster=cluster, noise=noise, device=device, precision=precision
-    )
+    panorama = open_panorama(model, painting)
     shot = video.shot(panorama, seconds=seconds, fps=fps, aspect=aspect, height=height)
     frames = video.film(panorama, shot, speed=speed, changes=changes, start=start, loop=loop)
     video.write(out, frames, shot, overwrite=force)

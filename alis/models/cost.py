@@ -16,7 +16,7 @@ from torch import nn
 from alis.config import ModelConfig
 from alis.models.discriminator import Discriminator
 from alis.models.generator import Generator
-from alis.models.layers import Anchored, Conv, Dense, PlaneConv, ToRGB
+from alis.models.layers import Anchored, Conv, Dense, PlaneConv, Skip, ToRGB
 from alis.plane.spans import BlockSpans, spans
 
 
@@ -86,9 +86,9 @@ def of_discriminator(config: ModelConfig) -> Account:
         network = Discriminator(config)
     layers = []
     for name, module in network.named_modules():
-        if isinstance(module, Conv):
+        if isinstance(module, Conv | Skip):
             side_in = int(name.split(".")[0].removeprefix("b"))
-            side = side_in // 2 if module.down else side_in
+            side = side_in // 2 if isinstance(module, Skip) or module.down else side_in
             num_out, num_in = module.weight.shape[:2]
             flops = 2 * module.weight.numel() * side * side
             live = num_in * side_in**2 + num_out * side**2

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from alis.config import ModelConfig
 from alis.errors import InputError
-from alis.models.layers import Conv, Dense
+from alis.models.layers import Conv, Dense, Skip
 from alis.ops.bias_act import SLOPE
 from alis.ops.pages import keep_pages
 
@@ -26,7 +26,7 @@ class DownBlock(nn.Module):
         clamp, half = config.conv_clamp, math.sqrt(0.5)
         if resolution == config.resolution:
             self.fromrgb = Conv(3, num_in, 1, clamp=clamp)
-        self.skip = Conv(num_in, num_out, 1, down=True, act=False, gain=half, bias=False)
+        self.skip = Skip(num_in, num_out, gain=half)
         self.conv0 = Conv(num_in, num_in, 3, clamp=clamp)
         self.conv1 = Conv(num_in, num_out, 3, down=True, gain=half, clamp=clamp)
         self.resolution = resolution

@@ -17,7 +17,7 @@ from torch.nn import functional
 from alis import ops
 from alis.config import ModelConfig
 from alis.ops.align import beside, column_styles
-from alis.ops.bias_act import GAIN, SLOPE, needs_gradient
+from alis.ops.bias_act import GAIN, needs_gradient
 from alis.ops.edges import layout_of
 
 
@@ -42,7 +42,7 @@ class Dense(nn.Module):
 
 
 class Conv(nn.Module):
-    """Equalised convolution of the discriminator, optionally halving the map: blur, then stride 2."""
+    """Equalised convolution of the discriminator with its activation; `down` halves the map: blur, then stride 2."""
 
     def __init__(
         self,
@@ -51,31 +51,36 @@ class Conv(nn.Module):
         size: int,
         *,
         down: bool = False,
-        act: bool = True,
         gain: float = 1.0,
-        bias: bool = True,
         clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(num_out, num_in, size, size))
-        self.bias = nn.Parameter(torch.zeros(num_out)) if bias else None
-        self.down, self.size = down, size
-        self.slope, self.gain = (SLOPE if act else 1.0), (GAIN if act else 1.0) * gain
+        self.bias = nn.Parameter(torch.zeros(num_out))
+        self.down, self.size, self.gain = down, size, GAIN * gain
         self.clamp = None if clamp is None else clamp * gain
         self.weight_gain = 1 / math.sqrt(num_in * size * size)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         # The gain is positive, so it may go to the weight and the bias: a small tensor instead of a map.
         weight = (self.weight * (self.weight_gain * self.gain)).to(x_BCHW.dtype)
-        if not self.down:
-            x = functional.conv2d(x_BCHW, weight, padding=self.size // 2)
-        elif self.size == 1:
-            x = functional.conv2d(ops.down2(x_BCHW), weight)
-        else:
+        if self.down:
             x = functional.conv2d(ops.blur(x_BCHW, 2), weight, stride=2)
-        if self.bias is None:
-            return x
-        return ops.bias_act(x, self.bias * self.gain, slope=self.slope, gain=1.0, clamp=self.clamp)
+        else:
+            x = functional.conv2d(x_BCHW, weight, padding=self.size // 2)
+        return ops.bias_act(x, self.bias * self.gain, gain=1.0, clamp=self.clamp)
+
+
+class Skip(nn.Module):
+    """Equalised 1×1 convolution of the discriminator's skip: halves the map, has no bias and no activation."""
+
+    def __init__(self, num_in: int, num_out: int, *, gain: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_out, num_in, 1, 1))
+        self.gain = gain / math.sqrt(num_in)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return functional.conv2d(ops.down2(x_BCHW), (self.weight * self.gain).to(x_BCHW.dtype))
 
 
 class Anchored(nn.Module):
@@ -195,7 +200,7 @@ class PlaneConv(Anchored):
             x = self._on_patch(self._align(x, styles_BKC, shares_BKw, place))
         if noise is not None:
             noise = noise * (self.noise_strength * GAIN).to(noise.dtype)
-        return ops.bias_act(x, self.bias * GAIN, noise, gain=1.0, clamp=self.clamp, overwrite=True)
+        return ops.bias_act_(x, self.bias * GAIN, noise, gain=1.0, clamp=self.clamp)
 
     def _on_plane(
         self, x: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, place: Place | None, crop: tuple[int, int]
@@ -271,4 +276,4 @@ class ToRGB(Anchored):
             sums_BMN = torch.bmm(weight_BKOC.flatten(1, 2).to(x_BCHw.dtype), x_BCHw.flatten(2))
             sums_BKOHw = sums_BMN.to(styles_BKC.dtype).view(len(x_BCHw), num, 3, height, width)[..., first:stop]
             rgb = (sums_BKOHw * shares_BKw[:, :, None, None, :]).sum(dim=1)
-        return ops.bias_act(rgb, self.bias, slope=1.0, gain=1.0, clamp=self.clamp, overwrite=True)
+        return ops.bias_act_(rgb, self.bias, slope=1.0, gain=1.0, clamp=self.clamp)

@@ -52,6 +52,14 @@ class BlockInputs:
         return _cut(self.own_BKw, self.spans.middle, span)
 
 
+@dataclass(frozen=True)
+class Storage:
+    """How a block's features are computed and laid out in memory; the picture is summed in the dtype of the codes."""
+
+    dtype: torch.dtype
+    layout: torch.memory_format
+
+
 def _cut(x: Tensor, has: Span, wanted: Span) -> Tensor:
     """The wanted columns (last dimension) of those that x has."""
     return x[..., wanted.first - has.first : wanted.stop - has.first]
@@ -106,8 +114,7 @@ class Block(nn.Module):
         ws: Sequence[Tensor],
         anchors_BK: Tensor,
         inputs: BlockInputs,
-        dtype: torch.dtype,
-        layout: torch.memory_format,
+        storage: Storage,
     ) -> tuple[Tensor, Tensor]:
         """Features and picture of the ranges at this resolution.
 
@@ -115,19 +122,18 @@ class Block(nn.Module):
             x_BCHw, image_B3Hw: the block before's features in the columns `given`, its picture in all it has.
             ws: the table of anchors' codes [A, S] for each layer of the block.
             anchors_BK: rows of the table.
-            dtype: what the features are computed in; the picture is summed in the dtype of the codes.
-            layout: how the features are stored, from the first block on.
         """
         at, noise, place = inputs.spans, inputs.noise, inputs.place
         if x_BCHw is None:
             size = (len(anchors_BK), -1, -1, at.given.width)
-            column = self.column.to(dtype)[None, :, :, None].expand(size).contiguous(memory_format=layout)
+            column = self.column.to(storage.dtype)[None, :, :, None].expand(size)
+            column = column.contiguous(memory_format=storage.layout)
             x = ops.align(column, self.input.styles(ws[0], anchors_BK), inputs.given_BKw)
             x = self.conv1(x, self.conv1.styles(ws[1], anchors_BK), inputs.given_BKw, noise[0], place)
         else:
             crop = (at.middle.first - 2 * at.given.first - 1, 2 * at.given.stop - 1 - at.middle.stop)
             styles = self.conv0.styles(ws[0], anchors_BK)
-            x = self.conv0(x_BCHw.to(dtype), styles, inputs.given_BKw, noise[0], place, crop)
+            x = self.conv0(x_BCHw.to(storage.dtype), styles, inputs.given_BKw, noise[0], place, crop)
             x = self.conv1(x, self.conv1.styles(ws[1], anchors_BK), inputs.own(at.middle), noise[1])
         num, num_all = inputs.colours_BKw.shape[1], anchors_BK.shape[1]
         over_BK = inputs.colours_first_B[:, None] + torch.arange(num, device=anchors_BK.device)
@@ -243,8 +249,8 @@ class Synthesis(nn.Module):
             # Each ToRGB shares its code with the next block's first layer.
             codes = [ws_ALS[:, 2 * number + k] for k in range(3)]
             is_half = self.half_from is not None and block.resolution >= self.half_from
-            dtype = self.dtype if is_half else ws_ALS.dtype
-            x, image = block(x, image, codes, anchors_BK, own, dtype, layout or torch.contiguous_format)
+            storage = Storage(self.dtype if is_half else ws_ALS.dtype, layout or torch.contiguous_format)
+            x, image = block(x, image, codes, anchors_BK, own, storage)
         assert image is not None
         return image
 

@@ -6,9 +6,21 @@ outermost columns, `stack` outermost rows. All can be differentiated twice.
 """
 
 from alis.ops.align import align
-from alis.ops.bias_act import bias_act
+from alis.ops.bias_act import bias_act, bias_act_
 from alis.ops.edges import extend, shrink
 from alis.ops.resample import blur, down2, up2
 from alis.ops.stack import repeat_rows, stack, stack_written
 
-__all__ = ["align", "bias_act", "blur", "down2", "extend", "repeat_rows", "shrink", "stack", "stack_written", "up2"]
+__all__ = [
+    "align",
+    "bias_act",
+    "bias_act_",
+    "blur",
+    "down2",
+    "extend",
+    "repeat_rows",
+    "shrink",
+    "stack",
+    "stack_written",
+    "up2",
+]

@@ -27,7 +27,6 @@ def bias_act(
     slope: float = SLOPE,
     gain: float = GAIN,
     clamp: float | None = None,
-    overwrite: bool = False,
 ) -> Tensor:
     """Activated x, same shape and dtype.
 
@@ -36,20 +35,35 @@ def bias_act(
         noise: broadcast over channels: [1 or B, 1, H, W], already scaled, or None.
         slope: of the negative side; 1 is no activation.
         clamp: the result is held within ± this; None = never.
-        overwrite: x is the caller's own and may be written to where no gradient is recorded.
     """
-    overwrite = overwrite and not needs_gradient(x, bias_C, noise)
     if uses_triton(x):
         from alis.ops.bias_act_triton import bias_act_triton
 
-        return bias_act_triton(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp, overwrite=overwrite)
-    if overwrite:
-        return _bias_act_overwriting(x, bias_C, noise, slope, gain, clamp)
+        return bias_act_triton(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
     is_learning = x.ndim == 4 and needs_gradient(x, bias_C, noise) and not torch.compiler.is_exporting()
     if x.device.type == "cpu" and is_learning:
         found: Tensor = _Learning.apply(x, bias_C, noise, slope, gain, clamp)
         return found
     return bias_act_reference(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
+
+
+def bias_act_(
+    x: Tensor,
+    bias_C: Tensor,
+    noise: Tensor | None = None,
+    *,
+    slope: float = SLOPE,
+    gain: float = GAIN,
+    clamp: float | None = None,
+) -> Tensor:
+    """`bias_act`, which may write to x, the caller's own; where a gradient is recorded it does not."""
+    if needs_gradient(x, bias_C, noise):
+        return bias_act(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
+    if uses_triton(x):
+        from alis.ops.bias_act_triton import bias_act_triton_
+
+        return bias_act_triton_(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
+    return _bias_act_overwriting(x, bias_C, noise, slope, gain, clamp)
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:

@@ -7,6 +7,7 @@ is the same product once more. Held elements have no gradient, those exactly at 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,14 +19,7 @@ from alis.ops import tiles
 
 
 def bias_act_triton(
-    x: Tensor,
-    bias_C: Tensor,
-    noise: Tensor | None,
-    *,
-    slope: float,
-    gain: float,
-    clamp: float | None,
-    overwrite: bool = False,
+    x: Tensor, bias_C: Tensor, noise: Tensor | None, *, slope: float, gain: float, clamp: float | None
 ) -> Tensor:
     """`alis.ops.bias_act` by a Triton kernel; [B, C] is taken as one row of B pixels, channels last."""
     if x.ndim == 2:
@@ -33,10 +27,26 @@ def bias_act_triton(
         # One row, not one column: rows are the grid's second dimension, which ends at 65,535.
         row = x.t()[None, :, None, :]
         return bias_act_triton(row, bias_C, None, slope=slope, gain=gain, clamp=clamp)[0, :, 0].t()
-    if overwrite:
-        return _forward(x, bias_C, noise, x, slope, gain, clamp)
     y: Tensor = _BiasAct.apply(x, bias_C, noise, slope, gain, clamp)
     return y
+
+
+def bias_act_triton_(
+    x: Tensor, bias_C: Tensor, noise: Tensor | None, *, slope: float, gain: float, clamp: float | None
+) -> Tensor:
+    """`alis.ops.bias_act_` by the same kernel, without a gradient: 4-D maps are written over."""
+    if x.ndim == 2:
+        return bias_act_triton(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
+    return _forward(x, bias_C, noise, x, _Bend(slope, gain, clamp))
+
+
+@dataclass(frozen=True)
+class _Bend:
+    """The activation's slope below zero, its gain and its clamp."""
+
+    slope: float
+    gain: float
+    clamp: float | None
 
 
 class _BiasAct(torch.autograd.Function):
@@ -46,7 +56,7 @@ class _BiasAct(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, bias: Tensor, noise: Tensor | None, slope: float, gain: float, clamp: float | None
     ) -> Tensor:
-        y = _forward(x, bias, noise, tiles.empty(x), slope, gain, clamp)
+        y = _forward(x, bias, noise, tiles.empty(x), _Bend(slope, gain, clamp))
         ctx.save_for_backward(y)
         ctx.how = slope, gain, clamp
         ctx.dtypes = bias.dtype, None if noise is None else (noise.shape, noise.dtype)
@@ -99,9 +109,7 @@ class _Slope(torch.autograd.Function):
         return _Slope.apply(gg, ctx.saved_tensors[0], *ctx.how), None, None, None, None
 
 
-def _forward(
-    x: Tensor, bias: Tensor, noise: Tensor | None, y: Tensor, slope: float, gain: float, clamp: float | None
-) -> Tensor:
+def _forward(x: Tensor, bias: Tensor, noise: Tensor | None, y: Tensor, bend: _Bend) -> Tensor:
     way = tiles.walk(x)
     if x.numel():
         spread = bias if noise is None else noise.expand(x.shape[0], 1, *x.shape[2:])
@@ -119,11 +127,11 @@ def _forward(
                 n_h,
                 n_w,
                 *y.stride(),
-                slope,
-                gain,
-                clamp or 0.0,
+                bend.slope,
+                bend.gain,
+                bend.clamp or 0.0,
                 noise is not None,
-                clamp is not None,
+                bend.clamp is not None,
                 tiles.precision(x),
                 way.last,
                 way.outer,

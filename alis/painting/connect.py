@@ -134,7 +134,7 @@ def with_codes(panorama: Panorama, wishes: Wishes, *, model: str | Path, out: st
     missing = {name: path for name, path in wishes.photos.items() if name not in found}
     d = invert.discriminator(model, panorama.g) if missing else None
     for name, path in missing.items():
-        found[name] = invert.to_file(panorama.g, path, kept[name], d=d, steps=steps).w
+        found[name] = invert.to_file(panorama.g, invert.Photograph(path), kept[name], d=d, steps=steps).w
     return panorama.with_codes(found)
 
 

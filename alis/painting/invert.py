@@ -321,22 +321,26 @@ def discriminator(model: str | Path, g: Generator) -> Discriminator | None:
         return None
 
 
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph and the square of it that is wanted.
+
+    Args:
+        place: 0 … 1, the square's place along the longer side.
+        mirror: also look for the mirror image, and keep whichever is likelier in structure.
+    """
+
+    path: str | Path
+    place: float = 0.5
+    mirror: bool = False
+
+
 def to_file(
-    g: Generator,
-    photo: str | Path,
-    out: Path,
-    *,
-    d: Discriminator | None,
-    place: float = 0.5,
-    mirror: bool = False,
-    overwrite: bool = False,
-    **wish: Any,
+    g: Generator, photo: Photograph, out: Path, *, d: Discriminator | None, overwrite: bool = False, **wish: Any
 ) -> Inverted:
     """Invert a photograph and save its code, with a picture of both side by side that follows the search.
 
     Args:
-        place: 0 … 1, the square's place along the photograph's longer side.
-        mirror: also look for the photograph's mirror image, and keep whichever is likelier in structure.
         wish: space, steps, seed and tries, as `Wish` has them.
 
     Raises:
@@ -349,9 +353,9 @@ def to_file(
     if out.exists() and not overwrite:
         raise InputError(f"{out}: exists", hint="remove it, overwrite it with --force, or give another -o")
     beside = margin(g) * g.config.resolution // g.config.grid_size
-    photo_3RW = read_photo(photo, g.config.resolution, place=place, beside=beside)
+    photo_3RW = read_photo(photo.path, g.config.resolution, place=photo.place, beside=beside)
     packaged, best, shown = packaged_features(g.device), None, out.with_suffix(".preview.png")
-    for is_mirrored in (False, True) if mirror else (False,):
+    for is_mirrored in (False, True) if photo.mirror else (False,):
         wanted = photo_3RW.flip(2) if is_mirrored else photo_3RW
         wanted_3RR = wanted[:, :, beside : beside + g.config.resolution]
         preview = functools.partial(_preview, shown, wanted_3RR)
@@ -361,7 +365,7 @@ def to_file(
             best, best_3RR = done, wanted_3RR
     assert best is not None
     _preview(shown, best_3RR, best.frame_3RR)
-    codes.save(out, best.w, model=fingerprint(g), made_from=Path(photo).name, photo=codes.digest(photo))
+    codes.save(out, best.w, model=fingerprint(g), made_from=Path(photo.path).name, photo=codes.digest(photo.path))
     return best
 
 

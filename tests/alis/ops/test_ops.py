@@ -83,11 +83,11 @@ def test_overwriting_gives_the_same_and_only_where_no_gradient_is_recorded() -> 
     x, bias, noise = torch.randn(2, 3, 4, 4), torch.randn(3), torch.randn(2, 1, 4, 4)
     wanted = ops.bias_act(x, bias, noise, clamp=1.0)
     own = x.clone()
-    assert ops.bias_act(own, bias, noise, clamp=1.0, overwrite=True) is own
+    assert ops.bias_act_(own, bias, noise, clamp=1.0) is own
     torch.testing.assert_close(own, wanted)
     bias.requires_grad_()
     own = x.clone()
-    ops.bias_act(own, bias, noise, clamp=1.0, overwrite=True).sum().backward()
+    ops.bias_act_(own, bias, noise, clamp=1.0).sum().backward()
     assert torch.equal(own, x)
     assert bias.grad is not None
 

@@ -249,7 +249,14 @@ def test_the_mirrored_photograph_is_tried_too(g: alis.Generator, tmp_path: Path)
     mirrored = ((frame.flip(2).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(mirrored).save(tmp_path / "photo.png")
     plain, both = (
-        invert.to_file(g, tmp_path / "photo.png", tmp_path / f"{m}.safetensors", d=None, steps=8, tries=2, mirror=m)
+        invert.to_file(
+            g,
+            invert.Photograph(tmp_path / "photo.png", mirror=m),
+            tmp_path / f"{m}.safetensors",
+            d=None,
+            steps=8,
+            tries=2,
+        )
         for m in (False, True)
     )
     assert both.structure >= plain.structure
