@@ -16,6 +16,8 @@ from click.testing import CliRunner
 import alis.cli
 import lhq.cli
 from lhq.cli.extras import EXTRAS, INCLUDES, lacking, modules_of
+from lhq.pipeline import load
+from lhq.pipeline.registry import MEASURES
 from tests.lhq.making import painted_store
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +126,76 @@ def test_a_missing_extra_is_named(tmp_path: Path, words: list[str], module: str,
     extra = {"panorama": "ml", "train": "train", "serve": "web", "info": "ml", "filter": "ml"}[words[1]]
     assert done.stderr.splitlines()[-1] == f"{said}which is not installed; pip install 'lhq[{extra}]'"
     assert "Traceback" not in done.stderr
+
+
+def _without(module: str, words: list[str], folder: Path, code: str = "") -> subprocess.CompletedProcess[str]:
+    """A command in a process where a module is not installed; `code` runs first."""
+    code = f"import sys; sys.modules[{module!r}] = None; sys.argv = {words!r}\n{code}\n" if module else f"{code}\n"
+    code += f"import sys; sys.argv = {words!r}; from {words[0]}.cli import main; main()"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_run_says_what_its_measures_lack_before_it_crawls(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    pipeline = tmp_path / "p.toml"
+    pipeline.write_text('store = "store"\n[source.folder]\npath = "photos"\n[filter.objects]\n')
+    done = _without("torch", ["lhq", "run", "p.toml"], tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "lhq: p.toml [filter.objects]: needs torch, which is not installed; "
+        "pip install 'lhq[ml]', or take that table out of a file of your own\n"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.toml", "photos"], "nothing was crawled"
+
+
+def test_what_a_measure_needs_is_what_it_imports() -> None:
+    """Whatever of lhq's measures speaks of torch says so in `needs`, and all that they need is one extra away."""
+    for name in MEASURES.own:
+        room = ROOT / "lhq/measures" / f"{name}.py"
+        says = MEASURES.load(name).needs
+        assert ("torch" in says) is ("torch" in room.read_text(encoding="utf-8")), name
+        assert not set(says) - set(modules_of("ml")), name
+
+
+@pytest.mark.parametrize("torch_is_there", [True, False])
+def test_init_writes_a_file_that_runs_with_what_is_installed(tmp_path: Path, torch_is_there: bool) -> None:
+    words = ["lhq", "init", "mine.toml", "--source", "sandbox"]
+    done = _without("" if torch_is_there else "torch", words, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert ("objects are not looked for" in done.stderr) is not torch_is_there
+    assert ("objects" in load(tmp_path / "mine.toml").file.filters) is torch_is_there
+    text = (tmp_path / "mine.toml").read_text(encoding="utf-8")
+    marked = "" if torch_is_there else "# "
+    assert f'{marked}[filter.objects]\n{marked}weights = "sandbox" ' in text
+
+
+@pytest.mark.parametrize(
+    "words", [["alis", "panorama", "demo", "-o", "x.png"], ["lhq", "filter", "p.toml"], ["lhq", "doctor"]], ids=" ".join
+)
+def test_builds_of_torch_and_torchvision_that_do_not_fit_are_one_line(words: list[str], tmp_path: Path) -> None:
+    """What torchvision raises beside a torch of another build, at its import."""
+    painted_store(tmp_path / "store", 1)
+    (tmp_path / "p.toml").write_text(
+        'store = "store"\nwant = 1\nqueries = ["a"]\n[filter.objects]\nweights = "sandbox"\n'
+    )
+    (tmp_path / "site/torchvision").mkdir(parents=True)
+    (tmp_path / "site/torchvision/__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    )
+    done = _without("", words, tmp_path, f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})")
+    assert "Traceback" not in done.stderr
+    if words == ["lhq", "doctor"]:
+        assert done.returncode == 0
+        assert "torchvision: does not import beside this torch (operator torchvision::nms" in done.stdout
+    elif words[0] == "lhq":
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("lhq: torch 2.")
+        assert "are builds that do not fit each other; install both anew by one pip command" in done.stderr
+    else:
+        assert (done.returncode, done.stdout) == (0, "x.png\n"), "painting needs no torchvision"
 
 
 @pytest.mark.parametrize("name", DOORS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from lhq.cli.door import Entry
 from lhq.cli.extras import lacking, modules_of, version_of
@@ -30,6 +32,15 @@ def installed(name: str, version: str, extras: Sequence[str]) -> Iterator[Findin
         missing = lacking(extra)
         note = f"pip install 'lhq[{extra}]' for {', '.join(missing)}" if missing else _versions(modules_of(extra))
         yield Finding("extra", extra, not missing, note)
+
+
+def can_be_made(path: Path) -> bool:
+    """Whether a file, and the folders it lies in, could be written; nothing is."""
+    try:
+        nearest = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    except OSError:
+        return False
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
 
 
 def _versions(modules: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import click
 
 from lhq import __version__
 from lhq.cli import COMMANDS
-from lhq.cli.checkup import Finding, installed, lacks_of, lines
+from lhq.cli.checkup import Finding, can_be_made, installed, lacks_of, lines
 from lhq.cli.extras import is_installed, lacking
 from lhq.cli.talk import result
 from lhq.errors import ConfigError
@@ -42,11 +42,40 @@ def command() -> None:
         *_names(),
         *_measures(),
         *_weights(),
-        *(Finding("key", name, bool(os.environ.get(name, "").strip()), use) for name, use in KEYS.items()),
+        *_keys(),
+        *_network(),
         Finding("disk", str(Path.cwd()), True, f"{shutil.disk_usage('.').free / 1e9:,.1f} GB free"),
     ]
     lacks = lacks_of(COMMANDS)
     result({"findings": [one.as_json() for one in findings], "commands": lacks}, *lines(findings, lacks))
+
+
+def _keys() -> Iterator[Finding]:
+    """Keys of services, by whether something stands in them; the Hub's may lie where `hf auth login` left it."""
+    from huggingface_hub import get_token
+
+    for name, use in KEYS.items():
+        is_set = bool(os.environ.get(name, "").strip())
+        if name == "HF_TOKEN" and not is_set:
+            try:
+                is_set = bool((get_token() or "").strip())
+            except OSError as error:
+                use = f"{use}; what hf auth login left can't be read ({error.strerror})"
+        yield Finding("key", name, is_set, use)
+
+
+def _network() -> Iterator[Finding]:
+    """The proxies and certificate authorities that a crawl would use, as far as the environment names them."""
+    from lhq.http.surroundings import Surroundings, named
+
+    try:
+        surroundings = Surroundings()
+        surroundings.tls  # noqa: B018  reads the certificates
+    except ConfigError as error:
+        yield Finding("network", "environment", False, str(error))
+        return
+    for name, value in named():
+        yield Finding("network", name, True, value)
 
 
 def _names() -> Iterator[Finding]:
@@ -81,7 +110,7 @@ def _weights() -> Iterator[Finding]:
 
     from lhq.measures.features import DINOV2_URL, INCEPTION_URL
     from lhq.measures.half_classifier import WIDE_RESNET_URL
-    from lhq.measures.weights import place_of
+    from lhq.measures.weights import is_whole, place_of
 
     for use, url in (
         ('objects, weights = "coco"', MaskRCNN.COCO_V1.url),
@@ -90,5 +119,12 @@ def _weights() -> Iterator[Finding]:
         ("connectability", WIDE_RESNET_URL),
     ):
         place = place_of(url)
-        note = str(place) if place.is_file() else f"fetched at first use; or put {url} at {place}"
-        yield Finding("weights", use, place.is_file(), note)
+        if place.is_file() and is_whole(place):
+            yield Finding("weights", use, True, str(place))
+        elif place.is_file():
+            yield Finding("weights", use, False, f"{place} is cut short or another file: remove it, to be fetched anew")
+        elif can_be_made(place):
+            yield Finding("weights", use, False, f"fetched at first use; or put {url} at {place}")
+        else:
+            note = f"{place} can't be written: set TORCH_HOME to a folder that can, or put {url} there"
+            yield Finding("weights", use, False, note)

@@ -90,6 +90,13 @@ def enter(door: Door, errors: type[Exception]) -> NoReturn:
     logging.getLogger(name).addHandler(talk)
     logging.getLogger(name).setLevel(logging.INFO)
     try:
+        os.getcwd()
+    except OSError as error:
+        click.echo(
+            f"{name}: the folder that this is run in is gone ({error.strerror}); cd to one that is there", err=True
+        )
+        sys.exit(2)
+    try:
         code = door.main(prog_name=name, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:

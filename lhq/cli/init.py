@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 
 from lhq import pipeline
+from lhq.cli.extras import is_installed
 from lhq.cli.talk import result, say
 from lhq.errors import InputError
 from lhq.pipeline import template
+from lhq.pipeline.registry import MEASURES
 
 
 @click.command()
@@ -51,7 +53,8 @@ def command(
         want = 0 if source == "folder" else 1000
         if asks and want:
             want = click.prompt("How many photos", type=click.IntRange(min=1), default=want)
-    answers = template.Answers(path.stem, source, queries or "", want, min_side_px, folder)
+    can_see = all(is_installed(module) for module in MEASURES.load("objects").needs)
+    answers = template.Answers(path.stem, source, queries or "", want, min_side_px, folder, can_see)
     before = path.read_bytes() if path.exists() else None
     try:
         path.write_text(template.text(answers), encoding="utf-8")
@@ -62,5 +65,7 @@ def command(
     except BaseException:
         path.unlink() if before is None else path.write_bytes(before)
         raise
+    if not can_see:
+        say("objects are not looked for: that needs pip install 'lhq[ml]', and then the marks off [filter.objects]")
     say(f"{path}: written; read its comments, then: lhq crawl {path} --dry-run")
     result({"path": str(path), "source": source, "queries": queries, "want": want or None, "min_side_px": min_side_px})

@@ -8,8 +8,9 @@ import click
 
 from lhq import pipeline
 from lhq.cli import crawl, export, filter
-from lhq.cli.extras import is_installed
+from lhq.cli.extras import extra_for, is_installed
 from lhq.cli.talk import gathered, result, say, wants_json
+from lhq.errors import ConfigError
 
 
 @click.command()
@@ -26,7 +27,7 @@ def command(ctx: click.Context, pipeline_file: str, want: int | None) -> int:
       lhq run pipelines/quickstart.toml
       lhq run pipelines/quickstart.toml --want 500
     """
-    _need_what_measures_need(pipeline.load(pipeline_file))
+    _need_what_measures_need(pipeline_file)
     code = 0
     done: dict[str, Mapping[str, object]] = {}
     for name, stage in (("crawl", crawl.command), ("filter", filter.command), ("export", export.command)):
@@ -43,14 +44,21 @@ def command(ctx: click.Context, pipeline_file: str, want: int | None) -> int:
     return code
 
 
-def _need_what_measures_need(loaded: pipeline.Pipeline) -> None:
+def _need_what_measures_need(pipeline_file: str) -> None:
     """Say what the filter would lack before a crawl of hours, not after it.
 
     A store that holds photos already may have been measured elsewhere, and is let go on.
 
     Raises:
-        ModuleNotFoundError: a measure imports what is not installed.
+        ConfigError: a measure imports what is not installed.
     """
-    needed = [module for rule in loaded.rules() for module in rule.measure.needs if not is_installed(module)]
-    if needed and loaded.file.sources and not loaded.plan().num_kept:
-        raise ModuleNotFoundError(f"No module named {needed[0]!r}", name=needed[0])
+    loaded = pipeline.load(pipeline_file)
+    for rule in loaded.rules():
+        lacking = [module for module in rule.measure.needs if not is_installed(module)]
+        if lacking and loaded.file.sources and not loaded.plan().num_kept:
+            extra = extra_for(lacking[0])
+            way = f"pip install 'lhq[{extra}]'" if extra else "install it"
+            raise ConfigError(
+                f"{pipeline_file} [filter.{rule.name}]: needs {', '.join(lacking)}, which is not installed",
+                hint=f"{way}, or take that table out of a file of your own",
+            )

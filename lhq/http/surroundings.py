@@ -31,7 +31,7 @@ class Surroundings:
         ca_bundle: `[http] ca_bundle`, a PEM file or a folder of hashed certificates; "" for the environment's.
 
     Raises:
-        ConfigError: a bundle that is not there, or a proxy of a kind that is not spoken.
+        ConfigError: a bundle that is not there, or a proxy that is no address or of a kind that is not spoken.
     """
 
     def __init__(self, ca_bundle: str = "") -> None:
@@ -79,12 +79,34 @@ class Surroundings:
 
     def _of_scheme(self, scheme: str) -> str | None:
         proxy = _proxy(scheme, "example.org")
-        if proxy and urlsplit(proxy).scheme not in {"http", "https"}:
-            raise ConfigError(
-                f"the proxy {urlsplit(proxy).scheme}://{urlsplit(proxy).hostname} is not of http or https",
-                hint=f"set {scheme.upper()}_PROXY to an http:// proxy, or unset it",
-            )
+        if not proxy:
+            return proxy
+        hint = f"set {scheme.upper()}_PROXY to an http:// proxy, or unset it"
+        try:
+            parts = urlsplit(proxy)
+            is_address = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address:
+            raise ConfigError(f"the proxy {_without_user(proxy)} of the environment is no address", hint=hint)
+        if parts.scheme not in {"http", "https"}:
+            raise ConfigError(f"the proxy {parts.scheme}://{parts.hostname} is not of http or https", hint=hint)
         return proxy
+
+
+def named() -> Iterator[tuple[str, str]]:
+    """What the environment says, by the variable that says it, without a proxy's user and password."""
+    for name in _PROXY_NAMES:
+        value = os.environ.get(name, "")
+        if value and name.lower().endswith("_proxy"):
+            yield name, _without_user(value)
+    path, name = _bundle("")
+    if name in _BUNDLES:
+        yield name, path
+
+
+def _without_user(address: str) -> str:
+    return address.rpartition("@")[2]
 
 
 @functools.lru_cache(maxsize=4096)

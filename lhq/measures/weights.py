@@ -36,17 +36,34 @@ def cached(url: str, target: Path | None = None) -> Path:
     name = target.name
     if target.is_file():
         return target
-    stem, _, tail = name.rpartition(".")[0].rpartition("-")
-    prefix = tail if stem and len(tail) >= 8 and all(c in "0123456789abcdef" for c in tail) else None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(target), hash_prefix=prefix, progress=os.isatty(2))
+        torch.hub.download_url_to_file(url, str(target), hash_prefix=_digest_in(name), progress=os.isatty(2))
     except (OSError, RuntimeError) as error:  # URLError is an OSError, a wrong hash a RuntimeError
         raise WeightsMissing(
             f"weights {name} are not on disk and can't be fetched ({error})",
             hint=f"download {url} on a machine that can, and put it at {target}",
         ) from None
     return target
+
+
+def _digest_in(name: str) -> str | None:
+    """The start of a file's sha256 that its name carries."""
+    stem, _, tail = name.rpartition(".")[0].rpartition("-")
+    return tail if stem and len(tail) >= 8 and all(c in "0123456789abcdef" for c in tail) else None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a published `.pth` file is all there: by the sha256 that its name carries, else by its last bytes, where
+    the format has its table."""
+    try:
+        digest = _digest_in(path.name)
+        if digest is None:
+            return zipfile.is_zipfile(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest().startswith(digest)
+    except OSError:
+        return False
 
 
 def place_of(url: str) -> Path:
@@ -79,7 +96,8 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"{path}: not a file of tensors ({first})", hint="save a state dict with safetensors"
+            f"{path}: not a file of tensors ({first})",
+            hint="fetch it anew if it was cut short; your own weights are best saved with safetensors",
         ) from None
     for key in ("model", "state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):

@@ -52,7 +52,8 @@ NEEDS_FOLDER = ("folder", "unsplash_dataset")
 @dataclass(frozen=True)
 class Answers:
     """What `lhq init` asks: `queries` is "landscapes", a path or a comma list, `folder` for sources on this disk.
-    Nothing is said of `queries` where there are none, nor of `want` where it is 0."""
+    Nothing is said of `queries` where there are none, nor of `want` where it is 0. `can_see` says whether what finds
+    objects is installed; where it is not, its table stands in comment marks."""
 
     name: str
     source: str
@@ -60,6 +61,7 @@ class Answers:
     want: int = 0
     min_side_px: int = 1024
     folder: str = ""
+    can_see: bool = True
 
 
 def text(answers: Answers) -> str:
@@ -113,12 +115,13 @@ contact = ""                    # your address or page, for whoever wonders who 
 
 def _objects(answers: Answers) -> str:
     """The measure of things in the foreground, ready where its weights are."""
-    if answers.source == "sandbox":
-        return """# Things in the way; needs pip install 'lhq[ml]'. Without it, delete these two lines.
-[filter.objects]
-weights = "sandbox"             # a small detector that knows the painted scenes only"""
-    off = "# " if answers.source == "folder" else ""
+    off = "# " if answers.source == "folder" or not answers.can_see else ""
     how = "take the marks off these two lines to use it" if off else "without it, delete these two lines"
+    if answers.source == "sandbox":
+        return f"""# Things in the way. Needs pip install 'lhq[ml]';
+# {how}.
+{off}[filter.objects]
+{off}weights = "sandbox"             # a small detector that knows the painted scenes only"""
     return f"""# People, animals, vehicles, buildings. Needs pip install 'lhq[ml]' and, once, a network for the weights;
 # {how}.
 {off}[filter.objects]
