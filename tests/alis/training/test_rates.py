@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from alis.training import losses, recipe
 from alis.training.loop import train
 from tests.alis import sets
-from tests.alis.training.test_train import small, tensors
+from tests.alis.training.runs import small, tensors
 
 STEP = {"run__kimg": 0.016, "run__tick_kimg": 0.008}  # two steps, a snapshot after each
 

@@ -19,7 +19,7 @@ from alis.training import recipe
 from alis.training.recipe import TrainConfig
 from alis.training.state import State
 from alis.training.step import D_MAIN, D_R1, G_MAIN, G_PATH, MIRROR, Step, build
-from tests.alis.training.test_train import SMALL
+from tests.alis.training.runs import SMALL
 
 GAMMA, EVERY = 3.0, 16
 MICRO, NUM_MICRO = 4, 2

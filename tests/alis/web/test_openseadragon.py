@@ -13,13 +13,13 @@ import alis
 from alis.painting import strip
 from tests.alis import painter as models
 from tests.alis.web import npm
-from tests.alis.web.test_web import Served
-from tests.alis.web.test_web_browser import Page, browser, pytestmark  # noqa: F401
+from tests.alis.web.browsing import Page, pytestmark  # noqa: F401
+from tests.alis.web.serving import Served
 
 DOCS = Path(__file__).parents[3] / "docs" / "web.md"
 
 
-def test_openseadragon_shows_the_planes_tiles(browser: Any) -> None:  # noqa: F811
+def test_openseadragon_shows_the_planes_tiles(browser: Any) -> None:
     script = npm.text(npm.OPENSEADRAGON, "build/openseadragon/openseadragon.min.js")
     found = re.search(r"```js\n(.*?OpenSeadragon.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert found, "the page says how"
@@ -53,7 +53,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_openseadragon_opens_a_deep_zoom_folder(browser: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_openseadragon_opens_a_deep_zoom_folder(browser: Any, tmp_path: Path) -> None:
     script = npm.text(npm.OPENSEADRAGON, "build/openseadragon/openseadragon.min.js")
     assert 'tileSources: "zoom.dzi"' in DOCS.read_text(encoding="utf-8")
     strip.paint(strip.plan(alis.Panorama(models.tiny(), 7), width=3000), tmp_path / "zoom.dzi")

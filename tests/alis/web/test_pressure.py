@@ -18,7 +18,7 @@ import alis
 from alis.web import gate, wire
 from alis.web.answers import takes_gzip
 from tests.alis import painter as models
-from tests.alis.web.test_web import Served, _until
+from tests.alis.web.serving import Served, until
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_when_every_place_is_taken_who_waits_idly_gives_way(panorama: alis.Panor
     limits = wire.Limits(connections=4, per_viewer=3)
     with serving(panorama, limits=limits) as server:
         with dialled(server, 2, of="127.0.0.2") as some, dialled(server, 2, of="127.0.0.3"):
-            _until(lambda: len(server.server.server_state.connections) == 4)
+            until(lambda: len(server.server.server_state.connections) == 4)
             assert get(server).status == 200
             assert rest(some[0]) == b"", "the longest idle one was closed"
 
@@ -97,8 +97,8 @@ def test_a_place_comes_free_when_its_viewer_leaves(panorama: alis.Panorama) -> N
     with serving(panorama, limits=wire.Limits(per_viewer=2)) as server:
         for _ in range(5):
             with dialled(server, 2, of="127.0.0.2"):
-                _until(lambda: len(server.server.server_state.connections) == 2)
-            _until(lambda: not server.server.server_state.connections)
+                until(lambda: len(server.server.server_state.connections) == 2)
+            until(lambda: not server.server.server_state.connections)
         assert get(server, of="127.0.0.2").status == 200
 
 
@@ -134,7 +134,7 @@ def test_a_body_nobody_asked_for_holds_no_place(panorama: alis.Panorama) -> None
         assert first.startswith(b"HTTP/1.1 405 ")
         one.sendall(b"x")
         rest(one)
-        _until(lambda: not server.server.server_state.connections)
+        until(lambda: not server.server.server_state.connections)
 
 
 def test_who_does_not_read_is_hung_up_on(panorama: alis.Panorama) -> None:
@@ -144,7 +144,7 @@ def test_who_does_not_read_is_hung_up_on(panorama: alis.Panorama) -> None:
             one.setblocking(False)
             for _ in range(20_000):
                 one.sendall(b"GET /app.js HTTP/1.1\r\nHost: x\r\n\r\n")
-        _until(lambda: not server.server.server_state.connections)
+        until(lambda: not server.server.server_state.connections)
 
 
 def test_a_proxy_that_was_named_speaks_for_its_viewers_and_nobody_else_does(panorama: alis.Panorama) -> None:
@@ -156,11 +156,11 @@ def test_a_proxy_that_was_named_speaks_for_its_viewers_and_nobody_else_does(pano
         with serving(panorama, per_viewer=1, limits=limits) as server, ThreadPoolExecutor(3) as pool:
             with server.painter._device:
                 asked = [pool.submit(ask, server, "198.51.100.1", 0)]
-                _until(lambda: server.painter.stats.painted + len(server.painter._painting) == 1)
+                until(lambda: server.painter.stats.painted + len(server.painter._painting) == 1)
                 asked.append(pool.submit(ask, server, "198.51.100.2", 1))
-                _until(lambda some=asked: server.painter.num_waiting == 1 or some[1].done())
+                until(lambda some=asked: server.painter.num_waiting == 1 or some[1].done())
                 asked.append(pool.submit(ask, server, "198.51.100.1", 2))
-                _until(asked[2].done)
+                until(asked[2].done)
             assert [done.result() for done in asked] == want
 
 
@@ -257,10 +257,10 @@ def test_a_tile_that_breaks_slows_its_batch_once(panorama: alis.Panorama) -> Non
             before = server.painter.stats.batches
             with server.painter._device:
                 first = pool.submit(server.client.get, f"/tile/{turn}/-/50.webp")
-                _until(lambda: server.painter._painting)
+                until(lambda: server.painter._painting)
                 wanted = ["7/a1fmine/3", *(f"{20 + turn}/-/{k}" for k in range(15))]
                 asked = [pool.submit(server.client.get, f"/tile/{one}.webp") for one in wanted]
-                _until(lambda: server.painter.num_waiting == 16)
+                until(lambda: server.painter.num_waiting == 16)
             assert [done.result().status_code for done in asked] == [500] + [200] * 15
             assert first.result().status_code == 200
             assert server.painter.stats.batches - before - 1 <= most

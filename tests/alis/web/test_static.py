@@ -30,7 +30,7 @@ from alis.web import packages
 from alis.web.packages import RUNTIME
 from alis.web.static import site
 from tests.alis import painter as models
-from tests.alis.web.test_web_browser import Page, browser, pytestmark  # noqa: F401
+from tests.alis.web.browsing import Page, pytestmark  # noqa: F401
 
 PLACES = ["7/- -3", "7/- 0", "0/p70 12", "7/a1v3 3", "9007199254740991/- 5", "7/nc -6", "7/nn -1", "7/r3 20"]
 PLACES += ["7/p60_cn 2", "7/c1 9", "7/a0s9i-4v1_a1fmine -2", "7/a0fwide 1", "7/- 1000000000000", "7/- -99999999999"]
@@ -100,7 +100,7 @@ class Isolated(Quiet):
 
 
 @pytest.fixture(scope="module")
-def open_site(browser: Any) -> Iterator[Callable[..., Page]]:  # noqa: F811
+def open_site(browser: Any) -> Iterator[Callable[..., Page]]:
     opened: list[tuple[Page, http.server.ThreadingHTTPServer, str]] = []
 
     def new(folder: Path, address: str = "#7/-/8.000", handler: type[Quiet] = Quiet) -> Page:

@@ -9,79 +9,20 @@ import socket
 import string
 import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-import torch
-import uvicorn
 from PIL import Image
 
 import alis
 import alis.plane.anchors
-from alis.web import app, painter, serve, wire
-from alis.web.painter import Painter
+from alis.web import serve
 from tests.alis import painter as models
+from tests.alis.web.serving import Served, tile_of
 
 ROOT = Path(__file__).parents[3]
-
-
-class Served:
-    """The application on a free port, in a thread."""
-
-    def __init__(
-        self,
-        panorama: alis.Panorama,
-        *,
-        queue_tiles: int = 256,
-        per_viewer: int = 128,
-        hosts: tuple[str, ...] = (),
-        limits: wire.Limits | None = None,
-    ) -> None:
-        self.painter = Painter(panorama, queue_tiles=queue_tiles, cache_bytes=1 << 20)
-        listener = serve.bind("127.0.0.1", 0)
-        self.port = listener.getsockname()[1]
-        page = app.create(panorama, name="tiny", max_frames=8, per_viewer=per_viewer, hosts=hosts, painter=self.painter)
-        self.server = uvicorn.Server(serve.settings(page, limits))
-        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]}, daemon=True)
-        self.thread.start()
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
-        for _ in range(500):
-            if self.server.started:
-                break
-            time.sleep(0.01)
-
-    def close(self) -> None:
-        self.client.close()
-        self.server.should_exit = True
-        self.thread.join(timeout=30)
-        assert not self.thread.is_alive(), "the server did not stop"
-
-
-@pytest.fixture(scope="module")
-def panorama() -> alis.Panorama:
-    g = models.tiny()
-    centres = g.map(torch.randn(4, 32, generator=torch.Generator().manual_seed(0)))
-    return alis.Panorama(g, 7, centres=centres, codes={"mine": centres[0]})
-
-
-@pytest.fixture(scope="module")
-def served(panorama: alis.Panorama) -> Iterator[Served]:
-    server = Served(panorama)
-    yield server
-    server.close()
-
-
-def _tile(answer: httpx.Response) -> np.ndarray:
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == "image/webp"
-    return np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB")).astype(float)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +31,7 @@ def _tile(answer: httpx.Response) -> np.ndarray:
 def test_a_tile_is_the_planes_tile(served: Served, panorama: alis.Panorama, address: str) -> None:
     seed_edits, _, k = address.rpartition("/")
     want = panorama.with_sketch(alis.plane.anchors.Sketch.parse(seed_edits)).tile(int(k))
-    got = _tile(served.client.get(f"/tile/{address}.webp"))
+    got = tile_of(served.client.get(f"/tile/{address}.webp"))
     assert got.shape == want.shape
     grey = np.array([0.299, 0.587, 0.114])
     assert np.abs(got @ grey - want @ grey).mean() < 10
@@ -251,136 +192,6 @@ def test_ten_thousand_random_addresses(served: Served) -> None:
     assert served.painter.plane.cache_info().currsize <= 512
 
 
-def test_the_first_tiles_are_dry_before_the_first_viewer_comes(panorama: alis.Panorama) -> None:
-    server = Served(panorama)
-    try:
-        server.painter.warm(range(-2, 6))
-        _until(lambda: server.painter.stats.painted == 8)
-        assert _tile(server.client.get("/tile/7/-/-2.webp")).shape == (32, 16, 3)
-        assert (server.painter.stats.hits, server.painter.stats.painted) == (1, 8)
-    finally:
-        server.close()
-
-
-def test_viewers_share_batches_and_a_tile_is_painted_once(panorama: alis.Panorama) -> None:
-    server = Served(panorama)
-    try:
-        with ThreadPoolExecutor(16) as pool:
-            wanted = [k for k in range(24) for _ in range(4)]
-            answers = list(pool.map(lambda k: server.client.get(f"/tile/3/-/{k}.webp").status_code, wanted))
-        assert set(answers) == {200}
-        stats = server.painter.stats
-        assert stats.painted == 24
-        assert stats.hits + stats.joined == 72
-        assert stats.batches < 24
-    finally:
-        server.close()
-
-
-def test_a_full_queue_says_when_to_come_back(panorama: alis.Panorama) -> None:
-    server = Served(panorama, queue_tiles=4)
-    try:
-        with server.painter._device, ThreadPoolExecutor(40) as pool:
-            waiting = [pool.submit(server.client.get, f"/tile/3/-/{k}.webp") for k in range(40)]
-            _until(
-                lambda: server.painter.stats.refused + server.painter.num_waiting + len(server.painter._painting) == 40
-            )
-            _until(lambda: sum(done.done() for done in waiting) == server.painter.stats.refused)
-            refused = [done for done in waiting if done.done()]
-            assert refused
-            assert {done.result().status_code for done in refused} == {503}
-            assert all(int(done.result().headers["retry-after"]) >= 1 for done in refused)
-            assert server.client.get("/model.json").status_code == 200, "the rest still answers"
-            server.painter._device.release()
-            assert {done.result().status_code for done in waiting} == {200, 503}
-            server.painter._device.acquire()
-        assert server.client.get("/tile/3/-/39.webp").status_code == 200
-    finally:
-        server.close()
-
-
-def test_one_viewer_cannot_hold_all(panorama: alis.Panorama) -> None:
-    server = Served(panorama, per_viewer=3)
-    try:
-        with server.painter._device, ThreadPoolExecutor(10) as pool:
-            waiting = [pool.submit(server.client.get, f"/tile/3/-/{k}.webp") for k in range(10)]
-            _until(lambda: sum(done.done() for done in waiting) == 7)
-            refused = [done for done in waiting if done.done()]
-            assert {done.result().status_code for done in refused} == {429}
-            server.painter._device.release()
-            assert sorted(done.result().status_code for done in waiting) == [200] * 3 + [429] * 7
-            server.painter._device.acquire()
-    finally:
-        server.close()
-
-
-def test_a_viewer_who_left_is_not_painted_for(panorama: alis.Panorama) -> None:
-    server = Served(panorama)
-    try:
-        with server.painter._device:
-            server_busy = socket.create_connection(("127.0.0.1", server.port))
-            server_busy.sendall(b"GET /tile/4/-/0.webp HTTP/1.1\r\nHost: x\r\n\r\n")
-            _until(lambda: server.painter._painting)
-            gone = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(8)]
-            for k, wire in enumerate(gone):
-                wire.sendall(f"GET /tile/4/-/{k + 1}.webp HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            _until(lambda: server.painter.num_waiting == 8)
-            for wire in gone:
-                wire.close()
-            _until(lambda: server.painter.num_waiting == 0)
-        assert b"200" in server_busy.recv(100)
-        server_busy.close()
-        assert server.painter.stats.dropped == 8
-        assert server.painter.stats.painted == 1
-    finally:
-        server.close()
-
-
-def test_a_strip_whose_viewer_left_leaves_nothing_and_blocks_nobody(
-    panorama: alis.Panorama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    server = Served(panorama)
-    try:
-        with server.painter._device:
-            wire = socket.create_connection(("127.0.0.1", server.port))
-            wire.sendall(b"GET /strip/7/-/0/256.png HTTP/1.1\r\nHost: x\r\n\r\n")
-            _until(lambda: list(tmp_path.glob("alis-strip-*/*.partial")))
-            busy = server.client.get("/strip/7/-/0/64.png")
-            assert busy.status_code == 503, "one strip at a time"
-            assert int(busy.headers["retry-after"]) >= 1
-            wire.close()
-        _until(lambda: server.client.get("/strip/7/-/0/64.png").status_code == 200)
-        _until(lambda: not list(tmp_path.iterdir()))
-    finally:
-        server.close()
-
-
-def _until(condition: object) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
-
-
-def test_a_tile_that_breaks_spoils_nobody_elses(panorama: alis.Panorama) -> None:
-    """A code that can't be painted (wrong width, past every check) is one viewer's 500, also within a batch."""
-    broken = alis.Panorama(panorama.g, 7, codes={"mine": torch.zeros(32)})
-    broken.book.saved["mine"] = torch.zeros(33)
-    server = Served(broken)
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            with server.painter._device:
-                first = pool.submit(server.client.get, "/tile/7/-/50.webp")
-                _until(lambda: server.painter._painting)
-                rest = [pool.submit(server.client.get, f"/tile/7/{e}/3.webp") for e in ("-", "a1fmine", "a0v1")]
-                _until(lambda: server.painter.num_waiting == 3)
-            assert first.result().status_code == 200
-            assert [done.result().status_code for done in rest] == [200, 500, 200]
-    finally:
-        server.close()
-
-
 def test_serve_starts_says_where_and_stops_gracefully(tmp_path: Path) -> None:
     alis.save(tmp_path / "model", models.tiny())
     process = subprocess.Popen(
@@ -404,20 +215,3 @@ def test_serve_starts_says_where_and_stops_gracefully(tmp_path: Path) -> None:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "Traceback" not in err
-
-
-def test_the_painter_stops_telling_those_who_wait(panorama: alis.Panorama) -> None:
-    import asyncio
-
-    async def ask() -> None:
-        work = Painter(panorama)
-        with work._device:
-            futures = [work.want(panorama.sketch, k) for k in range(3)]
-            closing = asyncio.ensure_future(asyncio.to_thread(work.close))
-            done = await asyncio.gather(*futures, return_exceptions=True)
-        await closing
-        assert all(isinstance(error, painter.Busy) for error in done)
-        with pytest.raises(painter.Busy):
-            work.want(panorama.sketch, 9)
-
-    asyncio.run(ask())

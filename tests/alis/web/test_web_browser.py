@@ -2,131 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import alis
 from tests.alis import painter as models
-from tests.alis.web.test_web import Served
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-
-
-class Page:
-    """The page as a user has it, and what it says of itself."""
-
-    def __init__(
-        self,
-        browser: Any,
-        url: str,
-        *,
-        width: int = 1200,
-        height: int = 700,
-        touch: bool = False,
-        is_calm: bool = False,
-    ) -> None:
-        self.context = browser.new_context(
-            viewport={"width": width, "height": height},
-            has_touch=touch,
-            accept_downloads=True,
-            reduced_motion="reduce" if is_calm else "no-preference",
-            permissions=["clipboard-read", "clipboard-write"],
-        )
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(url)
-        self.settle()
-
-    def ask(self, code: str) -> Any:
-        return self.page.evaluate(code)
-
-    def until(self, what: Callable[[], object], seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < deadline, f"waited {seconds} s in vain; {self.complaints}"
-            self.page.wait_for_timeout(30)
-
-    def settle(self) -> None:
-        self.until(lambda: self.ask("Boolean(window.alis && window.alis.plane.isSettled)"))
-
-    @property
-    def x(self) -> float:
-        return float(self.ask("window.alis.plane.x"))
-
-    @property
-    def sketch(self) -> str:
-        return str(self.ask("window.alis.sketch"))
-
-    def picture(self) -> str:
-        """What is on the canvas, as a digest of its own pixels."""
-        return str(self.ask("document.getElementById('plane').toDataURL('image/png')"))
-
-
-def _is_same(a: str, b: str) -> bool:
-    """Whether two canvases agree but for the roundings of smoothing, which depend on where its clip begins."""
-    one, other = (
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")) for url in (a, b)
-    )
-    apart = np.abs(one.astype(int) - other) if one.shape == other.shape else np.full(1, 255)
-    return bool(apart.max() <= 8 and apart.mean() < 0.02)
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    g = models.tiny()
-    centres = g.map(torch.randn(4, 32, generator=torch.Generator().manual_seed(0)))
-    server = Served(alis.Panorama(g, 7, centres=centres, codes={"mine": centres[0]}))
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def open_page(browser: Any, served: Served) -> Iterator[Callable[..., Page]]:
-    pages: list[Page] = []
-
-    def new(address: str = "", **how: Any) -> Page:
-        pages.append(Page(browser, f"http://127.0.0.1:{served.port}/{address}", **how))
-        return pages[-1]
-
-    yield new
-    for page in pages:
-        page.context.close()
-        assert not page.complaints, page.complaints
-        assert all(url.startswith((f"http://127.0.0.1:{served.port}/", "blob:", "data:")) for url in page.asked)
+from tests.alis.web.browsing import Page, is_same, pytestmark  # noqa: F401
+from tests.alis.web.serving import Served
 
 
 def test_drag_wheel_and_keys_wander_both_ways(open_page: Callable[..., Page]) -> None:
@@ -187,14 +75,14 @@ def test_a_redraw_changes_its_neighbourhood_and_can_be_undone(open_page: Callabl
     page.page.get_by_label("Redraw scene 2", exact=True).click()
     page.settle()
     assert page.sketch == "7/a2v1"
-    assert not _is_same(page.picture(), before)
+    assert not is_same(page.picture(), before)
     tiles = {url.split("/tile/")[1].split("?")[0] for url in page.asked if "/tile/" in url}
     assert tiles
     assert tiles <= {f"7/a2v1/{k}.webp" for k in range(4, 12)}, "tiles beyond the reach are not asked for again"
     page.page.locator("#undo").click()
     page.settle()
     assert page.sketch == "7/-"
-    assert _is_same(page.picture(), before)
+    assert is_same(page.picture(), before)
     page.page.locator("#redo").click()
     assert page.sketch == "7/a2v1"
 
@@ -215,10 +103,10 @@ def test_a_link_shows_exactly_what_was_seen(open_page: Callable[..., Page]) -> N
     other.settle()
     assert other.x == pytest.approx(page.x, abs=1e-3)
     again = open_page(link.split("/", 3)[3])
-    assert _is_same(again.picture(), other.picture())
+    assert is_same(again.picture(), other.picture())
     page.ask(f"window.alis.plane.jump({other.x})")
     page.settle()
-    assert _is_same(page.picture(), other.picture())
+    assert is_same(page.picture(), other.picture())
     assert seen
 
 
@@ -257,7 +145,7 @@ def test_boldness_and_kind(open_page: Callable[..., Page]) -> None:
     page.page.locator("#psi").fill("50")
     page.until(lambda: page.sketch == "7/p50")
     page.settle()
-    assert not _is_same(page.picture(), before)
+    assert not is_same(page.picture(), before)
     page.page.locator("#cluster").fill("1")
     page.until(lambda: page.sketch == "7/p50_cn")
     page.page.locator("#cluster").fill("3")
@@ -400,4 +288,4 @@ def test_what_is_shifted_equals_what_is_painted_afresh(open_page: Callable[..., 
         shifted = page.picture()
         page.ask("window.alis.plane.size = ''; window.alis.plane.wake()")
         page.settle()
-        assert _is_same(page.picture(), shifted)
+        assert is_same(page.picture(), shifted)

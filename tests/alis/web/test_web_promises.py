@@ -11,8 +11,8 @@ import alis
 from alis.plane.anchors import Sketch
 from tests.alis import painter as models
 from tests.alis.web import npm
-from tests.alis.web.test_web import Served
-from tests.alis.web.test_web_browser import Page, browser, open_page, pytestmark, served  # noqa: F401
+from tests.alis.web.browsing import Page, pytestmark  # noqa: F401
+from tests.alis.web.serving import Served
 
 MODEL = "m0123456789abcdef"
 
@@ -48,7 +48,7 @@ READ = """async ([link, model]) => { const links = await import("./links.js"), s
   return [sketch && sketches.format(sketch), x, complaint]; }"""
 
 
-def test_any_link_means_something_and_says_what_it_could_not(open_page: Callable[..., Page]) -> None:  # noqa: F811
+def test_any_link_means_something_and_says_what_it_could_not(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000")
     model = page.ask("window.alis.model")
     for link, sketch, said in LINKS:
@@ -72,7 +72,7 @@ def test_any_link_means_something_and_says_what_it_could_not(open_page: Callable
     ],
 )
 def test_a_page_opened_by_a_bad_link_paints(
-    open_page: Callable[..., Page],  # noqa: F811
+    open_page: Callable[..., Page],
     link: str,
     sketch: str,
     said: str,
@@ -83,7 +83,7 @@ def test_a_page_opened_by_a_bad_link_paints(
     assert page.ask("window.alis.plane.kept.size") > 0, "tiles were painted"
 
 
-def test_a_damaged_link_in_an_open_page_keeps_what_is_there(open_page: Callable[..., Page]) -> None:  # noqa: F811
+def test_a_damaged_link_in_an_open_page_keeps_what_is_there(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/p70_a1v2/2.500")
     for link in ("#%E0%A4%A", "#nonsense"):
         page.ask(f"location.hash = {link!r}")
@@ -92,7 +92,7 @@ def test_a_damaged_link_in_an_open_page_keeps_what_is_there(open_page: Callable[
         assert page.sketch == "7/p70_a1v2"
 
 
-def test_a_link_holds_how_near_one_stood_and_which_model_painted(open_page: Callable[..., Page]) -> None:  # noqa: F811
+def test_a_link_holds_how_near_one_stood_and_which_model_painted(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000")
     for _ in range(3):
         page.page.keyboard.press("-")
@@ -107,7 +107,7 @@ def test_a_link_holds_how_near_one_stood_and_which_model_painted(open_page: Call
     assert not toast(other)
 
 
-def test_locks_from_a_link_are_said_to_who_cannot_see_them(open_page: Callable[..., Page]) -> None:  # noqa: F811
+def test_locks_from_a_link_are_said_to_who_cannot_see_them(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000/2")
     lock = page.page.get_by_role("button", name="Lock scene 2", exact=True)
     assert lock.get_attribute("aria-pressed") == "true"
@@ -120,7 +120,7 @@ def test_locks_from_a_link_are_said_to_who_cannot_see_them(open_page: Callable[.
     assert lock.get_attribute("aria-pressed") == "true", "undo brings locks back too"
 
 
-def test_on_a_ring_scenes_are_counted_modulo_the_ring(open_page: Callable[..., Page]) -> None:  # noqa: F811
+def test_on_a_ring_scenes_are_counted_modulo_the_ring(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/r3/20.000")
     assert {page.ask("[...document.querySelectorAll('.redraw')].map((b) => b.getAttribute('aria-label'))")[0]} <= {
         f"Redraw scene {i}" for i in range(3)
@@ -129,7 +129,7 @@ def test_on_a_ring_scenes_are_counted_modulo_the_ring(open_page: Callable[..., P
     assert page.sketch == "7/r3_a2v1", "anchor 5 of a ring of three is anchor 2"
 
 
-def test_the_page_rests_after_an_outage(browser: Any) -> None:  # noqa: F811
+def test_the_page_rests_after_an_outage(browser: Any) -> None:
     server = Served(alis.Panorama(models.tiny(), 7))
     page = Page(browser, f"http://127.0.0.1:{server.port}/#7/-/8.000")
     page.page.route("**/tile/**", lambda route: route.abort())
@@ -149,7 +149,7 @@ def test_the_page_rests_after_an_outage(browser: Any) -> None:  # noqa: F811
 
 @pytest.mark.parametrize(("width", "height", "touch"), [(1280, 720, False), (390, 844, True), (320, 640, True)])
 def test_all_can_see_and_touch_it(
-    open_page: Callable[..., Page],  # noqa: F811
+    open_page: Callable[..., Page],
     width: int,
     height: int,
     touch: bool,

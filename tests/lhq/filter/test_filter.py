@@ -2,71 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from lhq import filter, pipeline
 from lhq.engines.local import Local
 from lhq.errors import InputError, ShardDamaged, StoreError
-from lhq.filter import Filtered, Rule
-from lhq.filter.damage import is_damage
-from lhq.measures.duplicates import Duplicates, DuplicatesSettings
+from lhq.filter import Rule
+from lhq.measures.duplicates import DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings
 from lhq.measures.text import Text, TextSettings
-from lhq.records import VERDICT_SCHEMA
 from lhq.store.shards import Shards
+from tests.lhq.filter.running import ROOT, rules, run, stamps, verdicts
 from tests.lhq.making import Here, add_shard, files, photo, scene
-
-ROOT = Path(__file__).parents[3]
-
-
-def rules(min_side_px: int = 300, **text: object) -> list[Rule]:
-    size, words, near = SizeSettings(min_side_px=min_side_px), TextSettings.model_validate(text), DuplicatesSettings()
-    return [Rule(Size(size), size), Rule(Text(words), words), Rule(Duplicates(near), near)]
-
-
-def run(store: Path, given: Sequence[Rule] | None = None, **options: bool) -> Filtered:
-    return filter.run(str(store), given or rules(), Here(), **options)
-
-
-def verdicts(store: Path) -> dict[str, dict[str, object]]:
-    table = pq.read_table(store / "verdicts.parquet")
-    assert table.schema.equals(VERDICT_SCHEMA)
-    return {row["id"]: row for row in table.to_pylist()}
-
-
-def stamps(store: Path, measure: str) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in sorted((store / "facts" / measure).iterdir())}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """Two shards: two good photos, a small one, a wedding, a second copy, a broken one."""
-    one, two = scene(1), scene(2)
-    add_shard(tmp_path, 0, [photo(one, "one"), photo(two, "two"), photo(scene(3, 200, 150), "small")])
-    add_shard(
-        tmp_path,
-        3,
-        [
-            photo(scene(4), "wedding", tags=["wedding", "lake"]),
-            photo(scene(1, quality=60), "one-again", licence="cc-by-nc-2.0"),
-            photo(two[: len(two) // 2], "cut"),
-            photo(scene(5, 200, 150), "small-wedding", title="A bride"),
-        ],
-    )
-    return tmp_path
 
 
 def test_the_first_failing_measure_is_the_reason_and_all_are_kept(store: Path) -> None:
@@ -164,112 +119,6 @@ def test_no_rules_keep_everything(store: Path) -> None:
     assert filter.run(str(store), [], Here()).funnel == "photos 7 · kept 7"
 
 
-@pytest.mark.parametrize("harm", ["cut", "foreign", "empty", "other columns"])
-def test_a_damaged_shard_is_moved_aside_and_the_rest_goes_on(store: Path, harm: str) -> None:
-    path = store / "photos/000003.parquet"
-    data = path.read_bytes()
-    if harm == "other columns":
-        pq.write_table(pq.read_table(store / "photos/000000.parquet", columns=["id", "url"]), path)
-    else:
-        path.write_bytes({"cut": data[: len(data) // 2], "foreign": b"hello" * 100, "empty": b""}[harm])
-    done = run(store)
-    assert [report.key for report in done.failed] == ["000003"]
-    assert "000003.parquet" in done.failed[0].error
-    assert done.quarantined == [str(store / "quarantine/photos/000003.parquet")]
-    assert (store / "quarantine/photos/000003.parquet").exists()
-    assert not path.exists()
-    assert done.num_photos == 3
-    assert run(store).failed == []
-
-
-def test_damage_that_earlier_facts_hide_is_found_when_judging(store: Path) -> None:
-    run(store)
-    (store / "photos/000003.parquet").write_bytes(b"damaged")
-    done = run(store, judge_only=True)
-    assert ([report.key for report in done.failed], done.num_photos) == (["000003"], 3)
-    assert (store / "quarantine/photos/000003.parquet").exists()
-
-
-def test_a_flipped_page_is_damage_too(store: Path) -> None:
-    """Bytes inside a column are overwritten: the footer still reads."""
-    path = store / "photos/000003.parquet"
-    metadata = pq.read_metadata(path)
-    where = {metadata.row_group(0).column(n).path_in_schema: n for n in range(metadata.num_columns)}
-    column = metadata.row_group(0).column(where["id"])
-    at = column.dictionary_page_offset or column.data_page_offset
-    data = bytearray(path.read_bytes())
-    data[at : at + 24] = os.urandom(24)
-    path.write_bytes(data)
-    assert [report.key for report in run(store).failed] == ["000003"]
-
-
-LOCKED_OUT = """
-import os, sys
-from lhq import filter
-from lhq.errors import ShardDamaged
-from tests.lhq.filter.test_filter import rules
-from tests.lhq.making import Here
-
-before, store = sys.argv[1:]
-filter.run(before, rules(), Here())  # all that will be imported is imported while everything may be read
-if os.geteuid() == 0:
-    os.setegid(65534)
-    os.seteuid(65534)  # nobody: root may read what its owner may not
-try:
-    filter.run(store, rules(), Here())
-except ShardDamaged as error:
-    print(error)
-"""
-
-
-def test_a_shard_that_may_not_be_read_is_left_where_it_is(store: Path) -> None:
-    """Whoever runs the filter lacks the permission: that is said, the other shard is measured, nothing is moved to
-    quarantine, and verdicts of half the photos do not take the place of whole ones."""
-    with tempfile.TemporaryDirectory() as open_to_all:
-        other = Path(shutil.copytree(store, Path(open_to_all) / "store"))
-        for place in (Path(open_to_all), other, *other.rglob("*")):
-            place.chmod(0o777)
-        locked = other / "photos/000003.parquet"
-        whole = locked.read_bytes()
-        locked.chmod(0)
-        command = [sys.executable, "-c", LOCKED_OUT, str(store), str(other)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert f"{locked}: not readable" in done.stdout
-        assert "ermission denied" in done.stdout
-        assert [path.name for path in (other / "facts/size").iterdir()] == ["000000.parquet"]
-        assert not (other / "verdicts.parquet").exists()
-        locked.chmod(0o600)
-        assert locked.read_bytes() == whole
-        assert not (other / "quarantine").exists()
-
-
-@pytest.mark.parametrize(
-    ("cause", "damaged"),
-    [
-        (pa.ArrowInvalid("Parquet magic bytes not found"), True),
-        (OSError("Corrupt snappy compressed data."), True),
-        (PermissionError("Forbidden"), False),
-        (OSError(errno.EMFILE, "Too many open files"), False),
-        (OSError(errno.EIO, "Input/output error"), False),
-        (TimeoutError(), False),
-        (ConnectionResetError(), False),
-    ],
-)
-def test_only_what_is_wrong_with_the_bytes_is_damage(cause: Exception, damaged: bool) -> None:
-    error = ShardDamaged("photos/000001.parquet: not readable", hint="")
-    error.__cause__ = cause
-    assert is_damage(error) is damaged
-
-
-def test_all_shards_damaged_leaves_no_verdicts_of_nothing(store: Path) -> None:
-    for number in (0, 3):
-        (store / f"photos/{number:06d}.parquet").write_bytes(b"")
-    done = run(store)
-    assert (done.num_photos, len(done.failed)) == (0, 2)
-    assert pq.read_table(store / "verdicts.parquet").num_rows == 0
-
-
 def test_a_photo_that_could_not_be_measured_is_never_kept(store: Path) -> None:
     """A measure that fails on one shard, but does not damage it."""
     from lhq.errors import RunError
@@ -333,7 +182,7 @@ def test_killed_in_the_middle_it_goes_on(store: Path, tmp_path: Path) -> None:
     (store / "verdicts.parquet").unlink()
     code = (
         "import os, signal, sys\n"
-        "from tests.lhq.filter.test_filter import rules\n"
+        "from tests.lhq.filter.running import rules\n"
         "from tests.lhq.making import Here\n"
         "from lhq import filter\n"
         "def kill(what, done, total):\n"

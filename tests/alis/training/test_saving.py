@@ -1,0 +1,126 @@
+"""When a run saves, what it keeps, and what becomes of it on a full disk."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import alis
+from alis.errors import DataError, RunError
+from alis.training import folder, state
+from alis.training.loop import train
+from tests.alis.disk import files_up_to
+from tests.alis.training.runs import records, small, tensors
+
+
+def test_a_full_disk_costs_the_snapshot_not_the_run(
+    data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In mid-run it is tried again at the next tick, and going on loses nothing."""
+    run, config = tmp_path / "run", small(run__tick_kimg=0.008, run__snapshot_ticks=2)
+    measured = []
+
+    def measure(generator: alis.Generator) -> tuple[str, float]:
+        """Asked after 16 images, when the disk has been full; it has room again from now on."""
+        measured.append(1)
+        disk.close()
+        return "fid", 1.0
+
+    with contextlib.ExitStack() as disk, caplog.at_level(logging.WARNING, "alis"):
+        disk.enter_context(files_up_to(12_000))
+        train(config, data, run, device="cpu", measure=measure)
+    assert caplog.text.count("is not saved") == 1
+    assert [path.name for path in sorted((run / "snapshots").iterdir())] == ["000000024", "000000032", "000000048"]
+    assert len(measured) == 4
+    assert not list(run.glob(".*.part"))
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_run_without_its_result_does_not_end_well(
+    has_room: bool, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for the networks but not for the optimisers, they are kept; with none for either, that is said."""
+    monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    run, config = tmp_path / "run", small(run__kimg=0.016)
+    train(small(run__kimg=0.008), data, tmp_path / "sizes", device="cpu")
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "sizes" / "snapshots" / "000000008").iterdir()}
+    room = sizes["training.safetensors"] - 1 if has_room else sizes["model.safetensors"] - 1
+    with files_up_to(room), pytest.raises(RunError, match="the state after 16 images is not saved") as caught:
+        train(config, data, run, device="cpu")
+    assert caught.value.exit_code == 1
+    assert not list(run.glob("snapshots/*"))
+    rescued = [path.parent for path in tmp_path.rglob("config.json") if "sizes" not in path.parts]
+    if not has_room:
+        assert rescued == []
+        assert "nor anywhere else" in caught.value.message
+        assert "the run has no snapshot" in caught.value.message
+        return
+    assert f"its networks, without optimisers, are in {rescued[0]}" in caught.value.message
+    train(config, data, tmp_path / "other", device="cpu", resume=str(rescued[0]))
+
+
+def test_what_was_trained_is_kept_where_there_is_room(
+    data: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's folder can't be written any more; the whole state goes to the cache and can be gone on from."""
+    monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
+    run, changes = tmp_path / "run", {"augment__kind": "ada", "augment__p": 0.3, "augment__speed_kimg": 1}
+    run.mkdir()
+    (run / "snapshots").write_text("a file where the folder should be")
+    (run / "rescued").write_text("here too")
+    with pytest.raises(RunError, match=r"all of it is in .*cache.rescued.run-000000024; .*--resume"):
+        train(small(**changes, run__kimg=0.024), data, run, device="cpu")
+    saved = tmp_path / "cache" / "rescued" / "run-000000024"
+    train(small(**changes), data, tmp_path / "new", device="cpu", resume=str(saved))
+    whole, parts = (tensors(one / "snapshots" / "000000048") for one in (finished, tmp_path / "new"))
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+
+
+def test_snapshots_come_at_every_crossing_of_the_interval(data: str, tmp_path: Path) -> None:
+    """A batch of 8 meets multiples of 12 only at every second one; the interval counts all the same."""
+    train(small(run__tick_kimg=0.012), data, tmp_path, device="cpu")
+    assert [r["images"] for r in records(tmp_path)] == [16, 24, 40, 48]
+    assert [path.name for path in folder.snapshots(tmp_path)] == ["000000016", "000000024", "000000040", "000000048"]
+
+
+def test_the_clock_asks_for_snapshots_too_and_keeps_only_the_newest_of_them(data: str, tmp_path: Path) -> None:
+    asked = []
+
+    def measure(generator: alis.Generator) -> tuple[str, float]:
+        asked.append(len(folder.snapshots(tmp_path)))
+        return "fid", -len(asked)
+
+    config = small(run__tick_kimg=0.016, run__snapshot_minutes=1e-6)
+    train(config, data, tmp_path, device="cpu", measure=measure)
+    assert asked == [2, 3, 4], "after 16, 32 and 48 images: all but the timed ones of before, and one of them"
+    assert [path.name for path in folder.snapshots(tmp_path)] == ["000000016", "000000032", "000000048"]
+    train(small(run__kimg=0.056, run__snapshot_minutes=1e-6), data, tmp_path, device="cpu")
+    assert not state.read_progress(tmp_path / "snapshots" / "000000056").is_timed
+
+
+def test_a_metric_that_fails_in_mid_run_is_a_warning(
+    data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def measure(generator: alis.Generator) -> tuple[str, float]:
+        raise DataError("shard 3 is gone", hint="fetch it again")
+
+    with caplog.at_level(logging.WARNING, "alis"):
+        assert train(small(), data, tmp_path, device="cpu", measure=measure).name == "000000048"
+    assert caplog.text.count("not measured after") == 3
+    assert "shard 3 is gone" in caplog.text
+
+
+def test_the_newest_and_the_best_are_kept(data: str, tmp_path: Path) -> None:
+    values = iter([3.0, 1.0, 2.0, 2.5, 2.2, 2.1])
+    config = small(run__tick_kimg=0.008, run__keep=2)
+    train(config, data, tmp_path, device="cpu", measure=lambda generator: ("inf-fid", next(values)))
+    assert folder.read_best(tmp_path) == ("000000016", "inf-fid", 1.0)
+    kept = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
+    assert kept == ["000000016", "000000040", "000000048"]
+    assert [r["inf-fid"] for r in records(tmp_path, "inf-fid")] == [3.0, 1.0, 2.0, 2.5, 2.2, 2.1]
