@@ -121,7 +121,7 @@ def pipeline_file() -> str:
         "# The pipeline file",
         _BY,
         "One TOML file says everything but the keys of services, which come from the environment. An unknown key is an "
-        "error that names the nearest one. `lhq init` writes a commented file; [`pipelines/`](../pipelines) has five, "
+        "error that names the nearest one. `lhq init` writes a commented file; [`pipelines/`](../pipelines) has nine, "
         "which come with the package and go by their names too: `lhq run quickstart`.",
         "Paths are relative to the file (`store`, `local`, `queries`, `to`, `deny`, the `path` of a source, `photos` "
         "of the sandbox); `~` is your home; so are `trusted`, `weights` and `features` "
