@@ -201,7 +201,7 @@ COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[;m]")
 
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_no_color_takes_the_colours_away(no_color: str, world: Path, tmp_path: Path) -> None:
-    """On a terminal: the bars of a filter, and the tables of `lhq show`."""
+    """On a terminal: the bars of a filter, and the help."""
     pty = pytest.importorskip("pty")
     store = painted_store(tmp_path / "store", 2)
     (tmp_path / "p.toml").write_text(f'store = "{store}"\nwant = 2\nqueries = ["a"]\n[filter.size]\nmin_side_px = 16\n')
