@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -93,6 +94,42 @@ def test_the_site_builds_with_every_link_whole(tmp_path: Path) -> None:
 def test_every_quoted_figure_is_the_one_in_the_results(claims: ModuleType) -> None:
     found = claims.differences()
     assert not found, "\n".join(found)
+
+
+@pytest.fixture(scope="module")
+def bare() -> ModuleType:
+    return script("benchmarks/unsourced.py")
+
+
+def test_every_figure_has_a_source_or_a_reason(bare: ModuleType) -> None:
+    table = tomllib.loads((ROOT / "benchmarks/figures.toml").read_text(encoding="utf-8"))
+    assert all(one["why"] for one in table["plain"])
+    found = bare.unsourced(bare.read_pages(), table, ROOT / "benchmarks/results")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_found"),
+    [
+        ("takes 12.5 s", False),
+        ("takes 12.6 s", True),
+        ("12,500 ms", False),
+        ("81 % of it", True),
+        ("80 % of it", False),
+        ("2.0 times as fast", True),
+        ("`3 s` in code, and 0.5 s<!-- a word -->", False),
+        ("7 a second", True),
+    ],
+)
+def test_a_figure_without_a_source_is_found(bare: ModuleType, tmp_path: Path, said: str, is_found: bool) -> None:
+    (tmp_path / "rate.json").write_text(json.dumps({"rows": [{"s": 12.49, "share": 0.8}]}))
+    table = {
+        "measured": [{"page": "a.md", "heading": "Figures", "results": ["rate"]}],
+        "plain": [{"page": "a.md", "said": ["0.5 s"], "why": "a limit"}],
+    }
+    page = f"# Top\n## Figures\n{said}; never 0.5 s\n"
+    assert bool(bare.unsourced({"a.md": page}, table, tmp_path)) is is_found
+    assert bare.unsourced({"a.md": page.replace("never 0.5 s", "").replace("0.5 s", "")}, table, tmp_path)
 
 
 def test_a_figure_that_differs_is_found_and_mended(claims: ModuleType, tmp_path: Path) -> None:
