@@ -11,6 +11,7 @@ A figure is a number with a unit of time, memory, rate or share. It may stand in
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -107,6 +108,7 @@ def read_pages() -> dict[str, str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     table = tomllib.loads((ROOT / "benchmarks/figures.toml").read_text(encoding="utf-8"))
     found = unsourced(read_pages(), table, ROOT / "benchmarks/results")
     print("\n".join(found) if found else "every figure has its source")
