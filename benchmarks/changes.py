@@ -28,7 +28,6 @@ from duplicates import by_hash, score
 from material import SHARED, photographs
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
-from lhq.images import centre_crop
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.records import Photo
 
@@ -76,6 +75,12 @@ def marked(share: float, words: str, place: str) -> Change:
     return change
 
 
+def square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
 def framed(image: Image.Image) -> Image.Image:
     edge = round(min(image.size) * 0.03)
     out = Image.new("RGB", (image.width + 2 * edge, image.height + 2 * edge), "white")
@@ -94,7 +99,7 @@ CHANGES: dict[str, Change] = {
     "JPEG 25": lambda image: again(image, 25),
     "crop 5 % a side": cropped(0.05, 0.05, 0.95, 0.95),
     "crop 20 % on the left": cropped(0.2, 0, 1, 1),
-    "crop to a square": lambda image: centre_crop(image, min(image.size), min(image.size)),
+    "crop to a square": lambda image: square(image),
     "crop to 16:9": lambda image: image.crop((0, image.height // 12, image.width, image.height - image.height // 12)),
     "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
     "more contrast": lambda image: ImageEnhance.Contrast(image).enhance(1.4),

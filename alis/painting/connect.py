@@ -96,14 +96,6 @@ def plan(panorama: Panorama, sources: Sequence[Source], *, gap: int = 0) -> Plan
     return Plan(panorama.with_edits(edits), 0, last * panorama.anchor_px)
 
 
-def scene_columns(panorama: Panorama, number: int, *, gap: int = 0) -> tuple[int, int]:
-    """Pixel columns [a, b) where scene `number` of `plan` stands alone."""
-    step = panorama.ring_step
-    first = number * (-(-(2 + gap) // step) * step) * panorama.anchor_px
-    margin = (panorama.g.config.anchor_patches - panorama.g.config.grid_size) // 2 * panorama.tile_px
-    return first + margin, first + margin + panorama.height
-
-
 def check(panorama: Panorama, wishes: Wishes, out: str | Path, *, gap: int = 0, overwrite: bool = False) -> None:
     """Whatever would refuse the picture, said before minutes of inversion.
 

@@ -187,10 +187,6 @@ class Sketch:
         """The same plane closed to a ring."""
         return replace(self, ring=ring, edits={i % ring: source for i, source in self.edits.items()})
 
-    def reseeded(self, seed: int, locked: tuple[int, ...] = ()) -> Sketch:
-        """Another plane in which the locked anchors keep their codes."""
-        return replace(self, seed=seed, edits={i: self.source(i) for i in locked})
-
     @property
     def edits_text(self) -> str:
         """All but the seed, in the one canonical spelling, safe in an address; `-` when there is nothing to say."""

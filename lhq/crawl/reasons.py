@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from lhq import nearest
 from lhq.errors import InputError
 
-# reason → what it means. Those of `PASSING` are tried again within a run, `throttled` again by the next run too.
+# reason → what it means. `http-NNN` and `robots-…` (why robots.txt could not be read) are families beside these.
 REASONS: dict[str, str] = {
     "timeout": "no answer in time, or not all of it",
     "disconnected": "the connection broke",
@@ -48,22 +48,6 @@ REASONS: dict[str, str] = {
     "damaged": "kept in a shard that is gone from photos/, or its bytes there are no longer those that came",
     "crashed": "found by the filter: it kills the process that decodes it",
 }
-PASSING = {
-    "timeout",
-    "disconnected",
-    "connect",
-    "unresolved",
-    "proxy",
-    "tls",
-    "bad-answer",
-    "throttled",
-    "truncated",
-    "corrupt-header",
-    "empty",
-    "lost",
-    "damaged",
-}
-FAMILIES = {"http-": "the status", "robots-": "why robots.txt could not be read"}
 
 
 def is_known(reason: str) -> bool:

@@ -57,10 +57,6 @@ class Target:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}{'' if default else f':{self.port}'}{self.path}"
 
-    @property
-    def host_header(self) -> str:
-        return urlsplit(self.url).netloc
-
 
 def parse(url: str, base: str | None = None) -> Target:
     """`url` (relative to `base` if given) as a target.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lhq.errors import ImageError
-from lhq.images.decode import centre_crop, decode, resize, turn
+from lhq.images.decode import decode, resize, turn
 from lhq.images.header import FORMATS, MAX_PIXELS, Header, allow, allowed, inspect, sniff
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "ImageError",
     "allow",
     "allowed",
-    "centre_crop",
     "decode",
     "inspect",
     "resize",

@@ -172,18 +172,6 @@ def resize(image: Image.Image, short_side_px: int) -> Image.Image:
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def centre_crop(image: Image.Image, width_px: int, height_px: int) -> Image.Image:
-    """The middle `width_px` x `height_px` of `image`.
-
-    Raises:
-        ValueError: the image is smaller than that.
-    """
-    if image.width < width_px or image.height < height_px:
-        raise ValueError(f"can't crop {width_px} x {height_px} from {image.width} x {image.height}")
-    left, top = (image.width - width_px) // 2, (image.height - height_px) // 2
-    return image.crop((left, top, left + width_px, top + height_px))
-
-
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

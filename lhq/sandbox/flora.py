@@ -151,11 +151,6 @@ def _tint(text: str) -> Floats:
     return np.array([int(text[i : i + 2], 16) / 255 for i in (0, 2, 4)], np.float32)
 
 
-def height_of(rng: np.random.Generator, kind: str) -> float:
-    """A natural height in world units."""
-    return float(rng.uniform(*_KINDS[kind][1]))
-
-
 def draw(rng: np.random.Generator, kind: str, light_from: float) -> Sprite:
     """One individual of a kind; `light_from` -1 (left) … 1 (right)."""
     colours = _KINDS[kind][0]

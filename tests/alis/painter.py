@@ -41,3 +41,11 @@ def seamless(**more: object) -> alis.Generator:
     """The same on a plane without seams, with local latents."""
     told = {"padding": "plane", "local_latents": 0.5, "start": "unit", **more}
     return tiny(**told)  # type: ignore[arg-type]
+
+
+def scene_columns(panorama: alis.Panorama, number: int, *, gap: int = 0) -> tuple[int, int]:
+    """Pixel columns [a, b) where scene `number` of `connect.plan` stands alone."""
+    step = panorama.ring_step
+    first = number * (-(-(2 + gap) // step) * step) * panorama.anchor_px
+    margin = (panorama.g.config.anchor_patches - panorama.g.config.grid_size) // 2 * panorama.tile_px
+    return first + margin, first + margin + panorama.height

@@ -37,9 +37,9 @@ def test_every_scene_stands_alone_in_its_place(gap: int, distance: float) -> Non
     picture = plan.panorama[plan.start : plan.start + plan.width]
     wanted = [alis.Panorama(g, 3).code(0), mine, alis.Panorama(g, 14).code(0)]
     for number, w in enumerate(wanted):
-        left, right = connect.scene_columns(panorama, number, gap=gap)
+        left, right = painter.scene_columns(panorama, number, gap=gap)
         assert np.abs(picture[:, left:right].astype(int) - _scene(g, w)).max() <= 1
-    last = connect.scene_columns(panorama, 2, gap=gap)[1]
+    last = painter.scene_columns(panorama, 2, gap=gap)[1]
     assert last <= plan.width
 
 
@@ -54,7 +54,7 @@ def test_from_the_command_line_with_seeds_and_codes(tmp_path: Path) -> None:
     with Image.open(tmp_path / "c.png") as picture:
         pixels = np.asarray(picture)
     panorama = alis.Panorama(g, 0)
-    left, right = connect.scene_columns(panorama, 1, gap=2)
+    left, right = painter.scene_columns(panorama, 1, gap=2)
     assert np.abs(pixels[:, left:right].astype(int) - _scene(g, w)).max() <= 1
     again = [
         "resample",

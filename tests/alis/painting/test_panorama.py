@@ -109,14 +109,6 @@ def test_a_draw_from_elsewhere_is_that_scene(g: alis.Generator) -> None:
     assert torch.equal(alis.Panorama(g, 7).with_edits({2: Draw(99, -5)}).code(2), elsewhere.code(-5))
 
 
-def test_locked_anchors_survive_a_new_seed(g: alis.Generator) -> None:
-    panorama = alis.Panorama(g, 7).with_edits({2: 5})
-    fresh = panorama.with_sketch(panorama.sketch.reseeded(8, locked=(2, 3)))
-    assert torch.equal(fresh.code(2), panorama.code(2))
-    assert torch.equal(fresh.code(3), panorama.code(3))
-    assert not torch.equal(fresh.code(4), panorama.code(4))
-
-
 def test_a_ring_closes_without_a_seam(g: alis.Generator) -> None:
     ring = alis.Panorama(g, 3, ring=3)
     around = ring.ring_px

@@ -240,7 +240,7 @@ def test_connect_uses_the_inversion_beside_its_output_and_never_replaces_it(mode
     assert _alis("connect", model, photo, 7, "-o", out, "--steps", 1, "--force").exit_code == 0
     assert kept.read_bytes() == before
     panorama = alis.Panorama(alis.load(model), codes={"photo": codes.read(kept)})
-    first, last = connect.scene_columns(panorama, 0)
+    first, last = painter.scene_columns(panorama, 0)
     want = connect.plan(panorama, [Saved("photo"), Draw(7)])
     assert np.array_equal(_pixels(out)[:, first:last], want.panorama[first:last])
     _photo(photo, seed=1)

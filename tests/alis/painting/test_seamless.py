@@ -130,7 +130,7 @@ def test_seeds_draw_other_latents_of_the_same_codes(g: alis.Generator) -> None:
 def test_connected_scenes_stand_in_the_picture(g: alis.Generator) -> None:
     panorama = alis.Panorama(g, 5, noise="none")
     done = connect.plan(panorama, [Draw(3), Draw(14)], gap=1)
-    first, last = connect.scene_columns(panorama, 1, gap=1)
+    first, last = painter.scene_columns(panorama, 1, gap=1)
     w = done.panorama.code(3)
     alone = panorama.with_edits(dict.fromkeys(range(2, 6), w))
     found, wanted = done.panorama[first:last].astype(float), alone[first:last].astype(float)

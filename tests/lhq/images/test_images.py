@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from lhq.errors import ImageError
-from lhq.images import Header, centre_crop, decode, inspect, resize, sniff
+from lhq.images import Header, decode, inspect, resize, sniff
 
 
 def picture(width: int = 96, height: int = 64, mode: str = "RGB") -> Image.Image:
@@ -157,13 +157,10 @@ def test_draft_decoding_is_at_least_as_large_as_asked() -> None:
     assert decode(data, short_side_px=1200).size == (1600, 1200)
 
 
-def test_resize_and_crop() -> None:
+def test_resize() -> None:
     image = resize(picture(301, 200), 100)
     assert image.size == (150, 100)
     assert resize(image, 100) is image
-    assert centre_crop(image, 64, 100).size == (64, 100)
-    with pytest.raises(ValueError, match="can't crop"):
-        centre_crop(image, 151, 100)
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBPVP8X"]))
