@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import tempfile
 from pathlib import Path
@@ -55,6 +56,7 @@ def test_a_run_without_its_result_does_not_end_well(
         train(config, data, run, device="cpu")
     assert caught.value.exit_code == 1
     assert not list(run.glob("snapshots/*"))
+    assert not list(tmp_path.rglob(".*.part")), "what was begun is gone, and its room with it"
     rescued = [path.parent for path in tmp_path.rglob("config.json") if "sizes" not in path.parts]
     if not has_room:
         assert rescued == []
@@ -89,16 +91,25 @@ def test_snapshots_come_at_every_crossing_of_the_interval(data: str, tmp_path: P
     assert [path.name for path in folder.snapshots(tmp_path)] == ["000000016", "000000024", "000000040", "000000048"]
 
 
+def test_a_snapshot_comes_with_every_second_tick_where_two_are_asked_for(data: str, tmp_path: Path) -> None:
+    train(small(run__tick_kimg=0.008, run__snapshot_ticks=2, run__kimg=0.04), data, tmp_path, device="cpu")
+    assert [r["images"] for r in records(tmp_path)] == [8, 16, 24, 32, 40]
+    assert [path.name for path in folder.snapshots(tmp_path)] == ["000000016", "000000032", "000000040"]
+
+
 def test_the_clock_asks_for_snapshots_too_and_keeps_only_the_newest_of_them(data: str, tmp_path: Path) -> None:
-    asked = []
+    asked, told = [], []
 
     def measure(generator: alis.Generator) -> tuple[str, float]:
-        asked.append(len(folder.snapshots(tmp_path)))
+        written = folder.snapshots(tmp_path)
+        asked.append(len(written))
+        told.append([json.loads((path / "progress.json").read_text()).get("is_timed") for path in written])
         return "fid", -len(asked)
 
     config = small(run__tick_kimg=0.016, run__snapshot_minutes=1e-6)
     train(config, data, tmp_path, device="cpu", measure=measure)
     assert asked == [2, 3, 4], "after 16, 32 and 48 images: all but the timed ones of before, and one of them"
+    assert told[0] == [True, None], "the file says which of them the clock asked for"
     assert [path.name for path in folder.snapshots(tmp_path)] == ["000000016", "000000032", "000000048"]
     train(small(run__kimg=0.056, run__snapshot_minutes=1e-6), data, tmp_path, device="cpu")
     assert not state.read_progress(tmp_path / "snapshots" / "000000056").is_timed

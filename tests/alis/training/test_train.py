@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,16 @@ def test_nan_stops_the_run_and_names_the_last_good_state(data: str, tmp_path: Pa
     with pytest.raises(TrainingDiverged, match=r"nan.*000000016"):
         train(small(optim__lr_g=1e38), data, tmp_path, device="cpu")
     assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["000000016"]
+
+
+def test_a_run_with_minutes_to_spare_goes_on_to_its_end(
+    data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The time is counted from the run's beginning, not from the machine's."""
+    spare = time.monotonic() / 60 + 1
+    with caplog.at_level(logging.INFO, "alis"):
+        assert train(small(run__minutes=spare), data, tmp_path, device="cpu").name == "000000048"
+    assert "the time is over" not in caplog.text
 
 
 def test_a_run_of_so_many_minutes_saves_and_leaves_in_time(
