@@ -158,7 +158,7 @@ def test_a_run_says_what_its_measures_lack_before_it_crawls(tmp_path: Path) -> N
     done = _without("torch", ["lhq", "run", "p.toml"], tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "lhq: p.toml [filter.objects]: needs torch, which is not installed; "
+        "lhq: p.toml [filter.objects]: needs torch (not installed); "
         "pip install 'lhq[ml]', or take that table out of a file of your own\n"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.toml", "photos"], "nothing was crawled"

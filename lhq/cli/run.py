@@ -59,6 +59,6 @@ def _need_what_measures_need(pipeline_file: str) -> None:
             extra = extra_for(lacking[0])
             way = f"pip install 'lhq[{extra}]'" if extra else "install it"
             raise ConfigError(
-                f"{pipeline_file} [filter.{rule.name}]: needs {', '.join(lacking)}, which is not installed",
+                f"{pipeline_file} [filter.{rule.name}]: needs {', '.join(lacking)} (not installed)",
                 hint=f"{way}, or take that table out of a file of your own",
             )
