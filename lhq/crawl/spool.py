@@ -32,7 +32,8 @@ from lhq.images import Header
 from lhq.records import ADDED, PHOTO_SCHEMA, Candidate
 from lhq.rights.licences import LICENCES
 from lhq.rights.reservations import Evidence
-from lhq.store.shards import CHECKSUMS, SUMS, Shards, crc32s, encoded, key, write_whole
+from lhq.store.shards import CHECKSUMS, Shards, key, write_whole
+from lhq.store.sums import SUMS, crc32s, encoded
 
 MAX_PHOTOS = 1000
 MAX_BYTES = 512 * 2**20

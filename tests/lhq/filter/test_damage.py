@@ -23,7 +23,8 @@ from lhq.filter import Filtered, Rule
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings
 from lhq.records import PHOTO_SCHEMA
-from lhq.store.shards import CHECKSUMS, SUMS, Shards, encoded
+from lhq.store.shards import CHECKSUMS, Shards
+from lhq.store.sums import SUMS, encoded
 from tests.lhq.filter.reckless import RecklessRender, RecklessSize
 from tests.lhq.images import odd
 from tests.lhq.making import Here, add_shard, photo, scene

@@ -222,9 +222,12 @@ def test_photos_without_facts_are_nobodys_version() -> None:
 
 
 def test_the_hash_is_imagehash_s() -> None:
-    (row,) = Duplicates(DuplicatesSettings()).measure([photo(terrain(3), "a:1")]).to_pylist()
-    grey = small_grey(preview(photo(terrain(3), "a:1")).rgbx)
-    assert row["phash"] == int(str(imagehash.phash(grey)), 16)
+    photos = [photo(terrain(seed), f"a:{seed}") for seed in range(5)]
+    photos.insert(2, photo(b"none", "a:none"))
+    rows = Duplicates(DuplicatesSettings()).measure(photos).to_pylist()
+    for each, row in zip(photos, rows, strict=True):
+        rgbx = preview(each).rgbx
+        assert row["phash"] == (None if rgbx is None else int(str(imagehash.phash(small_grey(rgbx))), 16))
 
 
 def test_keypoints_stay_where_they_are() -> None:
