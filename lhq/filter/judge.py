@@ -78,9 +78,9 @@ def _judged_schema(rule: Rule) -> pa.Schema:
 def _read_ahead(
     readers: ThreadPoolExecutor, store: str, rule: Rule, ids: Mapping[int, pa.Array]
 ) -> list[Future[pa.Table | None]]:
-    """Each shard's facts in the columns that `rule` judges, as they come; see `_facts_of`."""
-    room, schema = rule.facts(store), _judged_schema(rule)
-    return [readers.submit(_facts_of, room, rule, number, schema) for number in ids]
+    """Each shard's facts in the columns that `rule` judges, as they come; see `_FactsOf`."""
+    read = _FactsOf(rule.facts(store), rule, rule.made, _judged_schema(rule))
+    return [readers.submit(read, number) for number in ids]
 
 
 def _gathered(
@@ -119,22 +119,30 @@ def _gathered(
     return pa.concat_tables([schema.empty_table(), *tables]), np.concatenate([np.ones(0, bool), *measured])
 
 
-def _facts_of(room: Shards, rule: Rule, number: int, schema: pa.Schema) -> pa.Table | None:
-    """One shard's facts in the columns of `schema`; None where they lack or were made otherwise.
+@dataclass(frozen=True)
+class _FactsOf:
+    """One shard's facts in the columns of `schema`; None where they lack or were not made as `made` says.
 
     Raises:
         FactsDamaged: they were made by `rule`, but can't be read.
     """
-    try:
-        table = room.read(number, schema.names)
-    except FileNotFoundError:
-        return None
-    except ShardDamaged as error:
-        if is_measured(room.store, rule, number):
-            raise FactsDamaged(error.message, hint=error.hint, room=room.room, number=number) from error
-        return None
-    made = (table.schema.metadata or {}).get(MADE, b"").decode()
-    return table.select(schema.names).replace_schema_metadata(None) if made == rule.made else None
+
+    room: Shards
+    rule: Rule
+    made: str
+    schema: pa.Schema
+
+    def __call__(self, number: int) -> pa.Table | None:
+        try:
+            table = self.room.read(number, self.schema.names)
+        except FileNotFoundError:
+            return None
+        except ShardDamaged as error:
+            if is_measured(self.room.store, self.rule, number):
+                raise FactsDamaged(error.message, hint=error.hint, room=self.room.room, number=number) from error
+            return None
+        made = (table.schema.metadata or {}).get(MADE, b"").decode()
+        return table.select(self.schema.names).replace_schema_metadata(None) if made == self.made else None
 
 
 def _drop_unmeasured(given: Verdicts, measured: np.ndarray) -> Verdicts:

@@ -25,6 +25,7 @@ from lhq.system import num_cores
 _BITS = 64
 _CHUNK = 1 << 16  # hashes worked on at once: three such arrays stay in a core's cache
 _GROUP = 192  # a larger group is cut again instead of comparing all with all
+_DENSE = 6  # while more than one value in so many agrees with its neighbour, all are compared
 _SMALL = 1024  # so few hashes are compared all with all: 0.5 million comparisons cost less than one sort's overhead
 # What one hash costs to permute and sort, in comparisons of two hashes; measured 8 to 20.
 _SORT_COST = 12.0
@@ -198,19 +199,38 @@ def _in_groups(ranked: np.ndarray, bits: int, radius: int) -> Iterator[np.ndarra
         ranked = ranked[keep]
         last = len(ranked) - 1
     for at in range(0, last, _CHUNK):
-        here = ranked[at : min(at + _CHUNK, last)]
-        differ = here ^ ranked[at + 1 : at + 1 + len(here)]
-        left = np.flatnonzero(differ >> shift == 0)
-        differ, left, step = differ[left], left + at, 1
-        while len(left):
-            near = left[np.bitwise_count(differ) <= radius]
-            if len(near):
-                yield np.stack([ranked[near], ranked[near + step]], axis=1)
-            step += 1
-            left = left[left <= last - step]
-            differ = ranked[left] ^ ranked[left + step]
-            together = differ >> shift == 0
-            differ, left = differ[together], left[together]
+        yield from _among_neighbours(ranked, at, min(at + _CHUNK, last), shift, radius)
+
+
+def _among_neighbours(ranked: np.ndarray, start: int, end: int, shift: np.uint64, radius: int) -> Iterator[np.ndarray]:
+    """Pairs within `radius` of values at `start` to `end` with later ones that agree above the low `shift` bits.
+
+    Step by step: while many of a step agree, whole stretches are compared, which is quicker than picking values out.
+    """
+    most, step, num = np.uint64((1 << int(shift)) - 1), 1, end - start
+    while num * _DENSE > end - start:
+        end = min(end, len(ranked) - step)
+        differ = ranked[start:end] ^ ranked[start + step : end + step]
+        together = differ <= most
+        near = np.flatnonzero(np.bitwise_count(differ) <= radius)
+        near = near[together[near]] + start
+        if len(near):
+            yield np.stack([ranked[near], ranked[near + step]], axis=1)
+        num, step = int(np.count_nonzero(together)), step + 1
+        if num * _DENSE <= end - start:
+            left = np.flatnonzero(together) + start
+            break
+    else:
+        return
+    while len(left):
+        left = left[left < len(ranked) - step]
+        differ = ranked[left] ^ ranked[left + step]
+        together = differ <= most
+        differ, left = differ[together], left[together]
+        near = left[np.bitwise_count(differ) <= radius]
+        if len(near):
+            yield np.stack([ranked[near], ranked[near + step]], axis=1)
+        step += 1
 
 
 def _is_first_choice(differ: np.ndarray, blocks: list[tuple[int, int]], choice: tuple[int, ...]) -> np.ndarray:

@@ -120,9 +120,9 @@ class Shards:
         path = self.path(number)
         try:
             with self.open(number) as file:
-                opened = _file(file, columns, self._added)
-                table = opened.read(columns=_present(opened, columns), use_threads=False)  # no thread outlives it
-                return with_added(table, columns) if self._lacks(opened, columns) else table
+                opened, names = _file(file, columns, self._added)
+                table = opened.read(columns=_present(names, columns), use_threads=False)  # no thread outlives it
+                return with_added(table, columns) if self._lacks(names, columns) else table
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as error:
@@ -164,9 +164,9 @@ class Shards:
         path = self.path(number)
         try:
             with self.open(number) as file:
-                opened = _file(file, columns, self._added)
-                is_old = self._lacks(opened, columns)
-                for batch in opened.iter_batches(rows, columns=_present(opened, columns), use_threads=False):
+                opened, names = _file(file, columns, self._added)
+                is_old = self._lacks(names, columns)
+                for batch in opened.iter_batches(rows, columns=_present(names, columns), use_threads=False):
                     if is_old:
                         yield from with_added(pa.Table.from_batches([batch]), columns).to_batches()
                     else:
@@ -248,7 +248,7 @@ class Shards:
         ahead_bytes = 64 * 2**10 if is_local(self.fs) else 0
         try:
             with self.open(number) as file:
-                opened = _file(file, ["image"], buffer_size=ahead_bytes, is_verified=is_verified)
+                opened, _ = _file(file, ["image"], buffer_size=ahead_bytes, is_verified=is_verified)
                 rest = opened.metadata.num_rows
                 for batch in opened.iter_batches(1, columns=["image"], use_threads=False):
                     rest -= 1
@@ -271,9 +271,9 @@ class Shards:
         """Columns that an old shard of this room may lack."""
         return frozenset(ADDED) if self.room == PHOTOS else frozenset()
 
-    def _lacks(self, opened: pq.ParquetFile, columns: Sequence[str] | None) -> bool:
+    def _lacks(self, names: Sequence[str], columns: Sequence[str] | None) -> bool:
         wanted = self._added if columns is None else self._added & set(columns)
-        return not wanted <= set(opened.schema_arrow.names)
+        return not wanted <= set(names)
 
     @staticmethod
     def _damaged(path: str, error: Exception) -> ShardDamaged:
@@ -289,24 +289,25 @@ def _file(
     *,
     buffer_size: int = 0,
     is_verified: bool = True,
-) -> pq.ParquetFile:
-    """An open shard that has `columns`, but for `optional` ones. `pq.read_table` would load Arrow's whole dataset
-    engine for it.
+) -> tuple[pq.ParquetFile, list[str]]:
+    """An open shard that has `columns`, but for `optional` ones, and the names of all that it has.
 
+    `pq.read_table` would load Arrow's whole dataset engine for it.
     Nothing is read ahead by Arrow's own threads: every row group would stay in memory until the end, and a
     thread that lets go of a Python file's bytes while the interpreter ends aborts the process."""
     opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=buffer_size, page_checksum_verification=is_verified)
-    missing = set(columns or ()) - set(opened.schema_arrow.names) - optional
+    names = opened.schema_arrow.names  # made anew each time it is asked for
+    missing = set(columns or ()) - set(names) - optional
     if missing:
         raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")
-    return opened
+    return opened, names
 
 
-def _present(opened: pq.ParquetFile, columns: Sequence[str] | None) -> list[str] | None:
+def _present(names: Sequence[str], columns: Sequence[str] | None) -> list[str] | None:
     """Those of `columns` that the file has; one that every shard has where all of them are newer than the file."""
     if columns is None:
         return None
-    return [name for name in columns if name in opened.schema_arrow.names] or ["id"]
+    return [name for name in columns if name in names] or ["id"]
 
 
 def _is_same(data: bytes, sha256: str) -> bool:
