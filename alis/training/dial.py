@@ -31,6 +31,8 @@ WANTED_KIMG = 40
 """Thousand images that a network of the narrowest base should see at least; wider ones in proportion."""
 FEW = 10_000
 """Pictures below which the residual discriminator sees augmented ones."""
+LR_END = 0.05
+"""Share of the rates that is left when the time is over, where a device's speed is known: what still swings settles."""
 LITE_FLOPS = 66e6
 """Of the frozen network for a picture of 64 px."""
 
@@ -107,6 +109,10 @@ def choose(size: int, hours: float, num_images: int, machine: Machine) -> Tables
         if price(_config(wider), hours, machine).kimg < WANTED_KIMG * base / BASES[0]:
             break
         chosen = wider
+    if machine.kind == "cpu":
+        kimg = price(_config(chosen), hours, machine).kimg
+        chosen["optim"]["lr_end"] = LR_END
+        chosen["run"]["kimg"] = max(round(kimg, 3 if kimg < 10 else 1), 0.001)
     return chosen
 
 

@@ -50,6 +50,16 @@ def test_more_time_buys_width_and_a_gpu_the_published_one() -> None:
     assert paid.kimg >= dial.WANTED_KIMG * tables["model"]["channel_base"] / 1024
 
 
+def test_rates_come_down_over_the_time_where_a_devices_speed_is_known() -> None:
+    for hours in (0.01, 0.5, 12):
+        tables = choose(64, hours, 90_000, CPU)
+        paid = price(recipe.read(None, dial.flat(tables)), hours, CPU)
+        assert tables["optim"]["lr_end"] < 0.1
+        assert tables["run"]["kimg"] == pytest.approx(paid.kimg, rel=0.05)
+    assert "lr_end" not in choose(64, 12, 90_000, GPU)["optim"]
+    assert "kimg" not in choose(64, 12, 90_000, GPU)["run"]
+
+
 def test_few_pictures_are_augmented_and_memory_bounds_the_batch() -> None:
     assert choose(128, 2, 5000, CPU)["augment"]["kind"] == "ada"
     assert "augment" not in choose(128, 2, 50_000, CPU)
