@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
+import imagehash
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 from PIL import Image
-from scipy.fftpack import dct
 
 from lhq.measures import Judges, Measure, MeasureSettings, Score, Verdicts
 from lhq.measures.keypoints import keypoints, small_grey
@@ -119,7 +119,6 @@ def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
     previews = [preview(photo) for photo in photos]
     greys = {row: small_grey(seen.rgbx) for row, seen in enumerate(previews) if seen.rgbx is not None}
     keys = dict(zip(greys, keypoints(list(greys.values())), strict=True))
-    hashes = dict(zip(greys, _perceptual_hashes(list(greys.values())), strict=True))
     rows = []
     for row, (photo, seen) in enumerate(zip(photos, previews, strict=True)):
         facts: dict[str, object] = {
@@ -132,28 +131,13 @@ def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
             facts |= {
                 "width_px": seen.width_px,
                 "height_px": seen.height_px,
-                "phash": hashes[row],
+                "phash": int(np.packbits(imagehash.phash(greys[row]).hash.reshape(-1)).view(">u8")[0]),
                 "thumb": greys[row].resize((THUMB, THUMB), Image.Resampling.BOX).tobytes(),
                 "key_hash": keys[row].hashes,
                 "key_place": keys[row].places.reshape(-1),
             }
         rows.append(facts)
     return rows
-
-
-def _perceptual_hashes(greys: Sequence[Image.Image]) -> list[int]:
-    """The 64 bits of `imagehash.phash` of each picture (mode `L`), which takes pictures one by one: numpy's and scipy's
-    calls are most of its time."""
-    if not greys:
-        return []
-    squares = [np.asarray(grey.resize((_HASHED_PX, _HASHED_PX), Image.Resampling.LANCZOS)) for grey in greys]
-    waves = dct(dct(np.stack(squares), axis=1)[:, :_HASH_SIDE], axis=2)[:, :, :_HASH_SIDE]
-    low = np.ascontiguousarray(waves).reshape(len(greys), -1)
-    hashes: list[int] = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1).view(">u8")[:, 0].tolist()
-    return hashes
-
-
-_HASH_SIDE, _HASHED_PX = 8, 32
 
 
 def _rank(facts: pa.Table, settings: DuplicatesSettings, kept_by_others: np.ndarray) -> np.ndarray:
