@@ -59,7 +59,7 @@ def _grey(pixels: np.ndarray) -> np.ndarray:
     return pixels @ np.array([0.299, 0.587, 0.114])
 
 
-@pytest.mark.parametrize("ending", [*(FORMATS.keys() - {".dzi"}), ".tiff", ".jpeg", ".PNG"])
+@pytest.mark.parametrize("ending", [*(x for x in FORMATS if x != ".dzi"), ".tiff", ".jpeg", ".PNG"])
 def test_a_strip_holds_the_plane(g: alis.Generator, tmp_path: Path, ending: str) -> None:
     panorama = alis.Panorama(g, 5)
     made = strip.paint(strip.plan(panorama, width=1001, start=-333), tmp_path / f"s{ending}")
