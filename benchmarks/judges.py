@@ -1,6 +1,6 @@
 """Models → ∞-FID at one side in several extractors, seam and repetition: an honest judge beside the one that trained.
 
-    python benchmarks/judges.py data/painted64 demo runs/mine … --num 600 --out benchmarks/results/judges.json
+    python benchmarks/judges.py data/painted64 demo runs/mine … --out benchmarks/results/judges.json
 
 Frames anywhere on the plane, of every model brought to the side of the real pictures (area averages), against the same
 real ones: many of them, since a few hundred differ from the rest by as much as a good model does. The row of real
@@ -15,6 +15,7 @@ import argparse
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from alis.models.directory import find, read_notes
 from alis.training.monitor import machine
 
 CPU = torch.device("cpu")
+MOST_REAL = 5000
 Row = dict[str, Any]
 
 
@@ -49,11 +51,11 @@ def colours(images: Tensor) -> Tensor:
     return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1)
 
 
-def painted(g: Generator, num: int, side: int) -> list[Tensor]:
-    """Frames at random columns of random planes, uint8, at the side that is compared."""
+def painted(g: Generator, num: int, side: int, draw: int = 0) -> list[Tensor]:
+    """Frames at random columns of random planes, uint8, at the side that is compared; others with every draw."""
     found = []
     for k in range(-(-num // 20)):
-        frames = sampling.frames_anywhere(g, min(20, num - 20 * k), seed=1000 + k)
+        frames = sampling.frames_anywhere(g, min(20, num - 20 * k), seed=1000 * (draw + 1) + k)
         if frames.shape[3] != side:
             frames = functional.interpolate(frames, size=(side, side), mode="area")
         found.append(sampling.to_uint8(frames))
@@ -66,8 +68,8 @@ class Judge:
     Args:
         data: an address of pictures, as `alis train` takes it.
         side: at which all are compared.
-        num: frames of each model.
-        num_real: real pictures, at most.
+        num: frames of each model in a draw.
+        num_draws: of which the median counts.
         features: names of extractors, as `alis evaluate` takes them; colours are judged besides.
         num_strips: strips of eight frames for seam and repetition.
     """
@@ -77,15 +79,15 @@ class Judge:
         data: str,
         *,
         side: int = 64,
-        num: int = 600,
-        num_real: int = 5000,
+        num: int = 400,
+        num_draws: int = 5,
         features: list[str],
         num_strips: int = 8,
     ) -> None:
-        self.side, self.num = side, num
+        self.side, self.num, self.num_draws = side, num, num_draws
         self.of_strips = Plan(("seam", "repetition"), num_geometry=8 * num_strips)
         catalogue = open_catalogue(data)
-        self.num_real = min(num_real, catalogue.num_images) // 40 * 40
+        self.num_real = min(MOST_REAL, catalogue.num_images) // 40 * 40
         with Loader(catalogue, side, Share(20, 20, 0, 1), Reading(num_lanes=1), stop=self.num_real) as loader:
             real = [images.permute(0, 3, 1, 2) for images in loader]
         self.extractors = {name: open_features(name, CPU) for name in features} | {
@@ -109,17 +111,23 @@ class Judge:
     def row(self, model: str) -> Row:
         """A model's figures by name."""
         g, notes = load(model), read_notes(find(model))
-        frames = painted(g, self.num, self.side)
         row: Row = {"model": Path(model).name, "side": g.config.resolution, "images": notes.get("images")}
-        for judge, extractor in self.extractors.items():
-            value = round(frechet(*self.reals[judge], *moments(extractor, frames)), 4)
-            row[f"inf-fid {judge}"] = value if judge != notes.get("trained_with") else f"{value} (flatters)"
+        values: dict[str, list[float]] = {judge: [] for judge in self.extractors}
+        for draw in range(self.num_draws):
+            frames = painted(g, self.num, self.side, draw)
+            for judge, extractor in self.extractors.items():
+                values[judge].append(round(frechet(*self.reals[judge], *moments(extractor, frames)), 4))
+        for judge, found in values.items():
+            middle = round(median(found), 4)
+            row[f"inf-fid {judge}"] = middle if judge != notes.get("trained_with") else f"{middle} (flatters)"
+            row[f"range {judge}"] = [min(found), max(found)]
         return row | {name: round(value, 3) for name, value in measure(g, None, self.of_strips).figures.items()}
 
     def record(self, rows: list[Row]) -> dict[str, Any]:
         """What a file of results holds."""
         return {
-            "what": f"{self.num} frames anywhere against {self.num_real} real pictures at {self.side} px",
+            "what": f"medians of {self.num_draws} draws of {self.num} frames anywhere, against {self.num_real} real "
+            f"pictures, at {self.side} px",
             "rows": rows,
             "extractors": {judge: extractor.name for judge, extractor in self.extractors.items()},
             "machine": machine(),
@@ -132,8 +140,8 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("models", nargs="+")
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--num", type=int, default=600)
-    parser.add_argument("--num-real", type=int, default=5000)
+    parser.add_argument("--num", type=int, default=400)
+    parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--features", nargs="*", default=["random", "detector", "lite2"])
     parser.add_argument("--strips", type=int, default=8)
     parser.add_argument("--out", type=Path, required=True)
@@ -142,7 +150,7 @@ def main() -> None:
         asked.data,
         side=asked.side,
         num=asked.num,
-        num_real=asked.num_real,
+        num_draws=asked.draws,
         features=asked.features,
         num_strips=asked.strips,
     )

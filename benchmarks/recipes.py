@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--only", nargs="*", choices=[*RECIPES], metavar="RECIPE", help=", ".join(RECIPES))
-    parser.add_argument("--num", type=int, default=400, help="frames and real pictures that are compared")
+    parser.add_argument("--num", type=int, default=400, help="frames in a draw that is compared")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "recipes")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
