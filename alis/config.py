@@ -24,15 +24,17 @@ class Settings(pydantic.BaseModel):
 
     The docstring below a field is its description, which `alis train --help` shows."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @pydantic.field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: object, info: pydantic.ValidationInfo) -> object:
-        """pydantic counts true as 1, so that `local_latents = true` would be all of them."""
-        field = cls.model_fields[info.field_name or ""]
-        if isinstance(value, bool) and "bool" not in str(field.annotation):
+    def _a_number_is_written_as_one(cls, value: object, info: pydantic.ValidationInfo) -> object:
+        """pydantic counts true as 1, so that `local_latents = true` would be all of them, and "8" as 8."""
+        kind = str(cls.model_fields[info.field_name or ""].annotation)
+        if isinstance(value, bool) and "bool" not in kind:
             raise ValueError("true and false are no numbers")
+        if isinstance(value, str) and not any(other in kind for other in ("str", "Literal")):
+            raise ValueError("words in quotes are no numbers, and neither true nor false")
         return value
 
     @classmethod
