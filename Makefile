@@ -5,7 +5,7 @@ PY := .venv/bin/python
 LOCK ?=
 PIPELINE := pipelines/quickstart.toml
 DEMO := demo
-DEMO_KIMG ?= 4
+DEMO_HOURS ?= 0.07
 TEST_WORKERS ?= 2
 FUZZ_SECONDS ?= 60
 
@@ -43,13 +43,13 @@ demo: .venv/.demo
 	$(PY) -m lhq report $(PIPELINE) -o $(DEMO)/report.html
 	$(PY) -m lhq verify data/quickstart/export
 	$(PY) -c "import datasets; rows = datasets.load_dataset('data/quickstart/export'); print(rows); print(rows['train'][0]['image'])"
-	$(PY) -m alis train --data data/quickstart/export --config tiny --run.kimg $(DEMO_KIMG) --out runs/quickstart
-	$(PY) -m alis panorama runs/quickstart -o $(DEMO)/panorama.png --frames 12 --psi 0.6
+	$(PY) -m alis train --data data/quickstart/export --size 64 --hours $(DEMO_HOURS) --out runs/demo
+	$(PY) -m alis panorama runs/demo -o $(DEMO)/panorama.png --frames 12 --psi 0.6
 	$(PY) -m alis panorama demo -o $(DEMO)/trained.png --frames 24 --psi 0.8
 	@echo
 	@echo "dataset    data/quickstart/export       (lhq show ID $(PIPELINE) tells all about a photo)"
 	@echo "filter     $(DEMO)/report.html"
-	@echo "model      runs/quickstart              (a few minutes old; make demo DEMO_KIMG=200 trains it for hours)"
+	@echo "model      runs/demo                    (four minutes old; alis train --data data/quickstart/export --hours 2 --out runs/mine gives it more)"
 	@echo "panorama   $(DEMO)/panorama.png         by that model"
 	@echo "           $(DEMO)/trained.png          by the packaged one, which trained for hours"
 	@echo "live page  .venv/bin/alis serve demo"
@@ -90,4 +90,4 @@ fuzz: install
 	$(PY) fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 clean:
-	rm -rf site $(DEMO) data/quickstart runs/quickstart .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site $(DEMO) data/quickstart runs/demo .pytest_cache .mypy_cache .ruff_cache

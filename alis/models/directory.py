@@ -56,7 +56,7 @@ def find(path: str | Path) -> Path:
         if not ((DEMO / CONFIG).is_file() and (DEMO / MODEL).is_file()):
             raise InputError(
                 "this installation came without the demo model",
-                hint="train one with make demo and open runs/quickstart, or put one in: "
+                hint="train one with make demo and open runs/demo, or put one in: "
                 f"alis slim RUN {os.path.relpath(DEMO)}",
             )
         return DEMO
