@@ -90,6 +90,7 @@ class Judge:
         self.num_real = min(MOST_REAL, catalogue.num_images) // 40 * 40
         with Loader(catalogue, side, Share(20, 20, 0, 1), Reading(num_lanes=1), stop=self.num_real) as loader:
             real = [images.permute(0, 3, 1, 2) for images in loader]
+        self.what = f"medians of {num_draws} draws of {num} frames, against {self.num_real} real pictures, at {side} px"
         self.extractors = {name: open_features(name, CPU) for name in features} | {
             "colours": Extractor("colours", 6, colours)
         }
@@ -126,8 +127,7 @@ class Judge:
     def record(self, rows: list[Row]) -> dict[str, Any]:
         """What a file of results holds."""
         return {
-            "what": f"medians of {self.num_draws} draws of {self.num} frames anywhere, against {self.num_real} real "
-            f"pictures, at {self.side} px",
+            "what": self.what,
             "rows": rows,
             "extractors": {judge: extractor.name for judge, extractor in self.extractors.items()},
             "machine": machine(),
