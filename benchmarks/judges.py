@@ -3,10 +3,10 @@
     python benchmarks/judges.py data/painted64 demo runs/mine … --out benchmarks/results/judges.json
 
 Frames anywhere on the plane, of every model brought to the side of the real pictures (area averages), against the same
-real ones: many of them, since a few hundred differ from the rest by as much as a good model does. The row of real
-pictures says how much: the distance of one half of them to the other. Figures by the extractor that a model was trained
-against flatter it and are marked so. Seam and repetition are of strips at the model's own side, beside those of real
-pictures set side by side.
+real ones: many of both, since a few hundred differ from the rest by as much as a good model does. The row of real
+pictures says how much: the distance to the others of as many of them as there are frames in a draw. Figures by the
+extractor that a model was trained against flatter it and are marked so. Seam and repetition are of strips at a model's
+own side, beside those of real pictures set side by side.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Judge:
         data: str,
         *,
         side: int = 64,
-        num: int = 400,
-        num_draws: int = 5,
+        num: int = 1000,
+        num_draws: int = 3,
         features: list[str],
         num_strips: int = 8,
     ) -> None:
@@ -95,18 +95,18 @@ class Judge:
             "colours": Extractor("colours", 6, colours)
         }
         self.reals = {name: moments(extractor, real) for name, extractor in self.extractors.items()}
-        halves = real[: len(real) // 2], real[len(real) // 2 :]
+        few, others = real[: -(-num // 20)], real[-(-num // 20) :]
         self.of_reals = {
-            f"inf-fid {name}": frechet(*moments(extractor, halves[0]), *moments(extractor, halves[1]))
+            f"inf-fid {name}": frechet(*moments(extractor, few), *moments(extractor, others))
             for name, extractor in self.extractors.items()
         }
-        together = torch.cat(real[: -(-num // 20)]).float() / 127.5 - 1
+        together = torch.cat(few).float() / 127.5 - 1
         beside = torch.stack([torch.cat(list(eight), dim=2) for eight in together.split(8) if len(eight) == 8])
         tile = side // 2
         self.of_reals |= {"seam": strips.seam(together, tile), "repetition": strips.repetition(beside, side, tile)}
 
     def row_of_reals(self) -> Row:
-        """The first row of a table: one half of the real pictures against the other, their seam and repetition."""
+        """The first row of a table: some of the real pictures against the others, their seam and repetition."""
         return {"model": "real pictures", **{name: round(value, 4) for name, value in self.of_reals.items()}}
 
     def row(self, model: str) -> Row:
@@ -140,8 +140,8 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("models", nargs="+")
     parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--num", type=int, default=400)
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--num", type=int, default=1000)
+    parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--features", nargs="*", default=["random", "detector", "lite2"])
     parser.add_argument("--strips", type=int, default=8)
     parser.add_argument("--out", type=Path, required=True)

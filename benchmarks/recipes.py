@@ -151,12 +151,12 @@ def main() -> None:
     parser.add_argument("--data-128", help="the same scenes at 128 px, for the recipes named so")
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--only", nargs="*", choices=[*RECIPES], metavar="RECIPE", help=", ".join(RECIPES))
-    parser.add_argument("--num", type=int, default=400, help="frames in a draw that is compared")
+    parser.add_argument("--num", type=int, default=1000, help="frames in a draw that is compared")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "recipes")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    judge = judges.Judge(asked.data, num=asked.num, features=["random", "detector", "lite2"], num_strips=4)
+    judge = judges.Judge(asked.data, num=asked.num, features=["random", "detector"], num_strips=4)
     rows: dict[str, dict[str, Any]] = {}
     if asked.out.is_file():
         rows = {row["model"]: row for row in json.loads(asked.out.read_text())["rows"]}
