@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from lhq.cli.progress import progress
 from lhq.cli.talk import result, say
 from lhq.pipeline import load
 from lhq.pipeline.collections import Kind, Stated
+
+log = logging.getLogger(__name__)
 
 
 @click.group()
@@ -70,7 +73,11 @@ def _run(
     for entry, reason in report.failed.items():
         say(f"not taken in: {entry}: {reason}")
     for entry, reason in report.conflicts.items():
-        say(f"conflict: {entry}: {reason}; give this collection another --name, or remove the held photo")
+        log.warning(
+            "conflict: %s: %s; nothing was changed: give this collection another --name, or remove the held photo",
+            entry,
+            reason,
+        )
     counts = [f"new {report.new:,}", f"held before {report.held:,}", f"not taken in {len(report.failed):,}"]
     say(" · ".join([*counts, *(f"conflicts {len(report.conflicts):,}" for _ in [0] if report.conflicts)]))
     told = dataclasses.asdict(report)

@@ -24,6 +24,8 @@ from lhq.store import tombstones
 from lhq.store.lock import locked
 from lhq.store.shards import Shards
 
+RIGHTS_COLUMNS = ("licence", "author", "attribution", "permits", "permission", "permission_by", "permission_on")
+
 
 @dataclass(frozen=True, slots=True)
 class Into:
@@ -31,6 +33,21 @@ class Into:
 
     store: str
     folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the store holds of a photo: the hash of its bytes, and the papers that bear rights."""
+
+    sha256: str
+    papers: tuple[str, ...]
+    """In the order of `RIGHTS_COLUMNS`; a list as words apart by spaces."""
+
+    @classmethod
+    def of(cls, sha256: str, papers: Mapping[str, Any]) -> Held:
+        """Of a row of papers."""
+        values = (papers[name] for name in RIGHTS_COLUMNS)
+        return cls(sha256, tuple(value if isinstance(value, str) else " ".join(value) for value in values))
 
 
 class Intake:
@@ -45,11 +62,11 @@ class Intake:
         self._shards.forget_debris()
         for number in open_numbers(folder):
             self._seal(Spool(folder, number))
-        self.held: dict[str, str] = {}
-        """id → sha256 of what the store holds."""
+        self.held: dict[str, Held] = {}
+        """id → what the store holds of it."""
         for number in self._shards.numbers():
-            rows = self._shards.read(number, ["id", "sha256"])
-            self.held |= dict(zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True))
+            rows = self._shards.read(number, ["id", "sha256", *RIGHTS_COLUMNS])
+            self.held |= {row["id"]: Held.of(row["sha256"], row) for row in rows.to_pylist()}
 
     def has(self, id: str) -> bool:
         """Whether the store holds the photo, or keeps it out: nothing is to be done then."""
@@ -58,10 +75,6 @@ class Intake:
     def is_removed(self, id: str) -> bool:
         """Whether the photo was taken down."""
         return id in self._removed
-
-    def sha256_of(self, id: str) -> str:
-        """What the held photo hashes to; "" for one that is kept out."""
-        return self.held.get(id, "")
 
     def add(self, candidate: Candidate, data: bytes | bytearray) -> None:
         """Take one photo in.
@@ -106,7 +119,7 @@ class Intake:
             taken = [*self._shards.numbers(), *open_numbers(self._folder)]
             self._spool = Spool(self._folder, max(taken, default=-1) + 1)
         self._spool.append(papers, data)
-        self.held[str(papers["id"])] = str(papers["sha256"])
+        self.held[str(papers["id"])] = Held.of(str(papers["sha256"]), papers)
         if self._spool.is_full:
             self.finish()
 

@@ -6,31 +6,26 @@ photo by photo in a table. The id and address of an imported photo is its place 
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 import hashlib
 import importlib
-import io
-import json
 import os
-import urllib.parse
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from lhq import nearest
 from lhq.errors import FetchError, ImageError, InputError
-from lhq.intake import Into, intake
+from lhq.intake import RIGHTS_COLUMNS, Held, Intake, Into, intake
+from lhq.intake.papers import Papers, shown
 from lhq.progress import OnProgress, silent
 from lhq.records import Candidate
-from lhq.rights import permissions
-from lhq.rights.licences import LICENCES, Rights
+from lhq.rights.licences import Rights
 from lhq.rights.policy import Policy
-from lhq.text_file import read_text
 
 MAX_BYTES = 256 * 2**20
-_SHOWN = 5
 _NO_PICTURES = {".json", ".txt", ".md", ".csv", ".tsv", ".html", ".sha256", ".db", ".ini"}
 
 # Source name → what may be done with its photos, for sources that no pipeline table names.
@@ -44,97 +39,10 @@ Entry = tuple[str, Callable[[], bytes]]
 """A photo's name in its collection, and how to read its bytes (ImageError or FetchError where that fails)."""
 
 
-@dataclass(frozen=True)
-class Papers:
-    """What is known of the photos: `given` for all, `table` (name → columns) photo by photo, which goes first."""
-
-    given: Mapping[str, str]
-    table: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    def of(self, source: str, collection: str, name: str) -> Candidate:
-        """The papers of one photo.
-
-        Raises:
-            InputError: its licence is not stated, or not one that `lhq.rights.licences` knows.
-        """
-        row = {**self.given, **{key: value for key, value in self._row(name).items() if value.strip()}}
-        place = f"{collection}/{quoted(name)}"
-        licence = row.get("licence", "")
-        if licence not in LICENCES:
-            raise InputError(
-                f'{shown(name)}: licence "{licence}"' if licence else f"{shown(name)}: no licence",
-                hint=f"state it: --licence, or a column of --papers; known: {', '.join(sorted(LICENCES))}",
-            )
-        try:
-            permission = permissions.from_columns(row)
-        except ValueError as error:
-            raise InputError(f"{shown(name)}: {error}", hint="mend that row of --papers") from None
-        return Candidate(
-            source=source,
-            source_id=place,
-            url=row.get("url", "") or f"{source}:{place}",
-            page_url=row.get("page_url", ""),
-            author=row.get("author", "").strip(),
-            author_url=row.get("author_url", ""),
-            licence=licence,
-            query=collection,
-            title=row.get("title", ""),
-            description=row.get("description", ""),
-            tags=tuple(row.get("tags", "").split()),
-            taken_at=row.get("taken_at", ""),
-            attribution=row.get("attribution", ""),
-            **permission,
-        )
-
-    def has(self, name: str) -> bool:
-        """Whether the table has a row for a photo."""
-        return bool(self._row(name))
-
-    def _row(self, name: str) -> Mapping[str, str]:
-        """A photo's row, by its name as it stands, as its percent-encoded bytes, or with the system's other slash."""
-        for known in (name, quoted(name), name.replace("/", "\\"), f"./{name}"):
-            if known in self.table:
-                return self.table[known]
-        return {}
-
-    def check(self, names: Sequence[str]) -> None:
-        """Table and collection speak of the same photos.
-
-        Raises:
-            InputError: rows that match no photo, or photos without a row; lists the first of each.
-        """
-        if not self.table:
-            return
-        without = [shown(name) for name in names if not self.has(name)]
-        spelled = {form for name in names for form in (name, quoted(name), name.replace("/", "\\"), f"./{name}")}
-        unmatched = [shown(row) for row in self.table if row not in spelled]
-        said = [
-            f"{len(found):,} {what}: {', '.join(found[:_SHOWN])}{' …' if len(found) > _SHOWN else ''}"
-            for found, what in ((unmatched, "rows of the table match no photo"), (without, "photos have no row"))
-            if found
-        ]
-        if said:
-            raise InputError(
-                "; ".join(said),
-                hint="mend the table's column file, or take them as they are: --allow-unmatched gives photos without a "
-                "row the papers of --licence and --author",
-            )
-
-
-def quoted(name: str) -> str:
-    """A name as part of an id: its bytes percent-encoded, whatever encoding they are in."""
-    return urllib.parse.quote(name.encode("utf-8", "surrogateescape"))
-
-
-def shown(name: str) -> str:
-    """A name as any terminal and any JSON can hold it."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 @dataclass
 class ImportReport:
-    """What an import did; `failed` maps names to reasons, `conflicts` names that the store holds with other bytes to
-    what both hash to."""
+    """What an import did; `failed` maps names to reasons, `conflicts` names that the store holds with other bytes or
+    other papers to what differs."""
 
     new: int = 0
     held: int = 0
@@ -174,49 +82,36 @@ def bring(
             candidate = collection.papers.of(collection.source, collection.name, name)
             try:
                 if door.has(candidate.id):
-                    held = door.sha256_of(candidate.id)
-                    found = hashlib.sha256(read()).hexdigest() if held else ""
-                    if found == held:
-                        report.held += 1
+                    if differs := _difference(door, candidate, read):
+                        report.conflicts[shown(name)] = differs
                     else:
-                        report.conflicts[shown(name)] = f"its sha256 is {found}, {candidate.id} has {held}"
+                        report.held += 1
                 else:
                     door.add(candidate, read())
                     report.new += 1
             except (ImageError, FetchError) as error:
                 report.failed[shown(name)] = f"{error.reason}: {error.message}"
-            done = report.new + report.held + len(report.failed)
+            done = report.new + report.held + len(report.failed) + len(report.conflicts)
             on_progress(f"importing {collection.name}", done, collection.total)
     return report
 
 
-def read_papers(path: str) -> dict[str, dict[str, str]]:
-    """A table of papers, CSV, TSV or JSON lines, with a column `file`: name → its other columns.
-
-    Raises:
-        InputError: it can't be read, or has no column `file`.
-    """
-    try:
-        file = io.StringIO(read_text(Path(path)), newline="")
-        if path.endswith((".jsonl", ".ndjson")):
-            rows = [json.loads(line) for line in file if line.strip()]
-        else:
-            head = file.readline()
-            file.seek(0)
-            rows = list(csv.DictReader(file, delimiter=max("\t;,", key=head.count), strict=True))
-        table: dict[str, dict[str, str]] = {}
-        for row in rows:
-            name = str(row.pop("file"))
-            if name in table:
-                raise InputError(f'{path}: "{name}" has two rows', hint="leave one of them")
-            if None in row:
-                raise InputError(f'{path}: the row of "{name}" has more cells than columns', hint="quote its cells")
-            table[name] = {str(key).strip(): str(value or "") for key, value in row.items()}
-        return table
-    except KeyError:
-        raise InputError(f'{path}: no column "file"', hint="it names the photo in its collection") from None
-    except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise InputError(f"{path}: can't be read ({error})", hint="give CSV, TSV or JSON lines in UTF-8") from error
+def _difference(door: Intake, candidate: Candidate, read: Callable[[], bytes]) -> str:
+    """What differs between a photo that the store holds and one of the same name that is to come in; "" if nothing
+    does, or if the photo is kept out."""
+    held = door.held.get(candidate.id)
+    if held is None:
+        return ""
+    found = hashlib.sha256(read()).hexdigest()
+    if found != held.sha256:
+        return f"its sha256 is {found}, {candidate.id} has {held.sha256}"
+    given = Held.of(found, dataclasses.asdict(candidate))
+    other = [
+        f'{name} "{of_given}", {candidate.id} has "{of_held}"'
+        for name, of_given, of_held in zip(RIGHTS_COLUMNS, given.papers, held.papers, strict=True)
+        if of_given != of_held
+    ]
+    return f"its papers say {'; '.join(other)}" if other else ""
 
 
 def lsun(path: str) -> tuple[int, Iterator[Entry]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from lhq.intake import importing
+from lhq.intake.papers import Papers, read_papers
 
 Kind = Literal["lsun", "folder", "zip"]
 
@@ -19,7 +20,7 @@ class Stated:
 
     Args:
         licence, author: of all photos that the table doesn't name.
-        table: path of a table of papers, photo by photo, see `lhq.intake.importing.read_papers`.
+        table: path of a table of papers, photo by photo, see `lhq.intake.papers.read_papers`.
         allows_unmatched: rows of the table that match no photo, and photos without a row, are no error.
     """
 
@@ -36,8 +37,8 @@ def opened(kind: Kind, path: str, name: str | None, stated: Stated) -> importing
         InputError: it or the table can't be read, or they don't match.
     """
     total, entries = _OPENERS[kind](path)
-    table = importing.read_papers(stated.table) if stated.table else {}
-    papers = importing.Papers({"licence": stated.licence or "", "author": stated.author or ""}, table)
+    table = read_papers(stated.table) if stated.table else {}
+    papers = Papers({"licence": stated.licence or "", "author": stated.author or ""}, table)
     if table and not stated.allows_unmatched:
         _, listed = _OPENERS[kind](path)
         papers.check([entry for entry, _ in listed])

@@ -15,7 +15,8 @@ import pytest
 from lhq.errors import InputError, StoreError
 from lhq.export import ExportSettings, export
 from lhq.intake import Into, importing
-from lhq.intake.importing import Collection, Papers, bring
+from lhq.intake.importing import Collection, bring
+from lhq.intake.papers import Papers, read_papers
 from lhq.rights.policy import Policy
 from lhq.store.shards import Shards
 from lhq.takedown.remove import remove
@@ -112,7 +113,7 @@ def test_folder_with_papers_photo_by_photo(tmp_path: Path) -> None:
     (tmp_path / "papers.csv").write_text(
         "file,author,licence,title\nlakes/ü.jpg,Ada,cc-by-4.0,Lake\n", encoding="utf-8"
     )
-    papers = Papers({"licence": "own", "author": "me"}, importing.read_papers(str(tmp_path / "papers.csv")))
+    papers = Papers({"licence": "own", "author": "me"}, read_papers(str(tmp_path / "papers.csv")))
     _, entries = importing.folder(str(pictures))
     store = tmp_path / "store"
     report = bring(Collection("folder", "mine", entries, papers), into(store))
@@ -135,15 +136,16 @@ def test_no_papers_no_photo(tmp_path: Path, licence: str, said: str) -> None:
 def test_papers_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "papers.csv").write_text("name,licence\na,own\n")
     with pytest.raises(InputError, match='no column "file"'):
-        importing.read_papers(str(tmp_path / "papers.csv"))
+        read_papers(str(tmp_path / "papers.csv"))
     (tmp_path / "papers.jsonl").write_text("[1, 2]\n")
     with pytest.raises(InputError, match="can't be read"):
-        importing.read_papers(str(tmp_path / "papers.jsonl"))
+        read_papers(str(tmp_path / "papers.jsonl"))
 
 
 _KILLED = """
 import os, signal, sys
 from lhq.intake import Into, importing
+from lhq.intake.papers import Papers
 from tests.lhq.making import scene
 
 def entries():
@@ -152,7 +154,7 @@ def entries():
             os.kill(os.getpid(), signal.SIGKILL)
         yield f"{n}.jpg", lambda: scene(n, 64, 64)
 
-photos = importing.Collection("folder", "mine", entries(), importing.Papers({"licence": "own"}))
+photos = importing.Collection("folder", "mine", entries(), Papers({"licence": "own"}))
 importing.bring(photos, Into(sys.argv[1], sys.argv[1]))
 """
 
@@ -223,7 +225,7 @@ def pictures(at: Path, *names: str) -> Path:
 def test_a_table_and_a_folder_that_do_not_match_are_listed_and_refused(tmp_path: Path, table: str, said: str) -> None:
     _, entries = importing.folder(str(pictures(tmp_path / "in", "a.jpg", "b.jpg")))
     (tmp_path / "papers.csv").write_text(table)
-    papers = importing.Papers({"licence": "own"}, importing.read_papers(str(tmp_path / "papers.csv")))
+    papers = Papers({"licence": "own"}, read_papers(str(tmp_path / "papers.csv")))
     with pytest.raises(InputError) as caught:
         papers.check([name for name, _ in entries])
     assert said in str(caught.value)
@@ -236,7 +238,7 @@ def test_a_table_and_a_folder_that_do_not_match_are_listed_and_refused(tmp_path:
 def test_tables_of_spreadsheets(tmp_path: Path, table: str) -> None:
     path = tmp_path / "papers.csv"
     path.write_text(table, encoding="utf-8")
-    assert importing.read_papers(str(path)) == {"a.jpg": {"licence": "own", "title": "A, B"}}
+    assert read_papers(str(path)) == {"a.jpg": {"licence": "own", "title": "A, B"}}
 
 
 @pytest.mark.parametrize(
@@ -245,17 +247,53 @@ def test_tables_of_spreadsheets(tmp_path: Path, table: str) -> None:
         ("file,licence\na.jpg,own\na.jpg,cc0-1.0\n", '"a.jpg" has two rows'),
         ("file,licence\na.jpg,own,more\n", "more cells than columns"),
         ("name,licence\na.jpg,own\n", 'no column "file"'),
+        ("file,license\na.jpg,cc-by-4.0\n", 'column "license"; did you mean "licence"'),
+        ("file,Authors\na.jpg,Ada\n", 'column "authors"; did you mean "author"'),
+        ("file,permit\na.jpg,train\n", 'column "permit"; did you mean "permits"'),
     ],
 )
 def test_tables_that_are_ambiguous_are_refused(tmp_path: Path, table: str, said: str) -> None:
     (tmp_path / "papers.csv").write_text(table)
     with pytest.raises(InputError, match=said):
-        importing.read_papers(str(tmp_path / "papers.csv"))
+        read_papers(str(tmp_path / "papers.csv"))
+
+
+def test_columns_are_read_in_any_case_and_the_rest_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "papers.csv").write_text("File, Licence,Inventory no.,width\na.jpg,cc-by-4.0,7,640\n")
+    assert read_papers(str(tmp_path / "papers.csv"))["a.jpg"]["licence"] == "cc-by-4.0"
+    assert "passed over: columns inventory no., width" in caplog.text
+
+
+def test_other_papers_for_what_is_held_are_a_conflict(tmp_path: Path) -> None:
+    """The licence of the first import would stay on the row without a word."""
+    store = str(tmp_path / "store")
+    statement = {"permits": "train", "permission": "Do.", "permission_on": "2026-05-01"}
+    given = [
+        {"licence": "own", "author": "Ada"},
+        {"licence": "cc-by-4.0", "author": "Ada"},
+        {"licence": "own", "author": "Bo"},
+        {"licence": "own", "author": "Ada", **statement},
+        {"licence": "own", "author": "Ada", "title": "Lake"},
+    ]
+    found = []
+    for papers in given:
+        entries = iter([("a.jpg", lambda: scene(1, 64, 64))])
+        found.append(bring(Collection("folder", "mine", entries, Papers(papers)), into(store)))
+    assert [(report.new, report.held) for report in found] == [(1, 0), (0, 0), (0, 0), (0, 0), (0, 1)]
+    assert [report.conflicts.get("a.jpg", "") for report in found] == [
+        "",
+        'its papers say licence "cc-by-4.0", folder:mine/a.jpg has "own"',
+        'its papers say author "Bo", folder:mine/a.jpg has "Ada"',
+        'its papers say permits "train", folder:mine/a.jpg has ""; permission "Do.", folder:mine/a.jpg has ""; '
+        'permission_on "2026-05-01", folder:mine/a.jpg has ""',
+        "",
+    ]
+    assert [row["licence"] for row in rows(Path(store))] == ["own"]
 
 
 def test_the_same_name_with_other_bytes_is_a_conflict(tmp_path: Path) -> None:
     store = str(tmp_path / "store")
-    papers = importing.Papers({"licence": "own"})
+    papers = Papers({"licence": "own"})
     for seed, expected in ((1, (1, 0, 0)), (1, (0, 1, 0)), (2, (0, 0, 1))):
         entries = iter([("a.jpg", lambda seed=seed: scene(seed, 64, 64))])
         report = importing.bring(importing.Collection("folder", "mine", entries, papers), into(store))
@@ -269,7 +307,7 @@ def test_names_in_no_encoding_come_in_and_are_told(tmp_path: Path) -> None:
     (folder / os.fsdecode(b"br\xf6ken.jpg")).write_bytes(b"no picture")
     _, entries = importing.folder(str(folder))
     report = importing.bring(
-        importing.Collection("folder", "in", entries, importing.Papers({"licence": "own"})),
+        importing.Collection("folder", "in", entries, Papers({"licence": "own"})),
         into(tmp_path),
     )
     assert report.new == 2
@@ -286,7 +324,7 @@ def test_a_file_that_reserves_itself_stays_out_by_name(tmp_path: Path) -> None:
         _, entries = importing.folder(str(tmp_path / "in"))
         store = str(tmp_path / "-".join(honour))
         policy = Policy(honour=honour)
-        papers = importing.Papers({"licence": "own"})
+        papers = Papers({"licence": "own"})
         report = importing.bring(importing.Collection("folder", "in", entries, papers), into(store), policy=policy)
         assert report.new == num
     assert Shards(store, "photos").read(0)["reserved"].to_pylist() == [["metadata"]]
@@ -294,8 +332,8 @@ def test_a_file_that_reserves_itself_stays_out_by_name(tmp_path: Path) -> None:
 
 def test_a_permission_comes_with_its_words_or_not_at_all(tmp_path: Path) -> None:
     row = {"licence": "all-rights-reserved", "author": "Jo", "permits": "train redistribute", "permission": "Go ahead"}
-    found = importing.Papers({}, {"a.jpg": row}).of("folder", "in", "a.jpg")
+    found = Papers({}, {"a.jpg": row}).of("folder", "in", "a.jpg")
     assert (found.permits, found.permission) == (("train", "redistribute"), "Go ahead")
     for wrong, said in (({"permits": ""}, "allows nothing by itself"), ({"permits": "trian"}, 'did you mean "train"')):
         with pytest.raises(InputError, match=said):
-            importing.Papers({}, {"a.jpg": row | wrong}).of("folder", "in", "a.jpg")
+            Papers({}, {"a.jpg": row | wrong}).of("folder", "in", "a.jpg")

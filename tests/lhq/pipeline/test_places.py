@@ -14,7 +14,7 @@ import pytest
 
 import lhq
 from lhq.errors import ConfigError
-from lhq.intake.importing import read_papers
+from lhq.intake.papers import read_papers
 from lhq.pipeline.places import shipped
 from lhq.takedown.remove import read_names
 from tests.lhq.making import scene
