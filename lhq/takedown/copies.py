@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ def held(folder: str, target: str, ids: Collection[str], pipeline: str) -> list[
     for copy in [*copies.read(folder), *_usual(target)]:
         num = _num_held(copy, ids)
         if num != 0:
-            found.setdefault((copy.kind, copy.place), Held(copy.kind, copy.place, num, _advice(copy, pipeline)))
+            found.setdefault((copy.kind, copy.place), Held(copy.kind, copy.place, num, _advice(copy, target, pipeline)))
     return list(found.values())
 
 
@@ -66,20 +67,24 @@ def _num_held(copy: Copy, ids: Collection[str]) -> int | None:
     return int(pc.sum(pc.is_in(table["id"], pa.array(sorted(ids), pa.string()))).as_py() or 0)
 
 
-def _advice(copy: Copy, pipeline: str) -> str:
+def _advice(copy: Copy, target: str, pipeline: str) -> str:
     if copy.kind == "repository":
         return (
             f"lhq export {pipeline} --push-to-hub {copy.place} takes them out of its files; its history keeps them "
             "until it is squashed (HfApi().super_squash_history) and the old LFS files are deleted in its "
             "settings"
         )
-    if copy.kind == "archives":
-        kind = "zip" if copy.place.endswith("-zip") else "webdataset"
-        return f"lhq export {pipeline} --format {kind} writes them anew, or delete the folder"
     if copy.kind == "report":
-        return f"lhq report {pipeline} -o {copy.place} draws it anew, or delete it"
+        return f"lhq report {pipeline} -o {shlex.quote(copy.place)} draws it anew, or delete it"
     if copy.kind == "picture":
         return "delete it, if it shows one of them"
-    if copy.place.endswith((".old", ".part")):
-        return f"left by an export that was cut short: lhq export {pipeline} clears it"
-    return f"lhq export {pipeline} writes it without them"
+    dataset, ending = next(
+        ((copy.place.removesuffix(one), one) for one in _BESIDE if copy.place.endswith(one)), (copy.place, "")
+    )
+    elsewhere = "" if os.path.realpath(dataset) == os.path.realpath(target) else f" --to {shlex.quote(dataset)}"
+    export = f"lhq export {pipeline}{elsewhere}"
+    if copy.kind == "archives":
+        return f"{export} --format {ending.removeprefix('-')} writes them anew, or delete the folder"
+    if ending:
+        return f"left by an export that was cut short: {export} clears it"
+    return f"{export} writes it without them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -173,6 +174,26 @@ def test_every_copy_is_named_with_what_to_do(pair: Pipeline, tmp_path: Path) -> 
     pair.export(format="zip")
     again = {(held.kind, Path(held.place).name) for held in pair.remove(["flickr:big"]).copies}
     assert again == {("report", "report.html"), ("repository", "set")}
+
+
+def test_what_is_to_be_done_clears_each_place(pair: Pipeline, lhq: Lhq, tmp_path: Path) -> None:
+    """Each advice is run as it was said; then no copy is left."""
+    shutil.rmtree(Path(pair.file.store) / "export-zip")
+    for place in ("elsewhere", "a place"):
+        assert lhq("export", pair.file.path, "--to", tmp_path / place, "--format", "webdataset").returncode == 0
+    shutil.copytree(tmp_path / "elsewhere", tmp_path / "elsewhere.old")
+    left = pair.remove(["flickr:big"]).copies
+    assert {Path(one.place).name for one in left} >= {
+        "export",
+        "elsewhere",
+        "elsewhere-webdataset",
+        "a place",
+        "a place-webdataset",
+    }
+    for one in left:
+        words = shlex.split(one.advice.rpartition(": ")[2].partition(" writes")[0].partition(" clears")[0])
+        assert lhq(*words[1:]).returncode == 0, one.advice
+    assert not pair.remove(["flickr:big"]).copies
 
 
 def test_photos_that_were_not_measured_are_counted(tmp_path: Path) -> None:
