@@ -252,7 +252,7 @@ class ToRGB(Anchored):
     than that is worth; there each column has its own three weights, Σ_k share_k·W·style_k.
     """
 
-    FEW = 4
+    FEW, ROWS = 4, 16
 
     def __init__(self, num_in: int, w_dim: int, *, clamp: float | None) -> None:
         super().__init__(num_in, w_dim, bias=1.0, gain=1 / math.sqrt(num_in))
@@ -266,14 +266,26 @@ class ToRGB(Anchored):
         weight_BKOC = styles_BKC[:, :, None, :] * self.weight.flatten(1)
         shares_BKw = shares_BKw.to(styles_BKC.dtype)
         if num > self.FEW:
-            weight_BwOC = torch.einsum("bkw,bkoc->bwoc", shares_BKw, weight_BKOC).to(x_BCHw.dtype)
-            # One range at a time: its columns are a batch as they lie in memory.
-            cut = x_BCHw[..., first:stop]
-            sums = [torch.bmm(weight, x.permute(2, 0, 1)) for weight, x in zip(weight_BwOC, cut, strict=True)]
-            rgb = torch.stack(sums).permute(0, 2, 3, 1).to(styles_BKC.dtype).contiguous()
+            rgb = self._by_column(x_BCHw[..., first:stop], weight_BKOC, shares_BKw).to(styles_BKC.dtype)
         else:
             # The few columns beside are summed too: without them the features would have to be copied.
             sums_BMN = torch.bmm(weight_BKOC.flatten(1, 2).to(x_BCHw.dtype), x_BCHw.flatten(2))
             sums_BKOHw = sums_BMN.to(styles_BKC.dtype).view(len(x_BCHw), num, 3, height, width)[..., first:stop]
             rgb = (sums_BKOHw * shares_BKw[:, :, None, None, :]).sum(dim=1)
         return ops.bias_act_(rgb, self.bias, slope=1.0, gain=1.0, clamp=self.clamp)
+
+    @staticmethod
+    def _by_column(x_BCHw: Tensor, weight_BKOC: Tensor, shares_BKw: Tensor) -> Tensor:
+        """One range and a few rows at a time: their columns are a batch as they lie in memory.
+
+        All rows at once read a page of memory for every number of a column; measured at 1024 × 4096 pixels, four times
+        the time.
+        """
+        weight_BwOC = torch.einsum("bkw,bkoc->bwoc", shares_BKw, weight_BKOC).to(x_BCHw.dtype)
+        height = x_BCHw.shape[2]
+        num_rows = ToRGB.ROWS if x_BCHw.device.type == "cpu" else height
+        ranges = []
+        for weight_wOC, x_CHw in zip(weight_BwOC, x_BCHw, strict=True):
+            rows = [x_CHw[:, top : top + num_rows].permute(2, 0, 1) for top in range(0, height, num_rows)]
+            ranges.append(torch.cat([torch.bmm(weight_wOC, x_wCH).permute(1, 2, 0) for x_wCH in rows], dim=1))
+        return torch.stack(ranges)
