@@ -25,7 +25,7 @@ def tag_of(*parts: bytes) -> str:
 def held(request: Request, tag: str, headers: Mapping[str, str]) -> Response | None:
     """304 with `headers` if the viewer already holds this."""
     known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
-    return Response(status_code=304, headers={"ETag": tag, **headers}) if tag in known else None
+    return Response(status_code=304, headers={"ETag": tag, **headers}) if known & {tag, "*"} else None
 
 
 class Text:

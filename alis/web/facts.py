@@ -24,6 +24,8 @@ class Facts:
     reach_px: tuple[int, int]
     """Columns [a, b) that anchor 0 takes part in."""
     ring_step: int
+    shortest_ring: int
+    """Rings have a multiple of the step, and no fewer anchors than this: a tile must not see itself from behind."""
     grid: int
     start: str
     num_clusters: int
@@ -58,6 +60,7 @@ def of(panorama: Panorama, *, name: str, max_frames: int, painter: str = "server
         anchor_tiles=config.anchor_patches,
         reach_px=panorama.reach(0),
         ring_step=panorama.ring_step,
+        shortest_ring=panorama.shortest_ring,
         grid=config.grid_size,
         start=panorama.sketch.text,
         num_clusters=0 if centres is None else len(centres),

@@ -5,14 +5,22 @@ Every answer, the refusals too, leaves with the headers that tell a browser what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+from urllib.parse import unquote
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alis.web.answers import refusal
 from alis.web.wire import viewer_of
 
+_ABSOLUTE = re.compile(rb"https?://(?:[^/?#@]*@)?([^/?#@]*)", re.IGNORECASE)
 POLICY = "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+
+
+ALLOW = {"Allow": "GET, HEAD"}
+NO_ADDRESS = ("this is no address of a page", "ask for a path, e.g. /model.json")
 
 
 class Gate:
@@ -45,10 +53,15 @@ class Gate:
                 ]
             await send(message)
 
+        scope = in_origin_form(scope)
         host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
         viewer = viewer_of(scope["client"][0]) if scope.get("client") else ""
         if not is_host_allowed(host, self.hosts):
-            answer = refusal(400, f"this is not {host[:80]!r}", f"ask for {sorted(self.hosts)[0]}")
+            answer: Response = refusal(400, f"this is not {host[:80]!r}", f"ask for {sorted(self.hosts)[0]}")
+            await answer(scope, receive, dressed)
+        elif not scope["path"].startswith("/"):
+            is_asked = scope["method"] == "OPTIONS" and scope["path"] == "*"
+            answer = Response(status_code=204, headers=ALLOW) if is_asked else refusal(400, *NO_ADDRESS)
             await answer(scope, receive, dressed)
         elif len(scope.get("raw_path") or b"") + len(scope["query_string"]) > self.max_address:
             await refusal(414, "this address is too long", "edit fewer anchors")(scope, receive, dressed)
@@ -62,6 +75,24 @@ class Gate:
                 self.inside[viewer] -= 1
                 if not self.inside[viewer]:
                     del self.inside[viewer]
+
+
+def in_origin_form(scope: Scope) -> Scope:
+    """The request with its address as a path: `GET http://x/y` is `GET /y` of the host x, whatever Host says.
+
+    Source: RFC 9112, section 3.2.2.
+    """
+    found = _ABSOLUTE.match(scope.get("raw_path") or b"")
+    if not found:
+        return scope
+    path = scope["raw_path"][found.end() :] or b"/"
+    others = [(name, value) for name, value in scope["headers"] if name != b"host"]
+    return {
+        **scope,
+        "path": unquote(path.decode("ascii")),
+        "raw_path": path,
+        "headers": [(b"host", found[1]), *others],
+    }
 
 
 def is_host_allowed(host: str, allowed: Collection[str]) -> bool:

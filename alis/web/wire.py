@@ -148,6 +148,9 @@ class Wire(H11Protocol):
         if not self.is_refused:
             super().connection_lost(exc)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Anybody may ask for a WebSocket; that none is here is no news to who runs the server."""
+
     def _expect(self) -> None:
         self._deadline = self.loop.call_later(self.door.limits.head_s, self._too_slow)
 

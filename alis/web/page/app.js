@@ -7,7 +7,7 @@ import { listen } from "./hands.js";
 import * as links from "./links.js";
 import { Plane } from "./plane.js";
 import { Save } from "./save.js";
-import { format, parse } from "./sketch.js";
+import { format, mod, parse } from "./sketch.js";
 import { open } from "./tiles.js";
 
 const $ = (id) => document.getElementById(id);
@@ -62,7 +62,7 @@ function readLink() {
   if (said.complaint) tell(said.complaint, 8000);
   if (!said.sketch) return false;
   plane.zoomTo(said.zoom);
-  desk.show(said.sketch, [...said.locked].map((i) => (said.sketch.ring ? i % said.sketch.ring : i)));
+  desk.show(said.sketch, [...said.locked].map((i) => (said.sketch.ring ? mod(i, said.sketch.ring) : i)));
   plane.jump(said.x ?? home());
   return true;
 }

@@ -30,7 +30,7 @@ export function read(hash, model) {
     return { ...found, complaint: "This link is damaged; here is where the plane begins" };
   }
   const [seed, edits, place, ...rest] = text.split("/");
-  const spelled = parse(`${seed}/${edits ?? "-"}`);
+  const spelled = parse(`${seed}/${edits || "-"}`);
   if (!spelled) return { ...found, complaint: "This link can't be read; here is where the plane begins" };
   const { sketch, lost } = mended(spelled, model);
   found.sketch = sketch;
@@ -38,7 +38,7 @@ export function read(hash, model) {
   let other = false;
   for (const part of rest) {
     if (/^m[0-9a-f]{16}$/.test(part)) other = part.slice(1) !== fingerprint(model);
-    else if (/^z\d{1,3}(\.\d{1,6})?$/.test(part)) found.zoom = clampZoom(Number(part.slice(1)));
+    else if (/^z/.test(part)) readZoom(part.slice(1), found, lost);
     else readLocks(part, found, lost, model);
   }
   if (other) found.complaint = "This link was made with another model; here it looks different";
@@ -50,6 +50,12 @@ function readPlace(place, found, lost, model) {
   const x = Number(place);
   found.x = Number.isFinite(x) ? Math.max(-furthest(model), Math.min(furthest(model), x)) : null;
   if (found.x !== x) lost.push(`the place ${place.slice(0, 20)}`);
+}
+
+function readZoom(text, found, lost) {
+  const zoom = /^\d{1,3}(\.\d{1,6})?$/.test(text) ? Number(text) : NaN;
+  if (Number.isFinite(zoom)) found.zoom = clampZoom(zoom);
+  if (found.zoom !== zoom) lost.push(`the zoom ${text.slice(0, 20)}`);
 }
 
 function readLocks(part, found, lost, model) {

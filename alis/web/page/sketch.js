@@ -41,9 +41,10 @@ export function mended(sketch, model) {
     found.cluster = null;
     lost.push(`kind ${sketch.cluster === "n" ? "nearest" : sketch.cluster}`);
   }
-  if (sketch.ring !== null && (sketch.ring < 1 || sketch.ring > model.max_anchor || sketch.ring % model.ring_step)) {
+  const { ring } = sketch;
+  if (ring !== null && (ring < model.shortest_ring || ring > model.max_anchor || ring % model.ring_step)) {
     found.ring = null;
-    lost.push(`a ring of ${sketch.ring}`);
+    lost.push(`a ring of ${ring}`);
   }
   for (const [anchor, it] of sketch.edits) {
     const at = found.ring ? mod(anchor, found.ring) : anchor;
@@ -115,7 +116,7 @@ export function reseeded(sketch, seed, locked) {
 
 // A plane that is one scene everywhere: all anchors hold the same source.
 export function sceneSketch(sketch, it, model) {
-  const base = { ...sketch, ring: model.ring_step, edits: new Map() };
-  for (let i = 0; i < model.ring_step; i++) base.edits.set(i, it);
+  const base = { ...sketch, ring: model.shortest_ring, edits: new Map() };
+  for (let i = 0; i < model.shortest_ring; i++) base.edits.set(i, it);
   return base;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import http.client
+import json
 import resource
 import socket
 from collections.abc import Iterator
@@ -241,6 +242,51 @@ def test_only_names_that_were_allowed_are_answered(panorama: alis.Panorama) -> N
             assert set(answer.json()) == {"error", "hint"}
     with serving(panorama) as server:
         assert server.client.get("/model.json", headers={"Host": "any.example"}).status_code == 200
+
+
+def asked(server: Served, line: str, host: str = "x") -> tuple[int, bytes, bytes]:
+    """Status, head and body of one request as it is written."""
+    with dialled(server, 1) as (one,):
+        one.sendall(f"{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = rest(one).partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.lower(), body
+
+
+@pytest.mark.parametrize("authority", ["x", "127.0.0.1:8200", "someone:word@x", "[::1]:80", ""])
+@pytest.mark.parametrize("scheme", ["http", "HTTPS"])
+def test_an_address_may_be_written_whole(usual: Served, scheme: str, authority: str) -> None:
+    whole = f"{scheme}://{authority}"
+    for path in ("/model.json", "/tile/7/-/3.webp?m=1", "/strip/7/-/0/9.png", "/%6dodel.json"):
+        status, _, body = asked(usual, f"GET {whole}{path}")
+        assert status == 200, path
+        assert body == usual.client.get(path).content, path
+    assert asked(usual, f"GET {whole}")[2] == asked(usual, f"GET {whole}?a=1")[2] == usual.client.get("/").content
+    assert asked(usual, f"POST {whole}/model.json")[0] == 405
+    assert asked(usual, f"HEAD {whole}/model.json")[::2] == (200, b"")
+    assert asked(usual, f"GET {whole}/nowhere")[0] == 404
+    assert asked(usual, f"GET {whole}/tile/7/-/3{'0' * 7000}.webp")[0] == 414
+
+
+def test_a_whole_address_says_which_host_is_meant(panorama: alis.Panorama) -> None:
+    with serving(panorama, hosts=("panorama.example",)) as server:
+        assert asked(server, "GET http://panorama.example:80/model.json", host="evil.example")[0] == 200
+        assert asked(server, "GET http://evil.example/model.json", host="panorama.example")[0] == 400
+        assert asked(server, "GET http://evil.example@/model.json", host="panorama.example")[0] == 400
+
+
+@pytest.mark.parametrize(
+    "line", ["GET *", "CONNECT x:80", "GET ftp://x/model.json", "GET model.json", "GET http:/model.json"]
+)
+def test_what_is_no_address_is_refused_in_words(usual: Served, line: str) -> None:
+    status, _, body = asked(usual, line)
+    assert status == 400
+    assert set(json.loads(body)) == {"error", "hint"}
+
+
+def test_the_server_says_what_may_be_done_with_all_of_it(usual: Served) -> None:
+    status, head, body = asked(usual, "OPTIONS *")
+    assert (status, body) == (204, b"")
+    assert b"\r\nallow: get, head\r\n" in head + b"\r\n"
 
 
 def test_a_host_may_be_an_address() -> None:

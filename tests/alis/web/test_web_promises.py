@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -42,6 +42,11 @@ LINKS = [
     ("#7/-/2.000/1,x,9999999999999999", "7/-", "the lock x"),
     (f"#7/p70/2.000/z2/{MODEL}", "7/p70", "another model"),
     ("#7/p70_a1v2/2.500/1", "7/p70_a1v2", ""),
+    ("#7/", "7/-", ""),
+    ("#7/-/2.000/z0", "7/-", "the zoom 0"),
+    ("#7/-/2.000/z999", "7/-", "the zoom 999"),
+    ("#7/-/2.000/z1e5", "7/-", "the zoom 1e5"),
+    ("#7/-/2.000/z1.25", "7/-", ""),
 ]
 READ = """async ([link, model]) => { const links = await import("./links.js"), sketches = await import("./sketch.js");
   const { sketch, x, complaint } = links.read(link, model);
@@ -127,6 +132,46 @@ def test_on_a_ring_scenes_are_counted_modulo_the_ring(open_page: Callable[..., P
     }
     page.page.keyboard.press("r")
     assert page.sketch == "7/r3_a2v1", "anchor 5 of a ring of three is anchor 2"
+
+
+@pytest.fixture(scope="module")
+def seamless() -> Iterator[Served]:
+    """A page whose tiles see further than one anchor's distance, so that no ring of one is long enough."""
+    plane = alis.Panorama(models.seamless(), 7)
+    assert plane.shortest_ring > plane.ring_step
+    server = Served(plane)
+    yield server
+    server.close()
+
+
+def test_a_ring_shorter_than_a_tile_sees_is_left_out_and_told(browser: Any, seamless: Served) -> None:
+    shortest = seamless.painter.panorama.shortest_ring
+    for link, ring, said in (("r1", "-", "a ring of 1"), (f"r{shortest}", f"r{shortest}", "")):
+        page = Page(browser, f"http://127.0.0.1:{seamless.port}/#7/{link}/2.000", is_calm=True)
+        assert page.sketch == f"7/{ring}"
+        assert said in toast(page) if said else not toast(page)
+        assert not page.complaints
+        page.context.close()
+
+
+def test_each_scene_that_may_be_joined_shows_its_picture(browser: Any, seamless: Served) -> None:
+    page = Page(browser, f"http://127.0.0.1:{seamless.port}/#7/-/2.000", is_calm=True)
+    page.page.locator("#connect").click()
+    pictures = page.page.locator(".scene canvas")
+    page.until(lambda: pictures.count() >= 6)
+    one_colour = (
+        "(c) => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size < 2"
+    )
+    page.until(lambda: not any(pictures.nth(k).evaluate(one_colour) for k in range(3)))
+    assert not page.complaints
+    page.context.close()
+
+
+@pytest.mark.parametrize(("lock", "meant"), [("-1", "2"), ("5", "2"), ("3,-3", "0")])
+def test_locks_from_a_link_are_counted_around_the_ring(open_page: Callable[..., Page], lock: str, meant: str) -> None:
+    page = open_page(f"#7/r3/2.000/{lock}")
+    page.until(lambda: page.ask("location.hash === window.alis.link"))
+    assert page.ask("window.alis.link").endswith(f"/{meant}")
 
 
 def test_the_page_rests_after_an_outage(browser: Any) -> None:
