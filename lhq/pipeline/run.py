@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import fsspec
-
 import lhq.crawl
 import lhq.crawl.plan
 import lhq.crawl.status
@@ -40,6 +38,7 @@ from lhq.images import allow
 from lhq.intake import Into, importing
 from lhq.measures import MeasureSettings
 from lhq.pipeline import collections, publishing, takedown
+from lhq.pipeline import output as output_file
 from lhq.pipeline.collections import Kind, Stated
 from lhq.pipeline.file import PipelineFile, read
 from lhq.pipeline.publishing import Exported, Push
@@ -52,7 +51,7 @@ from lhq.store import copies, verdicts
 from lhq.store.copies import Copy
 from lhq.store.lock import locked
 from lhq.store.remote import check
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards
 from lhq.takedown.near_duplicates import NearDuplicates
 from lhq.takedown.remove import Removed
 
@@ -217,13 +216,14 @@ class Pipeline:
         Raises:
             InputError: there are no photos, or the page can't be written.
         """
+        output_file.check(output, "-o")
         store, found = self._store(), self.rules()
         if not Shards(store, "photos").numbers():
             raise InputError(f"{store}: no photos", hint=f"run `lhq crawl {self.file.path}` first")
         judged = lhq.filter.judge_photos(store, found, unmeasured_allowed=True)
         judged_by = {rule.name: (rule.measure, rule.settings) for rule in found}
         page = lhq.report.render(store, self.file.path.stem, judged.table, judged.verdicts, judged_by).encode()
-        _write(output, page, "-o")
+        output_file.write(output, page, "-o")
         copies.note(self.file.local, Copy("report", os.path.abspath(output)))
         return len(page)
 
@@ -245,7 +245,8 @@ class Pipeline:
             ImageError: the photo's bytes don't decode.
             InputError: the file can't be written.
         """
-        _write(output, lhq.report.show.picture(shown, self.file.filters.get("objects")), "--image")
+        output_file.check(output, "--image")
+        output_file.write(output, lhq.report.show.picture(shown, self.file.filters.get("objects")), "--image")
         copies.note(self.file.local, Copy("picture", os.path.abspath(output)))
 
     def rights(self) -> RightsFacts:
@@ -262,8 +263,9 @@ class Pipeline:
         Raises:
             InputError: the file can't be written.
         """
+        output_file.check(output, "-o")
         text = self.rights_text(only_summary=only_summary)
-        _write(output, (rights_page.html(text) if output.endswith(".html") else text).encode(), "-o")
+        output_file.write(output, (rights_page.html(text) if output.endswith(".html") else text).encode(), "-o")
 
     # --- export -----------------------------------------------------------------------------------------------------
 
@@ -387,11 +389,3 @@ class Pipeline:
                 limit=limit,
                 on_progress=on_progress,
             )
-
-
-def _write(output: str, data: bytes, option: str) -> None:
-    fs, path = fsspec.core.url_to_fs(output)
-    try:
-        write_whole(fs, path, lambda sink: sink.write(data))
-    except StoreError as error:
-        raise InputError(error.message, hint=f"give another place with {option}") from None

@@ -114,7 +114,7 @@ def picture(shown: Shown, settings: MeasureSettings | None, long_side_px: int = 
     if facts and facts["classes"]:
         image = _drawn(image, facts, getattr(settings, "min_score", 0.5))
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=92)
+    image.save(file, "JPEG", quality=92, comment=b"written by lhq show")
     return file.getvalue()
 
 

@@ -83,8 +83,9 @@ class Place:
         """Refuse what is not ours in a folder: all of it, or only what stands where we write or have written."""
         found = self.content(folder)
         if found is None:
+            kind = self.kind if self.kind.endswith("s") else f"a {self.kind}"
             raise InputError(
-                f"{folder}: is not empty, and not a {self.kind} that lhq export wrote",
+                f"{folder}: is not empty, and not {kind} that lhq export wrote",
                 hint="give an empty folder or one that does not exist yet",
             )
         mine = {path.split("/")[0] for path in found.ours}

@@ -155,7 +155,7 @@ def test_archives_replace_archives_of_ours_alone(made: Path, tmp_path: Path, for
     assert ours.read_text() == "changed"
     shutil.rmtree(to)
     write(to / ours.name)
-    with pytest.raises(InputError, match="not a archives"):
+    with pytest.raises(InputError, match="not archives that lhq export wrote"):
         archives.write(str(out), {"32": "data"}, format, silent)
 
 
