@@ -4,7 +4,8 @@
 
 One local server, the same photos and URLs for all three, one after the other, in rounds; figures are medians. Ours is
 the whole command: door check, sha256, provenance, spool, frontier, durable Parquet shards. The peer runs as its
-documentation tells for raw downloads: no resizing, no re-encoding, 2 processes, 32 threads, webdataset shards.
+documentation tells for raw downloads: no resizing, no re-encoding, 2 processes, 32 threads, webdataset shards. Both
+are compiled beforehand, as installed packages are.
 The floor reads the same URLs over kept-alive connections and throws the bytes away.
 Also: opening and reading a frontier of a million candidates.
 """
@@ -12,6 +13,7 @@ Also: opening and reading a frontier of a million candidates.
 from __future__ import annotations
 
 import argparse
+import compileall
 import http.client
 import json
 import os
@@ -239,6 +241,7 @@ def main() -> None:
     parser.add_argument("--place", default=None, help="folder for stores; the disk that is measured")
     asked = small.parse(parser, photos=300, rounds=1, candidates=20_000)
     runs: dict[str, list[Run]] = {}
+    compileall.compile_dir(ROOT / "lhq", quiet=1)
     with tempfile.TemporaryDirectory(dir=asked.place) as name:
         place = Path(name)
         size = make_photos(place / "photos")

@@ -30,6 +30,7 @@ PLACES = [
     ("lhq/crawl/spool.py", "append", "spool: write"),
     ("lhq/crawl/spool.py", "sync", "spool: sync"),
     ("lhq/crawl/spool.py", "", "shard: read back and seal"),
+    ("lhq/crawl/shard_file.py", "", "shard: read back and seal"),
     ("lhq/store/shards.py", "", "shard: read back and seal"),
     ("lhq/crawl/frontier", "", "frontier (SQLite)"),
     ("lhq/sources", "", "reading the offers"),

@@ -41,7 +41,7 @@ import small
 from material import SHARED, photographs
 from PIL import Image
 
-from lhq.crawl.spool import ROW_GROUP_BYTES, writer
+from lhq.crawl.shard_file import ROW_GROUP_BYTES, writer
 from lhq.engines.local import keep_memory
 from lhq.filter import Rule
 from lhq.filter.measure import MeasureShard

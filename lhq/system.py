@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -23,6 +23,7 @@ O_BINARY = getattr(os, "O_BINARY", 0)
 """For `os.open`: Windows would turn line ends otherwise."""
 
 has_fork = hasattr(os, "fork")
+_MOST_BUFFERS = 512  # in one call; POSIX promises 16, the systems that have such calls take 1024
 _moving = threading.Lock()  # where a file has one position for all threads
 
 
@@ -120,15 +121,6 @@ def read_at(file: int, size: int, at: int) -> bytes:
         return os.read(file, size)
 
 
-def read_into(file: int, part: memoryview, at: int) -> int:
-    """Fill a buffer from a place as far as one read goes; how many bytes came."""
-    if hasattr(os, "preadv"):
-        return os.preadv(file, [part], at)
-    data = read_at(file, len(part), at)
-    part[: len(data)] = data
-    return len(data)
-
-
 def write_at(file: int, data: bytes | memoryview, at: int) -> int:
     """Write to a place; how many bytes went."""
     if hasattr(os, "pwrite"):
@@ -136,3 +128,30 @@ def write_at(file: int, data: bytes | memoryview, at: int) -> int:
     with _moving:
         os.lseek(file, at, os.SEEK_SET)
         return os.write(file, data)
+
+
+def read_parts(file: int, parts: Sequence[memoryview], at: int) -> int:
+    """Fill buffers, one after the other, from a place as far as one read goes; how many bytes came. One call for many
+    buffers: a thread lets go of the interpreter once, not once a buffer."""
+    if hasattr(os, "preadv"):
+        return os.preadv(file, parts[:_MOST_BUFFERS], at)
+    data = read_at(file, len(parts[0]), at)
+    parts[0][: len(data)] = data
+    return len(data)
+
+
+def write_parts(file: int, parts: Sequence[memoryview], at: int) -> int:
+    """Write buffers, one after the other, to a place as far as one write goes; how many bytes went."""
+    if hasattr(os, "pwritev"):
+        return os.pwritev(file, parts[:_MOST_BUFFERS], at)
+    return write_at(file, parts[0], at)
+
+
+def rest(parts: Sequence[memoryview], num: int) -> list[memoryview]:
+    """What is left of buffers whose first `num` bytes are done."""
+    left = list(parts)
+    while left and num >= len(left[0]):
+        num -= len(left.pop(0))
+    if left:
+        left[0] = left[0][num:]
+    return left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 
@@ -46,6 +47,7 @@ def command(pipeline_file: str, dry_run: bool, want: int | None, retry: tuple[st
     # Which hosts rest: the bar shows it where there is one.
     is_shown = sys.stderr.isatty() or is_quiet()
     logging.getLogger("lhq.crawl.hosts").setLevel(logging.WARNING if is_shown else logging.NOTSET)
+    gc.freeze()  # what was imported stays to the end: no collection needs to walk through it
     with progress() as on_progress:
         done = loaded.crawl(retry=retry, want=want, on_progress=on_progress)
     for line in done.lines():

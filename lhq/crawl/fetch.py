@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from isal.isal_zlib import crc32
+
 from lhq.crawl import placeholders
 from lhq.crawl.frontier import Frontier, Waiting
 from lhq.crawl.placeholders import Placeholders, says_gone
@@ -103,7 +105,7 @@ class Fetcher:
                 self._work.dropped(waiting.number, "")
                 return
             papers = papers_of(waiting.candidate, header, waiting.candidate.url, now(), evidence)
-            self._writer.put(Fetched(waiting.number, papers, data))
+            self._writer.put(Fetched(waiting.number, papers, data, crc32(data)))
 
     def _bytes(self, waiting: Waiting) -> tuple[bytes | bytearray, Evidence]:
         """The photo's bytes, and what its host said about their use."""

@@ -1,15 +1,15 @@
 """Photo → spool → shard: one thread writes what was fetched, in the order that no crash can undo.
 
 First the record in the spool, then `kept` in the frontier: a kill between the two is mended when the spool is read
-again. Power cuts are covered every few seconds by a sync; photos that a cut took from the spool's end are found
-missing on the next start and wait again. Sealing runs beside, one shard at a time.
+again. Power cuts are covered every few seconds by a sync, in a thread of its own, since it takes as long as the disk
+does; photos that a cut took from the spool's end are found missing on the next start and wait again. Sealing runs
+beside, one shard at a time, and of the last shard it runs while the last photos come.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,7 +18,7 @@ from lhq.crawl.frontier import Frontier, Kept
 from lhq.crawl.spool import Spool, open_numbers
 from lhq.errors import StoreError
 from lhq.http import Budget
-from lhq.records import PAPERS, Candidate
+from lhq.records import ALL, PAPERS, Candidate
 from lhq.store.shards import Shards
 
 SYNC_EVERY_S = 3.0
@@ -28,11 +28,12 @@ MEMORY_CAP = 48 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A photo that passed the door: its number in the frontier, its papers, its bytes."""
+    """A photo that passed the door: its number in the frontier, its papers, its bytes and their CRC-32."""
 
     number: int
     papers: dict[str, Any]
     data: bytes | bytearray
+    checksum: int
 
 
 class PhotoWriter:
@@ -41,7 +42,8 @@ class PhotoWriter:
     Args:
         folder: the local folder of the store.
         kept: called with the numbers that are safe now.
-        failed: called once if writing became impossible.
+        failed: called if writing became impossible.
+        num_wanted: how many more photos are wanted.
     """
 
     def __init__(
@@ -51,18 +53,22 @@ class PhotoWriter:
         frontier: Frontier,
         kept: Callable[[Sequence[int]], None],
         failed: Callable[[BaseException], None],
+        num_wanted: Callable[[], int] = lambda: ALL,
     ) -> None:
         self._folder, self._shards, self._frontier = folder, shards, frontier
-        self._kept, self._failed = kept, failed
+        self._kept, self._failed, self._num_wanted = kept, failed, num_wanted
         self._queue: queue.SimpleQueue[Fetched | None] = queue.SimpleQueue()
         self._budget = Budget(MEMORY_CAP)
         self._sealing: threading.Thread | None = None
         self._seal_error: BaseException | None = None
         self._spool: Spool | None = None
+        self._whole: threading.Event | None = None  # of the open spool, where it is being sealed already
+        self._ended = threading.Event()
         self._is_broken = False
         self._is_abandoned = False
         self._unwanted: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="keep", daemon=True)
+        self._syncing = threading.Thread(target=self._sync, name="sync", daemon=True)
 
     def recover(self) -> int:
         """Bring spools, shards and frontier together after whatever happened; returns how many photos a power cut
@@ -112,6 +118,7 @@ class PhotoWriter:
 
     def start(self) -> None:
         self._thread.start()
+        self._syncing.start()
 
     def leave_out(self, ids: Sequence[str]) -> None:
         """Photos that are not wanted any more: they do not get into a shard that is not sealed yet."""
@@ -132,22 +139,29 @@ class PhotoWriter:
             StoreError: the last shard can't be sealed; its spool stays and the next run seals it.
         """
         self._queue.put(None)
-        if not (_joined(self._thread, is_overdue) and _joined(self._sealing, is_overdue)):
+        self._ended.set()
+        if not _joined(self._thread, is_overdue):
+            return self._abandon()
+        if self._is_broken:
             self._is_abandoned = True
-            return False
-        self._join_sealing()
-        if self._spool is not None and not self._is_broken:
-            spool, self._spool = self._spool, None
-            spool.sync()
-            self._sealing = threading.Thread(target=self._seal, args=(spool,), name="seal", daemon=True)
-            self._sealing.start()
-            if not _joined(self._sealing, is_overdue):
-                self._is_abandoned = True
-                return False
-            self._join_sealing()
-        elif self._spool is not None:
+        if self._whole is not None:
+            self._whole.set()
+        elif self._spool is not None and not self._is_broken:
+            self._start_sealing(self._spool)
+        if not _joined(self._sealing, is_overdue):
+            return self._abandon()
+        if self._spool is not None:
             self._spool.close()
+        self._join_sealing()
         return True
+
+    def _abandon(self) -> bool:
+        self._is_abandoned = True
+        if self._whole is not None:
+            self._whole.set()
+        if self._spool is not None:
+            self._spool.sync()
+        return False
 
     def _queries_of(self, ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         if self._is_abandoned:
@@ -155,7 +169,6 @@ class PhotoWriter:
         return self._frontier.queries_of(ids)
 
     def _run(self) -> None:
-        synced_at = time.monotonic()
         is_last = False
         try:
             while not is_last:
@@ -164,13 +177,28 @@ class PhotoWriter:
                     group.append(self._queue.get())
                 is_last = None in group
                 self._write([photo for photo in group if photo is not None])
-                if self._spool is not None and time.monotonic() - synced_at > SYNC_EVERY_S:
-                    self._spool.sync()
-                    synced_at = time.monotonic()
+                if self._is_last_shard():
+                    assert self._spool is not None
+                    self._whole = threading.Event()
+                    self._start_sealing(self._spool, self._whole)
         except BaseException as error:
             self._is_broken = True
             self._failed(error)
             self._drain()
+
+    def _sync(self) -> None:
+        try:
+            while not self._ended.wait(SYNC_EVERY_S):
+                spool = self._spool
+                if spool is not None:
+                    spool.sync()
+        except BaseException as error:
+            self._is_broken = True
+            self._failed(error)
+
+    def _is_last_shard(self) -> bool:
+        """Do all photos that are still wanted fit into the open spool, which is not being sealed yet?"""
+        return self._spool is not None and self._whole is None and self._spool.has_room_for(self._num_wanted())
 
     def _drain(self) -> None:
         """Writing is impossible: let nobody wait for room any more."""
@@ -186,7 +214,7 @@ class PhotoWriter:
                     done = []
                     self._turn_over()
                 assert self._spool is not None
-                self._spool.append(photo.papers, photo.data)
+                self._spool.append(photo.papers, photo.data, photo.checksum)
                 done.append(Kept(photo.number, self._spool.number, len(photo.data)))
         finally:
             for photo in group:
@@ -200,22 +228,34 @@ class PhotoWriter:
 
     def _turn_over(self) -> None:
         """Seal the full spool beside, and open the next."""
-        self._join_sealing()
+        if self._whole is None:
+            self._join_sealing()
         full, number = self._spool, self._next_number()
         self._spool = Spool(self._folder, number)
-        if full is not None:
-            self._sealing = threading.Thread(target=self._seal, args=(full,), name="seal", daemon=True)
-            self._sealing.start()
+        if self._whole is not None:
+            self._whole.set()
+            self._whole = None
+        elif full is not None:
+            self._start_sealing(full)
 
     def _next_number(self) -> int:
         taken = [*self._shards.numbers(), *open_numbers(self._folder), *self._frontier.shards()]
         return max(taken, default=-1) + 1
 
-    def _seal(self, spool: Spool) -> None:
+    def _start_sealing(self, spool: Spool, is_whole: threading.Event | None = None) -> None:
+        """Seal a spool beside. One at a time, but for the last, which is begun while the one before is on its way."""
+        order = (spool, is_whole, self._sealing)
+        self._sealing = threading.Thread(target=self._seal, args=order, name="seal", daemon=True)
+        self._sealing.start()
+
+    def _seal(self, spool: Spool, is_whole: threading.Event | None, before: threading.Thread | None) -> None:
         try:
-            spool.seal(self._shards, self._queries_of, frozenset(self._unwanted))
+            spool.seal(self._shards, self._queries_of, self._unwanted, is_whole)
         except BaseException as error:
-            self._seal_error = error
+            if not self._is_abandoned:  # what is left in the spool then is the next run's
+                self._seal_error = error
+        if before is not None:
+            before.join()
 
     def _join_sealing(self) -> None:
         if self._sealing is not None:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lhq.crawl.spool import Spool, open_numbers, writer
+from lhq.crawl.shard_file import writer
+from lhq.crawl.spool import Spool, open_numbers
 from lhq.progress import OnProgress, silent
 from lhq.records import with_added
 from lhq.store import rechecked, tombstones, verdicts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 from lhq.errors import StoreError
 
 FORMAT = 1
+DIGEST_BYTES = 16
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -140,7 +142,15 @@ class Database:
                 try:
                     if self._pictures:
                         looks = [(digest, number) for digest, numbers in self._pictures.items() for number in numbers]
-                        self._db.executemany("INSERT OR IGNORE INTO pictures VALUES (?, ?)", looks)
+                        self._db.execute(
+                            "INSERT OR IGNORE INTO pictures SELECT substr(?, key * ? + 1, ?), value FROM json_each(?)",
+                            (
+                                b"".join(digest for digest, _ in looks),
+                                DIGEST_BYTES,
+                                DIGEST_BYTES,
+                                json.dumps([number for _, number in looks]),
+                            ),
+                        )
                     yield self._db
                 except BaseException:
                     self._db.execute("ROLLBACK")

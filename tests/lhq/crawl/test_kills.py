@@ -34,9 +34,10 @@ PER_HOST = 4
 
 NURSERY = """
 import os, sys
-import pandas, lhq.crawl.spool
+import pandas, lhq.crawl.shard_file, lhq.crawl.spool
 import lhq.cli, lhq.cli.crawl, lhq.pipeline, lhq.sources.unsplash
 lhq.crawl.spool.MAX_PHOTOS = 20
+lhq.crawl.shard_file.ROW_GROUP_BYTES = 4000
 print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()

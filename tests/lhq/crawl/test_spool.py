@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import threading
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lhq.crawl import spool as spools
+from lhq.crawl import shard_file
 from lhq.crawl.frontier import Frontier, Kept
 from lhq.crawl.spool import Spool, now, open_numbers, papers_of
 from lhq.crawl.writer import PhotoWriter
@@ -40,7 +42,7 @@ def fill(folder: Path, datas: list[bytes], number: int = 3) -> Spool:
 
 
 def test_a_sealed_shard_is_what_was_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spools, "ROW_GROUP_BYTES", 5000)
+    monkeypatch.setattr(shard_file, "ROW_GROUP_BYTES", 5000)
     datas = [os.urandom(i * 97 % 3000 + 1) for i in range(40)]
     spool = fill(tmp_path, datas)
     shards = Shards(str(tmp_path), "photos")
@@ -63,6 +65,56 @@ def test_a_photo_fetched_again_into_the_same_spool_is_there_once(tmp_path: Path)
     shards = Shards(str(tmp_path), "photos")
     assert spool.seal(shards, lambda ids: {}) == 2
     assert sorted(shards.read(3)["image"].to_pylist()) == [b"b", b"new"]
+
+
+@pytest.mark.parametrize("late", ["nothing", "left out", "again", "another query", "no query"])
+def test_a_shard_begun_early_is_the_one_written_at_the_end(
+    late: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row groups are written while photos still come; whatever becomes of those photos meanwhile, the shard is byte
+    for byte what it would be if it had been begun at the end."""
+    monkeypatch.setattr(shard_file, "ROW_GROUP_BYTES", 5000)
+    datas = [bytes([i]) * (i * 97 % 3000 + 1) for i in range(40)]
+    records = [record(f"p{i}", data) for i, data in enumerate(datas)]
+    early, plain = Spool(tmp_path / "early", 3), Spool(tmp_path / "plain", 3)
+    queries = {papers["id"]: ["lake", "hill"] for papers in records}
+    unwanted: set[str] = set()
+    asked: list[str] = []
+    begun, whole = threading.Event(), threading.Event()
+
+    def queries_of(ids: Sequence[str]) -> dict[str, list[str]]:
+        asked.extend(ids)
+        begun.set()
+        return {id: [*queries[id]] for id in ids}
+
+    shards = Shards(str(tmp_path / "early"), "photos")
+    sealing = threading.Thread(target=early.seal, args=(shards, queries_of, unwanted, whole))
+    sealing.start()
+    for spool in (early, plain):
+        for papers, data in zip(records[:30], datas, strict=False):
+            spool.append(papers, data)
+    assert begun.wait(30), "a full row group was not written while photos came"
+    assert 0 < len(asked) < 30
+    assert not shards.numbers(), "the shard has its name before it is whole"
+    if late == "left out":
+        unwanted.add("s:p1")
+    if late == "another query":
+        queries["s:p1"].append("sea")
+    if late == "no query":
+        queries["s:p1"].clear()
+    for spool in (early, plain):
+        for papers, data in zip(records[30:], datas[30:], strict=True):
+            spool.append(papers, data)
+        if late == "again":
+            spool.append(records[0], datas[0])
+    whole.set()
+    sealing.join()
+    other = Shards(str(tmp_path / "plain"), "photos")
+    plain.seal(other, lambda ids: {id: queries[id] for id in ids}, unwanted)
+    assert Path(shards.path(3)).read_bytes() == Path(other.path(3)).read_bytes()
+    assert other.read(3).num_rows == (39 if late == "left out" else 40)
+    assert [path.name for path in Path(shards.path(3)).parent.iterdir()] == ["000003.parquet"]
+    assert open_numbers(tmp_path / "early") == []
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
