@@ -102,6 +102,7 @@ def export(
         validation=settings.validation,
         extra=settings.extra_columns(),
         permissions=policy.permissions if policy else {},
+        none_left=_holds_removed(place, store),
     )
     report = ExportReport(place.to, dict(rows.funnel), len(rows.table))
     job = _Job(store, settings, rights_of, place, report)
@@ -149,6 +150,13 @@ def _refuse_other(job: _Job, rows: Rows) -> None:
             f"{job.place.to}: holds a dataset that shares no photo with this store",
             hint="give another folder, or remove that one",
         )
+
+
+def _holds_removed(place: Place, store: str) -> bool:
+    """Does the earlier export hold a photo that was taken down since? Erased ones are in no shard any more."""
+    ids = manifest_ids(place.to)
+    removed = pa.array(sorted(tombstones.removed_ids(store)), pa.string())
+    return ids is not None and bool(pc.any(pc.is_in(ids, removed)).as_py())
 
 
 def _withdrawn(job: _Job) -> ExportReport:

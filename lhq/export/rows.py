@@ -65,11 +65,13 @@ def kept_rows(
     validation: float,
     extra: Sequence[str] = (),
     permissions: Mapping[str, Permission] | None = None,
+    none_left: bool = False,
 ) -> Rows:
     """The rows that the verdicts keep and nobody took down, as they may leave the machine; none where the last ones
     were taken down.
 
     Args:
+        none_left: that no row is left is no error, since photos of the earlier export were taken down and erased.
         extra: more columns: papers of `records.PLACE`, or `<measure>_<column>` of facts that are no scores.
         permissions: those stated today, by source, for rows whose own is prose of an older version.
 
@@ -94,14 +96,9 @@ def kept_rows(
         ends = np.cumsum([len(part) for part in ids]).tolist()
         cuts = [keep.slice(end - len(part), len(part)) for part, end in zip(ids, ends, strict=True)]
         table = pa.concat_tables(pool.map(lambda number, cut: _papers(photos, number, cut), numbers, cuts))
-    stays = pc.invert(
-        pc.or_(
-            pc.is_in(table["id"], pa.array(sorted(tombstones.removed_ids(store)), pa.string())),
-            pc.is_in(table["sha256"], pa.array(sorted(tombstones.removed_sha256(store)), pa.string())),
-        )
-    )
-    taken_down = len(table) - _count(stays)
-    table = rechecked.updated(table.filter(stays), rechecked.read(store))
+    staying = table.filter(_stays(table, store))
+    taken_down = len(table) - len(staying)
+    table = rechecked.updated(staying, rechecked.read(store))
     table, scores = _with_scores(store, table)
     table, more = _with_extra(store, table, extra)
     table = _in_place(restated(to_publish(table), permissions or {}), seed, validation)
@@ -112,12 +109,22 @@ def kept_rows(
     for reason, count in (("not judged yet", unjudged), ("taken down", taken_down)):
         if count:
             funnel[reason] = count
-    if not len(table) and not taken_down:
+    if not len(table) and not taken_down and not none_left:
         raise InputError(
             f"{store}: no photo is kept ({_told(funnel)})", hint="see why: lhq report, then loosen a filter or crawl on"
         )
     num_photos = sum(funnel.values()) + len(table)
     return Rows(table, all_ids, scores, num_photos, dict(funnel.most_common()), more)
+
+
+def _stays(table: pa.Table, store: str) -> pa.ChunkedArray:
+    """For each row whether nobody took it down, by its id or by its bytes."""
+    return pc.invert(
+        pc.or_(
+            pc.is_in(table["id"], pa.array(sorted(tombstones.removed_ids(store)), pa.string())),
+            pc.is_in(table["sha256"], pa.array(sorted(tombstones.removed_sha256(store)), pa.string())),
+        )
+    )
 
 
 def to_publish(table: pa.Table) -> pa.Table:

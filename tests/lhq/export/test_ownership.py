@@ -15,6 +15,7 @@ import pytest
 from lhq.errors import InputError
 from lhq.export import ExportReport, ExportSettings, archives, croissant, export
 from lhq.progress import silent
+from lhq.takedown.erase import erase
 from lhq.takedown.remove import remove
 from tests.lhq.making import RIGHTS, Here, files, painted_store
 
@@ -159,13 +160,16 @@ def test_archives_replace_archives_of_ours_alone(made: Path, tmp_path: Path, for
         archives.write(str(out), {"32": "data"}, format, silent)
 
 
-def test_when_the_last_photos_go_the_dataset_goes_but_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("erased", [False, True])
+def test_when_the_last_photos_go_the_dataset_goes_but_nothing_else(tmp_path: Path, erased: bool) -> None:
     store = painted_store(tmp_path / "store", 3)
     out = tmp_path / "out"
     run(store, out)
     archives.write(str(out), {"32": "data"}, "zip", silent)
     write(out / "notes.txt")
     remove(str(store), [f"flickr:{n:04d}" for n in range(3)])
+    if erased:
+        erase(str(store), str(store))
     report = run(store, out)
     assert (report.num_rows, report.is_withdrawn) == (0, True)
     assert files(out) == {"notes.txt": files(out)["notes.txt"]}
