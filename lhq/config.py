@@ -76,7 +76,7 @@ class HttpSettings(Settings):
     total_timeout_s: float = pydantic.Field(180.0, gt=0)
     """For a whole answer, headers included: a server that drips is cut off."""
     max_redirects: int = pydantic.Field(5, ge=0, le=5)
-    """Each is judged anew."""
+    """Each hop is checked like the first address."""
     per_host: int = pydantic.Field(8, gt=0)
     """Connections at once to one host."""
     pace_per_s: float = pydantic.Field(50.0, gt=0)

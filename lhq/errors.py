@@ -11,7 +11,7 @@
     └── RunError              the run met something the user did not do: exit code 1
         ├── SourceError       a service refused, is down, or answered nonsense
         ├── FetchError        one photo's bytes could not be had (a value on its row)
-        ├── ImageError        one photo's bytes are no usable picture (a value on its row)
+        ├── ImageError        one photo's bytes are not a usable picture (a value on its row)
         └── ShardDamaged      a file of the store is not readable
 
 A row's failure is a value, a shard's failure is a report, our bug is a traceback: only `cli.py` turns
@@ -104,7 +104,7 @@ class FetchError(RunError):
 
 
 class ImageError(RunError):
-    """One photo's bytes are no usable picture; `reason` is one short word for the row."""
+    """One photo's bytes are not a usable picture; `reason` is one short word for the row."""
 
     def __init__(self, message: str, *, hint: str, reason: str) -> None:
         super().__init__(message, hint=hint)

@@ -1,4 +1,4 @@
-"""A mistyped word or path → the nearest that there is, as the hint of an error."""
+"""A mistyped word or path → the nearest existing one, as the hint of an error."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from pathlib import Path
 
 
 def word(given: str, known: Iterable[str], otherwise: str) -> str:
-    """`did you mean "full"?`, or `otherwise` where nothing known is near."""
+    """`did you mean "full"?`, or `otherwise` where nothing is close."""
     near = difflib.get_close_matches(given, [*known], n=1)
     return f'did you mean "{near[0]}"?' if near else otherwise
 
 
 def path(given: str | os.PathLike[str], otherwise: str) -> str:
-    """`did you mean /data/pictures?` for a path that is not there: its first part that lacks, replaced by the nearest
-    name beside it, if the rest is there then; or `otherwise`."""
+    """`did you mean /data/pictures?` for a missing path: its first missing part replaced by the nearest name in that
+    folder, if the rest then exists; else `otherwise`.
+    """
     given = Path(os.path.abspath(given))
     lacking = next((one for one in [*reversed(given.parents), given] if not one.exists()), None)
     if lacking is None:

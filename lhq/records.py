@@ -1,4 +1,4 @@
-"""Query → candidate → photo → verdict: the nouns of the way, and their Arrow schemas.
+"""Query → candidate → photo → verdict: the nouns of the pipeline, and their Arrow schemas.
 
 A candidate is a photo that a source offered, with its papers; a photo is a candidate whose bytes we hold.
 `id` is `source:source_id` everywhere; it is the key of every join and never becomes a path.
@@ -128,11 +128,11 @@ PHOTO_SCHEMA = pa.schema(
         pa.field("image", pa.binary(), nullable=False),
     ]
 )
-# What says where and with what a photo was taken: kept in the store, published only where a pipeline file asks for it.
+# Where and with what a photo was taken: kept in the store, published only if the pipeline file asks for it.
 PLACE = ("latitude", "longitude", "camera")
 PAPERS = [name for name in PHOTO_SCHEMA.names if name != "image"]
 PUBLISHED_PAPERS = [name for name in PAPERS if name not in PLACE]
-# Columns that shards written before them lack, and what their rows hold then: nothing was permitted, nobody was asked.
+# Columns added later, with the default that older shards' rows hold: nothing was permitted, nobody was asked.
 ADDED: dict[str, object] = {
     "permits": [],
     "permission_by": "",
@@ -149,8 +149,8 @@ ADDED: dict[str, object] = {
 def with_added(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
     """Rows of a shard of photos in `columns` of today's schema (all of them if None), in that order.
 
-    Columns of `ADDED` that the shard was written without hold their default. The cast to `PHOTO_SCHEMA` is the
-    caller's: tables of a read are nullable where the schema is not.
+    Columns of `ADDED` that the shard lacks hold their default. Casting to `PHOTO_SCHEMA` is left to the caller: tables
+        as read are nullable where the schema is not.
     """
     names = list(PHOTO_SCHEMA.names if columns is None else columns)
     arrays = [
@@ -166,7 +166,7 @@ def with_added(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Tabl
 class Verdict:
     """One measure's decision on one photo.
 
-    `score` is the figure the decision rests on (NaN where there is none), `detail` says it in words
+    `score` is the figure that decided (NaN if none), `detail` explains it
     ("person 0.97 over 3.1 % of the picture"). A photo is kept if every measure keeps it.
     """
 

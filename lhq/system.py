@@ -1,7 +1,7 @@
-"""What only some systems have: locks, whole reads at a place, cores that this process may use, folders on the disk.
+"""What differs between operating systems: locks, positioned reads, CPU affinity, syncing folders.
 
-Linux has all of it, macOS no affinity, Windows neither `fcntl` nor a way to sync a folder. This is the one file that
-asks; what is missing is done another way, or said.
+Linux has all of it, macOS no affinity, Windows neither `fcntl` nor a way to sync a folder. Only this file checks; what
+is missing is done another way or reported.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def lock(file: int | IO[str], *, waits: bool = False) -> None:
         os.lseek(number, at, os.SEEK_SET)
 
 
-_LOCKED_BYTE = 2**30  # far behind the number of the process that the file holds, which others read
+_LOCKED_BYTE = 2**30  # far behind the process number that the file holds for others to read
 
 
 def lock_folder(folder: str, *, waits: bool = False) -> int:
@@ -82,7 +82,7 @@ def lock_folder(folder: str, *, waits: bool = False) -> int:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Names that were made or changed in a folder survive a power cut; Windows has no call for that."""
+    """Make new or renamed entries of a folder survive a power cut; Windows has no call for that."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -94,9 +94,9 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def common_mode(path: Path) -> Iterator[None]:
-    """What is written to `path` meanwhile may be read by whoever may read any new file of this process: safetensors
-    makes its files their owner's only, and a model on a lab's disk was nobody else's to open. Nothing is left of
-    one that fails."""
+    """Give a file written to `path` inside the permissions of any new file: safetensors makes its files readable by
+    their owner alone, so nobody else in a lab could open the model. If writing fails, nothing is left.
+    """
     path.touch()
     mode = stat.S_IMODE(path.stat().st_mode)
     try:
@@ -113,7 +113,7 @@ def longest_name(folder: str | os.PathLike[str]) -> int:
 
 
 def read_at(file: int, size: int, at: int) -> bytes:
-    """Up to `size` bytes from a place, whatever the file's position."""
+    """Up to `size` bytes at a position, independent of the file's own."""
     if hasattr(os, "pread"):
         return os.pread(file, size, at)
     with _moving:
@@ -122,7 +122,7 @@ def read_at(file: int, size: int, at: int) -> bytes:
 
 
 def write_at(file: int, data: bytes | memoryview, at: int) -> int:
-    """Write to a place; how many bytes went."""
+    """Write at a position; returns the number of bytes."""
     if hasattr(os, "pwrite"):
         return os.pwrite(file, data, at)
     with _moving:

@@ -1,4 +1,4 @@
-"""Text files as people have them: any of the encodings and line ends that editors leave."""
+"""Text files in any of the encodings and line endings that editors write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def read_text(path: Path) -> str:
-    """A text file as people have them: UTF-8 or, with its mark, UTF-16; the mark itself and carriage returns are gone.
+    """The text of a UTF-8 file, or UTF-16 with a byte order mark, without the mark and carriage returns.
 
     Raises:
         OSError: it can't be read.

@@ -1,4 +1,4 @@
-"""`alis doctor`: what is here, and what each command would lack."""
+"""`alis doctor`: what is installed, and what each command would lack."""
 
 from __future__ import annotations
 

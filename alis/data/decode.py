@@ -24,7 +24,7 @@ Fit = Literal["resize", "crop", "refuse"]
 
 
 class BadImage(Exception):
-    """These bytes are no usable picture; the text says why. A value of the row, not the run's failure."""
+    """These bytes are not a usable picture; the text says why. A value of the row, not the run's failure."""
 
 
 class WrongSize(Exception):

@@ -42,7 +42,7 @@ class _Variant:
 def choose(
     fs: Any, root: str, files: Sequence[str], *, side: int | None, wanted: str | None, address: str
 ) -> list[str]:
-    """The Parquet files of one variant, or all files where the folder is no export.
+    """The Parquet files of one variant, or all files where the folder is not an export.
 
     Without a name, the variant whose pictures are `side` pixels wide and high; else the next larger one, so that
     pictures are only made smaller; else the largest.

@@ -50,7 +50,7 @@ def open_features(name: str, device: torch.device) -> Extractor:
 
     Raises:
         WeightsMissing: its weights are not on disk and can't be fetched.
-        InputError: no such extractor, or a file that is none.
+        InputError: no such extractor, or a file that is not one.
     """
     if name in NAMES:
         made, label = _MAKERS[name]()

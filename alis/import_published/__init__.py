@@ -72,7 +72,7 @@ def open_published(
 
 
 def _refuse_other_formats(data: bytes, file: Path) -> None:
-    """Say what a file is that is no pickle.
+    """Name the format of a file that is not a pickle.
 
     Raises:
         InputError: a zip, of torch.save or another, a compressed file, or safetensors.

@@ -53,7 +53,7 @@ def state_of(value: object, where: str) -> State:
     """The `__dict__` of a described module.
 
     Raises:
-        UnsafePickle: it is no such description.
+        UnsafePickle: it is not such a description.
     """
     meta = value.args[0] if isinstance(value, Built) and value.name == PERSISTENT and len(value.args) == 1 else None
     state = meta.get("state") if isinstance(meta, dict) else None
@@ -96,7 +96,7 @@ def weights_of(value: object, where: str) -> dict[str, Tensor]:
     """Every parameter and buffer by its dotted name, as stored.
 
     Raises:
-        UnsafePickle: something that is no tensor.
+        UnsafePickle: something that is not a tensor.
     """
     found = {}
     for path, state in modules(value, where):

@@ -80,7 +80,7 @@ def read(stream: io.BytesIO, where: str) -> object:
         where: what errors start with.
 
     Raises:
-        UnsafePickle: it names what reading weights never needs, or is no sound pickle.
+        UnsafePickle: it names what reading weights never needs, or is malformed.
     """
     return _Machine(where).run(stream)
 

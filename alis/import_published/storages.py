@@ -38,7 +38,7 @@ def tensor(value: object, where: str) -> Tensor:
     """A contiguous copy of the tensor or parameter that `value` describes.
 
     Raises:
-        UnsafePickle: it is none, or reaches beyond its storage.
+        UnsafePickle: it is not one, or reaches beyond its storage.
     """
     if isinstance(value, Built) and value.name in _PARAMETER and value.args:
         value = value.args[0]
@@ -62,7 +62,7 @@ def storage(value: object, where: str) -> Tensor:
     """The numbers of a storage in one row, sharing the pickle's memory.
 
     Raises:
-        UnsafePickle: it is no storage, or holds less than it says.
+        UnsafePickle: it is not a storage, or holds less than it says.
     """
     if not isinstance(value, Built) or value.name != "torch.storage._load_from_bytes" or len(value.args) != 1:
         raise _unsound(where, "has no storage")

@@ -99,7 +99,7 @@ def reference(
 
 
 def _stored(path: Path, content: str) -> Reference | None:
-    """The reference kept in a file, or None: there is none, or it is damaged and is computed anew."""
+    """The reference kept in a file, or None: there is none, or it is damaged and is computed again."""
     try:
         with np.load(path) as kept:
             num, num_left_out = int(kept["num"]), int(kept["num_left_out"]) if "num_left_out" in kept else 0

@@ -141,7 +141,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
     """Fill a network from a safetensors file; all names and shapes must agree, and every number be finite.
 
     Raises:
-        InputError: the file is damaged, of another model, or holds what are no weights.
+        InputError: the file is damaged, of another model, or its values are not weights.
     """
     _compare_header(file, {name: tuple(value.shape) for name, value in network.state_dict().items()})
     try:

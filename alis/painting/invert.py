@@ -289,7 +289,7 @@ def invert(
             if preview and done % _PREVIEW_EVERY == 0:
                 preview(frame_3RR)
             done += 1
-            advance(1, f"distance {least:.3f}")
+            advance(1, f"distance {least:.3f}" if math.isfinite(least) else "")
 
         w_LS = search.follow(base_TS, how, tell)
     return _judged(search, w_LS[0] if how.space == "w" else w_LS, at_start)

@@ -60,7 +60,7 @@ class Likeness:
             (part - want).abs().mean(dim=(1, 2, 3)) / scale
             for part, want, scale in zip(parts, self.want, self.scale, strict=True)
         ]
-        # The coarsest pyramid level is the picture's light and colour: without it a likeness is none.
+        # The coarsest pyramid level is the picture's light and colour: without it a distance would ignore them.
         weights = [4.0 if part.shape[1] == 3 and part.shape[-2] <= 8 else 1.0 for part in parts]
         total = sum(w * distance for w, distance in zip(weights, distances, strict=True))
         assert isinstance(total, Tensor)

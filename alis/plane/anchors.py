@@ -62,7 +62,7 @@ _NOTHING: Mapping[int, Source] = MappingProxyType({})
 
 
 def _is_whole(value: object) -> bool:
-    """A whole number; True and False are none."""
+    """A whole number; True and False do not count."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -144,7 +144,7 @@ class Sketch:
                 raise InputError(f"anchor {index}: {source!r} is no scene", hint="give a Draw, a Saved, or a variant")
             if self.ring is not None and not 0 <= index < self.ring:
                 raise InputError(f"anchor {index} is not on the ring", hint=f"use 0 to {self.ring - 1}")
-        # A redraw to what stands there anyway is no edit: one picture has one address.
+        # A redraw that changes nothing is not an edit: each picture has exactly one address.
         kept = {i: source for i, source in sorted(self.edits.items()) if source != Draw(self.seed, i)}
         object.__setattr__(self, "edits", MappingProxyType(kept))
 

@@ -22,7 +22,7 @@ from lhq.system import common_mode
 
 
 def name_of(path: str | Path) -> str:
-    """A code's name from its file's: what is no letter, digit, dot or dash becomes a dash."""
+    """A code's name from its file's: anything but letters, digits, dots and dashes becomes a dash."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", Path(path).stem)[:40] or "code"
 
 

@@ -96,7 +96,7 @@ def choose(size: int, hours: float, num_images: int, machine: Machine) -> Tables
     """The recipe as TOML tables, only what differs from the defaults.
 
     Raises:
-        ConfigError: a side that is no power of two from 32 to 1024, or no time.
+        ConfigError: the side is not a power of two from 32 to 1024, or the time is not positive.
     """
     if size not in {32, 64, 128, 256, 512, 1024}:
         raise ConfigError(f"--size {size}", hint="use 32, 64, 128, 256, 512 or 1024")

@@ -86,7 +86,7 @@ def run(app: FastAPI, listener: socket.socket, started: Callable[[str], None], *
             if not self.should_exit:
                 started(url)
 
-    # uvicorn raises the signal again once it has stopped; being asked to stop is no failure.
+    # uvicorn raises the signal again once it has stopped; being asked to stop is not a failure.
     before = {which: signal.signal(which, lambda *_: None) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         Server(settings(app, limits)).run(sockets=[listener])

@@ -23,7 +23,7 @@ COMMANDS = {
     ),
     "show": Entry("lhq.cli.show", "Show one photo with all its facts and verdicts."),
     "report": Entry("lhq.cli.report", "Show what the filter does, as one page that opens from disk."),
-    "rights": Entry("lhq.cli.rights", "Say on one page, for a lawyer, what the photos' papers allow."),
+    "rights": Entry("lhq.cli.rights", "One page, for a lawyer, on what the photos' papers allow."),
     "verify": Entry(
         "lhq.cli.verify", "Check a dataset that `lhq export` wrote: schema, counts, card, every sha256, every picture."
     ),
@@ -32,7 +32,8 @@ COMMANDS = {
         "lhq.cli.rehydrate", "Fetch a manifest's photos into the pipeline's store, ready for `lhq export`."
     ),
     "recheck": Entry(
-        "lhq.cli.recheck", "Ask the photos' hosts and sources: is it there, is it the same, is its licence what it was?"
+        "lhq.cli.recheck",
+        "Ask the photos' hosts and sources: is each photo still there and unchanged, and is its licence the same?",
     ),
     "import": Entry("lhq.cli.import_", "Take photos of another collection into a pipeline's store, with their papers."),
     "init": Entry("lhq.cli.init", "Write a pipeline file, with a comment on every line that may need a change."),

@@ -1,4 +1,4 @@
-"""What `lhq doctor` and `alis doctor` find: one line a finding, and what each command would lack."""
+"""What `lhq doctor` and `alis doctor` find: one line per finding, and what each command lacks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def installed(name: str, version: str, extras: Sequence[str]) -> Iterator[Findin
 
 
 def can_be_made(path: Path) -> bool:
-    """Whether a file, and the folders it lies in, could be written; nothing is."""
+    """Whether a file and its parent folders could be created; nothing is written."""
     try:
         nearest = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     except OSError:
@@ -53,7 +53,7 @@ def lacks_of(entries: Mapping[str, Entry]) -> dict[str, list[str]]:
 
 
 def lines(findings: Iterable[Finding], lacks: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """The findings for a reader, and the commands that would not run."""
+    """The findings as text, and the commands that would not run."""
     for one in findings:
         mark = "ok     " if one.is_there else "missing"
         yield f"{mark}  {one.kind:<8} {one.name}{f': {one.note}' if one.note else ''}"

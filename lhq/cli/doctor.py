@@ -1,4 +1,4 @@
-"""`lhq doctor`: what is here, and what each command would lack."""
+"""`lhq doctor`: what is installed, and what each command would lack."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KEYS = {
 def command() -> None:
     """Say what is installed, which keys are set, and what each command would lack.
 
-    Keys are named as set or not, never shown. Nobody is asked for anything over the network.
+    Keys are named as set or not, never shown. Nothing is sent over the network.
 
     \b
     Example:
@@ -51,7 +51,7 @@ def command() -> None:
 
 
 def _keys() -> Iterator[Finding]:
-    """Keys of services, by whether something stands in them; the Hub's may lie where `hf auth login` left it."""
+    """Service keys, set or not; the Hub's token may be where `hf auth login` stored it."""
     from huggingface_hub import get_token
 
     for name, use in KEYS.items():
@@ -65,7 +65,7 @@ def _keys() -> Iterator[Finding]:
 
 
 def _network() -> Iterator[Finding]:
-    """The proxies and certificate authorities that a crawl would use, as far as the environment names them."""
+    """The proxies and certificate authorities from the environment that a crawl would use."""
     from lhq.http.surroundings import Surroundings, named
 
     try:
@@ -87,7 +87,7 @@ def _names() -> Iterator[Finding]:
 
 
 def _measures() -> Iterator[Finding]:
-    """Measures that would stop `lhq filter` for want of a module."""
+    """Measures that would stop `lhq filter` because a module is missing."""
     for name in MEASURES.names():
         try:
             missing = [module for module in MEASURES.load(name).needs if not is_installed(module)]
@@ -99,7 +99,7 @@ def _measures() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    """Weights that measures fetch at first use: there, or where to put them."""
+    """Weights that measures fetch at first use: present, or where to put them."""
     if lacking("ml"):
         return
     try:

@@ -1,4 +1,4 @@
-"""The door of both commands, `lhq` and `alis`: what is listed, what is imported, how an error ends.
+"""What the commands `lhq` and `alis` share: lazy subcommands, common flags, and how an error ends.
 
 Commands are imported when they are asked for: `--help` imports none of them, and a crawl never loads torch. Nothing
 but this file turns an error into one line and an exit code.
@@ -67,7 +67,7 @@ class Door(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
-        except BrokenPipeError:  # `lhq list … | head` has what it wanted; click would call that a failure
+        except BrokenPipeError:  # `lhq list … | head` closed the pipe early; click would call that a failure
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
 
@@ -84,7 +84,7 @@ def enter(door: Door, errors: type[Exception]) -> NoReturn:
     """
     assert door.name is not None
     name = door.name
-    # What stages have to say as they go (a fallback, a fit made) is talk: one line each, on stderr.
+    # What stages log as they go (a fallback, a fit) goes to stderr, one line each.
     talk = logging.StreamHandler()
     talk.setFormatter(logging.Formatter(f"{name}: %(message)s"))
     logging.getLogger(name).addHandler(talk)
@@ -126,7 +126,7 @@ def enter(door: Door, errors: type[Exception]) -> NoReturn:
 
 
 def _give_common_flags(command: click.Command) -> None:
-    """Give a command, and those below it, the flags that all have."""
+    """Add the common flags to a command and its subcommands."""
     if isinstance(command, click.Group):
         for child in command.commands.values():
             _give_common_flags(child)

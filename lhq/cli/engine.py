@@ -1,4 +1,4 @@
-"""The options of commands whose work an engine can spread."""
+"""Options of commands whose work an engine can distribute."""
 
 from __future__ import annotations
 

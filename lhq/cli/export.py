@@ -86,7 +86,7 @@ def command(
     return 1 if lost else 0
 
 
-# Reasons for which a row that was meant to be there is not; all others are the settings' wish.
+# Reasons that mean something went wrong; all others follow from the settings.
 _DAMAGE = {"damaged", "crashed", "corrupt", "corrupt-header", "truncated", "empty", "not-an-image"}
 
 

@@ -1,4 +1,4 @@
-"""What each optional part of the package brings, so that a command can name what it lacks."""
+"""The modules that each extra installs, so that a command can name the extra it lacks."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def modules_of(extra: str) -> tuple[str, ...]:
 
 
 def extra_for(module: str, asked: str = "") -> str:
-    """The extra to install where `module` is missing: the one that the command asks for if that brings it, else the
-    smallest that does; "" for a module that no extra brings."""
+    """The extra to install where `module` is missing: the one that the command asks for if it has the module, else the
+    smallest that does; "" if none has it.
+    """
     if module in modules_of(asked):
         return asked
     return next((extra for extra, modules in EXTRAS.items() if module in modules), "")
@@ -56,5 +57,5 @@ def is_installed(module: str) -> bool:
     """Whether a module can be found; nothing is imported."""
     try:
         return importlib.util.find_spec(module) is not None
-    except ValueError:  # it is in sys.modules as one that may not be imported
+    except ValueError:  # sys.modules marks it as blocked
         return False

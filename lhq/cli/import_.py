@@ -1,4 +1,4 @@
-"""`lhq import`: collections that others made."""
+"""`lhq import`: collections made by others."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _run(
 @click.argument("path", metavar="LMDB_DIR", type=click.Path())
 @_options("not-stated")
 def lsun(path: str, pipeline: str, name: str | None, **stated: Any) -> int:
-    """LSUN (Tower, Bridge …): an LMDB folder of JPEG or WebP files.
+    """An LSUN category (Tower, Bridge …): an LMDB folder of JPEG or WebP files.
 
     \b
     Example:
@@ -115,7 +115,7 @@ def folder(path: str, pipeline: str, name: str | None, **stated: Any) -> int:
 @click.argument("path", metavar="FILE", type=click.Path())
 @_options(None)
 def zip_(path: str, pipeline: str, name: str | None, **stated: Any) -> int:
-    """A zip of pictures: the published LHQ ones, StyleGAN's with dataset.json, any other.
+    """A zip of pictures: the published LHQ zips, StyleGAN's with dataset.json, or any other.
 
     \b
     Example:

@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Write a pipeline file, with a comment on every line that may need a change.
 
-    What is not given is asked for, where somebody is there to answer. The file is read back before it is left.
+    Options not given are asked for on a terminal. The written file is read back as a check.
 
     \b
     Example:

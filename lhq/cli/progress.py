@@ -1,4 +1,4 @@
-"""The one look of whatever takes its time: bars on a terminal, a line a minute where nobody watches, both on stderr."""
+"""Progress for every long command: bars on a terminal, a line a minute elsewhere, both on stderr."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINE_EVERY_S = 60.0
 
 @contextmanager
 def progress() -> Iterator[OnProgress]:
-    """The callback that stages take: one bar for each name it is called with, gone when the work is done."""
+    """The callback that stages take: one bar for each name it is called with, removed when the work is done."""
     if is_quiet() or not sys.stderr.isatty():
         yield silent if is_quiet() else Lines()
         return

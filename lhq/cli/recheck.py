@@ -16,10 +16,10 @@ from lhq.pipeline import load
 @click.option("--bytes", "reads_bytes", is_flag=True, help="Fetch every photo and compare its sha256.")
 @click.option("--limit", type=click.IntRange(1), help="Check so many photos, those asked longest ago first.")
 def command(pipeline: str, reads_bytes: bool, limit: int | None) -> None:
-    """Ask the photos' hosts and sources: is it there, is it the same, is its licence what it was?
+    """Ask the photos' hosts and sources: is each photo still there and unchanged, and is its licence the same?
 
-    Prints one change a line: id, tab, what (gone, licence, bytes, opt-out), tab, detail. What hosts say about use is
-    written down: the next export leaves out what they reserve now.
+    Prints one change per line: id, tab, what (gone, licence, bytes, opt-out), tab, detail. What hosts say about use is
+    recorded: the next export leaves out what they now reserve.
 
     \b
     Example:

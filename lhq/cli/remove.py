@@ -57,7 +57,7 @@ def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str
 
 
 def _wants(duplicates: Mapping[str, str]) -> bool:
-    """Whether these are to go too, asked on the terminal."""
+    """Ask on the terminal whether these go too."""
     for id, of in duplicates.items():
         say(f"{id}: {of}")
     return bool(duplicates) and click.confirm(f"take these {len(duplicates):,} down too?", default=True, err=True)

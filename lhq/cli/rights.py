@@ -1,4 +1,4 @@
-"""`lhq rights`: one page about what may be done with a store's photos."""
+"""`lhq rights`: what the store's photos may be used for, on one page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lhq.cli.talk import result, say, wants_json
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the page here; HTML if it ends in .html.")
 @click.option("--summary", is_flag=True, help="Only the public summary of training content (EU AI Act).")
 def command(pipeline_file: str, output: str | None, summary: bool) -> None:
-    """Say on one page, for a lawyer, what the photos' papers allow.
+    """One page, for a lawyer, on what the photos' papers allow.
 
     Sources and their terms, licences, permissions with their words, the opt-out signals asked and answered,
     takedowns, what each publish mode would contain, and the public summary of training content that Article

@@ -1,4 +1,4 @@
-"""`lhq run`: the whole way, from queries to a dataset."""
+"""`lhq run`: all stages, from queries to a dataset."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def command(ctx: click.Context, pipeline_file: str, want: int | None) -> int:
 
 
 def _need_what_measures_need(pipeline_file: str) -> None:
-    """Say what the filter would lack before a crawl of hours, not after it.
+    """Check what the filter needs before a crawl of hours, not after it.
 
-    A store that holds photos already may have been measured elsewhere, and is let go on.
+    A store that already holds photos may have been measured elsewhere, so it is not refused.
 
     Raises:
         ConfigError: a measure imports what is not installed.

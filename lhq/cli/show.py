@@ -37,7 +37,7 @@ def command(id: str, pipeline_file: str, image: str | None) -> None:
 
 def _print(shown: Shown) -> None:
     """Papers, verdicts and facts as three tables."""
-    # Remote words are no markup; into a pipe everything goes whole, on a narrow terminal it goes on below.
+    # Remote text is not markup; a pipe gets it in full, a narrow terminal gets it wrapped.
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 100_000

@@ -1,4 +1,4 @@
-"""`lhq status`: how far a store is."""
+"""`lhq status`: how far a crawl has come."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lhq.cli.talk import result
 def command(pipeline_file: str, queries: bool) -> None:
     """Show the funnel: candidates, waiting, failed by reason, kept by licence, and the filter's verdicts.
 
-    The sums are exact, and it can be asked while a crawl is at work.
+    The sums are exact, also while a crawl is running.
 
     \b
     Example:

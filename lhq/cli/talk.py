@@ -1,4 +1,4 @@
-"""How commands talk: what was asked for on stdout, as lines or as JSON, and all else on stderr."""
+"""How commands print: results on stdout, as lines or JSON, and everything else on stderr."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def wants_json() -> bool:
 
 
 def say(text: str) -> None:
-    """One line of talk."""
+    """Print one line to stderr, unless quiet."""
     if not is_quiet():
         click.echo(text, err=True)
 
 
 def result(told: Mapping[str, Any], *lines: str) -> None:
-    """What the command was asked for, on stdout: one JSON object of `told` with --json, else `lines`."""
+    """Print the command's result on stdout: `told` as one JSON object with --json, else `lines`."""
     gathered = _asked(_GATHERED)
     if gathered is not None and wants_json():
         gathered.append(told)
@@ -45,8 +45,9 @@ def result(told: Mapping[str, Any], *lines: str) -> None:
 
 @contextmanager
 def gathered() -> Iterator[list[Mapping[str, Any]]]:
-    """Results of the commands that are invoked within, kept instead of printed where JSON is wanted: a command of
-    several stages prints one object."""
+    """Collect the results of commands invoked inside instead of printing them, if JSON is wanted: a command of several
+    stages prints one object.
+    """
     told: list[Mapping[str, Any]] = []
     meta = click.get_current_context().meta
     meta[_GATHERED] = told

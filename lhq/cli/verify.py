@@ -1,4 +1,4 @@
-"""`lhq verify`: is a dataset's folder whole?"""
+"""`lhq verify`: check a dataset folder"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lhq.cli.talk import result, say
 def command(folder: str, engine: str, address: str) -> int:
     """Check a dataset that `lhq export` wrote: schema, counts, card, every sha256, every picture.
 
-    Prints one line a problem; exit code 1 if there is one.
+    Prints one line per problem; exit code 1 if there is any.
 
     \b
     Example:

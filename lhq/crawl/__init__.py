@@ -33,8 +33,8 @@ from lhq.sources import Source
 from lhq.store.shards import Shards
 from lhq.store.tombstones import removed_ids, removed_sha256
 
-# Seconds after someone asked to stop: what is on the wire may end by itself, then it is cut; then the last shard is
-# written, or its photos wait in the spool for the next run. Nothing takes longer than the last of them.
+# Seconds after a request to stop: downloads in flight may finish by themselves, then they are cut; then the last shard
+# is written, or its photos wait in the spool for the next run. Stopping takes no longer than the last of these.
 WIRE_S = 1.5
 CUT_S = 2.5
 WRITE_S = 3.5
@@ -109,18 +109,18 @@ class CrawlJob:
 
 
 def crawl(job: CrawlJob, client: Client, *, on_progress: OnProgress = silent) -> CrawlReport:
-    """Fetch photos until the store holds as many as wanted, or the sources have no more.
+    """Fetch photos until the store holds as many as wanted or the sources run out.
 
     The caller holds `lhq.store.lock.locked(job.folder, "crawl")`.
 
     Args:
-        on_progress: told five times a second how far the crawl is.
+        on_progress: called five times a second with the crawl's progress.
 
     Raises:
         StoreError: the store can't be reached or written, or is of a newer format.
         SourceError: no source offered anything.
     """
-    Shards(job.store, "photos").numbers()  # a store that can't be reached is said before anybody is asked
+    Shards(job.store, "photos").numbers()  # a store that can't be reached is an error before any request
     frontier = Frontier(Path(job.folder) / FRONTIER)
     try:
         if job.planned is not None:
@@ -202,7 +202,7 @@ class _Crawl:
                 self._notes.append(f"no photo failed for {', '.join(unheard)}: lhq status shows the reasons there are")
         if retry:
             self._notes.append(f"{self._frontier.retry(retry):,} failed candidates wait again")
-        self._frontier.retry(("throttled",))  # the last run gave them up for the time being
+        self._frontier.retry(("throttled",))  # the last run postponed them
         self._frontier.refuse(sorted(self._removed_ids - self._placeholders.ids), "removed")
         self._frontier.refuse(sorted(self._placeholders.ids), PLACEHOLDER)
         self._work.has_already(sum(tally.num for tally in self._frontier.tallies() if tally.status == "kept"))
@@ -216,7 +216,7 @@ class _Crawl:
         return source.read(candidate) if source.is_local else self._client.fetch(candidate.url).body
 
     def _watch(self, searchers: list[Searcher], progress: Progress) -> None:
-        """Until enough is kept, nothing is left, or someone stops it."""
+        """Run until enough is kept, nothing is left, or the user stops it."""
         while not self._client.is_stopped() and self._work.crash is None and self._work.need() > 0:
             progress.update()
             for searcher in searchers:
@@ -235,18 +235,18 @@ class _Crawl:
                 return
 
     def _uncover(self) -> None:
-        """Placeholders that were kept before they were known are failures, and their places are free."""
+        """Photos kept before they were recognised as placeholders become failures, and their places are freed."""
         ids = self._placeholders.uncover()
         if ids:
             self._writer.leave_out(ids)
             self._work.uncovered(len(ids))
 
     def _end(self, fetcher: Fetcher, searchers: list[Searcher], progress: Progress) -> None:
-        """Let what is under way finish, for a few seconds if someone waits; then close the files."""
+        """Let downloads in flight finish, for a few seconds if the user asked to stop; then close the files."""
         if self._work.crash is not None:
             self._client.stop()
         elif self._work.need() <= 0:
-            self._client.abort_photos()  # one of them may be on a slow host, and nobody needs it any more
+            self._client.abort_photos()  # one may still wait for a slow host, and is no longer needed
         if not fetcher.join(lambda: self._stopped_for(WIRE_S)):
             self._client.abort()
             fetcher.join(lambda: self._stopped_for(CUT_S))
@@ -264,7 +264,7 @@ class _Crawl:
         self._client.close()
 
     def _stopped_for(self, seconds: float) -> bool:
-        """Has someone asked to stop that long ago?"""
+        """Did the user ask to stop at least that long ago?"""
         if self._client.is_stopped() and self._stopped_at is None:
             self._stopped_at = time.monotonic()
         return self._stopped_at is not None and time.monotonic() - self._stopped_at > seconds
@@ -291,7 +291,8 @@ class _Crawl:
 @contextlib.contextmanager
 def _signals(client: Client, is_started: Callable[[], bool]) -> Iterator[None]:
     """First Ctrl-C or SIGTERM: stop cleanly; at once while nothing was started yet. Second: at once in any case, which
-    loses nothing but what was on the wire."""
+    loses only downloads in flight.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""Candidate → photo: threads that fetch, judge what came at the door, and hand it to the writer.
+"""Candidate → photo: threads that fetch, run the door check, and hand photos to the writer.
 
-A failure is remembered with its reason; one that may pass waits on, three times longer each time. A file of this
-machine is read once: what is wrong with it does not heal by itself.
+A failure is recorded with its reason; a temporary one is retried, waiting three times longer each time. A local file is
+read once: what is wrong with it will not fix itself.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from lhq.sources import Source
 
 RETRY_LONGEST_S = 3600.0
 THROTTLE_LONGEST_S = 60.0
-# A photo that is throttled so often for its own sake, or so often at all, waits for the next run.
+# A photo that is throttled this often for its own sake, or this often in all, is left to the next run.
 MOST_OWN_THROTTLES = 8
 MOST_THROTTLES = 50
 MOST_WORKERS = 64
-# What the door may say of bytes that another attempt may bring whole.
+# Door-check failures that another attempt may cure.
 _MAY_PASS = {"truncated", "corrupt-header", "empty"}
 
 
 @dataclass(frozen=True)
 class KeptOut:
-    """What is not kept, whatever a source offers: bytes that were taken down, and placeholders."""
+    """What is never kept, whatever a source offers: bytes that were taken down, and placeholders."""
 
     removed_sha256: frozenset[str]
     placeholders: Placeholders
@@ -108,7 +108,7 @@ class Fetcher:
             self._writer.put(Fetched(waiting.number, papers, data, crc32(data)))
 
     def _bytes(self, waiting: Waiting) -> tuple[bytes | bytearray, Evidence]:
-        """The photo's bytes, and what its host said about their use."""
+        """The photo's bytes, and what its host said about using them."""
         candidate = waiting.candidate
         source, url = self._sources[candidate.source], candidate.url
         if why := self._client.policy.denied.why(
@@ -164,7 +164,7 @@ class Fetcher:
         self._work.dropped(waiting.number, reason)
 
     def _throttled(self, waiting: Waiting) -> float | None:
-        """Seconds until a throttled photo is asked for again; None where this run gives it up."""
+        """Seconds until a throttled photo is tried again; None where this run gives up on it."""
         self._throttles[waiting.number] += 1
         num_own = self._client.num_own_throttles(waiting.candidate.url)
         if num_own >= MOST_OWN_THROTTLES or self._throttles[waiting.number] >= MOST_THROTTLES:

@@ -1,7 +1,7 @@
-"""Settings → what a crawl will cost: calls, hours, bytes and disk, reckoned before anyone is asked.
+"""Settings → what a crawl will cost: calls, hours, bytes and disk, estimated before any request.
 
-Hours are a range: from the pace that a source's hosts allow on a good day to that of a bad one. What a store has seen
-is believed more than what is usual: its photos' size, and its pace once it has run for a while.
+Hours are a range: from the pace that a source's hosts allow on a good day to that of a bad one. Figures measured in the
+store (photo size, and the pace once it has run for a while) replace the typical ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NEW_SHARE = 0.8
 NEW_SHARE_AT_WORST = 0.5
 SPOOL_BYTES = 2 * 512 * 2**20
 FRONTIER_BYTES = 2500
-# A pace is believed after so many photos and seconds of work.
+# A measured pace is used after this many photos and seconds of work.
 LEAST_PHOTOS = 100
 LEAST_S = 60.0
 
@@ -35,7 +35,7 @@ class Seen:
 
     @property
     def photos_per_s(self) -> float | None:
-        """The pace so far, None while too little was seen of it."""
+        """The pace so far, None until enough was measured."""
         is_enough = self.num_timed >= LEAST_PHOTOS and self.worked_s >= LEAST_S
         return self.num_timed / self.worked_s if is_enough else None
 
@@ -144,7 +144,7 @@ def plan(
     sources: Mapping[str, tuple[Limits, SourceSettings]],
     seen: Seen = NOTHING_SEEN,
 ) -> Plan:
-    """Share what is left among the sources and reckon each.
+    """Share what is left among the sources and estimate each.
 
     Args:
         num_queries: those of the pipeline file; a source that is read in place has one of its own.

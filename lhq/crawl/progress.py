@@ -1,4 +1,4 @@
-"""The line that tells how a crawl goes: rate, failures, hosts that ask for patience."""
+"""The progress line of a crawl: rate, failures, hosts that asked for a pause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ hosts_log = logging.getLogger("lhq.crawl.hosts")
 
 
 class Progress:
-    """What a crawl tells as it goes; rates are those of the last `WINDOW_S` seconds."""
+    """A crawl's progress; rates are over the last `WINDOW_S` seconds."""
 
     def __init__(self, work: WorkQueue, client: Client, want: int, on_progress: OnProgress) -> None:
         self._work, self._client, self._want, self._on_progress = work, client, want, on_progress
@@ -55,7 +55,7 @@ class Progress:
         return parts
 
     def _tell(self, host: Host, wait_s: float) -> None:
-        """One line when a host starts to rest, and one when it is asked again."""
+        """Print one line when a host is paused, and one when it is asked again."""
         if wait_s > 1 and host.name not in self._resting:
             self._resting.add(host.name)
             hosts_log.info("%s rests %s (%s)", host.name, span(wait_s), host.pause_reason)

@@ -1,8 +1,8 @@
 """Photos that the filter found broken → the same rows with fresh bytes: `lhq crawl --retry-failed corrupt`.
 
-The door check decodes nothing, so a photo can be whole by its structure and broken within. The filter's facts say
-which and why. Such a photo is fetched once more; if other bytes come, they take the old ones' place in its shard,
-so that number, order and id stay, and the shard's facts are removed, which makes the filter measure it again.
+The door check decodes nothing, so a photo can look complete by its structure and still be corrupt inside. The filter's
+facts say which and why. Such a photo is fetched once more; if other bytes come, they take the old ones' place in its
+shard, so that number, order and id stay, and the shard's facts are removed, which makes the filter measure it again.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ _OF_BYTES = ("sha256", "size_bytes", "format", "width_px", "height_px", "orienta
 
 @dataclass(frozen=True, slots=True)
 class Refetched:
-    """What came of it: photos with fresh bytes, those that come just as broken from their source, and those that
-    could not be had (gone, no answer)."""
+    """The result: photos with fresh bytes, those just as broken at their source, and those that could not be fetched
+    (gone, no answer).
+    """
 
     num_fresh: int
     num_same: int
@@ -87,7 +88,7 @@ def refetch(
 
 
 def _rooms(store: str) -> list[Shards]:
-    """The rooms of facts that are there."""
+    """The facts rooms that exist."""
     facts = Shards(store, "facts")
     try:
         names = facts.fs.ls(facts.root, detail=False)
@@ -103,7 +104,7 @@ def _broken(store: str, number: int, reasons: Sequence[str]) -> set[str]:
         try:
             facts = room.read(number)
         except (FileNotFoundError, ShardDamaged):
-            continue  # not measured yet, or to be measured again anyway
+            continue  # not measured yet, or due to be measured again anyway
         if {"id", "error"} <= set(facts.column_names):
             chosen = facts.filter(pc.is_in(facts["error"], pa.array(list(reasons), pa.string())))
             found.update(chosen["id"].to_pylist())
@@ -111,7 +112,7 @@ def _broken(store: str, number: int, reasons: Sequence[str]) -> set[str]:
 
 
 def _fetched(candidate: Candidate, fetch: Callable[[Candidate], bytes | bytearray]) -> dict[str, object] | None:
-    """The row's new values, or None where what came is no whole picture."""
+    """The row's new values, or None where the new bytes are not a whole picture."""
     data = fetch(candidate)
     try:
         header = inspect(data)
@@ -123,7 +124,7 @@ def _fetched(candidate: Candidate, fetch: Callable[[Candidate], bytes | bytearra
 
 
 def _replace(photos: Shards, number: int, fresh: dict[str, dict[str, object]]) -> None:
-    """Write the shard anew with these rows changed, a row group at a time."""
+    """Rewrite the shard with these rows changed, a row group at a time."""
 
     def write(sink: IO[bytes]) -> None:
         with photos.open(number) as file, writer(sink, is_fresh=False) as out:

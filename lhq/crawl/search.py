@@ -1,4 +1,4 @@
-"""Query → candidates: one thread a source asks for pages as they are needed, and reports what was kept.
+"""Query → candidates: one thread per source asks for pages as they are needed, and reports what was kept.
 
 All queries advance together, page by page, so that a crawl stopped halfway is balanced. Pages are asked for only
 while fewer candidates wait than will be needed soon: a page costs a call of an hourly quota.
@@ -20,13 +20,13 @@ from lhq.sources import Page, Source
 LOCAL_HOST = "file"
 MOST_AHEAD = 2000
 QUERY_FAILURES = 3
-# A service that was there is waited for about an hour; one that never answered is the user's to look at.
+# A service that answered before is waited for about an hour; one that never answered is for the user to check.
 SOURCE_FAILURES = 12
 OUTAGE_LONGEST_S = 600.0
 
 
 class Demand(Protocol):
-    """What a searcher asks of the crawl and tells it."""
+    """The searcher's view of the crawl."""
 
     def need(self) -> int:
         """How many more photos the crawl may still keep."""
@@ -71,7 +71,7 @@ class Searcher:
         frontier.add_queries(source.name, queries, source.settings.per_query)
 
     def wake(self) -> None:
-        """Look again whether pages or reports are needed."""
+        """Check again whether pages or reports are needed."""
         self._wake.set()
 
     def finish(self) -> None:
@@ -100,7 +100,7 @@ class Searcher:
             self._demand.poke()
 
     def _step(self) -> bool:
-        """One page or one report; False where neither is needed now."""
+        """Do one page or one report; False where neither is needed now."""
         is_page_due = self.has_pages and not self._is_final and self._wants_page()
         if is_page_due:
             query = self._frontier.next_query(self.source.name, self._texts)
@@ -113,7 +113,7 @@ class Searcher:
         return self._report()
 
     def _wants_page(self) -> bool:
-        """Fewer wait than may be needed: some fail, some are met under many queries."""
+        """Fewer candidates wait than may be needed: some will fail, some were already found by other queries."""
         need = self._demand.need()
         enough = min(MOST_AHEAD, int(need * 1.25) + 10)
         return need > 0 and self._frontier.num_waiting(self.source.name, enough) < enough
@@ -142,7 +142,7 @@ class Searcher:
         self._demand.poke()
 
     def _failed(self, asked: OpenQuery, error: SourceError) -> None:
-        """A page that can't be had: wait, longer each time. A query rests after three failures of its own; the
+        """A page that failed: wait, longer each time. A query rests after three failures of its own; the
         source gives up when it never answered, or after an hour of failures in a row."""
         self._num_failures += 1
         is_outage = self._num_failures > QUERY_FAILURES
@@ -180,7 +180,7 @@ class Searcher:
         try:
             self.source.report_use(url)
         except SourceError as error:
-            # A photo that is gone from the service must not hold up the reports of others.
+            # A photo deleted at the service must not block the reports of others.
             self._num_failures += 1
             if self._num_failures >= SOURCE_FAILURES:
                 raise

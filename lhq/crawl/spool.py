@@ -1,9 +1,10 @@
-"""Photo → record on disk at once → sealed shard: an append-only file that no kill can hurt.
+"""Photo → record on disk at once → sealed shard: an append-only file that survives any kill.
 
 Parquet can't be appended to, and a shard takes minutes to fill. So every fetched photo is first appended to the
 open shard's spool (`spool/000123.spool`), where it survives whatever happens to the process; the filesystem is
 asked to make it survive a power cut every few seconds. A full spool is sealed into `photos/000123.parquet`, in
-row groups of at most 16 MB so that memory stays flat, and then removed. A torn last record is cut off on opening.
+row groups of at most 16 MB so that memory stays flat, and then removed. An incomplete last record is cut off on
+opening.
 
 A record: `LHQ1`, length of papers (u32), length of bytes (u64), CRC-32 of the papers (u32), all little-endian;
 then the papers (JSON, the columns of PHOTO_SCHEMA but `image`), then the photo's bytes, whose sha256 the papers hold.
@@ -313,7 +314,7 @@ def open_numbers(folder: str | os.PathLike[str]) -> list[int]:
 
 
 def _replay(path: Path) -> Iterator[Entry]:
-    """Whole records from the start; ends before the first that is torn or damaged."""
+    """Whole records from the start; stops before the first incomplete or damaged one."""
     size = path.stat().st_size
     if not size:
         return
@@ -327,7 +328,7 @@ def _replay(path: Path) -> Iterator[Entry]:
             block = memory[at + _HEAD.size : at + _HEAD.size + papers_bytes]
             if zlib.crc32(block) != crc:
                 return
-            try:  # zeros after a head that a power cut tore have the checksum of papers of no length
+            try:  # zeros after a header cut short by a power cut match the checksum of empty papers
                 papers = json.loads(block)
                 id, sha256 = str(papers["id"]), papers["sha256"]
             except (ValueError, KeyError, TypeError):

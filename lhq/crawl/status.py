@@ -126,7 +126,7 @@ class Status:
         return "\n".join(lines)
 
     def _against_the_plan(self) -> list[str]:
-        """What the last crawl set out to do, and what came of it."""
+        """The last crawl's plan, compared with what happened."""
         if self.plan is None:
             return []
         at = datetime.fromtimestamp(self.plan["at"], UTC).strftime("%Y-%m-%d %H:%M")

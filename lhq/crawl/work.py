@@ -1,7 +1,7 @@
-"""Who fetches what: due candidates, handed to whichever worker asks, from whichever host is ready.
+"""The work queue: hands due candidates of any ready host to the next free worker.
 
-A short row of due candidates a host is held here, and a host's slot is taken before its candidate, so that no worker
-sleeps on a slow host while another is ready.
+A short queue of due candidates is kept for each host, and a host's slot is taken before its candidate, so that no
+worker waits for a slow host while another is ready.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lhq.sources import Source
 
 ROW = 200
 REFILL_EVERY_S = 0.5
-# Photos under way for longer do not keep others from being asked for in their place.
+# Photos in flight for longer than this don't keep others from being fetched in their place.
 SLOW_S = 3.0
 # Halvings of a host's pace in a row, with no photo between them: about an hour of pauses of a minute.
 MOST_THROTTLES = 60
@@ -58,7 +58,7 @@ class WorkQueue:
         self._is_closed = False
 
     def has_already(self, num: int) -> None:
-        """The store holds so many photos before anything is fetched."""
+        """How many photos the store holds before anything is fetched."""
         self.num_kept = self._num_claimed = num
 
     # --- for the workers ----------------------------------------------------------------------------------------
@@ -77,7 +77,9 @@ class WorkQueue:
             return None
 
     def claim(self) -> bool:
-        """May one more photo be kept? Asked with its bytes in hand, since more may be under way than are wanted."""
+        """May one more photo be kept? Asked once its bytes are here, since more downloads may be in flight than photos
+        are wanted.
+        """
         with self.changed:
             if self._num_claimed >= self.want:
                 return False
@@ -132,8 +134,7 @@ class WorkQueue:
             return not self._under_way
 
     def is_hopeless(self) -> bool:
-        """Is nothing left in this run but photos whose hosts have turned everybody away for long, or ask to be left
-        alone for long?"""
+        """Is everything left in this run on hosts that have refused requests for long, or asked for a long pause?"""
         now = time.monotonic()
         hosts = [self._client.hosts[name] for name in self._frontier.hosts() if name != LOCAL_HOST]
         if not hosts or len(hosts) < len(self._frontier.hosts()):
@@ -152,8 +153,9 @@ class WorkQueue:
             self.changed.notify_all()
 
     def _has_room(self) -> bool:
-        """No more are under way than are wanted, but for those that take long: the last wanted photo must not wait
-        for one slow host while others are ready."""
+        """No more downloads are in flight than photos are wanted, not counting slow ones: the last wanted photo must
+        not wait for one slow host while others are ready.
+        """
         lately = time.monotonic() - SLOW_S
         return self.num_kept + sum(began > lately for began in self._under_way.values()) < self.want
 
@@ -176,7 +178,7 @@ class WorkQueue:
                     row.read_at = 0.0
 
     def _mind(self, due: Sequence[Waiting]) -> None:
-        """Hold the manners that a source's terms ask for towards the hosts of its photos, whatever those are today."""
+        """Apply the limits that a source's terms ask for to whichever hosts serve its photos today."""
         for name in {each.candidate.source for each in due}:
             manners = self._sources[name].manners
             if manners is not None:

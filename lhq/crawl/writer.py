@@ -1,4 +1,4 @@
-"""Photo → spool → shard: one thread writes what was fetched, in the order that no crash can undo.
+"""Photo → spool → shard: one thread writes what was fetched, in an order that survives any crash.
 
 First the record in the spool, then `kept` in the frontier: a kill between the two is mended when the spool is read
 again. Power cuts are covered every few seconds by a sync, in a thread of its own, since it takes as long as the disk
@@ -37,7 +37,7 @@ class Fetched:
 
 
 class PhotoWriter:
-    """Writes photos; safe to be given them from many threads.
+    """Writes photos; safe to call from many threads.
 
     Args:
         folder: the local folder of the store.
@@ -71,8 +71,9 @@ class PhotoWriter:
         self._syncing = threading.Thread(target=self._sync, name="sync", daemon=True)
 
     def recover(self) -> int:
-        """Bring spools, shards and frontier together after whatever happened; returns how many photos a power cut
-        or a vanished spool took (they wait again)."""
+        """Reconcile spools, shards and frontier after any crash; returns how many photos a power cut or a vanished
+        spool lost (they wait to be fetched again).
+        """
         self._shards.forget_debris()
         lost = 0
         for number in open_numbers(self._folder):
@@ -101,7 +102,7 @@ class PhotoWriter:
         return num
 
     def missing(self) -> list[int]:
-        """Shards that photos are marked to be in, but that are not there."""
+        """Shards that the frontier names but that don't exist."""
         present = {*self._shards.numbers(), *open_numbers(self._folder)}
         return [number for number in self._frontier.shards() if number not in present]
 
@@ -121,16 +122,16 @@ class PhotoWriter:
         self._syncing.start()
 
     def leave_out(self, ids: Sequence[str]) -> None:
-        """Photos that are not wanted any more: they do not get into a shard that is not sealed yet."""
+        """Photos that are no longer wanted: they are left out of shards not yet sealed."""
         self._unwanted.update(ids)
 
     def put(self, photo: Fetched) -> None:
-        """Hand over a photo; waits while too many bytes are under way."""
+        """Hand over a photo; waits while too many bytes are in flight."""
         self._budget.take(len(photo.data))
         self._queue.put(photo)
 
     def finish(self, is_overdue: Callable[[], bool]) -> bool:
-        """Write what was handed over, seal the open spool, and end.
+        """Write everything handed over, seal the open spool, and stop.
 
         Returns:
             False if it was overdue before everything was sealed: the spools stay, and the next run seals them.
@@ -201,7 +202,7 @@ class PhotoWriter:
         return self._spool is not None and self._whole is None and self._spool.has_room_for(self._num_wanted())
 
     def _drain(self) -> None:
-        """Writing is impossible: let nobody wait for room any more."""
+        """Writing is impossible: release everybody who waits for room."""
         while (photo := self._queue.get()) is not None:
             self._budget.give_back(min(len(photo.data), MEMORY_CAP))
 
@@ -276,7 +277,7 @@ def _joined(thread: threading.Thread | None, is_overdue: Callable[[], bool]) -> 
 
 
 def _candidate(row: Mapping[str, Any]) -> tuple[Candidate, int]:
-    """The candidate that a photo's papers tell of, and the size of its bytes."""
+    """The candidate that a photo's papers describe, and the size of its bytes."""
     papers: dict[str, Any] = {name: row[name] for name in _OF_CANDIDATE}
     papers.update({name: tuple(value) for name, value in papers.items() if isinstance(value, list)})
     query = row["queries"][0] if row["queries"] else ""

@@ -147,10 +147,11 @@ def _start_worker(turns: multiprocessing.Queue[int], gpus: int, environment: Map
 
 
 def keep_memory() -> None:
-    """Let this process keep what it frees: photos come and go by the megabyte, and asking the kernel for the same pages
-    again and again took a tenth of the time. Arrow's own allocator gives pages back after 10 ms without use, which is
-    less than one decode takes, so Arrow allocates as everybody else. Only glibc has the switches; elsewhere nothing
-    changes."""
+    """Let this process keep memory that it frees: photos come and go by the megabyte, and asking the kernel for the
+    same pages repeatedly took a tenth of the time. Arrow's own allocator gives pages back after 10 ms without use,
+    which is less than one decode takes, so Arrow allocates as everybody else. Only glibc has the switches; elsewhere
+    nothing changes.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the most that it takes

@@ -95,10 +95,10 @@ class _Tasks:
         return self._run.remote(self._job, key)
 
     def ended(self, task: Any, *, died: bool) -> None:
-        """Nothing is kept between tasks."""
+        """Tasks keep no state."""
 
     def close(self) -> None:
-        """Nothing is kept between tasks."""
+        """Tasks keep no state."""
 
 
 class _Actors:
@@ -206,7 +206,8 @@ def _resource(ray: Any, name: str) -> float:
 
 
 def check_nodes(ray: Any, job: Job) -> None:
-    """Ask every node whether it can do `job`; all that can't are named at once. One that leaves meanwhile is no fault.
+    """Ask every node whether it can do `job`; all that can't are named at once. A node that leaves meanwhile is not an
+    error.
 
     Raises:
         ConfigError: a node lacks lhq, has another version of it, or lacks what the job needs.

@@ -114,7 +114,7 @@ def licences_page(rows: pa.Table) -> str:
 
 
 def linked(text: str, address: str) -> str:
-    """Text as a Markdown link, or alone where the address is none that a browser opens."""
+    """Text as a Markdown link, or alone where a browser could not open the address."""
     text = plain(text)
     if not address.startswith(("https://", "http://")):
         return text

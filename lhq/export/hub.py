@@ -37,10 +37,10 @@ class Pushed:
 
 
 def check_name(repository: str) -> None:
-    """`ORG/NAME`, before any work is done for it.
+    """`ORG/NAME`, before any work starts.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not one.
     """
     if not _NAME.fullmatch(repository) or "--" in repository or ".." in repository:
         raise InputError(f'"{repository}" is no repository', hint="give ORG/NAME, e.g. my-org/lhq-landscapes")
@@ -57,7 +57,7 @@ def push(folder: str, repository: str, *, public: bool = False) -> Pushed:
         public: whether a new repository is public.
 
     Raises:
-        InputError: `repository` is no name, the Hub refuses the card, or files that we did not write are in the way.
+        InputError: `repository` is not a name, the Hub refuses the card, or files that we did not write are in the way.
         KeyMissing: no token, or it may not write there.
         SourceError: the Hub can't be reached or refuses.
     """

@@ -85,7 +85,7 @@ def variant(name: str, default_format: str) -> Variant:
     """`full`, `256`, `1024-png` … as a variant.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not one.
     """
     match = _VARIANT.fullmatch(name)
     if match is None or (match[1] == "full" and match[2]):

@@ -71,8 +71,8 @@ def kept_rows(
     were taken down.
 
     Args:
-        none_left: that no row is left is no error, since photos of the earlier export were taken down and erased.
-        extra: more columns: papers of `records.PLACE`, or `<measure>_<column>` of facts that are no scores.
+        none_left: allow that no row is left: photos of the earlier export were taken down and erased.
+        extra: more columns: papers of `records.PLACE`, or `<measure>_<column>` of facts that are not scores.
         permissions: those stated today, by source, for rows whose own is prose of an older version.
 
     Raises:
@@ -91,7 +91,7 @@ def kept_rows(
         ids = [*pool.map(lambda number: photos.read(number, ["id"])["id"].combine_chunks(), numbers)]
         all_ids = pa.concat_arrays(ids)
         unjudged = len(all_ids) - _count(pc.is_in(all_ids, judged))
-        # One look-up for all shards: building its hash table is the dear part.
+        # One look-up for all shards: building its hash table is the expensive part.
         keep = pc.is_in(all_ids, kept_ids)
         ends = np.cumsum([len(part) for part in ids]).tolist()
         cuts = [keep.slice(end - len(part), len(part)) for part, end in zip(ids, ends, strict=True)]

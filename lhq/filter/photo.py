@@ -23,7 +23,7 @@ def judge_photo(store: str, rules: Sequence[Rule], id: str, shard: int, row: int
 
     Most measures look at the photo's own facts only. A bar that is a share of all photos is drawn over one measure's
     facts. Which of a cluster of duplicates stays is read from the last run where that judged by the same settings;
-    otherwise everything is judged anew.
+    otherwise everything is judged again.
     """
     said: dict[str, Verdict] = {}
     last, anew = _last_run(store, rules, id, shard, row), None

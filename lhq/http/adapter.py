@@ -3,7 +3,7 @@
 Whatever a URL is made into on its way down, the host and port that reach the socket are what the guard judges here,
 and the judged address itself is connected. Connections report to the deadline of the exchange that uses them. Two
 habits of real servers are met below the HTTP parser: interim answers (103 Early Hints) before the final one, and
-header lines that are none, after which the parser would stop reading headers, an opt-out among them.
+lines that are not headers, after which the parser would stop and miss later headers, such as an opt-out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Dialler:
     """Opens TCP connections for urllib3.
 
     Args:
-        addresses: host and port → the addresses that may be connected; raises FetchError. Asked anew for every
+        addresses: host and port → the addresses that may be connected; raises FetchError. Asked again for every
             connection, in a thread of its own, since a resolver can't be interrupted.
     """
 
@@ -131,7 +131,7 @@ def within(deadline: Deadline, work: Callable[[], T], what: str) -> T:
 
 
 class _Lines:
-    """The head of an answer, line by line, without lines that are no header."""
+    """The head of an answer, line by line, leaving out lines that are not headers."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream

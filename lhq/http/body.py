@@ -1,7 +1,7 @@
 """The body of an answer: read whole under a cap, and decoded whole or refused.
 
 Half a body is never a success: a length that is not reached, a chunk that is missing and a packed stream without its
-end are all errors. Names that are no content coding (`none`, `utf-8`, `binary`, as some servers write) change nothing.
+end are all errors. Names that are not content codings (some servers write `none`, `utf-8` or `binary`) are ignored.
 Source: IANA's registry of HTTP content codings.
 """
 

@@ -33,7 +33,7 @@ API_ATTEMPTS = 3
 _HOST_FAILURES = {"connect", "timeout", "disconnected", "tls", "unresolved", "proxy"}
 _PHOTOS = "photos"
 _REDIRECTS = {301, 302, 303, 307, 308}
-# Statuses that can't change by asking again; 403 may be a CDN's mood, so it is tried again a few times.
+# Statuses that asking again can't change; a CDN's 403 may be temporary, so it is tried again a few times.
 _PERMANENT = {400, 401, 404, 405, 406, 410, 414, 451}
 
 
@@ -75,11 +75,11 @@ class Client:
         pace_per_s: float | None = None,
         bytes_per_s: float | None = None,
     ) -> None:
-        """Stricter manners towards the photo host of `url`, as its terms ask."""
+        """Apply stricter limits to the photo host of `url`, as its terms ask."""
         self.hosts.limit(parse(url).netloc, num_slots=num_slots, pace_per_s=pace_per_s, bytes_per_s=bytes_per_s)
 
     def limit_service(self, url: str, *, num_slots: int, pace_per_s: float) -> None:
-        """Stricter manners towards a service, as its terms ask."""
+        """Apply stricter limits to a service, as its terms ask."""
         self.hosts.limit(self.service_of(url).name, num_slots=num_slots, pace_per_s=pace_per_s, bytes_per_s=None)
 
     def is_exempt(self, url: str) -> bool:
@@ -127,7 +127,7 @@ class Client:
         return self.hosts.num_own_throttles(self.hosts[target.netloc], target.url)
 
     def service_of(self, url: str) -> Host:
-        """The service at `url`: it has manners of its own even where it shares a host with photos."""
+        """The service at `url`: it has limits of its own even where it shares a host with photos."""
         return self.hosts[f"{parse(url).netloc}{SERVICE}"]
 
     def fetch(self, url: str, *, has_slot: bool = False) -> Answer:
@@ -163,7 +163,7 @@ class Client:
         raise self._too_many_redirects(target)
 
     def head(self, url: str) -> Answer:
-        """What a photo's host says of it now, without its bytes: one attempt, with the manners of `fetch`.
+        """What a photo's host says of it now, without its bytes: one attempt, under the same limits as `fetch`.
 
         Returns:
             an answer of any status but 429 and 5xx; its `url` is where the redirects ended.
@@ -256,7 +256,7 @@ class Client:
     # --- services -----------------------------------------------------------------------------------------------
 
     def api(self, method: str, url: str, *, headers: Headers | None = None, body: bytes | None = None) -> Answer:
-        """One call of a service, waited for and retried as its manners ask; any status but 429 and 5xx is returned.
+        """One call of a service, waited for and retried within its limits; any status but 429 and 5xx is returned.
 
         Raises:
             SourceError: no usable answer after three attempts; longer patience is the caller's.

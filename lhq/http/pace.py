@@ -3,8 +3,8 @@
 The pace halves on 429 and 503 and comes back by 5 % a second of success. A host that fails eight times in a row
 is left alone for half a minute, then one probe decides; each failed probe doubles the wait, up to ten minutes.
 
-Some pages are always throttled, whatever the host's mood. A page that is throttled again is taken for one of those if
-the host has served others since, or has throttled no other: it is counted, and the host is not slowed for its sake.
+Some pages are always throttled, however fast the host is asked. A page that is throttled again counts as one of those
+if the host has served others since, or has throttled no other: it is counted, and the host's pace stays as it is.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ BREAKER_LONGEST_S = 600.0
 SLOWEST_PER_S = 1 / 60
 THROTTLE_LONGEST_S = 60.0
 RETRY_AFTER_LONGEST_S = 24 * 3600.0
-# What a site asks of robots on every host of its domain, whoever fetches from it and for what: connections at once, and
-# bytes a second. Source: wikitech.wikimedia.org/wiki/Robot_policy.
+# Limits that a site sets for robots on every host of its domain: connections at once, and bytes a second. Source:
+# wikitech.wikimedia.org/wiki/Robot_policy.
 SITES: dict[str, tuple[int, float]] = {"wikimedia.org": (2, 25e6 / 8)}
 SERVICE = " (API)"
 """Ends the name of a service, whose manners are its own."""
-# A page throttled so often says nothing of the host's mood any more.
+# A page throttled this often no longer says anything about the host's load.
 SUSPECT_AFTER = 4
 MOST_PAGES = 10_000
 
 
 @dataclass(slots=True)
 class Throttled:
-    """What is known of one page that was throttled: how often, how often for its own sake, and what the host had
-    served and throttled when it last was."""
+    """One throttled page: how often it was throttled, how often for its own sake, and what the host had served and
+    throttled by the last time.
+    """
 
     num: int = 0
     num_own: int = 0
@@ -46,7 +47,7 @@ class Throttled:
 
 @dataclass(slots=True)
 class Host:
-    """One host's manners and mood; every field is guarded by `Hosts.lock`.
+    """One host's limits and present state; every field is guarded by `Hosts.lock`.
 
     `pace_per_s` is the present pace, `full_pace_per_s` what it may recover to. `paused_until` is on the
     monotonic clock.
@@ -107,7 +108,7 @@ class Hosts:
             return list(self._hosts.values())
 
     def limit(self, name: str, *, num_slots: int | None, pace_per_s: float | None, bytes_per_s: float | None) -> None:
-        """Stricter manners for one host than the settings' (never looser)."""
+        """Stricter limits for one host than the settings' (never looser)."""
         host = self[name]
         with self.lock:
             if num_slots is not None:
@@ -135,7 +136,7 @@ class Hosts:
 
     @contextmanager
     def slot(self, host: Host, is_stopped: Callable[[], bool]) -> Iterator[bool]:
-        """Hold a slot of `host`, waiting as long as its manners ask; yields False if stopped meanwhile."""
+        """Hold a slot of `host`, waiting as long as its limits require; yields False if stopped meanwhile."""
         while (wait_s := self.try_take(host)) > 0:
             with self.lock:
                 self.lock.wait(min(wait_s, 0.25))
@@ -221,7 +222,7 @@ def _is_of(name: str, site: str) -> bool:
 
 
 def _is_own(host: Host, page: Throttled) -> bool:
-    """Count one more throttle of a page, and say whether it is the page's own and not the host's mood."""
+    """Count one more throttle of a page, and say whether the page causes it rather than the host's load."""
     is_own = page.num > 0 and (host.num_served > page.served or host.num_moods == page.moods)
     page.num += 1
     page.num_own += is_own

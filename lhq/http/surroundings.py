@@ -31,7 +31,7 @@ class Surroundings:
         ca_bundle: `[http] ca_bundle`, a PEM file or a folder of hashed certificates; "" for the environment's.
 
     Raises:
-        ConfigError: a bundle that is not there, or a proxy that is no address or of a kind that is not spoken.
+        ConfigError: a bundle that is not there, or a proxy that is not an address, or of an unsupported kind.
     """
 
     def __init__(self, ca_bundle: str = "") -> None:

@@ -80,8 +80,8 @@ class Intake:
         """Take one photo in.
 
         Raises:
-            ImageError: the bytes are no whole picture of a kind that we keep, were taken down, are reserved by their
-                own metadata, or are of somebody who is denied.
+            ImageError: the bytes are not a whole picture of a supported type, were taken down, are reserved by their
+                own metadata, or belong to a denied author or host.
             StoreError: the disk is full; what was taken in before stays.
         """
         header = inspect(data, max_pixels=self._max_pixels)

@@ -1,4 +1,4 @@
-"""Collections that others made (LSUN's LMDB, folders, zips) → photos in the store's shards, with papers.
+"""Collections made by others (LSUN's LMDB, folders, zips) → photos in the store's shards, with papers.
 
 No papers, no photo: what a collection does not say of its photos the user states (`Papers`), for all of them or
 photo by photo in a table. The id and address of an imported photo is its place in the collection.
@@ -118,7 +118,7 @@ def lsun(path: str) -> tuple[int, Iterator[Entry]]:
     """(number, photos) of an LSUN LMDB folder (`tower_train_lmdb`): values are JPEG or WebP files.
 
     Raises:
-        InputError: it is none, or the lmdb package is not installed.
+        InputError: it is not one, or the lmdb package is not installed.
     """
     try:
         lmdb = importlib.import_module("lmdb")
@@ -150,7 +150,7 @@ def folder(path: str) -> tuple[int, Iterator[Entry]]:
     """(number, photos) of a folder and the folders below it, by relative path; links are not followed.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not one.
     """
     root = Path(path)
     if not root.is_dir():
@@ -179,7 +179,7 @@ def archive(path: str) -> tuple[int, Iterator[Entry]]:
     Members are read in memory by name; none becomes a path of this machine.
 
     Raises:
-        InputError: it is no zip.
+        InputError: it is not a zip.
     """
     try:
         file = zipfile.ZipFile(path)

@@ -70,7 +70,7 @@ def rehydrate(
     """
     rows = manifest.read(where)
     store = into.store
-    Shards(store, "photos").numbers()  # a store that can't be reached is said before anybody is asked
+    Shards(store, "photos").numbers()  # a store that can't be reached is an error before any request
     _refuse_judged(store)
     report = RehydrateReport(len(rows))
     outcomes: list[tuple[str, str]] = []

@@ -25,7 +25,7 @@ photos, of which it chooses (duplicates), so that it must know which of them the
 class MeasureSettings(Settings):
     """Base of a measure's settings: `judgement` names the keys that only move the judgement.
 
-    All other keys decide the facts: when one of them changes, the facts are made anew.
+    All other keys decide the facts: when one of them changes, the facts are made again.
     """
 
     judgement: ClassVar[frozenset[str]] = frozenset()

@@ -102,7 +102,7 @@ class Command(Measure[CommandSettings]):
         """What the command says of these photos.
 
         Raises:
-            RunError: it can't be started, or answers what is no JSON or not what `columns` says.
+            RunError: it can't be started, or its answer is not JSON or does not match `columns`.
         """
         with tempfile.TemporaryDirectory(prefix="lhq-command-") as folder:
             answers = self._ask(photos, folder)

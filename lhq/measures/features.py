@@ -43,7 +43,7 @@ def open_extractor(kind: str, device: str) -> Extractor:
 
     Raises:
         WeightsMissing: the weights are not on disk and can't be fetched.
-        InputError: the file is no program, or its features are no vectors.
+        InputError: the file is not a program, or its features are not vectors.
     """
     if kind == "thumbnail":
         return Thumbnail()

@@ -92,7 +92,7 @@ def build(backbone: str, *, pretrained: bool) -> HalfClassifier:
 
     Raises:
         WeightsMissing: ImageNet's weights are not on disk and can't be fetched.
-        InputError: the file is no wide_resnet50_2.
+        InputError: the file is not a wide_resnet50_2.
     """
     if backbone == "tiny":
         return HalfClassifier(Tiny(), 128)

@@ -1,8 +1,8 @@
 """Photo → what its title, tags and description say, and whether that betrays something else than a landscape.
 
-Words are compared whole, without case and accents ("Hochzeitstal" is no wedding, "WÉDDING" is one); scripts
-without spaces are compared sign by sign. The facts are the folded words, so lists can change without a look
-at the photos.
+Words are compared whole, without case and accents ("Hochzeitstal" does not match "Hochzeit"; "WÉDDING" matches
+"wedding"); scripts without spaces are compared sign by sign. The facts are the folded words, so lists can change
+without a look at the photos.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _says(text: pa.ChunkedArray, phrases: Sequence[str]) -> np.ndarray:
 
 
 def _pieces(text: pa.ChunkedArray) -> Iterator[pa.StringArray]:
-    """The chunks of all shards, joined up to some megabytes: Arrow compiles the expression anew for each, which takes
+    """The chunks of all shards, joined up to some megabytes: Arrow compiles the expression again for each, which takes
     longer than to search a shard."""
     piece: list[pa.StringArray] = []
     for chunk in text.chunks:

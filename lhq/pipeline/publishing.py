@@ -34,10 +34,10 @@ class Push:
 
 
 def check_push(settings: ExportSettings, repository: str) -> None:
-    """A set may go where it is to be pushed; said before any work is done for it.
+    """A set may go where it is to be pushed; checked before any work starts.
 
     Raises:
-        InputError: `repository` is no name.
+        InputError: `repository` is not a name.
         RightsRefused: the set is private.
     """
     hub.check_name(repository)

@@ -83,7 +83,7 @@ class Pipeline:
     file: PipelineFile
 
     def _store(self) -> str:
-        """The store's address; a bucket is asked whether it is there before any work is done for it.
+        """The store's address; a bucket is asked whether it is there before any work starts.
 
         Raises:
             StoreError: it is not, or the credentials are missing or refused.

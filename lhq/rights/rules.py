@@ -86,7 +86,7 @@ def subset(rows: pa.Table, rights: Mapping[str, Rights], words: Sequence[str]) -
     Words of `SUBSETS` must all hold; licence ids and patterns of them (`cc-by-*`) are joined by "or".
 
     Raises:
-        ConfigError: a word that is neither.
+        ConfigError: a word that is none of these.
     """
     check_words(words)
     keep = np.ones(len(rows), bool)

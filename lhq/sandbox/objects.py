@@ -1,4 +1,4 @@
-"""Things that are no landscape: people, cars, houses, animals, boats, balloons, drawn with light and shade.
+"""Things that are not landscape: people, cars, houses, animals, boats, balloons, drawn with light and shade.
 
 Each is drawn at twice its final size or more; posture, build and colours are drawn by lot. What a
 detector must find and the object filter must drop.

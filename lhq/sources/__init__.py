@@ -53,8 +53,8 @@ class Page:
     """One answer of a source: its candidates, and the cursor of the next page (None: that was the last).
 
     `total` is what the source says the query has in all (None where it doesn't say); `skipped` counts
-    offers without papers, by reason: no papers, no candidate. `may_repeat` says that a page of nothing new is no sign
-    of the end: the source looks at parts of a query whose first results it has offered already.
+    offers without papers, by reason: no papers, no candidate. `may_repeat` says that a page of nothing new does not
+        mean the end: the source looks at parts of a query whose first results it has offered already.
     """
 
     candidates: tuple[Candidate, ...]
@@ -66,8 +66,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Manners:
-    """What a source's terms ask of whoever fetches its photos, on every host that serves them, today's or tomorrow's:
-    connections at once, and bytes a second."""
+    """Limits that a source's terms set for fetching its photos, on every host that serves them: connections at once,
+    and bytes a second.
+    """
 
     num_slots: int
     bytes_per_s: float
@@ -75,10 +76,10 @@ class Manners:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a plan reckons with: how much a source gives a call, and how fast.
+    """What a plan is computed from: how many photos a source gives per call, and how fast.
 
     `page_size` 0 stands for a source that is read in place, `calls_per_kept` for reports of use. `photo_bytes`,
-    `photos_per_s` are typical figures for one full-size photo and for its image host under the default manners;
+    `photos_per_s` are typical figures for one full-size photo and for its image host under the default limits;
     `slow_photos_per_s` is the pace of a bad day, as public reports have it (None: half of the other).
     `most_calls_per_hour` is what the service's best keys allow, where a plan should say so.
     """
@@ -150,7 +151,7 @@ class Source(Protocol):
 
 
 def text(value: object) -> str:
-    """A remote field as text that any file and terminal can hold; "" for anything that is no text or number."""
+    """A remote field as text that any file and terminal can hold; "" for anything but text and numbers."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
     return _UNFIT.sub(" ", str(value)).strip()

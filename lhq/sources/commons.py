@@ -177,7 +177,7 @@ class Commons(Source):
         return licence.id if licence else ""
 
     def _mind(self, url: str) -> None:
-        """Wikimedia's manners towards whichever host serves this file."""
+        """Wikimedia's limits, for whichever host serves this file."""
         self._client.limit(url, num_slots=self.manners.num_slots, bytes_per_s=self.manners.bytes_per_s)
 
     def _call(self, params: dict[str, object]) -> dict[str, object]:

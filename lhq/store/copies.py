@@ -53,7 +53,7 @@ def note(folder: str, copy: Copy) -> None:
 
 
 def forget(folder: str, gone: list[Copy]) -> None:
-    """Forget copies that are no more."""
+    """Forget copies that no longer exist."""
     kept = [one for one in read(folder) if one not in gone]
     text = json.dumps([asdict(one) for one in kept], indent=1) + "\n"
     write_whole(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))

@@ -1,6 +1,6 @@
 """What hosts answered when photos were asked about again: one small Parquet file in the store, id → reservations.
 
-Shards of photos are never written anew for an answer: these columns take the place of theirs wherever papers are read.
+Shards of photos are never rewritten for an answer: these columns take the place of theirs wherever papers are read.
 """
 
 from __future__ import annotations

@@ -284,7 +284,7 @@ def _file(
     Nothing is read ahead by Arrow's own threads: every row group would stay in memory until the end, and a
     thread that lets go of a Python file's bytes while the interpreter ends aborts the process."""
     opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=buffer_size, page_checksum_verification=is_verified)
-    names = opened.schema_arrow.names  # made anew each time it is asked for
+    names = opened.schema_arrow.names  # made again each time it is asked for
     missing = set(columns or ()) - set(names) - optional
     if missing:
         raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")

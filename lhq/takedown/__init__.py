@@ -1,1 +1,1 @@
-"""Photos that must go: taken down, erased from the store, asked after again at their hosts."""
+"""Takedown: photos hidden by tombstones, erased from the store, and rechecked at their hosts."""

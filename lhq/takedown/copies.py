@@ -1,4 +1,4 @@
-"""Photos taken down → where copies of them still are, and what to do about each."""
+"""Photos taken down → the places that still hold a copy, and what to do about each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _BESIDE = ("-zip", "-webdataset", ".old", ".part")
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A place that holds (`num` of them, None: it can't be told) photos that were taken down, and the next move."""
+    """A place that holds photos that were taken down (`num` of them; None where it can't be known), and the next
+    move.
+    """
 
     kind: str
     place: str
@@ -45,7 +47,7 @@ def held(folder: str, target: str, ids: Collection[str], pipeline: str) -> list[
 
 
 def _usual(target: str) -> Iterator[Copy]:
-    """Where an export that was never noted (of an older version, or cut short) would lie."""
+    """Where an unrecorded export (by an older version, or interrupted) would lie."""
     real = os.path.realpath(target)
     yield Copy("dataset", real)
     for copy in _BESIDE:
@@ -53,7 +55,9 @@ def _usual(target: str) -> Iterator[Copy]:
 
 
 def _num_held(copy: Copy, ids: Collection[str]) -> int | None:
-    """How many of `ids` are there; 0 for a place that is no more, None where it holds pictures but says not whose."""
+    """How many of `ids` are there; 0 for a place that no longer exists, None where it holds pictures but does not say
+    which.
+    """
     if copy.kind == "repository":
         return None
     if not os.path.exists(copy.place):

@@ -1,6 +1,6 @@
 """Tombstones → shards without the photos they stand for: the bytes are gone, not only hidden.
 
-A shard keeps its number and the order of what stays. Its facts are taken away before it is written anew and put back,
+A shard keeps its number and the order of what stays. Its facts are taken away before it is rewritten and put back,
 without the rows that are gone, after it: whatever moment is cut, facts that don't fit are never left, and the same
 command goes on. At worst one shard is measured again.
 """
@@ -28,8 +28,8 @@ from lhq.store.shards import Shards, write_whole
 class Erased:
     """What was deleted: `ids`, from the shards `shards`.
 
-    `waiting` ids lie in a shard that a crawl has open still; `quarantined` files could not be read when they were put
-    aside, so nobody knows what they hold.
+    `waiting` ids lie in a shard that a crawl still has open; `quarantined` files could not be read when they were moved
+    aside, so what they hold is unknown.
     """
 
     ids: tuple[str, ...]
@@ -107,7 +107,7 @@ def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.
 
 
 def _forget_verdicts(store: str, ids: pa.Array) -> None:
-    """The verdicts without these photos; none where nothing was judged yet."""
+    """Remove these photos from the verdicts, if there are any yet."""
     table = verdicts.read(store)
     if table is None:
         return
@@ -117,7 +117,7 @@ def _forget_verdicts(store: str, ids: pa.Array) -> None:
 
 
 def _rooms(store: str) -> list[Shards]:
-    """The rooms of facts that are there."""
+    """The facts rooms that exist."""
     names = sorted(posixpath.basename(path.rstrip("/")) for path in _files(Shards(store, "facts")))
     return [Shards(store, f"facts/{name}") for name in names]
 

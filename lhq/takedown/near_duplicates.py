@@ -1,7 +1,7 @@
-"""Photos taken down → their other versions in the store: a copy left behind would be the next one published.
+"""Photos taken down → their near-duplicates in the store, which would otherwise be published next.
 
-The facts of `duplicates` say which photos are versions of one scene. A filter keeps the best of them and drops the
-others; take the best down alone, and the next filter keeps the next best.
+The facts of `duplicates` say which photos are versions of one scene. A filter keeps the best and drops the others; if
+only the best is taken down, the next filter keeps the second best.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.store.shards import Shards
 
-# How the measure words whose version a photo is.
+# How the measure's verdict names the photo's original.
 _KEEPER = re.compile(r"(?:same bytes as|likeness \S+ to) (.+)")
 
 
@@ -52,7 +52,7 @@ def near_duplicates(store: str, ids: Collection[str], settings: DuplicatesSettin
     wanted = pc.is_in(facts["id"], pa.array(sorted(ids), pa.string())).to_numpy()
     if not wanted.any():
         return NearDuplicates({}, num_unmeasured)
-    # Ranked before all others, a photo that goes is the keeper of its cluster, and names its versions as dropped.
+    # Ranked first, a removed photo becomes the keeper of its cluster, and its versions are the ones dropped.
     verdicts = Duplicates(settings).judge_among(facts, settings, wanted)
     gone, found = set(ids), {}
     names = facts["id"].to_pylist()

@@ -1,8 +1,8 @@
 """Kept photos → what changed since they were fetched: gone, other bytes, another licence, an opt-out.
 
-What hosts say about use is written down (`rechecked.parquet`) and holds from then on: the next export leaves a photo
-out that is reserved now, and takes one in whose reservation is gone. All else that is found is only told, and can be
-handed to `lhq remove`.
+What hosts say about use is written down (`rechecked.parquet`) and holds from then on: the next export leaves out photos
+that are reserved now, and includes those no longer reserved. Other changes are only reported, and can be passed to `lhq
+remove`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _COLUMNS = ["id", "source", "source_id", "url", "licence", "sha256", "size_bytes
 _ATTEMPTS = 3
 _WINDOW = 64
 _NUM_THREADS = 16
-_WRITTEN_EVERY = 64 * _WINDOW  # photos: the answers of at most so many are asked again after a kill
+_WRITTEN_EVERY = 64 * _WINDOW  # at most this many photos are asked again after a kill
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One photo that is not as it was: `what` is `gone`, `licence`, `bytes` or `opt-out`."""
+    """One change of a photo: `what` is `gone`, `licence`, `bytes` or `opt-out`."""
 
     id: str
     what: str
@@ -40,7 +40,7 @@ class Change:
 
 @dataclass
 class RecheckReport:
-    """`changes` found among `checked` photos; `unknown` (id → reason) could not be asked this time. `recorded` counts
+    """`changes` found among `checked` photos; `unknown` (id → reason) could not be checked this time. `recorded` counts
     the photos whose answers about use were written down."""
 
     checked: int = 0
@@ -61,9 +61,9 @@ def recheck(
     """Ask the web and the sources about the store's photos.
 
     Args:
-        sources: those whose service can be asked; photos of others are only looked for at their address.
+        sources: those whose service can be asked; for other sources only the photo's address is checked.
         reads_bytes: fetch every photo and compare its sha256, instead of asking for its headers only.
-        limit: photos to check at most, those asked longest ago first.
+        limit: at most this many photos, the longest unchecked first.
 
     Raises:
         InputError: the store has no photos.
@@ -112,7 +112,7 @@ def recheck(
 
 @dataclass
 class _Checked:
-    """What one photo's host and source said; `papers` are its evidence now, {} where nobody could be asked."""
+    """What one photo's host and source said; `papers` is its new evidence, {} where none could be asked."""
 
     id: str
     changes: list[Change] = field(default_factory=list)

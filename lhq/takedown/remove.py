@@ -27,7 +27,7 @@ _ID = re.compile(r"[a-z][a-z0-9_]*:\S+")
 @dataclass(frozen=True)
 class Removed:
     """What was taken down: `new` ids, `known` ones that were down already, `unseen` ones the store doesn't hold
-    (they are kept out all the same).
+    (they are kept out too).
 
     `duplicates` maps near-duplicates of them to what each is a version of, taken down with them or left (`are_taken`);
     `num_unmeasured` photos could not be compared. `copies` are the places that still hold one of them."""
@@ -101,7 +101,7 @@ def _sha256_of(store: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def read_names(path: str) -> list[str]:
-    """Names from a file: one a line, `#` starts a comment line.
+    """Names from a file: one per line, `#` starts a comment line.
 
     Raises:
         InputError: it can't be read.

@@ -1,7 +1,7 @@
 """What was asked, what was offered, what became of it: one SQLite file, the memory of a crawl.
 
 A page and its candidates are committed together, so a crash between two pages costs nothing and one within a page
-costs that page's call. A candidate met under many queries is one row with many queries. The file is local and in
+costs that page's call. A candidate found by many queries is one row with many queries. The file is local and in
 WAL mode: `lhq status` reads while a crawl writes. After a power cut it may lack the last moment; the spool does not,
 and the crawl brings both together when it starts.
 """
@@ -57,7 +57,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the frontier remembers of a photo that is safe in the spool."""
+    """The frontier's record of a photo that is safe in the spool."""
 
     number: int
     shard: int
@@ -135,7 +135,7 @@ class Frontier(History):
         return num_new
 
     def fail_query(self, query: int, error: str, *, is_final: bool) -> None:
-        """Remember why a page could not be had; a final failure rests until the next run."""
+        """Record why a page failed; a final failure is not tried again until the next run."""
         with self._write() as db:
             db.execute(
                 "UPDATE queries SET error = ?, state = CASE WHEN ? THEN 'failed' ELSE state END WHERE number = ?",
@@ -205,7 +205,7 @@ class Frontier(History):
                 "FROM json_each(?) WHERE number = CAST(json_extract(value, '$[0]') AS INTEGER)",
                 (json.dumps([(photo.number, photo.shard, photo.size_bytes) for photo in photos]),),
             )
-            # One beat each ten seconds: enough for a rate, few enough for two weeks.
+            # One row every ten seconds: enough to compute a rate, few enough for two weeks.
             beat = int(time.time()) // 10 * 10
             db.execute(
                 "INSERT INTO beats VALUES (?, ?) ON CONFLICT (at) DO UPDATE SET num = num + excluded.num",
@@ -213,7 +213,7 @@ class Frontier(History):
             )
 
     def adopt(self, photos: Sequence[tuple[Candidate, int]], shard: int) -> int:
-        """Make photos known that a shard holds and this frontier has never heard of (bytes' size beside each)."""
+        """Add photos that a shard holds and this frontier doesn't know (each with the size of its bytes)."""
         with self._write() as db:
             return sum(
                 db.execute(
@@ -225,10 +225,10 @@ class Frontier(History):
             )
 
     def fail(self, number: int, reason: str, detail: str, *, retry_at: float | None, counts: bool = True) -> None:
-        """Remember a failed attempt; with `retry_at` the candidate waits on, without it has failed.
+        """Record a failed attempt; with `retry_at` the candidate waits to be tried again, without it it has failed.
 
         Args:
-            counts: False for failures that are the host's mood (throttled), not the photo's.
+            counts: False for failures that the host causes (throttled), not the photo.
         """
         with self._write() as db:
             db.execute(
@@ -280,7 +280,7 @@ class Frontier(History):
             ).rowcount
 
     def lose(self, ids: Sequence[str], reason: str) -> int:
-        """Let kept photos wait again, since their bytes are gone or bad."""
+        """Mark kept photos as waiting again, since their bytes are lost or damaged."""
         with self._write() as db:
             return sum(
                 db.execute(
@@ -292,7 +292,7 @@ class Frontier(History):
             )
 
     def refuse(self, ids: Sequence[str], reason: str) -> int:
-        """Mark candidates as failed for good, e.g. those an owner asked to take down: they are not fetched again."""
+        """Mark candidates as failed permanently, e.g. those an owner asked to take down: they are not fetched again."""
         with self._write() as db:
             return sum(
                 db.execute(
@@ -348,7 +348,7 @@ class Frontier(History):
         return found
 
     def add_plan(self, plan: Mapping[str, object]) -> None:
-        """Remember what a crawl set out to do, so that it can be held against what happened."""
+        """Record a crawl's plan, so that it can be compared with what happened."""
         with self._write() as db:
             db.execute("INSERT OR REPLACE INTO plans VALUES (?, ?)", (time.time(), json.dumps(plan)))
 
@@ -363,7 +363,7 @@ class Frontier(History):
         )
 
     def reported(self, number: int, *, error: str = "") -> None:
-        """The source was told, or refused to listen (`error`, remembered among the attempts)."""
+        """Record that the source was told, or that it refused (`error`, kept among the attempts)."""
         with self._write() as db:
             done = "failed" if error else "done"
             db.execute("UPDATE candidates SET use_report = ? WHERE number = ?", (done, number))

@@ -1,4 +1,4 @@
-"""The frontier's file: its tables, its one writer at a time, and what is said when it can't be opened."""
+"""The frontier's file: its tables, its single writer, and the errors when it can't be opened."""
 
 from __future__ import annotations
 

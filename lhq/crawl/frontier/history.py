@@ -1,4 +1,4 @@
-"""The frontier, looked back on: tallies and lists that `lhq status` and `lhq list` show; nothing is written."""
+"""The frontier's read side: the tallies and lists that `lhq status` and `lhq list` show."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class History(Database):
 
     @contextmanager
     def at_one_moment(self) -> Iterator[None]:
-        """All reading inside sees the same state, whatever a crawl writes meanwhile."""
+        """All reads inside see one consistent state, whatever a crawl writes meanwhile."""
         with self._lock:
             self._db.execute("BEGIN")
             try:

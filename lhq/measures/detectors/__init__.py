@@ -21,7 +21,7 @@ log = logging.getLogger("lhq")
 Backend = Literal["auto", "detectron2", "torchvision"]
 MASK_SIDE = 28
 
-# Names of `weights` that only one backend knows; any other name that is no file is "coco" or a mistake.
+# Names of `weights` that only one backend knows; any other name that is not a file is "coco" or a mistake.
 OWNED: dict[str, Literal["detectron2", "torchvision"]] = {
     "coco-v1": "torchvision",
     "coco-v2": "torchvision",

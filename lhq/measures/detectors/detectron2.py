@@ -76,7 +76,7 @@ def load(wanted: Wanted) -> Detectron2Detector:
 
     Raises:
         WeightsMissing: zoo weights that are not cached and can't be fetched.
-        InputError: a file that is no Mask R-CNN of detectron2, or with classes nobody named.
+        InputError: a file that is not a detectron2 Mask R-CNN, or with classes nobody named.
     """
     if wanted.weights in _NAMES:
         path, title = _zoo_file(_NAMES[wanted.weights]), wanted.weights

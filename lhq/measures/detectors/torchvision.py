@@ -143,7 +143,7 @@ def load(wanted: Wanted) -> TorchvisionDetector:
 
     Raises:
         WeightsMissing: COCO weights that are not cached and can't be fetched.
-        InputError: a file that is no torchvision Mask R-CNN, or with classes nobody named.
+        InputError: a file that is not a torchvision Mask R-CNN, or with classes nobody named.
     """
     if wanted.weights == "sandbox":
         from lhq.sandbox.detector import load as load_sandbox

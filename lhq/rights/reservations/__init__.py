@@ -1,7 +1,7 @@
 """What a photo's host, file and author said about machines that learn: every signal asked, its answer, and when.
 
 Seven signals are in use on the web and none is the standard, so all are read, and one that says no is enough. Where
-two contradict each other, the stricter one binds: a photo too few is no harm to anybody.
+two contradict each other, the stricter one binds: losing one photo harms nobody.
 
 The functions here are pure; `lhq.http` asks the hosts. Evidence is kept of silence too: that a host was asked on a
 day and said nothing is what a row's papers must show.

@@ -36,7 +36,7 @@ def is_yes(value: object) -> bool:
 
 
 def preferences(text: str) -> dict[str, str]:
-    """`train-ai=n, search=y;x=1` as {"train-ai": "n", "search": "y"}; what is no pair counts for nothing.
+    """`train-ai=n, search=y;x=1` as {"train-ai": "n", "search": "y"}; anything that is not a pair is ignored.
 
     Source: RFC 9651 dictionaries, of which AIPREF and Content-Signal use key=token; the last of a repeated key holds.
     """
