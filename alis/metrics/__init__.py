@@ -16,12 +16,14 @@ from alis.data import Fit, open_catalogue
 from alis.errors import AlisError, DataError, InputError
 from alis.features.extractors import NAMES, Extractor, open_features
 from alis.metrics import strips
+from alis.metrics.advance import Advance
 from alis.metrics.distances import SUBSET, frechet, kernel, precision_recall
 from alis.metrics.geometry import equivariance_db, path_length
 from alis.metrics.moments import Moments
 from alis.metrics.reference import Reference, Sample, reference
 from alis.models import Generator, sampling
 from lhq import nearest
+from lhq.progress import OnProgress, silent
 
 log = logging.getLogger("alis")
 METRICS = ("fid", "inf-fid", "kid", "precision-recall", "eq-t", "path-length", "seam", "repetition", "far-tiles")
@@ -89,7 +91,13 @@ class Wanted:
     variant: str | None = None
 
 
-def measure(generator: Generator, data: str | None, plan: Plan, wanted: Wanted | None = None) -> Measured:
+def measure(
+    generator: Generator,
+    data: str | None,
+    plan: Plan,
+    wanted: Wanted | None = None,
+    on_progress: OnProgress = silent,
+) -> Measured:
     """The figures of a plan, the same in every process and for any number of processes.
 
     A metric that can't be measured is a warning, and is named in `refused` beside the figures of the others.
@@ -101,31 +109,41 @@ def measure(generator: Generator, data: str | None, plan: Plan, wanted: Wanted |
     Raises:
         InputError, DataError, WeightsMissing: none of the metrics could be measured; the first one's reason.
     """
-    found, first = Measured(), _First()
+    found, course = Measured(), _Course(on_progress)
     compared = [name for name in plan.metrics if name in COMPARED]
     if compared and data is None:
         raise InputError(f"{', '.join(compared)} compare with real pictures", hint="give --data")
     if compared and data is not None:
-        with _refused(found, compared, first):
-            found = _with_real(generator, data, wanted or Wanted(), plan, found, first)
+        with _refused(found, compared, course):
+            found = _with_real(generator, data, wanted or Wanted(), plan, found, course)
     if "eq-t" in plan.metrics:
-        with _refused(found, ["eq-t"], first):
-            found.figures["eq-t"] = equivariance_db(generator, plan.num_geometry, seed=plan.seed)
+        with _refused(found, ["eq-t"], course):
+            found.figures["eq-t"] = equivariance_db(
+                generator,
+                plan.num_geometry,
+                seed=plan.seed,
+                advance=course.of("eq-t", plan.num_geometry, shared=False),
+            )
     if "path-length" in plan.metrics:
-        with _refused(found, ["path-length"], first):
-            mean, deviation = path_length(generator, plan.num_geometry, seed=plan.seed)
+        with _refused(found, ["path-length"], course):
+            mean, deviation = path_length(
+                generator,
+                plan.num_geometry,
+                seed=plan.seed,
+                advance=course.of("path-length", plan.num_geometry, shared=False),
+            )
             found.figures.update({"path-length": mean, "path-length-std": deviation})
     if "far-tiles" in plan.metrics:
-        with _refused(found, ["far-tiles"], first):
+        with _refused(found, ["far-tiles"], course):
             extractor = open_features(plan.features, generator.device)
-            found.figures.update(_far_tiles(generator, extractor, plan))
+            found.figures.update(_far_tiles(generator, extractor, plan, course.of("far-tiles", 3 * plan.num)))
             found = replace(found, extractor=extractor.name)
     of_strips = [name for name in plan.metrics if name in {"seam", "repetition"}]
     if of_strips:
-        with _refused(found, of_strips, first):
-            found.figures.update(_strips(generator, data, wanted or Wanted(), plan, set(of_strips)))
-    if not found.figures and first.error is not None:
-        raise first.error
+        with _refused(found, of_strips, course):
+            found.figures.update(_strips(generator, data, wanted or Wanted(), plan, course))
+    if not found.figures and course.error is not None:
+        raise course.error
     for name, reason in found.refused.items():
         log.warning("%s is not measured: %s", name, reason)
     return found
@@ -137,14 +155,16 @@ def _with_real(
     pictures: Wanted,
     plan: Plan,
     found: Measured,
-    first: _First,
+    course: _Course,
 ) -> Measured:
     """What compares with real pictures."""
     wanted, side = set(plan.metrics), generator.config.resolution
     extractor = open_features(plan.features, generator.device)
     catalogue = dist.together(lambda: open_catalogue(data, pictures.column, side=side, variant=pictures.variant))
     sample = Sample(plan.num_kept, plan.num_real, plan.fit, plan.batch)
-    real = reference(catalogue, side, extractor, generator.device, sample)
+    num_real = min(plan.num_real or catalogue.num_images, catalogue.num_images)
+    advance = course.of("real pictures", num_real)
+    real = reference(catalogue, side, extractor, generator.device, sample, advance)
     found = replace(
         found, extractor=extractor.name, num_real=real.num, num_left_out=real.num_left_out, fingerprint=real.content
     )
@@ -157,28 +177,30 @@ def _with_real(
             extractor.num_features,
         )
     if "inf-fid" in wanted:
-        with _refused(found, ["inf-fid"], first):
-            fakes = _painted(generator, sampling.frames_anywhere, extractor, plan, num_kept=0)
+        with _refused(found, ["inf-fid"], course):
+            advance = course.of("frames anywhere", plan.num)
+            fakes = _painted(generator, sampling.frames_anywhere, extractor, plan, num_kept=0, advance=advance)
             found.figures["inf-fid"] = _finite(frechet(real.mean, real.covariance, fakes.mean, fakes.covariance))
-    return _aligned(generator, extractor, real, plan, found, first) if wanted & _NEEDS_FRAMES else found
+    return _aligned(generator, extractor, real, plan, found, course) if wanted & _NEEDS_FRAMES else found
 
 
 def _aligned(
-    generator: Generator, extractor: Extractor, real: Reference, plan: Plan, found: Measured, first: _First
+    generator: Generator, extractor: Extractor, real: Reference, plan: Plan, found: Measured, course: _Course
 ) -> Measured:
     """What compares frames as training sees them with real pictures."""
     wanted = set(plan.metrics)
     num_kept = plan.num_kept if wanted & {"kid", "precision-recall"} else 0
-    fakes = _painted(generator, sampling.frames_aligned, extractor, plan, num_kept=num_kept)
+    advance = course.of("frames at patch borders", plan.num)
+    fakes = _painted(generator, sampling.frames_aligned, extractor, plan, num_kept=num_kept, advance=advance)
     if "fid" in wanted:
-        with _refused(found, ["fid"], first):
+        with _refused(found, ["fid"], course):
             found.figures["fid"] = _finite(frechet(real.mean, real.covariance, fakes.mean, fakes.covariance))
     if "kid" in wanted:
-        with _refused(found, ["kid"], first):
+        with _refused(found, ["kid"], course):
             found.figures["kid"] = _finite(kernel(real.kept, fakes.kept, seed=plan.seed))
             found = replace(found, kid_subset=_told_subset(len(real.kept), len(fakes.kept)))
     if "precision-recall" in wanted:
-        with _refused(found, ["precision-recall"], first):
+        with _refused(found, ["precision-recall"], course):
             precision, recall = precision_recall(real.kept, fakes.kept)
             found.figures.update({"precision": precision, "recall": recall})
             if min(len(real.kept), len(fakes.kept)) < plan.num_kept:
@@ -206,7 +228,9 @@ def _told_subset(num_real: int, num_fake: int) -> int:
     return size
 
 
-def _painted(generator: Generator, frames: Frames, extractor: Extractor, plan: Plan, *, num_kept: int) -> Reference:
+def _painted(
+    generator: Generator, frames: Frames, extractor: Extractor, plan: Plan, *, num_kept: int, advance: Advance
+) -> Reference:
     """Features of painted frames. Chunk c of `batch` pictures is seeded by (seed, c)."""
     moments = Moments()
     kept: list[Tensor] = []
@@ -219,24 +243,39 @@ def _painted(generator: Generator, frames: Frames, extractor: Extractor, plan: P
         moments.add(features)
         if chunk < chunks_kept:
             kept.append(features.cpu())
+        advance(size)
     mean, covariance, num = moments.finish(extractor.num_features, generator.device)
     rows = torch.cat(kept) if kept else torch.zeros(0, extractor.num_features)
     return Reference(mean, covariance, num, _in_order(dist.gather_rows(rows.to(generator.device)).cpu()))
 
 
-class _First:
-    """The first error of several metrics."""
+class _Course:
+    """What a measurement goes through: the first error of its metrics, and how far each piece of work is."""
 
-    error: AlisError | None = None
+    def __init__(self, on_progress: OnProgress) -> None:
+        self._on_progress = on_progress
+        self.error: AlisError | None = None
+
+    def of(self, what: str, total: int, *, shared: bool = True) -> Advance:
+        """What a piece of work of `total` pictures calls with the number that it is done with since the last call;
+        where processes share the work, each does as many meanwhile."""
+        done, others = 0, dist.world() if shared else 1
+
+        def advance(num: int) -> None:
+            nonlocal done
+            done = min(done + num * others, total)
+            self._on_progress(what, done, total)
+
+        return advance
 
 
 @contextmanager
-def _refused(found: Measured, names: Sequence[str], first: _First) -> Iterator[None]:
+def _refused(found: Measured, names: Sequence[str], course: _Course) -> Iterator[None]:
     """An error inside is why these metrics are not measured, and ends none of the others."""
     try:
         yield
     except AlisError as error:
-        first.error = first.error or error
+        course.error = course.error or error
         found.refused.update({name: str(error) for name in names if name not in (*found.refused, *found.figures)})
 
 
@@ -246,7 +285,7 @@ def _finite(value: float) -> float:
     return value
 
 
-def _far_tiles(generator: Generator, extractor: Extractor, plan: Plan) -> dict[str, float]:
+def _far_tiles(generator: Generator, extractor: Extractor, plan: Plan, advance: Advance) -> dict[str, float]:
     """Distance of frames a billion pixels out from frames at the origin, and of two sets at the origin: its floor."""
     moments = []
     for number, around_px in enumerate((0, FAR_PX, 0)):
@@ -256,17 +295,21 @@ def _far_tiles(generator: Generator, extractor: Extractor, plan: Plan) -> dict[s
             seed = (plan.seed * 3 + number) * 1_000_003 + chunk
             frames = sampling.frames_anywhere(generator, size, seed=seed, psi=plan.psi, around_px=around_px)
             found.add(extractor(sampling.to_uint8(frames)))
+            advance(size)
         moments.append(found.finish(extractor.num_features, generator.device)[:2])
     near, far, again = moments
     return {"far-tiles": frechet(*near, *far), "far-tiles-floor": frechet(*near, *again)}
 
 
-def _strips(generator: Generator, data: str | None, pictures: Wanted, plan: Plan, wanted: set[str]) -> dict[str, float]:
+def _strips(generator: Generator, data: str | None, pictures: Wanted, plan: Plan, course: _Course) -> dict[str, float]:
     """Seam and repetition of painted strips, and of as many real pictures where there are some."""
     size, tile = generator.config.resolution, generator.config.resolution // generator.config.grid_size
     num = max(plan.num_geometry // strips.FRAMES, 1)
     figures = {}
-    painted = strips.painted(generator, num, seed=plan.seed, psi=plan.psi)
+    wanted = set(plan.metrics)
+    painted = strips.painted(
+        generator, num, seed=plan.seed, psi=plan.psi, advance=course.of("strips", num, shared=False)
+    )
     real = None
     if data is not None:
         catalogue = dist.together(lambda: open_catalogue(data, pictures.column, side=size, variant=pictures.variant))

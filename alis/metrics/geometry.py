@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from alis.errors import InputError
+from alis.metrics.advance import Advance, silent
 from alis.models import Generator
 from alis.models.draws import draw, seeded
 from alis.models.path_length import path_lengths
@@ -19,7 +20,7 @@ MAX_DB = 200.0
 
 
 @torch.no_grad()
-def equivariance_db(generator: Generator, num: int, *, seed: int, batch: int = 16) -> float:
+def equivariance_db(generator: Generator, num: int, *, seed: int, batch: int = 16, advance: Advance = silent) -> float:
     """EQ-T: signal-to-noise ratio, in dB, of a frame at place s + k against the same frame shifted by k places.
 
     Places are patches, or, where filters see the plane, columns of the 4×4 block (R/4 pixels). Both frames are painted
@@ -51,6 +52,7 @@ def equivariance_db(generator: Generator, num: int, *, seed: int, batch: int = 1
             there = _shifted(generator, ws, place, k)
             total += float((here[..., k * width :] - there[..., : -k * width]).square().sum())
             count += here[..., k * width :].numel()
+        advance(size)
     if total == 0:
         return MAX_DB
     return min(10 * math.log10(PEAK**2 / (total / count)), MAX_DB)
@@ -66,7 +68,9 @@ def _shifted(generator: Generator, ws: Sequence[Tensor], place: Tensor, k: int) 
     return generator.frames(ws_BKLS, torch.zeros_like(place), Ranges(column_B, config.resolution)).double()
 
 
-def path_length(generator: Generator, num: int, *, seed: int, batch: int = 16) -> tuple[float, float]:
+def path_length(
+    generator: Generator, num: int, *, seed: int, batch: int = 16, advance: Advance = silent
+) -> tuple[float, float]:
     """(mean, standard deviation) of ‖Jᵀy‖ with respect to the centre codes, noise off."""
     found = []
     for start in range(0, num, batch):
@@ -74,5 +78,6 @@ def path_length(generator: Generator, num: int, *, seed: int, batch: int = 16) -
             codes = draw(generator, min(batch, num - start), mixing=0.0, is_ramping=False)
             lengths = path_lengths(lambda c: generator.frames(c.ws, c.first_B, c.ranges), codes)
         found.append(lengths.detach())
+        advance(len(lengths))
     lengths = torch.cat(found)
     return float(lengths.mean()), float(lengths.std())

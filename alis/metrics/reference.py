@@ -16,6 +16,7 @@ from torch import Tensor
 from alis import dist
 from alis.data import Catalogue, Fit, Loader, Reading, Share, cache_folder, content_fingerprint
 from alis.features.extractors import Extractor
+from alis.metrics.advance import Advance, silent
 from alis.metrics.moments import Moments
 
 log = logging.getLogger("alis")
@@ -52,7 +53,12 @@ class Sample:
 
 
 def reference(
-    catalogue: Catalogue, resolution: int, extractor: Extractor, device: torch.device, sample: Sample
+    catalogue: Catalogue,
+    resolution: int,
+    extractor: Extractor,
+    device: torch.device,
+    sample: Sample,
+    advance: Advance = silent,
 ) -> Reference:
     """Features of a sample of real pictures, never mirrored; computed once.
 
@@ -85,6 +91,7 @@ def reference(
                 held = sum(len(part) for part in kept)
                 if held < share:
                     kept.append(features[: share - held].cpu())
+                advance(len(images))
             return loader.num_bad
 
     num_left_out = sum(dist.everybodys(dist.together(look)))

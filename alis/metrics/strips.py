@@ -11,6 +11,7 @@ from torch import Tensor
 
 from alis.data import Catalogue, Fit, Loader, Reading, Share
 from alis.errors import InputError
+from alis.metrics.advance import Advance, silent
 from alis.models import Generator, sampling
 from alis.models.draws import seeded
 
@@ -64,13 +65,14 @@ def repetition(strips_N3HW: Tensor, resolution: int, patch_px: int) -> float:
     return float(power_F[is_short_F & is_harmonic_F].sum() / power_F[is_short_F].sum().clamp(min=1e-12))
 
 
-def painted(generator: Generator, num: int, *, seed: int, psi: float = 1.0) -> Tensor:
+def painted(generator: Generator, num: int, *, seed: int, psi: float = 1.0, advance: Advance = silent) -> Tensor:
     """Strips of eight frames, each of a plane of its own, with fresh noise: [N, 3, R, 8·R] on the CPU."""
     strips = []
     for number in range(num):
         own = seed * 1_000_003 + number
         with seeded(own):
             strips.append(sampling.strip(generator, FRAMES, seed=own, psi=psi, noise="random"))
+        advance(1)
     return torch.stack(strips)
 
 

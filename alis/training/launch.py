@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -20,6 +21,8 @@ from alis.models import Generator, load
 from alis.models.directory import DEMO, find, read_notes
 from alis.training import loop, monitor
 from alis.training.recipe import TrainConfig
+from lhq.cli.progress import progress
+from lhq.progress import silent
 
 log = logging.getLogger("alis")
 TRAINS = "lite0"
@@ -94,7 +97,8 @@ def evaluate(
         trained_with = read_notes(folder).get("trained_with")
         generator = load(folder, device=where)
         began = time.perf_counter()
-        measured = metrics.measure(generator, data, plan, wanted)
+        with contextlib.nullcontext(silent) if dist.rank() else progress() as on_progress:
+            measured = metrics.measure(generator, data, plan, wanted, on_progress)
         if dist.rank():
             return Evaluation("", not measured.refused)
     finally:

@@ -252,8 +252,15 @@ def test_one_refused_metric_leaves_the_others(
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
     plan = Plan(("fid", "kid", "precision-recall", "eq-t"), num=3, features="random", num_geometry=2)
     with caplog.at_level(logging.WARNING, "alis"):
-        found = metrics.measure(generator, data, plan)
+        told: dict[str, list[tuple[int, int]]] = {}
+
+        def on_progress(what: str, done: int, total: int, note: str = "") -> None:
+            told.setdefault(what, []).append((done, total))
+
+        found = metrics.measure(generator, data, plan, on_progress=on_progress)
     assert found.figures.keys() == {"fid", "kid", "eq-t"}
+    assert told.keys() == {"real pictures", "frames at patch borders", "eq-t"}
+    assert all(done == total for done, total in (last[-1] for last in told.values()))
     assert "a manifold of 3 images" in found.refused["precision-recall"]
     assert "precision-recall is not measured: a manifold of 3 images" in caplog.text
     assert found.kid_subset == 3
