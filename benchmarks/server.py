@@ -45,14 +45,14 @@ FLAGS = [
 def serve(model: str, batch: int | None, cache_mb: float) -> None:
     """The server of one row, in its own process."""
     import alis
-    from alis.web import app, painter, wire
+    from alis.web import app, connections, painter
     from alis.web import serve as web
 
     listener = web.bind("127.0.0.1", 0)
     panorama = alis.Panorama(alis.load(model), 7)
     work = painter.Painter(panorama, queue_tiles=1024, batch=batch, cache_bytes=int(cache_mb * 2**20))
     page = app.create(panorama, name="a model", painter=work, per_viewer=1024)
-    limits = wire.Limits(per_viewer=1024)  # all viewers of this benchmark have one address
+    limits = connections.ConnectionLimits(per_viewer=1024)  # all viewers of this benchmark have one address
     web.run(page, listener, started=lambda url: print(url, flush=True), limits=limits)
 
 

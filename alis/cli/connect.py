@@ -35,9 +35,9 @@ def command(
     """
     from alis.painting import connect, strip
 
-    wishes = connect.sort_out(scenes)
+    parsed = connect.parse_scenes(scenes)
     panorama = open_panorama(model, painting)
     tell_foreign(panorama.g, [scene for scene in scenes if scene.endswith(".safetensors")])
-    connect.check(panorama, wishes, out, gap=gap, overwrite=force)
-    panorama = connect.with_codes(panorama, wishes, model=model, out=out, steps=steps)
-    report(strip.paint(connect.plan(panorama, wishes.sources, gap=gap), out, overwrite=force))
+    connect.check(panorama, parsed, out, gap=gap, overwrite=force)
+    panorama = connect.with_codes(panorama, parsed, model=model, out=out, steps=steps)
+    report(strip.paint(connect.plan(panorama, parsed.sources, gap=gap), out, overwrite=force))

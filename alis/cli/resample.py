@@ -41,8 +41,7 @@ def command(
     from pathlib import Path
 
     from alis import models
-    from alis.painting import clusters
-    from alis.painting import resample as resampling
+    from alis.painting import clusters, redraw
     from alis.painting import strip as strips
     from alis.painting.panorama import choose_device
     from alis.plane import codes
@@ -51,7 +50,7 @@ def command(
     before = strips.read(strip, g, codes=codes.read_all(codes_files), centres=clusters.find(model, g.config))
     tell_foreign(g, codes_files)
     after = strips.redrawn(before, anchor=anchor, at=at, variant=variant)
-    resampling.check_picture(before, Path(strip))
-    done = resampling.write(before, after, Path(strip), Path(out), overwrite=force)
+    redraw.check_picture(before, Path(strip))
+    done = redraw.write(before, after, Path(strip), Path(out), overwrite=force)
     report(done.strip)
-    say(resampling.told(done))
+    say(redraw.summary(done))

@@ -58,7 +58,8 @@ def command(
       alis serve runs/first --port 8080 --codes my-photo.safetensors
       alis serve runs/first --proxy 127.0.0.1 --allow-host panorama.example
     """
-    from alis.web import app, painter, serve, wire
+    from alis.web import app, painter, serve
+    from alis.web.connections import ConnectionLimits
 
     listener = serve.bind(host, port)
     panorama = open_panorama(model, painting, codes_files)
@@ -72,5 +73,5 @@ def command(
         hosts=hosts,
         painter=work,
     )
-    limits = wire.Limits(connections=connections, per_viewer=per_viewer, proxies=proxies)
+    limits = ConnectionLimits(connections=connections, per_viewer=per_viewer, proxies=proxies)
     serve.run(page, listener, started=lambda url: result({"url": url}, url), limits=limits)

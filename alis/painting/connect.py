@@ -17,7 +17,7 @@ from alis import formats
 from alis.errors import InputError
 from alis.painting import invert, picture_writer, strip
 from alis.painting.panorama import Panorama
-from alis.painting.strip import Plan
+from alis.painting.strip import StripPlan
 from alis.plane import codes
 from alis.plane.anchors import MAX_EDITS, Draw, Saved, Source
 
@@ -25,7 +25,7 @@ PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Scenes:
     """Scenes as the user names them, sorted out: sources, codes read, photographs still to be inverted."""
 
     sources: tuple[Source, ...]
@@ -33,7 +33,7 @@ class Wishes:
     photos: Mapping[str, Path]
 
 
-def sort_out(words: Sequence[str]) -> Wishes:
+def parse_scenes(words: Sequence[str]) -> Scenes:
     """Seeds, saved codes (.safetensors) and photographs.
 
     Raises:
@@ -66,10 +66,10 @@ def sort_out(words: Sequence[str]) -> Wishes:
             else:
                 photos[name] = path
         sources.append(Saved(by_path[word]))
-    return Wishes(tuple(sources), read, photos)
+    return Scenes(tuple(sources), read, photos)
 
 
-def plan(panorama: Panorama, sources: Sequence[Source], *, gap: int = 0) -> Plan:
+def plan(panorama: Panorama, sources: Sequence[Source], *, gap: int = 0) -> StripPlan:
     """The strip from the first scene's anchor to the last scene's.
 
     Args:
@@ -93,44 +93,44 @@ def plan(panorama: Panorama, sources: Sequence[Source], *, gap: int = 0) -> Plan
     last = (len(sources) - 1) * each + 1
     if beyond:
         edits |= {-1: sources[0], last + 1: sources[-1]}
-    return Plan(panorama.with_edits(edits), 0, last * panorama.anchor_px)
+    return StripPlan(panorama.with_edits(edits), 0, last * panorama.anchor_px)
 
 
-def check(panorama: Panorama, wishes: Wishes, out: str | Path, *, gap: int = 0, overwrite: bool = False) -> None:
+def check(panorama: Panorama, scenes: Scenes, out: str | Path, *, gap: int = 0, overwrite: bool = False) -> None:
     """Whatever would refuse the picture, said before minutes of inversion.
 
     Raises:
         InputError: as `plan` and `alis.painting.picture_writer.check`.
     """
-    stand_ins = [source if isinstance(source, Draw) else Draw(0) for source in wishes.sources]
+    stand_ins = [source if isinstance(source, Draw) else Draw(0) for source in scenes.sources]
     picture_writer.check(Path(out), plan(panorama, stand_ins, gap=gap).width, panorama.height, overwrite=overwrite)
 
 
-def with_codes(panorama: Panorama, wishes: Wishes, *, model: str | Path, out: str | Path, steps: int = 300) -> Panorama:
-    """The panorama with all codes that the wishes name.
+def with_codes(panorama: Panorama, scenes: Scenes, *, model: str | Path, out: str | Path, steps: int = 300) -> Panorama:
+    """The panorama with all codes that the scenes name.
 
     Photographs are inverted and their codes kept beside `out`; one that lies there already is used, never replaced.
 
     Raises:
         InputError: a photograph that can't be read, or a code of another model or photograph beside the output.
     """
-    panorama = panorama.with_codes(wishes.codes)
+    panorama = panorama.with_codes(scenes.codes)
     found: dict[str, Tensor] = {}
-    kept = {name: Path(out).with_name(f"{Path(out).stem}-{name}.safetensors") for name in wishes.photos}
-    for name, path in wishes.photos.items():  # all are looked at before any is worked on
+    kept = {name: Path(out).with_name(f"{Path(out).stem}-{name}.safetensors") for name in scenes.photos}
+    for name, path in scenes.photos.items():  # all are looked at before any is worked on
         invert.read_photo(path, panorama.g.config.resolution)
         if kept[name].exists():
-            found[name] = _kept(kept[name], path, panorama)
+            found[name] = _saved_code(kept[name], path, panorama)
         else:
             formats.check_writable(kept[name])
-    missing = {name: path for name, path in wishes.photos.items() if name not in found}
+    missing = {name: path for name, path in scenes.photos.items() if name not in found}
     d = invert.discriminator(model, panorama.g) if missing else None
     for name, path in missing.items():
         found[name] = invert.to_file(panorama.g, invert.Photograph(path), kept[name], d=d, steps=steps).w
     return panorama.with_codes(found)
 
 
-def _kept(path: Path, photo: Path, panorama: Panorama) -> Tensor:
+def _saved_code(path: Path, photo: Path, panorama: Panorama) -> Tensor:
     """The code that a former run left beside the output.
 
     Raises:

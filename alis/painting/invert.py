@@ -4,7 +4,7 @@ The scene is the frame in the middle between two anchors that hold the same code
 panorama; what lies beside the square in the photograph (mirrored at its edges) is kept to a little, so that the land
 goes on from there. First one w for all layers: the likest of some hundred random scenes are followed for a while, and
 the best of them is gone on from. Then, in W+, one for each layer, held near each other. How alike two pictures are is
-measured by `alis.painting.likeness`, without a download.
+measured by `alis.painting.perceptual_distance`, without a download.
 
 Where a model draws local latents (`alis.plane.latents`), no two places paint a code alike. The search goes from place
 to place, so that no place's grain is written into the code, and what is found is judged at places that it never saw.
@@ -31,7 +31,7 @@ from alis.data.decode import eight_bits
 from alis.errors import InputError, RunError, WeightsMissing
 from alis.formats.rows import whole
 from alis.models import Discriminator, Generator, load_discriminator
-from alis.painting.likeness import Features, Likeness, packaged_features, structure
+from alis.painting.perceptual_distance import Features, PerceptualDistance, efficientnet_features, structural_similarity
 from alis.painting.strip import fingerprint
 from alis.plane import codes
 from alis.plane.ranges import Ranges
@@ -49,12 +49,13 @@ _UNSEEN = 1_000
 
 
 @dataclass(frozen=True)
-class Inverted:
+class Inversion:
     """A code [S] or [num_ws, S], its frame, and how far it is from the photograph.
 
-    `structure` is what the eye goes by (`alis.painting.likeness.structure`): 1 = the same shapes, 0 = none of them; a
-    grey card, which has a fair `psnr_db`, has none. Where places paint differently, all three figures are means over
-    places that the search never saw; the frame is one of these.
+    `structure` agrees best with the eye (`alis.painting.perceptual_distance.structural_similarity`): 1 = the same
+    shapes, 0 = none of them; a uniform grey picture has a fair `psnr_db` but a `structure` of 0. Where the picture of a
+    code depends on its position, `loss`, `psnr_db` and `structure` are means over positions that the search did not use;
+    the frame is one of these.
     """
 
     w: Tensor
@@ -85,7 +86,7 @@ def scene(g: Generator, w_BLS: Tensor, seed: int = 0) -> Tensor:
     return _between(g, w_BLS, seed, margin(g), 0)
 
 
-def surroundings(g: Generator, w_BLS: Tensor, seed: int = 0) -> Tensor:
+def scene_in_context(g: Generator, w_BLS: Tensor, seed: int = 0) -> Tensor:
     """The scene with `margin` patches on either side, [B, 3, R, W]: one range between two anchors of the same code."""
     return _between(g, w_BLS, seed, 0, margin(g))
 
@@ -141,7 +142,7 @@ def read_photo(path: str | Path, resolution: int, *, place: float = 0.5, beside:
 
 
 @dataclass(frozen=True)
-class Wish:
+class SearchOptions:
     """How a code is looked for.
 
     Args:
@@ -171,14 +172,14 @@ class Wish:
 class _Search:
     """What a code is judged by, and the best one so far."""
 
-    def __init__(self, g: Generator, photo_3RW: Tensor, d: Discriminator | None, packaged: Features | None) -> None:
+    def __init__(self, g: Generator, photo_3RW: Tensor, d: Discriminator | None, efficientnet: Features | None) -> None:
         self.g, self.size = g, g.config.resolution
         self.beside = (photo_3RW.shape[2] - self.size) // 2
         photo_3RW = photo_3RW.to(g.device)
         self.width = photo_3RW.shape[2]
         self.photo = photo_3RW[:, :, self.beside : self.beside + self.size]
-        self.alike = Likeness(self.photo, d, packaged)
-        self.around = Likeness(photo_3RW) if self.beside else None
+        self.photo_distance = PerceptualDistance(self.photo, d, efficientnet)
+        self.context_distance = PerceptualDistance(photo_3RW) if self.beside else None
         self.spread, self.places = 1.0, num_places(g)
 
     def starts(self, seed: int, num: int) -> tuple[Tensor, float]:
@@ -189,17 +190,17 @@ class _Search:
             w_NS = torch.cat([g.mapping.w_avg[None], w_NS])
             self.spread = float((w_NS - w_NS.mean(dim=0)).square().mean().sqrt())
             broad = w_NS[:, None].expand(-1, g.num_ws, -1)
-            distances = torch.cat([self.alike(scene(g, some)) for some in torch.split(broad, _BATCH)])
+            distances = torch.cat([self.photo_distance(scene(g, some)) for some in torch.split(broad, _BATCH)])
         best = distances.argsort()[:num]
         return w_NS[best].clone(), float(distances[best[0]])
 
     def distance(self, w_BLS: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Distances [B] and frames [B, 3, R, R], as the plane of this seed has them."""
-        wide = surroundings(self.g, w_BLS, seed) if self.around else scene(self.g, w_BLS, seed)
+        wide = scene_in_context(self.g, w_BLS, seed) if self.context_distance else scene(self.g, w_BLS, seed)
         frames = wide[..., self.beside : self.beside + self.size]
-        found = self.alike(frames)
-        if self.around:
-            found = found + _BESIDE * self.around(wide[..., : self.width])
+        found = self.photo_distance(frames)
+        if self.context_distance:
+            found = found + _BESIDE * self.context_distance(wide[..., : self.width])
         return found, frames
 
     def descend(
@@ -235,7 +236,7 @@ class _Search:
             tell(frames[best].detach(), float(least.min()))
         return least, found
 
-    def follow(self, base_TS: Tensor, how: Wish, tell: Callable[[Tensor, float], None]) -> Tensor:
+    def follow(self, base_TS: Tensor, how: SearchOptions, tell: Callable[[Tensor, float], None]) -> Tensor:
         """From starts [T, S] to the code [L, S]: all starts for a while, then the best of them, then layer by layer."""
         in_w = how.steps if how.space == "w" else max(how.steps * 2 // 5, 1)
         trying = in_w // 2 if len(base_TS) > 1 else 0
@@ -261,25 +262,25 @@ def invert(
     photo_3RW: Tensor,
     *,
     d: Discriminator | None = None,
-    packaged: Features | None = None,
+    efficientnet: Features | None = None,
     preview: Callable[[Tensor], None] | None = None,
-    **wish: Any,
-) -> Inverted:
+    **options: Any,
+) -> Inversion:
     """Find a photograph's code; the same arguments find the same code.
 
     Args:
         photo_3RW: as `read_photo` gives it, [3, R, R] or with as much beside it as lies between two anchors.
         d: the model's discriminator, if it was saved.
-        packaged: `alis.painting.likeness.packaged_features`, if they are installed.
+        efficientnet: `alis.painting.perceptual_distance.efficientnet_features`, if they are installed.
         preview: shown the frame now and then.
-        wish: space, steps, seed and tries, as `Wish` has them.
+        options: space, steps, seed and tries, as `SearchOptions` has them.
 
     Raises:
         InputError: a wish out of range.
         RunError: the search ran away.
     """
-    how = Wish(**wish)
-    search = _Search(g, photo_3RW, d, packaged)
+    how = SearchOptions(**options)
+    search = _Search(g, photo_3RW, d, efficientnet)
     base_TS, at_start = search.starts(how.seed, how.tries)
     with bar("invert", how.steps) as advance:
         done = 0
@@ -292,18 +293,18 @@ def invert(
             advance(1, f"distance {least:.3f}" if math.isfinite(least) else "")
 
         w_LS = search.follow(base_TS, how, tell)
-    return _judged(search, w_LS[0] if how.space == "w" else w_LS, at_start)
+    return _measured(search, w_LS[0] if how.space == "w" else w_LS, at_start)
 
 
-def _judged(search: _Search, w: Tensor, at_start: float) -> Inverted:
+def _measured(search: _Search, w: Tensor, at_start: float) -> Inversion:
     g = search.g
     w_1LS = w.expand(g.num_ws, -1)[None]
     with torch.no_grad():
         frames = torch.cat([scene(g, w_1LS, _UNSEEN + place) for place in range(search.places)])
-        loss = float(search.alike(frames).mean())
-        alike = float(structure(frames, search.photo[None].expand_as(frames)).mean())
+        loss = float(search.photo_distance(frames).mean())
+        alike = float(structural_similarity(frames, search.photo[None].expand_as(frames)).mean())
     error = float((frames.clamp(-1, 1) - search.photo).square().mean())
-    return Inverted(w.cpu(), frames[0].cpu(), at_start, loss, 10 * math.log10(4 / max(error, 1e-12)), alike)
+    return Inversion(w.cpu(), frames[0].cpu(), at_start, loss, 10 * math.log10(4 / max(error, 1e-12)), alike)
 
 
 def side_by_side(photo_3RR: Tensor, frame_3RR: Tensor) -> Image.Image:
@@ -336,12 +337,12 @@ class Photograph:
 
 
 def to_file(
-    g: Generator, photo: Photograph, out: Path, *, d: Discriminator | None, overwrite: bool = False, **wish: Any
-) -> Inverted:
+    g: Generator, photo: Photograph, out: Path, *, d: Discriminator | None, overwrite: bool = False, **options: Any
+) -> Inversion:
     """Invert a photograph and save its code, with a picture of both side by side that follows the search.
 
     Args:
-        wish: space, steps, seed and tries, as `Wish` has them.
+        options: space, steps, seed and tries, as `SearchOptions` has them.
 
     Raises:
         InputError: as `read_photo` and `invert`, a file in the way, or a place that can't be written (met at the first
@@ -354,12 +355,12 @@ def to_file(
         raise InputError(f"{out}: exists", hint="remove it, overwrite it with --force, or give another -o")
     beside = margin(g) * g.config.resolution // g.config.grid_size
     photo_3RW = read_photo(photo.path, g.config.resolution, place=photo.place, beside=beside)
-    packaged, best, shown = packaged_features(g.device), None, out.with_suffix(".preview.png")
+    efficientnet, best, shown = efficientnet_features(g.device), None, out.with_suffix(".preview.png")
     for is_mirrored in (False, True) if photo.mirror else (False,):
         wanted = photo_3RW.flip(2) if is_mirrored else photo_3RW
         wanted_3RR = wanted[:, :, beside : beside + g.config.resolution]
         preview = functools.partial(_preview, shown, wanted_3RR)
-        done = invert(g, wanted, d=d, packaged=packaged, preview=preview, **wish)
+        done = invert(g, wanted, d=d, efficientnet=efficientnet, preview=preview, **options)
         done = replace(done, is_mirrored=is_mirrored)
         if best is None or done.structure > best.structure:
             best, best_3RR = done, wanted_3RR

@@ -25,7 +25,7 @@ from alis.config import ModelConfig
 from alis.errors import InputError
 from alis.formats import Pixels
 from alis.models import Generator
-from alis.painting.code_book import CodeBook, checked_centres, checked_code
+from alis.painting.anchor_codes import AnchorCodes, checked_centres, checked_code
 from alis.plane.anchors import MAX_ANCHOR, Saved, Sketch, SketchSettings, Source
 from alis.plane.noise import column_noise
 from alis.plane.ranges import Ranges, anchors_seen
@@ -70,7 +70,7 @@ class Panorama:
         plain: SketchSettings = {name: _plain(value) for name, value in settings.items()}  # type: ignore[assignment]
         self.sketch = sketch or Sketch(_plain(seed), **plain)
         saved = {name: checked_code(g, name, code) for name, code in (codes or {}).items()}
-        self.book = CodeBook(g, saved, None if centres is None else checked_centres(g, centres))
+        self.anchor_codes = AnchorCodes(g, saved, None if centres is None else checked_centres(g, centres))
         self.batch = _batch(g.config) if batch is None else _plain(batch)
         if isinstance(self.batch, bool) or not isinstance(self.batch, int) or not 1 <= self.batch <= _MOST_TILES:
             raise InputError(f"batch {batch!r} is out of range", hint=f"use 1 to {_MOST_TILES} tiles")
@@ -78,7 +78,7 @@ class Panorama:
 
     def _check(self) -> None:
         distance, ring, cluster = self.g.config.w_coord_dist, self.sketch.ring, self.sketch.cluster
-        centres_KS = self.book.centres_KS
+        centres_KS = self.anchor_codes.centres_KS
         if cluster is not None and centres_KS is None:
             raise InputError("this model has no clusters yet", hint="run alis clusters MODEL first")
         if isinstance(cluster, int) and centres_KS is not None and cluster >= len(centres_KS):
@@ -86,8 +86,8 @@ class Panorama:
                 f"cluster {cluster} is not one of this model's", hint=f"use 0 to {len(centres_KS) - 1}, or nearest"
             )
         for source in self.sketch.edits.values():
-            if isinstance(source, Saved) and source.name not in self.book.saved:
-                known = ", ".join(sorted(self.book.saved)[:8]) or "none"
+            if isinstance(source, Saved) and source.name not in self.anchor_codes.saved:
+                known = ", ".join(sorted(self.anchor_codes.saved)[:8]) or "none"
                 raise InputError(f"no saved code named {source.name!r}", hint=f"codes given: {known}")
         if distance % 2:
             raise InputError(
@@ -152,8 +152,10 @@ class Panorama:
             InputError: a code of another shape.
         """
         other = copy.copy(self)
-        other.book = copy.copy(self.book)
-        other.book.saved = self.book.saved | {n: checked_code(self.g, n, code) for n, code in codes.items()}
+        other.anchor_codes = copy.copy(self.anchor_codes)
+        other.anchor_codes.saved = self.anchor_codes.saved | {
+            n: checked_code(self.g, n, code) for n, code in codes.items()
+        }
         return other
 
     def with_edits(self, edits: Mapping[int, Source | int | Tensor]) -> Panorama:
@@ -169,7 +171,7 @@ class Panorama:
 
     def code(self, index: int) -> Tensor:
         """The code that stands at an anchor: [S] or, when a W+ code was given, [num_ws, S]."""
-        return self.book.code(self.sketch.source(index), self.sketch.psi, self.sketch.cluster)
+        return self.anchor_codes.code(self.sketch.source(index), self.sketch.psi, self.sketch.cluster)
 
     def reach(self, index: int) -> tuple[int, int]:
         """Pixel columns [a, b) that an anchor takes part in.
@@ -286,7 +288,7 @@ def _paint(wanted: Sequence[tuple[Panorama, int]], width: int) -> Pixels:
         for index in range(first, first + seen.num):
             key = (plane.sketch.source(index), plane.sketch.psi, plane.sketch.cluster)
             if key not in rows:
-                code = plane.book.code(*key)
+                code = plane.anchor_codes.code(*key)
                 rows[key] = len(codes)
                 codes.append(code if code.dim() == 2 else code.expand(g.config.num_ws, -1))
             own.append(rows[key])

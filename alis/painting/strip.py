@@ -62,7 +62,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StripPlan:
     """A strip to be painted."""
 
     panorama: Panorama
@@ -93,7 +93,7 @@ def fingerprint(g: Generator) -> str:
 
 def plan(
     panorama: Panorama, *, width: int | None = None, frames: int | None = None, start: int = 0, loop: bool = False
-) -> Plan:
+) -> StripPlan:
     """Which columns to paint.
 
     Args:
@@ -123,10 +123,10 @@ def plan(
         ring = max(panorama.shortest_ring, round(width / panorama.anchor_px / step) * step)
         panorama = panorama.with_sketch(panorama.sketch.closed(ring))
         width = ring * panorama.anchor_px
-    return Plan(panorama, start, width)
+    return StripPlan(panorama, start, width)
 
 
-def paint(plan: Plan, path: str | Path, *, overwrite: bool = False) -> picture_writer.Strip:
+def paint(plan: StripPlan, path: str | Path, *, overwrite: bool = False) -> picture_writer.Strip:
     """Paint and encode (`alis.painting.picture_writer.write`, which says what can go wrong)."""
     return picture_writer.write(
         path, plan.columns, width=plan.width, height=plan.panorama.height, note=plan.note.text, overwrite=overwrite
@@ -135,7 +135,7 @@ def paint(plan: Plan, path: str | Path, *, overwrite: bool = False) -> picture_w
 
 def read(
     path: str | Path, g: Generator, *, codes: Mapping[str, Tensor] | None = None, centres: Tensor | None = None
-) -> Plan:
+) -> StripPlan:
     """The plan a finished strip was painted from; `g` paints in that strip's precision from then on.
 
     Raises:
@@ -155,7 +155,9 @@ def read(
     return plan(panorama, width=note.width, start=note.start)
 
 
-def redrawn(plan: Plan, *, anchor: int | None = None, at: int | None = None, variant: int | None = None) -> Plan:
+def redrawn(
+    plan: StripPlan, *, anchor: int | None = None, at: int | None = None, variant: int | None = None
+) -> StripPlan:
     """The same columns with one anchor redrawn; beyond `Panorama.reach` of it the picture stays equal to the bit.
 
     Args:
@@ -181,10 +183,10 @@ def redrawn(plan: Plan, *, anchor: int | None = None, at: int | None = None, var
     if variant is None:
         here = panorama.sketch.source(anchor)
         variant = here.variant + 1 if isinstance(here, Draw) else 1
-    return Plan(panorama.with_edits({anchor: variant}), plan.start, plan.width)
+    return StripPlan(panorama.with_edits({anchor: variant}), plan.start, plan.width)
 
 
-def _shows(plan: Plan, anchor: int) -> bool:
+def _shows(plan: StripPlan, anchor: int) -> bool:
     """Whether an anchor takes part in the picture; on a ring, in any of its rounds."""
     first, last = plan.panorama.reach(anchor)
     ring_px = plan.panorama.ring_px
@@ -195,7 +197,7 @@ def _shows(plan: Plan, anchor: int) -> bool:
     return last > plan.start and first < plan.start + plan.width
 
 
-def _shown(plan: Plan) -> str:
+def _shown(plan: StripPlan) -> str:
     step = plan.panorama.anchor_px
     if plan.panorama.sketch.ring is not None:
         return f"of a ring of {plan.panorama.sketch.ring}"

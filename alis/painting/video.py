@@ -139,7 +139,7 @@ def walk(panorama: Panorama, shot: Shot, *, changes: int = 4, start: int = 0, lo
     sketch = panorama.sketch
 
     def code(anchor: int, variant: int):  # type: ignore[no-untyped-def]
-        return panorama.book.code(
+        return panorama.anchor_codes.code(
             Draw(sketch.seed, anchor, variant % changes if loop else variant), sketch.psi, sketch.cluster
         )
 

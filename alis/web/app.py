@@ -26,11 +26,11 @@ from starlette.exceptions import HTTPException
 from alis.errors import AlisError, InputError
 from alis.painting.panorama import Panorama
 from alis.plane.anchors import Sketch
-from alis.web import facts
-from alis.web.answers import ASK, FOR_EVER, Text, held, refusal, tag_of
-from alis.web.gate import Gate
+from alis.web.middleware import RequestFilter
+from alis.web.page_info import page_info
 from alis.web.painter import Busy, Painter
-from alis.web.strips import LOOK_S, Taking
+from alis.web.responses import IMMUTABLE, REVALIDATE, CachedText, error_response, etag_of, not_modified
+from alis.web.strip_downloads import DISCONNECT_CHECK_S, StripDownloads
 
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -64,37 +64,37 @@ def create(
 
     app = FastAPI(title="alis", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
     app.state.painter = painter
-    app.add_middleware(Gate, per_viewer=per_viewer, hosts=tuple(hosts))
-    told = facts.of(panorama, name=name, max_frames=max_frames)
+    app.add_middleware(RequestFilter, per_viewer=per_viewer, hosts=tuple(hosts))
+    told = page_info(panorama, name=name, max_frames=max_frames)
     _tell_errors(app)
-    _serve_page(app, Text(told.json_text.encode(), "application/json"))
+    _serve_page(app, CachedText(told.json_text.encode(), "application/json"))
     _serve_stats(app, painter)
     _serve_tiles(app, painter, told.model)
-    _serve_strips(app, Taking(painter, max_frames))
+    _serve_strips(app, StripDownloads(painter, max_frames))
     return app
 
 
 def _tell_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def told(request: Request, error: HTTPException) -> Response:
-        return refusal(error.status_code, str(error.detail), "see / for what is here", error.headers)
+        return error_response(error.status_code, str(error.detail), "see / for what is here", error.headers)
 
     @app.exception_handler(AlisError)
     async def refused(request: Request, error: AlisError) -> Response:
-        return refusal(404 if isinstance(error, InputError) else 500, error.message, error.hint)
+        return error_response(404 if isinstance(error, InputError) else 500, error.message, error.hint)
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> Response:
-        return refusal(503, "the painter is busy", "try again in a moment")
+        return error_response(503, "the painter is busy", "try again in a moment")
 
 
-def _serve_page(app: FastAPI, model: Text) -> None:
-    def text(path: Path) -> Text:
+def _serve_page(app: FastAPI, model: CachedText) -> None:
+    def text(path: Path) -> CachedText:
         # Browsers look for the icon again whenever the address changes, which it does as one wanders.
-        keep = "public, max-age=86400" if path.suffix == ".svg" else ASK
-        return Text(path.read_bytes(), TYPES[path.suffix], keep)
+        keep = "public, max-age=86400" if path.suffix == ".svg" else REVALIDATE
+        return CachedText(path.read_bytes(), TYPES[path.suffix], keep)
 
-    def serve(some: Text) -> Callable[[Request], Awaitable[Response]]:
+    def serve(some: CachedText) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             return some.answer(request)
 
@@ -124,19 +124,19 @@ def _serve_tiles(app: FastAPI, painter: Painter, model: str) -> None:
         sketch, k = Sketch.parse(f"{seed}/{edits}"), int(found[1])
         painter.panorama.check_tile(k)
         painter.plane(sketch)
-        tag = tag_of(f"{model}/{sketch.text}/{k}".encode())
-        headers = {"Cache-Control": FOR_EVER if request.query_params.get("m") == model else ASK}
-        if known := held(request, tag, headers):
+        tag = etag_of(f"{model}/{sketch.text}/{k}".encode())
+        headers = {"Cache-Control": IMMUTABLE if request.query_params.get("m") == model else REVALIDATE}
+        if known := not_modified(request, tag, headers):
             return known
         future = painter.want(sketch, k)
-        while not (await asyncio.wait({future}, timeout=LOOK_S))[0]:
+        while not (await asyncio.wait({future}, timeout=DISCONNECT_CHECK_S))[0]:
             if await request.is_disconnected():
                 future.cancel()
                 return Response(status_code=499)
         return Response(future.result(), media_type="image/webp", headers={"ETag": tag, **headers})
 
 
-def _serve_strips(app: FastAPI, taking: Taking) -> None:
+def _serve_strips(app: FastAPI, downloads: StripDownloads) -> None:
     @app.api_route("/strip/{seed}/{edits}/{start}/{last}", methods=_BOTH)
     async def take(request: Request, seed: str, edits: str, start: str, last: str) -> Response:
-        return await taking.answer(request, taking.read(seed, edits, start, last))
+        return await downloads.answer(request, downloads.read(seed, edits, start, last))

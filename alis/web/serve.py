@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from alis.errors import InputError
-from alis.web.wire import Door, Limits, Wire
+from alis.web.connections import ConnectionLimiter, ConnectionLimits, LimitedConnection
 
 _GRACE_S = 10
 _KEEP_ALIVE_S = 30
@@ -36,13 +36,13 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def settings(app: FastAPI, limits: Limits | None = None) -> uvicorn.Config:
-    """How the application is served: uvicorn, with `alis.web.wire` at its door."""
-    limits = limits or Limits()
+def settings(app: FastAPI, limits: ConnectionLimits | None = None) -> uvicorn.Config:
+    """How the application is served: uvicorn, with `alis.web.connections` at its door."""
+    limits = limits or ConnectionLimits()
     limits = replace(limits, connections=_room_for(limits.connections))
     return uvicorn.Config(
         app,
-        http=functools.partial(Wire, door=Door(limits)),  # type: ignore[arg-type]
+        http=functools.partial(LimitedConnection, door=ConnectionLimiter(limits)),  # type: ignore[arg-type]
         ws="none",
         log_level="warning",
         access_log=False,
@@ -70,7 +70,9 @@ def _room_for(connections: int) -> int:
     return connections
 
 
-def run(app: FastAPI, listener: socket.socket, started: Callable[[str], None], *, limits: Limits | None = None) -> None:
+def run(
+    app: FastAPI, listener: socket.socket, started: Callable[[str], None], *, limits: ConnectionLimits | None = None
+) -> None:
     """Serve until SIGINT or SIGTERM, then finish gracefully.
 
     Args:

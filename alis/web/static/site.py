@@ -24,10 +24,10 @@ from torch import Tensor
 
 from alis.errors import InputError
 from alis.painting.panorama import Panorama, precision_of
-from alis.web import facts
 from alis.web.app import PAGE
-from alis.web.packages import RUNTIME, files, tarball
-from alis.web.static import network
+from alis.web.npm import RUNTIME, files, tarball
+from alis.web.page_info import page_info
+from alis.web.static import onnx_graphs
 
 MAX_SIDE = 16_384  # of a canvas, in every browser
 _WASM = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -82,7 +82,7 @@ def write(
 
     Args:
         name: what the page calls the model.
-        runtime: onnxruntime-web's tarball, where it is not to be fetched (`alis.web.packages.tarball`).
+        runtime: onnxruntime-web's tarball, where it is not to be fetched (`alis.web.npm.tarball`).
         webgpu: also the runtime for GPUs, 27 MB that only browsers with one load.
 
     Raises:
@@ -155,21 +155,21 @@ def _write_page(made: Path) -> None:
 def _write_model(panorama: Panorama, made: Path, name: str, webgpu: bool) -> None:
     g, folder = panorama.g, made / "model"
     folder.mkdir()
-    plan = network.export(g, folder)
-    book = panorama.book
+    plan = onnx_graphs.export(g, folder)
+    anchor_codes = panorama.anchor_codes
     _put_floats(folder / "mean.f32", g.mapping.w_avg)
-    if book.centres_KS is not None:
-        _put_floats(folder / "centres.f32", book.centres_KS)
+    if anchor_codes.centres_KS is not None:
+        _put_floats(folder / "centres.f32", anchor_codes.centres_KS)
     if plan.latents:
-        _put_floats(folder / "quantiles.f32", network.quantiles())
-    for code, w in book.saved.items():
+        _put_floats(folder / "quantiles.f32", onnx_graphs.quantiles())
+    for code, w in anchor_codes.saved.items():
         _put_floats(folder / f"code-{code}.f32", w)
-    for layer, stored in enumerate(network.stored_noise(g)):
+    for layer, stored in enumerate(onnx_graphs.stored_noise(g)):
         _put_floats(folder / f"stored-{layer}.f32", stored)
     most = max(1, min(128, MAX_SIDE // panorama.height))
-    told = facts.of(panorama, name=name, max_frames=most, painter="browser")
-    codes = sorted((code, w.numel()) for code, w in book.saved.items())
-    table = json.loads(told.json_text) | {"network": network.facts(plan) | {"webgpu": webgpu, "codes": codes}}
+    told = page_info(panorama, name=name, max_frames=most, painter="browser")
+    codes = sorted((code, w.numel()) for code, w in anchor_codes.saved.items())
+    table = json.loads(told.json_text) | {"network": onnx_graphs.as_json(plan) | {"webgpu": webgpu, "codes": codes}}
     _put(made / "model.json", (json.dumps(table, indent=1) + "\n").encode())
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 import alis
 from alis.cli import cli
 from alis.errors import InputError, WeightsMissing
-from alis.painting import connect, invert, likeness
-from alis.painting.likeness import Likeness, packaged_features
+from alis.painting import connect, invert, perceptual_distance
+from alis.painting.perceptual_distance import PerceptualDistance, efficientnet_features
 from alis.plane import codes
 from alis.plane.anchors import Saved
 from tests.alis import painter
@@ -29,7 +29,7 @@ def g() -> alis.Generator:
 
 def test_a_scene_of_the_model_is_found_again(g: alis.Generator) -> None:
     w_S = g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[0]
-    photo = invert.surroundings(g, w_S.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
+    photo = invert.scene_in_context(g, w_S.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
     mean = invert.scene(g, g.mapping.w_avg.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
     mean_error = float((mean - photo[:, :, 16:48]).square().mean())
     torch.manual_seed(0)
@@ -49,7 +49,7 @@ def test_the_same_arguments_find_the_same_code(g: alis.Generator) -> None:
 
 def test_the_scene_is_what_connect_paints(g: alis.Generator) -> None:
     plus = g.map(torch.randn(1, 32))[0].expand(g.num_ws, -1) + torch.randn(g.num_ws, 32) * 0.1
-    frame, wide = invert.scene(g, plus[None])[0], invert.surroundings(g, plus[None])[0]
+    frame, wide = invert.scene(g, plus[None])[0], invert.scene_in_context(g, plus[None])[0]
     panorama = alis.Panorama(g, noise="none").with_edits({2: plus, 3: plus})
     pixels = panorama[2 * panorama.anchor_px : 3 * panorama.anchor_px]
     want = (wide * 127.5 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
@@ -61,7 +61,7 @@ def test_the_scene_is_what_connect_paints(g: alis.Generator) -> None:
 def test_surroundings_are_one_range_with_the_scene_in_its_middle(made: Callable[[], alis.Generator]) -> None:
     g = made()
     w_1LS = g.map(torch.randn(1, 32))[:, None].expand(-1, g.num_ws, -1)
-    wide, frame = invert.surroundings(g, w_1LS, 3), invert.scene(g, w_1LS, 3)
+    wide, frame = invert.scene_in_context(g, w_1LS, 3), invert.scene(g, w_1LS, 3)
     assert wide.shape[3] == 64
     assert torch.allclose(wide[..., 16:48], frame, atol=1e-4)
     assert torch.allclose(frame, g(w_1LS, w_1LS, w_1LS, invert.margin(g), seed=3), atol=1e-4)
@@ -70,11 +70,11 @@ def test_surroundings_are_one_range_with_the_scene_in_its_middle(made: Callable[
 def test_what_is_told_of_a_code_is_met_at_places_the_search_never_saw() -> None:
     g = painter.seamless(local_latents=1.0)
     w_1LS = g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[:, None].expand(-1, g.num_ws, -1)
-    photo = invert.surroundings(g, w_1LS, 77)[0].clamp(-1, 1)
+    photo = invert.scene_in_context(g, w_1LS, 77)[0].clamp(-1, 1)
 
     def elsewhere(w_LS: torch.Tensor) -> float:
         """Distance at forty places, of which no search has seen one."""
-        alike = Likeness(photo[:, :, 16:48])
+        alike = PerceptualDistance(photo[:, :, 16:48])
         with torch.no_grad():
             return sum(float(alike(invert.scene(g, w_LS[None], seed))[0]) for seed in range(2000, 2040)) / 40
 
@@ -88,7 +88,7 @@ def test_connect_ends_in_the_scene_as_it_was_looked_for() -> None:
     panorama = alis.Panorama(g, noise="none", codes={"mine": w_LS})
     plan = connect.plan(panorama, [Saved("mine"), Saved("mine")])
     pixels = plan.panorama[plan.start : plan.start + plan.width].astype(int)
-    wide = (invert.surroundings(g, w_LS[None])[0] * 127.5 + 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy()
+    wide = (invert.scene_in_context(g, w_LS[None])[0] * 127.5 + 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy()
     assert np.abs(pixels[:, :32] - wide[:, :32]).max() <= 1
     assert np.abs(pixels[:, -32:] - wide[:, -32:]).max() <= 1
 
@@ -96,20 +96,20 @@ def test_connect_ends_in_the_scene_as_it_was_looked_for() -> None:
 def test_likeness_is_zero_for_the_same_and_grows(g: alis.Generator) -> None:
     photo = torch.rand(3, 32, 32) * 2 - 1
     noise = torch.randn(3, 32, 32)
-    packaged = packaged_features(torch.device("cpu"))
-    assert packaged is not None, "its packages are among the project's"
-    for alike in (Likeness(photo), Likeness(photo, packaged=packaged)):
+    efficientnet = efficientnet_features(torch.device("cpu"))
+    assert efficientnet is not None, "its packages are among the project's"
+    for alike in (PerceptualDistance(photo), PerceptualDistance(photo, efficientnet=efficientnet)):
         values = alike(torch.stack([photo, photo + 0.05 * noise, photo + 0.3 * noise, -photo]))
         assert float(values[0]) < 1e-4
         assert values.tolist() == sorted(values.tolist())
 
 
 def test_packaged_features_have_a_gradient(g: alis.Generator) -> None:
-    packaged = packaged_features(torch.device("cpu"))
+    efficientnet = efficientnet_features(torch.device("cpu"))
     frame = torch.zeros(1, 3, 32, 32, requires_grad=True)
-    Likeness(torch.rand(3, 32, 32), packaged=packaged)(frame)[0].backward()
+    PerceptualDistance(torch.rand(3, 32, 32), efficientnet=efficientnet)(frame)[0].backward()
     assert float(frame.grad.abs().max()) > 0
-    found = invert.invert(g, torch.rand(3, 32, 32) * 2 - 1, packaged=packaged, steps=3)
+    found = invert.invert(g, torch.rand(3, 32, 32) * 2 - 1, efficientnet=efficientnet, steps=3)
     assert found.loss <= found.loss_start
 
 
@@ -210,7 +210,7 @@ def test_structure_is_what_the_eye_goes_by() -> None:
     flat = photo.mean(dim=2, keepdim=True).expand_as(photo)  # its rows without its shapes
 
     def of(frame: torch.Tensor) -> float:
-        return float(likeness.structure(frame[None], photo[None])[0])
+        return float(perceptual_distance.structural_similarity(frame[None], photo[None])[0])
 
     assert of(photo) > 0.95
     assert of(photo * 0.7 + 0.2) > 0.85, "light and contrast are not shape"
@@ -227,7 +227,7 @@ def test_structure_is_what_the_eye_goes_by() -> None:
 def test_the_distance_prefers_shapes_to_a_grey_card() -> None:
     photo = _landscape()
     grey, blurred = photo.mean(dim=(1, 2), keepdim=True).expand_as(photo), photo * 0.8 + 0.1
-    distances = likeness.Likeness(photo)(torch.stack([photo, blurred, grey]))
+    distances = perceptual_distance.PerceptualDistance(photo)(torch.stack([photo, blurred, grey]))
     assert distances[0] < distances[1] < distances[2]
 
 

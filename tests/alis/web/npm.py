@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from alis.errors import InputError
-from alis.web.packages import RUNTIME, Package, files, tarball
+from alis.web.npm import RUNTIME, Package, files, tarball
 
 AXE = Package(
     "axe-core",

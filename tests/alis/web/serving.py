@@ -12,7 +12,7 @@ import uvicorn
 from PIL import Image
 
 import alis
-from alis.web import app, serve, wire
+from alis.web import app, connections, serve
 from alis.web.painter import Painter
 
 
@@ -26,7 +26,7 @@ class Served:
         queue_tiles: int = 256,
         per_viewer: int = 128,
         hosts: tuple[str, ...] = (),
-        limits: wire.Limits | None = None,
+        limits: connections.ConnectionLimits | None = None,
     ) -> None:
         self.painter = Painter(panorama, queue_tiles=queue_tiles, cache_bytes=1 << 20)
         listener = serve.bind("127.0.0.1", 0)

@@ -124,7 +124,7 @@ def test_a_strip_whose_viewer_left_leaves_nothing_and_blocks_nobody(
 def test_a_tile_that_breaks_spoils_nobody_elses(panorama: alis.Panorama) -> None:
     """A code that can't be painted (wrong width, past every check) is one viewer's 500, also within a batch."""
     broken = alis.Panorama(panorama.g, 7, codes={"mine": torch.zeros(32)})
-    broken.book.saved["mine"] = torch.zeros(33)
+    broken.anchor_codes.saved["mine"] = torch.zeros(33)
     server = Served(broken)
     try:
         with ThreadPoolExecutor(4) as pool:

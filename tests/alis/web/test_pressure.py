@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import alis
-from alis.web import gate, wire
-from alis.web.answers import takes_gzip
+from alis.web import connections, middleware
+from alis.web.responses import accepts_gzip
 from tests.alis import painter as models
 from tests.alis.web.serving import Served, until
 
@@ -58,8 +58,8 @@ def dialled(server: Served, num: int, *, of: str = "127.0.0.1") -> Iterator[list
 def get(server: Served, path: str = "/model.json", *, of: str = "127.0.0.9") -> http.client.HTTPResponse:
     """A request of another viewer over a connection of its own."""
     wire = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30, source_address=(of, 0))
-    wire.request("GET", path, headers={"Connection": "close"})
-    return wire.getresponse()
+    connections.request("GET", path, headers={"Connection": "close"})
+    return connections.getresponse()
 
 
 def rest(one: socket.socket) -> bytes:
@@ -86,7 +86,7 @@ def test_one_viewers_half_open_connections_shut_nobody_out(panorama: alis.Panora
 
 
 def test_when_every_place_is_taken_who_waits_idly_gives_way(panorama: alis.Panorama) -> None:
-    limits = wire.Limits(connections=4, per_viewer=3)
+    limits = connections.ConnectionLimits(connections=4, per_viewer=3)
     with serving(panorama, limits=limits) as server:
         with dialled(server, 2, of="127.0.0.2") as some, dialled(server, 2, of="127.0.0.3"):
             until(lambda: len(server.server.server_state.connections) == 4)
@@ -95,7 +95,7 @@ def test_when_every_place_is_taken_who_waits_idly_gives_way(panorama: alis.Panor
 
 
 def test_a_place_comes_free_when_its_viewer_leaves(panorama: alis.Panorama) -> None:
-    with serving(panorama, limits=wire.Limits(per_viewer=2)) as server:
+    with serving(panorama, limits=connections.ConnectionLimits(per_viewer=2)) as server:
         for _ in range(5):
             with dialled(server, 2, of="127.0.0.2"):
                 until(lambda: len(server.server.server_state.connections) == 2)
@@ -105,14 +105,14 @@ def test_a_place_comes_free_when_its_viewer_leaves(panorama: alis.Panorama) -> N
 
 @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "])
 def test_a_head_that_does_not_come_is_not_waited_for(panorama: alis.Panorama, head: bytes) -> None:
-    with serving(panorama, limits=wire.Limits(head_s=0.2)) as server, dialled(server, 1) as (one,):
+    with serving(panorama, limits=connections.ConnectionLimits(head_s=0.2)) as server, dialled(server, 1) as (one,):
         one.sendall(head)
         told = rest(one)
         assert told == b"" if not head else told.startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_head_byte_by_byte_gets_no_new_deadline_with_each(panorama: alis.Panorama) -> None:
-    with serving(panorama, limits=wire.Limits(head_s=0.3)) as server, dialled(server, 1) as (one,):
+    with serving(panorama, limits=connections.ConnectionLimits(head_s=0.3)) as server, dialled(server, 1) as (one,):
         one.sendall(b"GET /model.json HTTP/1.1\r\nHost: x\r\n\r\n")
         one.settimeout(0.02)
         seen, num_bytes = b"", 0
@@ -129,7 +129,7 @@ def test_a_head_byte_by_byte_gets_no_new_deadline_with_each(panorama: alis.Panor
 
 
 def test_a_body_nobody_asked_for_holds_no_place(panorama: alis.Panorama) -> None:
-    with serving(panorama, limits=wire.Limits(head_s=0.2)) as server, dialled(server, 1) as (one,):
+    with serving(panorama, limits=connections.ConnectionLimits(head_s=0.2)) as server, dialled(server, 1) as (one,):
         one.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         first = one.recv(65536)
         assert first.startswith(b"HTTP/1.1 405 ")
@@ -139,7 +139,7 @@ def test_a_body_nobody_asked_for_holds_no_place(panorama: alis.Panorama) -> None
 
 
 def test_who_does_not_read_is_hung_up_on(panorama: alis.Panorama) -> None:
-    with serving(panorama, limits=wire.Limits(stall_s=0.2)) as server, dialled(server, 1) as (one,):
+    with serving(panorama, limits=connections.ConnectionLimits(stall_s=0.2)) as server, dialled(server, 1) as (one,):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with contextlib.suppress(BlockingIOError, ConnectionError):
             one.setblocking(False)
@@ -153,7 +153,7 @@ def test_a_proxy_that_was_named_speaks_for_its_viewers_and_nobody_else_does(pano
         return server.client.get(f"/tile/3/-/{k}.webp", headers={"X-Forwarded-For": viewer}).status_code
 
     for proxies, want in (((), [200, 429, 429]), (("127.0.0.1",), [200, 200, 429])):
-        limits = wire.Limits(proxies=proxies)
+        limits = connections.ConnectionLimits(proxies=proxies)
         with serving(panorama, per_viewer=1, limits=limits) as server, ThreadPoolExecutor(3) as pool:
             with server.painter._device:
                 asked = [pool.submit(ask, server, "198.51.100.1", 0)]
@@ -166,9 +166,13 @@ def test_a_proxy_that_was_named_speaks_for_its_viewers_and_nobody_else_does(pano
 
 
 def test_addresses_of_one_customer_are_one_viewer() -> None:
-    assert wire.viewer_of("2001:db8:1:2:3::4") == wire.viewer_of("2001:db8:1:2:ffff::1") == "2001:db8:1:2::/64"
-    assert wire.viewer_of("2001:db8:1:3::4") != wire.viewer_of("2001:db8:1:2::4")
-    assert wire.viewer_of("::ffff:192.0.2.7") == wire.viewer_of("192.0.2.7") == "192.0.2.7"
+    assert (
+        connections.client_key("2001:db8:1:2:3::4")
+        == connections.client_key("2001:db8:1:2:ffff::1")
+        == "2001:db8:1:2::/64"
+    )
+    assert connections.client_key("2001:db8:1:3::4") != connections.client_key("2001:db8:1:2::4")
+    assert connections.client_key("::ffff:192.0.2.7") == connections.client_key("192.0.2.7") == "192.0.2.7"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
@@ -229,7 +233,7 @@ def test_text_is_packed_for_who_can_unpack_it(panorama: alis.Panorama) -> None:
     ],
 )
 def test_who_can_unpack(accepted: str, takes: bool) -> None:
-    assert takes_gzip(accepted) is takes
+    assert accepts_gzip(accepted) is takes
 
 
 def test_only_names_that_were_allowed_are_answered(panorama: alis.Panorama) -> None:
@@ -290,14 +294,14 @@ def test_the_server_says_what_may_be_done_with_all_of_it(usual: Served) -> None:
 
 
 def test_a_host_may_be_an_address() -> None:
-    assert gate.is_host_allowed("[::1]:8200", ["[::1]"])
-    assert not gate.is_host_allowed("[::2]:8200", ["[::1]"])
+    assert middleware.is_host_allowed("[::1]:8200", ["[::1]"])
+    assert not middleware.is_host_allowed("[::2]:8200", ["[::1]"])
 
 
 def test_a_tile_that_breaks_slows_its_batch_once(panorama: alis.Panorama) -> None:
     """Halves find it the first time; from then on it goes alone and the others in one batch."""
     broken = alis.Panorama(panorama.g, 7, codes={"mine": torch.zeros(32)})
-    broken.book.saved["mine"] = torch.zeros(33)
+    broken.anchor_codes.saved["mine"] = torch.zeros(33)
     with serving(broken) as server, ThreadPoolExecutor(20) as pool:
         for turn, most in ((0, 5), (1, 1)):
             before = server.painter.stats.batches

@@ -27,7 +27,7 @@ from alis.plane.anchors import Draw, Sketch, draw_z
 from alis.plane.latents import local_latents, quantiles
 from alis.plane.noise import column_noise
 from alis.web import packages
-from alis.web.packages import RUNTIME
+from alis.web.npm import RUNTIME
 from alis.web.static import site
 from tests.alis import painter as models
 from tests.alis.web.browsing import Page, pytestmark  # noqa: F401

@@ -178,8 +178,8 @@ def test_a_strip_that_cannot_be_saved_is_said_where_one_looks(open_page: Callabl
     page.until(lambda: error.is_visible())
     assert error.inner_text() == "Not saved: the painter can't be reached. Try again in a moment."
     page.page.unroute("**/strip/**")
-    refusal = '{"error": "the painter is busy", "hint": ""}'
-    page.page.route("**/strip/**", lambda route: route.fulfill(status=503, body=refusal))
+    error_response = '{"error": "the painter is busy", "hint": ""}'
+    page.page.route("**/strip/**", lambda route: route.fulfill(status=503, body=error_response))
     page.page.locator("#take").click()
     page.until(lambda: "the painter is busy" in error.inner_text())
     page.page.locator("#save-sheet [value=jpg]").check()

@@ -12,7 +12,7 @@ from alis.plane.anchors import MAX_ANCHOR, MAX_EDITS, MAX_PSI, MAX_SEED, MAX_VAR
 
 
 @dataclass(frozen=True)
-class Facts:
+class PageInfo:
     """The page's `model.json`."""
 
     name: str
@@ -45,16 +45,16 @@ class Facts:
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
-def of(panorama: Panorama, *, name: str, max_frames: int, painter: str = "server") -> Facts:
+def page_info(panorama: Panorama, *, name: str, max_frames: int, painter: str = "server") -> PageInfo:
     """The facts of a plane; its sketch is where the page starts.
 
     Args:
         max_frames: widest strip to take home, in frames.
     """
-    config, centres = panorama.g.config, panorama.book.centres_KS
-    return Facts(
+    config, centres = panorama.g.config, panorama.anchor_codes.centres_KS
+    return PageInfo(
         name=name,
-        model=model_of(panorama),
+        model=model_version(panorama),
         resolution=config.resolution,
         tile_px=panorama.tile_px,
         anchor_tiles=config.anchor_patches,
@@ -64,7 +64,7 @@ def of(panorama: Panorama, *, name: str, max_frames: int, painter: str = "server
         grid=config.grid_size,
         start=panorama.sketch.text,
         num_clusters=0 if centres is None else len(centres),
-        codes=sorted(panorama.book.saved),
+        codes=sorted(panorama.anchor_codes.saved),
         max_edits=MAX_EDITS,
         max_frames=max_frames,
         max_seed=MAX_SEED,
@@ -75,16 +75,16 @@ def of(panorama: Panorama, *, name: str, max_frames: int, painter: str = "server
     )
 
 
-def model_of(panorama: Panorama) -> str:
+def model_version(panorama: Panorama) -> str:
     """The model's fingerprint, followed by the precision where it is not float32, and by a stamp of its clusters and
     saved codes where it has any: a tile may be kept for ever under it."""
     parts = [strip.fingerprint(panorama.g)]
     if (precision := precision_of(panorama.g)) != "float32":
         parts.append(precision)
-    book = panorama.book
-    if book.centres_KS is not None or book.saved:
+    anchor_codes = panorama.anchor_codes
+    if anchor_codes.centres_KS is not None or anchor_codes.saved:
         digest = hashlib.blake2s(digest_size=4)
-        for name, tensor in [("", book.centres_KS), *sorted(book.saved.items())]:
+        for name, tensor in [("", anchor_codes.centres_KS), *sorted(anchor_codes.saved.items())]:
             digest.update(f"{name}\0".encode())
             digest.update(b"" if tensor is None else tensor.detach().cpu().contiguous().numpy().tobytes())
         parts.append(digest.hexdigest())

@@ -20,7 +20,7 @@ from alis.formats import Pixels
 from alis.formats.pixels import LOSSLESS, Picture
 from alis.painting import picture_writer
 from alis.painting.panorama import paint
-from alis.painting.strip import Plan
+from alis.painting.strip import StripPlan
 
 _PIECE_PX = 4096
 # A picture that is its note's own differs from a new painting by rounding, or by what its format loses.
@@ -28,7 +28,7 @@ _LOSSLESS_MEAN, _LOSSY_MEAN = 1.0, 16.0
 
 
 @dataclass(frozen=True)
-class Resampled:
+class Redrawn:
     """The new strip; the columns [a, b) of it that were redrawn; and by how many grey levels others changed at most."""
 
     strip: picture_writer.Strip
@@ -37,7 +37,7 @@ class Resampled:
     mean_elsewhere: float
 
 
-def check_picture(plan: Plan, path: Path) -> None:
+def check_picture(plan: StripPlan, path: Path) -> None:
     """A picture that is not what its note says is noticed: cropped, scaled or changed by another program.
 
     Raises:
@@ -64,7 +64,7 @@ def check_picture(plan: Plan, path: Path) -> None:
             )
 
 
-def reaches(before: Plan, after: Plan) -> tuple[tuple[int, int], ...]:
+def reaches(before: StripPlan, after: StripPlan) -> tuple[tuple[int, int], ...]:
     """The picture's columns [a, b) in reach of what differs between two plans of the same columns, in order."""
     old, new = before.panorama, after.panorama
     anchors = {*old.sketch.edits, *new.sketch.edits}
@@ -91,7 +91,7 @@ def reaches(before: Plan, after: Plan) -> tuple[tuple[int, int], ...]:
     return tuple(merged)
 
 
-def write(before: Plan, after: Plan, source: Path, out: Path, *, overwrite: bool = False) -> Resampled:
+def write(before: StripPlan, after: StripPlan, source: Path, out: Path, *, overwrite: bool = False) -> Redrawn:
     """Paint what is in reach, copy the rest, and encode.
 
     Raises:
@@ -132,7 +132,7 @@ def write(before: Plan, after: Plan, source: Path, out: Path, *, overwrite: bool
                 before_it = np.frombuffer(kept.read(pixels.size), np.uint8).reshape(pixels.shape)
                 apart = np.abs(pixels.astype(np.int16) - before_it)
                 most, total, num = max(most, int(apart.max())), total + int(apart.sum()), num + apart.size
-    return Resampled(strip, redrawn, most, total / max(num, 1))
+    return Redrawn(strip, redrawn, most, total / max(num, 1))
 
 
 def _elsewhere(parts: list[tuple[int, int, bool]]) -> Iterator[tuple[int, int]]:
@@ -153,7 +153,7 @@ def _parts(width: int, redrawn: tuple[tuple[int, int], ...]) -> list[tuple[int, 
     return [(a, b, is_new) for a, b, is_new in found if a < b]
 
 
-def told(done: Resampled) -> str:
+def summary(done: Redrawn) -> str:
     """What changed, in a line."""
     where = ", ".join(f"{a:,} … {b:,}" for a, b in done.redrawn) or "nothing"
     if not done.most_elsewhere:

@@ -1,4 +1,4 @@
-"""A wish for columns → a picture file to take home: one painted at a time, between the tiles, and none for who left."""
+"""Requested columns → a picture file to download: painted one at a time, between tiles, dropped if the client leaves."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from alis.painting import picture_writer, strip
 from alis.plane.anchors import Sketch
 from alis.web.painter import Busy, Painter
 
-LOOK_S = 0.2
+DISCONNECT_CHECK_S = 0.2
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
 
 @dataclass(frozen=True)
-class Wish:
+class StripRequest:
     """A strip as an address asks for it, checked: it can be painted and its format can hold it."""
 
     sketch: Sketch
-    plan: strip.Plan
+    plan: strip.StripPlan
     path: Path
 
     @property
@@ -42,7 +42,7 @@ class Wish:
         }
 
 
-class Taking:
+class StripDownloads:
     """Strips of a painter's plane.
 
     Args:
@@ -53,8 +53,8 @@ class Taking:
         self.painter, self.max_frames = painter, max_frames
         self._one = threading.BoundedSemaphore(1)
 
-    def read(self, seed: str, edits: str, start: str, last: str) -> Wish:
-        """The wish that an address means.
+    def read(self, seed: str, edits: str, start: str, last: str) -> StripRequest:
+        """The wanted that an address means.
 
         Raises:
             InputError: it means none, or one that can't be fulfilled.
@@ -73,39 +73,39 @@ class Taking:
         plan = strip.plan(self.painter.plane(sketch), width=right - left, start=left)
         path = Path(f"alis-{sketch.seed}-{left}-{right}{found[3]}")
         formats.check_size(path, plan.width, height)
-        return Wish(sketch, plan, path)
+        return StripRequest(sketch, plan, path)
 
-    async def answer(self, request: Request, wish: Wish) -> Response:
+    async def answer(self, request: Request, wanted: StripRequest) -> Response:
         """Paint it and send it; HEAD tells what would be sent and paints nothing.
 
         Raises:
             Busy: another strip is being painted.
         """
         if request.method == "HEAD":
-            told = Response(headers=wish.headers)
+            told = Response(headers=wanted.headers)
             # How long the file will be is not known before it is painted; 0 would be a lie.
             del told.headers["content-length"]
             return told
         if not self._one.acquire(blocking=False):
             raise Busy
         gone = threading.Event()
-        working = asyncio.ensure_future(asyncio.to_thread(self._paint, wish, gone))
-        while not (await asyncio.wait({working}, timeout=LOOK_S))[0]:
+        working = asyncio.ensure_future(asyncio.to_thread(self._paint, wanted, gone))
+        while not (await asyncio.wait({working}, timeout=DISCONNECT_CHECK_S))[0]:
             if await request.is_disconnected():
                 gone.set()
         folder = working.result()
         return FileResponse(
-            Path(folder.name) / wish.path,
-            filename=wish.path.name,
-            media_type=_TYPES[wish.path.suffix],
+            Path(folder.name) / wanted.path,
+            filename=wanted.path.name,
+            media_type=_TYPES[wanted.path.suffix],
             background=BackgroundTask(folder.cleanup),
         )
 
-    def _paint(self, wish: Wish, gone: threading.Event) -> tempfile.TemporaryDirectory[str]:
-        plan = wish.plan
+    def _paint(self, wanted: StripRequest, gone: threading.Event) -> tempfile.TemporaryDirectory[str]:
+        plan = wanted.plan
 
         def columns(done: int) -> Iterator[Pixels]:
-            for piece in self.painter.blocks(wish.sketch, plan.start + done, plan.start + plan.width):
+            for piece in self.painter.blocks(wanted.sketch, plan.start + done, plan.start + plan.width):
                 if gone.is_set():
                     raise Busy
                 yield piece
@@ -114,7 +114,7 @@ class Taking:
             folder = tempfile.TemporaryDirectory(prefix="alis-strip-")
             try:
                 picture_writer.write(
-                    Path(folder.name) / wish.path,
+                    Path(folder.name) / wanted.path,
                     columns,
                     width=plan.width,
                     height=plan.panorama.height,

@@ -1,4 +1,4 @@
-"""Request → the application or a refusal, before anything of it is read: host, length, how many at once.
+"""Request → the application or a error_response, before anything of it is read: host, length, how many at once.
 
 Every answer, the refusals too, leaves with the headers that tell a browser what the page may do.
 """
@@ -12,8 +12,8 @@ from urllib.parse import unquote
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alis.web.answers import refusal
-from alis.web.wire import viewer_of
+from alis.web.connections import client_key
+from alis.web.responses import error_response
 
 _ABSOLUTE = re.compile(rb"https?://(?:[^/?#@]*@)?([^/?#@]*)", re.IGNORECASE)
 POLICY = "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -23,7 +23,7 @@ ALLOW = {"Allow": "GET, HEAD"}
 NO_ADDRESS = ("this is no address of a page", "ask for a path, e.g. /model.json")
 
 
-class Gate:
+class RequestFilter:
     """Limits: longest address, most requests of one viewer at a time, hosts by whose name the page may be asked for.
 
     Args:
@@ -55,18 +55,18 @@ class Gate:
 
         scope = in_origin_form(scope)
         host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-        viewer = viewer_of(scope["client"][0]) if scope.get("client") else ""
+        viewer = client_key(scope["client"][0]) if scope.get("client") else ""
         if not is_host_allowed(host, self.hosts):
-            answer: Response = refusal(400, f"this is not {host[:80]!r}", f"ask for {sorted(self.hosts)[0]}")
+            answer: Response = error_response(400, f"this is not {host[:80]!r}", f"ask for {sorted(self.hosts)[0]}")
             await answer(scope, receive, dressed)
         elif not scope["path"].startswith("/"):
             is_asked = scope["method"] == "OPTIONS" and scope["path"] == "*"
-            answer = Response(status_code=204, headers=ALLOW) if is_asked else refusal(400, *NO_ADDRESS)
+            answer = Response(status_code=204, headers=ALLOW) if is_asked else error_response(400, *NO_ADDRESS)
             await answer(scope, receive, dressed)
         elif len(scope.get("raw_path") or b"") + len(scope["query_string"]) > self.max_address:
-            await refusal(414, "this address is too long", "edit fewer anchors")(scope, receive, dressed)
+            await error_response(414, "this address is too long", "edit fewer anchors")(scope, receive, dressed)
         elif self.inside.get(viewer, 0) >= self.per_viewer:
-            await refusal(429, "too many requests at once", "wait a moment")(scope, receive, dressed)
+            await error_response(429, "too many requests at once", "wait a moment")(scope, receive, dressed)
         else:
             self.inside[viewer] = self.inside.get(viewer, 0) + 1
             try:

@@ -1,4 +1,4 @@
-"""Bytes → answers: what a viewer already holds is not sent again, text is packed once, a refusal says why."""
+"""Bytes → answers: what a viewer already holds is not sent again, text is packed once, a error_response says why."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-FOR_EVER, ASK = "public, max-age=31536000, immutable", "no-cache"
+IMMUTABLE, REVALIDATE = "public, max-age=31536000, immutable", "no-cache"
 _RETRY_S = 1
 _WORTH_PACKING = 600
 
 
-def tag_of(*parts: bytes) -> str:
+def etag_of(*parts: bytes) -> str:
     """An ETag of these bytes."""
     digest = hashlib.blake2s(digest_size=8)
     for part in parts:
@@ -22,27 +22,27 @@ def tag_of(*parts: bytes) -> str:
     return f'"{digest.hexdigest()}"'
 
 
-def held(request: Request, tag: str, headers: Mapping[str, str]) -> Response | None:
+def not_modified(request: Request, tag: str, headers: Mapping[str, str]) -> Response | None:
     """304 with `headers` if the viewer already holds this."""
     known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
     return Response(status_code=304, headers={"ETag": tag, **headers}) if known & {tag, "*"} else None
 
 
-class Text:
+class CachedText:
     """A text served often: its tag and its packed form are made once."""
 
-    def __init__(self, body: bytes, media_type: str, keep: str = ASK) -> None:
+    def __init__(self, body: bytes, media_type: str, keep: str = REVALIDATE) -> None:
         self.body, self.media_type, self.keep = body, media_type, keep
         # The same bytes for the same text: the time of packing stays out.
         self.packed = gzip.compress(body, 9, mtime=0) if len(body) >= _WORTH_PACKING else None
-        self.tag, self.packed_tag = tag_of(body), tag_of(b"gzip", body)
+        self.tag, self.packed_tag = etag_of(body), etag_of(b"gzip", body)
 
     def answer(self, request: Request) -> Response:
         """As the viewer can take it."""
-        is_packed = self.packed is not None and takes_gzip(request.headers.get("accept-encoding", ""))
+        is_packed = self.packed is not None and accepts_gzip(request.headers.get("accept-encoding", ""))
         tag = self.packed_tag if is_packed else self.tag
         headers = {"Cache-Control": self.keep, "Vary": "Accept-Encoding"}
-        if known := held(request, tag, headers):
+        if known := not_modified(request, tag, headers):
             return known
         headers["ETag"] = tag
         if not is_packed:
@@ -51,7 +51,7 @@ class Text:
         return Response(self.packed, media_type=self.media_type, headers=headers)
 
 
-def takes_gzip(accepted: str) -> bool:
+def accepts_gzip(accepted: str) -> bool:
     """Whether an Accept-Encoding header allows gzip."""
     weights: dict[str, float] = {}
     for part in accepted.lower().split(","):
@@ -64,7 +64,7 @@ def takes_gzip(accepted: str) -> bool:
     return weights.get("gzip", weights.get("*", 0.0)) > 0
 
 
-def refusal(status: int, message: str, hint: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def error_response(status: int, message: str, hint: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """What went wrong and the next move, as JSON that nobody keeps."""
     told = {"Cache-Control": "no-store"} | ({"Retry-After": str(_RETRY_S)} if status in {429, 503} else {})
     return JSONResponse({"error": message, "hint": hint}, status_code=status, headers=told | dict(headers or {}))

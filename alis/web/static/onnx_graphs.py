@@ -32,11 +32,11 @@ _TWO_FRAMES = 8  # columns of the 4×4 block after which all waves repeat
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A map that the page draws for a tile: its input's name, what it is drawn by, and the columns it has.
+class RandomInput:
+    """A graph input of random numbers that the page draws for each tile: noise of a layer, or latents of a block.
 
-    `stream` is a layer's number for noise, a block's resolution for latents; column `first` counts from the tile's own
-    first column at this height.
+    `stream` selects the random stream: a layer's number for noise, a block's resolution for latents. `first` is the
+    first column it covers, relative to the tile's own first column at this height.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Plan:
+class GraphPlan:
     """What the page must know of the graphs; the part "network" of its `model.json`."""
 
     z_dim: int
@@ -64,11 +64,11 @@ class Plan:
     """For each place, the first anchor that tile sees; the next round of places has it `turn_anchors` further on."""
     turn_anchors: int
     num_anchors: int
-    noise: list[Drawn]
-    latents: list[Drawn]
+    noise: list[RandomInput]
+    latents: list[RandomInput]
 
 
-class Tile(nn.Module):
+class TileGraph(nn.Module):
     """One tile of the plane as a function of tensors alone."""
 
     def __init__(self, g: Generator) -> None:
@@ -95,10 +95,10 @@ class Tile(nn.Module):
                 self.register_buffer(f"across_{r}", found.place.across_2BKw.transpose(0, 1).float().contiguous())
         self.noise_spans = g.synthesis.noise_spans(self.ranges)
 
-    def plan(self) -> Plan:
+    def plan(self) -> GraphPlan:
         """What the page draws for it."""
         config, heights = self.config, self.synthesis.noise_resolutions
-        return Plan(
+        return GraphPlan(
             config.z_dim,
             config.w_dim,
             config.num_ws,
@@ -109,11 +109,13 @@ class Tile(nn.Module):
             self.turn_anchors,
             self.num_anchors,
             [
-                Drawn(f"noise_{layer}", layer, 1, height, span.first, span.width)
+                RandomInput(f"noise_{layer}", layer, 1, height, span.first, span.width)
                 for layer, (height, span) in enumerate(zip(heights, self.noise_spans, strict=True))
             ],
             [
-                Drawn(f"latents_{at.height}", at.height, num, _input_height(at.height), at.given.first, at.given.width)
+                RandomInput(
+                    f"latents_{at.height}", at.height, num, _input_height(at.height), at.given.first, at.given.width
+                )
                 for at, num in zip(self.at, self.latents, strict=True)
                 if num
             ],
@@ -154,13 +156,13 @@ def _input_height(resolution: int) -> int:
     return 4 if resolution == 4 else resolution // 2
 
 
-def export(g: Generator, folder: Path) -> Plan:
+def export(g: Generator, folder: Path) -> GraphPlan:
     """Write both graphs to a folder; gives back what the page must know of them.
 
     Raises:
         InputError: the packages that write ONNX are not installed.
     """
-    tile = Tile(g).eval()
+    tile = TileGraph(g).eval()
     plan = tile.plan()
     z_2Z = torch.zeros(2, g.config.z_dim)
     _write(g.mapping, (z_2Z,), folder / "mapping.onnx", ["z"], "w", {"z_BZ": {0: torch.export.Dim("batch")}})
@@ -194,7 +196,7 @@ def _write(
     program.save(str(path), external_data=False)
 
 
-def facts(plan: Plan) -> dict[str, Any]:
+def as_json(plan: GraphPlan) -> dict[str, Any]:
     """The plan as JSON has it."""
     return asdict(plan)
 
@@ -205,5 +207,5 @@ def quantiles() -> Tensor:
 
 
 def stored_noise(g: Generator) -> list[Tensor]:
-    """The stored map of every 3×3 layer, [r, r], in the order of `Plan.noise`."""
+    """The stored map of every 3×3 layer, [r, r], in the order of `GraphPlan.noise`."""
     return [layer.noise_const for block in g.synthesis.blocks for layer in block.noise_layers]

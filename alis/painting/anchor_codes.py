@@ -16,7 +16,7 @@ from alis.plane.anchors import Draw, Source, draw_z
 _ATTEMPTS, _ROUNDS = 32, 8
 
 
-class CodeBook:
+class AnchorCodes:
     """Source of an anchor → its code w, each computed once; always alone, so that its bits never depend on company."""
 
     def __init__(self, g: Generator, saved: Mapping[str, Tensor], centres_KS: Tensor | None) -> None:

@@ -19,12 +19,12 @@ _RETRY_S = 1
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """What strangers may take.
 
     Args:
         connections: most of all viewers together.
-        per_viewer: most of one viewer (`viewer_of`).
+        per_viewer: most of one viewer (`client_key`).
         head_s: longest wait for a request's whole head, from its first chance to be sent.
         stall_s: longest wait for a viewer to read what was written.
         proxies: addresses of reverse proxies: their connections are not counted per viewer, and their
@@ -38,7 +38,7 @@ class Limits:
     proxies: tuple[str, ...] = ()
 
 
-def viewer_of(address: str) -> str:
+def client_key(address: str) -> str:
     """Whom an address belongs to: itself, or for IPv6 its /64 network, of which one customer has all addresses."""
     try:
         found = ipaddress.ip_address(address)
@@ -51,16 +51,16 @@ def viewer_of(address: str) -> str:
     return str(found)
 
 
-class Door:
+class ConnectionLimiter:
     """Who is inside, whom it lets in, and who has to go."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self.inside: dict[Wire, str] = {}
+        self.inside: dict[LimitedConnection, str] = {}
         """Open connections and their viewers, the longest open first."""
         self.of_viewer: dict[str, int] = {}
 
-    def enter(self, wire: Wire, viewer: str) -> bool:
+    def enter(self, wire: LimitedConnection, viewer: str) -> bool:
         """Whether there is a place; it is then taken until `leave`."""
         if viewer not in self.limits.proxies and self.of_viewer.get(viewer, 0) >= self.limits.per_viewer:
             return False
@@ -74,7 +74,7 @@ class Door:
         self.of_viewer[viewer] = self.of_viewer.get(viewer, 0) + 1
         return True
 
-    def leave(self, wire: Wire) -> None:
+    def leave(self, wire: LimitedConnection) -> None:
         """Give the place back, if it had one."""
         viewer = self.inside.pop(wire, None)
         if viewer is not None:
@@ -83,10 +83,10 @@ class Door:
                 del self.of_viewer[viewer]
 
 
-class Wire(H11Protocol):
+class LimitedConnection(H11Protocol):
     """One connection."""
 
-    def __init__(self, *args: Any, door: Door, **words: Any) -> None:
+    def __init__(self, *args: Any, door: ConnectionLimiter, **words: Any) -> None:
         super().__init__(*args, **words)
         self.door, self.is_refused, self.has_spoken = door, False, False
         self._deadline: asyncio.TimerHandle | None = None
@@ -100,7 +100,7 @@ class Wire(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
         peer = transport.get_extra_info("peername")
-        if not self.door.enter(self, viewer_of(str(peer[0]) if peer else "")):
+        if not self.door.enter(self, client_key(str(peer[0]) if peer else "")):
             self.is_refused = True
             self._say(429, "too many connections", "close some, or wait a moment")
             return
@@ -167,7 +167,7 @@ class Wire(H11Protocol):
             self.transport.abort()
 
     def _say(self, status: int, message: str, hint: str) -> None:
-        """A refusal that needs no request, then the end."""
+        """A error_response that needs no request, then the end."""
         phrase = {408: "Request Timeout", 429: "Too Many Requests"}[status]
         body = json.dumps({"error": message, "hint": hint}, separators=(",", ":")).encode()
         retry = f"Retry-After: {_RETRY_S}\r\n" if status == 429 else ""
