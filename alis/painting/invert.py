@@ -54,8 +54,8 @@ class Inversion:
 
     `structure` agrees best with the eye (`alis.painting.perceptual_distance.structural_similarity`): 1 = the same
     shapes, 0 = none of them; a uniform grey picture has a fair `psnr_db` but a `structure` of 0. Where the picture of a
-    code depends on its position, `loss`, `psnr_db` and `structure` are means over positions that the search did not use;
-    the frame is one of these.
+    code depends on its position, `loss`, `psnr_db` and `structure` are means over positions that the search did not
+    use; the frame is at one of these.
     """
 
     w: Tensor

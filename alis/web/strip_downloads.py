@@ -1,4 +1,4 @@
-"""Requested columns → a picture file to download: painted one at a time, between tiles, dropped if the client leaves."""
+"""Requested columns → a picture file to download: painted one at a time, between tiles; dropped if nobody waits."""
 
 from __future__ import annotations
 

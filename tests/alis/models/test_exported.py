@@ -7,7 +7,7 @@ import torch
 from torch.export import Dim, export
 
 import alis
-from alis.web.static.network import Tile
+from alis.web.static.onnx_graphs import TileGraph
 from tests.alis import painter
 
 
@@ -25,7 +25,7 @@ def test_a_frame(g: alis.Generator) -> None:
 
 
 def test_a_tile_and_codes_in_any_number(g: alis.Generator) -> None:
-    tile = Tile(g).eval()
+    tile = TileGraph(g).eval()
     plan = tile.plan()
     maps = [torch.randn(1, it.channels, it.height, it.width) for it in (*plan.noise, *plan.latents)]
     ws = torch.randn(plan.num_anchors, plan.num_ws, plan.w_dim)

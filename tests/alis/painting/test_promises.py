@@ -21,7 +21,7 @@ from alis import formats
 from alis.cli import cli
 from alis.errors import AlisError, InputError
 from alis.models.slim import slim
-from alis.painting import clusters, connect, resample, strip, video
+from alis.painting import clusters, connect, redraw, strip, video
 from alis.plane import codes
 from alis.plane.anchors import Draw, Saved, Sketch
 from tests.alis import painter
@@ -373,6 +373,6 @@ def test_films_say_which_colours_are_meant(tmp_path: Path) -> None:
 def test_reaches_are_told_in_the_pictures_own_columns(g: alis.Generator) -> None:
     plan = strip.plan(alis.Panorama(g, 7), width=600, start=-100)
     after = strip.redrawn(plan, anchor=1)
-    (a, b), (left, right) = resample.reaches(plan, after)[0], plan.panorama.reach(1)
+    (a, b), (left, right) = redraw.reaches(plan, after)[0], plan.panorama.reach(1)
     assert (a, b) == (left + 100, right + 100)
-    assert resample.reaches(plan, plan) == ()
+    assert redraw.reaches(plan, plan) == ()

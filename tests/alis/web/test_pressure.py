@@ -57,9 +57,9 @@ def dialled(server: Served, num: int, *, of: str = "127.0.0.1") -> Iterator[list
 
 def get(server: Served, path: str = "/model.json", *, of: str = "127.0.0.9") -> http.client.HTTPResponse:
     """A request of another viewer over a connection of its own."""
-    wire = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30, source_address=(of, 0))
-    connections.request("GET", path, headers={"Connection": "close"})
-    return connections.getresponse()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30, source_address=(of, 0))
+    connection.request("GET", path, headers={"Connection": "close"})
+    return connection.getresponse()
 
 
 def rest(one: socket.socket) -> bytes:

@@ -26,7 +26,7 @@ from alis.plane import codes
 from alis.plane.anchors import Draw, Sketch, draw_z
 from alis.plane.latents import local_latents, quantiles
 from alis.plane.noise import column_noise
-from alis.web import packages
+from alis.web import npm
 from alis.web.npm import RUNTIME
 from alis.web.static import site
 from tests.alis import painter as models
@@ -208,11 +208,11 @@ def test_without_a_network_the_file_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"onnxruntime-web-.*\.tgz: can't be fetched") as told:
-        packages.tarball(RUNTIME)
+        npm.tarball(RUNTIME)
     assert f"npm pack {RUNTIME.name}@{RUNTIME.version}" in told.value.hint
     (tmp_path / RUNTIME.file).write_bytes(b"something else")
     with pytest.raises(InputError, match="is not onnxruntime-web"):
-        packages.tarball(RUNTIME, tmp_path / RUNTIME.file)
+        npm.tarball(RUNTIME, tmp_path / RUNTIME.file)
 
 
 def test_a_space_is_the_same_folder_and_says_how_it_is_served(
