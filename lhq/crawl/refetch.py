@@ -7,7 +7,6 @@ shard, so that number, order and id stay, and the shard's facts are removed, whi
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -21,6 +20,7 @@ from lhq.crawl.spool import now, papers_of
 from lhq.errors import FetchError, ImageError, ShardDamaged
 from lhq.images import decode, inspect
 from lhq.records import PHOTO_SCHEMA, Candidate, with_added
+from lhq.store import remote
 from lhq.store.shards import Shards, write_whole
 
 ROTTEN = "damaged"
@@ -82,7 +82,7 @@ def refetch(
             _replace(photos, number, fresh)
             for room in _rooms(store):
                 if room.exists(number):
-                    room.fs.rm(room.path(number))
+                    remote.delete(room.fs, room.path(number))
             num_fresh += len(fresh)
     return Refetched(num_fresh, num_same, num_failed)
 
@@ -90,11 +90,7 @@ def refetch(
 def _rooms(store: str) -> list[Shards]:
     """The facts rooms that exist."""
     facts = Shards(store, "facts")
-    try:
-        names = facts.fs.ls(facts.root, detail=False)
-    except FileNotFoundError:
-        return []
-    return [Shards(store, f"facts/{posixpath.basename(name.rstrip('/'))}") for name in sorted(names)]
+    return [Shards(store, f"facts/{name}") for name in remote.names(facts.fs, facts.root)]
 
 
 def _broken(store: str, number: int, reasons: Sequence[str]) -> set[str]:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +22,7 @@ from lhq.errors import InputError, ShardDamaged
 from lhq.export import layout
 from lhq.records import PAPERS, PHOTO_SCHEMA, PLACE
 from lhq.rights.permissions import Permission, restated
-from lhq.store import rechecked, tombstones, verdicts
+from lhq.store import rechecked, remote, tombstones, verdicts
 from lhq.store.shards import Shards
 from lhq.system import num_cores
 
@@ -257,11 +256,8 @@ def _scores(facts: Shards, number: int) -> pa.Table:
 
 
 def _measures(store: str) -> list[str]:
-    fs, root = fsspec.core.url_to_fs(store)
-    try:
-        return sorted(posixpath.basename(path) for path in fs.ls(posixpath.join(root, "facts"), detail=False))
-    except FileNotFoundError:
-        return []
+    facts = Shards(store, "facts")
+    return remote.names(facts.fs, facts.root)
 
 
 def _told(funnel: Counter[str]) -> str:

@@ -19,6 +19,7 @@ from typing import IO, Any
 import fsspec
 
 from lhq.errors import StoreError
+from lhq.store import remote
 from lhq.store.marks import delete, files_below
 from lhq.store.remote import is_local
 from lhq.store.shards import debris_of, write_whole
@@ -58,12 +59,8 @@ class Work:
             with open(self.path(name), "rb") as file:
                 return file.read()
         fs, _ = self._place
-        try:
+        with remote.translated(f"{self.address}/{name}"):
             data: bytes = fs.cat_file(self.path(name))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise StoreError(f"{self.address}/{name}: can't be read ({error})", hint=_AGAIN) from error
         return data
 
     def read_part(self, name: str, start: int, length: int) -> bytes:
@@ -73,10 +70,8 @@ class Work:
                 file.seek(start)
                 return file.read(length)
         fs, _ = self._place
-        try:
+        with remote.translated(f"{self.address}/{name}"):
             part: bytes = fs.cat_file(self.path(name), start=start, end=start + length)
-        except OSError as error:
-            raise StoreError(f"{self.address}/{name}: can't be read ({error})", hint=_AGAIN) from error
         if len(part) != length:
             raise StoreError(f"{self.address}/{name}: {len(part)} of {length} bytes came", hint=_AGAIN)
         return part
@@ -90,8 +85,8 @@ class Work:
         fs, root = self._place
         try:
             return "" if fs.exists(root) else f"{self.address}: not there on this machine; nodes must share the store"
-        except OSError as error:
-            return f"{self.address}: can't be reached ({error})"
+        except Exception as error:  # a bucket's library has errors of its own
+            return remote.told(self.address, error).message
 
     def clear(self, names: list[str]) -> None:
         """Delete the files of these names; in a local folder those of interrupted exports too."""
@@ -99,9 +94,10 @@ class Work:
         if self.is_local:
             forget(root)
             return
-        there = [self.path(name) for name in names if fs.exists(self.path(name))]
-        if there:
-            fs.rm(there)
+        with remote.translated(self.address):
+            there = [self.path(name) for name in names if fs.exists(self.path(name))]
+            if there:
+                fs.rm(there)
 
 
 def is_work(folder: str, path: str) -> bool:

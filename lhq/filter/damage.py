@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from lhq.engines import ShardReport
 from lhq.errors import ShardDamaged
+from lhq.store import remote
 from lhq.store.shards import Shards, key
 
 READERS = 4
@@ -62,6 +63,7 @@ def quarantine(store: str, number: int, room: str = "photos") -> str:
     """Move a damaged shard aside; its new place."""
     photos = Shards(store, room)
     aside = Shards(store, f"quarantine/{room}")
-    photos.fs.makedirs(aside.root, exist_ok=True)
-    photos.fs.mv(photos.path(number), aside.path(number))
+    with remote.translated(photos.path(number)):
+        photos.fs.makedirs(aside.root, exist_ok=True)
+        photos.fs.mv(photos.path(number), aside.path(number))
     return aside.path(number)

@@ -82,13 +82,13 @@ class Pipeline:
 
     file: PipelineFile
 
-    def _store(self) -> str:
-        """The store's address; a bucket is asked whether it is there before any work starts.
+    def _store(self, *, writes: bool = False) -> str:
+        """The store's address; a bucket is asked whether it is there, and may be written, before any work starts.
 
         Raises:
             StoreError: it is not, or the credentials are missing or refused.
         """
-        check(self.file.store)
+        check(self.file.store, writes=writes)
         return self.file.store
 
     # --- crawl ------------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ class Pipeline:
             SourceError: no source offered anything.
         """
         self._need_source()
-        self._store()
+        self._store(writes=True)
         file = self.file
         with locked(file.local, "crawl"), services(file) as served:
             job = lhq.crawl.CrawlJob(
@@ -335,18 +335,19 @@ class Pipeline:
         Raises:
             LhqError: see `lhq.intake.importing.bring`.
         """
-        self._store()
+        self._store(writes=True)
         collection = collections.opened(kind, path, name, stated or Stated())
-        return importing.bring(collection, self._into(), on_progress, policy=self.file.policy)
+        return importing.bring(collection, Into(self.file.store, self.file.local), on_progress, policy=self.file.policy)
 
     def rehydrate(
         self, manifest: str, *, takes_changed: bool = False, on_progress: OnProgress = silent
     ) -> lhq.intake.rehydrate.RehydrateReport:
         """Fetch a manifest's photos into the store; see `lhq.intake.rehydrate.rehydrate`."""
+        into = self._into()
         with services(self.file) as served:
             return lhq.intake.rehydrate.rehydrate(
                 manifest,
-                self._into(),
+                into,
                 served.client,
                 takes_changed=takes_changed,
                 measures=tuple(MEASURES.names()),
@@ -354,7 +355,7 @@ class Pipeline:
             )
 
     def _into(self) -> Into:
-        return Into(self._store(), self.file.local)
+        return Into(self._store(writes=True), self.file.local)
 
     # --- takedown ---------------------------------------------------------------------------------------------------
 
@@ -374,15 +375,16 @@ class Pipeline:
 
     def erase(self, *, on_progress: OnProgress = silent) -> lhq.takedown.erase.Erased:
         """Delete what was taken down from the store; see `lhq.takedown.erase.erase`."""
-        return lhq.takedown.erase.erase(self._store(), self.file.local, on_progress=on_progress)
+        return lhq.takedown.erase.erase(self._store(writes=True), self.file.local, on_progress=on_progress)
 
     def recheck(
         self, *, reads_bytes: bool = False, limit: int | None = None, on_progress: OnProgress = silent
     ) -> lhq.takedown.recheck.RecheckReport:
         """What changed at the photos' hosts and sources; see `lhq.takedown.recheck.recheck`."""
+        store = self._store(writes=True)
         with services(self.file) as served:
             return lhq.takedown.recheck.recheck(
-                self._store(),
+                store,
                 served.client,
                 served.sources(),
                 reads_bytes=reads_bytes,

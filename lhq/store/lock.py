@@ -79,7 +79,8 @@ def _of_a_bucket(fs: Any, root: str, work: str) -> Iterator[None]:
     finally:
         ended.set()
         beat.join()
-        with contextlib.suppress(OSError):  # not ours any more, or the bucket is gone: it grows stale by itself
+        # Not ours any more, not ours to delete, or the bucket is gone: it grows stale by itself.
+        with contextlib.suppress(StoreError, OSError):
             if _owner(fs, path) == mine:
                 fs.rm_file(path)
 
@@ -143,7 +144,8 @@ def _age_s(fs: Any, path: str) -> float:
     try:
         now, then = _written_at(fs, probe), _written_at(fs, path)
     finally:
-        fs.rm_file(probe)
+        with contextlib.suppress(Exception):  # where nobody may delete, an empty object stays
+            fs.rm_file(probe)
     return max((now - then).total_seconds(), 0.0) if now and then else 0.0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import posixpath
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from lhq.errors import LhqError, StoreError
 
 ATTEMPTS = 4
 _DELAY_S = 0.2
+_PROBE = ".lhq-may-write"
 _CHECK = "check its address, its permissions or credentials, and the network"
 _SKEWED = "The difference between the request time"  # how S3 and Google's own say that signatures are of another time
 
@@ -27,8 +29,11 @@ def is_local(fs: Any) -> bool:
     return "file" in (fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,))
 
 
-def check(store: str) -> None:
+def check(store: str, *, writes: bool = False) -> None:
     """Ask a bucket whether it is there and we may look into it; nothing is asked of a folder.
+
+    Args:
+        writes: the work will write: put an object there and delete it. Not on the Hub, where that is a commit.
 
     Raises:
         StoreError: there is no such bucket, the credentials are missing or refused, or nobody answers.
@@ -41,17 +46,37 @@ def check(store: str) -> None:
     try:
         with translated(store):
             if "s3" in kinds:
-                try:
-                    fs.call_s3("head_bucket", Bucket=bucket)
-                except PermissionError:  # an answer without a body: a list's says why
-                    fs.call_s3("list_objects_v2", Bucket=bucket, MaxKeys=1)
-                    raise
+                _list(fs, store, bucket, root[len(bucket) :].strip("/"))
             elif kinds & {"gs", "hf"}:
                 fs.info(bucket)
             else:
                 fs.exists(root)
     except FileNotFoundError:
         raise StoreError(f"{store}: there is no bucket {bucket}", hint="make it, or correct the address") from None
+    if writes and kinds & {"s3", "gs"}:
+        _write(fs, store, f"{root.rstrip('/')}/{_PROBE}")
+
+
+def _list(fs: Any, store: str, bucket: str, folder: str) -> None:
+    """Ask S3 for one name. Not for the bucket's head, whose refusal has no words, and which any page would pass."""
+    said = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{folder}/" if folder else "", MaxKeys=1)
+    if not said.keys() & {"Name", "Prefix", "KeyCount", "MaxKeys", "Contents"}:
+        kind = said.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "nothing")
+        raise StoreError(
+            f"{store}: what answers there is no bucket (it sent {kind})",
+            hint="check AWS_ENDPOINT_URL, and that no login page stands between",
+        )
+
+
+def _write(fs: Any, store: str, path: str) -> None:
+    try:
+        fs.pipe_file(path, b"")
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        hint = "give its user the right to write, or another store"
+        raise StoreError(f"{store}: can't be written ({type(error).__name__}: {said})", hint=hint) from error
+    with contextlib.suppress(Exception):  # where nobody may delete, an empty object stays
+        fs.rm_file(path)
 
 
 @contextlib.contextmanager
@@ -74,6 +99,36 @@ def told(place: str, error: BaseException) -> StoreError:
     said = " ".join(str(error).split())[:300]
     hint = "set this machine's clock: keys are refused at a wrong time" if _SKEWED in said else _CHECK
     return StoreError(f"{place}: can't be reached ({type(error).__name__}: {said})", hint=hint)
+
+
+def names(fs: Any, folder: str) -> list[str]:
+    """Last parts of the paths of what lies in a folder, sorted; none where it is not there.
+
+    Raises:
+        StoreError: it can't be looked into.
+    """
+    try:
+        with translated(folder):
+            found = fs.ls(folder, detail=False, refresh=True)
+    except FileNotFoundError:
+        return []
+    return sorted(posixpath.basename(path.rstrip("/")) for path in found)
+
+
+def delete(fs: Any, path: str) -> None:
+    """Delete one file.
+
+    Raises:
+        StoreError: we may not.
+    """
+    try:
+        with translated(path):
+            fs.rm_file(path)
+    except StoreError as error:
+        if isinstance(error.__cause__, PermissionError):
+            hint = "give its user the right to delete"
+            raise StoreError(f"{path}: can't be deleted ({error.__cause__})", hint=hint) from error
+        raise
 
 
 def open_file(fs: Any, path: str) -> Any:

@@ -7,7 +7,6 @@ command goes on. At worst one shard is measured again.
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass
 from typing import IO
 
@@ -19,7 +18,7 @@ from lhq.crawl.shard_file import writer
 from lhq.crawl.spool import Spool, open_numbers
 from lhq.progress import OnProgress, silent
 from lhq.records import with_added
-from lhq.store import rechecked, tombstones, verdicts
+from lhq.store import rechecked, remote, tombstones, verdicts
 from lhq.store.lock import locked
 from lhq.store.shards import Shards, write_whole
 
@@ -69,11 +68,12 @@ def erase(store: str, folder: str, *, on_progress: OnProgress = silent) -> Erase
         rechecked.forget(store, gone)
         waiting = [id for number in open_numbers(folder) for id in _spooled(folder, number)]
     waits = pc.is_in(pa.array(waiting, pa.string()), removed).to_pylist()
+    aside = Shards(store, "quarantine/photos")
     return Erased(
         tuple(dict.fromkeys(ids)),
         tuple(shards),
         tuple(id for id, is_meant in zip(waiting, waits, strict=True) if is_meant),
-        tuple(_files(Shards(store, "quarantine/photos"))),
+        tuple(f"{aside.root}/{name}" for name in remote.names(aside.fs, aside.root)),
     )
 
 
@@ -90,7 +90,7 @@ def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.
         if room.exists(number):
             table = room.read(number)
             facts.append((room, table.filter(pc.invert(pc.is_in(table["id"], goes)))))
-            room.fs.rm(room.path(number))
+            remote.delete(room.fs, room.path(number))
 
     def write(sink: IO[bytes]) -> None:
         with photos.open(number) as file, writer(sink, is_fresh=False) as out:
@@ -118,15 +118,8 @@ def _forget_verdicts(store: str, ids: pa.Array) -> None:
 
 def _rooms(store: str) -> list[Shards]:
     """The facts rooms that exist."""
-    names = sorted(posixpath.basename(path.rstrip("/")) for path in _files(Shards(store, "facts")))
-    return [Shards(store, f"facts/{name}") for name in names]
-
-
-def _files(room: Shards) -> list[str]:
-    try:
-        return sorted(room.fs.ls(room.root, detail=False))
-    except FileNotFoundError:
-        return []
+    facts = Shards(store, "facts")
+    return [Shards(store, f"facts/{name}") for name in remote.names(facts.fs, facts.root)]
 
 
 def _spooled(folder: str, number: int) -> list[str]:

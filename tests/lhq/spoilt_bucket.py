@@ -1,4 +1,5 @@
-"""A proxy before a bucket's server that spoils chosen requests: 503s, answers cut short, slow ones, a wrong clock."""
+"""A proxy before a bucket's server that spoils chosen requests: 503s, answers cut short, slow ones, a wrong clock, a
+refusal, a login page in place of the answer."""
 
 from __future__ import annotations
 
@@ -12,13 +13,14 @@ from typing import Literal
 
 from tests.loopback import Handler, serving_on_loopback
 
-Fault = Literal["busy", "cut", "slow", "skewed"]
+Fault = Literal["busy", "cut", "slow", "skewed", "denied", "page"]
 XML = (
     '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message>'
     "<RequestId>1</RequestId></Error>"
 )
 SAID = {
     "busy": (503, "SlowDown", "Please reduce your request rate."),
+    "denied": (403, "AccessDenied", "Access Denied"),
     "skewed": (
         403,
         "RequestTimeTooSkewed",
@@ -61,6 +63,9 @@ def between(upstream: str) -> Iterator[Between]:
                 self._answer(
                     status, [("Content-Type", "application/xml")], XML.format(code=code, message=message).encode()
                 )
+                return
+            if fault == "page":
+                self._answer(200, [("Content-Type", "text/html")], b"<html><body>Log in to this network</body></html>")
                 return
             connection = http.client.HTTPConnection(made.upstream, timeout=60)
             try:

@@ -112,6 +112,59 @@ def test_an_export_over_a_bad_line_is_the_one_over_a_good_line(spoilt: Between, 
     assert {fault for _, _, fault in spoilt.spoilt} == set(faults)
 
 
+WRITING = [
+    ("crawl", "p.toml"),
+    ("filter", "p.toml"),
+    ("import", "folder", "own", "p.toml", "--licence", "own"),
+    ("rehydrate", "manifest.parquet", "p.toml"),
+    ("recheck", "p.toml"),
+    ("remove", "p.toml", "flickr:0000"),
+    ("remove", "p.toml", "--erase"),
+]
+
+
+@pytest.fixture
+def crawled(spoilt: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Between:
+    """A store of two photos in the bucket, and a pipeline file for it in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    fsspec.filesystem("s3").put(str(painted_store(tmp_path / "store", 2)), "s3://lhq/set", recursive=True)
+    Path("own").mkdir()
+    Path("p.toml").write_text(
+        'store = "s3://lhq/set"\nlocal = "local"\nwant = 1\nqueries = ["a"]\n'
+        '[source.folder]\npath = "own"\n[filter.size]\n'
+    )
+    return spoilt
+
+
+@pytest.mark.parametrize("words", WRITING, ids=" ".join)
+def test_keys_that_may_only_read_are_told_before_any_work(crawled: Between, lhq: Lhq, words: tuple[str, ...]) -> None:
+    crawled.spoil = lambda method, path, number: "denied" if method in {"PUT", "POST"} else None
+    done = lhq(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "Access Denied" in done.stderr
+    assert lhq("status", "p.toml").stdout.startswith("candidates 2")
+
+
+def test_a_page_that_passes_for_a_bucket_is_no_empty_store(crawled: Between, lhq: Lhq) -> None:
+    crawled.spoil = lambda method, path, number: "page"
+    for words in (("status", "p.toml"), *WRITING):
+        done = lhq(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("lhq: s3://lhq/set: what answers there is no bucket (it sent text/html); check")
+
+
+def test_a_bucket_where_nothing_may_be_deleted_says_so(crawled: Between, lhq: Lhq) -> None:
+    assert lhq("filter", "p.toml").returncode == 0
+    assert lhq("remove", "p.toml", "flickr:0000").returncode == 0
+    crawled.spoil = lambda method, path, number: "denied" if method == "DELETE" else None
+    done = lhq("remove", "p.toml", "--erase")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.endswith("can't be deleted (Access Denied); give its user the right to delete\n")
+    crawled.heal()
+    assert "erased: 1 from 1 shards" in lhq("remove", "p.toml", "--erase").stderr
+
+
 def test_a_wrong_clock_is_one_line_that_says_so(spoilt: Between, tmp_path: Path, lhq: Lhq) -> None:
     spoilt.spoil = lambda method, path, number: "skewed"
     file = tmp_path / "p.toml"
