@@ -12,63 +12,63 @@ from lhq.cli.door import Door, Entry, enter
 COMMANDS = {
     "train": Entry(
         "alis.cli.train",
-        "Train the generator on an export or any pictures; run the same command again to go on.",
+        "Train the generator on an export or any pictures; run the same command again to continue.",
         extra="train",
     ),
     "panorama": Entry(
         "alis.cli.panorama", "Paint a strip of the endless plane, of any width, in constant memory.", extra="ml"
     ),
     "connect": Entry(
-        "alis.cli.connect", "Walk from scene to scene: seeds, saved codes or your own photographs.", extra="ml"
+        "alis.cli.connect", "Paint one picture through several scenes: seeds, saved codes or photographs.", extra="ml"
     ),
     "resample": Entry(
         "alis.cli.resample",
-        "Redraw one anchor; beyond its reach the picture stays as it was, to the bit.",
+        "Redraw one anchor of a painted strip; the picture stays the same outside its reach.",
         extra="ml",
     ),
     "invert": Entry("alis.cli.invert", "Find the code whose scene looks most like a photograph.", extra="ml"),
     "clusters": Entry(
-        "alis.cli.clusters", "Cluster random codes by k-means and keep the centres beside the model.", extra="ml"
+        "alis.cli.clusters", "Cluster random codes by k-means and save the centres beside the model.", extra="ml"
     ),
     "video": Entry(
-        "alis.cli.video", "Film the plane: a camera that pans, or scenes that turn into others.", extra="ml"
+        "alis.cli.video", "Make a video of the plane: a camera that pans, or scenes that morph.", extra="ml"
     ),
     "serve": Entry(
-        "alis.cli.serve", "Open the live page: pan for ever, redraw, lock, connect, share, download.", extra="web"
+        "alis.cli.serve", "Serve the live page: pan for ever, redraw, lock, connect, share, download.", extra="web"
     ),
     "export-web": Entry(
         "alis.cli.export_web",
-        "Write the live page as static files: the browser itself paints, and no request leaves the folder.",
+        "Write the live page as static files: the visitor's browser paints, no server is needed.",
         extra="web",
     ),
     "evaluate": Entry(
         "alis.cli.evaluate",
-        "Measure a model folder, or a run's newest snapshot; what was measured is also kept in its evaluation.jsonl.",
+        "Measure a model folder or a run's newest snapshot; results are also added to its evaluation.jsonl.",
         extra="train",
     ),
     "plot": Entry(
         "alis.cli.plot",
-        "Draw the curves of one run, or of several over each other; works while they train.",
+        "Plot the curves of one or several runs, also while they train.",
         extra="train",
     ),
     "info": Entry(
-        "alis.cli.info", "Layers, shapes, parameters, FLOPs a frame and memory of a model folder or run.", extra="ml"
+        "alis.cli.info", "Show a model's layers, shapes, parameters, FLOPs per frame and memory.", extra="ml"
     ),
     "slim": Entry(
         "alis.cli.slim",
-        "Write a small copy of a model that only paints: the averaged generator, and its clusters.",
+        "Write a small copy of a model, for painting only: the averaged generator and its clusters.",
         extra="ml",
     ),
     "import-published": Entry(
         "alis.cli.import_published",
-        "Turn a published checkpoint (.pkl) into a model folder, running nothing of it.",
+        "Convert a published checkpoint (.pkl) to a model folder, without executing anything in it.",
         extra="ml",
     ),
     "push-to-hub": Entry(
         "alis.cli.push_to_hub", "Publish the generator of a model folder or run as user/name on the Hub.", extra="ml"
     ),
     "doctor": Entry(
-        "alis.cli.doctor", "Say what is installed, on what it would compute, and what each command would lack."
+        "alis.cli.doctor", "Show what is installed, which device is used, and what each command is missing."
     ),
 }
 
@@ -87,5 +87,5 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point; what the exit codes mean stands at the end of the help."""
+    """Entry point; the end of the help lists the exit codes."""
     enter(cli, AlisError)

@@ -1,4 +1,4 @@
-"""`alis clusters`: find the kinds of scenes a model paints."""
+"""`alis clusters`: group a model's scenes into clusters."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from lhq.cli.talk import result, say
 
 @click.command()
 @click.argument("model", type=click.Path())
-@click.option("-k", "--clusters", "num_clusters", type=int, default=16, show_default=True, help="How many kinds.")
+@click.option("-k", "--clusters", "num_clusters", type=int, default=16, show_default=True, help="How many clusters.")
 @click.option("--samples", type=int, default=10_000, show_default=True, help="Codes to cluster.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 def command(model: str, num_clusters: int, samples: int, seed: int, device: str) -> None:
-    """Cluster random codes by k-means and keep the centres beside the model.
+    """Cluster random codes by k-means and save the centres beside the model.
 
-    Then --cluster 3 paints scenes of one kind, and --cluster nearest with --psi below 1 calms
-    every scene towards its own kind instead of towards the mean of all.
+    Then --cluster 3 paints only scenes of that cluster, and --cluster nearest with --psi below 1 pulls
+    every scene towards its own cluster's centre instead of the mean of all.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`alis doctor`: what is installed, and what each command would lack."""
+"""`alis doctor`: what is installed, and what each command is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lhq.cli.talk import result
 
 @click.command()
 def command() -> None:
-    """Say what is installed, on what it would compute, and what each command would lack.
+    """Show what is installed, which device is used, and what each command is missing.
 
     \b
     Example:
@@ -34,7 +34,7 @@ def command() -> None:
 
 
 def _devices() -> Iterator[Finding]:
-    """The GPUs that torch sees, and what its kernels are made with; nothing without torch."""
+    """The GPUs that torch sees, and whether Triton's kernels are used; nothing without torch."""
     if not is_installed("torch"):
         return
     import torch

@@ -1,4 +1,4 @@
-"""`alis evaluate`: a model and a dataset → figures, with everything they depend on beside them."""
+"""`alis evaluate`: model and dataset → metrics, recorded together with everything they depend on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lhq.cli.talk import wants_json
     show_default=True,
     help="Any of fid, inf-fid, kid, precision-recall, eq-t, path-length, seam, repetition, far-tiles; or all.",
 )
-@click.option("--num-images", "num", default=50_000, show_default=True, help="Generated pictures.")
-@click.option("--num-real", type=int, help="Real pictures, at random; default: all.")
+@click.option("--num-images", "num", default=50_000, show_default=True, help="Number of generated pictures.")
+@click.option("--num-real", type=int, help="Number of real pictures, chosen at random; default: all.")
 @click.option(
     "--features",
     default="inception",
@@ -27,7 +27,7 @@ from lhq.cli.talk import wants_json
     help="inception, torchvision, lite0, lite2, detector, random, or a file.",
 )
 @click.option("--fit", type=click.Choice(["resize", "crop"]), default="resize", show_default=True, help="As data.fit.")
-@click.option("--variant", help="Which variant of an export, e.g. 256; default: the one of the model's side.")
+@click.option("--variant", help="Variant of an export, e.g. 256; default: the one of the model's resolution.")
 @click.option("--psi", default=1.0, show_default=True, help="Truncation.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--batch", default=32, show_default=True)
@@ -46,9 +46,9 @@ def command(
     batch: int,
     device: str,
 ) -> int:
-    """Measure a model folder, or a run's newest snapshot; what was measured is also kept in its evaluation.jsonl.
+    """Measure a model folder or a run's newest snapshot; results are also added to its evaluation.jsonl.
 
-    A metric that can't be measured is named, and leaves the others as they are; the exit code is then 1.
+    A metric that can't be measured is reported and the others are still measured; the exit code is then 1.
 
     \b
     Example:

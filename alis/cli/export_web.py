@@ -1,4 +1,4 @@
-"""`alis export-web`: the live page as a folder that needs no server of ours."""
+"""`alis export-web`: the live page as a static folder."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lhq.cli.talk import result, say
 
 @click.command()
 @click.argument("model", type=click.Path())
-@click.option("-o", "--out", required=True, type=click.Path(), help="The folder to make.")
+@click.option("-o", "--out", required=True, type=click.Path(), help="The folder to write.")
 @click.option("--codes", "codes_files", multiple=True, type=click.Path(), help="Saved codes to offer (alis invert).")
-@click.option("--seed", type=int, default=0, show_default=True, help="Which plane it opens with.")
-@click.option("--psi", type=float, default=1.0, show_default=True, help="Truncation it opens with.")
-@click.option("--runtime", type=click.Path(), help="onnxruntime-web's npm tarball, where there is no network.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The plane that the page opens with.")
+@click.option("--psi", type=float, default=1.0, show_default=True, help="Truncation that the page opens with.")
+@click.option("--runtime", type=click.Path(), help="onnxruntime-web's npm tarball, if there is no network.")
 @click.option("--no-webgpu", is_flag=True, help="Leave out the runtime for GPUs (27 MB).")
-@click.option("--force", is_flag=True, help="Replace such a folder.")
+@click.option("--force", is_flag=True, help="Replace a folder that this command wrote.")
 def command(
     model: str,
     out: str,
@@ -28,20 +28,20 @@ def command(
     no_webgpu: bool,
     force: bool,
 ) -> None:
-    """Write the live page as static files: the browser itself paints, and no request leaves the folder.
+    """Write the live page as static files: the visitor's browser paints, no server is needed.
 
-    The runtime comes from the npm registry once, pinned and checked, and is kept; offline, bring the file:
-    npm pack onnxruntime-web@1.30.0, and --runtime onnxruntime-web-1.30.0.tgz.
+    The runtime is downloaded once from the npm registry (a pinned version, checked) and cached. Without a network, get
+    the file elsewhere with npm pack onnxruntime-web@1.30.0 and pass --runtime onnxruntime-web-1.30.0.tgz.
 
     \b
     Example:
       alis export-web demo -o site
       python -m http.server --directory site
     """
-    from alis.cli.painting import Painting, open_panorama
+    from alis.cli.painting_options import PaintingOptions, open_panorama
     from alis.web.static import site
 
-    panorama = open_panorama(model, Painting(seed, psi), codes_files)
+    panorama = open_panorama(model, PaintingOptions(seed, psi), codes_files)
     name = Path(model).resolve().name
     made = site.write(panorama, out, name=name, runtime=runtime, webgpu=not no_webgpu, overwrite=force)
     told = {"folder": str(made.folder), "size_bytes": made.size_bytes, "first_load_bytes": made.first_load_bytes}

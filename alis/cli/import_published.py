@@ -1,4 +1,4 @@
-"""`alis import-published`: open a published checkpoint safely, once, as a model folder."""
+"""`alis import-published`: published checkpoint → model folder, safely."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lhq.cli.talk import result, say
 @click.argument("snapshot", type=click.Path(dir_okay=False))
 @click.argument("out", type=click.Path(file_okay=False))
 def command(snapshot: str, out: str) -> None:
-    """Turn a published checkpoint (.pkl) into a model folder, running nothing of it.
+    """Convert a published checkpoint (.pkl) to a model folder, without executing anything in it.
 
-    A pickle can run any program when it is opened in the usual way. Here it is only read: what asks for anything
-    else than weights and settings is refused by name.
+    Loading a pickle in the usual way can run any program. This command only reads it: a pickle that asks for anything
+    but weights and settings is refused, and the error says what it asked for.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`alis info`: what a model is made of and what a frame costs."""
+"""`alis info`: a model's layers, and what painting a frame costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lhq.cli.talk import wants_json
 @click.command()
 @click.argument("model", type=click.Path())
 def command(model: str) -> None:
-    """Layers, shapes, parameters, FLOPs a frame and memory of a model folder or run.
+    """Show a model's layers, shapes, parameters, FLOPs per frame and memory.
 
     \b
     Example:
@@ -19,5 +19,5 @@ def command(model: str) -> None:
     """
     from alis.models import info
 
-    told = info.of(model)
-    click.echo(told.as_json() if wants_json() else told.as_text())
+    report = info.of(model)
+    click.echo(report.as_json() if wants_json() else report.as_text())

@@ -1,4 +1,4 @@
-"""`alis invert`: a photograph's code."""
+"""`alis invert`: photograph → code."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from lhq.cli.talk import result, say
 @click.command()
 @click.argument("model", type=click.Path())
 @click.argument("photo", type=click.Path())
-@click.option("-o", "--out", type=click.Path(), help="The code; by default PHOTO's name with .safetensors, here.")
+@click.option("-o", "--out", type=click.Path(), help="The code's file; default: PHOTO's name with .safetensors, here.")
 @click.option("--space", type=click.Choice(["w", "w+"]), default="w+", show_default=True, help="w+ comes closer.")
 @click.option("--steps", type=int, default=300, show_default=True, help="More come closer, up to a point.")
 @click.option(
-    "--crop", "place", type=float, default=0.5, show_default=True, help="The square's place: 0 left, 1 right."
+    "--crop", "place", type=float, default=0.5, show_default=True, help="Where to cut the square: 0 left, 1 right."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random scenes it starts from.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random scenes to start from.")
 @click.option(
-    "--tries", type=int, default=4, show_default=True, help="Random scenes followed before the best is chosen."
+    "--tries", type=int, default=4, show_default=True, help="How many random scenes to optimise before choosing one."
 )
 @click.option(
-    "--mirror", is_flag=True, help="Also try the mirrored photograph; keep what comes closer. Twice the time."
+    "--mirror", is_flag=True, help="Also try the mirrored photograph and keep the better one; takes twice as long."
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--force", is_flag=True, help="Replace a code of that name.")
+@click.option("--force", is_flag=True, help="Replace an existing code.")
 def command(
     model: str,
     photo: str,
@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Find the code whose scene looks most like a photograph.
 
-    Writes the code and, beside it, a picture of photograph and scene side by side.
+    Writes the code and a picture that shows the photograph and the scene side by side.
 
     \b
     Example:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import click
 
-from alis.cli.painting import Painting, open_panorama, painting_options, report
+from alis.cli.painting_options import PaintingOptions, open_panorama, painting_options, report
 
 
 @click.command()
 @click.argument("model", type=click.Path())
 @click.option("-o", "--out", required=True, type=click.Path(), help="Picture: .png .jpg .webp .tif (BigTIFF) .dzi.")
-@click.option("--width", type=int, help="Pixels.")
-@click.option("--frames", type=int, help="Frames of R pixels, instead of --width; 8 when neither is given.")
+@click.option("--width", type=int, help="In pixels.")
+@click.option("--frames", type=int, help="In frames of R pixels, instead of --width; 8 if neither is given.")
 @click.option("--start", type=int, default=0, show_default=True, help="First pixel column; may be negative.")
-@click.option("--loop", is_flag=True, help="Close the ring: the end meets the start; the width is rounded to anchors.")
-@click.option("--force", is_flag=True, help="Replace a finished picture of that name.")
+@click.option("--loop", is_flag=True, help="Join the end to the start; rounds the width to whole anchors.")
+@click.option("--force", is_flag=True, help="Replace an existing picture.")
 @painting_options
 def command(
     model: str,
@@ -24,11 +24,12 @@ def command(
     start: int,
     loop: bool,
     force: bool,
-    painting: Painting,
+    painting: PaintingOptions,
 ) -> None:
     """Paint a strip of the endless plane, of any width, in constant memory.
 
-    Interrupted, the same command goes on where it stopped. MODEL is a model folder, a run's folder, or the word demo.
+    After an interruption, the same command continues where it stopped. MODEL is a model folder, a run's folder, or the
+    word demo.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`alis plot`: runs → one picture or page of their curves."""
+"""`alis plot`: runs → a picture or page of their training curves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lhq.cli.talk import result
     "-o", "--out", type=click.Path(path_type=Path), help="A .png, .svg or .html; default: curves.png in the run."
 )
 def command(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Draw the curves of one run, or of several over each other; works while they train.
+    """Plot the curves of one or several runs, also while they train.
 
     \b
     Example:

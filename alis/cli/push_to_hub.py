@@ -1,4 +1,4 @@
-"""`alis push-to-hub`: a model folder → a repository of the Hugging Face Hub, with its card; or a page that paints."""
+"""`alis push-to-hub`: model folder → a repository of the Hugging Face Hub, with a model card; or the live page."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lhq.cli.talk import result
 @click.command()
 @click.argument("model", type=click.Path())
 @click.argument("repository")
-@click.option("--space", is_flag=True, help="The live page as a static Space, instead of the model (alis export-web).")
-@click.option("--runtime", type=click.Path(), help="For --space: onnxruntime-web's npm tarball, where not fetched.")
-@click.option("--private", is_flag=True, help="Only you and those you name can see it.")
-@click.option("--dry-run", is_flag=True, help="Write the files to REPOSITORY as a local folder, and send nothing.")
+@click.option("--space", is_flag=True, help="Publish the live page as a static Space, not the model (alis export-web).")
+@click.option("--runtime", type=click.Path(), help="For --space: onnxruntime-web's npm tarball, if not downloaded.")
+@click.option("--private", is_flag=True, help="Make the repository private.")
+@click.option("--dry-run", is_flag=True, help="Write the files to a local folder named REPOSITORY; upload nothing.")
 def command(model: str, repository: str, space: bool, runtime: str | None, private: bool, dry_run: bool) -> None:
     """Publish the generator of a model folder or run as user/name on the Hub.
 
-    Sends config.json, model.safetensors and a model card; with --space, a page that paints in its visitors' browsers.
-    Log in first: `hf auth login`, or HF_TOKEN.
+    Uploads config.json, model.safetensors and a model card; with --space, a page that paints in the visitor's browser.
+    Log in first, with `hf auth login` or HF_TOKEN.
 
     \b
     Example:
@@ -32,20 +32,20 @@ def command(model: str, repository: str, space: bool, runtime: str | None, priva
     from alis import models
 
     if not space:
-        _tell(models.hub.publish(models.load(model), repository, private=private, dry_run=dry_run), dry_run)
+        _report(models.hub.publish(models.load(model), repository, private=private, dry_run=dry_run), dry_run)
         return
-    from alis.cli.painting import Painting, open_panorama
+    from alis.cli.painting_options import PaintingOptions, open_panorama
     from alis.web.static import site
 
-    panorama = open_panorama(model, Painting())
+    panorama = open_panorama(model, PaintingOptions())
     name = repository.rpartition("/")[2]
     if dry_run:
-        _tell(str(site.write(panorama, repository, name=name, runtime=runtime).folder), dry_run)
+        _report(str(site.write(panorama, repository, name=name, runtime=runtime).folder), dry_run)
         return
     with tempfile.TemporaryDirectory() as scratch:
         made = site.write(panorama, Path(scratch) / "site", name=name, runtime=runtime)
-        _tell(models.hub.publish_space(made.folder, repository, private=private), dry_run)
+        _report(models.hub.publish_space(made.folder, repository, private=private), dry_run)
 
 
-def _tell(place: str, is_local: bool) -> None:
+def _report(place: str, is_local: bool) -> None:
     result({"folder" if is_local else "address": place}, place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from alis.cli.painting import report, tell_foreign
+from alis.cli.painting_options import report, warn_about_foreign_codes
 from lhq.cli.talk import say
 
 
@@ -12,12 +12,12 @@ from lhq.cli.talk import say
 @click.argument("model", type=click.Path())
 @click.argument("strip", type=click.Path())
 @click.option("-o", "--out", required=True, type=click.Path(), help="The new picture.")
-@click.option("--anchor", type=int, help="Which anchor; or")
+@click.option("--anchor", type=int, help="The anchor's number; or")
 @click.option("--at", type=int, help="the anchor nearest to this pixel column of the picture.")
-@click.option("--variant", type=int, help="Which redraw; by default the next one. 0 is the first draw.")
-@click.option("--codes", "codes_files", multiple=True, type=click.Path(), help="Saved codes the strip was made with.")
+@click.option("--variant", type=int, help="Number of the redraw; default: the next one. 0 is the original.")
+@click.option("--codes", "codes_files", multiple=True, type=click.Path(), help="Saved codes that the strip uses.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--force", is_flag=True, help="Replace a finished picture of that name.")
+@click.option("--force", is_flag=True, help="Replace an existing picture.")
 def command(
     model: str,
     strip: str,
@@ -29,10 +29,10 @@ def command(
     device: str,
     force: bool,
 ) -> None:
-    """Redraw one anchor; beyond its reach the picture stays as it was, to the bit.
+    """Redraw one anchor of a painted strip; the picture stays the same outside its reach.
 
-    The reach is up to its two neighbours, on a plane without seams a little further, and is told. To the bit: in PNG
-    and TIFF; lossy formats store neighbouring pixels together, and what changed elsewhere is told.
+    The reach ends at the two neighbouring anchors, or slightly beyond them on a seamless plane. In PNG and TIFF the
+    rest stays identical to the bit; in lossy formats the command reports how much it changed.
 
     \b
     Example:
@@ -48,7 +48,7 @@ def command(
 
     g = models.load(model, device=choose_device(device))
     before = strips.read(strip, g, codes=codes.read_all(codes_files), centres=clusters.find(model, g.config))
-    tell_foreign(g, codes_files)
+    warn_about_foreign_codes(g, codes_files)
     after = strips.redrawn(before, anchor=anchor, at=at, variant=variant)
     redraw.check_picture(before, Path(strip))
     done = redraw.write(before, after, Path(strip), Path(out), overwrite=force)

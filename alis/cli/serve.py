@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from alis.cli.painting import Painting, open_panorama, painting_options
+from alis.cli.painting_options import PaintingOptions, open_panorama, painting_options
 from lhq.cli.talk import result
 
 
@@ -16,22 +16,22 @@ from lhq.cli.talk import result
 @click.option("--port", type=click.IntRange(0, 65535), default=8200, show_default=True, help="0 takes a free one.")
 @click.option("--codes", "codes_files", multiple=True, type=click.Path(), help="Saved codes to offer (alis invert).")
 @click.option("--queue", type=click.IntRange(1), default=256, show_default=True, help="Most tiles waiting.")
-@click.option("--cache-mb", type=click.IntRange(1), default=256, show_default=True, help="Most tiles kept, in MB.")
+@click.option("--cache-mb", type=click.IntRange(1), default=256, show_default=True, help="Size of the tile cache, MB.")
 @click.option("--max-frames", type=click.IntRange(1), default=128, show_default=True, help="Widest strip to download.")
 @click.option(
     "--per-viewer",
     type=click.IntRange(1),
     default=128,
     show_default=True,
-    help="Most connections, and requests, at once of one address.",
-)
-@click.option("--connections", type=click.IntRange(1), default=1024, show_default=True, help="Most of all viewers.")
-@click.option(
-    "--allow-host", "hosts", multiple=True, help="Answer only to this name in the address bar; may be repeated."
+    help="Most connections, and concurrent requests, of one address.",
 )
 @click.option(
-    "--proxy", "proxies", multiple=True, help="A reverse proxy's address, whose X-Forwarded-For names the viewers."
+    "--connections", type=click.IntRange(1), default=1024, show_default=True, help="Most connections of all viewers."
 )
+@click.option(
+    "--allow-host", "hosts", multiple=True, help="Accept only this host name in the address bar; may be repeated."
+)
+@click.option("--proxy", "proxies", multiple=True, help="Address of a reverse proxy whose X-Forwarded-For is trusted.")
 @painting_options
 def command(
     model: str,
@@ -45,11 +45,11 @@ def command(
     connections: int,
     hosts: tuple[str, ...],
     proxies: tuple[str, ...],
-    painting: Painting,
+    painting: PaintingOptions,
 ) -> None:
-    """Open the live page: pan for ever, redraw, lock, connect, share, download.
+    """Serve the live page: pan for ever, redraw, lock, connect, share, download.
 
-    MODEL is a model folder, a run's folder, or the word demo: the small model that came with alis.
+    MODEL is a model folder, a run's folder, or the word demo: the small model that comes with alis.
 
     \b
     Example:

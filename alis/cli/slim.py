@@ -1,4 +1,4 @@
-"""`alis slim`: a model to hand on."""
+"""`alis slim`: a small copy of a model, to share."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lhq.cli.talk import result, say
 @click.argument("model", type=click.Path())
 @click.argument("out", type=click.Path())
 @click.option("--weights", type=click.Choice(["float16", "float32"]), default="float16", show_default=True)
-@click.option("--force", is_flag=True, help="Overwrite a model that is there already.")
+@click.option("--force", is_flag=True, help="Replace an existing model.")
 def command(model: str, out: str, weights: str, force: bool) -> None:
-    """Write a small copy of a model that only paints: the averaged generator, and its clusters.
+    """Write a small copy of a model, for painting only: the averaged generator and its clusters.
 
-    Written to alis/demo in a checkout of the sources, it is the model that MODEL = demo means.
+    Written to alis/demo in a source checkout, it becomes the model that MODEL = demo means.
 
     \b
     Example:

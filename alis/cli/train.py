@@ -1,4 +1,4 @@
-"""`alis train`: a dataset → a run folder of snapshots."""
+"""`alis train`: dataset → a run folder with snapshots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lhq.cli.talk import result, say
 
 
 def _option(key: str, kind: Any, default: Any, text: str) -> Callable[[Any], Any]:
-    """The flag of one value of the recipe: `loss.r1_gamma` → `--loss.r1-gamma FLOAT`."""
+    """The flag for one value of the recipe: `loss.r1_gamma` → `--loss.r1-gamma FLOAT`."""
     inner = [part for part in typing.get_args(kind) if part is not type(None)]
     choices: Any = None
     if typing.get_origin(kind) is typing.Literal:
@@ -39,14 +39,14 @@ def _every_value(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("train", epilog="Every value of the recipe has a flag, named table.key as in alis/configs/*.toml.")
-@click.option("--data", required=True, help="Folder, s3://… or hf://… of Parquet, or of pictures; or a zip.")
+@click.option("--data", required=True, help="Folder, s3://… or hf://… of Parquet files or pictures; or a zip.")
 @click.option("--config", "config_name", help=f"{', '.join(recipe.known())}, or a TOML file [lhq256].")
-@click.option("--size", type=int, help="Side in pixels: with --hours chooses the recipe; power of two, 32 to 1024.")
-@click.option("--hours", type=float, help="Time to train: chooses width, batch, rates and augmentation for it.")
-@click.option("--out", default="runs/latest", show_default=True, type=click.Path(path_type=Path), help="Its folder.")
+@click.option("--size", type=int, help="Resolution in pixels: 32 to 1024, a power of two; chooses the recipe.")
+@click.option("--hours", type=float, help="Time to train; chooses width, batch, learning rates and augmentation.")
+@click.option("--out", default="runs/latest", show_default=True, type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--resume", default="auto", show_default=True, help="auto, never, or a snapshot or run to start from.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--dry-run", is_flag=True, help="Say what would be trained on what, and stop.")
+@click.option("--dry-run", is_flag=True, help="Show what would be trained, on which data and device, and stop.")
 @_every_value
 def command(
     data: str,
@@ -59,7 +59,7 @@ def command(
     dry_run: bool,
     **values: Any,
 ) -> None:
-    """Train the generator on an export or any pictures; run the same command again to go on.
+    """Train the generator on an export or any pictures; run the same command again to continue.
 
     \b
     Example:
@@ -76,12 +76,12 @@ def command(
         from alis.training.dial import dial
 
         if config_name is not None:
-            hint = "give either; a single value is changed by its own flag, e.g. --optim.batch"
-            raise ConfigError("--size and --hours choose the recipe that --config names", hint=hint)
-        config, told = dial(data, size, hours, changes, device)
-        say(told)
-    said = launch(data, config, out, resume=resume, device=device, is_dry=dry_run)
-    if said and dry_run:
-        click.echo(said)  # JSON in any case: what would be trained on what
-    elif said:
-        result({"snapshot": said}, said)
+            hint = "give one of them; to change a single value, use its own flag, e.g. --optim.batch"
+            raise ConfigError("--config and --size or --hours both choose the recipe", hint=hint)
+        config, explanation = dial(data, size, hours, changes, device)
+        say(explanation)
+    output = launch(data, config, out, resume=resume, device=device, is_dry=dry_run)
+    if output and dry_run:
+        click.echo(output)  # JSON, also without --json
+    elif output:
+        result({"snapshot": output}, output)

@@ -1,25 +1,25 @@
-"""`alis video`: a film of the endless plane."""
+"""`alis video`: a video of the endless plane."""
 
 from __future__ import annotations
 
 import click
 
-from alis.cli.painting import Painting, open_panorama, painting_options
+from alis.cli.painting_options import PaintingOptions, open_panorama, painting_options
 from lhq.cli.talk import result, say
 
 
 @click.command()
 @click.argument("model", type=click.Path())
-@click.option("-o", "--out", required=True, type=click.Path(), help="Film: .mp4 (H.264) or .webm (VP9).")
+@click.option("-o", "--out", required=True, type=click.Path(), help="Video: .mp4 (H.264) or .webm (VP9).")
 @click.option("--seconds", type=float, default=10.0, show_default=True)
-@click.option("--speed", type=float, help="Pan: pixels of the plane a second, negative to the left; default R/4.")
-@click.option("--changes", type=int, help="Instead of a pan, a still camera while scenes turn into so many others.")
-@click.option("--fps", type=int, default=30, show_default=True, help="Frames a second.")
+@click.option("--speed", type=float, help="Pan: pixels of the plane per second, negative to the left; default R/4.")
+@click.option("--changes", type=int, help="No pan: a still camera while each scene morphs into this many others.")
+@click.option("--fps", type=int, default=30, show_default=True, help="Frames per second.")
 @click.option("--aspect", default="16:9", show_default=True, help="Width:height.")
-@click.option("--height", type=int, help="Of the film; by default the model's.")
+@click.option("--height", type=int, help="Of the video in pixels; default: the model's.")
 @click.option("--start", type=int, default=0, show_default=True, help="First pixel column.")
-@click.option("--loop", is_flag=True, help="The end meets the beginning.")
-@click.option("--force", is_flag=True, help="Replace a finished film of that name.")
+@click.option("--loop", is_flag=True, help="Make the video loop without a jump.")
+@click.option("--force", is_flag=True, help="Replace an existing video.")
 @painting_options
 def command(
     model: str,
@@ -33,9 +33,9 @@ def command(
     start: int,
     loop: bool,
     force: bool,
-    painting: Painting,
+    painting: PaintingOptions,
 ) -> None:
-    """Film the plane: a camera that pans, or scenes that turn into others.
+    """Make a video of the plane: a camera that pans, or scenes that morph.
 
     \b
     Example:

@@ -1,1 +1,1 @@
-"""A generator → pictures: panoramas, scenes joined, photographs inverted, films."""
+"""Generator → pictures: panoramas, connected scenes, inverted photographs, videos."""

@@ -1,4 +1,4 @@
-"""What stands at an anchor → its code w: drawn, calmed (truncation), of a cluster, or given by name."""
+"""An anchor's source → its code w: drawn at random (with truncation, or from one cluster), or saved under a name."""
 
 from __future__ import annotations
 
@@ -17,19 +17,27 @@ _ATTEMPTS, _ROUNDS = 32, 8
 
 
 class AnchorCodes:
-    """Source of an anchor → its code w, each computed once; always alone, so that its bits never depend on company."""
+    """The code w of each anchor's source, cached.
+
+    Each code is mapped in a batch of its own, so its bits never depend on which other codes are computed with it.
+    """
 
     def __init__(self, g: Generator, saved: Mapping[str, Tensor], centres_KS: Tensor | None) -> None:
         self.g, self.saved, self.centres_KS = g, dict(saved), centres_KS
         self.drawn = lru_cache(maxsize=1024)(self._drawn)
 
     def code(self, source: Source, psi: float, cluster: int | str | None) -> Tensor:
-        """[S] or [num_ws, S]."""
+        """The code [S] or, for a saved W+ code, [num_ws, S].
+
+        Args:
+            psi: truncation of drawn codes.
+            cluster: None, "nearest" or a number, as in `alis.plane.anchors.Sketch`.
+        """
         if isinstance(source, Draw):
             return self.drawn(source, psi, cluster)
         return self.saved[source.name]
 
-    # Codes are given to callers, who may want gradients of them: no inference tensors, also when painting draws them.
+    # Callers may differentiate with respect to these codes, so they must not be inference tensors.
     @torch.inference_mode(False)
     @torch.no_grad()
     def _drawn(self, draw: Draw, psi: float, cluster: int | str | None) -> Tensor:
@@ -44,7 +52,7 @@ class AnchorCodes:
         return centre_S + psi * (w_S - centre_S)
 
     def _of_cluster(self, draw: Draw, cluster: int) -> Tensor:
-        """The first of a draw's codes that falls into the cluster; after 256 of them the nearest to its centre."""
+        """The first of a draw's codes that falls into the cluster; of 256 that do not, the nearest to its centre."""
         assert self.centres_KS is not None
         best, best_distance = None, float("inf")
         for turn in range(_ROUNDS):
@@ -85,10 +93,10 @@ def checked_code(g: Generator, name: str, code: object) -> Tensor:
 
 
 def checked_centres(g: Generator, centres: object) -> Tensor:
-    """Centres of clusters as painting takes them, float32 [K, S].
+    """Cluster centres checked and converted to float32 [K, S] on the generator's device.
 
     Raises:
-        InputError: none, of another shape, or not finite.
+        InputError: no centres, a wrong shape, or numbers that are not finite.
     """
     hint = f"give [K, {g.config.w_dim}] of floats, as alis.painting.clusters finds them"
     is_right = isinstance(centres, Tensor) and centres.is_floating_point() and centres.ndim == 2

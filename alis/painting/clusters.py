@@ -1,7 +1,7 @@
-"""10,000 codes → k centres of kinds of scenes: k-means in w, for truncation to the nearest kind instead of the mean.
+"""10,000 codes → k cluster centres: k-means in w, for truncation towards the nearest cluster instead of the mean.
 
-Kept beside the model as `clusters.safetensors` ([K, S] centres, [K] counts). Lloyd's steps from k-means++ seeds,
-on the model's device; the same seed gives the same centres.
+Saved beside the model as `clusters.safetensors` (`centres` [K, S], `shares` [K]). Lloyd's algorithm, initialised by
+k-means++, on the model's device; the same seed gives the same centres.
 Source: arXiv 2104.06954, section 5 (clustered sampling); k-means++: Arthur and Vassilvitskii, SODA 2007.
 """
 
@@ -29,7 +29,10 @@ _ROUNDS, _BATCH = 100, 1024
 
 @dataclass(frozen=True)
 class Clusters:
-    """Centres [K, S], most populous first, and the share of codes of each [K]; `spread` is the mean distance left."""
+    """Cluster centres [K, S], largest cluster first, and the share of codes in each [K].
+
+    `spread` is the mean distance of a code from its centre.
+    """
 
     centres_KS: Tensor
     shares_K: Tensor
@@ -82,7 +85,7 @@ def _first_centres(w_NS: Tensor, num_clusters: int, random: torch.Generator) -> 
 
 
 def save(model: str | Path, clusters: Clusters) -> Path:
-    """Put them beside the model; gives the file back.
+    """Save clusters beside the model and return the file's path.
 
     Raises:
         InputError: the folder can't be written, or is the demo model's, which belongs to the package.
@@ -99,7 +102,7 @@ def save(model: str | Path, clusters: Clusters) -> Path:
 
 
 def check(model: str | Path) -> Path:
-    """Where a model's clusters go.
+    """The path that a model's clusters are saved to.
 
     Raises:
         InputError: the folder can't be written, or is the demo model's, which belongs to the package.
@@ -112,7 +115,7 @@ def check(model: str | Path) -> Path:
 
 
 def find(model: str | Path, config: ModelConfig) -> Tensor | None:
-    """The centres [K, S] beside a model, None when it has none yet.
+    """The cluster centres [K, S] saved beside a model, or None if there are none yet.
 
     Raises:
         InputError: the file is damaged or of another model.
@@ -125,7 +128,7 @@ def find(model: str | Path, config: ModelConfig) -> Tensor | None:
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{path}: can't be read ({error})", hint="remove it and run alis clusters again") from None
     if centres_KS.ndim != 2 or not len(centres_KS) or centres_KS.shape[1] != config.w_dim:
-        raise InputError(f"{path}: is of another model", hint="remove it and run alis clusters again")
+        raise InputError(f"{path}: belongs to another model", hint="remove it and run alis clusters again")
     if not centres_KS.is_floating_point() or not bool(torch.isfinite(centres_KS).all()):
-        raise InputError(f"{path}: holds centres that are no numbers", hint="remove it and run alis clusters again")
+        raise InputError(f"{path}: holds centres that are not finite", hint="remove it and run alis clusters again")
     return centres_KS

@@ -1,8 +1,8 @@
-"""Scenes A, B, … → one picture that walks through all of them.
+"""Scenes A, B, … → one picture that passes through all of them.
 
-Each scene is held by two neighbouring anchors, so that in the middle between them stands exactly the scene: the frame
-of its code alone. From one scene to the next lie `gap` free anchors of the plane's own; with none, the one turns into
-the other within one interval.
+Each scene's code is placed at two neighbouring anchors, so the frame midway between them shows exactly that scene.
+Between two scenes lie `gap` anchors with random codes of the plane; with a gap of 0, one scene turns into the next
+within a single interval between anchors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".
 
 @dataclass(frozen=True)
 class Scenes:
-    """Scenes as the user names them, sorted out: sources, codes read, photographs still to be inverted."""
+    """The scenes of a command line: their sources in order, the codes that were read, the photographs to invert."""
 
     sources: tuple[Source, ...]
     codes: Mapping[str, Tensor]
@@ -34,10 +34,10 @@ class Scenes:
 
 
 def parse_scenes(words: Sequence[str]) -> Scenes:
-    """Seeds, saved codes (.safetensors) and photographs.
+    """Read scenes given as seeds, saved codes (.safetensors) or photographs.
 
     Raises:
-        InputError: fewer than two, or a word that is none of these.
+        InputError: fewer than two scenes, or a word that is none of these.
     """
     if len(words) < 2:
         raise InputError(f"{len(words)} scene can't be connected", hint="give at least two")
@@ -52,7 +52,8 @@ def parse_scenes(words: Sequence[str]) -> Scenes:
             continue
         if path.suffix.lower() != ".safetensors" and path.suffix.lower() not in PHOTOS:
             raise InputError(
-                f"{word!r} is no seed, saved code or photograph", hint="give e.g. 7, scene.safetensors or photo.jpg"
+                f"{word!r} is not a seed, a saved code or a photograph",
+                hint="give e.g. 7, scene.safetensors or photo.jpg",
             )
         if not path.is_file():
             raise InputError(f"{word}: no such file", hint="give a seed, a saved code or a photograph")
@@ -70,23 +71,23 @@ def parse_scenes(words: Sequence[str]) -> Scenes:
 
 
 def plan(panorama: Panorama, sources: Sequence[Source], *, gap: int = 0) -> StripPlan:
-    """The strip from the first scene's anchor to the last scene's.
+    """Plan the strip from the first scene's anchor to the last scene's.
 
     Args:
-        sources: what the scenes are; saved codes must be known to the panorama.
-        gap: free anchors between two scenes.
+        sources: the scenes; the panorama must know their saved codes.
+        gap: anchors with random codes between two scenes.
 
     Raises:
         InputError: too many scenes, or a gap below 0.
     """
     if not 0 <= gap <= 10_000:
         raise InputError(f"--gap {gap} is out of range", hint="use 0 to 10000")
-    # Where filters see the plane, the picture's ends see an anchor beyond it, which holds the outer scene too.
+    # With plane padding, the picture's ends also depend on the anchor beyond them: it gets the outer scene too.
     beyond = 1 if panorama.g.config.padding == "plane" else 0
     if 2 * (len(sources) + beyond) > MAX_EDITS:
         most = MAX_EDITS // 2 - beyond
         raise InputError(f"{len(sources)} scenes are too many", hint=f"connect at most {most} at once")
-    # Where coordinates repeat only every second anchor, scenes stand on even ones: only there they look the same.
+    # Where coordinates repeat only every second anchor, scenes go on even anchors: elsewhere they look different.
     step = panorama.ring_step
     each = -(-(2 + gap) // step) * step
     edits = {number * each + side: source for number, source in enumerate(sources) for side in (0, 1)}
@@ -97,7 +98,7 @@ def plan(panorama: Panorama, sources: Sequence[Source], *, gap: int = 0) -> Stri
 
 
 def check(panorama: Panorama, scenes: Scenes, out: str | Path, *, gap: int = 0, overwrite: bool = False) -> None:
-    """Whatever would refuse the picture, said before minutes of inversion.
+    """Check before minutes of inversion that the picture can be written.
 
     Raises:
         InputError: as `plan` and `alis.painting.picture_writer.check`.
@@ -107,17 +108,17 @@ def check(panorama: Panorama, scenes: Scenes, out: str | Path, *, gap: int = 0, 
 
 
 def with_codes(panorama: Panorama, scenes: Scenes, *, model: str | Path, out: str | Path, steps: int = 300) -> Panorama:
-    """The panorama with all codes that the scenes name.
+    """The panorama with the codes of all scenes.
 
-    Photographs are inverted and their codes kept beside `out`; one that lies there already is used, never replaced.
+    Photographs are inverted and their codes saved beside `out`; a code saved there earlier is reused, never replaced.
 
     Raises:
-        InputError: a photograph that can't be read, or a code of another model or photograph beside the output.
+        InputError: a photograph can't be read, or a code beside the output is of another model or photograph.
     """
     panorama = panorama.with_codes(scenes.codes)
     found: dict[str, Tensor] = {}
     kept = {name: Path(out).with_name(f"{Path(out).stem}-{name}.safetensors") for name in scenes.photos}
-    for name, path in scenes.photos.items():  # all are looked at before any is worked on
+    for name, path in scenes.photos.items():  # check all photographs before inverting the first
         invert.read_photo(path, panorama.g.config.resolution)
         if kept[name].exists():
             found[name] = _saved_code(kept[name], path, panorama)
@@ -131,15 +132,15 @@ def with_codes(panorama: Panorama, scenes: Scenes, *, model: str | Path, out: st
 
 
 def _saved_code(path: Path, photo: Path, panorama: Panorama) -> Tensor:
-    """The code that a former run left beside the output.
+    """The code that an earlier run saved beside the output.
 
     Raises:
-        InputError: it is of another photograph or another model.
+        InputError: it belongs to another photograph or another model.
     """
     said = codes.papers(path)
     if said.made_from != photo.name or (said.photo and said.photo != codes.digest(photo)):
         raise InputError(
-            f"{path}: is the code of another photograph ({said.made_from or 'nobody knows which'})",
+            f"{path}: is the code of another photograph ({said.made_from or 'unknown'})",
             hint="move it away, or give another -o",
         )
     if said.model and said.model != strip.fingerprint(panorama.g):

@@ -50,7 +50,7 @@ _UNSEEN = 1_000
 
 @dataclass(frozen=True)
 class Inversion:
-    """A code [S] or [num_ws, S], its frame, and how far it is from the photograph.
+    """The result of an inversion: a code [S] or [num_ws, S], its frame, and its distance from the photograph.
 
     `structure` agrees best with the eye (`alis.painting.perceptual_distance.structural_similarity`): 1 = the same
     shapes, 0 = none of them; a uniform grey picture has a fair `psnr_db` but a `structure` of 0. Where the picture of a
@@ -68,31 +68,34 @@ class Inversion:
 
 
 def margin(g: Generator) -> int:
-    """Patches between an anchor and the scene."""
+    """Number of patches between an anchor and the scene's frame."""
     return max((g.config.anchor_patches - g.config.grid_size) // 2, 0)
 
 
 def num_places(g: Generator) -> int:
-    """Places that a code is looked for at: one where every place paints a code alike."""
+    """Number of positions on the plane that a search averages over: 1 for models without local latents.
+
+    Without local latents, a code paints the same picture everywhere.
+    """
     return _PLACES if g.config.local_latents else 1
 
 
 def scene(g: Generator, w_BLS: Tensor, seed: int = 0) -> Tensor:
-    """Frames [B, 3, R, R] in the middle between two anchors of the same code, without noise.
+    """Frames [B, 3, R, R] midway between two anchors that have the same code, without noise.
 
     Args:
-        seed: the plane whose local latents they are painted with.
+        seed: of the plane that provides the local latents.
     """
     return _between(g, w_BLS, seed, margin(g), 0)
 
 
 def scene_in_context(g: Generator, w_BLS: Tensor, seed: int = 0) -> Tensor:
-    """The scene with `margin` patches on either side, [B, 3, R, W]: one range between two anchors of the same code."""
+    """The whole range between two anchors of the same code, [B, 3, R, W]: the scene and `margin` patches each side."""
     return _between(g, w_BLS, seed, 0, margin(g))
 
 
 def _between(g: Generator, w_BLS: Tensor, seed: int, start: int, beside: int) -> Tensor:
-    """A frame and `beside` patches on either side, from patch `start` after anchor 0; the code goes on beyond."""
+    """A frame with `beside` patches on either side, from `start` patches after anchor 0; all anchors have the code."""
     num, patch = len(w_BLS), g.config.resolution // g.config.grid_size
     column_B = torch.full([num], start * 4 // g.config.grid_size, device=g.device)
     width = g.config.resolution + 2 * beside * patch
@@ -101,14 +104,14 @@ def _between(g: Generator, w_BLS: Tensor, seed: int, start: int, beside: int) ->
 
 
 def read_photo(path: str | Path, resolution: int, *, place: float = 0.5, beside: int = 0) -> Tensor:
-    """The largest square of a photograph at R×R, [3, R, R + 2·beside] in [-1, 1].
+    """The largest square of a photograph, scaled to R×R: [3, R, R + 2·beside] in [-1, 1].
 
     Args:
-        place: 0 … 1, the square's place along the longer side.
-        beside: columns to the left and right of the square; beyond the photograph it is mirrored.
+        place: 0 … 1, where along the longer side the square is cut.
+        beside: extra columns on each side of the square; past the photograph's edge they are mirrored.
 
     Raises:
-        InputError: no picture, or smaller than the model's frames.
+        InputError: not a readable picture, or smaller than the model's frames.
     """
     if not 0 <= place <= 1:
         raise InputError(f"crop at {place} is outside the picture", hint="use 0 (left or top) to 1 (right or bottom)")
@@ -127,7 +130,7 @@ def read_photo(path: str | Path, resolution: int, *, place: float = 0.5, beside:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint="give a photograph") from None
     except Exception as error:
-        # Decoders raise whatever a broken file makes them stumble over.
+        # Decoders raise all kinds of exceptions on a broken file.
         raise InputError(f"{path}: can't be read as a picture ({error})", hint="give a JPEG, PNG or WebP") from None
     if picture.mode == "RGBA":
         paper = Image.new("RGBA", picture.size, (255, 255, 255, 255))
@@ -143,13 +146,14 @@ def read_photo(path: str | Path, resolution: int, *, place: float = 0.5, beside:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How a code is looked for.
+    """How to search for a code.
 
     Args:
-        space: "w", one code for all layers: a scene of the model's own, or "w+", one for each: closer to the photo.
-        steps: of the search; 300 is usual.
-        seed: of the random scenes it starts from.
-        tries: how many of the likest random scenes are followed for a while, before the best of them is gone on from.
+        space: "w": one code for all layers, always a scene the model could draw; or "w+": one code per layer, which
+            comes closer to the photograph.
+        steps: number of optimisation steps; 300 is usual.
+        seed: of the random scenes the search starts from.
+        tries: how many of the most similar random scenes are optimised at first; the search continues with the best.
 
     Raises:
         InputError: a value out of range.
@@ -170,7 +174,7 @@ class SearchOptions:
 
 
 class _Search:
-    """What a code is judged by, and the best one so far."""
+    """Search for a photograph's code by gradient descent, starting from random scenes."""
 
     def __init__(self, g: Generator, photo_3RW: Tensor, d: Discriminator | None, efficientnet: Features | None) -> None:
         self.g, self.size = g, g.config.resolution
@@ -183,7 +187,10 @@ class _Search:
         self.spread, self.places = 1.0, num_places(g)
 
     def starts(self, seed: int, num: int) -> tuple[Tensor, float]:
-        """The `num` likest of some hundred random scenes and the mean one, [num, S]; the distance of the likest."""
+        """Starting codes [num, S]: of 256 random scenes and the mean code, those closest to the photograph.
+
+        The second value is the distance of the closest one.
+        """
         g, random = self.g, torch.Generator().manual_seed(seed)
         with torch.no_grad():
             w_NS = g.map(torch.randn(_STARTS, g.config.z_dim, generator=random).to(g.device))
@@ -195,7 +202,7 @@ class _Search:
         return w_NS[best].clone(), float(distances[best[0]])
 
     def distance(self, w_BLS: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Distances [B] and frames [B, 3, R, R], as the plane of this seed has them."""
+        """Distances from the photograph [B] and frames [B, 3, R, R], painted on the plane of this seed."""
         wide = scene_in_context(self.g, w_BLS, seed) if self.context_distance else scene(self.g, w_BLS, seed)
         frames = wide[..., self.beside : self.beside + self.size]
         found = self.photo_distance(frames)
@@ -206,9 +213,10 @@ class _Search:
     def descend(
         self, parameters: list[Tensor], codes: Callable[[], Tensor], steps: int, tell: Callable[[Tensor, float], None]
     ) -> tuple[Tensor, Tensor]:
-        """Adam on codes [B, L, S] held near each other; gives each one's least distance [B] and the code there.
+        """Run Adam on codes [B, L, S], whose layers are kept close to each other; return the least distances [B] and
+        the codes that had them.
 
-        Each step looks at the next place; a code's distance is the mean of the last steps', one at each place.
+        Each step paints at the next position; a code's distance is the mean of the last steps, one for each position.
         """
         optimizer = torch.optim.Adam(parameters, lr=1, betas=(0.9, 0.999))
         with torch.no_grad():
@@ -222,7 +230,7 @@ class _Search:
             w_BLS = codes()
             distance, frames = self.distance(w_BLS, step % self.places)
             if not bool(distance.isfinite().all()):
-                raise RunError(f"the search ran away at step {step}", hint="try --space w, or another --seed")
+                raise RunError(f"the search diverged at step {step}", hint="try --space w, or another --seed")
             last.append(distance.detach())
             mean = torch.stack(list(last)).mean(dim=0)
             is_better = (mean < least) & (len(last) == last.maxlen)
@@ -237,7 +245,7 @@ class _Search:
         return least, found
 
     def follow(self, base_TS: Tensor, how: SearchOptions, tell: Callable[[Tensor, float], None]) -> Tensor:
-        """From starts [T, S] to the code [L, S]: all starts for a while, then the best of them, then layer by layer."""
+        """Optimise starting codes [T, S] to one code [L, S]: first all of them, then the best, then layer by layer."""
         in_w = how.steps if how.space == "w" else max(how.steps * 2 // 5, 1)
         trying = in_w // 2 if len(base_TS) > 1 else 0
 
@@ -269,15 +277,15 @@ def invert(
     """Find a photograph's code; the same arguments find the same code.
 
     Args:
-        photo_3RW: as `read_photo` gives it, [3, R, R] or with as much beside it as lies between two anchors.
+        photo_3RW: from `read_photo`: [3, R, R], or as wide as the range between two anchors.
         d: the model's discriminator, if it was saved.
-        efficientnet: `alis.painting.perceptual_distance.efficientnet_features`, if they are installed.
-        preview: shown the frame now and then.
+        efficientnet: `alis.painting.perceptual_distance.efficientnet_features`, if installed.
+        preview: called with the current frame every 25 steps.
         options: space, steps, seed and tries, as `SearchOptions` has them.
 
     Raises:
-        InputError: a wish out of range.
-        RunError: the search ran away.
+        InputError: an option out of range.
+        RunError: the search diverged.
     """
     how = SearchOptions(**options)
     search = _Search(g, photo_3RW, d, efficientnet)
@@ -308,14 +316,14 @@ def _measured(search: _Search, w: Tensor, at_start: float) -> Inversion:
 
 
 def side_by_side(photo_3RR: Tensor, frame_3RR: Tensor) -> Image.Image:
-    """The photograph and its scene, for the eye."""
+    """The photograph and the scene found for it, side by side in one picture."""
     both = torch.cat([photo_3RR.cpu(), frame_3RR.cpu()], dim=2)
     grey = (both * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(grey.permute(1, 2, 0).numpy())
 
 
 def discriminator(model: str | Path, g: Generator) -> Discriminator | None:
-    """The model's discriminator, None where it was not saved."""
+    """The model's discriminator, or None if it was not saved with the model."""
     try:
         return load_discriminator(model, device=g.device)
     except WeightsMissing:
@@ -324,11 +332,11 @@ def discriminator(model: str | Path, g: Generator) -> Discriminator | None:
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph and the square of it that is wanted.
+    """A photograph, and which square of it to invert.
 
     Args:
-        place: 0 … 1, the square's place along the longer side.
-        mirror: also look for the mirror image, and keep whichever is likelier in structure.
+        place: 0 … 1, where along the longer side the square is cut.
+        mirror: also search for the mirrored photograph, and keep the result with the better structure.
     """
 
     path: str | Path
@@ -339,17 +347,19 @@ class Photograph:
 def to_file(
     g: Generator, photo: Photograph, out: Path, *, d: Discriminator | None, overwrite: bool = False, **options: Any
 ) -> Inversion:
-    """Invert a photograph and save its code, with a picture of both side by side that follows the search.
+    """Invert a photograph and save its code, with a side-by-side preview that is updated during the search.
 
     Args:
         options: space, steps, seed and tries, as `SearchOptions` has them.
 
     Raises:
-        InputError: as `read_photo` and `invert`, a file in the way, or a place that can't be written (met at the first
-            preview, before the search).
+        InputError: as `read_photo` and `invert`; the output exists, or its folder can't be written (found out when
+            the first preview is saved, before the search).
     """
     if out.suffix != ".safetensors":
-        raise InputError(f"{out}: a code's name ends in .safetensors", hint=f"write {out.with_suffix('.safetensors')}")
+        raise InputError(
+            f"{out}: a code's file name ends in .safetensors", hint=f"write {out.with_suffix('.safetensors')}"
+        )
     formats.check_writable(out.with_suffix(".preview.png"))
     if out.exists() and not overwrite:
         raise InputError(f"{out}: exists", hint="remove it, overwrite it with --force, or give another -o")

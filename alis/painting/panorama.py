@@ -1,10 +1,10 @@
-"""(seed, k) → patch column k of an endless picture: any tile alone, both ways, in constant memory.
+"""(seed, k) → patch column k of an endless picture: any tile on its own, in both directions, in constant memory.
 
-A tile is a patch, computed from the two anchors beside it, or, where filters see the plane (`padding = "plane"`), a
-range of columns computed with all that its filters see beside it. It depends on nothing else, so tiles rendered alone
-equal the same columns of one wide rendering up to the rounding of floats (at most one grey level), and a redrawn
-anchor changes only the columns within its `reach`. Wide renderings go in blocks cut at multiples of `batch` patches of
-the whole plane, so that two renderings of the same columns are equal to the bit.
+A tile is one patch, computed from its two neighbouring anchors; or, with `padding = "plane"`, a range of columns
+computed together with the columns beside it that its convolutions read. It depends on nothing else. So tiles rendered
+alone equal the same columns of one wide rendering up to float rounding (at most one grey level), and redrawing an
+anchor changes only the columns within its `reach`. Wide renderings are computed in blocks of `batch` patches that start
+at fixed columns of the plane, so two renderings of the same columns are identical to the bit.
 Source: arXiv 2104.06954, sections 3 and 4 (inference).
 """
 
@@ -40,19 +40,19 @@ N = TypeVar("N")
 
 
 class Panorama:
-    """An endless plane painted by `g`; stateless: every picture of it is a function of the model and the sketch.
+    """An endless plane painted by `g`. Stateless: every picture of it is a function of the model and the sketch.
 
     Args:
-        g: a generator in eval mode; its d must be even, or coordinates would not meet from window to window.
+        g: a generator in eval mode with an even `w_coord_dist`; with an odd one, coordinates would have gaps.
         seed: 0 … 2^53 − 1.
-        settings: psi, cluster, noise, ring, as of `alis.plane.anchors.Sketch`.
-        sketch: seed, settings and edits at once, instead.
-        codes: named codes, [S] or [num_ws, S], that edits may put at anchors.
-        centres: [K, S] cluster centres (`alis.painting.clusters.load`).
-        batch: patches rendered at once by wide renderings.
+        settings: psi, cluster, noise and ring, as in `alis.plane.anchors.Sketch`.
+        sketch: seed, settings and edits together, instead of `seed` and `settings`.
+        codes: named codes, [S] or [num_ws, S], that edits may place at anchors.
+        centres: cluster centres [K, S] (`alis.painting.clusters.find`).
+        batch: number of patches per batch in wide renderings.
 
     Raises:
-        InputError: a setting out of range, or a geometry without an endless plane.
+        InputError: a setting out of range, or a model whose geometry has no endless plane.
     """
 
     def __init__(
@@ -82,9 +82,7 @@ class Panorama:
         if cluster is not None and centres_KS is None:
             raise InputError("this model has no clusters yet", hint="run alis clusters MODEL first")
         if isinstance(cluster, int) and centres_KS is not None and cluster >= len(centres_KS):
-            raise InputError(
-                f"cluster {cluster} is not one of this model's", hint=f"use 0 to {len(centres_KS) - 1}, or nearest"
-            )
+            raise InputError(f"this model has no cluster {cluster}", hint=f"use 0 to {len(centres_KS) - 1}, or nearest")
         for source in self.sketch.edits.values():
             if isinstance(source, Saved) and source.name not in self.anchor_codes.saved:
                 known = ", ".join(sorted(self.anchor_codes.saved)[:8]) or "none"
@@ -107,49 +105,49 @@ class Panorama:
 
     @property
     def height(self) -> int:
-        """Rows of every picture: the model's resolution R."""
+        """Height of every picture in pixels: the model's resolution R."""
         return self.g.config.resolution
 
     @property
     def tile_px(self) -> int:
-        """Columns of a tile: R/g."""
+        """Width of a tile in pixels: R/g."""
         return self.g.config.resolution // self.g.config.grid_size
 
     @property
     def anchor_px(self) -> int:
-        """Columns between two anchors; anchor i stands at the left border of column i · anchor_px."""
+        """Pixels between two anchors; anchor i is at the left border of column i · anchor_px."""
         return self.g.config.anchor_patches * self.tile_px
 
     @property
     def ring_px(self) -> int | None:
-        """Columns after which the plane repeats, None = endless."""
+        """Number of columns after which the plane repeats; None = never."""
         return None if self.sketch.ring is None else self.sketch.ring * self.anchor_px
 
     @property
     def ring_step(self) -> int:
-        """A ring closes after a multiple of this many anchors."""
+        """The number of anchors in a ring must be a multiple of this."""
         return 1 if self.g.config.w_coord_dist % 4 == 0 else 2
 
     @property
     def shortest_ring(self) -> int:
-        """Least anchors of a ring: a tile must not see itself from behind."""
+        """The smallest number of anchors in a ring: a tile must not depend on its own columns once around the ring."""
         if not self.halo_px:
             return self.ring_step
         least = -(-(self.tile_px + 2 * self.halo_px) // self.anchor_px)
         return -(-least // self.ring_step) * self.ring_step
 
     def with_sketch(self, sketch: Sketch) -> Panorama:
-        """The same model and codes drawn by another sketch; codes already computed are kept."""
+        """The same model and named codes with another sketch; the cache of computed codes is shared."""
         other = copy.copy(self)
         other.sketch = sketch
         other._check()
         return other
 
     def with_codes(self, codes: Mapping[str, Tensor]) -> Panorama:
-        """The same plane with more named codes at hand.
+        """The same plane with more named codes for edits to use.
 
         Raises:
-            InputError: a code of another shape.
+            InputError: a code of the wrong shape.
         """
         other = copy.copy(self)
         other.anchor_codes = copy.copy(self.anchor_codes)
@@ -159,7 +157,11 @@ class Panorama:
         return other
 
     def with_edits(self, edits: Mapping[int, Source | int | Tensor]) -> Panorama:
-        """The plane with anchors edited: i → variant n of its draw, another draw, a saved code or a code itself."""
+        """The plane with some anchors edited.
+
+        Args:
+            edits: anchor → a variant's number, a `Draw`, a `Saved` code's name, or a code tensor [S] or [num_ws, S].
+        """
         plain: dict[int, Source | int] = {}
         given: dict[str, Tensor] = {}
         for index, source in edits.items():
@@ -170,19 +172,16 @@ class Panorama:
         return self.with_codes(given).with_sketch(self.sketch.edited(plain))
 
     def code(self, index: int) -> Tensor:
-        """The code that stands at an anchor: [S] or, when a W+ code was given, [num_ws, S]."""
+        """The code at an anchor: [S], or [num_ws, S] for a W+ code."""
         return self.anchor_codes.code(self.sketch.source(index), self.sketch.psi, self.sketch.cluster)
 
     def reach(self, index: int) -> tuple[int, int]:
-        """Pixel columns [a, b) that an anchor takes part in.
-
-        Up to its two neighbours; where filters see the plane, `halo_px` further.
-        """
+        """Pixel columns [a, b) that depend on an anchor: as far as its two neighbours, plus `halo_px` on each side."""
         return (index - 1) * self.anchor_px - self.halo_px, (index + 1) * self.anchor_px + self.halo_px
 
     @property
     def halo_px(self) -> int:
-        """How far beyond a column of the 4×4 block pixels depend on it: 0 where patches know nothing of each other."""
+        """How many pixels beyond a 4×4 block's column depend on it: 0 unless `padding = "plane"`."""
         return halo_px(self.g.config)
 
     def anchors(self, start: int, stop: int) -> range:
@@ -190,18 +189,18 @@ class Panorama:
         return range((start - self.halo_px) // self.anchor_px, (stop - 1 + self.halo_px) // self.anchor_px + 2)
 
     def check_tile(self, k: int) -> None:
-        """Raises: InputError: no whole number, or where nobody has been."""
+        """Raises: InputError: not an integer, or beyond the range of tile numbers."""
         most = MAX_ANCHOR * self.g.config.anchor_patches
         if isinstance(k, bool) or not isinstance(k, int) or abs(k) > most:
             raise InputError(f"tile {k!r} is out of range", hint=f"use a whole number within ±{most}")
 
     def tile(self, k: int) -> Pixels:
-        """Patch column k, any whole number: uint8 [R, R/g, 3]."""
+        """Patch column k, any integer: uint8 [R, R/g, 3]."""
         pixels: Pixels = paint([(self, _plain(k))])[0]
         return pixels
 
     def block(self, number: int) -> Pixels:
-        """Tiles batch · number … batch · (number + 1) − 1 side by side, uint8 [R, batch·R/g, 3]."""
+        """Tiles batch · number … batch · (number + 1) − 1 side by side: uint8 [R, batch·R/g, 3]."""
         if self.g.config.padding == "plane":
             column = number * self.batch * (4 // self.g.config.grid_size)
             pixels: Pixels = _paint([(self, column)], self.batch * self.tile_px)[0]
@@ -217,15 +216,17 @@ class Panorama:
             yield self.block(number)[:, max(start - left, 0) : stop - left]
 
     def __getitem__(self, columns: slice) -> Pixels:
-        """Pixel columns a … b − 1 as uint8 [R, b − a, 3]; negative ones lie left of the origin.
+        """Pixel columns a … b − 1 as uint8 [R, b − a, 3]; negative columns are left of the origin.
 
         Raises:
-            InputError: an open end or a step, columns beyond the plane, or more than any picture can have.
+            InputError: an open end or a step, columns beyond the plane, or more columns than a picture can have.
         """
         if not isinstance(columns, slice) or columns.step not in {None, 1}:
-            raise InputError("a panorama is cut by whole columns", hint="use panorama[a:b], or panorama.tile(k)")
+            raise InputError(
+                "a panorama is sliced by columns, without a step", hint="use panorama[a:b], or panorama.tile(k)"
+            )
         if columns.start is None or columns.stop is None:
-            raise InputError("a panorama has no ends", hint="give both, e.g. panorama[0:1024]")
+            raise InputError("a panorama is endless: a slice needs both ends", hint="give e.g. panorama[0:1024]")
         start, stop = _plain(columns.start), _plain(columns.stop)
         if {type(start), type(stop)} != {int}:
             raise InputError(f"columns {start!r} … {stop!r}", hint="give whole numbers, e.g. panorama[0:1024]")
@@ -233,7 +234,7 @@ class Panorama:
         if max(abs(start), abs(stop)) > furthest:
             raise InputError(f"columns {start:,} … {stop:,} lie beyond the plane", hint=f"stay within ±{furthest:,}")
         if stop - start > _WIDEST:
-            raise InputError(f"{stop - start:,} columns at once", hint=f"cut at most {_WIDEST:,}")
+            raise InputError(f"{stop - start:,} columns at once are too many", hint=f"take at most {_WIDEST:,}")
         pieces = list(self.blocks(start, stop)) if stop > start else []
         return np.concatenate([np.zeros((self.height, 0, 3), np.uint8), *pieces], axis=1)
 
@@ -242,26 +243,26 @@ class Panorama:
         return Image.fromarray(self[start:stop])
 
     def _repr_png_(self) -> bytes | None:
-        """What a notebook shows: the first four frames."""
+        """The first four frames as PNG, which notebooks display."""
         return self.image(0, 4 * self.height)._repr_png_()
 
 
 def _batch(config: ModelConfig) -> int:
-    """Patches rendered at once: with more the columns beside them cost less, with fewer memory is."""
+    """Patches per batch: more share the columns at the batch's sides and run faster, fewer need less memory."""
     if config.padding != "plane":
         return 16 if config.resolution <= 128 else 8
     return {16: 64, 32: 64, 64: 64, 128: 32, 256: 16}.get(config.resolution, 8)
 
 
 def _plain(value: N) -> N | int:
-    """numpy's numbers as Python's, which are what addresses and checks know; anything else as it is."""
+    """NumPy scalars as Python numbers, which the sketch's text and checks expect; anything else unchanged."""
     if isinstance(value, np.floating):
         return float(value)  # type: ignore[return-value]
     return int(value) if isinstance(value, np.integer) else value
 
 
 def paint(wanted: Sequence[tuple[Panorama, int]]) -> Pixels:
-    """Tiles of any planes of one model in one batch: (plane, k) … → uint8 [P, R, R/g, 3].
+    """Paint tiles of several planes of one model in one batch: (plane, k) … → uint8 [P, R, R/g, 3].
 
     Raises:
         InputError: a tile out of range.
@@ -275,7 +276,7 @@ def paint(wanted: Sequence[tuple[Panorama, int]]) -> Pixels:
 
 @torch.inference_mode()
 def _paint(wanted: Sequence[tuple[Panorama, int]], width: int) -> Pixels:
-    """Ranges of planes of one model in one batch: (plane, column of the 4×4 block) … → uint8 [B, R, width, 3]."""
+    """Paint column ranges of planes of one model in one batch: (plane, 4×4 block column) … → uint8 [B, R, width, 3]."""
     g = wanted[0][0].g
     sketches = [plane.sketch for plane, _ in wanted]
     ranges = _ranges(g, sketches, [column for _, column in wanted], width)
@@ -301,7 +302,7 @@ def _paint(wanted: Sequence[tuple[Panorama, int]], width: int) -> Pixels:
 
 
 def _ranges(g: Generator, sketches: Sequence[Sketch], columns: Sequence[int], width: int) -> Ranges:
-    """Where the ranges stand; on a ring the columns are those of the first round."""
+    """The positions of the ranges; on a ring, columns are taken modulo the ring."""
     rings = [(sketch.ring or 0) * g.config.anchor_columns for sketch in sketches]
     folded = [column % ring if ring else column for column, ring in zip(columns, rings, strict=True)]
     column_B, seed_B, ring_B = (torch.tensor(v, device=g.device) for v in (folded, [s.seed for s in sketches], rings))
@@ -309,7 +310,7 @@ def _ranges(g: Generator, sketches: Sequence[Sketch], columns: Sequence[int], wi
 
 
 def _noise(g: Generator, sketches: Sequence[Sketch], ranges: Ranges) -> str | list[Tensor]:
-    """What the layers of a batch get, each range after its own sketch; seeds and columns are absolute."""
+    """The noise maps of each layer for a batch, each range by its own sketch; columns are absolute."""
     modes = {sketch.noise for sketch in sketches}
     if modes == {"none"} or modes == {"const"}:
         return modes.pop()
@@ -330,10 +331,10 @@ def _noise(g: Generator, sketches: Sequence[Sketch], ranges: Ranges) -> str | li
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """auto = the GPU if there is one.
+    """The torch device of this name; "auto" = the GPU if there is one, else the CPU.
 
     Raises:
-        InputError: no such device here.
+        InputError: the device is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -341,18 +342,18 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"device {name!r} is not here ({str(error).splitlines()[0]})", hint="use --device cpu"
+            f"device {name!r} is not available ({str(error).splitlines()[0]})", hint="use --device cpu"
         ) from None
     dist.exact_float32()
     return torch.device(name)
 
 
 def choose_precision(g: Generator, name: str) -> str:
-    """Paint the high resolutions in this precision from now on; gives back which (auto is decided by the device).
+    """Set the precision that `g` paints its high resolutions in, and return its name.
 
-    auto = float16 on a GPU; bfloat16 on processors that multiply it in hardware, for networks wide enough to gain
-    from it (measured on one core: 64 channels at full height 1.5 to 1.7 times as fast, 8 channels slower); else
-    float32. float16 on a processor is right but slow.
+    "auto" = float16 on a GPU; bfloat16 on CPUs that multiply it in hardware, for networks wide enough to gain from it
+    (measured on one core: 64 channels at full height are 1.5 to 1.7 times as fast, 8 channels are slower); else
+    float32. float16 on a CPU is correct but slow.
 
     Raises:
         InputError: an unknown precision.

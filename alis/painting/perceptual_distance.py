@@ -54,7 +54,7 @@ class PerceptualDistance:
         return parts + (self.efficientnet(x_B3RR) if self.efficientnet else [])
 
     def __call__(self, frames_B3RR: Tensor) -> Tensor:
-        """Distances [B]; 0 = the same, about 1 = nothing in common."""
+        """Distances [B]: 0 for identical pictures, about 1 for unrelated ones."""
         parts = self._parts(frames_B3RR)
         distances = [
             (part - want).abs().mean(dim=(1, 2, 3)) / scale
@@ -96,7 +96,10 @@ def _luma(x_B3RR: Tensor) -> Tensor:
 
 
 def efficientnet_features(device: torch.device) -> Features | None:
-    """[B, 3, R, R] in [-1, 1] → [B, C, h, w] after four stages of EfficientNet-Lite0; None if not installed."""
+    """A function [B, 3, R, R] in [-1, 1] → feature maps [B, C, h, w] of four stages of EfficientNet-Lite0.
+
+    None if EfficientNet-Lite0 is not installed.
+    """
     if not is_installed():
         return None
     network = open_lite()[0].to(device)

@@ -1,9 +1,9 @@
-"""Columns → one picture file of any width: spooled to disk, resumable, final name if and only if complete.
+"""Columns → one picture file of any width, resumable: the file gets its name only when it is complete.
 
-A strip is painted from left to right but most formats store rows, so the columns go to a spool of raw rows beside the
-picture (`out.png.partial`, 3 bytes a pixel) and are encoded from there. The spool is also the whole resume logic: a
-journal beside it says how many columns are safe, and the same command goes on from there.
-The trade-off: the disk holds the raw picture for a while; memory never does.
+A strip is painted from left to right, but most formats store rows. So the columns first go to a spool file of raw rows
+beside the picture (`out.png.partial`, 3 bytes per pixel), and the picture is encoded from there. The spool also makes
+painting resumable: a journal beside it records how many columns are on disk, and the same command continues from there.
+The trade-off: the disk holds the raw picture for a while, so that memory never has to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True)
 class Strip:
-    """A picture on disk: its size, and how much of it this run had to paint."""
+    """A written picture: its size, the columns that this run painted (the rest was resumed), and the time it took."""
 
     path: Path
     width_px: int
@@ -41,7 +41,7 @@ class Strip:
 
     @property
     def megapixels_per_second(self) -> float:
-        """Of the painted part, encoding included."""
+        """Megapixels painted per second, encoding included."""
         return self.painted_px * self.height_px / 1e6 / max(self.seconds, 1e-9)
 
 
@@ -49,10 +49,10 @@ class Spool:
     """Raw rows of one picture, [height, width, 3] uint8 on disk, filled from left to right and safe to interrupt."""
 
     def __init__(self, picture: Path, width: int, height: int, note: str) -> None:
-        """Open the spool beside `picture`, going on where a former run of the same note stopped.
+        """Open the spool beside `picture`; continue where an earlier run with the same note stopped.
 
         Raises:
-            InputError: another picture's spool is in the way, or another process is filling it.
+            InputError: the spool there belongs to another picture, or another process is writing it.
         """
         self.path = picture.with_name(picture.name + ".partial")
         self.journal = picture.with_name(picture.name + ".partial.json")
@@ -83,14 +83,14 @@ class Spool:
                 hint="remove it and its .json, or give another -o",
             )
         if not 0 <= done <= self.width or (done and os.fstat(self.fd).st_size < (self.height - 1) * self.width * 3):
-            raise InputError(f"{self.journal}: does not fit its spool", hint=f"remove it and {self.path.name}")
+            raise InputError(f"{self.journal}: does not match its spool", hint=f"remove it and {self.path.name}")
         return done
 
     def _papers(self) -> dict[str, object]:
         return {"note": self.note, "width_px": self.width, "height_px": self.height}
 
     def append(self, columns_HwC: Pixels) -> None:
-        """Add columns [height, w, 3] on the right; every two seconds they are made safe."""
+        """Add columns [height, w, 3] on the right; they are synced to disk every two seconds."""
         wide = np.ascontiguousarray(columns_HwC)
         for row in range(self.height):
             _write_all(self.fd, wide[row].data, (row * self.width + self.done_px) * 3)
@@ -99,7 +99,7 @@ class Spool:
             self.sync()
 
     def sync(self) -> None:
-        """Columns reach the disk before the journal says so."""
+        """Write the columns to disk, and only then record them in the journal."""
         os.fsync(self.fd)
         aside = self.journal.with_name(self.journal.name + ".new")
         aside.write_text(json.dumps(self._papers() | {"done_px": self.done_px}), encoding="utf-8")
@@ -113,11 +113,11 @@ class Spool:
         return np.frombuffer(b"".join(rows), np.uint8).reshape(bottom - top, right - left, 3)
 
     def close(self) -> None:
-        """Leave it for the next run."""
+        """Close the file and leave it for the next run."""
         os.close(self.fd)
 
     def discard(self) -> None:
-        """The picture is complete; the spool is no longer needed."""
+        """Delete the spool once the picture is complete."""
         self.journal.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
@@ -131,17 +131,17 @@ def write(
     note: str,
     overwrite: bool = False,
 ) -> Strip:
-    """Paint a strip and encode it in the format its name asks for.
+    """Paint a strip and encode it in the format that its file name asks for.
 
     Args:
-        columns: pieces [height, w, 3] of the picture from a column on, to its end.
-        note: what the picture is, in words; kept inside PNG, JPEG, WebP and TIFF files, and decides what a resumed
-            run may go on with.
+        columns: gives the picture's pieces [height, w, 3] from a column to its end.
+        note: metadata that says how the picture was painted; stored in the file, and compared on resuming: a run
+            continues only a spool with the same note.
 
     Raises:
-        InputError: an unknown format, a size beyond its limit, no room on the disk, or something in the way; said
-            before any work.
-        RunError: the disk became full; what is painted is kept and the same call goes on.
+        InputError: an unknown format, a size beyond its limit, too little disk space, or the file exists; raised
+            before any painting.
+        RunError: the disk became full; what is painted is kept, and the same call continues from there.
     """
     path = Path(path)
     form = check(path, width, height, overwrite=overwrite)
@@ -149,7 +149,7 @@ def write(
     try:
         spool = Spool(path, width, height, note)
     except PermissionError:
-        raise InputError(f"{path.parent}: can't be written", hint="give a folder that can") from None
+        raise InputError(f"{path.parent}: can't be written", hint="give a folder that can be") from None
     painted = spool.done_px
     try:
         with bar(f"paint {path.name}", width, "Mpx", scale=height / 1e6) as advance:
@@ -166,7 +166,7 @@ def write(
             raise
         raise RunError(
             f"{path}: the disk is full at column {spool.done_px:,} of {width:,}",
-            hint="make room and run the same command again; what is painted is kept",
+            hint="free some space and run the same command again; what is painted is kept",
         ) from None
     except KeyboardInterrupt:
         spool.sync()
@@ -177,10 +177,10 @@ def write(
 
 
 def check(path: Path, width: int, height: int, *, overwrite: bool) -> formats.Format:
-    """The format of a picture that can be written there.
+    """Check that a picture of this size can be written to `path`, and return its format.
 
     Raises:
-        InputError: an unknown format, a size beyond its limit, no room on the disk, or something in the way.
+        InputError: an unknown format, a size beyond its limit, too little disk space, or the file exists.
     """
     form = formats.find(path)
     formats.check_size(path, width, height)
@@ -190,7 +190,7 @@ def check(path: Path, width: int, height: int, *, overwrite: bool) -> formats.Fo
 
 
 def _check_room(path: Path, width: int, height: int, form: formats.Format) -> None:
-    """Refuse a picture that can't fit on the disk before anything is made."""
+    """Raises: InputError: the disk has too little space for the picture and its spool."""
     need = int(width * height * 3 * form.disk_factor)
     have = shutil.disk_usage(path.absolute().parent).free
     partial = path.with_name(path.name + ".partial")
@@ -200,7 +200,7 @@ def _check_room(path: Path, width: int, height: int, form: formats.Format) -> No
         raise InputError(
             f"{path}: a picture of {width:,} × {height} px needs up to {_size(need)} while it is made, "
             f"the disk has {_size(have)}",
-            hint="make room, or paint a narrower one",
+            hint="free some space, or paint a narrower one",
         )
 
 

@@ -1,8 +1,8 @@
-"""A finished strip and its plan with an anchor redrawn → the new strip: what lies beyond the edit's reach is copied.
+"""A finished strip and its plan with an anchor redrawn → the new strip; columns out of the edit's reach are copied.
 
-From PNG and BigTIFF the columns out of reach come from the file, so they stay as they are to the bit, whatever machine
-painted them. Lossy formats store neighbouring pixels together and can't promise that: there the whole strip is painted
-again, and what became of the columns out of reach is measured and told.
+From PNG and BigTIFF, the columns out of reach are copied from the file, so they stay identical to the bit, whatever
+machine painted them. Lossy formats encode neighbouring pixels together and can't guarantee that: there the whole strip
+is painted again, and the change outside the edit's reach is measured and reported.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from alis.painting.panorama import paint
 from alis.painting.strip import StripPlan
 
 _PIECE_PX = 4096
-# A picture that is its note's own differs from a new painting by rounding, or by what its format loses.
+# Mean difference, in grey levels, allowed between a picture and a new painting from its note: rounding or compression.
 _LOSSLESS_MEAN, _LOSSY_MEAN = 1.0, 16.0
 
 
 @dataclass(frozen=True)
 class Redrawn:
-    """The new strip; the columns [a, b) of it that were redrawn; and by how many grey levels others changed at most."""
+    """The new strip, the columns [a, b) that were redrawn, and the largest and mean change of others in grey levels."""
 
     strip: picture_writer.Strip
     redrawn: tuple[tuple[int, int], ...]
@@ -38,10 +38,10 @@ class Redrawn:
 
 
 def check_picture(plan: StripPlan, path: Path) -> None:
-    """A picture that is not what its note says is noticed: cropped, scaled or changed by another program.
+    """Check that a picture shows what its note says: it may have been cropped, scaled or edited since.
 
     Raises:
-        InputError: it is not.
+        InputError: it differs from its note.
     """
     picture, height = Picture(path), plan.panorama.height
     if (picture.width, picture.height) != (plan.width, height):
@@ -65,7 +65,7 @@ def check_picture(plan: StripPlan, path: Path) -> None:
 
 
 def reaches(before: StripPlan, after: StripPlan) -> tuple[tuple[int, int], ...]:
-    """The picture's columns [a, b) in reach of what differs between two plans of the same columns, in order."""
+    """The picture's columns [a, b) that may differ between two plans of the same columns, in order."""
     old, new = before.panorama, after.panorama
     anchors = {*old.sketch.edits, *new.sketch.edits}
     spans: list[tuple[int, int]] = []
@@ -92,7 +92,7 @@ def reaches(before: StripPlan, after: StripPlan) -> tuple[tuple[int, int], ...]:
 
 
 def write(before: StripPlan, after: StripPlan, source: Path, out: Path, *, overwrite: bool = False) -> Redrawn:
-    """Paint what is in reach, copy the rest, and encode.
+    """Paint the columns in reach of the edit, copy the others, and encode the new strip.
 
     Raises:
         InputError, RunError: as `alis.painting.picture_writer.write`.
@@ -116,7 +116,7 @@ def write(before: StripPlan, after: StripPlan, source: Path, out: Path, *, overw
                     yield copy.columns(left, min(left + _PIECE_PX, b))
 
     with tempfile.TemporaryFile(dir=out.absolute().parent) as kept:
-        # Lossy pictures are compared with what was there before it may be replaced.
+        # Keep the old pixels of a lossy picture for comparison: writing may replace the file.
         if not is_whole:
             for left, right in _elsewhere(parts):
                 kept.write(old.columns(left, right).tobytes())
@@ -136,7 +136,7 @@ def write(before: StripPlan, after: StripPlan, source: Path, out: Path, *, overw
 
 
 def _elsewhere(parts: list[tuple[int, int, bool]]) -> Iterator[tuple[int, int]]:
-    """Pieces [left, right) of the columns out of reach."""
+    """The columns out of reach, in pieces [left, right) of at most 4096."""
     for a, b, is_new in parts:
         if not is_new:
             for left in range(a, b, _PIECE_PX):
@@ -144,7 +144,7 @@ def _elsewhere(parts: list[tuple[int, int, bool]]) -> Iterator[tuple[int, int]]:
 
 
 def _parts(width: int, redrawn: tuple[tuple[int, int], ...]) -> list[tuple[int, int, bool]]:
-    """The picture's columns cut where the reach begins and ends: (a, b, whether they are in reach)."""
+    """The picture's columns split into parts (a, b, whether they are in reach)."""
     found, at = [], 0
     for a, b in redrawn:
         found += [(at, a, False), (a, b, True)]
@@ -154,13 +154,14 @@ def _parts(width: int, redrawn: tuple[tuple[int, int], ...]) -> list[tuple[int, 
 
 
 def summary(done: Redrawn) -> str:
-    """What changed, in a line."""
+    """What changed, in one line."""
     where = ", ".join(f"{a:,} … {b:,}" for a, b in done.redrawn) or "nothing"
     if not done.most_elsewhere:
-        rest = "all others are as they were, to the bit" if formats.find(done.strip.path).is_lossless else "no others"
+        is_lossless = formats.find(done.strip.path).is_lossless
+        rest = "none, all others are identical to the bit" if is_lossless else "none"
     else:
         rest = (
-            f"others by at most {done.most_elsewhere} grey levels, {done.mean_elsewhere:.2f} on average, "
-            "since formats that store pixels together are painted again"
+            f"others by at most {done.most_elsewhere} grey levels, {done.mean_elsewhere:.2f} on average "
+            "(a lossy format encodes the whole picture again)"
         )
     return f"redrawn: columns {where}; changed elsewhere: {rest}"

@@ -1,8 +1,8 @@
-"""Panorama → picture file: which columns, under which note; and the same picture again with one anchor redrawn.
+"""Panorama → picture file: which columns to paint, the metadata saved with them, and the same strip after an edit.
 
-Every strip carries a note that says how it was painted (`Note`), so that `resample` needs nothing but the picture and
-the model. Batches are cut at multiples of the whole plane, so a second painting equals the first to the bit wherever
-no edit reaches.
+Every strip carries a note that says how it was painted (`Note`), so `alis resample` needs only the picture and the
+model. Batches start at fixed columns of the plane, so painting a strip again gives identical bits wherever no edit
+reaches.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LATER = {"local_latents": 0.0, "start": "published"}
 
 @dataclass(frozen=True)
 class Note:
-    """What a strip says of itself: the model's fingerprint, `Sketch.text`, its columns of the plane, the precision."""
+    """A strip's metadata: the model's fingerprint, `Sketch.text`, its columns of the plane, and the precision."""
 
     model: str
     sketch: str
@@ -55,7 +55,7 @@ class Note:
             numbers = [table["start"], table["width"]]
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a note ({error})") from None
-        # Whole numbers alone: 1e999 is a number to JSON, and no column.
+        # Only integers: JSON also allows 1e999, which is not a column.
         if not all(type(word) is str for word in words) or not all(type(number) is int for number in numbers):
             raise ValueError("not a note")
         return cls(words[0], words[1], numbers[0], numbers[1], words[2])
@@ -63,7 +63,7 @@ class Note:
 
 @dataclass(frozen=True)
 class StripPlan:
-    """A strip to be painted."""
+    """A strip to paint: `width` pixel columns of a panorama from column `start`."""
 
     panorama: Panorama
     start: int
@@ -71,18 +71,18 @@ class StripPlan:
 
     @property
     def note(self) -> Note:
-        """Its papers."""
+        """The metadata to save with the strip."""
         g = self.panorama.g
         return Note(fingerprint(g), self.panorama.sketch.text, self.start, self.width, precision_of(g))
 
     def columns(self, done: int) -> Iterator[formats.Pixels]:
-        """The picture's pieces from a column on."""
+        """The strip's pieces [R, w, 3], after the first `done` columns."""
         return self.panorama.blocks(self.start + done, self.start + self.width)
 
 
 def fingerprint(g: Generator) -> str:
     """Sixteen hex digits of a generator's settings and weights."""
-    # Settings that came later count only where they say something: a model keeps its fingerprint for life.
+    # Settings added later count only if they differ from their default: a model's fingerprint must never change.
     unsaid = {key for key, value in _LATER.items() if getattr(g.config, key) == value}
     digest = hashlib.blake2s(g.config.model_dump_json(exclude=unsaid).encode(), digest_size=8)
     for name, tensor in sorted(g.state_dict().items()):
@@ -94,16 +94,16 @@ def fingerprint(g: Generator) -> str:
 def plan(
     panorama: Panorama, *, width: int | None = None, frames: int | None = None, start: int = 0, loop: bool = False
 ) -> StripPlan:
-    """Which columns to paint.
+    """Choose the columns to paint.
 
     Args:
         width: in pixels; or
-        frames: in frames of R pixels; 8 when neither is given.
-        start: first pixel column, any whole number.
-        loop: close the plane to a ring of the nearest whole number of anchors, and paint exactly one round.
+        frames: in frames of R pixels; 8 if neither is given.
+        start: first pixel column, any integer.
+        loop: close the plane to a ring of the nearest whole number of anchors, and paint exactly one turn of it.
 
     Raises:
-        InputError: width and frames, a width below 1, a start beyond the plane.
+        InputError: both width and frames, a width below 1, or columns beyond the plane.
     """
     if width is not None and frames is not None:
         raise InputError("--width and --frames were both given", hint="give one of them")
@@ -127,7 +127,7 @@ def plan(
 
 
 def paint(plan: StripPlan, path: str | Path, *, overwrite: bool = False) -> picture_writer.Strip:
-    """Paint and encode (`alis.painting.picture_writer.write`, which says what can go wrong)."""
+    """Paint a strip into a file; errors as `alis.painting.picture_writer.write`."""
     return picture_writer.write(
         path, plan.columns, width=plan.width, height=plan.panorama.height, note=plan.note.text, overwrite=overwrite
     )
@@ -136,10 +136,10 @@ def paint(plan: StripPlan, path: str | Path, *, overwrite: bool = False) -> pict
 def read(
     path: str | Path, g: Generator, *, codes: Mapping[str, Tensor] | None = None, centres: Tensor | None = None
 ) -> StripPlan:
-    """The plan a finished strip was painted from; `g` paints in that strip's precision from then on.
+    """The plan that a finished strip was painted from, read from its note; `g` is set to that strip's precision.
 
     Raises:
-        InputError: no picture, no note in it, or a note of another model.
+        InputError: not a picture, a picture without a note, or one painted by another model.
     """
     path = Path(path)
     text = formats.read_note(path)
@@ -147,7 +147,7 @@ def read(
         note = Note.parse(text or "")
         sketch = Sketch.parse(note.sketch)
     except (ValueError, InputError):
-        raise InputError(f"{path}: carries no note of alis", hint="give a strip as alis saved it") from None
+        raise InputError(f"{path}: has no note of alis", hint="give a strip as alis saved it") from None
     if note.model != fingerprint(g):
         raise InputError(f"{path}: was painted by another model ({note.model})", hint="give the model that painted it")
     choose_precision(g, note.precision)
@@ -158,15 +158,15 @@ def read(
 def redrawn(
     plan: StripPlan, *, anchor: int | None = None, at: int | None = None, variant: int | None = None
 ) -> StripPlan:
-    """The same columns with one anchor redrawn; beyond `Panorama.reach` of it the picture stays equal to the bit.
+    """The same columns with one anchor redrawn; outside `Panorama.reach` of it the picture stays identical.
 
     Args:
-        anchor: its number; or
-        at: a pixel column of the picture, which means the nearest anchor.
-        variant: by default the next one.
+        anchor: the anchor's number; or
+        at: a pixel column of the picture, which selects the nearest anchor.
+        variant: number of the redraw, by default the next one.
 
     Raises:
-        InputError: neither or both of anchor and at, or an anchor that the picture doesn't show.
+        InputError: neither or both of `anchor` and `at`, or an anchor that the picture doesn't show.
     """
     if (anchor is None) == (at is None):
         raise InputError("which anchor?", hint="give one of --anchor and --at")
@@ -187,11 +187,11 @@ def redrawn(
 
 
 def _shows(plan: StripPlan, anchor: int) -> bool:
-    """Whether an anchor takes part in the picture; on a ring, in any of its rounds."""
+    """Whether the picture depends on an anchor; on a ring, in any of its turns."""
     first, last = plan.panorama.reach(anchor)
     ring_px = plan.panorama.ring_px
     if ring_px is not None:
-        # The first round whose end lies right of the picture's start.
+        # The first turn in which the anchor's reach ends right of the picture's start.
         shift = -((last - plan.start - 1) // ring_px) * ring_px
         first, last = first + shift, last + shift
     return last > plan.start and first < plan.start + plan.width

@@ -1,6 +1,6 @@
-"""Endless plane → film: a camera that pans along it, or a whole strip that turns into others.
+"""Endless plane → video: a camera that pans along it, or a fixed view whose scenes morph into others.
 
-Frames are painted as they are encoded; the camera moves by fractions of a pixel, so slow pans do not stutter.
+Frames are painted as they are encoded. The camera moves by fractions of a pixel, so slow pans do not stutter.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BT709, _STUDIO = 1, 1
 
 @dataclass(frozen=True)
 class Shot:
-    """How a film looks: view in pixels of the plane, size of the film, seconds, frames a second."""
+    """A video's view in pixels of the plane, its frame size in pixels, its length in seconds and frames per second."""
 
     view_px: int
     width: int
@@ -48,38 +48,40 @@ class Shot:
 
     @property
     def num_frames(self) -> int:
-        """At least one."""
+        """Number of frames, at least 1."""
         return max(1, round(self.seconds * self.fps))
 
 
 def shot(panorama: Panorama, *, seconds: float, fps: int = 30, aspect: str = "16:9", height: int | None = None) -> Shot:
-    """Sizes that a film can have.
+    """Check a video's settings and choose its frame size.
 
     Args:
         aspect: width:height.
-        height: of the film, by default the model's R; the picture is scaled to it.
+        height: of the video in pixels, by default the model's R; frames are scaled to it.
 
     Raises:
         InputError: a value out of range.
     """
     if not 0 < seconds <= 36_000 or not 1 <= fps <= 240:
-        raise InputError(f"{seconds:g} seconds at {fps} frames a second", hint="use up to 36000 s and 1 to 240 frames")
-    # Short decimals alone: a fraction of 1e999999999 would be computed for ever.
+        raise InputError(
+            f"{seconds:g} seconds at {fps} frames a second is out of range", hint="use up to 36000 s and 1 to 240 fps"
+        )
+    # Only short decimals: computing the fraction of 1e999999999 would never end.
     found = re.fullmatch(r"(-?\d{1,5}(?:\.\d{1,5})?)(?:[:/](\d{1,5}(?:\.\d{1,5})?))?", aspect, re.ASCII)
     parts = [Fraction(part or "1") for part in found.groups()] if found else [Fraction(0)]
     if not all(parts):
         raise InputError(f"aspect {aspect[:40]!r} is unknown", hint="write e.g. 16:9")
     ratio = parts[0] / parts[1]
     tall = height or panorama.height
-    # H.264 and VP9 with half-resolution colours take even sizes.
+    # With chroma at half resolution (4:2:0), H.264 and VP9 need even sizes.
     size = (max(2, round(tall * ratio / 2) * 2), tall - tall % 2)
     if not size[1] >= 16 or max(size) > _MAX_SIDE or size[0] < 16:
-        raise InputError(f"a film of {size[0]}×{size[1]} px", hint=f"use 16 to {_MAX_SIDE} px a side")
+        raise InputError(f"a video of {size[0]}×{size[1]} px is not possible", hint=f"use 16 to {_MAX_SIDE} px a side")
     return Shot(max(2, round(panorama.height * ratio)), *size, seconds, fps)
 
 
 class View:
-    """A window onto the plane at any fraction of a column; the last blocks are kept."""
+    """A window onto the plane at any column, fractions included; recently painted blocks are cached."""
 
     def __init__(self, panorama: Panorama, width: int) -> None:
         self.panorama, self.width = panorama, width
@@ -87,7 +89,7 @@ class View:
         self.block = lru_cache(maxsize=width // self.size + 3)(panorama.block)
 
     def at(self, x: float) -> Pixels:
-        """uint8 [R, width, 3] with its left border at column x; between columns it is mixed."""
+        """Pixels uint8 [R, width, 3] with the left border at column x, interpolated linearly between columns."""
         left = math.floor(x)
         part = x - left
         right = left + self.width + 1
@@ -102,16 +104,16 @@ class View:
 
 
 def pan(panorama: Panorama, shot: Shot, *, speed: float, start: float = 0, loop: bool = False) -> Iterator[Pixels]:
-    """Frames of a camera moving `speed` pixels of the plane a second; negative speed goes left.
+    """Frames of a camera that moves `speed` pixels of the plane per second; a negative speed moves left.
 
     Args:
-        loop: close the plane to a ring, and adjust the speed so that the last frame meets the first.
+        loop: close the plane to a ring, and adjust the speed so that the video loops without a jump.
 
     Raises:
-        InputError: the loop would be shorter than one ring can be.
+        InputError: a speed out of range.
     """
     if not math.isfinite(speed) or abs(speed) > 1e6:
-        raise InputError(f"{speed} pixels a second", hint="use at most a million")
+        raise InputError(f"{speed} pixels a second is out of range", hint="use at most a million")
     way = speed * shot.seconds
     if loop:
         step = panorama.ring_step
@@ -124,17 +126,17 @@ def pan(panorama: Panorama, shot: Shot, *, speed: float, start: float = 0, loop:
 
 
 def walk(panorama: Panorama, shot: Shot, *, changes: int = 4, start: int = 0, loop: bool = False) -> Iterator[Pixels]:
-    """Frames of a still camera while every scene turns into its next variants.
+    """Frames of a still camera while every scene morphs through its next variants.
 
     Args:
-        changes: how many variants are passed.
-        loop: the last variant is the first again.
+        changes: number of variants to morph through.
+        loop: end at the first variant again.
 
     Raises:
-        InputError: no change.
+        InputError: `changes` is out of range.
     """
     if not 1 <= changes <= 10_000:
-        raise InputError(f"{changes} changes", hint="use at least 1")
+        raise InputError(f"{changes} changes is out of range", hint="use 1 to 10000")
     first, last = start // panorama.anchor_px, -(-(start + shot.view_px) // panorama.anchor_px)
     sketch = panorama.sketch
 
@@ -160,10 +162,10 @@ def film(
     start: int = 0,
     loop: bool = False,
 ) -> Iterator[Pixels]:
-    """`walk` when changes are asked for, else `pan`, by default a quarter frame a second.
+    """Frames of `walk` if `changes` is given, else of `pan`; the default speed is a quarter of a frame per second.
 
     Raises:
-        InputError: both were asked for.
+        InputError: both `speed` and `changes` were given.
     """
     if changes is not None:
         if speed is not None:
@@ -173,18 +175,18 @@ def film(
 
 
 def write(path: str | Path, frames: Iterator[Pixels], shot: Shot, *, overwrite: bool = False) -> None:
-    """Encode frames as H.264 (.mp4) or VP9 (.webm); the file has its name only when complete.
+    """Encode frames as H.264 (.mp4) or VP9 (.webm); the file gets its name only when it is complete.
 
     Raises:
-        InputError: an unknown ending, no PyAV, something in the way.
+        InputError: an unknown file ending, PyAV is not installed, or the file exists.
         RunError: the disk became full.
     """
     path = Path(path)
     if path.suffix.lower() not in _CODECS:
-        raise InputError(f"{path}: no film format ends in {path.suffix!r}", hint=f"use {', '.join(_CODECS)}")
+        raise InputError(f"{path}: no video format ends in {path.suffix!r}", hint=f"use {', '.join(_CODECS)}")
     formats.check_writable(path)
     if path.is_dir() or (path.exists() and not overwrite):
-        raise InputError(f"{path}: exists", hint="remove it, or overwrite a film with --force")
+        raise InputError(f"{path}: exists", hint="remove it, or overwrite a video with --force")
     av = need("av", path)
     codec, options = _CODECS[path.suffix.lower()]
     try:
@@ -203,19 +205,19 @@ def write(path: str | Path, frames: Iterator[Pixels], shot: Shot, *, overwrite: 
             film.mux(stream.encode(None))
     except OSError as error:
         if error.errno in FULL:
-            raise RunError(f"{path}: the disk is full", hint="make room and run the same command again") from None
+            raise RunError(f"{path}: the disk is full", hint="free some space and run the same command again") from None
         if isinstance(error, PermissionError):
-            raise InputError(f"{path}: can't be written", hint="give a folder that can") from None
+            raise InputError(f"{path}: can't be written", hint="give a folder that can be") from None
         raise
 
 
 def _tag(codec: Any) -> None:
-    """Say which colours are meant: players guess otherwise, by the picture's size, and guess differently."""
+    """Declare the colour space: without it, players guess one from the picture's size, and not all the same one."""
     codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range = _BT709, _BT709, _BT709, _STUDIO
 
 
 def _frame(av: ModuleType, picture: Image.Image) -> Any:
-    """A frame in the colours that the tags promise."""
+    """A video frame converted to the colour space that `_tag` declares."""
     frame = av.VideoFrame.from_image(picture).reformat(
         format="yuv420p", dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG"
     )

@@ -1,1 +1,1 @@
-"""The live page: tiles of the endless plane by address, and one page that pans over them."""
+"""The live page: tiles of the endless plane by URL, and a page that pans over them."""

@@ -1,4 +1,4 @@
-"""Addresses → answers: the page, the model's facts, tiles, and strips to take home.
+"""The web application: the page, the model's `model.json`, tiles, and strips to download.
 
     /                                          the page
     /model.json                                sizes, clusters, saved codes, limits
@@ -6,8 +6,8 @@
     /strip/{seed}/{edits}/{start}/{stop}.png   pixel columns start … stop − 1; .jpg and .webp too
     /stats.json                                queue, cache, batches
 
-A tile is a pure function of model and address, so its ETag is known without painting it. An address that can't mean
-a tile is 404, a full queue is 503 with Retry-After; nothing a stranger types is a 500.
+A tile is a pure function of the model and its URL, so its ETag is known without painting it. A URL that names no tile
+gets 404, a full queue 503 with Retry-After; no URL can cause a 500.
 """
 
 from __future__ import annotations
@@ -46,14 +46,15 @@ def create(
     hosts: Collection[str] = (),
     painter: Painter | None = None,
 ) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Args:
-        panorama: the model's plane; its sketch is where the page starts.
-        name: what the page calls the model.
-        max_frames: widest strip to take home, in frames.
-        per_viewer: most requests of one address at a time.
-        hosts: names by which it may be asked for; none = any.
+        panorama: the model's plane; the page starts with its sketch.
+        name: the model's name on the page.
+        max_frames: largest width of a strip to download, in frames.
+        per_viewer: largest number of concurrent requests of one viewer.
+        hosts: allowed host names; empty = any.
+        painter: paints the tiles; by default a new one for `panorama`.
     """
     painter = painter or Painter(panorama)
 
@@ -65,22 +66,22 @@ def create(
     app = FastAPI(title="alis", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
     app.state.painter = painter
     app.add_middleware(RequestFilter, per_viewer=per_viewer, hosts=tuple(hosts))
-    told = page_info(panorama, name=name, max_frames=max_frames)
-    _tell_errors(app)
-    _serve_page(app, CachedText(told.json_text.encode(), "application/json"))
+    info = page_info(panorama, name=name, max_frames=max_frames)
+    _handle_errors(app)
+    _serve_page(app, CachedText(info.json_text.encode(), "application/json"))
     _serve_stats(app, painter)
-    _serve_tiles(app, painter, told.model)
+    _serve_tiles(app, painter, info.model)
     _serve_strips(app, StripDownloads(painter, max_frames))
     return app
 
 
-def _tell_errors(app: FastAPI) -> None:
+def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
-    async def told(request: Request, error: HTTPException) -> Response:
-        return error_response(error.status_code, str(error.detail), "see / for what is here", error.headers)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return error_response(error.status_code, str(error.detail), "the page is at /", error.headers)
 
     @app.exception_handler(AlisError)
-    async def refused(request: Request, error: AlisError) -> Response:
+    async def alis_error(request: Request, error: AlisError) -> Response:
         return error_response(404 if isinstance(error, InputError) else 500, error.message, error.hint)
 
     @app.exception_handler(Busy)
@@ -90,15 +91,15 @@ def _tell_errors(app: FastAPI) -> None:
 
 def _serve_page(app: FastAPI, model: CachedText) -> None:
     def text(path: Path) -> CachedText:
-        # Browsers look for the icon again whenever the address changes, which it does as one wanders.
-        keep = "public, max-age=86400" if path.suffix == ".svg" else REVALIDATE
-        return CachedText(path.read_bytes(), TYPES[path.suffix], keep)
+        # Browsers request the icon again whenever the URL changes, and panning changes it all the time.
+        cache_control = "public, max-age=86400" if path.suffix == ".svg" else REVALIDATE
+        return CachedText(path.read_bytes(), TYPES[path.suffix], cache_control)
 
     def serve(some: CachedText) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
-            return some.answer(request)
+        async def respond(request: Request) -> Response:
+            return some.respond(request)
 
-        return answer
+        return respond
 
     texts = {f"/{path.name}": text(path) for path in PAGE.iterdir() if path.suffix in TYPES}
     texts["/"] = texts.pop("/index.html")
@@ -120,7 +121,7 @@ def _serve_tiles(app: FastAPI, painter: Painter, model: str) -> None:
     async def tile(request: Request, seed: str, edits: str, tile: str) -> Response:
         found = re.fullmatch(r"(-?[0-9]{1,14})\.webp", tile)
         if not found or str(int(found[1])) != found[1]:
-            raise InputError(f"{tile[:40]!r} is no tile", hint="an example is /tile/7/-/12.webp")
+            raise InputError(f"{tile[:40]!r} is not a tile", hint="an example is /tile/7/-/12.webp")
         sketch, k = Sketch.parse(f"{seed}/{edits}"), int(found[1])
         painter.panorama.check_tile(k)
         painter.plane(sketch)
@@ -128,7 +129,7 @@ def _serve_tiles(app: FastAPI, painter: Painter, model: str) -> None:
         headers = {"Cache-Control": IMMUTABLE if request.query_params.get("m") == model else REVALIDATE}
         if known := not_modified(request, tag, headers):
             return known
-        future = painter.want(sketch, k)
+        future = painter.request(sketch, k)
         while not (await asyncio.wait({future}, timeout=DISCONNECT_CHECK_S))[0]:
             if await request.is_disconnected():
                 future.cancel()
@@ -138,5 +139,5 @@ def _serve_tiles(app: FastAPI, painter: Painter, model: str) -> None:
 
 def _serve_strips(app: FastAPI, downloads: StripDownloads) -> None:
     @app.api_route("/strip/{seed}/{edits}/{start}/{last}", methods=_BOTH)
-    async def take(request: Request, seed: str, edits: str, start: str, last: str) -> Response:
-        return await downloads.answer(request, downloads.read(seed, edits, start, last))
+    async def strip(request: Request, seed: str, edits: str, start: str, last: str) -> Response:
+        return await downloads.respond(request, downloads.parse(seed, edits, start, last))

@@ -1,8 +1,8 @@
-"""Connections → requests, under pressure: how many may be open, and how long each may take to say what it wants.
+"""Limits on connections: how many may be open, and how long each may take to send a request and read the response.
 
-uvicorn reads HTTP; what it leaves open is bounded here. One viewer's connections are counted apart from all others',
-so that nobody can take every place; a connection that has not sent a whole request head in time, or that no longer
-reads what it asked for, is closed; and when every place is taken, one that waits idly gives way to the newcomer.
+uvicorn reads HTTP, but does not limit these. Connections are counted per viewer, so that no viewer can use them all. A
+connection is closed if it does not send a complete request head in time, or stops reading its response. When all
+connections are in use, an idle one is closed for a new one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _RETRY_S = 1
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """What strangers may take.
+    """Limits on connections.
 
     Args:
-        connections: most of all viewers together.
-        per_viewer: most of one viewer (`client_key`).
-        head_s: longest wait for a request's whole head, from its first chance to be sent.
-        stall_s: longest wait for a viewer to read what was written.
-        proxies: addresses of reverse proxies: their connections are not counted per viewer, and their
-            X-Forwarded-For is believed.
+        connections: largest number of open connections of all viewers together.
+        per_viewer: largest number of open connections of one viewer (`client_key`).
+        head_s: longest time to receive a complete request head, from when the connection could send it.
+        stall_s: longest time that a viewer may take to read what was written.
+        proxies: addresses of reverse proxies: their connections are not limited per viewer, and their
+            X-Forwarded-For header is trusted.
     """
 
     connections: int = 1024
@@ -39,7 +39,10 @@ class ConnectionLimits:
 
 
 def client_key(address: str) -> str:
-    """Whom an address belongs to: itself, or for IPv6 its /64 network, of which one customer has all addresses."""
+    """The key that connections of one viewer are counted under: the IPv4 address, or the IPv6 /64 network.
+
+    An internet customer usually gets a whole /64.
+    """
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
@@ -52,43 +55,43 @@ def client_key(address: str) -> str:
 
 
 class ConnectionLimiter:
-    """Who is inside, whom it lets in, and who has to go."""
+    """Counts the open connections and decides which may be opened and which must be closed."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
-        self.inside: dict[LimitedConnection, str] = {}
+        self.open: dict[LimitedConnection, str] = {}
         """Open connections and their viewers, the longest open first."""
-        self.of_viewer: dict[str, int] = {}
+        self.num_of_viewer: dict[str, int] = {}
 
-    def enter(self, wire: LimitedConnection, viewer: str) -> bool:
-        """Whether there is a place; it is then taken until `leave`."""
-        if viewer not in self.limits.proxies and self.of_viewer.get(viewer, 0) >= self.limits.per_viewer:
+    def acquire(self, connection: LimitedConnection, viewer: str) -> bool:
+        """Whether the connection may be opened; if so, it counts until `release`."""
+        if viewer not in self.limits.proxies and self.num_of_viewer.get(viewer, 0) >= self.limits.per_viewer:
             return False
-        if len(self.inside) >= self.limits.connections:
-            idle = next((other for other in self.inside if not other.is_working), None)
+        if len(self.open) >= self.limits.connections:
+            idle = next((other for other in self.open if not other.is_working), None)
             if idle is None:
                 return False
-            self.leave(idle)
+            self.release(idle)
             idle.transport.abort()
-        self.inside[wire] = viewer
-        self.of_viewer[viewer] = self.of_viewer.get(viewer, 0) + 1
+        self.open[connection] = viewer
+        self.num_of_viewer[viewer] = self.num_of_viewer.get(viewer, 0) + 1
         return True
 
-    def leave(self, wire: LimitedConnection) -> None:
-        """Give the place back, if it had one."""
-        viewer = self.inside.pop(wire, None)
+    def release(self, connection: LimitedConnection) -> None:
+        """No longer count the connection; does nothing if it was not counted."""
+        viewer = self.open.pop(connection, None)
         if viewer is not None:
-            self.of_viewer[viewer] -= 1
-            if not self.of_viewer[viewer]:
-                del self.of_viewer[viewer]
+            self.num_of_viewer[viewer] -= 1
+            if not self.num_of_viewer[viewer]:
+                del self.num_of_viewer[viewer]
 
 
 class LimitedConnection(H11Protocol):
-    """One connection."""
+    """One HTTP connection of uvicorn, within the limits."""
 
-    def __init__(self, *args: Any, door: ConnectionLimiter, **words: Any) -> None:
-        super().__init__(*args, **words)
-        self.door, self.is_refused, self.has_spoken = door, False, False
+    def __init__(self, *args: Any, limiter: ConnectionLimiter, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.limiter, self.is_refused, self.has_sent_data = limiter, False, False
         self._deadline: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
 
@@ -100,27 +103,27 @@ class LimitedConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
         peer = transport.get_extra_info("peername")
-        if not self.door.enter(self, client_key(str(peer[0]) if peer else "")):
+        if not self.limiter.acquire(self, client_key(str(peer[0]) if peer else "")):
             self.is_refused = True
-            self._say(429, "too many connections", "close some, or wait a moment")
+            self._refuse(429, "too many connections", "close some, or wait a moment")
             return
         super().connection_made(transport)
-        self._expect()
+        self._start_deadline()
 
     def data_received(self, data: bytes) -> None:
         if self.is_refused:
             return
-        self.has_spoken = True
+        self.has_sent_data = True
         super().data_received(data)
         # A head that comes byte by byte does not get a new deadline with each byte.
         if self.is_working:
-            self._expect_nothing()
+            self._cancel_deadline()
         elif self._deadline is None:
-            self._expect()
+            self._start_deadline()
 
     def on_response_complete(self) -> None:
-        self._expect_nothing()
-        self.has_spoken = False
+        self._cancel_deadline()
+        self.has_sent_data = False
         super().on_response_complete()
         if self.transport.is_closing():
             self._close_for_good()
@@ -132,7 +135,7 @@ class LimitedConnection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stalled = self.loop.call_later(self.door.limits.stall_s, self.transport.abort)
+        self._stalled = self.loop.call_later(self.limiter.limits.stall_s, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -141,33 +144,33 @@ class LimitedConnection(H11Protocol):
             self._stalled = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.door.leave(self)
-        self._expect_nothing()
+        self.limiter.release(self)
+        self._cancel_deadline()
         if self._stalled:
             self._stalled.cancel()
         if not self.is_refused:
             super().connection_lost(exc)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Anybody may ask for a WebSocket; that none is here is no news to who runs the server."""
+        """Log nothing: anybody may ask for a WebSocket, and the operator need not know."""
 
-    def _expect(self) -> None:
-        self._deadline = self.loop.call_later(self.door.limits.head_s, self._too_slow)
+    def _start_deadline(self) -> None:
+        self._deadline = self.loop.call_later(self.limiter.limits.head_s, self._time_out)
 
-    def _expect_nothing(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None
 
-    def _too_slow(self) -> None:
+    def _time_out(self) -> None:
         self._deadline = None
-        if self.has_spoken:
-            self._say(408, "the request did not arrive in time", "send it whole")
+        if self.has_sent_data:
+            self._refuse(408, "the request did not arrive in time", "send it whole")
         else:
             self.transport.abort()
 
-    def _say(self, status: int, message: str, hint: str) -> None:
-        """A error_response that needs no request, then the end."""
+    def _refuse(self, status: int, message: str, hint: str) -> None:
+        """Send an error response, without waiting for a request, and close the connection."""
         phrase = {408: "Request Timeout", 429: "Too Many Requests"}[status]
         body = json.dumps({"error": message, "hint": hint}, separators=(",", ":")).encode()
         retry = f"Retry-After: {_RETRY_S}\r\n" if status == 429 else ""
@@ -180,5 +183,5 @@ class LimitedConnection(H11Protocol):
         self._close_for_good()
 
     def _close_for_good(self) -> None:
-        """A closed connection still waits for its viewer to read the rest; not for ever."""
-        asyncio.get_running_loop().call_later(self.door.limits.stall_s, self.transport.abort)
+        """Abort a closing connection whose viewer does not read the rest in time."""
+        asyncio.get_running_loop().call_later(self.limiter.limits.stall_s, self.transport.abort)

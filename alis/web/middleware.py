@@ -1,6 +1,6 @@
-"""Request → the application or a error_response, before anything of it is read: host, length, how many at once.
+"""Request → the application, or an error before the application sees it: wrong host, too long, too many at once.
 
-Every answer, the refusals too, leaves with the headers that tell a browser what the page may do.
+Every response, errors included, gets the security headers that tell a browser what the page may do.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ POLICY = "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-
 
 
 ALLOW = {"Allow": "GET, HEAD"}
-NO_ADDRESS = ("this is no address of a page", "ask for a path, e.g. /model.json")
+NO_ADDRESS = ("this is not the address of a page", "ask for a path, e.g. /model.json")
 
 
 class RequestFilter:
-    """Limits: longest address, most requests of one viewer at a time, hosts by whose name the page may be asked for.
+    """ASGI middleware that refuses requests beyond these limits.
 
     Args:
-        hosts: names without ports, e.g. "panorama.example"; none = any. Where the page listens on this machine only,
-            a name keeps other pages in the same browser from reading it under a name of theirs (DNS rebinding).
+        max_address: longest URL path and query, in bytes.
+        per_viewer: largest number of concurrent requests of one viewer.
+        hosts: allowed host names, without ports, e.g. "panorama.example"; empty = any. If the page listens only on
+            this machine, naming its host keeps other pages in the same browser from reading it (DNS rebinding).
     """
 
     def __init__(
         self, app: ASGIApp, *, max_address: int = 6000, per_viewer: int = 128, hosts: Collection[str] = ()
     ) -> None:
         self.app, self.max_address, self.per_viewer, self.hosts = app, max_address, per_viewer, hosts
-        self.inside: dict[str, int] = {}
+        self.num_requests: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -43,7 +45,7 @@ class RequestFilter:
             await self.app(scope, receive, send)
             return
 
-        async def dressed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message["headers"],
@@ -58,27 +60,29 @@ class RequestFilter:
         viewer = client_key(scope["client"][0]) if scope.get("client") else ""
         if not is_host_allowed(host, self.hosts):
             answer: Response = error_response(400, f"this is not {host[:80]!r}", f"ask for {sorted(self.hosts)[0]}")
-            await answer(scope, receive, dressed)
+            await answer(scope, receive, send_with_headers)
         elif not scope["path"].startswith("/"):
-            is_asked = scope["method"] == "OPTIONS" and scope["path"] == "*"
-            answer = Response(status_code=204, headers=ALLOW) if is_asked else error_response(400, *NO_ADDRESS)
-            await answer(scope, receive, dressed)
+            is_server_wide = scope["method"] == "OPTIONS" and scope["path"] == "*"
+            answer = Response(status_code=204, headers=ALLOW) if is_server_wide else error_response(400, *NO_ADDRESS)
+            await answer(scope, receive, send_with_headers)
         elif len(scope.get("raw_path") or b"") + len(scope["query_string"]) > self.max_address:
-            await error_response(414, "this address is too long", "edit fewer anchors")(scope, receive, dressed)
-        elif self.inside.get(viewer, 0) >= self.per_viewer:
-            await error_response(429, "too many requests at once", "wait a moment")(scope, receive, dressed)
+            await error_response(414, "this address is too long", "edit fewer anchors")(
+                scope, receive, send_with_headers
+            )
+        elif self.num_requests.get(viewer, 0) >= self.per_viewer:
+            await error_response(429, "too many requests at once", "wait a moment")(scope, receive, send_with_headers)
         else:
-            self.inside[viewer] = self.inside.get(viewer, 0) + 1
+            self.num_requests[viewer] = self.num_requests.get(viewer, 0) + 1
             try:
-                await self.app(scope, receive, dressed)
+                await self.app(scope, receive, send_with_headers)
             finally:
-                self.inside[viewer] -= 1
-                if not self.inside[viewer]:
-                    del self.inside[viewer]
+                self.num_requests[viewer] -= 1
+                if not self.num_requests[viewer]:
+                    del self.num_requests[viewer]
 
 
 def in_origin_form(scope: Scope) -> Scope:
-    """The request with its address as a path: `GET http://x/y` is `GET /y` of the host x, whatever Host says.
+    """The request with its URL as a path: `GET http://x/y` becomes `GET /y` of host x, whatever the Host header says.
 
     Source: RFC 9112, section 3.2.2.
     """
@@ -96,7 +100,7 @@ def in_origin_form(scope: Scope) -> Scope:
 
 
 def is_host_allowed(host: str, allowed: Collection[str]) -> bool:
-    """Whether a Host header names one of these names; none given = any. The port says nothing."""
+    """Whether a Host header names one of the allowed hosts (empty = any); the port is ignored."""
     if not allowed:
         return True
     name = host.rpartition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]

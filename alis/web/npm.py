@@ -1,9 +1,9 @@
-"""A package of the npm registry, pinned → its files: fetched once, checked by its published sha512, kept in a cache.
+"""A pinned package of the npm registry → its files: downloaded once, checked against its published sha512, cached.
 
-    ~/.cache/alis/npm/onnxruntime-web-1.30.0.tgz      ($XDG_CACHE_HOME/alis/npm where that is set)
+    ~/.cache/alis/npm/onnxruntime-web-1.30.0.tgz      ($XDG_CACHE_HOME/alis/npm if that is set)
 
-No npm is needed and nothing of a package runs. Without a network the same file may be brought by hand: `npm pack
-onnxruntime-web@1.30.0` on another machine makes it.
+npm is not needed, and no code of the package runs. Without a network, make the same file on another machine with
+`npm pack onnxruntime-web@1.30.0` and copy it here.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class Package:
 
     @property
     def file(self) -> str:
-        """The tarball's name, as `npm pack` gives it."""
+        """The tarball's file name, as `npm pack` writes it."""
         return f"{self.name}-{self.version}.tgz"
 
     @property
     def url(self) -> str:
-        """Where the registry keeps it; $NPM_CONFIG_REGISTRY names another registry."""
+        """The tarball's URL in the registry; $NPM_CONFIG_REGISTRY sets another registry."""
         registry = os.environ.get("NPM_CONFIG_REGISTRY") or REGISTRY
         return f"{registry.rstrip('/')}/{self.name}/-/{self.file}"
 
     @property
     def cached(self) -> Path:
-        """Where it is kept."""
+        """The tarball's path in the cache."""
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         return Path(home) / "alis" / "npm" / self.file
 
@@ -59,10 +59,10 @@ RUNTIME = Package(
 
 
 def tarball(package: Package, given: str | Path | None = None) -> Path:
-    """The package's file: the one given, else the kept one, else fetched and kept.
+    """The package's tarball: the given file, else the cached one, else downloaded and cached.
 
     Raises:
-        InputError: no network and no file, or a file that is not this very version.
+        InputError: no network and no file, or a file that is not exactly this version.
     """
     if given is not None:
         path = Path(given)
@@ -83,10 +83,10 @@ def tarball(package: Package, given: str | Path | None = None) -> Path:
 
 
 def files(path: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """The files of a tarball by their names below `package/`.
+    """Files of a tarball, by their names below `package/`.
 
     Raises:
-        InputError: one is not in it.
+        InputError: a file is not in the tarball.
     """
     found = {}
     with tarfile.open(path) as tar:
@@ -96,7 +96,7 @@ def files(path: Path, names: Iterable[str]) -> dict[str, bytes]:
             except KeyError:
                 member = None
             if member is None:
-                raise InputError(f"{path}: holds no {name}", hint="give the package's own tarball")
+                raise InputError(f"{path}: has no {name}", hint="give the package's own tarball")
             found[name] = member.read()
     return found
 
@@ -109,11 +109,13 @@ def _fetch(package: Package) -> bytes:
             for piece in answer.iter_content(1 << 20):
                 data += piece
                 if len(data) > _MAX_BYTES:
-                    raise InputError(f"{package.url}: is larger than {_MAX_BYTES} bytes", hint="is it a registry?")
+                    raise InputError(
+                        f"{package.url}: is larger than {_MAX_BYTES} bytes", hint="check that it is an npm registry"
+                    )
             return data
     except requests.RequestException as error:
         raise InputError(
-            f"{package.file}: can't be fetched from {package.url} ({_first_line(error)})",
+            f"{package.file}: can't be downloaded from {package.url} ({_first_line(error)})",
             hint=f"on a machine with a network: npm pack {package.name}@{package.version}; "
             f"then put {package.file} at {package.cached}",
         ) from None
@@ -124,7 +126,7 @@ def _check(package: Package, data: bytes, where: str) -> None:
     if found != package.integrity:
         raise InputError(
             f"{where}: is not {package.name} {package.version} (sha512 {found[:12]}…, not {package.integrity[:12]}…)",
-            hint=f"remove it, and make it again with: npm pack {package.name}@{package.version}",
+            hint=f"remove it and get it again with: npm pack {package.name}@{package.version}",
         )
 
 

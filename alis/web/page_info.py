@@ -1,4 +1,4 @@
-"""A plane → what its page must know of it: sizes, limits, clusters, codes, and the fingerprint in every link."""
+"""A plane → `model.json`, which the page reads first: sizes, limits, clusters, codes, and the model's version."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from alis.plane.anchors import MAX_ANCHOR, MAX_EDITS, MAX_PSI, MAX_SEED, MAX_VAR
 
 @dataclass(frozen=True)
 class PageInfo:
-    """The page's `model.json`."""
+    """The contents of the page's `model.json`."""
 
     name: str
     model: str
-    """Stamp of weights, settings, precision, clusters and saved codes: what decides a tile besides its address."""
+    """Hash of weights, settings, precision, clusters and saved codes: with its URL, this determines a tile's pixels."""
     resolution: int
     tile_px: int
     anchor_tiles: int
     reach_px: tuple[int, int]
-    """Columns [a, b) that anchor 0 takes part in."""
+    """Pixel columns [a, b) that depend on anchor 0."""
     ring_step: int
     shortest_ring: int
-    """Rings have a multiple of the step, and no fewer anchors than this: a tile must not see itself from behind."""
+    """The number of anchors in a ring is a multiple of `ring_step`, and at least this."""
     grid: int
     start: str
     num_clusters: int
@@ -37,19 +37,19 @@ class PageInfo:
     max_variant: int
     max_psi: int
     painter: str = "server"
-    """Where tiles come from: "server", or "browser" on a page that needs none."""
+    """What paints the tiles: "server", or "browser" on a static page."""
 
     @property
     def json_text(self) -> str:
-        """The file."""
+        """The text of `model.json`."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
 def page_info(panorama: Panorama, *, name: str, max_frames: int, painter: str = "server") -> PageInfo:
-    """The facts of a plane; its sketch is where the page starts.
+    """Collect what the page needs to know of a plane; the page starts with the plane's sketch.
 
     Args:
-        max_frames: widest strip to take home, in frames.
+        max_frames: largest width of a strip to download, in frames.
     """
     config, centres = panorama.g.config, panorama.anchor_codes.centres_KS
     return PageInfo(
@@ -76,8 +76,10 @@ def page_info(panorama: Panorama, *, name: str, max_frames: int, painter: str = 
 
 
 def model_version(panorama: Panorama) -> str:
-    """The model's fingerprint, followed by the precision where it is not float32, and by a stamp of its clusters and
-    saved codes where it has any: a tile may be kept for ever under it."""
+    """The model's fingerprint, plus the precision if not float32, plus a hash of its clusters and saved codes if any.
+
+    A tile with this version in its URL never changes, so it may be cached for ever.
+    """
     parts = [strip.fingerprint(panorama.g)]
     if (precision := precision_of(panorama.g)) != "float32":
         parts.append(precision)

@@ -1,8 +1,8 @@
-"""Wanted tiles → WebP bytes: one queue, one device, many viewers.
+"""Requested tiles → WebP bytes: one queue and one device for all viewers.
 
-Tiles wanted at the same time go through the network in one batch, whoever wants them and whatever they edited. The
-queue is bounded (then `Busy`), a tile wanted twice is painted once, a tile nobody waits for any more is not painted,
-and finished tiles stay in a cache of bounded bytes.
+Tiles requested at the same time are painted in one batch, even if they are of different viewers and sketches. The
+queue is bounded (`Busy` when it is full), a tile requested twice is painted once, a tile that nobody waits for any more
+is dropped, and finished tiles are cached, up to a limit in bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Busy(Exception):
 
 @dataclass
 class Stats:
-    """What the painter did since it started."""
+    """Counts since the painter started."""
 
     hits: int = 0
     joined: int = 0
@@ -56,10 +56,10 @@ class Painter:
     """Paints tiles on one thread.
 
     Args:
-        panorama: the model's plane; each tile's own sketch is put in its place.
-        queue_tiles: most tiles waiting.
-        batch: most tiles in one go.
-        cache_bytes: most bytes of finished tiles kept.
+        panorama: the model's plane; each tile is painted with its own sketch instead of this one's.
+        queue_tiles: largest number of tiles waiting.
+        batch: largest number of tiles in one batch.
+        cache_bytes: largest total size of cached tiles.
     """
 
     def __init__(
@@ -86,20 +86,20 @@ class Painter:
 
     @property
     def num_waiting(self) -> int:
-        """Tiles in the queue."""
+        """Number of tiles in the queue."""
         return len(self._waiting)
 
     @property
     def num_cached(self) -> tuple[int, int]:
-        """Tiles and bytes in the cache."""
+        """Number of tiles in the cache, and their bytes."""
         return len(self._done), self._done_bytes
 
-    def want(self, sketch: Sketch, k: int) -> asyncio.Future[bytes]:
-        """A future of the tile's WebP bytes; cancel it when nobody wants the tile any more.
+    def request(self, sketch: Sketch, k: int) -> asyncio.Future[bytes]:
+        """A future of the tile's WebP bytes; cancel it when the tile is no longer needed.
 
         Raises:
             Busy: the queue is full.
-            InputError: the sketch asks for codes or clusters that are not here.
+            InputError: the sketch uses codes or clusters that the model does not have.
         """
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         plane, key = self.plane(sketch), (sketch, k)
@@ -119,11 +119,11 @@ class Painter:
                 job = self._waiting[key] = _Job(plane, k)
             job.waiters.add(future)
             self._wanted.notify()
-        future.add_done_callback(lambda done: self._leave(key, done))
+        future.add_done_callback(lambda done: self._drop_if_cancelled(key, done))
         return future
 
-    def _leave(self, key: Key, future: asyncio.Future[bytes]) -> None:
-        """A waiter went away; a tile that nobody waits for leaves the queue."""
+    def _drop_if_cancelled(self, key: Key, future: asyncio.Future[bytes]) -> None:
+        """Forget a waiter that cancelled; remove a tile that nobody waits for from the queue."""
         with self._wanted:
             job = self._waiting.get(key)
             if future.cancelled() and job and future in job.waiters:
@@ -133,14 +133,14 @@ class Painter:
                     self.stats.dropped += 1
 
     def warm(self, ks: Iterable[int]) -> None:
-        """Paint these tiles of the page's first plane while nobody waits yet, so that its first second is not empty."""
+        """Queue these tiles of the page's first plane before the first viewer comes, so that they are ready in time."""
         with self._wanted:
             for k in ks:
                 self._waiting[self.panorama.sketch, k] = _Job(self.panorama, k)
             self._wanted.notify()
 
     def blocks(self, sketch: Sketch, start: int, stop: int) -> Iterator[Pixels]:
-        """A strip's pieces, painted between the tiles' batches."""
+        """A strip's pieces [R, w, 3], painted between batches of tiles."""
         pieces = self.plane(sketch).blocks(start, stop)
         while True:
             with self._device:
@@ -150,7 +150,7 @@ class Painter:
             yield piece
 
     def close(self) -> None:
-        """Paint no more; whoever still waits is told to come back."""
+        """Stop painting; requests that are still waiting get `Busy`."""
         with self._wanted:
             self._open = False
             left = [*self._waiting.values(), *self._painting.values()]
@@ -173,7 +173,7 @@ class Painter:
             self._paint(jobs)
 
     def _next(self) -> list[tuple[Key, _Job]]:
-        """The next batch, the longest waiting first. What broke before goes alone: it would break its batch again."""
+        """The next batch, longest waiting first. A tile that failed before is painted alone, to spare its batch."""
         first = next(iter(self._waiting))
         if first in self._suspects:
             return [(first, self._waiting.pop(first))]
@@ -186,7 +186,7 @@ class Painter:
                 tiles = paint([(job.plane, job.k) for _, job in jobs])
             files = list(self._encoders.map(_encoded, tiles))
         except Exception as error:
-            # One viewer's tile must not spoil the batch of others, nor end the painter: halves find it in a few goes.
+            # One tile's failure must not fail the batch or stop the painter: halving the batch isolates it.
             if len(jobs) > 1:
                 self._paint(jobs[: len(jobs) // 2])
                 self._paint(jobs[len(jobs) // 2 :])
@@ -222,7 +222,7 @@ def _encoded(tile_HwC: Pixels) -> bytes:
 
 
 def _settle(job: _Job, outcome: bytes | Exception) -> None:
-    """Tell every waiter, each on its own loop."""
+    """Set the result or exception of every waiter's future, each on its own event loop."""
 
     def tell(future: asyncio.Future[bytes]) -> None:
         if not future.done():
@@ -235,4 +235,4 @@ def _settle(job: _Job, outcome: bytes | Exception) -> None:
         try:
             future.get_loop().call_soon_threadsafe(tell, future)
         except RuntimeError:
-            continue  # its loop is closed: the server is gone, and the viewer with it
+            continue  # the waiter's event loop is closed: its server has stopped

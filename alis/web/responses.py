@@ -1,4 +1,4 @@
-"""Bytes → answers: what a viewer already holds is not sent again, text is packed once, a error_response says why."""
+"""HTTP responses: 304 for what a viewer already has, text compressed once, and errors as JSON with a hint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 IMMUTABLE, REVALIDATE = "public, max-age=31536000, immutable", "no-cache"
 _RETRY_S = 1
-_WORTH_PACKING = 600
+_MIN_GZIP_BYTES = 600
 
 
 def etag_of(*parts: bytes) -> str:
@@ -23,32 +23,32 @@ def etag_of(*parts: bytes) -> str:
 
 
 def not_modified(request: Request, tag: str, headers: Mapping[str, str]) -> Response | None:
-    """304 with `headers` if the viewer already holds this."""
+    """A 304 response with `headers` if the request's If-None-Match has this ETag, else None."""
     known = {part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")}
     return Response(status_code=304, headers={"ETag": tag, **headers}) if known & {tag, "*"} else None
 
 
 class CachedText:
-    """A text served often: its tag and its packed form are made once."""
+    """A text served often: its ETag and gzip form are computed once."""
 
-    def __init__(self, body: bytes, media_type: str, keep: str = REVALIDATE) -> None:
-        self.body, self.media_type, self.keep = body, media_type, keep
-        # The same bytes for the same text: the time of packing stays out.
-        self.packed = gzip.compress(body, 9, mtime=0) if len(body) >= _WORTH_PACKING else None
-        self.tag, self.packed_tag = etag_of(body), etag_of(b"gzip", body)
+    def __init__(self, body: bytes, media_type: str, cache_control: str = REVALIDATE) -> None:
+        self.body, self.media_type, self.cache_control = body, media_type, cache_control
+        # Without a modification time, the same text always compresses to the same bytes.
+        self.gzipped = gzip.compress(body, 9, mtime=0) if len(body) >= _MIN_GZIP_BYTES else None
+        self.tag, self.gzipped_tag = etag_of(body), etag_of(b"gzip", body)
 
-    def answer(self, request: Request) -> Response:
-        """As the viewer can take it."""
-        is_packed = self.packed is not None and accepts_gzip(request.headers.get("accept-encoding", ""))
-        tag = self.packed_tag if is_packed else self.tag
-        headers = {"Cache-Control": self.keep, "Vary": "Accept-Encoding"}
+    def respond(self, request: Request) -> Response:
+        """The text, gzipped if the viewer accepts that."""
+        is_gzipped = self.gzipped is not None and accepts_gzip(request.headers.get("accept-encoding", ""))
+        tag = self.gzipped_tag if is_gzipped else self.tag
+        headers = {"Cache-Control": self.cache_control, "Vary": "Accept-Encoding"}
         if known := not_modified(request, tag, headers):
             return known
         headers["ETag"] = tag
-        if not is_packed:
+        if not is_gzipped:
             return Response(self.body, media_type=self.media_type, headers=headers)
         headers["Content-Encoding"] = "gzip"
-        return Response(self.packed, media_type=self.media_type, headers=headers)
+        return Response(self.gzipped, media_type=self.media_type, headers=headers)
 
 
 def accepts_gzip(accepted: str) -> bool:
@@ -65,6 +65,6 @@ def accepts_gzip(accepted: str) -> bool:
 
 
 def error_response(status: int, message: str, hint: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """What went wrong and the next move, as JSON that nobody keeps."""
-    told = {"Cache-Control": "no-store"} | ({"Retry-After": str(_RETRY_S)} if status in {429, 503} else {})
-    return JSONResponse({"error": message, "hint": hint}, status_code=status, headers=told | dict(headers or {}))
+    """What went wrong and what to do about it, as JSON that is never cached."""
+    common = {"Cache-Control": "no-store"} | ({"Retry-After": str(_RETRY_S)} if status in {429, 503} else {})
+    return JSONResponse({"error": message, "hint": hint}, status_code=status, headers=common | dict(headers or {}))

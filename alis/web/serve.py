@@ -1,4 +1,4 @@
-"""The application on a port, until it is asked to stop: what is being painted is finished first."""
+"""Serve the application on a port until it is asked to stop; requests in progress are finished first."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from alis.web.connections import ConnectionLimiter, ConnectionLimits, LimitedCon
 
 _GRACE_S = 10
 _KEEP_ALIVE_S = 30
-_OWN_FILES = 64
+_RESERVED_FILES = 64
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+    """A bound socket; port 0 takes a free port.
 
     Raises:
-        InputError: the address is taken or is not this machine's.
+        InputError: the address is in use or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
@@ -37,47 +37,47 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def settings(app: FastAPI, limits: ConnectionLimits | None = None) -> uvicorn.Config:
-    """How the application is served: uvicorn, with `alis.web.connections` at its door."""
+    """uvicorn's settings, with the limits of `alis.web.connections` on its connections."""
     limits = limits or ConnectionLimits()
     limits = replace(limits, connections=_room_for(limits.connections))
     return uvicorn.Config(
         app,
-        http=functools.partial(LimitedConnection, door=ConnectionLimiter(limits)),  # type: ignore[arg-type]
+        http=functools.partial(LimitedConnection, limiter=ConnectionLimiter(limits)),  # type: ignore[arg-type]
         ws="none",
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=_GRACE_S,
         timeout_keep_alive=_KEEP_ALIVE_S,
         server_header=False,
-        # Only a proxy that was named may say whom it speaks for.
+        # Only named proxies may set the viewer's address by X-Forwarded-For.
         proxy_headers=bool(limits.proxies),
         forwarded_allow_ips=list(limits.proxies),
     )
 
 
 def _room_for(connections: int) -> int:
-    """As many connections as this process may open files, some kept for its own."""
+    """The number of connections that the limit on open files allows, after raising it and reserving a few files."""
     try:
         import resource
-    except ImportError:  # Windows, which has no such limit
+    except ImportError:  # Windows has no such limit
         return connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    want = connections + _OWN_FILES
+    want = connections + _RESERVED_FILES
     if soft != resource.RLIM_INFINITY and soft < want:
         soft = want if hard == resource.RLIM_INFINITY else min(want, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        return max(min(connections, soft - _OWN_FILES), 1)
+        return max(min(connections, soft - _RESERVED_FILES), 1)
     return connections
 
 
 def run(
     app: FastAPI, listener: socket.socket, started: Callable[[str], None], *, limits: ConnectionLimits | None = None
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then finish gracefully.
+    """Serve until SIGINT or SIGTERM, then shut down gracefully.
 
     Args:
-        started: told the page's URL once it can be opened.
-        limits: what strangers may take.
+        started: called with the page's URL once the page can be opened.
+        limits: on connections; the defaults if None.
     """
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -88,7 +88,7 @@ def run(
             if not self.should_exit:
                 started(url)
 
-    # uvicorn raises the signal again once it has stopped; being asked to stop is not a failure.
+    # uvicorn raises the signal again once it has stopped; ignore that, a requested stop is not a failure.
     before = {which: signal.signal(which, lambda *_: None) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         Server(settings(app, limits)).run(sockets=[listener])

@@ -27,7 +27,7 @@ _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 
 @dataclass(frozen=True)
 class StripRequest:
-    """A strip as an address asks for it, checked: it can be painted and its format can hold it."""
+    """A requested strip, checked: it can be painted, and its format can hold its size."""
 
     sketch: Sketch
     plan: strip.StripPlan
@@ -35,7 +35,7 @@ class StripRequest:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What is known of the answer before it is painted."""
+        """The response headers, as far as they are known before painting."""
         return {
             "Content-Disposition": f'attachment; filename="{self.path.name}"',
             "Content-Type": _TYPES[self.path.suffix],
@@ -43,30 +43,31 @@ class StripRequest:
 
 
 class StripDownloads:
-    """Strips of a painter's plane.
+    """Paints and sends strips of a painter's plane.
 
     Args:
-        max_frames: the widest, in frames.
+        max_frames: largest width of a strip, in frames.
     """
 
     def __init__(self, painter: Painter, max_frames: int) -> None:
         self.painter, self.max_frames = painter, max_frames
         self._one = threading.BoundedSemaphore(1)
 
-    def read(self, seed: str, edits: str, start: str, last: str) -> StripRequest:
-        """The wanted that an address means.
+    def parse(self, seed: str, edits: str, start: str, last: str) -> StripRequest:
+        """The strip that the parts of a URL name.
 
         Raises:
-            InputError: it means none, or one that can't be fulfilled.
+            InputError: not a strip's URL, or a strip that can't be painted.
         """
         found = re.fullmatch(r"(-?[0-9]{1,15}) (-?[0-9]{1,15})(\.png|\.jpg|\.webp)", f"{start} {last}")
         if not found:
-            raise InputError("this is no strip", hint="an example is /strip/7/-/0/1024.png")
+            raise InputError("this is not the address of a strip", hint="an example is /strip/7/-/0/1024.png")
         height = self.painter.panorama.height
         sketch, left, right = Sketch.parse(f"{seed}/{edits}"), int(found[1]), int(found[2])
         if right <= left:
             raise InputError(
-                f"columns {left} to {right} are none", hint=f"an example is /strip/7/-/{left}/{left + height}.png"
+                f"columns {left} to {right} are an empty strip",
+                hint=f"an example is /strip/7/-/{left}/{left + height}.png",
             )
         if right - left > self.max_frames * height:
             raise InputError(f"{right - left} columns are too many", hint=f"take at most {self.max_frames * height}")
@@ -75,17 +76,17 @@ class StripDownloads:
         formats.check_size(path, plan.width, height)
         return StripRequest(sketch, plan, path)
 
-    async def answer(self, request: Request, wanted: StripRequest) -> Response:
-        """Paint it and send it; HEAD tells what would be sent and paints nothing.
+    async def respond(self, request: Request, wanted: StripRequest) -> Response:
+        """Paint the strip and send it; a HEAD request gets the headers and nothing is painted.
 
         Raises:
             Busy: another strip is being painted.
         """
         if request.method == "HEAD":
-            told = Response(headers=wanted.headers)
-            # How long the file will be is not known before it is painted; 0 would be a lie.
-            del told.headers["content-length"]
-            return told
+            response = Response(headers=wanted.headers)
+            # The file's length is not known before it is painted, and 0 would be wrong.
+            del response.headers["content-length"]
+            return response
         if not self._one.acquire(blocking=False):
             raise Busy
         gone = threading.Event()

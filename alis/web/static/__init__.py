@@ -1,1 +1,1 @@
-"""The page without a server: a model as ONNX, painted in the browser by the same page."""
+"""The live page without a server: the model as ONNX, painted in the browser."""

@@ -1,11 +1,11 @@
-"""Generator → two ONNX graphs and the numbers that a page needs around them, so that a browser paints the same tiles.
+"""Generator → two ONNX graphs and the numbers that a page needs with them, so that a browser paints the same tiles.
 
     mapping.onnx    z [B, Z]                                             → w [B, S]
     tile.onnx       ws [K, L, S], place [1], noise_i, latents_r …        → a tile [3, R, R/g] in about [-1, 1]
 
-Columns of the plane repeat their shares of anchors and their waves after a few tiles, so a tile's place is a row of a
-table inside the graph. What never repeats (codes, noise, local latents) is drawn by the page from the same counters
-(`alis/web/page/draws.js`) and comes in as tensors.
+Interpolation weights between anchors and coordinate waves repeat after a few tiles, so the graph holds them in tables
+and a tile's `place` selects a row. What never repeats (codes, noise, local latents) is drawn by the page with the same
+counter-based generators (`alis/web/page/draws.js`) and passed in as tensors.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RandomInput:
 
 @dataclass(frozen=True)
 class GraphPlan:
-    """What the page must know of the graphs; the part "network" of its `model.json`."""
+    """What the page needs to know of the graphs: the part "network" of its `model.json`."""
 
     z_dim: int
     w_dim: int
@@ -57,11 +57,11 @@ class GraphPlan:
     step: int
     """Columns of the 4×4 block in a tile."""
     anchor_columns: int
-    """The same between two anchors."""
+    """Columns of the 4×4 block between two anchors."""
     places: int
-    """Tiles after which places repeat."""
+    """Number of tiles after which the tables repeat."""
     first_anchors: list[int]
-    """For each place, the first anchor that tile sees; the next round of places has it `turn_anchors` further on."""
+    """For each place, the first anchor that its tile uses; `places` tiles further on, it is `turn_anchors` later."""
     turn_anchors: int
     num_anchors: int
     noise: list[RandomInput]
@@ -96,7 +96,7 @@ class TileGraph(nn.Module):
         self.noise_spans = g.synthesis.noise_spans(self.ranges)
 
     def plan(self) -> GraphPlan:
-        """What the page draws for it."""
+        """Describe the graph's inputs for the page."""
         config, heights = self.config, self.synthesis.noise_resolutions
         return GraphPlan(
             config.z_dim,
@@ -122,12 +122,12 @@ class TileGraph(nn.Module):
         )
 
     def forward(self, ws_KLS: Tensor, place_1: Tensor, maps: list[Tensor]) -> Tensor:
-        """[3, R, R/g].
+        """Paint the tile: [3, R, R/g] in about [-1, 1].
 
         Args:
-            ws_KLS: codes of the anchors that the tile sees, from left to right.
+            ws_KLS: codes of the anchors that the tile uses, from left to right.
             place_1: int64, the tile's number modulo the number of places.
-            maps: as `plan().noise` and then `plan().latents` say, [1, channels, height, width] each.
+            maps: one [1, channels, height, width] for each of `plan().noise`, then for each of `plan().latents`.
         """
         queue, inputs = list(maps), []
         noise = queue[: len(self.noise_spans)]
@@ -157,10 +157,10 @@ def _input_height(resolution: int) -> int:
 
 
 def export(g: Generator, folder: Path) -> GraphPlan:
-    """Write both graphs to a folder; gives back what the page must know of them.
+    """Write both graphs to a folder and return what the page needs to know of them.
 
     Raises:
-        InputError: the packages that write ONNX are not installed.
+        InputError: onnx or onnxscript is not installed.
     """
     tile = TileGraph(g).eval()
     plan = tile.plan()
@@ -197,15 +197,15 @@ def _write(
 
 
 def as_json(plan: GraphPlan) -> dict[str, Any]:
-    """The plan as JSON has it."""
+    """The plan as a JSON object."""
     return asdict(plan)
 
 
 def quantiles() -> Tensor:
-    """The table that local latents are looked up in, float32 [65536]."""
+    """The table of normal quantiles that local latents are looked up in, float32 [65536]."""
     return latents.quantiles(torch.device("cpu"))
 
 
 def stored_noise(g: Generator) -> list[Tensor]:
-    """The stored map of every 3×3 layer, [r, r], in the order of `GraphPlan.noise`."""
+    """The stored noise map [r, r] of every 3×3 layer, in the order of `GraphPlan.noise`."""
     return [layer.noise_const for block in g.synthesis.blocks for layer in block.noise_layers]

@@ -1,13 +1,13 @@
-"""Model → a folder that any web server can show: the live page, painting in the browser, with no request leaving it.
+"""Model → a folder that any web server can serve: the live page, painted in the browser, with no external requests.
 
     site/
       index.html *.js app.css icon.svg      the page, the same files that `alis serve` shows
-      model.json                            the facts of the plane, "painter": "browser", and the network's plan
+      model.json                            as from `alis serve`, but "painter": "browser", and with the graphs' inputs
       model/                                two ONNX graphs and the tables around them
       ort/                                  onnxruntime-web, from its pinned npm package
       README.md                             what it is; as a Space of the Hugging Face Hub, also how it is served
 
-The folder has its name only when complete; one that is replaced must be such a folder itself.
+The folder gets its name only when it is complete; only a folder made by this module is ever replaced.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Nothing is sent anywhere. To show it elsewhere, put this folder on any web serve
 
 @dataclass(frozen=True)
 class Site:
-    """The folder, its bytes, and those that a browser without WebGPU loads before its first tile."""
+    """The folder, its size, and how many bytes a browser without WebGPU loads before its first tile."""
 
     folder: Path
     size_bytes: int
@@ -78,20 +78,22 @@ def write(
     webgpu: bool = True,
     overwrite: bool = False,
 ) -> Site:
-    """Write the static page of a plane; its sketch is where the page starts.
+    """Write the static page of a plane; the page starts with the plane's sketch.
 
     Args:
-        name: what the page calls the model.
-        runtime: onnxruntime-web's tarball, where it is not to be fetched (`alis.web.npm.tarball`).
-        webgpu: also the runtime for GPUs, 27 MB that only browsers with one load.
+        name: the model's name on the page.
+        runtime: onnxruntime-web's tarball, if it is not to be downloaded (`alis.web.npm.tarball`).
+        webgpu: include the runtime for GPUs, 27 MB that only browsers with WebGPU load.
 
     Raises:
-        InputError: something else in the way, no runtime, or a precision other than float32.
+        InputError: the folder can't be replaced, no runtime, or a precision other than float32.
     """
     folder = Path(out)
     _check_place(folder, overwrite=overwrite)
     if precision_of(panorama.g) != "float32":
-        raise InputError(f"precision {precision_of(panorama.g)}", hint="the browser paints in float32; leave it out")
+        raise InputError(
+            f"precision {precision_of(panorama.g)}: the browser paints in float32", hint="leave --precision out"
+        )
     parts = files(tarball(RUNTIME, runtime), [f"dist/{part}" for part in (*_WASM, *(_WEBGPU if webgpu else ()))])
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as aside:
         made = Path(aside) / "site"
@@ -110,14 +112,14 @@ def write(
 
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:
-    """Raises: InputError: there is something that we did not make, or that may not be replaced."""
+    """Raises: InputError: the folder can't be written, was not made by this module, or may not be replaced."""
     if not folder.absolute().parent.is_dir():
         raise InputError(f"{folder.parent}: no such folder", hint="make it first")
     if not os.access(folder.absolute().parent, os.W_OK):
-        raise InputError(f"{folder.parent}: can't be written", hint="give a folder that can")
+        raise InputError(f"{folder.parent}: can't be written", hint="give a folder that can be")
     if folder.is_dir() and any(folder.iterdir()):
         if not is_site(folder):
-            raise InputError(f"{folder}: holds something else than a page of alis", hint="give another -o")
+            raise InputError(f"{folder}: is not a page made by alis export-web", hint="give another -o")
         if not overwrite:
             raise InputError(f"{folder}: exists", hint="remove it, or overwrite it with --force")
     elif folder.exists() and not folder.is_dir():
@@ -125,7 +127,7 @@ def _check_place(folder: Path, *, overwrite: bool) -> None:
 
 
 def is_site(folder: Path) -> bool:
-    """Whether `write` made a folder."""
+    """Whether a folder was made by `write`."""
     try:
         return json.loads((folder / "model.json").read_text(encoding="utf-8")).get("painter") == "browser"
     except (OSError, ValueError, AttributeError, RecursionError):
@@ -133,7 +135,7 @@ def is_site(folder: Path) -> bool:
 
 
 def _swap(made: Path, folder: Path, aside: Path) -> None:
-    """The finished folder takes its name; what had it before goes with the scratch folder."""
+    """Move the finished folder to its name; the folder it replaces is deleted with the temporary folder `aside`."""
     made.chmod(0o755)
     if folder.exists():
         os.replace(folder, aside / "before")

@@ -92,7 +92,7 @@ def test_codes_come_back_as_they_were(tmp_path: Path) -> None:
     ("words", "told"),
     [
         (["3"], "at least two"),
-        (["3", "soon"], "no seed, saved code or photograph"),
+        (["3", "soon"], "not a seed, a saved code or a photograph"),
         (["3", "gone.jpg"], "no such file"),
         (["3", "4", "--gap", "-1"], "--gap -1"),
         (["3", "99999999999999999999"], "seed"),

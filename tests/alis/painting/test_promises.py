@@ -103,7 +103,7 @@ def test_a_lossy_format_says_what_else_changed(model: Path, strips: Path, tmp_pa
         _pixels(strips / f"a.{ending}")[:, outside].astype(int) - _pixels(tmp_path / f"b.{ending}")[:, outside]
     )
     assert apart.max() > 0 or ending == "jpg", "what is stored together at the reach's edge; JPEG's blocks end there"
-    words = f"at most {apart.max()} grey levels" if apart.max() else "changed elsewhere: no others"
+    words = f"at most {apart.max()} grey levels" if apart.max() else "changed elsewhere: none"
     assert words in told.output
 
 

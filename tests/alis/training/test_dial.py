@@ -91,7 +91,7 @@ def test_the_command_trains_with_it_and_says_what_it_stands_for(data: str, tmp_p
     assert (config["model"]["resolution"], config["optim"]["lr_g"], config["run"]["minutes"]) == (32, 0.001, 30)
     both = CliRunner().invoke(COMMAND, [*line, "--config", "tiny"])
     assert isinstance(both.exception, ConfigError)
-    assert "--size and --hours choose the recipe" in str(both.exception)
+    assert "--config and --size or --hours both choose the recipe" in str(both.exception)
 
 
 def test_what_can_not_be_dialled() -> None:

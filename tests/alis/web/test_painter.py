@@ -145,12 +145,12 @@ def test_the_painter_stops_telling_those_who_wait(panorama: alis.Panorama) -> No
     async def ask() -> None:
         work = Painter(panorama)
         with work._device:
-            futures = [work.want(panorama.sketch, k) for k in range(3)]
+            futures = [work.request(panorama.sketch, k) for k in range(3)]
             closing = asyncio.ensure_future(asyncio.to_thread(work.close))
             done = await asyncio.gather(*futures, return_exceptions=True)
         await closing
         assert all(isinstance(error, painter.Busy) for error in done)
         with pytest.raises(painter.Busy):
-            work.want(panorama.sketch, 9)
+            work.request(panorama.sketch, 9)
 
     asyncio.run(ask())

@@ -207,7 +207,7 @@ def test_a_folder_that_is_no_page_is_left_alone(made: tuple[Path, alis.Panorama]
 def test_without_a_network_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")
-    with pytest.raises(InputError, match=r"onnxruntime-web-.*\.tgz: can't be fetched") as told:
+    with pytest.raises(InputError, match=r"onnxruntime-web-.*\.tgz: can't be downloaded") as told:
         npm.tarball(RUNTIME)
     assert f"npm pack {RUNTIME.name}@{RUNTIME.version}" in told.value.hint
     (tmp_path / RUNTIME.file).write_bytes(b"something else")

@@ -125,7 +125,7 @@ def test_a_strange_address_is_refused_in_words(served: Served, address: str, sta
 @pytest.mark.parametrize(("start", "stop"), [(10, 5), (-3, -3), (5, -5)])
 def test_a_strip_of_no_columns_is_told_in_the_words_of_its_address(served: Served, start: int, stop: int) -> None:
     told = served.client.get(f"/strip/7/-/{start}/{stop}.png").json()
-    assert told["error"] == f"columns {start} to {stop} are none"
+    assert told["error"] == f"columns {start} to {stop} are an empty strip"
     assert "--" not in told["error"] + told["hint"]
     assert served.client.head(told["hint"].split()[-1]).status_code == 200
 

@@ -1,4 +1,4 @@
-"""What the painting commands share: the options that make a recipe, and the line that says what was made."""
+"""What the painting commands share: their common options, opening a model's plane, and reporting the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _cluster(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
-    """A cluster's number, or the word "nearest"."""
+    """Parse a cluster's number, or the word "nearest"."""
     if value is None or value == "nearest":
         return value
     if not value.isascii() or not value.isdigit():
@@ -28,8 +28,8 @@ def _cluster(ctx: click.Context, param: click.Parameter, value: str | None) -> i
 
 
 @dataclass(frozen=True)
-class Painting:
-    """Which plane is painted, and how: the values of `painting_options`."""
+class PaintingOptions:
+    """Which plane to paint, and how: the values of `painting_options`."""
 
     seed: int = 0
     psi: float = 1.0
@@ -40,12 +40,12 @@ class Painting:
 
 
 def painting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--seed, --psi, --cluster, --noise, --precision and --device, for a command that takes them as `painting`."""
-    names = [field.name for field in fields(Painting)]
+    """Add --seed, --psi, --cluster, --noise, --precision and --device to a command that takes them as `painting`."""
+    names = [field.name for field in fields(PaintingOptions)]
 
     @functools.wraps(command)
     def function(**given: Any) -> Any:
-        painting = Painting(**{name: given.pop(name) for name in names})
+        painting = PaintingOptions(**{name: given.pop(name) for name in names})
         return command(**given, painting=painting)
 
     for option in (
@@ -55,25 +55,27 @@ def painting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
             default="float32",
             show_default=True,
-            help="Of the high resolutions. Less is faster where the device knows it, and a grey level or two off.",
+            help="Of the high resolutions. 16 bits are faster where the device supports them, 1 or 2 grey levels off.",
         ),
         click.option(
             "--noise",
             type=click.Choice(["random", "none", "const"]),
             default="random",
             show_default=True,
-            help="Fine grain: one field of the whole plane, none, or the model's stored maps.",
+            help="Fine detail: one noise field for the whole plane, none, or the model's stored maps.",
         ),
-        click.option("--cluster", callback=_cluster, help='Scenes of this kind only, or "nearest" (alis clusters).'),
-        click.option("--psi", type=float, default=1.0, show_default=True, help="Truncation: less is calmer."),
+        click.option("--cluster", callback=_cluster, help='Scenes of this cluster only, or "nearest" (alis clusters).'),
+        click.option(
+            "--psi", type=float, default=1.0, show_default=True, help="Truncation: below 1, closer to the mean."
+        ),
         click.option("--seed", type=int, default=0, show_default=True, help="Which plane."),
     ):
         option(function)
     return function
 
 
-def open_panorama(model: str, painting: Painting, codes_files: tuple[str, ...] = ()) -> Panorama:
-    """The model's plane with its clusters, if it has any, and with saved codes."""
+def open_panorama(model: str, painting: PaintingOptions, codes_files: tuple[str, ...] = ()) -> Panorama:
+    """Open a model's plane, with its clusters if it has any, and with saved codes."""
     from alis import models
     from alis.painting import clusters
     from alis.painting.panorama import Panorama, choose_device, choose_precision
@@ -83,7 +85,7 @@ def open_panorama(model: str, painting: Painting, codes_files: tuple[str, ...] =
     choose_precision(g, painting.precision)
     centres = clusters.find(model, g.config)
     saved = codes.read_all(codes_files)
-    tell_foreign(g, codes_files)
+    warn_about_foreign_codes(g, codes_files)
     return Panorama(
         g,
         painting.seed,
@@ -95,8 +97,8 @@ def open_panorama(model: str, painting: Painting, codes_files: tuple[str, ...] =
     )
 
 
-def tell_foreign(g: Generator, codes_files: Iterable[str | Path]) -> None:
-    """Say which saved codes were made with another model: they can be painted, and look like something else."""
+def warn_about_foreign_codes(g: Generator, codes_files: Iterable[str | Path]) -> None:
+    """Warn about saved codes that were made with another model: they can be painted, but show different scenes."""
     from alis.painting.strip import fingerprint
     from alis.plane import codes
 
@@ -104,11 +106,11 @@ def tell_foreign(g: Generator, codes_files: Iterable[str | Path]) -> None:
     for path in codes_files:
         made_with = codes.papers(path).model
         if made_with and made_with != own:
-            say(f"{path}: was made with another model ({made_with}); it looks different here")
+            say(f"{path}: was made with another model ({made_with}); this one paints a different scene")
 
 
 def report(strip: Strip, **more: object) -> None:
-    """The path on stdout, or all of it and `more` as JSON; size and speed on stderr."""
+    """Print a strip's path on stdout (with --json, its size, time and `more` too), and its size and speed on stderr."""
     told = {"path": str(strip.path), "width_px": strip.width_px, "height_px": strip.height_px}
     rate = strip.megapixels_per_second
     result({**told, "seconds": strip.seconds, "megapixels_per_second": rate, **more}, str(strip.path))
