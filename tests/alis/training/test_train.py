@@ -71,25 +71,49 @@ def test_a_run_explains_itself_and_its_snapshots_are_models(finished: Path, data
     assert not list(finished.glob(".*.part"))
 
 
-@pytest.mark.timeout(600)
-def test_two_processes_equal_one_but_for_rounding(data: str, tmp_path: Path) -> None:
-    """One process that accumulates two microbatches, and two processes with one each (gloo)."""
-    command = [*flags(optim__micro=4), "--data", data, "--device", "cpu"]
-    one = [sys.executable, "-m", "alis", "train", *command, "--config", "tiny", "--out", str(tmp_path / "one")]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "alis"]
-    two = [sys.executable, *launcher, "train", *command, "--config", "tiny", "--out", str(tmp_path / "two")]
+def by_two(data: str, out: Path, **changes: object) -> None:
+    """Two processes of one microbatch each (gloo), until the run's end."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "alis", "train"]
+    command = [*flags(optim__micro=4, **changes), "--data", data, "--device", "cpu", "--config", "tiny"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    for line in (one, two):
-        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=560, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-    a, b = (tensors(tmp_path / name / "snapshots" / "000000048") for name in ("one", "two"))
+    line = [sys.executable, *launcher, *command, "--out", str(out)]
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=560, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def by_one(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process that accumulates two microbatches."""
+    run = tmp_path_factory.mktemp("runs") / "one"
+    train(small(optim__micro=4), data, run, device="cpu")
+    return run
+
+
+def assert_alike(one: Path, other: Path, **tolerance: float) -> None:
+    a, b = (tensors(run / "snapshots" / "000000048") for run in (one, other))
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(
-            a[name], b[name], rtol=1e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
-    for x, y in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
+        torch.testing.assert_close(a[name], b[name], msg=lambda text, name=name: f"{name}: {text}", **tolerance)
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_equal_one_but_for_rounding(data: str, by_one: Path, tmp_path: Path) -> None:
+    by_two(data, tmp_path)
+    assert_alike(by_one, tmp_path, rtol=1e-3, atol=2e-4)
+    for x, y in zip(records(by_one), records(tmp_path), strict=True):
         assert (x["loss_g"], x["loss_d"]) == pytest.approx((y["loss_g"], y["loss_d"]), rel=1e-4)
+
+
+@pytest.mark.timeout(600)
+def test_a_run_goes_on_with_another_number_of_processes(data: str, by_one: Path, tmp_path: Path) -> None:
+    """One process, then two, then one: as if one had done it all, with the images that it would have seen."""
+    train(small(optim__micro=4, run__kimg=0.016), data, tmp_path, device="cpu")
+    by_two(data, tmp_path, run__kimg=0.032)
+    train(small(optim__micro=4), data, tmp_path, device="cpu")
+    assert [each["images"] for each in records(tmp_path)] == [16, 32, 48]
+    assert_alike(by_one, tmp_path, rtol=1e-3, atol=1e-3)
+    for x, y in zip(records(by_one), records(tmp_path), strict=True):
+        assert (x["loss_g"], x["loss_d"]) == pytest.approx((y["loss_g"], y["loss_d"]), rel=1e-3)
 
 
 def test_two_runs_in_one_folder_are_one_too_many(data: str, tmp_path: Path) -> None:
