@@ -19,6 +19,7 @@ EXTRAS = {
     "web": ("av", "fastapi", "onnx", "onnxscript", "pyvips", "tifffile", "uvicorn"),
     "ray": ("ray",),
     "s3": ("s3fs",),
+    "gs": ("gcsfs",),
     "lsun": ("lmdb",),
 }
 INCLUDES = {"train": ("ml",), "web": ("ml",)}

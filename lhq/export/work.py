@@ -95,7 +95,7 @@ class Work:
             forget(root)
             return
         with remote.translated(self.address):
-            there = [self.path(name) for name in names if fs.exists(self.path(name))]
+            there = [self.path(name) for name in names if remote.fresh(fs).exists(self.path(name))]
             if there:
                 fs.rm(there)
 

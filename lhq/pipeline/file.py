@@ -217,6 +217,9 @@ def _commands(
     return settings
 
 
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
+
+
 def _reachable(store: str, path: Path) -> str:
     """`store`, if there is a filesystem for its kind of address; nothing is asked of it yet."""
     try:
@@ -224,7 +227,8 @@ def _reachable(store: str, path: Path) -> str:
     except ValueError:
         raise ConfigError(f"{path}: store = {store!r}: unknown kind of address", hint="a folder, or s3://…") from None
     except ImportError as error:
-        hint = "pip install 'lhq[s3]'" if store.startswith("s3") else "install that package"
+        extra = _EXTRAS.get(fsspec.utils.get_protocol(store))
+        hint = f"pip install 'lhq[{extra}]'" if extra else "install that package"
         raise ConfigError(f"{path}: store = {store!r}: {error}", hint=hint) from None
     return store
 

@@ -25,7 +25,7 @@ from typing import Any
 import fsspec
 
 from lhq.errors import StoreError
-from lhq.store.remote import is_local
+from lhq.store.remote import fresh, is_local
 from lhq.system import lock
 
 BEAT_S = 30.0
@@ -127,7 +127,7 @@ def _write(fs: Any, path: str, mine: dict[str, Any]) -> None:
 def _owner(fs: Any, path: str) -> dict[str, Any] | None:
     """Who holds the lock; None where nobody does. What can't be read counts as held by an unknown."""
     try:
-        said = json.loads(fs.cat_file(path))
+        said = json.loads(fresh(fs).cat_file(path))
     except FileNotFoundError:
         return None
     except ValueError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import posixpath
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import Any
 import fsspec
 
 from lhq.errors import LhqError, StoreError
+
+logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # or it writes a traceback beside each error it raises
 
 ATTEMPTS = 4
 _DELAY_S = 0.2
@@ -26,7 +29,43 @@ _SKEWED = "The difference between the request time"  # how S3 and Google's own s
 
 def is_local(fs: Any) -> bool:
     """Whether a filesystem is this machine's own."""
-    return "file" in (fs.protocol if isinstance(fs.protocol, (tuple, list)) else (fs.protocol,))
+    return "file" in _kinds(fs)
+
+
+def _kinds(fs: Any) -> set[str]:
+    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+
+
+def fresh(fs: Any) -> Any:
+    """A filesystem that has forgotten what it listed: others write to a bucket too, and a size that was true a minute
+    ago cuts a file short."""
+    if not is_local(fs):
+        fs.invalidate_cache()
+    return fs
+
+
+def names(fs: Any, folder: str, store: str = "") -> list[str]:
+    """Names in a folder as it is now, ascending; none where it isn't there. Objects that only stand for a folder (their
+    names end in `/`) are no files of it.
+
+    Raises:
+        StoreError: `store`, or the folder, can't be looked into.
+    """
+    try:
+        with translated(store or folder):
+            found = fresh(fs).ls(folder, detail=False)
+    except FileNotFoundError:
+        return []
+    inside = {posixpath.basename(path.rstrip("/")) for path in found if path.strip("/") != folder.strip("/")}
+    return sorted(inside)
+
+
+def draw_no_bars(fs: Any) -> None:
+    """Keep the Hub's library from drawing a bar for every object written, over ours and into logs."""
+    if "hf" in _kinds(fs):
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()
 
 
 def check(store: str, *, writes: bool = False) -> None:
@@ -41,7 +80,7 @@ def check(store: str, *, writes: bool = False) -> None:
     fs, root = fsspec.core.url_to_fs(store)
     if is_local(fs):
         return
-    kinds = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    kinds = _kinds(fs)
     bucket = "/".join(root.split("/")[: 3 if "hf" in kinds else 1])  # hf: its kind, owner and name
     try:
         with translated(store):
@@ -101,20 +140,6 @@ def told(place: str, error: BaseException) -> StoreError:
     return StoreError(f"{place}: can't be reached ({type(error).__name__}: {said})", hint=hint)
 
 
-def names(fs: Any, folder: str) -> list[str]:
-    """Last parts of the paths of what lies in a folder, sorted; none where it is not there.
-
-    Raises:
-        StoreError: it can't be looked into.
-    """
-    try:
-        with translated(folder):
-            found = fs.ls(folder, detail=False, refresh=True)
-    except FileNotFoundError:
-        return []
-    return sorted(posixpath.basename(path.rstrip("/")) for path in found)
-
-
 def delete(fs: Any, path: str) -> None:
     """Delete one file.
 
@@ -140,7 +165,7 @@ def open_file(fs: Any, path: str) -> Any:
     """
     if is_local(fs):
         return fs.open(path, "rb")
-    return io.BufferedReader(_Steady(fs, path), 64 * 2**10)
+    return io.BufferedReader(_Steady(fresh(fs), path), 64 * 2**10)
 
 
 class _Steady(io.RawIOBase):

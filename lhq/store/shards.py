@@ -25,7 +25,7 @@ from isal.isal_zlib import crc32
 
 from lhq.errors import ShardDamaged, StoreError
 from lhq.records import ADDED, with_added
-from lhq.store.remote import is_local, open_file, told, translated
+from lhq.store.remote import draw_no_bars, fresh, is_local, names, open_file, translated
 from lhq.store.sums import SUMS, crc32s, encoded, stated_sums
 from lhq.system import sync_folder
 
@@ -71,18 +71,12 @@ class Shards:
         Raises:
             StoreError: the store can't be reached (no credentials, no network).
         """
-        try:
-            names = self.fs.ls(self.root, detail=False, refresh=True)
-        except FileNotFoundError:
-            return []
-        except Exception as error:  # every kind of store has errors of its own, few of them an OSError
-            raise told(self.store, error) from error
-        found = (_NAME.fullmatch(posixpath.basename(name)) for name in names)
+        found = (_NAME.fullmatch(name) for name in names(self.fs, self.root, self.store))
         return sorted(int(match[1]) for match in found if match)
 
     def exists(self, number: int) -> bool:
         with translated(self.store):
-            return bool(self.fs.exists(self.path(number)))
+            return bool(fresh(self.fs).exists(self.path(number)))
 
     def forget_debris(self) -> None:
         """Delete what killed writers left here; for whoever holds the lock under which this room is written."""
@@ -367,6 +361,7 @@ def _checksum(name: str, digits: str) -> str:
 
 def _upload(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:
     """Write an object, which its store shows when it is closed; a write that fails must therefore not close it."""
+    draw_no_bars(fs)
     file = fs.open(path, "wb")
     try:
         write(file)

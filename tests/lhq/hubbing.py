@@ -1,7 +1,7 @@
 """A Hub on loopback that speaks what pushing a dataset needs: repositories, LFS storage, commits.
 
-It keeps bytes and believes nothing: every object's sha256 is checked, private or public is remembered, and a file
-is in the repository only after a commit. Source: the HTTP calls of huggingface_hub.
+It keeps bytes, hands out parts of them, and believes nothing: every object's sha256 is checked, private or public is
+remembered, and a file is in the repository only after a commit. Source: the HTTP calls of huggingface_hub.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qs, unquote
 
 from tests.loopback import Handler, serving_on_loopback
 
@@ -48,9 +50,9 @@ def hub() -> Iterator[Hub]:
 
         def _serve(self, method: str) -> None:
             body = self.body()
-            path = self.path.split("?")[0]
+            path, _, query = self.path.partition("?")
             with lock:
-                status, answer = _answer(made, method, path, body, self.headers.get("Authorization", ""))
+                status, answer = _answer(made, method, path, body, self.headers.get("Authorization", ""), query)
             if isinstance(answer, bytes):
                 self._send(status, answer)
             elif status == 404:
@@ -62,9 +64,15 @@ def hub() -> Iterator[Hub]:
             self._serve("HEAD")
 
         def _send(self, status: int, data: bytes) -> None:
+            digest, size = hashlib.sha256(data).hexdigest(), len(data)
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if asked and status == 200:
+                status, data = 206, data[int(asked[1]) : int(asked[2]) + 1]
             self.send_response(status)
+            if asked and status == 206:
+                self.send_header("Content-Range", f"bytes {asked[1]}-{int(asked[1]) + len(data) - 1}/{size}")
             self.send_header("Content-Length", str(len(data)))
-            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            self.send_header("ETag", f'"{digest}"')
             self.send_header("X-Repo-Commit", "0" * 40)
             self.end_headers()
             if self.command != "HEAD":
@@ -86,7 +94,9 @@ def hub() -> Iterator[Hub]:
         yield made
 
 
-def _answer(made: Hub, method: str, path: str, body: bytes, token: str) -> tuple[int, Any]:
+def _answer(
+    made: Hub, method: str, path: str, body: bytes, token: str, query: str = "recursive=True"
+) -> tuple[int, Any]:
     parts = path.strip("/").split("/")
     if method == "PUT" and parts[0] == "store":
         made.asked["upload"] += 1
@@ -120,7 +130,7 @@ def _answer(made: Hub, method: str, path: str, body: bytes, token: str) -> tuple
         data = made.files.get("/".join(parts[1:3]), {}).get("/".join(parts[5:]))
         return (404, {"error": "Entry not found"}) if data is None else (200, data)
     if parts[:2] == ["api", "datasets"]:
-        return _repository(made, method, "/".join(parts[2:4]), parts[4:], body)
+        return _repository(made, "/".join(parts[2:4]), parts[4:], body, query)
     return 404, {"error": f"{method} {path}"}
 
 
@@ -134,7 +144,7 @@ def _batch(made: Hub, asked: dict[str, Any]) -> tuple[int, Any]:
     return 200, {"transfer": "basic", "objects": objects}
 
 
-def _repository(made: Hub, method: str, name: str, rest: list[str], body: bytes) -> tuple[int, Any]:
+def _repository(made: Hub, name: str, rest: list[str], body: bytes, query: str) -> tuple[int, Any]:
     if name not in made.files:
         return 404, {"error": "Repository not found"}
     files = made.files[name]
@@ -142,7 +152,11 @@ def _repository(made: Hub, method: str, name: str, rest: list[str], body: bytes)
         siblings = [{"rfilename": path} for path in files]
         return 200, {"id": name, "sha": "0" * 40, "private": made.private[name], "siblings": siblings, "tags": []}
     if rest[0] == "tree":
-        return 200, [_entry(path, data) for path, data in files.items()]
+        found = _tree(files, unquote("/".join([*rest[2:], ""])), "recursive=true" in query.lower())
+        return (200, found) if found or not rest[2:] else (404, {"error": "Entry not found"})
+    if rest[0] == "paths-info":
+        asked = {unquote(path) for path in parse_qs(body.decode()).get("paths", [])}
+        return 200, [entry for entry in _tree(files, "", True) if entry["path"] in asked]
     if rest[0] == "preupload":
         wanted = json.loads(body)["files"]
         modes = [
@@ -157,6 +171,16 @@ def _repository(made: Hub, method: str, name: str, rest: list[str], body: bytes)
     if rest[0] == "commit":
         return _commit(made, name, [json.loads(line) for line in body.splitlines()])
     return 404, {"error": "/".join(rest)}
+
+
+def _tree(files: dict[str, bytes], folder: str, is_recursive: bool) -> list[dict[str, Any]]:
+    """Files and folders below `folder`: all, or its own only."""
+    inside = [path for path in files if path.startswith(folder)]
+    parents = {"/".join(path.split("/")[:n]) for path in inside for n in range(1, path.count("/") + 1)}
+    folders = [{"type": "directory", "path": path, "oid": "0" * 40} for path in sorted(parents)]
+    found = [*folders, *(_entry(path, files[path]) for path in inside)]
+    found = [entry for entry in found if entry["path"].startswith(folder)]
+    return found if is_recursive else [entry for entry in found if "/" not in entry["path"][len(folder) :]]
 
 
 def _entry(path: str, data: bytes) -> dict[str, Any]:

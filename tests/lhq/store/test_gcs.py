@@ -1,43 +1,44 @@
-"""A store in Google's storage, by its emulator on loopback (`pip install gcsfs gcp-storage-emulator`, not in `dev`)."""
+"""A store in Google's storage: one as in a folder, and what happens where it is busy, cut, slow or closed to us."""
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import fsspec
+import pyarrow as pa
 import pytest
 
 from lhq.engines.local import Local
 from lhq.errors import StoreError
 from lhq.export import ExportSettings, export
 from lhq.store import remote
-from lhq.store.shards import Shards
+from lhq.store.shards import Shards, write_whole
+from tests.lhq.google_storage import google_storage
 from tests.lhq.making import RIGHTS, files, painted_store
+from tests.lhq.spoilt_bucket import Between, Fault, between
 from tests.lhq.store.uploads import a_cut_upload_leaves_what_was_there
+from tests.lhq.typed import Lhq
+from tests.loopback import Handler, serving_on_loopback
 
-pytestmark = pytest.mark.skipif(
-    not (importlib.util.find_spec("gcsfs") and importlib.util.find_spec("gcp_storage_emulator")),
-    reason="gcsfs and gcp-storage-emulator are not installed",
-)
+pytest.importorskip("gcsfs", reason="gcsfs is not installed")
 
 
 @pytest.fixture
 def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an empty bucket."""
-    from gcp_storage_emulator.server import create_server
-
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "lhq")
-    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="lhq")
-    server.start()
-    try:
-        port = server._api._httpd.server_port
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    # gcsfs waits `min(2 ** attempt, 32)` seconds between its six attempts.
+    monkeypatch.setattr("gcsfs.retry.min", lambda *_: 0.01, raising=False)
+    with google_storage("lhq") as made:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", made.url)
         fsspec.get_filesystem_class("gs").clear_instance_cache()
         yield "gs://lhq"
-    finally:
-        server.stop()
+        fsspec.get_filesystem_class("gs").clear_instance_cache()
 
 
 def test_a_store_is_one_as_in_a_folder(gcs: str, tmp_path: Path) -> None:
@@ -64,3 +65,74 @@ def test_an_upload_that_is_cut_leaves_what_was_there(gcs: str, size_bytes: int) 
 def test_a_bucket_that_is_not_there_is_said(gcs: str) -> None:
     with pytest.raises(StoreError, match="gs://none/set: there is no bucket none"):
         remote.check("gs://none/set")
+
+
+@pytest.fixture
+def spoilt(gcs: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
+    """The bucket behind a proxy that spoils nothing yet."""
+    with between(urlsplit(os.environ["STORAGE_EMULATOR_HOST"]).netloc) as made:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", made.url)
+        fsspec.get_filesystem_class("gs").clear_instance_cache()
+        yield made
+
+
+def table() -> pa.Table:
+    return pa.table({"id": [str(n) for n in range(5000)], "error": [None] * 5000})
+
+
+@pytest.mark.parametrize("fault", ["busy", "cut", "slow"])
+def test_reads_outlive_a_spoilt_answer(spoilt: Between, fault: Fault) -> None:
+    facts = Shards("gs://lhq/set", "facts/size")
+    facts.write(0, table())
+    first = spoilt.asked.get("GET", -1) + 1
+    spoilt.spoil = lambda method, path, number: fault if method == "GET" and number < first + 2 else None
+    assert facts.numbers() == [0]
+    assert facts.read(0).equals(table())
+    assert len(spoilt.spoilt) == 2
+    spoilt.spoil = lambda method, path, number: fault if number % 2 else None
+    assert pa.Table.from_batches(list(facts.batches(0, rows=500))).equals(table())
+
+
+@pytest.mark.parametrize("fault", ["busy", "skewed"])
+def test_what_stays_spoilt_is_one_line(spoilt: Between, fault: Fault, tmp_path: Path, lhq: Lhq) -> None:
+    Shards("gs://lhq/set", "facts/size").write(0, table())
+    spoilt.spoil = lambda method, path, number: fault
+    file = tmp_path / "p.toml"
+    file.write_text(f'store = "gs://lhq/set"\nlocal = "{tmp_path}/local"\nwant = 1\nqueries = ["a"]\n')
+    done = lhq("status", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("lhq: gs://lhq/set: can't be reached (")
+    assert done.stderr.count("\n") == 1
+    spoilt.heal()
+    assert Shards("gs://lhq/set", "facts/size").read(0).equals(table())
+
+
+def test_refused_credentials_are_one_line(tmp_path: Path) -> None:
+    """In a process of its own: pytest takes what the library logs."""
+
+    class Refuses(Handler):
+        def do_GET(self) -> None:
+            self.say(403, {"error": {"code": 403, "message": "no storage.objects.list access"}})
+
+    file = tmp_path / "p.toml"
+    file.write_text(f'store = "gs://lhq/set"\nlocal = "{tmp_path}/local"\nwant = 1\nqueries = ["a"]\n')
+    with serving_on_loopback(Refuses) as host:
+        environment = {**os.environ, "STORAGE_EMULATOR_HOST": f"http://{host}", "GOOGLE_CLOUD_PROJECT": "lhq"}
+        words = [sys.executable, "-m", "lhq", "status", str(file)]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("lhq: gs://lhq/set: can't be reached (")
+    assert "no storage.objects.list access" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("size_bytes", [10, 6 * 2**20])  # in one call, and in parts
+def test_a_write_is_whole_or_not_there(spoilt: Between, size_bytes: int) -> None:
+    fs, path = fsspec.core.url_to_fs(f"gs://lhq/write-{size_bytes}/000000.parquet")
+    spoilt.spoil = lambda method, path, number: "busy" if method in {"PUT", "POST"} else None
+    with pytest.raises(StoreError, match=r"000000\.parquet: can't be reached"):
+        write_whole(fs, path, lambda sink: sink.write(b"x" * size_bytes))
+    spoilt.heal()
+    assert not remote.fresh(fs).exists(path)
+    write_whole(fs, path, lambda sink: sink.write(b"z" * size_bytes))
+    assert fs.cat(path) == b"z" * size_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import fsspec
@@ -59,6 +60,9 @@ class Breaking:
     def __init__(self, num: int, how: BaseException | int) -> None:
         self.real, self.left, self.how, self.asked = fsspec.filesystem("memory"), num, how, 0
 
+    def invalidate_cache(self) -> None:
+        self.real.invalidate_cache()
+
     def info(self, path: str) -> dict[str, object]:
         found: dict[str, object] = self.real.info(path)
         return found
@@ -94,6 +98,32 @@ def test_a_shard_in_a_bucket_reads_as_one_in_a_folder(bucket: str, tmp_path: Pat
     for store in (f"{bucket}/facts", str(tmp_path)):
         Shards(store, "facts/size").write(0, table)
     assert Shards(f"{bucket}/facts", "facts/size").read(0).equals(Shards(str(tmp_path), "facts/size").read(0))
+
+
+def test_what_others_wrote_meanwhile_is_seen(bucket: str) -> None:
+    """The bucket's library remembers listings, sizes included."""
+    import boto3
+
+    def others_write(name: str, data: bytes) -> None:
+        boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"]).put_object(Bucket="lhq", Key=name, Body=data)
+
+    facts = Shards(f"{bucket}/set", "facts")
+    size = Shards(f"{bucket}/set", "facts/size")
+    others_write("set/facts/", b"")  # as consoles stand for a folder
+    others_write("set/facts/size/000000.parquet", b"short")
+    assert remote.names(facts.fs, facts.root) == ["size"]
+    assert size.numbers() == [0]
+    size.fs.ls(size.root)  # as any other part of the process may
+    facts.fs.ls(facts.root)
+    others_write("set/facts/size/000000.parquet", b"longer than before")
+    others_write("set/facts/size/000001.parquet", b"new")
+    others_write("set/facts/text/000000.parquet", b"new")
+    with size.open(0) as file:
+        assert file.read() == b"longer than before"
+    assert size.exists(1)
+    assert size.numbers() == [0, 1]
+    assert remote.names(facts.fs, facts.root) == ["size", "text"]
+    assert remote.names(facts.fs, "lhq/set/none") == []
 
 
 def test_refused_credentials_are_no_empty_store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
