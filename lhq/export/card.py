@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from lhq.rights.licences import LICENCES, Rights
 from lhq.rights.reservations import counted
 from lhq.store.shards import write_whole
 
+_MARK = "\n<!-- written by lhq export: "
+_CROISSANT = re.compile(rf"<!-- {re.escape(layout.CROISSANT)}: ([0-9a-f]{{64}}) -->")
 LIMITS = (
     "Landscapes were sought by words and chosen by models: what those words and models miss is missing here.",
     "Licences and authors are what the sources stated on the day in `fetched_at`; they can have changed since.",
@@ -46,20 +49,47 @@ class Facts:
 
 
 def write(folder: str, facts: Facts) -> None:
-    """Write the card into a local folder.
+    """Write the card into a local folder whose other files are all there: it holds the hash of `croissant.json`, which
+    holds theirs.
 
     Raises:
         StoreError: it can't be written.
     """
     made = front_matter(facts.table, facts.rows.columns, facts.settings.name, facts.written)
     front = yaml.safe_dump(made, sort_keys=False, allow_unicode=True, width=120)
-    text = _signed(f"---\n{front}---\n\n{_body(facts)}")
+    text = f"---\n{front}---\n\n{_body(facts)}"
+    text = _signed(f"{text}\n<!-- {layout.CROISSANT}: {sha256_of(os.path.join(folder, layout.CROISSANT))} -->")
     write_whole(fsspec.filesystem("file"), os.path.join(folder, layout.CARD), lambda sink: sink.write(text.encode()))
 
 
 def _signed(text: str) -> str:
     """A card that ends in a hash of itself, so that one which somebody edited is never written over."""
-    return f"{text}\n<!-- written by lhq export: {hashlib.sha256(text.encode()).hexdigest()[:16]} -->\n"
+    return f"{text}{_MARK}{hashlib.sha256(text.encode()).hexdigest()[:16]} -->\n"
+
+
+def croissant_sha256(path: str) -> str:
+    """The sha256 that a card gives for `croissant.json`; "" if we did not write it so, or before cards gave one."""
+    found = _CROISSANT.search(_text(path)) if is_as_written(path, may_be_unsigned=False) else None
+    return found[1] if found else ""
+
+
+def sha256_of(path: str) -> str:
+    """sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_signed(path: str) -> bool:
+    """Whether there is a card that ends in a hash, right or wrong."""
+    return _MARK in _text(path)
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def is_as_written(path: str, *, may_be_unsigned: bool) -> bool:
@@ -68,13 +98,9 @@ def is_as_written(path: str, *, may_be_unsigned: bool) -> bool:
     Args:
         may_be_unsigned: it was written before cards were signed.
     """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError):
-        return False
-    body, mark, _ = text.rpartition("\n<!-- written by lhq export: ")
-    return text == _signed(body) if mark else may_be_unsigned
+    text = _text(path)
+    body, mark, _ = text.rpartition(_MARK)
+    return text == _signed(body) if mark else bool(text) and may_be_unsigned
 
 
 def front_matter(

@@ -8,7 +8,6 @@ https://docs.mlcommons.org/croissant/docs/croissant-rai-spec.html
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lhq.export import layout
-from lhq.export.card import LIMITS
+from lhq.export.card import LIMITS, sha256_of
 from lhq.export.rows import Rows
 from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
@@ -118,7 +117,7 @@ def describe(folder: str, table: pa.Table, rows: Rows, name: str, written: Seque
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
-        "name": re.sub(r"[^A-Za-z0-9_.-]+", "-", name),
+        "name": _name(name),
         "description": f"{len(table):,} landscape photographs with their sources, authors, licences and scores.",
         "license": sorted({LICENCES[id].url or LICENCES[id].name for id in table["licence"].to_pylist()}),
         "version": f"1.0.0+{version}",
@@ -130,6 +129,10 @@ def describe(folder: str, table: pa.Table, rows: Rows, name: str, written: Seque
     }
 
 
+def _name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+
+
 def _file(folder: str, name: str, kind: str) -> dict[str, Any]:
     path = os.path.join(folder, name)
     return {
@@ -139,13 +142,8 @@ def _file(folder: str, name: str, kind: str) -> dict[str, Any]:
         "contentUrl": name,
         "contentSize": f"{os.path.getsize(path)} B",
         "encodingFormat": kind,
-        "sha256": _sha256(path),
+        "sha256": sha256_of(path),
     }
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _records(name: str, source: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
@@ -223,17 +221,31 @@ def listed(path: str) -> dict[str, str]:
         return {}
 
 
-def problems(folder: str) -> Iterator[str]:
-    """What in a folder differs from its `croissant.json`: files that are missing, changed, or not listed."""
-    found = listed(os.path.join(folder, layout.CROISSANT))
+def problems(folder: str, rows: pa.Table, name: str) -> Iterator[str]:
+    """What in a folder differs from its `croissant.json`: files that are missing or changed, a licence that is not that
+    of its `rows`, a name that is not the card's."""
+    path = os.path.join(folder, layout.CROISSANT)
+    found = listed(path)
     if not found:
         yield f"{layout.CROISSANT}: missing or not Croissant"
         return
+    with open(path, encoding="utf-8") as file:
+        described = json.load(file)
+    if name and described.get("name") != _name(name):
+        yield f"{layout.CROISSANT}: name is {described.get('name')!r}, on the card {name!r}"
+    given = described.get("license")
+    said = {str(one) for one in (given if isinstance(given, list) else [given])}
+    names: dict[str, set[str]] = {}
+    for id, url in zip(rows["licence"].to_pylist(), rows["licence_url"].to_pylist(), strict=True):
+        known = {LICENCES[id].url, LICENCES[id].name} if id in LICENCES else set()
+        names.setdefault(id, {url, id} - {""}).update(known - {""})
+    if not all(name & said for name in names.values()) or not said <= set[str]().union(*names.values()):
+        yield f"{layout.CROISSANT}: license is {given!r}, not that of the rows ({', '.join(sorted(names))})"
     for name, sha256 in sorted(found.items()):
         path = os.path.join(folder, name)
         if not os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep):
             yield f"{layout.CROISSANT}: {name} lies outside the folder"
         elif not os.path.isfile(path):
             yield f"{name}: missing"
-        elif _sha256(path) != sha256:
+        elif sha256_of(path) != sha256:
             yield f"{name}: its sha256 is not the one in {layout.CROISSANT}"

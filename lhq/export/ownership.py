@@ -1,7 +1,8 @@
 """A folder → what in it `lhq export` wrote, told by content alone.
 
 Data files carry our fingerprint in their footer; pages hash to what `croissant.json` lists, and that page is ours if it
-lists a manifest which does. The card ends in a hash of itself. Everything else is somebody's.
+lists a manifest which does, and hashes to what the card says. The card ends in a hash of itself. Everything else is
+somebody's.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def _is_ours(folder: str, path: str, pages: dict[str, str]) -> bool:
     if path == layout.CARD and pages:
         is_old = not _has_column(os.path.join(folder, layout.MANIFEST), "permits")
         return card.is_as_written(full, may_be_unsigned=is_old)
-    return bool(pages) and path == layout.CROISSANT and os.path.isfile(full)
+    if path != layout.CROISSANT or not pages or not os.path.isfile(full):
+        return False
+    return card.croissant_sha256(os.path.join(folder, layout.CARD)) in {"", _sha256(full)}
 
 
 def has_fingerprint(path: str) -> bool:

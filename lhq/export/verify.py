@@ -17,17 +17,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from lhq import images, nearest
 from lhq.engines import Engine, Job, ShardReport
 from lhq.engines.apart import Died, apart
 from lhq.errors import ImageError, InputError
-from lhq.export import croissant, layout, manifest
-from lhq.export.card import licence_keys
+from lhq.export import layout, manifest, pages
 from lhq.export.previous import data_files, failed_rows
 from lhq.progress import OnProgress, silent
-from lhq.records import ADDED, PUBLISHED_PAPERS
+from lhq.records import ADDED, PLACE, PUBLISHED_PAPERS
 from lhq.rights.licences import LICENCES
 from lhq.store.marks import files_below
 
@@ -38,7 +36,6 @@ _ANY = 2**62
 _ONLY_TO_CHECK_PX = 96  # every byte is read at any scale
 # Papers that must be word for word those of the manifest: what may be done with the photo, and where it is.
 _SAME = tuple(name for name in PUBLISHED_PAPERS if name not in {"id", "fetched_at"})
-_CREDITED = ("author", "author_url", "page_url", "licence", "source", "title")
 _OLD_TYPES = {"fetched_at": [pa.timestamp("ms", tz="UTC")]}
 
 
@@ -66,13 +63,11 @@ def verify(folder: str, *, engine: Engine, on_progress: OnProgress = silent) -> 
     rows = manifest.read(folder)
     report = VerifyReport(folder, num_rows=len(rows))
     report.problems += _twice(rows["id"].to_pylist(), layout.MANIFEST)
-    card = _card(folder, report.problems)
+    card = pages.card_of(folder)
     configs = {str(one["config_name"]): one for one in card.get("configs", []) if isinstance(one, dict)}
     configs.pop("manifest", None)
-    report.problems += _pages(folder, rows)
-    report.problems += croissant.problems(folder)
+    report.problems += pages.problems(folder, rows, card)
     report.problems += _extra(folder)
-    report.problems += _licences(rows, card)
     files = []
     for name in _folders(folder):
         found = list(data_files(os.path.join(folder, name)))
@@ -99,39 +94,6 @@ def _folders(folder: str) -> list[str]:
     ]
 
 
-def _card(folder: str, problems: list[str]) -> dict[str, Any]:
-    """The card's YAML; {} and a problem where there is none."""
-    try:
-        with open(os.path.join(folder, layout.CARD), encoding="utf-8") as file:
-            parts = file.read().split("---\n", 2)
-        card = yaml.safe_load(parts[1])
-        if isinstance(card, dict):
-            return card
-    except (OSError, UnicodeDecodeError, IndexError, yaml.YAMLError):
-        pass
-    problems.append(f"{layout.CARD}: no card with YAML")
-    return {}
-
-
-def _pages(folder: str, rows: pa.Table) -> Iterator[str]:
-    for name in layout.PAGES:
-        if not os.path.isfile(os.path.join(folder, name)):
-            yield f"{name}: missing"
-    try:
-        credits = pq.read_table(os.path.join(folder, layout.CREDITS), columns=["id", *_CREDITED]).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        yield f"{layout.CREDITS}: not readable ({error})"
-        return
-    papers = {row["id"]: row for row in rows.select(["id", *_CREDITED]).to_pylist()}
-    missing = papers.keys() - {row["id"] for row in credits}
-    if missing:
-        yield f"{layout.CREDITS}: {len(missing):,} rows have no credit, for instance {min(missing)}"
-    for row in credits:
-        for name in _CREDITED if row["id"] in papers else ():
-            if row[name].strip() != papers[row["id"]][name].strip():
-                yield f"{layout.CREDITS}: row {row['id']}: {name} is {row[name]!r}, not {papers[row['id']][name]!r}"
-
-
 def _extra(folder: str) -> Iterator[str]:
     """Files that no page lists; hidden ones (a `.git`) are their owner's business."""
     for path in files_below(folder):
@@ -139,24 +101,6 @@ def _extra(folder: str) -> Iterator[str]:
         if first.startswith(".") or (not rest and first in layout.PAGES) or layout.is_data_folder(first):
             continue
         yield f"{path}: not of this dataset"
-
-
-def _licences(rows: pa.Table, card: dict[str, Any]) -> Iterator[str]:
-    """The card's licence is the one that its rows have."""
-    if not _all_known(rows):
-        yield f"{layout.MANIFEST}: a licence that lhq.rights.licences does not know"
-        return
-    if not card:
-        return
-    given = card.get("license")
-    said = {str(one) for one in (given if isinstance(given, list) else [given])}
-    names = [{id, LICENCES[id].hub} for id in set(rows["licence"].to_pylist())]
-    if not all(name & said for name in names) or not said <= set().union(*names):
-        yield f"{layout.CARD}: license is {given!r}, that of the rows is {licence_keys(rows)['license']!r}"
-
-
-def _all_known(rows: pa.Table) -> bool:
-    return all(id in LICENCES for id in set(rows["licence"].to_pylist()))
 
 
 def _missing_rows(folder: str, rows: pa.Table, configs: dict[str, Any]) -> Iterator[str]:
@@ -308,7 +252,7 @@ class _Manifest:
     """The manifest's papers by id, and which rows of a file were seen."""
 
     def __init__(self, folder: str) -> None:
-        table = manifest.read(folder).select(["id", "split", *_SAME])
+        table = manifest.read(folder).select(["id", "split", *_SAME, *PLACE])
         self._papers = {row["id"]: row for row in table.to_pylist()}
         self._seen: set[str] = set()
 
@@ -323,7 +267,7 @@ class _Manifest:
             return
         if papers["split"] != split:
             yield f"row {id}: its split is {papers['split']}"
-        for name in _SAME:
+        for name in (*_SAME, *PLACE):
             if name in row and papers[name] != row[name]:
                 yield f"row {id}: {name} is {row[name]!r}, in the manifest {papers[name]!r}"
 

@@ -80,6 +80,9 @@ IN_THE_WAY: dict[str, Callable[[Path], None]] = {
     "data-16 of somebody": lambda out: write(out / "data-16" / "thesis.txt"),
     "data is a link": lambda out: link(out / "data", out.with_name("mine")),
     "an edited card": edit_the_card,
+    "an edited croissant.json": lambda out: write(
+        out / "croissant.json", (out / "croissant.json").read_text().replace('"Landscapes"', '"Mine"')
+    ),
     "edited credits": lambda out: write(out / "CREDITS.md"),
     "a foreign manifest": a_foreign_manifest,
     "no dataset": lambda out: (shutil.rmtree(out), write(out / "thesis.txt"))[-1],
@@ -95,7 +98,8 @@ def test_what_is_in_the_way_is_named_before_work_begins(made: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"out") as caught:
         run(made / "store", out, variants=("32", "16"))
     assert files(tmp_path) == before
-    assert any(word in str(caught.value) for word in ("thesis", "mine", "README", "CREDITS", "train", "out"))
+    named = ("thesis", "mine", "README", "CREDITS", "croissant", "train", "out")
+    assert any(word in str(caught.value) for word in named)
 
 
 def test_what_others_put_beside_it_stays(made: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +102,73 @@ def change_the_manifest(out: Path) -> None:
     rewrite(out / "manifest.parquet", lambda table: table.slice(0, len(table) - 1))
 
 
+def rename_on_the_card(out: Path) -> None:
+    in_text(out / "README.md", "pretty_name: Landscapes", "pretty_name: Seascapes")
+
+
+def add_to_the_card(out: Path) -> None:
+    in_text(out / "README.md", "## Licences", "All of it is in the public domain.\n\n## Licences")
+
+
+def relicense_the_card(out: Path) -> None:
+    in_text(out / "README.md", "license: cc-by-2.0", "license: cc0-1.0")
+    sign(out)
+
+
+def rename_in_croissant(out: Path) -> None:
+    in_text(out / "croissant.json", '"name": "Landscapes"', '"name": "Seascapes"')
+
+
+def rename_in_croissant_with_its_hash(out: Path) -> None:
+    rename_in_croissant(out)
+    sign(out)
+
+
+def relicense_in_croissant(out: Path) -> None:
+    in_text(out / "croissant.json", "licenses/by/2.0/", "publicdomain/zero/1.0/")
+
+
+def relicense_in_croissant_with_its_hash(out: Path) -> None:
+    relicense_in_croissant(out)
+    sign(out)
+
+
+def reword_what_it_is_for(out: Path) -> None:
+    in_text(out / "croissant.json", "Training and measuring generative models", "Anything you like")
+
+
+def word_a_credit_otherwise(out: Path) -> None:
+    def change(table: pa.Table) -> pa.Table:
+        at = table.column_names.index("attribution")
+        return table.set_column(at, table.schema.field("attribution"), pa.array(["by Me"] * len(table)))
+
+    rewrite(out / "CREDITS.parquet", change)
+
+
+def credit_somebody_else(out: Path) -> None:
+    def change(table: pa.Table) -> pa.Table:
+        other = table.slice(0, 1).set_column(0, table.schema.field("id"), pa.array(["flickr:gone"]))
+        return pa.concat_tables([table, other])
+
+    rewrite(out / "CREDITS.parquet", change)
+
+
+def in_text(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def sign(out: Path) -> None:
+    """Make the card fit what was changed, as one would who knows how it is signed."""
+    path = out / "README.md"
+    text = path.read_text(encoding="utf-8").rpartition("\n<!-- written by")[0]
+    sha256 = hashlib.sha256((out / "croissant.json").read_bytes()).hexdigest()
+    text = re.sub(r"(croissant\.json: )[0-9a-f]{64}", rf"\g<1>{sha256}", text)
+    mark = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path.write_text(f"{text}\n<!-- written by lhq export: {mark} -->\n", encoding="utf-8")
+
+
 def point_outside(out: Path) -> None:
     described = json.loads((out / "croissant.json").read_text())
     described["distribution"][0]["contentUrl"] = "../../../etc/passwd"
@@ -122,6 +191,16 @@ def point_outside(out: Path) -> None:
         (lose_the_credits, "CREDITS.parquet: missing"),
         (change_the_manifest, "not in the manifest"),
         (point_outside, "lies outside the folder"),
+        (rename_on_the_card, "README.md: changed since lhq export wrote it"),
+        (add_to_the_card, "README.md: changed since lhq export wrote it"),
+        (relicense_the_card, "README.md: license is 'cc0-1.0', that of the rows is 'cc-by-2.0'"),
+        (rename_in_croissant, "croissant.json: its sha256 is not the one in README.md"),
+        (rename_in_croissant_with_its_hash, "croissant.json: name is 'Seascapes', on the card 'Landscapes'"),
+        (relicense_in_croissant, "croissant.json: its sha256 is not the one in README.md"),
+        (relicense_in_croissant_with_its_hash, "not that of the rows (cc-by-2.0)"),
+        (reword_what_it_is_for, "croissant.json: its sha256 is not the one in README.md"),
+        (word_a_credit_otherwise, "attribution is 'by Me'"),
+        (credit_somebody_else, "1 credits are of no row, for instance flickr:gone"),
     ],
 )
 def test_harm_is_found_and_named(whole: Path, tmp_path: Path, harm: Callable[[Path], None], said: str) -> None:
