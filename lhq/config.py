@@ -7,6 +7,7 @@ value and next move. `lhq.pipeline` joins them with the table of names.
 
 from __future__ import annotations
 
+import datetime
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -94,6 +95,8 @@ class HttpSettings(Settings):
 
 S = TypeVar("S", bound=Settings)
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]?#]+):(\d{1,5})")
+# What pydantic says of Python's types, in words of a TOML file.
+_MEANT = {"tuple_type": "a list is meant", "list_type": "a list is meant", "too_short": "it lists nothing"}
 _KINDS = {"str", "list[str]"}  # what pydantic adds to the place of a value that may be of several kinds
 
 
@@ -156,14 +159,31 @@ def validate(kind: type[S], table: Mapping[str, object], where: str) -> S:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"] if part not in _KINDS)
         if first["type"] == "extra_forbidden":
-            raise unknown_key(key, list(kind.model_fields), where) from None
+            raise unknown_key(key, _keys_beside(kind, first["loc"]), where) from None
         if first["type"] == "missing":
             raise ConfigError(f'{where}: "{key}" is missing', hint=f"add a line {key} = …") from None
         value, said = first.get("input"), first.get("ctx", {}).get("error", first["msg"])
         hint = "" if "did you mean" in str(said) else "correct the value"
+        if (of := first["type"]) in _MEANT:
+            said = _MEANT[of]
+            hint = f'write {key} = ["{value}"]' if of != "too_short" and isinstance(value, str) else hint
         if first["type"] == "literal_error":
             hint = nearest.word(str(value), re.findall(r"'([^']*)'", first["ctx"]["expected"]), hint)
-        raise ConfigError(f"{where}: {key} = {value!r}: {said}", hint=hint) from None
+        shown = value.isoformat() if isinstance(value, datetime.date) else repr(value)
+        raise ConfigError(f"{where}: {key} = {shown}: {said}", hint=hint) from None
+
+
+def _keys_beside(kind: type[pydantic.BaseModel], where: tuple[int | str, ...]) -> list[str]:
+    """The keys that the table knows in which a key stands (`where`: its path), with the path before each."""
+    before = ""
+    for part in where[:-1]:
+        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
+        kinds = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type)]
+        inner = next((one for one in kinds if issubclass(one, pydantic.BaseModel)), None)
+        if inner is None:
+            break
+        kind, before = inner, f"{before}{part}."
+    return [f"{before}{name}" for name in kind.model_fields]
 
 
 def _is_number(annotation: object) -> bool:

@@ -6,6 +6,7 @@ goes is where, when, by whom and with what it was taken, and every thumbnail of 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 import zlib
@@ -26,25 +27,26 @@ _PNG_STAYS = frozenset(
     {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP", b"mDCV"}
     | {b"cLLI", b"bKGD", b"pHYs", b"hIST"}
 )
+_PNG_TEXTS = frozenset({b"iTXt", b"zTXt", b"tEXt"})
+_RAW_PROFILES = frozenset({b"raw profile type xmp", b"raw profile type app1"})
 _WEBP_STAYS = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP"})
 
 
 def xmp(data: bytes | bytearray) -> list[bytes]:
-    """The XMP packets of a JPEG, PNG or WebP, extended ones put together; none where it is broken or has none."""
+    """The XMP packets of a JPEG, PNG or WebP, extended ones put together, and what a PNG holds as compressed text; what
+    is broken is passed over.
+    """
     view = memoryview(data)
-    try:
-        kind = sniff(view)
+    kind = sniff(view)
+    found: list[bytes] = []
+    with contextlib.suppress(IndexError, struct.error):
         if kind == "jpeg":
-            return _jpeg_xmp(view)
-        if kind == "png":
-            read = {b"iTXt": _itxt, b"zTXt": _raw_profile, b"tEXt": _raw_profile}
-            chunks = ((read[name], bytes(body)) for name, body in _png_chunks(view) if name in read)
-            return [packet for read_it, body in chunks if (packet := read_it(body))]
-        if kind == "webp":
-            return [bytes(body) for name, body in _webp_chunks(view) if name == b"XMP "]
-    except (IndexError, struct.error, zlib.error, ValueError):
-        pass
-    return []
+            _jpeg_xmp(view, found)
+        elif kind == "png":
+            _png_xmp(view, found)
+        elif kind == "webp":
+            found += (bytes(body) for name, body in _webp_chunks(view) if name == b"XMP ")
+    return [packet for packet in found if packet]
 
 
 def beside_pixels(data: bytes | bytearray) -> bytes | bytearray:
@@ -119,20 +121,21 @@ def _end_of_scan(view: memoryview, at: int) -> int:
     return found.start() if found else len(view)
 
 
-def _jpeg_xmp(view: memoryview) -> list[bytes]:
-    found: list[bytes] = []
+def _jpeg_xmp(view: memoryview, found: list[bytes]) -> None:
     parts: dict[bytes, list[tuple[int, bytes]]] = {}
-    for marker, segment in _segments(view):
-        if marker == 0xDA:
-            break
-        body = bytes(segment[4:])
-        if marker == 0xE1 and body.startswith(_XMP):
-            found.append(body[len(_XMP) :])
-        elif marker == 0xE1 and body.startswith(_XMP_MORE):
-            start = len(_XMP_MORE)
-            (offset,) = struct.unpack_from(">I", body, start + 36)
-            parts.setdefault(body[start : start + 32], []).append((offset, body[start + 40 :]))
-    return found + [b"".join(part for _, part in sorted(pieces)) for pieces in parts.values()]
+    try:
+        for marker, segment in _segments(view):
+            if marker == 0xDA:
+                break
+            body = bytes(segment[4:])
+            if marker == 0xE1 and body.startswith(_XMP):
+                found.append(body[len(_XMP) :])
+            elif marker == 0xE1 and body.startswith(_XMP_MORE):
+                start = len(_XMP_MORE)
+                (offset,) = struct.unpack_from(">I", body, start + 36)
+                parts.setdefault(body[start : start + 32], []).append((offset, body[start + 40 :]))
+    finally:
+        found += (b"".join(part for _, part in sorted(pieces)) for pieces in parts.values())
 
 
 def _jpeg_bare(view: memoryview, orientation: int) -> bytes:
@@ -168,25 +171,35 @@ def _png_chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         at += 12 + length
 
 
-def _itxt(body: bytes) -> bytes:
-    """The packet of an iTXt chunk that holds XMP; b"" for any other."""
+def _png_xmp(view: memoryview, found: list[bytes]) -> None:
+    left = _MAX_XMP_BYTES  # of all chunks together: a thousand of them may each unpack to as much
+    for name, body in _png_chunks(view):
+        if name in _PNG_TEXTS and left > 0:
+            with contextlib.suppress(zlib.error, ValueError):
+                text = _png_text(name, bytes(body), left)
+                found.append(text)
+                left -= len(text)
+
+
+def _png_text(name: bytes, body: bytes, most_bytes: int) -> bytes:
+    """The text of a chunk that holds XMP or is compressed; b"" for any other, whose words stand in the file."""
     keyword, _, rest = body.partition(b"\0")
-    if keyword != b"XML:com.adobe.xmp" or len(rest) < 2:
+    is_packed = name == b"zTXt"
+    if name == b"iTXt":
+        is_packed, rest = rest[:1] == b"\1", rest[1:]
+    method, text = rest[:1], rest[1:]
+    if name == b"iTXt":  # its language and its keyword in that language come first
+        text = text.partition(b"\0")[2].partition(b"\0")[2]
+    elif name == b"tEXt":
+        text = method + text
+    is_profile = keyword.lower() in _RAW_PROFILES
+    if not (is_packed or is_profile or keyword == b"XML:com.adobe.xmp"):
         return b""
-    _, _, after_language = rest[2:].partition(b"\0")
-    _, _, text = after_language.partition(b"\0")
-    return zlib.decompressobj().decompress(text, _MAX_XMP_BYTES) if rest[0] else text
-
-
-def _raw_profile(body: bytes) -> bytes:
-    """The packet of a text chunk that ImageMagick or older versions of ExifTool wrote: its length and hex digits."""
-    keyword, _, text = body.partition(b"\0")
-    if keyword.lower() not in {b"raw profile type xmp", b"raw profile type app1"}:
-        return b""
-    if text[:1] == b"\0":  # a zTXt: the method of compression comes first
-        text = zlib.decompressobj().decompress(text[1:], _MAX_XMP_BYTES)
-    digits = b"".join(text.split()[2:])  # after the profile's name and its length
-    return bytes.fromhex(digits.decode("ascii")).removeprefix(_XMP)
+    if is_packed:
+        text = zlib.decompressobj().decompress(text, most_bytes)
+    if is_profile:  # in hex digits, after its name and length; ImageMagick and older versions of ExifTool write it
+        return bytes.fromhex(b"".join(text.split()[2:]).decode("ascii")).removeprefix(_XMP)
+    return text[:most_bytes]
 
 
 def _png_bare(view: memoryview, orientation: int) -> bytes:

@@ -52,6 +52,11 @@ class Permission(pydantic.BaseModel):
             raise ValueError("a permission without its words is none: quote what was allowed")
         return statement.strip()
 
+    @pydantic.field_validator("on")
+    @classmethod
+    def _was_given(cls, on: datetime.date | None) -> datetime.date | None:
+        return _given(on)
+
     def papers(self) -> dict[str, Any]:
         """The columns of a row's papers that hold it."""
         return {
@@ -69,6 +74,13 @@ def check_word(word: str) -> None:
         raise ValueError(f'permits = "{word}": {hint}')
 
 
+def _given(on: datetime.date | None) -> datetime.date | None:
+    """The day of a permission. Raises ValueError for one that is still to come, where it is today already."""
+    if on and on > datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1):
+        raise ValueError(f"a permission counts once it was given, and {on.isoformat()} is still to come")
+    return on
+
+
 def from_setting(value: object) -> object:
     """The value of a `permission` key, ready to be validated; None for an empty one.
 
@@ -79,6 +91,8 @@ def from_setting(value: object) -> object:
         if not value.strip():
             return None
         raise ValueError(f"a sentence allows nothing by itself; list what it allows: permission = {EXAMPLE}")
+    if value is not None and not isinstance(value, (Mapping, Permission)):
+        raise ValueError(f"a table is meant, with the words that allow it: permission = {EXAMPLE}")
     return value
 
 
@@ -102,12 +116,13 @@ def from_columns(row: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError('column "permits" without "permission": quote the words that allow it')
     for word in words:
         check_word(word)
-    on = row.get("permission_on", "").strip()
+    said = row.get("permission_on", "").strip()
+    try:
+        on = datetime.date.fromisoformat(said) if said else None
+    except ValueError:
+        raise ValueError(f'permission_on = "{said}": no date; write it as 2026-05-01') from None
     return Permission(
-        permits=tuple(words),
-        statement=statement,
-        by=row.get("permission_by", ""),
-        on=datetime.date.fromisoformat(on) if on else None,
+        permits=tuple(words), statement=statement, by=row.get("permission_by", ""), on=_given(on)
     ).papers()
 
 

@@ -10,7 +10,7 @@ from lhq.rights.reservations.answers import SILENT, Answers, Said
 
 # http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED-AIMLTRAINING and its like. Source: IPTC Photo Metadata Standard 2023.1,
 # "Data Mining"; the vocabulary is ns.useplus.org/LDF/ldf-XMPSpecification.
-_MINING = re.compile(r"DMI-[A-Z]+(?:-[A-Z]+)*")
+_MINING = re.compile(r"\bDMI-[A-Z]+(?:-[A-Z]+)*", re.IGNORECASE)
 _TDM = re.compile(r"tdm(?:rep)?:reservation(?:\s*=\s*[\"']|\s*>)\s*([01])", re.IGNORECASE)
 # CBOR of an assertion: the key, a map, its key "use", and the word. Source: C2PA and CAWG training-and-data-mining.
 _C2PA = re.compile(
@@ -31,10 +31,10 @@ def from_file(data: bytes | bytearray | memoryview, packets: Sequence[bytes] = (
     words: list[str] = []
 
     texts = [html.unescape(packet.replace(b"\0", b"").decode("utf-8", "replace")) for packet in packets]
-    if not any(_RAW.decode() in text for text in texts) and (at := raw.find(_RAW)) >= 0:
+    if not any(_RAW.decode() in text.upper() for text in texts) and (at := raw.find(_RAW)) >= 0:
         texts.append(raw[at : at + 64].decode("latin-1"))
     for text in texts:
-        words += _MINING.findall(text)
+        words += [word.upper() for word in _MINING.findall(text)]
         words += [f"tdm:reservation {value}" for value in _TDM.findall(text)]
     for kind, use in _C2PA.findall(raw) if b".training-mining" in raw else []:
         words.append(f"C2PA {kind.decode()} {use.decode()}")

@@ -11,7 +11,7 @@ from lhq.rights.reservations.answers import SILENT, Answers, Said, is_yes, usage
 OPT_OUTS = frozenset({"noai", "no-ai", "noimageai", "no-image-ai", "noml", "noindex", "noimageindex", "none"})
 # Directives that take a value: `max-image-preview:none` forbids a preview, not the photo.
 _VALUED = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "unavailable_after", "unavailable-after"})
-_SEPARATORS = re.compile(r"[\s,;]+")
+_SEPARATORS = re.compile(r"[\s,;\"']+")
 
 
 def from_headers(headers: Mapping[str, str]) -> Answers:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from urllib.parse import unquote
 
 from lhq.rights.reservations.answers import SILENT, Answers, Said, is_yes, signal_reserves, usage_reserves
@@ -85,7 +86,7 @@ def _tdmrep(body: bytes, path: str) -> Said:
         rules = json.loads(body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         return Said("not JSON")
-    fitting = [rule for rule in (rules if isinstance(rules, list) else [rules])[:_MOST_RULES] if _fits(rule, path)]
+    fitting = [rule for rule in islice(_rules(rules), _MOST_RULES) if _fits(rule, path)]
     if not fitting:
         return SILENT
     # The first one counts. Of hosts that write the rule for all before the exceptions, the most exact one: where the
@@ -97,13 +98,23 @@ def _tdmrep(body: bytes, path: str) -> Said:
     return Said.of(words, reserves=is_yes(rule.get("tdm-reservation")))
 
 
-def _fits(rule: object, path: str) -> bool:
-    return isinstance(rule, dict) and bool(location := _location(rule)) and fits(location, path)
+def _rules(said: object) -> Iterator[dict[str, object]]:
+    """The rules of a file, each with one location, also where one names several; keys in any case."""
+    for rule in (said if isinstance(said, list) else [said])[:_MOST_RULES]:
+        if isinstance(rule, dict):
+            rule = {str(key).lower(): value for key, value in rule.items()}
+            places = rule.get("location")
+            for place in places[:_MOST_RULES] if isinstance(places, list) else [places]:
+                yield {**rule, "location": "/" if place is None else place}
+
+
+def _fits(rule: dict[str, object], path: str) -> bool:
+    return bool(location := _location(rule)) and fits(location, path)
 
 
 def _location(rule: dict[str, object]) -> str:
     """The paths that a rule is about, from the root; "" where it says none that can be read."""
-    location = rule.get("location", "/")
+    location = rule["location"]
     if not isinstance(location, str):
         return ""
     path = re.sub(r"^https?://[^/]+", "", location.strip(), flags=re.IGNORECASE) or "/"

@@ -46,6 +46,11 @@ def test_a_day_that_is_none_is_refused() -> None:
         from_columns(COLUMNS | {"permission_on": "1 May"})
 
 
+def test_a_day_that_is_still_to_come_is_refused() -> None:
+    with pytest.raises(ValueError, match="a permission counts once it was given, and 2999-01-01 is still to come"):
+        from_columns(COLUMNS | {"permission_on": "2999-01-01"})
+
+
 def test_a_setting_and_a_row_say_the_same() -> None:
     said = Permission(
         permits=("redistribute", "train"), statement="Do learn from them.", by="Ann", on=datetime.date(2026, 5, 1)

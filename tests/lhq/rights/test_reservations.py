@@ -47,6 +47,8 @@ AGENT = "lhq/0.1 (landscape dataset builder)"
         ("content-usage", "train-ai=?0", True),
         ("content-usage", "ai-train=no", True),
         ("x-robots-tag", "no-ai, No-Image-AI", True),
+        ("x-robots-tag", '"noai", "noimageai"', True),
+        ("x-robots-tag", "bot: 'noimageai'", True),
         ("content-usage", "train-ai=n", True),
         ("content-usage", "train-genai=n, search=y", True),
         ("content-usage", "search=y, bots=n", True),
@@ -121,6 +123,10 @@ def test_robots(text: str, usage: bool | None, signal: bool | None) -> None:
         ([{"location": "/*.jpg$", "tdm-reservation": "1", "tdm-policy": "https://h/p"}], True),
         ([{"tdm-reservation": True}], True),
         ({"location": "/", "tdm-reservation": 1}, True),
+        ([{"Location": "/", "TDM-Reservation": 1}], True),
+        ([{"location": ["/other/", "/photos/"], "tdm-reservation": 1}], True),
+        ([{"location": ["/other/", 3, []], "tdm-reservation": 1}], False),
+        ([{"location": None, "tdm-reservation": 1}], True),
         ([{"location": 3, "tdm-reservation": 1}, "x", None], False),
         ([], False),
     ],
@@ -198,6 +204,38 @@ def test_xmp_of_every_container() -> None:
         assert said == Said("DMI-PROHIBITED-AIMLTRAINING", reserves=True), kind
 
 
+def test_compressed_text_is_unpacked_whatever_its_keyword_and_whatever_stands_before_it() -> None:
+    word = "DMI-PROHIBITED-AIMLTRAINING"
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("Description", word, zip=True)
+    assert from_file(b"", xmp(png(text)))["metadata"].reserves
+    text = PngImagePlugin.PngInfo()
+    text.add(b"zTXt", b"Comment\0\0no deflate")
+    text.add(b"tEXt", b"Raw profile type xmp\0\nxmp\n 2\nxx")
+    text.add_text("Comment", word.lower(), zip=True)
+    assert from_file(b"", xmp(png(text)))["metadata"] == Said(word, reserves=True)
+
+
+def test_a_file_that_unpacks_to_gigabytes_does_not() -> None:
+    text = PngImagePlugin.PngInfo()
+    for _ in range(20):
+        text.add(b"zTXt", b"Comment\0\0" + zlib.compress(b" " * 8 * 2**20))
+    assert sum(map(len, xmp(png(text)))) == 16 * 2**20
+
+
+def png(text: PngImagePlugin.PngInfo) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "PNG", pnginfo=text)
+    return out.getvalue()
+
+
+def test_what_is_broken_hides_no_packet_before_it() -> None:
+    head = b"http://ns.adobe.com/xap/1.0/\0"
+    whole = jpeg(head + attribute("DMI-PROHIBITED"))
+    data = whole[: whole.index(b"\xff\xe1")] + whole[whole.index(b"\xff\xe1") :][: 4 + len(head) + 300] + b"\xff\xe1"
+    assert from_file(b"", xmp(data))["metadata"].reserves
+
+
 def test_extended_xmp_is_put_together() -> None:
     packet = attribute("DMI-PROHIBITED")
     cut = packet.index(b"DMI-PROH") + 6
@@ -272,6 +310,12 @@ def test_a_broken_file_holds_what_can_be_read(cut: int) -> None:
         (["noai"], "", True),
         (["#NoAI"], "", True),
         ([], "Dawn (noimageai)", True),
+        (["No AI"], "", True),
+        (["no-image-ai"], "", True),
+        (["no_ai_training"], "", True),
+        ([], "ｎｏａｉ", True),
+        ([], "A no-AI picture", False),
+        (["no aim", "piano ai"], "", False),
         (["piano-noai"], "", False),
         (["snoaid"], "Noa in the hills", False),
         (["no", "ai"], "No AI was used", False),
