@@ -108,18 +108,18 @@ def is_first_of_host() -> bool:
     return int(os.environ.get("LOCAL_RANK", "0")) == 0
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes the run has."""
     return td.get_world_size() if td.is_initialized() else 1
 
 
-def wait() -> None:
+def barrier() -> None:
     """Return when every process is here."""
     if td.is_initialized():
         td.barrier()
 
 
-def sum_(tensor: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum_(tensor: torch.Tensor) -> torch.Tensor:
     """The sum over processes, in place."""
     if td.is_initialized():
         td.all_reduce(tensor)
@@ -133,7 +133,7 @@ def broadcast(tensors: Iterable[torch.Tensor]) -> None:
             td.broadcast(tensor.detach(), src=0)
 
 
-def share(value: T) -> T:
+def broadcast_object(value: T) -> T:
     """Process 0's value (plain data) in everybody's hands."""
     if not td.is_initialized():
         return value
@@ -143,16 +143,16 @@ def share(value: T) -> T:
     return shared  # type: ignore[return-value]  # None only where process 0 said None
 
 
-def everybodys(value: T) -> list[T]:
+def all_gather_objects(value: T) -> list[T]:
     """Each process's value (plain data), in rank order."""
     if not td.is_initialized():
         return [value]
-    values: list[T | None] = [None] * world()
+    values: list[T | None] = [None] * world_size()
     td.all_gather_object(values, value)
     return values  # type: ignore[return-value]  # every place is filled
 
 
-def together(work: Callable[[], T]) -> T:
+def run_on_all(work: Callable[[], T]) -> T:
     """`work()` of this process. An error in one process is an error in all: nobody waits for one that has left.
 
     Raises:
@@ -165,7 +165,7 @@ def together(work: Callable[[], T]) -> T:
         result = work()
     except AlisError as error:
         own = error
-    said = everybodys(None if own is None else own.message)
+    said = all_gather_objects(None if own is None else own.message)
     if own is not None:
         raise own
     for number, words in enumerate(said):
@@ -176,26 +176,28 @@ def together(work: Callable[[], T]) -> T:
 
 def any_true(flag: bool, device: torch.device) -> bool:
     """Whether any process says yes; the same answer in all of them."""
-    return any_each([flag], device)[0]
+    return any_true_each([flag], device)[0]
 
 
-def any_each(flags: Sequence[bool], device: torch.device) -> list[bool]:
+def any_true_each(flags: Sequence[bool], device: torch.device) -> list[bool]:
     """For each question whether any process says yes, in one message."""
     if not td.is_initialized():
         return list(flags)
-    return [count > 0 for count in sum_(torch.tensor([float(flag) for flag in flags], device=device)).tolist()]
+    return [
+        count > 0 for count in all_reduce_sum_(torch.tensor([float(flag) for flag in flags], device=device)).tolist()
+    ]
 
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     """Everybody's rows [N_r, F] one after another in rank order [sum N_r, F]; N_r may differ."""
     if not td.is_initialized():
         return rows
-    counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(world())]
+    counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(world_size())]
     td.all_gather(counts, torch.tensor(len(rows), dtype=torch.int64, device=rows.device))
     longest = max(int(count) for count in counts)
     padded = rows.new_zeros((longest, *rows.shape[1:]))
     padded[: len(rows)] = rows
-    parts = [torch.zeros_like(padded) for _ in range(world())]
+    parts = [torch.zeros_like(padded) for _ in range(world_size())]
     td.all_gather(parts, padded)
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
@@ -210,7 +212,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter], also: torch.Tensor) 
         for grad in grads:
             torch.nan_to_num(grad, nan=0.0, posinf=1e5, neginf=-1e5, out=grad)
         return also
-    flat = sum_(torch.cat([also, *(grad.reshape(-1) for grad in grads)]))
+    flat = all_reduce_sum_(torch.cat([also, *(grad.reshape(-1) for grad in grads)]))
     offset = len(also)
     values = torch.nan_to_num(flat[offset:], nan=0.0, posinf=1e5, neginf=-1e5)
     for grad, value in zip(grads, values.split([grad.numel() for grad in grads]), strict=True):

@@ -1,4 +1,4 @@
-"""How far a long piece of work is: the look that `lhq` has too, with a rate."""
+"""Progress bars of long-running work: the same look as in `lhq`, with a rate."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from contextlib import contextmanager
 
 from lhq.cli.progress import progress
 
-Advance = Callable[..., None]
+Advance = Callable[..., object]
+"""Called with the amount done since the last call, e.g. a number of pictures."""
+
+
+def no_progress(amount: int) -> None:
+    """An `Advance` that shows nothing."""
 
 
 @contextmanager
-def bar(label: str, total: int, unit: str = "", *, scale: float = 1.0) -> Iterator[Advance]:
-    """A bar whose `advance(amount, note="")` also shows the rate, as `amount · scale` a second in `unit`."""
+def progress_bar(label: str, total: int, unit: str = "", *, scale: float = 1.0) -> Iterator[Advance]:
+    """A progress bar; `advance(amount, note="")` also shows the rate, as `amount · scale` per second in `unit`."""
     began_s, done = time.perf_counter(), 0
     with progress() as on_progress:
 

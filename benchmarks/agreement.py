@@ -32,7 +32,7 @@ def agreement(model: str, data: str, features: str, num: int, seeds: int) -> dic
     g = alis.load(model)
     found: dict[str, list[float]] = {"fid": [], "inf-fid": []}
     for seed in range(seeds):
-        plan = metrics.Plan(metrics=tuple(found), num=num, features=features, seed=seed)
+        plan = metrics.EvaluationPlan(metrics=tuple(found), num=num, features=features, seed=seed)
         figures = metrics.measure(g, data, plan).figures
         for name, values in found.items():
             values.append(round(figures[name], 3))

@@ -34,7 +34,7 @@ MISSING = stand_ins.install()
 
 from alis import ops  # noqa: E402
 from alis.config import ModelConfig  # noqa: E402
-from alis.models import Generator, directory, sampling  # noqa: E402
+from alis.models import Generator, model_folder, sampling  # noqa: E402
 from alis.ops import dispatch  # noqa: E402
 from alis.training import losses, recipe, step  # noqa: E402
 
@@ -187,11 +187,11 @@ def average_step(config: recipe.TrainConfig) -> tuple[float, float]:
     runs: list[tuple[Callable[[], object], float]] = [
         (one.generator, 1.0),
         (lambda: one.discriminator(reals), 1.0),
-        (lambda: losses.average(s.ema, s.generator, 0.999), 1.0),
+        (lambda: losses.update_ema(s.ema, s.generator, 0.999), 1.0),
     ]
     if config.loss.pl_weight:
         runs.append((one.path_length, 1 / config.loss.pl_every))
-    if one.pays_r1:
+    if one.has_r1:
         runs.append((lambda: one.r1(reals), 1 / config.loss.r1_every))
     seconds = 0.0
     for run, share in runs:
@@ -260,15 +260,15 @@ def train(data: Path, out: Path, record: Record, seconds: float) -> None:
         figures["loss_g"], figures["sign_fake"] = one.generator()
         reals = {0: one.reals(squares[rows.to(DEVICE)], 0, mirror=True)}
         figures["loss_d"], figures["sign_real"] = one.discriminator(reals)
-        if one.pays_r1 and s.step % config.loss.r1_every == 0:
+        if one.has_r1 and s.step % config.loss.r1_every == 0:
             one.r1(reals)
-        losses.average(s.ema, s.generator, losses.ema_beta(batch, s.images, config.ema.half_life_kimg, 0.05))
+        losses.update_ema(s.ema, s.generator, losses.ema_beta(batch, s.images, config.ema.half_life_kimg, 0.05))
         s.images, s.step = s.images + batch, s.step + 1
         spent = time.monotonic() - began
         is_over = spent > seconds or s.images >= 400_000_000
         if is_over or spent // 60 > saved:
             saved = int(spent // 60)
-            directory.save(out / "model", s.ema, s.discriminator, trained=s.generator, notes={"images": s.images})
+            model_folder.save(out / "model", s.ema, s.discriminator, trained=s.generator, notes={"images": s.images})
             _strip(s.ema, out / f"strip{s.images:08d}.png")
             told = {name: round(float(value), 4) for name, value in figures.items()}
             record.add("trained", {"images": s.images, "images/s": round(s.images / spent, 1), **told})
@@ -291,7 +291,7 @@ def pack(dataset: Path, out: Path) -> None:
     """A dataset's pictures as one array of decoded squares, and the frozen network with its weights."""
     import pyarrow.parquet as pq
 
-    from alis.features.lite import Lite0Stages
+    from alis.features.efficientnet_lite import Lite0Stages
 
     out.mkdir(parents=True, exist_ok=True)
     rows = [row for path in sorted(dataset.rglob("*.parquet")) for row in pq.read_table(path)["image"].to_pylist()]

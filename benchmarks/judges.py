@@ -22,13 +22,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alis.data import Loader, Reading, Share, open_catalogue
+from alis.data import Loader, RankSlice, ReadOptions, open_catalogue
 from alis.features.extractors import Extractor, open_features
-from alis.metrics import Plan, measure, strips
+from alis.metrics import EvaluationPlan, measure, strip_metrics
 from alis.metrics.distances import frechet
 from alis.metrics.moments import Moments
 from alis.models import Generator, load, sampling
-from alis.models.directory import find, read_notes
+from alis.models.model_folder import find, read_notes
 from alis.training.monitor import machine
 
 CPU = torch.device("cpu")
@@ -85,10 +85,10 @@ class Judge:
         num_strips: int = 8,
     ) -> None:
         self.side, self.num, self.num_draws = side, num, num_draws
-        self.of_strips = Plan(("seam", "repetition"), num_geometry=8 * num_strips)
+        self.of_strips = EvaluationPlan(("seam", "repetition"), num_geometry=8 * num_strips)
         catalogue = open_catalogue(data)
         self.num_real = min(MOST_REAL, catalogue.num_images) // 40 * 40
-        with Loader(catalogue, side, Share(20, 20, 0, 1), Reading(num_lanes=1), stop=self.num_real) as loader:
+        with Loader(catalogue, side, RankSlice(20, 20, 0, 1), ReadOptions(num_lanes=1), stop=self.num_real) as loader:
             real = [images.permute(0, 3, 1, 2) for images in loader]
         self.what = f"medians of {num_draws} draws of {num} frames, against {self.num_real} real pictures, at {side} px"
         self.extractors = {name: open_features(name, CPU) for name in features} | {
@@ -103,7 +103,10 @@ class Judge:
         together = torch.cat(few).float() / 127.5 - 1
         beside = torch.stack([torch.cat(list(eight), dim=2) for eight in together.split(8) if len(eight) == 8])
         tile = side // 2
-        self.of_reals |= {"seam": strips.seam(together, tile), "repetition": strips.repetition(beside, side, tile)}
+        self.of_reals |= {
+            "seam": strip_metrics.seam(together, tile),
+            "repetition": strip_metrics.repetition(beside, side, tile),
+        }
 
     def row_of_reals(self) -> Row:
         """The first row of a table: some of the real pictures against the others, their seam and repetition."""

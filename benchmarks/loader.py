@@ -39,7 +39,7 @@ import small
 import torch
 from PIL import Image
 
-from alis.data import Loader, Reading, Share, open_catalogue
+from alis.data import Loader, RankSlice, ReadOptions, open_catalogue
 from alis.training.monitor import machine
 
 ROOT = Path(__file__).parents[1]
@@ -155,7 +155,7 @@ def main() -> None:
         bare, theirs = floor(folder, asked.threads), peer(folder, asked.threads)
         rounds: list[dict[str, float]] = []
         with Loader(
-            open_catalogue(str(folder)), SIZE, Share(32, 32), Reading(threads=asked.threads, ahead=AHEAD)
+            open_catalogue(str(folder)), SIZE, RankSlice(32, 32), ReadOptions(threads=asked.threads, ahead=AHEAD)
         ) as loader:
             first, _ = epoch_of(loader, asked.num)
             for number in range(asked.rounds):

@@ -33,7 +33,7 @@ from torch.nn import functional
 import alis
 from alis import ops
 from alis.config import ModelConfig
-from alis.models.cost import of_generator
+from alis.models.cost import generator_cost
 from alis.ops.dispatch import use_triton
 
 # Seconds a frame that the project promises on two cores.
@@ -169,7 +169,7 @@ def on_cpu(resolution: int, channel_base: int, repeats: int) -> Iterator[Row]:
     config = ModelConfig(resolution=resolution, channel_base=channel_base, num_half_res=4)
     g = alis.Generator(config).eval().requires_grad_(False)
     peer, w = Published(g), [g.map(torch.randn(1, config.z_dim)) for _ in range(3)]
-    flops = of_generator(config).flops
+    flops = generator_cost(config).flops
     agree = (g(*w, 1) - peer(w, 1)).abs().max() / g(*w, 1).abs().max()
     assert agree < 1e-3, f"the peer computes something else: {float(agree):.1e}"
     for dtype in (torch.float32, torch.bfloat16):

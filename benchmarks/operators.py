@@ -21,7 +21,7 @@ import torch
 from training import pictures, whole_steps
 
 import alis
-from alis.data import Loader, Reading, Share, open_catalogue
+from alis.data import Loader, RankSlice, ReadOptions, open_catalogue
 from alis.training import recipe
 from alis.training.monitor import machine
 from alis.training.step import Step, build
@@ -47,7 +47,7 @@ def training(name: str, steps: int) -> dict[str, Any]:
     assert config.optim.batch is not None
     with tempfile.TemporaryDirectory() as folder:
         catalogue = open_catalogue(str(pictures(Path(folder), config.model.resolution, max(config.optim.batch, 64))))
-        share, reading = Share(config.optim.batch, step.micro), Reading(threads=1, buffer_mb=64)
+        share, reading = RankSlice(config.optim.batch, step.micro), ReadOptions(threads=1, buffer_mb=64)
         with Loader(catalogue, config.model.resolution, share, reading) as loader:
             return own_times(lambda: whole_steps(config, step, loader, steps))
 

@@ -191,7 +191,7 @@ def grey_levels(model: str) -> dict[str, object]:
 def speed_table(size: int, device: str, num_frames: int, rounds: int) -> dict[str, object]:
     """All ways in turn, several rounds; the best of each counts, since other work on the machine only adds time."""
     import alis
-    from alis.models.cost import of_generator
+    from alis.models.cost import generator_cost
     from alis.painting.panorama import choose_precision
 
     g = generator(size, device)
@@ -208,7 +208,7 @@ def speed_table(size: int, device: str, num_frames: int, rounds: int) -> dict[st
                 seconds[precision, way].append(took)
     best = {way: min(took) for way, took in seconds.items()}
     megapixels, slow = num_frames * size * size / 1e6, best["float32", walk]
-    flops = of_generator(g.config).flops * num_frames / best["float32", panorama]
+    flops = generator_cost(g.config).flops * num_frames / best["float32", panorama]
     choose_precision(g, "float32")
     share = share_of_convolutions(g)
     return {

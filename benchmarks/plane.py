@@ -34,7 +34,7 @@ import torch  # noqa: E402
 
 import alis  # noqa: E402
 from alis.config import ModelConfig  # noqa: E402
-from alis.models.cost import of_generator  # noqa: E402
+from alis.models.cost import generator_cost  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "plane.json"
 SIZES = {64: 4096, 256: 16384, 1024: 32768}
@@ -105,8 +105,8 @@ def row(
     """A line of the table. A strip is painted in blocks, each with the columns beside it: so its counted cost."""
     plane, patches = (g.config for g in _meta(resolution))
     one = block or width
-    flops = of_generator(plane, one).flops * (width / one)
-    counted = flops / of_generator(patches, width).flops
+    flops = generator_cost(plane, one).flops * (width / one)
+    counted = flops / generator_cost(patches, width).flops
     return {
         "what": what,
         "resolution": resolution,

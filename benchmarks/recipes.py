@@ -29,7 +29,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import alis
-from alis.models.directory import find
+from alis.models.model_folder import find
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "benchmarks" / "results" / "recipes.json"

@@ -251,7 +251,7 @@ def main() -> None:
     if args.serve:
         serve(args.model, int(args.serve[0]) or None, float(args.serve[1]))
         return
-    from alis.models import directory
+    from alis.models import model_folder
 
     path = args.results / "server.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -263,7 +263,7 @@ def main() -> None:
         "host": "loopback",
         "seconds": args.seconds,
         "command": "python benchmarks/server.py MODEL",
-        "model": directory.read_config(args.model).model_dump(),
+        "model": model_folder.read_config(args.model).model_dump(),
     }
     if args.only != "browser":
         found["rows"] = []

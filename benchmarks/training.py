@@ -38,7 +38,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from alis.data import Loader, Reading, Share, open_catalogue
+from alis.data import Loader, RankSlice, ReadOptions, open_catalogue
 from alis.ops import dispatch
 from alis.training import losses, recipe
 from alis.training.loop import advance
@@ -87,10 +87,10 @@ def measure(config: recipe.TrainConfig, variant: str, repeats: int, rounds: int)
     assert batch is not None
     state = build(config, device)
     step = Step(state, config)
-    reading = Reading(threads=data.threads, ahead=data.ahead, buffer_mb=data.buffer_mb, pin=device.type == "cuda")
+    reading = ReadOptions(threads=data.threads, ahead=data.ahead, buffer_mb=data.buffer_mb, pin=device.type == "cuda")
     with tempfile.TemporaryDirectory() as folder:
         catalogue = open_catalogue(str(pictures(Path(folder), config.model.resolution, max(batch, 64))))
-        with Loader(catalogue, config.model.resolution, Share(batch, step.micro), reading) as loader:
+        with Loader(catalogue, config.model.resolution, RankSlice(batch, step.micro), reading) as loader:
             found = parts(config, step, loader, variant, repeats, device)
             every = math.lcm(config.loss.pl_every, config.loss.r1_every)
             state.step = 0
@@ -126,8 +126,8 @@ def parts(
         "generator": (step.generator, 1.0),
         "path_length": (step.path_length, 1 / loss.pl_every if loss.pl_weight else 0.0),
         "discriminator": (lambda: step.discriminator(reals), 1.0),
-        "r1": (lambda: step.r1(reals), 1 / loss.r1_every if step.pays_r1 else 0.0),
-        "average": (lambda: losses.average(state.ema, state.generator, 0.999), 1.0),
+        "r1": (lambda: step.r1(reals), 1 / loss.r1_every if step.has_r1 else 0.0),
+        "average": (lambda: losses.update_ema(state.ema, state.generator, 0.999), 1.0),
     }
     found: dict[str, float] = {"flops": 0.0}
     for name, (run, share) in phases.items():

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from alis import metrics
-from alis.metrics import Plan
+from alis.metrics import EvaluationPlan
 from alis.models import load
 from alis.training.monitor import machine
 
@@ -54,7 +54,7 @@ def paint(out: Path, num_scenes: int, size: int) -> None:
 
 def measure(run: Path, data: str, num: int, at: list[int] | None, out: Path) -> None:
     """∞-FID of the run's snapshots, and a picture: one strip a row, oldest first."""
-    plan = Plan(("inf-fid",), num=num, num_real=num, features="lite0", seed=1)
+    plan = EvaluationPlan(("inf-fid",), num=num, num_real=num, features="lite0", seed=1)
     snapshots = sorted(path.parent for path in run.glob("snapshots/*/config.json"))
     chosen = [folder for folder in snapshots if not at or int(folder.name) in at]
     points, strips = [], []
@@ -83,7 +83,7 @@ def measure(run: Path, data: str, num: int, at: list[int] | None, out: Path) -> 
     )
 
 
-def _known(folder: Path, plan: Plan) -> float | None:
+def _known(folder: Path, plan: EvaluationPlan) -> float | None:
     """What `alis evaluate` already found with the same plan."""
     path = folder / "evaluation.jsonl"
     for line in path.read_text().splitlines() if path.is_file() else []:

@@ -55,10 +55,12 @@ def command(
       alis evaluate runs/first --data data/quickstart/export --num-images 5000 --features lite0
       torchrun --nproc-per-node=4 -m alis evaluate runs/lhq --data hf://datasets/me/lhq --metrics all
     """
-    from alis.metrics import Plan, Wanted, names
+    from alis.metrics import EvaluationPlan, ImageSelection, names
     from alis.training.launch import evaluate
 
-    plan = Plan(names(metrics), num=num, num_real=num_real, features=features, psi=psi, seed=seed, batch=batch, fit=fit)
-    found = evaluate(model, data, plan, Wanted(variant=variant), device=device, is_json=wants_json())
+    plan = EvaluationPlan(
+        names(metrics), num=num, num_real=num_real, features=features, psi=psi, seed=seed, batch=batch, fit=fit
+    )
+    found = evaluate(model, data, plan, ImageSelection(variant=variant), device=device, is_json=wants_json())
     click.echo(found.text, nl=False)
     return 0 if found.is_complete else 1

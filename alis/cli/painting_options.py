@@ -104,7 +104,7 @@ def warn_about_foreign_codes(g: Generator, codes_files: Iterable[str | Path]) ->
 
     own = fingerprint(g)
     for path in codes_files:
-        made_with = codes.papers(path).model
+        made_with = codes.read_origin(path).model
         if made_with and made_with != own:
             say(f"{path}: was made with another model ({made_with}); this one paints a different scene")
 

@@ -73,12 +73,12 @@ def command(
     if size is None and hours is None:
         config = recipe.read(config_name, changes)
     else:
-        from alis.training.dial import dial
+        from alis.training.auto_recipe import auto_recipe
 
         if config_name is not None:
             hint = "give one of them; to change a single value, use its own flag, e.g. --optim.batch"
             raise ConfigError("--config and --size or --hours both choose the recipe", hint=hint)
-        config, explanation = dial(data, size, hours, changes, device)
+        config, explanation = auto_recipe(data, size, hours, changes, device)
         say(explanation)
     output = launch(data, config, out, resume=resume, device=device, is_dry=dry_run)
     if output and dry_run:

@@ -7,10 +7,10 @@ Hugging Face hub's, a folder.
 """
 
 from alis.data.catalogue import Catalogue
-from alis.data.content import cache_folder, content_fingerprint
 from alis.data.decode import BadImage, Fit, decode_into
-from alis.data.loader import Loader, Reading, Share
-from alis.data.opening import open_catalogue
+from alis.data.fingerprint import cache_folder, content_fingerprint
+from alis.data.loader import Loader, RankSlice, ReadOptions
+from alis.data.open_dataset import open_catalogue
 from alis.data.order import Order
 
 __all__ = [
@@ -19,8 +19,8 @@ __all__ = [
     "Fit",
     "Loader",
     "Order",
-    "Reading",
-    "Share",
+    "RankSlice",
+    "ReadOptions",
     "cache_folder",
     "content_fingerprint",
     "decode_into",

@@ -23,10 +23,10 @@ import torch
 
 from alis.data.catalogue import Catalogue
 from alis.data.decode import BadImage, Fit, WrongSize, decode_into
+from alis.data.encoded_rows import EncodedRows
 from alis.data.order import Order, Pool
-from alis.data.rows import Rows
 from alis.errors import DataError, InputError
-from alis.ops.pages import keep_pages
+from alis.ops.malloc import keep_freed_memory
 
 log = logging.getLogger("alis")
 MAX_BAD_IN_A_ROW = 32
@@ -34,7 +34,7 @@ _TRIES = 3
 
 
 @dataclass(frozen=True)
-class Share:
+class RankSlice:
     """Which images of each step are this process's.
 
     A step of `batch` images is cut into `batch // micro` microbatches; process `rank` of `world` owns j = rank,
@@ -65,7 +65,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How pictures are read: the order of `seed`, the `fit` of other sizes, and what may be held in memory."""
 
     seed: int = 0
@@ -103,13 +103,13 @@ class Loader:
         self,
         catalogue: Catalogue,
         resolution: int,
-        share: Share,
-        reading: Reading | None = None,
+        share: RankSlice,
+        reading: ReadOptions | None = None,
         *,
         start: int = 0,
         stop: int | None = None,
     ) -> None:
-        reading = reading or Reading()
+        reading = reading or ReadOptions()
         if stop is None and catalogue.num_images < share.batch:
             raise InputError(
                 f"{catalogue.address}: {catalogue.num_images} images, fewer than one batch of {share.batch}",
@@ -127,11 +127,11 @@ class Loader:
         self.wait_s, self.num_bad, self.num_fitted = 0.0, 0, 0
         self.bad: dict[tuple[int, int], str] = {}
         self._lock = threading.Lock()
-        self._held: dict[tuple[int, int], tuple[int, Future[Rows]]] = {}
-        self._here: dict[int, tuple[int, int, int, Rows]] = {}  # lane → (epoch, first row, end, pool) in use
+        self._held: dict[tuple[int, int], tuple[int, Future[EncodedRows]]] = {}
+        self._here: dict[int, tuple[int, int, int, EncodedRows]] = {}  # lane → (epoch, first row, end, pool) in use
         self._lost_groups: set[int] = set()
-        self._stand_ins: dict[int, tuple[tuple[int, int], Rows]] = {}
-        if not reading.pin and keep_pages():
+        self._stand_ins: dict[int, tuple[tuple[int, int], EncodedRows]] = {}
+        if not reading.pin and keep_freed_memory():
             # A batch is 6 MB at 256 px: fresh pages for each cost a tenth of the decoding. Rows are read into the
             # same memory; Arrow's own allocator took three times as long to fill the pools.
             pa.set_memory_pool(pa.system_memory_pool())
@@ -208,7 +208,7 @@ class Loader:
         each = -(-len(work) // self.reading.threads)
         return batch, [self._decoders.submit(self._decode, work[i : i + each]) for i in range(0, len(work), each)]
 
-    def _rows(self, position: int) -> tuple[Rows, int]:
+    def _rows(self, position: int) -> tuple[EncodedRows, int]:
         """The pool that holds a position, and its place in the pool."""
         epoch, lane, row = self.order.place(position)
         here = self._here.get(lane)
@@ -225,7 +225,7 @@ class Loader:
         self._here[lane] = (epoch, int(starts[number]), int(starts[number + 1]), rows)
         return rows, row - int(starts[number])
 
-    def _stand_in(self, epoch: int, lane: int, lost: int) -> Rows:
+    def _stand_in(self, epoch: int, lane: int, lost: int) -> EncodedRows:
         """The lane's next pool that can be read, when every group of pool number `lost` is gone."""
         if lane in self._stand_ins and self._stand_ins[lane][0] == (epoch, lost):
             return self._stand_ins[lane][1]
@@ -240,7 +240,7 @@ class Loader:
             hint="see the warnings above; export or fetch the dataset again",
         )
 
-    def _fetch(self, epoch: int, lane: int, number: int) -> Future[Rows]:
+    def _fetch(self, epoch: int, lane: int, number: int) -> Future[EncodedRows]:
         """The rows of a pool, being read; a lane holds this pool and the next."""
         key = (lane, epoch * 1_000_003 + number)
         if key not in self._held:
@@ -251,13 +251,13 @@ class Loader:
                 del self._held[old]
         return self._held[key][1]
 
-    def _read(self, pool: Pool) -> Rows:
+    def _read(self, pool: Pool) -> EncodedRows:
         pieces = []
         for group, first, last in pool.pieces:
             rows = self._read_group(group)
             if rows is not None:
                 pieces.append((group, first, rows.slice(first, last - first)))
-        return Rows(pool, pieces)
+        return EncodedRows(pool, pieces)
 
     def _read_group(self, group: int) -> pa.Array | None:
         """One row group, or None when it can't be had: said once by name, its rows counted as bad."""
@@ -289,7 +289,7 @@ class Loader:
                 )
         return None
 
-    def _decode(self, work: list[tuple[tuple[Rows, int], np.ndarray, int]]) -> None:
+    def _decode(self, work: list[tuple[tuple[EncodedRows, int], np.ndarray, int]]) -> None:
         for (rows, index), out, position in work:
             for step in range(MAX_BAD_IN_A_ROW):
                 data, key = rows.at(index + step)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alis.errors import InputError, WeightsMissing
-from alis.features.lite import MEAN, SIDES, STD, open_lite
+from alis.features.efficientnet_lite import MEAN, SIDES, STD, open_lite
 from lhq import nearest
 
 FIDELITY_FILE = "weights-inception-2015-12-05-6726825d.pth"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alis.errors import InputError
 from alis.formats import deep_zoom, png, tiff, vips
-from alis.formats.rows import Pixels, Rows, need
+from alis.formats.raw_picture import Pixels, RawPicture, require_package
 from lhq import system
 
 __all__ = ["FORMATS", "Format", "Pixels", "Rows", "check_place", "check_size", "check_writable", "find", "read_note"]
@@ -25,7 +25,7 @@ class Format:
     max_side: int
     disk_factor: float
     """Most disk taken while it is made, as a multiple of the raw picture's size."""
-    encode: Callable[[Rows, Path, str], None]
+    encode: Callable[[RawPicture, Path, str], None]
     read_note: Callable[[Path], str | None]
     is_lossless: bool = False
     needs: str | None = None
@@ -95,7 +95,7 @@ def check_size(path: Path, width: int, height: int) -> None:
     """Raises: InputError: the picture is empty or its format can't hold it."""
     form = find(path)
     if form.needs:
-        need(form.needs, path)
+        require_package(form.needs, path)
     if width < 1 or height < 1:
         raise InputError(f"{path}: a picture of {width:,} × {height} px is empty", hint="give a width of at least 1")
     if max(width, height) > form.max_side:

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from alis.errors import InputError
-from alis.formats.rows import Pixels, Rows, whole
-from alis.progress import bar
+from alis.formats.raw_picture import Pixels, RawPicture, written_whole
+from alis.progress import progress_bar
 from lhq import system
 
 _TILE, _QUALITY, _NOTE = 256, 92, "alis.json"
@@ -34,15 +34,15 @@ def is_foreign(folder: Path) -> bool:
     return not (folder / _NOTE).is_file()
 
 
-def encode(rows: Rows, path: Path, note: str) -> None:
+def encode(rows: RawPicture, path: Path, note: str) -> None:
     """Write the pyramid, then its description; the note lies among the tiles as `alis.json`."""
     folder, aside = folder_of(path), path.with_name(f".{path.stem}_files.encoding")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     num_levels = (max(rows.width, rows.height) - 1).bit_length() + 1
-    level: Rows | _Level = rows
+    level: RawPicture | _Level = rows
     try:
-        with bar(f"encode {path.name}", 2 * rows.width) as advance:
+        with progress_bar(f"encode {path.name}", 2 * rows.width) as advance:
             for number in reversed(range(num_levels)):
                 _tiles(level, aside / str(number))
                 advance(level.width)
@@ -54,7 +54,7 @@ def encode(rows: Rows, path: Path, note: str) -> None:
         (aside / _NOTE).write_text(note, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(aside, folder)
-        with whole(path) as described:
+        with written_whole(path) as described:
             described.write_text(
                 '<?xml version="1.0" encoding="UTF-8"?>\n'
                 '<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpg" Overlap="1" '
@@ -129,7 +129,7 @@ class Tiles:
         return tile
 
 
-def _tiles(level: Rows, folder: Path) -> None:
+def _tiles(level: RawPicture, folder: Path) -> None:
     """One level's tiles; each shows one pixel of its neighbours, so that viewers blend without seams."""
     folder.mkdir()
     for left in range(0, level.width, _TILE):
@@ -165,7 +165,7 @@ class _Level:
         self.path.unlink(missing_ok=True)
 
 
-def _halved(level: Rows, path: Path) -> _Level:
+def _halved(level: RawPicture, path: Path) -> _Level:
     """The next smaller level: means of 2 × 2 pixels, edges repeated where a side is odd."""
     small = _Level(path, -(-level.width // 2), -(-level.height // 2))
     for left in range(0, small.width, 4 * _TILE):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from alis.errors import InputError
 from alis.formats.deep_zoom import Tiles
-from alis.formats.rows import Pixels
+from alis.formats.raw_picture import Pixels
 
 LOSSLESS = {".png", ".tif", ".tiff"}
 _WIDEST_WITHOUT_VIPS = 100_000_000

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from alis.formats.rows import Rows, whole
-from alis.progress import bar
+from alis.formats.raw_picture import RawPicture, written_whole
+from alis.progress import progress_bar
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KEY = b"alis\0\0\0\0\0"
@@ -25,15 +25,15 @@ _SUB, _UP, _PAETH = 1, 2, 4
 Values = NDArray[Any]
 
 
-def encode(rows: Rows, path: Path, note: str) -> None:
+def encode(rows: RawPicture, path: Path, note: str) -> None:
     """Write the picture with its note in an iTXt chunk before the pixels."""
-    with whole(path) as aside, open(aside, "wb") as file:
+    with written_whole(path) as aside, open(aside, "wb") as file:
         file.write(_SIGNATURE)
         _chunk(file, b"IHDR", struct.pack(">IIBBBBB", rows.width, rows.height, 8, 2, 0, 0, 0))
         _chunk(file, b"sRGB", b"\0")
         _chunk(file, b"iTXt", _KEY + note.encode())
         packer, pending = zlib.compressobj(6, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED), bytearray()
-        with bar(f"encode {path.name}", rows.height) as advance:
+        with progress_bar(f"encode {path.name}", rows.height) as advance:
             for top in range(rows.height):
                 for piece in _filtered(rows, top):
                     pending += packer.compress(piece)
@@ -64,7 +64,7 @@ def _chunk(file: BinaryIO, kind: bytes, body: bytes) -> None:
     file.write(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
 
 
-def _filtered(rows: Rows, top: int) -> Iterator[bytes]:
+def _filtered(rows: RawPicture, top: int) -> Iterator[bytes]:
     """One row after the PNG filter that leaves the smallest differences in its first part: Sub, Up or Paeth."""
     chosen = -1
     for left in range(0, rows.width, _CHUNK_PX):

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from alis.formats.rows import Pixels, Rows, need, whole
-from alis.progress import bar
+from alis.formats.raw_picture import Pixels, RawPicture, require_package, written_whole
+from alis.progress import progress_bar
 
 _TILE = 256
 
 
-def encode(rows: Rows, path: Path, note: str) -> None:
+def encode(rows: RawPicture, path: Path, note: str) -> None:
     """Write the picture, losslessly packed, with its note as the image description."""
-    tifffile, side = need("tifffile", path), min(_TILE, rows.height)
+    tifffile, side = require_package("tifffile", path), min(_TILE, rows.height)
 
     def tiles() -> Iterator[Pixels]:
-        with bar(f"encode {path.name}", -(-rows.height // side) * -(-rows.width // _TILE)) as advance:
+        with progress_bar(f"encode {path.name}", -(-rows.height // side) * -(-rows.width // _TILE)) as advance:
             for top in range(0, rows.height, side):
                 for left in range(0, rows.width, _TILE):
                     part = rows.read(top, min(top + side, rows.height), left, min(left + _TILE, rows.width))
@@ -27,7 +27,7 @@ def encode(rows: Rows, path: Path, note: str) -> None:
                     yield tile
                     advance(1)
 
-    with whole(path) as aside:
+    with written_whole(path) as aside:
         tifffile.imwrite(
             aside,
             tiles(),
@@ -46,5 +46,5 @@ def encode(rows: Rows, path: Path, note: str) -> None:
 
 def read_note(path: Path) -> str | None:
     """The image description."""
-    with need("tifffile", path).TiffFile(path) as tiff:
+    with require_package("tifffile", path).TiffFile(path) as tiff:
         return str(tiff.pages[0].description)

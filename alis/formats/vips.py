@@ -12,16 +12,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from alis.formats.rows import Rows, need, whole
+from alis.formats.raw_picture import RawPicture, require_package, written_whole
 
 _QUALITY = 92
 _DESCRIPTION = 0x010E
 
 
-def encode(rows: Rows, path: Path, note: str) -> None:
+def encode(rows: RawPicture, path: Path, note: str) -> None:
     """Write the picture at quality 92 with its note as the EXIF image description."""
-    pyvips = need("pyvips", path)
-    with whole(path) as aside:
+    pyvips = require_package("pyvips", path)
+    with written_whole(path) as aside:
         try:
             image = pyvips.Image.rawload(str(rows.path), rows.width, rows.height, 3, access="sequential")
             image = image.copy(interpretation="srgb")

@@ -33,7 +33,7 @@ def convert(file: str | Path, out: str | Path) -> ModelConfig:
         UnsafePickle: the file asks for what reading weights never needs, or is damaged; nothing of it ran.
     """
     out = Path(out)
-    if (out / models.directory.CONFIG).exists():
+    if (out / models.model_folder.CONFIG).exists():
         raise InputError(f"{out}: already holds a model", hint="give another folder, or remove it first")
     averaged, trained, discriminator = open_published(file)
     models.save(out, averaged, discriminator, trained=trained, notes={"source": f"published {Path(file).name}"})

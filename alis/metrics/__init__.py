@@ -15,13 +15,13 @@ from alis import dist
 from alis.data import Fit, open_catalogue
 from alis.errors import AlisError, DataError, InputError
 from alis.features.extractors import NAMES, Extractor, open_features
-from alis.metrics import strips
-from alis.metrics.advance import Advance
+from alis.metrics import strip_metrics
 from alis.metrics.distances import SUBSET, frechet, kernel, precision_recall
 from alis.metrics.geometry import equivariance_db, path_length
 from alis.metrics.moments import Moments
-from alis.metrics.reference import Reference, Sample, reference
+from alis.metrics.reference import ReferenceStatistics, SampleOptions, reference_statistics
 from alis.models import Generator, sampling
+from alis.progress import Advance
 from lhq import nearest
 from lhq.progress import OnProgress, silent
 
@@ -35,7 +35,7 @@ Frames = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What to measure and how; everything here stands beside the figures.
 
     `num` generated pictures for distances (50,000 in papers) from `num_real` real ones (None: all), `num_kept` of
@@ -67,7 +67,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MetricResults:
     """Figures by name, what was refused and why, and what they were taken with.
 
     That is the extractor, the number of real pictures and of those that could not be read, the fingerprint of the
@@ -84,7 +84,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImageSelection:
     """Which pictures of a dataset: the image column and the variant by name, where they are not found by themselves."""
 
     column: str | None = None
@@ -94,10 +94,10 @@ class Wanted:
 def measure(
     generator: Generator,
     data: str | None,
-    plan: Plan,
-    wanted: Wanted | None = None,
+    plan: EvaluationPlan,
+    wanted: ImageSelection | None = None,
     on_progress: OnProgress = silent,
-) -> Measured:
+) -> MetricResults:
     """The figures of a plan, the same in every process and for any number of processes.
 
     A metric that can't be measured is a warning, and is named in `refused` beside the figures of the others.
@@ -109,41 +109,41 @@ def measure(
     Raises:
         InputError, DataError, WeightsMissing: none of the metrics could be measured; the first one's reason.
     """
-    found, course = Measured(), _Course(on_progress)
+    found, progress = MetricResults(), _Progress(on_progress)
     compared = [name for name in plan.metrics if name in COMPARED]
     if compared and data is None:
         raise InputError(f"{', '.join(compared)} compare with real pictures", hint="give --data")
     if compared and data is not None:
-        with _refused(found, compared, course):
-            found = _with_real(generator, data, wanted or Wanted(), plan, found, course)
+        with _refused(found, compared, progress):
+            found = _with_real(generator, data, wanted or ImageSelection(), plan, found, progress)
     if "eq-t" in plan.metrics:
-        with _refused(found, ["eq-t"], course):
+        with _refused(found, ["eq-t"], progress):
             found.figures["eq-t"] = equivariance_db(
                 generator,
                 plan.num_geometry,
                 seed=plan.seed,
-                advance=course.of("eq-t", plan.num_geometry, shared=False),
+                advance=progress.of("eq-t", plan.num_geometry, shared=False),
             )
     if "path-length" in plan.metrics:
-        with _refused(found, ["path-length"], course):
+        with _refused(found, ["path-length"], progress):
             mean, deviation = path_length(
                 generator,
                 plan.num_geometry,
                 seed=plan.seed,
-                advance=course.of("path-length", plan.num_geometry, shared=False),
+                advance=progress.of("path-length", plan.num_geometry, shared=False),
             )
             found.figures.update({"path-length": mean, "path-length-std": deviation})
     if "far-tiles" in plan.metrics:
-        with _refused(found, ["far-tiles"], course):
+        with _refused(found, ["far-tiles"], progress):
             extractor = open_features(plan.features, generator.device)
-            found.figures.update(_far_tiles(generator, extractor, plan, course.of("far-tiles", 3 * plan.num)))
+            found.figures.update(_far_tiles(generator, extractor, plan, progress.of("far-tiles", 3 * plan.num)))
             found = replace(found, extractor=extractor.name)
     of_strips = [name for name in plan.metrics if name in {"seam", "repetition"}]
     if of_strips:
-        with _refused(found, of_strips, course):
-            found.figures.update(_strips(generator, data, wanted or Wanted(), plan, course))
-    if not found.figures and course.error is not None:
-        raise course.error
+        with _refused(found, of_strips, progress):
+            found.figures.update(_strips(generator, data, wanted or ImageSelection(), plan, progress))
+    if not found.figures and progress.error is not None:
+        raise progress.error
     for name, reason in found.refused.items():
         log.warning("%s is not measured: %s", name, reason)
     return found
@@ -152,19 +152,19 @@ def measure(
 def _with_real(
     generator: Generator,
     data: str,
-    pictures: Wanted,
-    plan: Plan,
-    found: Measured,
-    course: _Course,
-) -> Measured:
+    pictures: ImageSelection,
+    plan: EvaluationPlan,
+    found: MetricResults,
+    progress: _Progress,
+) -> MetricResults:
     """What compares with real pictures."""
     wanted, side = set(plan.metrics), generator.config.resolution
     extractor = open_features(plan.features, generator.device)
-    catalogue = dist.together(lambda: open_catalogue(data, pictures.column, side=side, variant=pictures.variant))
-    sample = Sample(plan.num_kept, plan.num_real, plan.fit, plan.batch)
+    catalogue = dist.run_on_all(lambda: open_catalogue(data, pictures.column, side=side, variant=pictures.variant))
+    sample = SampleOptions(plan.num_kept, plan.num_real, plan.fit, plan.batch)
     num_real = min(plan.num_real or catalogue.num_images, catalogue.num_images)
-    advance = course.of("real pictures", num_real)
-    real = reference(catalogue, side, extractor, generator.device, sample, advance)
+    advance = progress.of("real pictures", num_real)
+    real = reference_statistics(catalogue, side, extractor, generator.device, sample, advance)
     found = replace(
         found, extractor=extractor.name, num_real=real.num, num_left_out=real.num_left_out, fingerprint=real.content
     )
@@ -177,30 +177,35 @@ def _with_real(
             extractor.num_features,
         )
     if "inf-fid" in wanted:
-        with _refused(found, ["inf-fid"], course):
-            advance = course.of("frames anywhere", plan.num)
+        with _refused(found, ["inf-fid"], progress):
+            advance = progress.of("frames anywhere", plan.num)
             fakes = _painted(generator, sampling.frames_anywhere, extractor, plan, num_kept=0, advance=advance)
             found.figures["inf-fid"] = _finite(frechet(real.mean, real.covariance, fakes.mean, fakes.covariance))
-    return _aligned(generator, extractor, real, plan, found, course) if wanted & _NEEDS_FRAMES else found
+    return _aligned(generator, extractor, real, plan, found, progress) if wanted & _NEEDS_FRAMES else found
 
 
 def _aligned(
-    generator: Generator, extractor: Extractor, real: Reference, plan: Plan, found: Measured, course: _Course
-) -> Measured:
+    generator: Generator,
+    extractor: Extractor,
+    real: ReferenceStatistics,
+    plan: EvaluationPlan,
+    found: MetricResults,
+    progress: _Progress,
+) -> MetricResults:
     """What compares frames as training sees them with real pictures."""
     wanted = set(plan.metrics)
     num_kept = plan.num_kept if wanted & {"kid", "precision-recall"} else 0
-    advance = course.of("frames at patch borders", plan.num)
+    advance = progress.of("frames at patch borders", plan.num)
     fakes = _painted(generator, sampling.frames_aligned, extractor, plan, num_kept=num_kept, advance=advance)
     if "fid" in wanted:
-        with _refused(found, ["fid"], course):
+        with _refused(found, ["fid"], progress):
             found.figures["fid"] = _finite(frechet(real.mean, real.covariance, fakes.mean, fakes.covariance))
     if "kid" in wanted:
-        with _refused(found, ["kid"], course):
+        with _refused(found, ["kid"], progress):
             found.figures["kid"] = _finite(kernel(real.kept, fakes.kept, seed=plan.seed))
             found = replace(found, kid_subset=_told_subset(len(real.kept), len(fakes.kept)))
     if "precision-recall" in wanted:
-        with _refused(found, ["precision-recall"], course):
+        with _refused(found, ["precision-recall"], progress):
             precision, recall = precision_recall(real.kept, fakes.kept)
             found.figures.update({"precision": precision, "recall": recall})
             if min(len(real.kept), len(fakes.kept)) < plan.num_kept:
@@ -229,14 +234,14 @@ def _told_subset(num_real: int, num_fake: int) -> int:
 
 
 def _painted(
-    generator: Generator, frames: Frames, extractor: Extractor, plan: Plan, *, num_kept: int, advance: Advance
-) -> Reference:
+    generator: Generator, frames: Frames, extractor: Extractor, plan: EvaluationPlan, *, num_kept: int, advance: Advance
+) -> ReferenceStatistics:
     """Features of painted frames. Chunk c of `batch` pictures is seeded by (seed, c)."""
     moments = Moments()
     kept: list[Tensor] = []
     num_chunks = -(-plan.num // plan.batch)
     chunks_kept = -(-min(num_kept, plan.num) // plan.batch)
-    for chunk in range(dist.rank(), num_chunks, dist.world()):
+    for chunk in range(dist.rank(), num_chunks, dist.world_size()):
         size = min(plan.batch, plan.num - chunk * plan.batch)
         images = sampling.to_uint8(frames(generator, size, seed=plan.seed * 1_000_003 + chunk, psi=plan.psi))
         features = extractor(images)
@@ -246,10 +251,10 @@ def _painted(
         advance(size)
     mean, covariance, num = moments.finish(extractor.num_features, generator.device)
     rows = torch.cat(kept) if kept else torch.zeros(0, extractor.num_features)
-    return Reference(mean, covariance, num, _in_order(dist.gather_rows(rows.to(generator.device)).cpu()))
+    return ReferenceStatistics(mean, covariance, num, _in_order(dist.gather_rows(rows.to(generator.device)).cpu()))
 
 
-class _Course:
+class _Progress:
     """What a measurement goes through: the first error of its metrics, and how far each piece of work is."""
 
     def __init__(self, on_progress: OnProgress) -> None:
@@ -259,7 +264,7 @@ class _Course:
     def of(self, what: str, total: int, *, shared: bool = True) -> Advance:
         """What a piece of work of `total` pictures calls with the number that it is done with since the last call;
         where processes share the work, each does as many meanwhile."""
-        done, others = 0, dist.world() if shared else 1
+        done, others = 0, dist.world_size() if shared else 1
 
         def advance(num: int) -> None:
             nonlocal done
@@ -270,12 +275,12 @@ class _Course:
 
 
 @contextmanager
-def _refused(found: Measured, names: Sequence[str], course: _Course) -> Iterator[None]:
+def _refused(found: MetricResults, names: Sequence[str], progress: _Progress) -> Iterator[None]:
     """An error inside is why these metrics are not measured, and ends none of the others."""
     try:
         yield
     except AlisError as error:
-        course.error = course.error or error
+        progress.error = progress.error or error
         found.refused.update({name: str(error) for name in names if name not in (*found.refused, *found.figures)})
 
 
@@ -285,12 +290,12 @@ def _finite(value: float) -> float:
     return value
 
 
-def _far_tiles(generator: Generator, extractor: Extractor, plan: Plan, advance: Advance) -> dict[str, float]:
+def _far_tiles(generator: Generator, extractor: Extractor, plan: EvaluationPlan, advance: Advance) -> dict[str, float]:
     """Distance of frames a billion pixels out from frames at the origin, and of two sets at the origin: its floor."""
     moments = []
     for number, around_px in enumerate((0, FAR_PX, 0)):
         found = Moments()
-        for chunk in range(dist.rank(), -(-plan.num // plan.batch), dist.world()):
+        for chunk in range(dist.rank(), -(-plan.num // plan.batch), dist.world_size()):
             size = min(plan.batch, plan.num - chunk * plan.batch)
             seed = (plan.seed * 3 + number) * 1_000_003 + chunk
             frames = sampling.frames_anywhere(generator, size, seed=seed, psi=plan.psi, around_px=around_px)
@@ -301,27 +306,29 @@ def _far_tiles(generator: Generator, extractor: Extractor, plan: Plan, advance: 
     return {"far-tiles": frechet(*near, *far), "far-tiles-floor": frechet(*near, *again)}
 
 
-def _strips(generator: Generator, data: str | None, pictures: Wanted, plan: Plan, course: _Course) -> dict[str, float]:
+def _strips(
+    generator: Generator, data: str | None, pictures: ImageSelection, plan: EvaluationPlan, progress: _Progress
+) -> dict[str, float]:
     """Seam and repetition of painted strips, and of as many real pictures where there are some."""
     size, tile = generator.config.resolution, generator.config.resolution // generator.config.grid_size
-    num = max(plan.num_geometry // strips.FRAMES, 1)
+    num = max(plan.num_geometry // strip_metrics.FRAMES, 1)
     figures = {}
     wanted = set(plan.metrics)
-    painted = strips.painted(
-        generator, num, seed=plan.seed, psi=plan.psi, advance=course.of("strips", num, shared=False)
+    painted = strip_metrics.painted(
+        generator, num, seed=plan.seed, psi=plan.psi, advance=progress.of("strips", num, shared=False)
     )
     real = None
     if data is not None:
-        catalogue = dist.together(lambda: open_catalogue(data, pictures.column, side=size, variant=pictures.variant))
-        real = strips.real(catalogue, size, num, fit=plan.fit)
+        catalogue = dist.run_on_all(lambda: open_catalogue(data, pictures.column, side=size, variant=pictures.variant))
+        real = strip_metrics.real(catalogue, size, num, fit=plan.fit)
     if "seam" in wanted:
-        figures["seam"] = strips.seam(painted, tile)
+        figures["seam"] = strip_metrics.seam(painted, tile)
         if real is not None and tile < size:
-            figures["seam-real"] = strips.seam(torch.cat(real.split(size, dim=3)), tile)
+            figures["seam-real"] = strip_metrics.seam(torch.cat(real.split(size, dim=3)), tile)
     if "repetition" in wanted:
-        figures["repetition"] = strips.repetition(painted, size, tile)
+        figures["repetition"] = strip_metrics.repetition(painted, size, tile)
         if real is not None:
-            figures["repetition-real"] = strips.repetition(real, size, tile)
+            figures["repetition-real"] = strip_metrics.repetition(real, size, tile)
     return figures
 
 
@@ -340,10 +347,10 @@ __all__ = [
     "COMPARED",
     "METRICS",
     "NAMES",
-    "Measured",
+    "EvaluationPlan",
+    "ImageSelection",
+    "MetricResults",
     "Moments",
-    "Plan",
-    "Wanted",
     "frechet",
     "kernel",
     "measure",

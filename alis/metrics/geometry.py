@@ -9,18 +9,20 @@ import torch
 from torch import Tensor
 
 from alis.errors import InputError
-from alis.metrics.advance import Advance, silent
 from alis.models import Generator
-from alis.models.draws import draw, seeded
+from alis.models.frame_codes import sample_frame_codes, seeded
 from alis.models.path_length import path_lengths
 from alis.plane.ranges import Ranges
+from alis.progress import Advance, no_progress
 
 PEAK = 2.0  # pictures go from −1 to 1
 MAX_DB = 200.0
 
 
 @torch.no_grad()
-def equivariance_db(generator: Generator, num: int, *, seed: int, batch: int = 16, advance: Advance = silent) -> float:
+def equivariance_db(
+    generator: Generator, num: int, *, seed: int, batch: int = 16, advance: Advance = no_progress
+) -> float:
     """EQ-T: signal-to-noise ratio, in dB, of a frame at place s + k against the same frame shifted by k places.
 
     Places are patches, or, where filters see the plane, columns of the 4×4 block (R/4 pixels). Both frames are painted
@@ -69,13 +71,13 @@ def _shifted(generator: Generator, ws: Sequence[Tensor], place: Tensor, k: int) 
 
 
 def path_length(
-    generator: Generator, num: int, *, seed: int, batch: int = 16, advance: Advance = silent
+    generator: Generator, num: int, *, seed: int, batch: int = 16, advance: Advance = no_progress
 ) -> tuple[float, float]:
     """(mean, standard deviation) of ‖Jᵀy‖ with respect to the centre codes, noise off."""
     found = []
     for start in range(0, num, batch):
         with seeded(seed, start):
-            codes = draw(generator, min(batch, num - start), mixing=0.0, is_ramping=False)
+            codes = sample_frame_codes(generator, min(batch, num - start), mixing=0.0, is_ramping=False)
             lengths = path_lengths(lambda c: generator.frames(c.ws, c.first_B, c.ranges), codes)
         found.append(lengths.detach())
         advance(len(lengths))

@@ -41,7 +41,7 @@ class Moments:
         Raises:
             DataError: fewer than two rows.
         """
-        if dist.world() > 1:
+        if dist.world_size() > 1:
             self._gather(num_features, device or torch.device("cpu"))
         if self.num < 2 or self._shift is None:
             raise DataError(f"{self.num} images are too few for a covariance", hint="measure on at least two")
@@ -60,6 +60,9 @@ class Moments:
         outer = self._outer + torch.outer(self._sum, move) + torch.outer(move, self._sum)
         outer = outer + self.num * torch.outer(move, move)
         total = self._sum + self.num * move
-        number = dist.sum_(torch.tensor([float(self.num)], dtype=torch.float64, device=device))
-        self._outer, self._sum = dist.sum_(outer.to(device)).cpu(), dist.sum_(total.to(device)).cpu()
+        number = dist.all_reduce_sum_(torch.tensor([float(self.num)], dtype=torch.float64, device=device))
+        self._outer, self._sum = (
+            dist.all_reduce_sum_(outer.to(device)).cpu(),
+            dist.all_reduce_sum_(total.to(device)).cpu(),
+        )
         self._shift, self.num = common.cpu(), int(number.item())

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from alis import dist
-from alis.data import Catalogue, Fit, Loader, Reading, Share, cache_folder, content_fingerprint
+from alis.data import Catalogue, Fit, Loader, RankSlice, ReadOptions, cache_folder, content_fingerprint
 from alis.features.extractors import Extractor
-from alis.metrics.advance import Advance, silent
 from alis.metrics.moments import Moments
+from alis.progress import Advance, no_progress
 
 log = logging.getLogger("alis")
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceStatistics:
     """Moments of the real pictures' features, and up to `num_kept` of the features themselves [N, F] float32.
 
     `num_left_out` counts the pictures that could not be read, `content` is the fingerprint of the dataset's files.
@@ -38,7 +38,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleOptions:
     """Which real pictures are looked at, and how.
 
     `num` at random (None: all), of which the features of `num_kept` are kept; fitted as `fit` says, in batches of
@@ -52,14 +52,14 @@ class Sample:
     threads: int = 2
 
 
-def reference(
+def reference_statistics(
     catalogue: Catalogue,
     resolution: int,
     extractor: Extractor,
     device: torch.device,
-    sample: Sample,
-    advance: Advance = silent,
-) -> Reference:
+    sample: SampleOptions,
+    advance: Advance = no_progress,
+) -> ReferenceStatistics:
     """Features of a sample of real pictures, never mirrored; computed once.
 
     They are kept on each host in $ALIS_CACHE, else ~/.cache/alis, by the content of the dataset's files and the
@@ -69,7 +69,7 @@ def reference(
         DataError: too much of the dataset can't be read.
     """
     # Process 0 looks at the files for all: hosts see them with other times and numbers.
-    content = dist.share(dist.together(lambda: "" if dist.rank() else content_fingerprint(catalogue)))
+    content = dist.broadcast_object(dist.run_on_all(lambda: "" if dist.rank() else content_fingerprint(catalogue)))
     key = f"{content} {catalogue.column} {resolution} {sample.fit} {extractor.name} {sample.num_kept} {sample.num}"
     path = cache_folder() / "reference" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     # Hosts may have caches of their own: who has it waits for nobody else's sums, so all have it or all compute.
@@ -78,12 +78,12 @@ def reference(
         return stored
     moments = Moments()
     kept: list[Tensor] = []
-    num, world = min(sample.num or catalogue.num_images, catalogue.num_images), dist.world()
+    num, world = min(sample.num or catalogue.num_images, catalogue.num_images), dist.world_size()
     share = -(-min(sample.num_kept, num) // world)
 
     def look() -> int:
-        share_of_all = Share(sample.batch * world, sample.batch, dist.rank(), world)
-        reading = Reading(fit=sample.fit, threads=sample.threads, num_lanes=1)
+        share_of_all = RankSlice(sample.batch * world, sample.batch, dist.rank(), world)
+        reading = ReadOptions(fit=sample.fit, threads=sample.threads, num_lanes=1)
         with Loader(catalogue, resolution, share_of_all, reading, stop=num) as loader:
             for images in loader:
                 features = extractor(images.permute(0, 3, 1, 2).to(device))
@@ -94,24 +94,24 @@ def reference(
                 advance(len(images))
             return loader.num_bad
 
-    num_left_out = sum(dist.everybodys(dist.together(look)))
+    num_left_out = sum(dist.all_gather_objects(dist.run_on_all(look)))
     if num_left_out:
         log.warning("%d of %d real pictures can't be read and count as their neighbours", num_left_out, num)
     rows = torch.cat(kept) if kept else torch.zeros(0, extractor.num_features)
     rows = dist.gather_rows(rows.to(device)).cpu()
-    found = Reference(*moments.finish(extractor.num_features, device), rows, num_left_out, content)
+    found = ReferenceStatistics(*moments.finish(extractor.num_features, device), rows, num_left_out, content)
     if dist.is_first_of_host():
         _keep(found, path)
     return found
 
 
-def _stored(path: Path, content: str) -> Reference | None:
+def _stored(path: Path, content: str) -> ReferenceStatistics | None:
     """The reference kept in a file, or None: there is none, or it is damaged and is computed again."""
     try:
         with np.load(path) as kept:
             num, num_left_out = int(kept["num"]), int(kept["num_left_out"]) if "num_left_out" in kept else 0
             rows = torch.from_numpy(kept["kept"])
-            return Reference(kept["mean"], kept["covariance"], num, rows, num_left_out, content)
+            return ReferenceStatistics(kept["mean"], kept["covariance"], num, rows, num_left_out, content)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -119,7 +119,7 @@ def _stored(path: Path, content: str) -> Reference | None:
         return None
 
 
-def _keep(found: Reference, path: Path) -> None:
+def _keep(found: ReferenceStatistics, path: Path) -> None:
     part = path.with_suffix(f".{dist.rank()}-{os.getpid()}.part.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

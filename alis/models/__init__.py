@@ -1,10 +1,10 @@
 """The networks: mapping and synthesis (`Generator`), `Discriminator`, and their folder on disk."""
 
-from alis.models import directory, hub
-from alis.models.directory import load_discriminator, save
+from alis.models import hub, model_folder
 from alis.models.discriminator import Discriminator
 from alis.models.generator import Mapping
 from alis.models.hub import Generator, load
+from alis.models.model_folder import load_discriminator, save
 from alis.models.synthesis import Noise, Synthesis
 
 __all__ = [
@@ -13,9 +13,9 @@ __all__ = [
     "Mapping",
     "Noise",
     "Synthesis",
-    "directory",
     "hub",
     "load",
     "load_discriminator",
+    "model_folder",
     "save",
 ]

@@ -16,12 +16,12 @@ from torch import nn
 from alis.config import ModelConfig
 from alis.models.discriminator import Discriminator
 from alis.models.generator import Generator
-from alis.models.layers import Anchored, Conv, Dense, PlaneConv, Skip, ToRGB
+from alis.models.layers import Conv, Dense, Skip, StyledLayer, SynthesisConv, ToRGB
 from alis.plane.spans import BlockSpans, spans
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerCost:
     """One layer: its name, what comes out (channels, height, width of a frame), and its costs for a frame."""
 
     name: str
@@ -33,10 +33,10 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Account:
+class CostEstimate:
     """A network's layers in the order they run, and their sums."""
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerCost, ...]
 
     @property
     def num_parameters(self) -> int:
@@ -53,7 +53,7 @@ class Account:
         return 4 * self.num_parameters + dtype.itemsize * max(layer.num_live for layer in self.layers)
 
 
-def of_generator(config: ModelConfig, width: int | None = None) -> Account:
+def generator_cost(config: ModelConfig, width: int | None = None) -> CostEstimate:
     """Layers of the generator; affine layers are counted with the layer they serve, for three anchors.
 
     Args:
@@ -71,16 +71,16 @@ def of_generator(config: ModelConfig, width: int | None = None) -> Account:
         if name == "synthesis.b4":
             column = module.column
             assert isinstance(column, nn.Parameter)
-            layers.append(Layer(f"{name}.column", tuple(column.shape), column.numel(), 0, column.numel()))
+            layers.append(LayerCost(f"{name}.column", tuple(column.shape), column.numel(), 0, column.numel()))
         elif isinstance(module, Dense) and name.startswith("mapping"):
             layers.append(_dense(name, module))
-        elif isinstance(module, Anchored):
+        elif isinstance(module, StyledLayer):
             block = network.get_submodule(name.rpartition(".")[0])
             layers.append(_anchored(name, module, plan[int(str(block.resolution))], num))
-    return Account(tuple(layers))
+    return CostEstimate(tuple(layers))
 
 
-def of_discriminator(config: ModelConfig) -> Account:
+def discriminator_cost(config: ModelConfig) -> CostEstimate:
     """Layers of the discriminator, for one image."""
     with torch.device("meta"):
         network = Discriminator(config)
@@ -92,34 +92,34 @@ def of_discriminator(config: ModelConfig) -> Account:
             num_out, num_in = module.weight.shape[:2]
             flops = 2 * module.weight.numel() * side * side
             live = num_in * side_in**2 + num_out * side**2
-            layers.append(Layer(name, (num_out, side, side), _own(module), flops, live))
+            layers.append(LayerCost(name, (num_out, side, side), _own(module), flops, live))
         elif isinstance(module, Dense):
             layers.append(_dense(name, module))
-    return Account(tuple(layers))
+    return CostEstimate(tuple(layers))
 
 
-def _anchored(name: str, module: Anchored, at: BlockSpans, num: int) -> Layer:
+def _anchored(name: str, module: StyledLayer, at: BlockSpans, num: int) -> LayerCost:
     affine = 3 * 2 * module.affine.weight.numel()
     num_in = module.affine.weight.shape[0]
-    if isinstance(module, PlaneConv):
+    if isinstance(module, SynthesisConv):
         rows, num_out = at.height // 2 if module.up else at.height, module.weight.shape[0]
         read, given = (at.given, at.middle) if module.up else (at.middle, at.features)
         taken = num * rows * (read.width if module.up else given.width)
         flops = affine + 2 * module.weight.numel() * taken
         live = num * (num_in * rows * read.width + num_out * at.height * given.width)
-        return Layer(name, (num_out, at.height, num * given.width), _own(module), flops, live)
+        return LayerCost(name, (num_out, at.height, num * given.width), _own(module), flops, live)
     columns = num * at.image.width
     if isinstance(module, ToRGB):
         # Six sums over channels a pixel: three colours for each of two anchors.
         flops = affine + 2 * 2 * module.weight.numel() * at.height * columns
-        return Layer(name, (3, at.height, columns), _own(module), flops, (num_in + 9) * at.height * columns)
+        return LayerCost(name, (3, at.height, columns), _own(module), flops, (num_in + 9) * at.height * columns)
     columns = num * at.given.width
-    return Layer(name, (num_in, at.height, columns), _own(module), affine, num_in * at.height * columns)
+    return LayerCost(name, (num_in, at.height, columns), _own(module), affine, num_in * at.height * columns)
 
 
-def _dense(name: str, module: Dense) -> Layer:
+def _dense(name: str, module: Dense) -> LayerCost:
     num_out, num_in = module.weight.shape
-    return Layer(name, (num_out,), _own(module), 2 * num_out * num_in, num_in + num_out)
+    return LayerCost(name, (num_out,), _own(module), 2 * num_out * num_in, num_in + num_out)
 
 
 def _own(module: nn.Module) -> int:

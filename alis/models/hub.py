@@ -16,8 +16,8 @@ from huggingface_hub import HfApi, ModelCard, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
 from alis.errors import InputError
-from alis.models import directory, generator
-from alis.models.cost import of_generator
+from alis.models import generator, model_folder
+from alis.models.cost import generator_cost
 
 CARD = """---
 library_name: alis
@@ -57,13 +57,13 @@ class Generator(generator.Generator, ModelHubMixin):
     """The generator (`alis.models.generator.Generator`), known to the Hub."""
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        directory.save(save_directory, self)
+        model_folder.save(save_directory, self)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card of this generator; `repo_id` among the keywords names it."""
         config = self.config
         name = str(kwargs.get("repo_id") or "user/name")
-        account = of_generator(config)
+        account = generator_cost(config)
         half = f"from {config.half_from} rows up" if config.half_from else "none"
         return ModelCard(
             CARD.format(
@@ -103,7 +103,7 @@ class Generator(generator.Generator, ModelHubMixin):
                     token=token,
                     local_files_only=local_files_only,
                 )
-                for name in (directory.CONFIG, directory.MODEL)
+                for name in (model_folder.CONFIG, model_folder.MODEL)
             ]
         except (EntryNotFoundError, LocalEntryNotFoundError) as error:
             raise InputError(f"{model_id}: {error}", hint="it needs config.json and model.safetensors") from None
@@ -119,7 +119,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
         InputError: no such folder, or weights that are damaged or of another model.
         ConfigError: a wrong setting in config.json.
     """
-    return directory.load_as(Generator, path, device=device)
+    return model_folder.load_as(Generator, path, device=device)
 
 
 def publish(generator: Generator, repository: str, *, private: bool, dry_run: bool = False) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from alis.config import ModelConfig
-from alis.models import directory
-from alis.models.cost import Account, of_discriminator, of_generator
+from alis.models import model_folder
+from alis.models.cost import CostEstimate, discriminator_cost, generator_cost
 
 STRIP_FRAMES = 40
 
@@ -30,7 +30,7 @@ class Report:
 
     folder: Path
     config: ModelConfig
-    networks: dict[str, Account]
+    networks: dict[str, CostEstimate]
     pieces: dict[str, Piece]
 
     def as_json(self) -> str:
@@ -88,11 +88,11 @@ def of(path: str | Path) -> Report:
     Raises:
         InputError, ConfigError: as `alis.load`.
     """
-    folder = directory.find(path)
-    config = directory.read_config(folder)
-    networks = {"generator": of_generator(config)}
-    if (folder / directory.DISCRIMINATOR).is_file():
-        networks["discriminator"] = of_discriminator(config)
+    folder = model_folder.find(path)
+    config = model_folder.read_config(folder)
+    networks = {"generator": generator_cost(config)}
+    if (folder / model_folder.DISCRIMINATOR).is_file():
+        networks["discriminator"] = discriminator_cost(config)
     return Report(folder, config, networks, pieces(config))
 
 
@@ -102,8 +102,8 @@ def pieces(config: ModelConfig) -> dict[str, Piece]:
     alone = config.model_copy(update={"padding": "replicate"})
     found = {}
     for name, width in (("tile", tile), ("frame", size), ("strip", STRIP_FRAMES * size)):
-        flops = of_generator(config, width).flops
-        found[name] = Piece(width, flops, round(flops / of_generator(alone, width).flops, 4))
+        flops = generator_cost(config, width).flops
+        found[name] = Piece(width, flops, round(flops / generator_cost(alone, width).flops, 4))
     return found
 
 

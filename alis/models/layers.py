@@ -83,7 +83,7 @@ class Skip(nn.Module):
         return functional.conv2d(ops.down2(x_BCHW), (self.weight * self.gain).to(x_BCHW.dtype))
 
 
-class Anchored(nn.Module):
+class StyledLayer(nn.Module):
     """What every layer of synthesis shares: an affine of each anchor's code, giving its style."""
 
     def __init__(self, num_in: int, w_dim: int, *, bias: float, normalise: bool = False, gain: float = 1.0) -> None:
@@ -102,7 +102,7 @@ class Anchored(nn.Module):
 
 
 @dataclass
-class Place:
+class PositionInputs:
     """What a block's first layer sees of the place, beside its features.
 
     Factors of the wave features, Σ_t across[t] · down[t] (`coords.wave_tables`), and local latents [B, M, H, w].
@@ -138,7 +138,7 @@ class Place:
         return waves if latents is None else torch.cat([waves, latents.to(dtype) * scale_BMw.unsqueeze(2)], dim=1)
 
 
-class PlaneConv(Anchored):
+class SynthesisConv(StyledLayer):
     """3×3 layer of synthesis: SA-AdaIN → convolution, optionally doubling → demodulation → noise → bias → act → clamp.
 
     Demodulation does not depend on the styles, so it is folded into the weight, and with it the gain of the
@@ -186,7 +186,7 @@ class PlaneConv(Anchored):
         styles_BKC: Tensor,
         shares_BKw: Tensor,
         noise: Tensor | None,
-        place: Place | None = None,
+        place: PositionInputs | None = None,
         crop: tuple[int, int] = (0, 0),
     ) -> Tensor:
         """[B, C, H, w] → [B, O, H, w], or twice the size; the place is seen as further channels.
@@ -203,7 +203,7 @@ class PlaneConv(Anchored):
         return ops.bias_act_(x, self.bias * GAIN, noise, gain=1.0, clamp=self.clamp)
 
     def _on_plane(
-        self, x: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, place: Place | None, crop: tuple[int, int]
+        self, x: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, place: PositionInputs | None, crop: tuple[int, int]
     ) -> Tensor:
         num = x.shape[1]
         own_BKC, others_BKC = styles_BKC[:, :, :num], styles_BKC[:, :, num:]
@@ -230,7 +230,7 @@ class PlaneConv(Anchored):
             return ops.shrink(x, 2) if is_extended else x
         return functional.conv2d(x, weight, padding=(1, 0 if is_extended else 1))
 
-    def _align(self, x: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, place: Place | None) -> Tensor:
+    def _align(self, x: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, place: PositionInputs | None) -> Tensor:
         if place is None:
             return ops.align(x, styles_BKC, shares_BKw)
         num, all_in = x.shape[1], styles_BKC.shape[2]
@@ -244,7 +244,7 @@ class PlaneConv(Anchored):
         return both
 
 
-class ToRGB(Anchored):
+class ToRGB(StyledLayer):
     """1×1 layer to colours: SA-AdaIN with styles over √C, no demodulation, bias, clamp; styles never normalised.
 
     Shares are the same for all channels, so Σ_c W·(Σ_k share_k·style_k)·x = Σ_k share_k·(Σ_c W·style_k·x): three

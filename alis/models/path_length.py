@@ -12,12 +12,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from alis.models.draws import Draw
+from alis.models.frame_codes import FrameCodes
 
-Paint = Callable[[Draw], Tensor]
+Paint = Callable[[FrameCodes], Tensor]
 
 
-def path_lengths(paint: Paint, codes: Draw, noise_B3RR: Tensor | None = None) -> Tensor:
+def path_lengths(paint: Paint, codes: FrameCodes, noise_B3RR: Tensor | None = None) -> Tensor:
     """‖Jᵀy‖ of each image with respect to its centre codes alone, [B]: root of the mean over layers of the squares.
 
     Args:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from alis.models import draws
+from alis.models import frame_codes
 from alis.ops.bias_act import SLOPE
 
 MIXING_SEED = 2111
@@ -87,7 +87,7 @@ class Projected(nn.Module):
     def __init__(self, channels: Sequence[int], side: int, width: int) -> None:
         super().__init__()
         mixed = [width * 2**k for k in range(len(channels))]
-        with draws.seeded(MIXING_SEED):
+        with frame_codes.seeded(MIXING_SEED):
             for k, (num_in, num_out) in enumerate(zip(channels, mixed, strict=True)):
                 self.register_buffer(f"channels{k}", _random(num_in, num_out, 1))
                 self.register_buffer(f"scales{k}", _random(num_out, mixed[max(k - 1, 0)], 3))

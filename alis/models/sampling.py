@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from alis.models.draws import draw
+from alis.models.frame_codes import sample_frame_codes
 from alis.models.generator import Generator
 from alis.plane.ranges import Ranges, anchors_seen
 
@@ -85,7 +85,7 @@ def frames_aligned(generator: Generator, num: int, *, seed: int, psi: float = 1.
     config, device = generator.config, generator.device
     with _seeded(generator, seed):
         if config.padding == "plane":
-            drawn = draw(generator, num, mixing=0.0, frames_at="pixel")
+            drawn = sample_frame_codes(generator, num, mixing=0.0, frames_at="pixel")
             ws = drawn.ws if psi == 1 else generator.mapping.w_avg.lerp(drawn.ws, psi)
             return generator.frames(ws, drawn.first_B, drawn.ranges, noise="random")
         z = torch.randn(3 * num, config.z_dim)

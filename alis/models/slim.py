@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from alis.errors import InputError
-from alis.models import directory, hub
+from alis.models import hub, model_folder
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -35,7 +35,7 @@ def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwr
     """
     if weights not in DTYPES:
         raise InputError(f"weights in {weights!r}", hint=f"use {' or '.join(DTYPES)}")
-    source, folder = directory.find(model), Path(out)
+    source, folder = model_folder.find(model), Path(out)
     if folder.resolve() == source.resolve():
         raise InputError(f"{folder}: is the model itself", hint="give another folder")
     if folder.exists() and not folder.is_dir():
@@ -49,15 +49,15 @@ def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwr
         if not bool(torch.isfinite(rounded).all()):
             raise InputError(f"{source}: has weights beyond {weights}", hint="use --weights float32")
         rounding = max(rounding, float((rounded - tensor).abs().max() / tensor.abs().max().clamp(min=1e-12)))
-    directory.save(folder, g.to(DTYPES[weights]), notes=_notes(source) | {"weights": weights})
-    if (source / directory.CLUSTERS).is_file():
-        shutil.copyfile(source / directory.CLUSTERS, folder / directory.CLUSTERS)
+    model_folder.save(folder, g.to(DTYPES[weights]), notes=_notes(source) | {"weights": weights})
+    if (source / model_folder.CLUSTERS).is_file():
+        shutil.copyfile(source / model_folder.CLUSTERS, folder / model_folder.CLUSTERS)
     return Slim(folder, sum(path.stat().st_size for path in folder.iterdir()), rounding)
 
 
 def _notes(source: Path) -> dict[str, str | int | float | None]:
     """What is told of a model to strangers: not where on the disk its data lay."""
-    notes = directory.read_notes(source)
+    notes = model_folder.read_notes(source)
     return {
         key: Path(value).name if key == "data" and isinstance(value, str) else value for key, value in notes.items()
     }

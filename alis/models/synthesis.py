@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from alis import ops
 from alis.config import ModelConfig
 from alis.errors import InputError
-from alis.models import start
-from alis.models.layers import Anchored, Place, PlaneConv, ToRGB
-from alis.ops.pages import keep_pages
+from alis.models import initialization
+from alis.models.layers import PositionInputs, StyledLayer, SynthesisConv, ToRGB
+from alis.ops.malloc import keep_freed_memory
 from alis.plane import coords
 from alis.plane.latents import local_latents
 from alis.plane.ranges import Ranges, anchors, anchors_seen
@@ -44,7 +44,7 @@ class BlockInputs:
     own_BKw: Tensor
     colours_BKw: Tensor
     colours_first_B: Tensor
-    place: Place | None
+    place: PositionInputs | None
     noise: list[Tensor | None]
 
     def own(self, span: Span) -> Tensor:
@@ -87,23 +87,23 @@ class Block(nn.Module):
         num_seen = num_in + num_waves + self.num_latents
         if self.first:
             self.column = nn.Parameter(torch.randn(num_out, 4))
-            self.input = Anchored(num_out, config.w_dim, bias=0.0)
-            self.conv1 = PlaneConv(num_seen, num_out, 4, config, up=False)
+            self.input = StyledLayer(num_out, config.w_dim, bias=0.0)
+            self.conv1 = SynthesisConv(num_seen, num_out, 4, config, up=False)
         else:
-            self.conv0 = PlaneConv(num_seen, num_out, resolution, config, up=True)
-            self.conv1 = PlaneConv(num_out, num_out, resolution, config, up=False)
+            self.conv0 = SynthesisConv(num_seen, num_out, resolution, config, up=True)
+            self.conv1 = SynthesisConv(num_out, num_out, resolution, config, up=False)
         self.torgb = ToRGB(num_out, config.w_dim, clamp=config.conv_clamp)
         self._begin(num_in, num_waves)
 
     def _begin(self, num_in: int, num_waves: int) -> None:
-        start.quiet_waves((self.conv1 if self.first else self.conv0).weight, num_in, num_waves)
+        initialization.scale_wave_weights((self.conv1 if self.first else self.conv0).weight, num_in, num_waves)
         if self.config.start == "unit":
             for layer in [self.conv1, self.torgb] if self.first else [self.conv0, self.conv1, self.torgb]:
-                start.unit_style(layer.affine)
-            start.unit_colours(self.torgb.weight, len(self.config.resolutions))
+                initialization.init_unit_style(layer.affine)
+            initialization.init_unit_colours(self.torgb.weight, len(self.config.resolutions))
 
     @property
-    def noise_layers(self) -> list[PlaneConv]:
+    def noise_layers(self) -> list[SynthesisConv]:
         """Its 3×3 layers."""
         return [self.conv1] if self.first else [self.conv0, self.conv1]
 
@@ -242,7 +242,7 @@ class Synthesis(nn.Module):
         if ws_ALS.device.type == "cpu":
             # Measured: oneDNN's convolutions take half the time with channels last, and half of that on kept pages.
             layout = layout or torch.channels_last
-            keep_pages()
+            keep_freed_memory()
         x: Tensor | None = None
         image: Tensor | None = None
         for number, (block, own) in enumerate(zip(self.blocks, inputs, strict=True)):
@@ -254,7 +254,7 @@ class Synthesis(nn.Module):
         assert image is not None
         return image
 
-    def _place(self, block: Block, ranges: Ranges, at: BlockSpans, given_Bw: Tensor) -> Place | None:
+    def _place(self, block: Block, ranges: Ranges, at: BlockSpans, given_Bw: Tensor) -> PositionInputs | None:
         if not block.sees_place:
             return None
         latents = None
@@ -262,7 +262,7 @@ class Synthesis(nn.Module):
             seed_B = torch.zeros_like(ranges.column_B) if ranges.seed_B is None else ranges.seed_B
             column_Bw = given_Bw if ranges.ring_B is None else ranges.on_ring(at.given, block.width)
             latents = local_latents(seed_B, block.resolution, column_Bw, block.num_latents, block.width)
-        return Place(coords.wave_columns(block.across, given_Bw), block.down, latents)
+        return PositionInputs(coords.wave_columns(block.across, given_Bw), block.down, latents)
 
     def _noise(self, noise: Noise, ranges: Ranges, dtype: torch.dtype) -> list[Tensor | None]:
         """One map for each 3×3 layer, or None."""

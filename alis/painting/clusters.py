@@ -19,11 +19,11 @@ from torch import Tensor
 from alis import formats
 from alis.config import ModelConfig
 from alis.errors import InputError
-from alis.models import Generator, directory
-from alis.progress import bar
+from alis.models import Generator, model_folder
+from alis.progress import progress_bar
 from lhq.system import common_mode
 
-NAME = directory.CLUSTERS
+NAME = model_folder.CLUSTERS
 _ROUNDS, _BATCH = 100, 1024
 
 
@@ -55,7 +55,7 @@ def compute(g: Generator, *, num_clusters: int = 16, num_samples: int = 10_000, 
     w_NS = torch.cat([g.map(z_BZ.to(g.device)) for z_BZ in torch.split(z_NZ, _BATCH)])
     centres_KS = _first_centres(w_NS, num_clusters, random)
     nearest_N = torch.full([num_samples], -1, device=g.device)
-    with bar("k-means", _ROUNDS) as advance:
+    with progress_bar("k-means", _ROUNDS) as advance:
         for _ in range(_ROUNDS):
             before_N, nearest_N = nearest_N, torch.cdist(w_NS, centres_KS).argmin(dim=1)
             if torch.equal(before_N, nearest_N):
@@ -107,9 +107,9 @@ def check(model: str | Path) -> Path:
     Raises:
         InputError: the folder can't be written, or is the demo model's, which belongs to the package.
     """
-    if model == directory.DEMO_WORD:
-        raise InputError("demo: its clusters come with the package", hint=f"copy {directory.DEMO} and name the copy")
-    path = directory.find(model) / NAME
+    if model == model_folder.DEMO_WORD:
+        raise InputError("demo: its clusters come with the package", hint=f"copy {model_folder.DEMO} and name the copy")
+    path = model_folder.find(model) / NAME
     formats.check_writable(path)
     return path
 
@@ -120,7 +120,7 @@ def find(model: str | Path, config: ModelConfig) -> Tensor | None:
     Raises:
         InputError: the file is damaged or of another model.
     """
-    path = directory.find(model) / NAME
+    path = model_folder.find(model) / NAME
     if not path.exists():
         return None
     try:

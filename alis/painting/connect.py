@@ -19,7 +19,7 @@ from alis.painting import invert, picture_writer, strip
 from alis.painting.panorama import Panorama
 from alis.painting.strip import StripPlan
 from alis.plane import codes
-from alis.plane.anchors import MAX_EDITS, Draw, Saved, Source
+from alis.plane.anchors import MAX_EDITS, Draw, SavedCode, Source
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".heic"}
 
@@ -66,7 +66,7 @@ def parse_scenes(words: Sequence[str]) -> Scenes:
                 read[name] = codes.read(path)
             else:
                 photos[name] = path
-        sources.append(Saved(by_path[word]))
+        sources.append(SavedCode(by_path[word]))
     return Scenes(tuple(sources), read, photos)
 
 
@@ -137,7 +137,7 @@ def _saved_code(path: Path, photo: Path, panorama: Panorama) -> Tensor:
     Raises:
         InputError: it belongs to another photograph or another model.
     """
-    said = codes.papers(path)
+    said = codes.read_origin(path)
     if said.made_from != photo.name or (said.photo and said.photo != codes.digest(photo)):
         raise InputError(
             f"{path}: is the code of another photograph ({said.made_from or 'unknown'})",

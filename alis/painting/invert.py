@@ -29,13 +29,13 @@ from torch import Tensor
 from alis import formats
 from alis.data.decode import eight_bits
 from alis.errors import InputError, RunError, WeightsMissing
-from alis.formats.rows import whole
+from alis.formats.raw_picture import written_whole
 from alis.models import Discriminator, Generator, load_discriminator
 from alis.painting.perceptual_distance import Features, PerceptualDistance, efficientnet_features, structural_similarity
 from alis.painting.strip import fingerprint
 from alis.plane import codes
 from alis.plane.ranges import Ranges
-from alis.progress import bar
+from alis.progress import progress_bar
 
 SPACES = ("w", "w+")
 _STARTS, _BATCH = 256, 16
@@ -290,7 +290,7 @@ def invert(
     how = SearchOptions(**options)
     search = _Search(g, photo_3RW, d, efficientnet)
     base_TS, at_start = search.starts(how.seed, how.tries)
-    with bar("invert", how.steps) as advance:
+    with progress_bar("invert", how.steps) as advance:
         done = 0
 
         def tell(frame_3RR: Tensor, least: float) -> None:
@@ -382,7 +382,7 @@ def to_file(
 
 def _preview(path: Path, photo_3RR: Tensor, frame_3RR: Tensor) -> None:
     try:
-        with whole(path) as aside:
+        with written_whole(path) as aside:
             side_by_side(photo_3RR, frame_3RR).save(aside)
     except OSError as error:
         raise InputError(

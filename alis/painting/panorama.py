@@ -26,7 +26,7 @@ from alis.errors import InputError
 from alis.formats import Pixels
 from alis.models import Generator
 from alis.painting.anchor_codes import AnchorCodes, checked_centres, checked_code
-from alis.plane.anchors import MAX_ANCHOR, Saved, Sketch, SketchSettings, Source
+from alis.plane.anchors import MAX_ANCHOR, SavedCode, Sketch, SketchSettings, Source
 from alis.plane.noise import column_noise
 from alis.plane.ranges import Ranges, anchors_seen
 from alis.plane.spans import halo_px
@@ -84,7 +84,7 @@ class Panorama:
         if isinstance(cluster, int) and centres_KS is not None and cluster >= len(centres_KS):
             raise InputError(f"this model has no cluster {cluster}", hint=f"use 0 to {len(centres_KS) - 1}, or nearest")
         for source in self.sketch.edits.values():
-            if isinstance(source, Saved) and source.name not in self.anchor_codes.saved:
+            if isinstance(source, SavedCode) and source.name not in self.anchor_codes.saved:
                 known = ", ".join(sorted(self.anchor_codes.saved)[:8]) or "none"
                 raise InputError(f"no saved code named {source.name!r}", hint=f"codes given: {known}")
         if distance % 2:
@@ -167,7 +167,7 @@ class Panorama:
         for index, source in edits.items():
             if isinstance(source, Tensor):
                 name = "t" + hashlib.blake2s(source.detach().cpu().numpy().tobytes(), digest_size=8).hexdigest()
-                given[name], source = source, Saved(name)
+                given[name], source = source, SavedCode(name)
             plain[_plain(index)] = _plain(source)
         return self.with_codes(given).with_sketch(self.sketch.edited(plain))
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alis.features.lite import is_installed, open_lite
+from alis.features.efficientnet_lite import is_installed, open_lite
 from alis.models import Discriminator
 
 Features = Callable[[Tensor], list[Tensor]]

@@ -22,7 +22,7 @@ import numpy as np
 from alis import formats
 from alis.errors import InputError, RunError
 from alis.formats import Pixels
-from alis.progress import bar
+from alis.progress import progress_bar
 from lhq import system
 
 _SYNC_S = 2.0
@@ -152,7 +152,7 @@ def write(
         raise InputError(f"{path.parent}: can't be written", hint="give a folder that can be") from None
     painted = spool.done_px
     try:
-        with bar(f"paint {path.name}", width, "Mpx", scale=height / 1e6) as advance:
+        with progress_bar(f"paint {path.name}", width, "Mpx", scale=height / 1e6) as advance:
             advance(spool.done_px)
             for piece in columns(spool.done_px):
                 spool.append(piece)

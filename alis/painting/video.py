@@ -21,11 +21,11 @@ from PIL import Image
 from alis import formats
 from alis.errors import InputError, RunError
 from alis.formats import Pixels
-from alis.formats.rows import need, whole
+from alis.formats.raw_picture import require_package, written_whole
 from alis.painting.panorama import Panorama
 from alis.painting.picture_writer import FULL
 from alis.plane.anchors import Draw
-from alis.progress import bar
+from alis.progress import progress_bar
 
 _CODECS = {
     ".mp4": ("libx264", {"crf": "17", "preset": "medium", "movflags": "+faststart"}),
@@ -187,15 +187,15 @@ def write(path: str | Path, frames: Iterator[Pixels], shot: Shot, *, overwrite: 
     formats.check_writable(path)
     if path.is_dir() or (path.exists() and not overwrite):
         raise InputError(f"{path}: exists", hint="remove it, or overwrite a video with --force")
-    av = need("av", path)
+    av = require_package("av", path)
     codec, options = _CODECS[path.suffix.lower()]
     try:
-        with whole(path) as aside, av.open(str(aside), "w", options={}) as film:
+        with written_whole(path) as aside, av.open(str(aside), "w", options={}) as film:
             stream = film.add_stream(codec, rate=shot.fps)
             stream.width, stream.height, stream.pix_fmt = shot.width, shot.height, "yuv420p"
             stream.options = options
             _tag(stream.codec_context)
-            with bar(f"film {path.name}", shot.num_frames, "frames") as advance:
+            with progress_bar(f"film {path.name}", shot.num_frames, "frames") as advance:
                 for pixels in frames:
                     picture = Image.fromarray(pixels)
                     if picture.size != (shot.width, shot.height):

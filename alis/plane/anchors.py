@@ -47,7 +47,7 @@ class Draw:
 
 
 @dataclass(frozen=True, order=True)
-class Saved:
+class SavedCode:
     """A code given by the caller under a name: an inverted photograph, a found scene."""
 
     name: str
@@ -57,7 +57,7 @@ class Saved:
             raise InputError(f"code name {self.name!r} can't stand in an address", hint="use letters, digits, . and -")
 
 
-Source = Draw | Saved
+Source = Draw | SavedCode
 _NOTHING: Mapping[int, Source] = MappingProxyType({})
 
 
@@ -140,8 +140,10 @@ class Sketch:
             raise InputError(f"{len(self.edits)} edited anchors are too many", hint=f"edit at most {MAX_EDITS}")
         for index, source in self.edits.items():
             check_anchor(index)
-            if not isinstance(source, Draw | Saved):
-                raise InputError(f"anchor {index}: {source!r} is no scene", hint="give a Draw, a Saved, or a variant")
+            if not isinstance(source, Draw | SavedCode):
+                raise InputError(
+                    f"anchor {index}: {source!r} is no scene", hint="give a Draw, a SavedCode, or a variant"
+                )
             if self.ring is not None and not 0 <= index < self.ring:
                 raise InputError(f"anchor {index} is not on the ring", hint=f"use 0 to {self.ring - 1}")
         # A redraw that changes nothing is not an edit: each picture has exactly one address.
@@ -200,7 +202,7 @@ class Sketch:
         if self.ring is not None:
             terms.append(f"r{self.ring}")
         for index, source in self.edits.items():
-            if isinstance(source, Saved):
+            if isinstance(source, SavedCode):
                 terms.append(f"a{index}f{source.name}")
             elif (source.seed, source.index) == (self.seed, index):
                 terms.append(f"a{index}v{source.variant}")
@@ -259,7 +261,7 @@ def _read_term(term: str, seed: int, values: dict[str, object], anchors: dict[in
     elif got["ring"]:
         values["ring"] = int(got["ring"])
     elif got["name"]:
-        anchors[int(got["at"])] = Saved(got["name"])
+        anchors[int(got["at"])] = SavedCode(got["name"])
     else:
         at = int(got["at"])
         anchors[at] = Draw(int(got["seed"] or seed), int(got["index"] or at), int(got["variant"]))

@@ -27,7 +27,7 @@ def name_of(path: str | Path) -> str:
 
 
 @dataclass(frozen=True)
-class Papers:
+class CodeOrigin:
     """What a code says of itself; "" where it doesn't."""
 
     model: str = ""
@@ -62,7 +62,7 @@ def digest(path: str | Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2s(digest_size=8)).hexdigest()
 
 
-def papers(path: str | Path) -> Papers:
+def read_origin(path: str | Path) -> CodeOrigin:
     """What a code says of itself.
 
     Raises:
@@ -73,7 +73,7 @@ def papers(path: str | Path) -> Papers:
             said = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: is not a saved code ({error})", hint="make one with alis invert") from None
-    return Papers(said.get("model", ""), said.get("from", ""), said.get("photo", ""))
+    return CodeOrigin(said.get("model", ""), said.get("from", ""), said.get("photo", ""))
 
 
 def read(path: str | Path) -> Tensor:

@@ -4,7 +4,7 @@ Two uses of the same code: ADA steers p for the residual discriminator; the proj
 Every operation is differentiable twice (R1 goes through it), so warping samples bilinearly by gathers instead of
 `grid_sample`, which has no second derivative. Unlike the paper no low-pass filter is put around the warp; at the
 mild scales drawn here (σ = 0.2 octaves) the aliasing is that of any bilinear resize.
-Letters: B images, R side. Source: arXiv 2006.06676, sections 2 and 3, appendix B (transformations and their widths);
+Letters: B images, R side. Source: arXiv 2006.06676, sections 2 and 3, appendix B (transformations and their strengths);
 arXiv 2006.10738 (both networks must see them).
 """
 
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alis.training.recipe import AugmentSettings, Changes
+from alis.training.recipe import AugmentSettings, AugmentTransforms
 
-EVERY = 4  # steps between two moves of p
-ALL: frozenset[str] = frozenset(Changes.model_fields)
+UPDATE_EVERY = 4  # steps between two moves of p
+ALL: frozenset[str] = frozenset(AugmentTransforms.model_fields)
 
 
 @dataclass(frozen=True)
-class Widths:
+class Strengths:
     """How far changes go: shifts in shares of the side, brightness of the range −1 … 1, the others in octaves."""
 
     shift: float = 0.125
@@ -33,18 +33,18 @@ class Widths:
     saturation: float = 1.0
 
 
-LIGHT = Widths(shift=0.0625, brightness=0.15, contrast=0.3, saturation=0.3)
+LIGHT = Strengths(shift=0.0625, brightness=0.15, contrast=0.3, saturation=0.3)
 LIGHT_CHANGES = frozenset({"shifts", "brightness", "contrast", "saturation"})
 
 
 class Augment:
     """images [B, 3, R, R] → augmented images, with the probability in `p` (a scalar tensor, shared and saved)."""
 
-    def __init__(self, p: Tensor, changes: frozenset[str] = ALL, widths: Widths = Widths()) -> None:
-        self.p, self.changes, self.widths = p, changes, widths
+    def __init__(self, p: Tensor, changes: frozenset[str] = ALL, strengths: Strengths = Strengths()) -> None:
+        self.p, self.changes, self.strengths = p, changes, strengths
 
     def __call__(self, images: Tensor) -> Tensor:
-        return recolour(warp(images, self.p, self.changes, self.widths), self.p, self.changes, self.widths)
+        return recolour(warp(images, self.p, self.changes, self.strengths), self.p, self.changes, self.strengths)
 
     def steer(self, real_signs: Tensor, sign_real: Tensor, batch: int, step: int, settings: AugmentSettings) -> None:
         """Every few steps move p by the sign of (mean sign of real logits − target).
@@ -56,18 +56,18 @@ class Augment:
         if settings.kind != "ada":
             return
         real_signs += torch.stack([sign_real, torch.ones_like(sign_real)])
-        if step % EVERY == 0:
+        if step % UPDATE_EVERY == 0:
             towards = torch.sign(real_signs[0] / real_signs[1] - settings.target)
-            self.p.add_(towards * (batch * EVERY / (settings.speed_kimg * 1000))).clamp_(0, 1)
+            self.p.add_(towards * (batch * UPDATE_EVERY / (settings.speed_kimg * 1000))).clamp_(0, 1)
             real_signs.zero_()
 
 
-def chosen(changes: Changes) -> frozenset[str]:
+def chosen(changes: AugmentTransforms) -> frozenset[str]:
     """The names of the changes that are on."""
     return frozenset(name for name in ALL if getattr(changes, name))
 
 
-class _Chance:
+class _RandomMatrices:
     """Which matrix each image gets: its own with a probability, else none; a change that is off draws nothing."""
 
     def __init__(self, num: int, side: int, device: torch.device) -> None:
@@ -89,17 +89,17 @@ class _Chance:
         return torch.rand(self.num, device=self.device) * (high - low) + low
 
 
-def warp(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, widths: Widths = Widths()) -> Tensor:
+def warp(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, strengths: Strengths = Strengths()) -> Tensor:
     """Mirror, quarter turns and whole-pixel shifts, then scale, turn, stretch and shift by fractions."""
     num, _, size, _ = images.shape
-    chance = _Chance(num, 3, images.device)
+    chance = _RandomMatrices(num, 3, images.device)
     if "mirror" in changes:
         flip = torch.where(chance.uniform(0, 1) < 0.5, -1.0, 1.0)
         chance.then(_scale(flip, torch.ones_like(flip)), p)
     if "quarter_turns" in changes:
         chance.then(_turn(torch.randint(0, 4, [num], device=images.device) * (math.pi / 2)), p)
     if "shifts" in changes:
-        far = widths.shift
+        far = strengths.shift
         shift_x, shift_y = (torch.round(chance.uniform(-far, far) * size) * 2 / size for _ in range(2))
         chance.then(_shift(shift_x, shift_y), p)
     p_turn = 1 - torch.sqrt(1 - p)  # two turns, before and after the stretch, happen with p together
@@ -136,17 +136,17 @@ def sample(images: Tensor, matrix_B33: Tensor) -> Tensor:
     return result.view_as(images)
 
 
-def recolour(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, widths: Widths = Widths()) -> Tensor:
+def recolour(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, strengths: Strengths = Strengths()) -> Tensor:
     """Brightness, contrast, luma flip, hue and saturation as one affine map of the colours of each image."""
     num, device = len(images), images.device
-    chance = _Chance(num, 4, device)
+    chance = _RandomMatrices(num, 4, device)
     unit = torch.eye(4, device=device)
     # Made where they are needed, of what is there: a list from the host would make it wait for the device.
     up, fourth = torch.outer(1 - unit[3], unit[3]), torch.outer(unit[3], unit[3])
     along = torch.outer(1 - unit[3], 1 - unit[3]) / 3
     # Colours are columns: what happens first stands rightmost, so the last change is drawn and multiplied first.
     if "saturation" in changes:
-        saturation = torch.exp2(chance.normal(widths.saturation))[:, None, None]
+        saturation = torch.exp2(chance.normal(strengths.saturation))[:, None, None]
         chance.then(along + fourth + saturation * (unit - along - fourth), p)
     if "hue" in changes:
         angle = chance.uniform(-math.pi, math.pi)[:, None, None]
@@ -156,9 +156,9 @@ def recolour(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, widths: W
     if "luma_flip" in changes:
         chance.then(unit - 2 * along * (chance.uniform(0, 1) < 0.5)[:, None, None], p)
     if "contrast" in changes:
-        chance.then((unit - fourth) * torch.exp2(chance.normal(widths.contrast))[:, None, None] + fourth, p)
+        chance.then((unit - fourth) * torch.exp2(chance.normal(strengths.contrast))[:, None, None] + fourth, p)
     if "brightness" in changes:
-        chance.then(unit + chance.normal(widths.brightness)[:, None, None] * up, p)
+        chance.then(unit + chance.normal(strengths.brightness)[:, None, None] * up, p)
     if chance.total is chance.one:
         return images
     total = chance.total.to(images.dtype)

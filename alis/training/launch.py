@@ -16,16 +16,16 @@ from alis import dist, metrics
 from alis.data import Fit, open_catalogue
 from alis.errors import ConfigError
 from alis.features.extractors import open_features
-from alis.metrics import Plan
+from alis.metrics import EvaluationPlan
 from alis.models import Generator, load
-from alis.models.directory import DEMO, find, read_notes
+from alis.models.model_folder import DEMO, find, read_notes
 from alis.training import loop, monitor
 from alis.training.recipe import TrainConfig
 from lhq.cli.progress import progress
 from lhq.progress import silent
 
 log = logging.getLogger("alis")
-TRAINS = "lite0"
+TRAINED_AGAINST = "lite0"
 """The extractor that the projected discriminator looks through: its figures flatter a model trained so."""
 NO_FEATURES = {"eq-t", "path-length", "path-length-std"}
 
@@ -38,7 +38,7 @@ def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: st
     Raises:
         AlisError: as `alis.training.loop.train`.
     """
-    talk()
+    setup_logging()
     if is_dry:
         wanted, side = config.data, config.model.resolution
         catalogue = open_catalogue(data, wanted.column, side=side, variant=wanted.variant)
@@ -47,17 +47,17 @@ def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: st
         return json.dumps({"data": about, "out": str(run), "config": resolved.model_dump()}, indent=1)
 
     if config.run.metric != "none":
-        if config.run.features == TRAINS and config.loss.discriminators != "residual":
+        if config.run.features == TRAINED_AGAINST and config.loss.discriminators != "residual":
             raise ConfigError(
-                f"run: features = {TRAINS} is the network that the projected discriminator trains with",
+                f"run: features = {TRAINED_AGAINST} is the network that the projected discriminator trains with",
                 hint="let another judge: --run.features detector, random, inception or a file",
             )
         open_features(config.run.features, torch.device("cpu"))  # what it lacks is said now, not after hours
 
     def measure(generator: Generator) -> tuple[str, float]:
         run = config.run
-        plan = Plan((run.metric,), num=run.metric_images, features=run.features, fit=_fit_of(config))
-        wanted = metrics.Wanted(config.data.column, config.data.variant)
+        plan = EvaluationPlan((run.metric,), num=run.metric_images, features=run.features, fit=_fit_for_metric(config))
+        wanted = metrics.ImageSelection(config.data.column, config.data.variant)
         measured = metrics.measure(generator, data, plan, wanted)
         return config.run.metric, measured.figures[config.run.metric]
 
@@ -69,7 +69,7 @@ def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: st
         dist.stop()
 
 
-def _fit_of(config: TrainConfig) -> Fit:
+def _fit_for_metric(config: TrainConfig) -> Fit:
     """How real pictures are fitted for a metric: as training does, but none is refused that training would refuse."""
     return "resize" if config.data.fit == "refuse" else config.data.fit
 
@@ -83,14 +83,20 @@ class Evaluation:
 
 
 def evaluate(
-    model: str, data: str | None, plan: Plan, wanted: metrics.Wanted | None = None, *, device: str, is_json: bool
+    model: str,
+    data: str | None,
+    plan: EvaluationPlan,
+    wanted: metrics.ImageSelection | None = None,
+    *,
+    device: str,
+    is_json: bool,
 ) -> Evaluation:
     """Measure a model, keep the record beside it, and return it as text for stdout.
 
     Raises:
         AlisError: as `alis.models.load` and `alis.metrics.measure`.
     """
-    talk()
+    setup_logging()
     try:
         where = dist.start(device)
         folder = find(model)
@@ -139,7 +145,7 @@ def evaluate(
     return Evaluation("".join(f"{line}\n" for line in lines), not measured.refused)
 
 
-def talk() -> None:
+def setup_logging() -> None:
     """Process 0 talks to stderr; the others only warn."""
     logger = logging.getLogger("alis")
     handler = logging.StreamHandler()

@@ -17,19 +17,19 @@ import torch
 from torch import Tensor
 
 from alis import dist
-from alis.data import Catalogue, Loader, Reading, Share, open_catalogue
+from alis.data import Catalogue, Loader, RankSlice, ReadOptions, open_catalogue
 from alis.errors import InputError, TrainingDiverged
-from alis.training import folder, losses, monitor, state
-from alis.training.folder import Beginning
+from alis.training import losses, monitor, run_folder, state
 from alis.training.monitor import Monitor
 from alis.training.recipe import TrainConfig
+from alis.training.run_folder import StartingPoint
 from alis.training.snapshots import Measure, Snapshots
 from alis.training.state import State
 from alis.training.step import Step, build
 from alis.training.stop import StopRequest, listening
 
 log = logging.getLogger("alis")
-ASK_EVERY = 8  # steps between two looks at whether any process was told to stop, and at process 0's clock
+CHECK_EVERY = 8  # steps between two looks at whether any process was told to stop, and at process 0's clock
 
 
 def train(
@@ -63,50 +63,52 @@ def train(
     """
     began = time.monotonic()
     where = dist.start(device)
-    resolved = config.resolved(dist.world())
-    with folder.held(run) if dist.rank() == 0 else nullcontext():
+    resolved = config.resolved(dist.world_size())
+    with run_folder.locked(run) if dist.rank() == 0 else nullcontext():
         catalogue = _same_data(data, resolved)
         s = build(resolved, where)
         beginning = _begin(s, run, resume, resolved)
-        pace = _Pace(resolved, began)
-        board = dist.together(lambda: None if dist.rank() else _introduce(run, resolved, catalogue, s, pace, beginning))
-        last = None if dist.rank() else folder.newest(run)
+        schedule = _Schedule(resolved, began)
+        board = dist.run_on_all(
+            lambda: None if dist.rank() else _introduce(run, resolved, catalogue, s, schedule, beginning)
+        )
+        last = None if dist.rank() else run_folder.newest(run)
         snapshots = Snapshots(run, s, resolved.run, data, board, measure, last)
         with _open_loader(catalogue, resolved, s) as loader, listening() as request:
-            _loop(s, resolved, loader, pace, snapshots, request)
+            _loop(s, resolved, loader, schedule, snapshots, request)
         if board is not None:
             board.close()
         if request.is_by_hand:
             raise KeyboardInterrupt
-        return dist.share(snapshots.last) or run
+        return dist.broadcast_object(snapshots.last) or run
 
 
 def _loop(
     s: State,
     config: TrainConfig,
     loader: Loader,
-    pace: _Pace,
+    schedule: _Schedule,
     snapshots: Snapshots,
     request: StopRequest,
 ) -> None:
     """Step after step, until the images, the time or a signal end it."""
     step, board = Step(s, config), snapshots.board
-    while s.images < pace.total:
+    while s.images < schedule.total:
         figures = advance(s, config, step, loader)
         if board is not None:
             board.add(**figures)
-        is_told, is_over, is_due = pace.asks(s.step, request, snapshots)
-        is_end = s.images >= pace.total or is_told or is_over
-        is_tick = is_end or pace.crosses(pace.tick, s.images)
-        is_wanted = pace.crosses(pace.snapshot, s.images) or (is_tick and snapshots.is_owed)
+        is_told, is_over, is_due = schedule.asks(s.step, request, snapshots)
+        is_end = s.images >= schedule.total or is_told or is_over
+        is_tick = is_end or schedule.crosses(schedule.tick, s.images)
+        is_wanted = schedule.crosses(schedule.snapshot, s.images) or (is_tick and snapshots.is_owed)
         if is_tick or is_wanted or is_due:
             _check(s, figures, snapshots.last)
         if is_tick:
-            num_bad = dist.sum_(torch.tensor(float(loader.num_bad), device=s.mean_length.device))
+            num_bad = dist.all_reduce_sum_(torch.tensor(float(loader.num_bad), device=s.mean_length.device))
             if board is not None:
                 board.tick(s.images, loader.wait_s, num_bad=int(num_bad), augment_p=float(s.augment_p))
         if is_end:
-            is_finished = s.images >= pace.total
+            is_finished = s.images >= schedule.total
             snapshots.write_last(is_measured=is_finished)
             if not is_finished:
                 why = "told to stop" if is_told else "the time is over"
@@ -122,17 +124,17 @@ def advance(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[s
     reals = {j: step.reals(next(loader), j, mirror=config.data.mirror) for j in step.own}
     figures: dict[str, Tensor] = {}
     if config.optim.lr_end < 1:
-        step.set_rates(losses.falling(s.images, round(config.run.kimg * 1000), config.optim.lr_end))
+        step.set_rates(losses.cosine_decay(s.images, round(config.run.kimg * 1000), config.optim.lr_end))
 
     figures["loss_g"], figures["sign_fake"] = step.generator()
     if loss.pl_weight and s.step % loss.pl_every == 0:
         figures["path_penalty"], figures["path_length"] = step.path_length()
     figures["loss_d"], figures["sign_real"] = step.discriminator(reals)
-    if step.pays_r1 and s.step % loss.r1_every == 0:
+    if step.has_r1 and s.step % loss.r1_every == 0:
         figures["r1"] = step.r1(reals)
 
     beta = losses.ema_beta(batch, s.images, config.ema.half_life_kimg, config.ema.ramp_up)
-    losses.average(s.ema, s.generator, beta)
+    losses.update_ema(s.ema, s.generator, beta)
     s.images, s.step = s.images + batch, s.step + 1
     if step.augment is not None:
         step.augment.steer(s.real_signs, figures["sign_real"], batch, s.step, config.augment)
@@ -153,7 +155,7 @@ def _check(s: State, figures: dict[str, Tensor], snapshot: Path | None) -> None:
         )
 
 
-class _Pace:
+class _Schedule:
     """When a run reports, saves and ends: by images, and by the clock of process 0."""
 
     def __init__(self, config: TrainConfig, began: float) -> None:
@@ -173,7 +175,7 @@ class _Pace:
 
         The time is over when what is left would not do for the next look at the clock and a snapshot.
         """
-        if dist.world() > 1 and step % ASK_EVERY:
+        if dist.world_size() > 1 and step % CHECK_EVERY:
             return False, False, False
         now = time.monotonic()
         self._longest_s, self._asked = max(self._longest_s, now - self._asked), now
@@ -182,16 +184,16 @@ class _Pace:
             needed_s = self._longest_s + snapshots.longest_s
             is_over = self._minutes is not None and now - self._began + needed_s > self._minutes * 60
             is_due = snapshots.minutes_ago >= self._snapshot_minutes
-        told, over, due = dist.any_each([request.is_made, is_over, is_due], snapshots.state.mean_length.device)
+        told, over, due = dist.any_true_each([request.is_made, is_over, is_due], snapshots.state.mean_length.device)
         return told, over, due
 
 
 def _same_data(address: str, config: TrainConfig) -> Catalogue:
     """The dataset, which must be the same for every process."""
     wanted, side = config.data, config.model.resolution
-    catalogue = dist.together(lambda: open_catalogue(address, wanted.column, side=side, variant=wanted.variant))
-    for number, fingerprint in enumerate(dist.everybodys(catalogue.fingerprint)):
-        if fingerprint != dist.share(catalogue.fingerprint):
+    catalogue = dist.run_on_all(lambda: open_catalogue(address, wanted.column, side=side, variant=wanted.variant))
+    for number, fingerprint in enumerate(dist.all_gather_objects(catalogue.fingerprint)):
+        if fingerprint != dist.broadcast_object(catalogue.fingerprint):
             raise InputError(
                 f"{address}: process {number} finds other data there than process 0",
                 hint="give all hosts the same dataset, e.g. from s3:// or hf://",
@@ -199,20 +201,20 @@ def _same_data(address: str, config: TrainConfig) -> Catalogue:
     return catalogue
 
 
-def _begin(s: State, run: Path, resume: str, config: TrainConfig) -> Beginning:
+def _begin(s: State, run: Path, resume: str, config: TrainConfig) -> StartingPoint:
     """Restore what process 0 finds to begin with, and put it in everybody's hands."""
 
     def own_images() -> int:
-        own = folder.newest(run)
+        own = run_folder.newest(run)
         return state.read_progress(own).images if own is not None else -1
 
-    images = dist.everybodys(dist.together(own_images))
+    images = dist.all_gather_objects(dist.run_on_all(own_images))
     ahead = max(range(len(images)), key=images.__getitem__)
 
-    def restore() -> Beginning:
+    def restore() -> StartingPoint:
         if dist.rank():
-            return Beginning(None, is_own=True)
-        beginning = folder.beginning(run, resume)
+            return StartingPoint(None, is_own=True)
+        beginning = run_folder.starting_point(run, resume)
         if resume != "never" and beginning.is_own and images[ahead] > images[0]:
             raise InputError(
                 f"{run}: process {ahead} has a snapshot of {images[ahead]} images there, process 0 of {images[0]}"
@@ -225,12 +227,12 @@ def _begin(s: State, run: Path, resume: str, config: TrainConfig) -> Beginning:
             _count(s, beginning, config)
         return beginning
 
-    beginning = dist.together(restore)
-    state.share(s)
+    beginning = dist.run_on_all(restore)
+    state.broadcast(s)
     return beginning
 
 
-def _count(s: State, beginning: Beginning, config: TrainConfig) -> None:
+def _count(s: State, beginning: StartingPoint, config: TrainConfig) -> None:
     """Say what a start begins with, and at how many images."""
     total, was = round(config.run.kimg * 1000), s.images
     if beginning.is_own:
@@ -252,18 +254,18 @@ def _count(s: State, beginning: Beginning, config: TrainConfig) -> None:
 
 
 def _introduce(
-    run: Path, config: TrainConfig, catalogue: Catalogue, s: State, pace: _Pace, beginning: Beginning
+    run: Path, config: TrainConfig, catalogue: Catalogue, s: State, schedule: _Schedule, beginning: StartingPoint
 ) -> Monitor:
     """run.json, and the monitor of this start."""
     about = {"address": catalogue.address, "num_images": catalogue.num_images, "fingerprint": catalogue.fingerprint}
     where = s.mean_length.device
     try:
-        monitor.explain(run, config, about, s.images, begun_with=None if beginning.is_own else beginning.folder)
-        board = Monitor(run, start=s.images, total=pace.total, device=where)
+        monitor.write_run_json(run, config, about, s.images, begun_with=None if beginning.is_own else beginning.folder)
+        board = Monitor(run, start=s.images, total=schedule.total, device=where)
     except OSError as error:
         raise InputError(f"{run}: can't be written ({error})", hint="make room, or give another --out") from None
     seen = f"{catalogue.num_images} images of {catalogue.address}"
-    log.info("%s · batch %d on %d × %s", seen, pace.batch, dist.world(), where)
+    log.info("%s · batch %d on %d × %s", seen, schedule.batch, dist.world_size(), where)
     return board
 
 
@@ -274,8 +276,8 @@ def _open_loader(catalogue: Catalogue, config: TrainConfig, s: State) -> Loader:
     return Loader(
         catalogue,
         config.model.resolution,
-        Share(optim.batch, optim.micro, dist.rank(), dist.world()),
-        Reading(
+        RankSlice(optim.batch, optim.micro, dist.rank(), dist.world_size()),
+        ReadOptions(
             seed=config.run.seed,
             fit=data.fit,
             threads=data.threads,

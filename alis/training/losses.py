@@ -16,12 +16,12 @@ from torch.nn import functional
 
 from alis.models import Generator
 
-Judge = Callable[[Tensor], Tensor]
+DiscriminatorFn = Callable[[Tensor], Tensor]
 
 
-def generator_loss(judge: Judge, fakes: Tensor) -> tuple[Tensor, Tensor]:
+def generator_loss(discriminator: DiscriminatorFn, fakes: Tensor) -> tuple[Tensor, Tensor]:
     """(loss, logits of fakes): −log sigmoid D(fake)."""
-    logits = judge(fakes)
+    logits = discriminator(fakes)
     return functional.softplus(-logits).mean(), logits.detach()
 
 
@@ -36,17 +36,17 @@ def discriminator_hinge(fakes: Sequence[Tensor], reals: Sequence[Tensor]) -> Ten
     return torch.stack([(1 + fake).relu().mean() + (1 - real).relu().mean() for fake, real in heads]).mean()
 
 
-def discriminator_loss(judge: Judge, fakes: Tensor, reals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def discriminator_loss(discriminator: DiscriminatorFn, fakes: Tensor, reals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, logits of fakes, logits of reals): −log(1 − sigmoid D(fake)) − log sigmoid D(real)."""
-    fake_logits, real_logits = judge(fakes), judge(reals)
+    fake_logits, real_logits = discriminator(fakes), discriminator(reals)
     loss = functional.softplus(fake_logits).mean() + functional.softplus(-real_logits).mean()
     return loss, fake_logits.detach(), real_logits.detach()
 
 
-def r1_penalty(judge: Judge, reals: Tensor) -> Tensor:
+def r1_penalty(discriminator: DiscriminatorFn, reals: Tensor) -> Tensor:
     """‖∂D/∂image‖² of each real image, [B]; the loss is γ/2 times its mean."""
     reals = reals.detach().requires_grad_(True)
-    (grads,) = torch.autograd.grad(judge(reals).sum(), reals, create_graph=True)
+    (grads,) = torch.autograd.grad(discriminator(reals).sum(), reals, create_graph=True)
     return grads.square().sum(dim=(1, 2, 3))
 
 
@@ -64,7 +64,7 @@ def lazy_adam(lr: float, beta1: float, beta2: float, every: int | None) -> tuple
     return lr * share, (beta1**share, beta2**share)
 
 
-def falling(images: int, total: int, end: float) -> float:
+def cosine_decay(images: int, total: int, end: float) -> float:
     """Share of a learning rate after `images` of `total`: half a cosine from 1 to `end`."""
     done = min(images / total, 1.0)
     return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
@@ -79,7 +79,7 @@ def ema_beta(batch: int, images: int, half_life_kimg: float, ramp_up: float | No
 
 
 @torch.no_grad()
-def average(ema: Generator, generator: Generator, beta: float) -> None:
+def update_ema(ema: Generator, generator: Generator, beta: float) -> None:
     """Move the averaged generator towards the one in training; buffers are copied."""
     torch._foreach_lerp_(list(ema.parameters()), list(generator.parameters()), 1 - beta)
     torch._foreach_copy_(list(ema.buffers()), list(generator.buffers()))

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from alis.metrics import strips
+from alis.metrics import strip_metrics
 from alis.models import Generator, sampling
 from alis.training.recipe import TrainConfig
 
@@ -42,7 +42,7 @@ class Monitor:
         self._counts: dict[str, int] = {}
         self._began = self._tick_began = time.perf_counter()
         self._tick_images, self._tick_wait = start, 0.0
-        _forget_after(self.path, start)
+        _drop_records_after(self.path, start)
 
     def add(self, **values: Tensor) -> None:
         """Take scalars (tensors on any device; nothing is waited for)."""
@@ -105,7 +105,7 @@ class Monitor:
             self.board.close()
 
 
-def illustrate(
+def write_samples(
     folder: Path, generator: Generator, *, psi: float = 1.0, rows: int = 4, columns: int = 6
 ) -> dict[str, float]:
     """Write `frames.png` (a grid of frames) and `strip.png` (one panorama of eight frames); seeds are fixed.
@@ -115,11 +115,14 @@ def illustrate(
     frames = sampling.frames_aligned(generator, rows * columns, seed=0, psi=psi)
     grid = torch.cat([torch.cat(list(row), dim=2) for row in frames.unflatten(0, (rows, columns)).unbind(0)], dim=1)
     write_picture(folder / "frames.png", grid)
-    strip = sampling.strip(generator, strips.FRAMES, psi=psi)
+    strip = sampling.strip(generator, strip_metrics.FRAMES, psi=psi)
     write_picture(folder / "strip.png", strip)
     size = generator.config.resolution
     tile = size // generator.config.grid_size
-    return {"seam": strips.seam(strip[None], tile), "repetition": strips.repetition(strip[None], size, tile)}
+    return {
+        "seam": strip_metrics.seam(strip[None], tile),
+        "repetition": strip_metrics.repetition(strip[None], size, tile),
+    }
 
 
 def write_picture(path: Path, image_3HW: Tensor) -> None:
@@ -127,7 +130,7 @@ def write_picture(path: Path, image_3HW: Tensor) -> None:
     Image.fromarray(np.ascontiguousarray(sampling.to_uint8(image_3HW).permute(1, 2, 0).cpu().numpy())).save(path)
 
 
-def explain(
+def write_run_json(
     run: Path, config: TrainConfig, data: Mapping[str, Any], images: int, *, begun_with: Path | None = None
 ) -> None:
     """Write run.json: settings, data, versions and hardware of this start, and when every start was.
@@ -201,7 +204,7 @@ def duration(seconds: float) -> str:
     return f"{days}d {h:02d}h" if days else f"{h}h {m:02d}m" if h else f"{m}m {s:02d}s"
 
 
-def _forget_after(path: Path, images: int) -> None:
+def _drop_records_after(path: Path, images: int) -> None:
     """Drop the records of images that a resumed run will see again."""
     if not path.exists():
         return

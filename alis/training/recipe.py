@@ -123,7 +123,7 @@ class EmaSettings(Settings):
     """The half life is at most this share of the images seen; None: no ramp."""
 
 
-class Changes(Settings):
+class AugmentTransforms(Settings):
     """Kinds of change that augmentation may make. A landscape's horizon should not turn: switch those off there."""
 
     mirror: bool = True
@@ -152,7 +152,7 @@ class Changes(Settings):
     """More or less colour."""
 
 
-class AugmentSettings(Changes):
+class AugmentSettings(AugmentTransforms):
     """`[augment]`: adaptive augmentation of what the residual discriminator sees, off as published."""
 
     kind: Literal["none", "ada", "fixed"] = "none"
@@ -166,7 +166,7 @@ class AugmentSettings(Changes):
 
 
 class RunSettings(Settings):
-    """`[run]`: length, pace of reports, and the machine."""
+    """`[run]`: length, schedule of reports, and the machine."""
 
     kimg: float = pydantic.Field(25_000.0, gt=0)
     """Thousand images to show in all."""

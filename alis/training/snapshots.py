@@ -18,7 +18,7 @@ from pathlib import Path
 from alis import dist, models
 from alis.errors import AlisError, InputError, RunError
 from alis.models import Generator
-from alis.training import folder, monitor, state
+from alis.training import monitor, run_folder, state
 from alis.training.monitor import Monitor
 from alis.training.recipe import RunSettings
 from alis.training.state import State
@@ -63,7 +63,7 @@ class Snapshots:
                 is_saved = True
             except InputError as error:
                 log.warning("%s", error)
-        self.is_owed = dist.share(not is_saved)
+        self.is_owed = dist.broadcast_object(not is_saved)
         self._at = time.monotonic()
         self.longest_s = max(self.longest_s, self._at - began)
         self._measure(not is_timed, is_saved)
@@ -74,14 +74,14 @@ class Snapshots:
         Raises:
             RunError: it can't be saved in the run's folder; what could be kept, and where, is named.
         """
-        dist.together(self._save_or_rescue)
+        dist.run_on_all(self._save_or_rescue)
         self._measure(is_measured, True)
 
     def _save(self, is_timed: bool) -> Path:
         figures: dict[str, float] = {}
 
         def illustrate(path: Path) -> None:
-            figures.update(monitor.illustrate(path, self.state.ema, psi=self.settings.psi))
+            figures.update(monitor.write_samples(path, self.state.ema, psi=self.settings.psi))
 
         saved = state.save(self.state, self.run, notes=self._notes(), illustrate=illustrate, is_timed=is_timed)
         if self.board is not None:
@@ -159,14 +159,14 @@ class Snapshots:
             else:
                 self._note(name, value, is_saved)
         if self.board is not None:
-            folder.prune(self.run, self.settings.keep)
+            run_folder.prune(self.run, self.settings.keep)
 
     def _note(self, name: str, value: float, is_saved: bool) -> None:
         if self.board is None:
             return
         is_best = False
         try:
-            is_best = is_saved and self.last is not None and folder.note_best(self.run, self.last.name, name, value)
+            is_best = is_saved and self.last is not None and run_folder.note_best(self.run, self.last.name, name, value)
         except OSError as error:
             log.warning("%s: best.json can't be written (%s)", self.run, error)
         log.info("%s %.3f%s", name, value, " (best so far)" if is_best else "")

@@ -33,7 +33,7 @@ from alis import dist, models
 from alis.config import ModelConfig
 from alis.errors import AlisError, ConfigError, InputError
 from alis.models import Discriminator, Generator
-from alis.models.directory import DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
+from alis.models.model_folder import DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
 from alis.models.projected import Projected
 from lhq import system
 
@@ -169,18 +169,18 @@ def _fill(state: State, tensors: dict[str, Tensor], progress: Progress) -> None:
         getattr(state, key).copy_(taken(key, getattr(state, key)))
 
 
-def share(state: State) -> None:
+def broadcast(state: State) -> None:
     """Process 0's state into everybody's: networks, averages, optimisers, running figures, images and steps.
 
     Hosts may have disks of their own: what a run goes on from is on the disk of process 0 alone.
     """
-    if dist.world() == 1:
+    if dist.world_size() == 1:
         return
     keys = [
         [name for name, parameter in network.named_parameters() if parameter in optim.state]
         for _, network, optim in _optimisers(state)
     ]
-    keys, state.images, state.step = dist.share((keys, state.images, state.step))
+    keys, state.images, state.step = dist.broadcast_object((keys, state.images, state.step))
     dist.broadcast(t for network in (*state.networks.values(), state.ema) for t in network.state_dict().values())
     dist.broadcast([state.mean_length, state.augment_p, state.real_signs])
     for names, (_, network, optim) in zip(keys, _optimisers(state), strict=True):

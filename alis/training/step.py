@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from alis import dist
-from alis.features.lite import Lite0Stages
-from alis.models import Discriminator, Generator, draws, path_length
+from alis.features.efficientnet_lite import Lite0Stages
+from alis.models import Discriminator, Generator, frame_codes, path_length
 from alis.models.projected import Projected
 from alis.training import losses
 from alis.training.augment import LIGHT, LIGHT_CHANGES, Augment, chosen
-from alis.training.graphs import Graphs
+from alis.training.cuda_graphs import CudaGraphs
 from alis.training.recipe import TrainConfig
 from alis.training.state import State
 
@@ -39,7 +39,7 @@ def build(config: TrainConfig, device: torch.device) -> State:
     optim, loss = config.optim, config.loss
     assert optim.lr_g is not None
     assert optim.lr_d is not None
-    with draws.seeded(config.run.seed):
+    with frame_codes.seeded(config.run.seed):
         generator = Generator(config.model).to(device).train()
         discriminator = Discriminator(config.model).to(device).train()
     ema = copy.deepcopy(generator).eval().requires_grad_(False)
@@ -56,7 +56,7 @@ def build(config: TrainConfig, device: torch.device) -> State:
     projected = optim_p = None
     if loss.discriminators != "residual":
         assert config.projected.size is not None
-        with draws.seeded(config.run.seed, PROJECTED):
+        with frame_codes.seeded(config.run.seed, PROJECTED):
             projected = Projected(Lite0Stages.channels, config.projected.size, config.projected.width).to(device)
         betas = (optim.beta1, optim.beta2)
         optim_p = _adam(projected, config.projected.lr, betas, config, device)
@@ -98,13 +98,13 @@ class Step:
         assert micro is not None
         self.state, self.loss, self.seed = state, config.loss, config.run.seed
         self.micro, self.num_micro = micro, batch // micro
-        self.own = range(dist.rank(), self.num_micro, dist.world())
+        self.own = range(dist.rank(), self.num_micro, dist.world_size())
         is_augmented = config.augment.kind != "none"
         self.augment = Augment(state.augment_p, chosen(config.augment)) if is_augmented else None
         self.has_residual = config.loss.discriminators != "projected"
-        self.pays_r1 = bool(config.loss.r1_gamma) and self.has_residual
+        self.has_r1 = bool(config.loss.r1_gamma) and self.has_residual
         self._frozen = _frozen_blocks(state.discriminator, config.optim.freeze_d)
-        self._look = None if state.projected is None else Look(config, state.mean_length.device)
+        self._frozen_features = None if state.projected is None else FrozenFeatures(config, state.mean_length.device)
         self._weight = config.projected.weight
         self._w_dim = config.model.w_dim
         # Regularisers differentiate twice, which compiled graphs do not: they always run the eager passes.
@@ -199,14 +199,14 @@ class Step:
         if not mirror:
             return images.contiguous()
         # Drawn where they are needed: a copy from the host would make it wait for the device.
-        with draws.seeded(self.seed, self.state.images, j, MIRROR):
+        with frame_codes.seeded(self.seed, self.state.images, j, MIRROR):
             flips = torch.rand(len(images), device=device) < 0.5
         return torch.where(flips[:, None, None, None], images.flip(3), images)
 
-    def _paint(self, drawn: draws.Draw) -> Tensor:
+    def _paint(self, drawn: frame_codes.FrameCodes) -> Tensor:
         return self.state.generator.frames(drawn.ws, drawn.first_B, drawn.ranges, noise="random")
 
-    def _painted(self, drawn: draws.Draw) -> Tensor:
+    def _painted(self, drawn: frame_codes.FrameCodes) -> Tensor:
         fakes: Tensor = self._paint_main(drawn)
         # A graph's result lies in the graph's own memory, which the next graph may write over.
         return fakes.clone() if self._has_graphs else fakes
@@ -215,13 +215,13 @@ class Step:
         return self.state.discriminator(images if self.augment is None else self.augment(images))
 
     def _judge_projected(self, images: Tensor) -> list[Tensor]:
-        assert self._look is not None
+        assert self._frozen_features is not None
         assert self.state.projected is not None
-        return self.state.projected(self._look(images))
+        return self.state.projected(self._frozen_features(images))
 
-    def _draw(self, num: int) -> draws.Draw:
+    def _draw(self, num: int) -> frame_codes.FrameCodes:
         is_ramping = self.state.images // 1000 < self.loss.shift_ramp_kimg
-        return draws.draw(
+        return frame_codes.sample_frame_codes(
             self.state.generator,
             num,
             mixing=self.loss.style_mixing,
@@ -255,7 +255,7 @@ class Step:
                 s.projected.settle()
             figures = accumulate(j)
             for other in self.own[1:]:
-                with draws.seeded(self.seed, s.images, other, phase):
+                with frame_codes.seeded(self.seed, s.images, other, phase):
                     figures += accumulate(other)
             figures = dist.sum_gradients((p for learner, _ in learners for p in learner.parameters()), figures)
             for _, optim in learners:
@@ -264,7 +264,7 @@ class Step:
             return figures
 
         first = self.own[0]
-        with draws.seeded(self.seed, s.images, first, phase):
+        with frame_codes.seeded(self.seed, s.images, first, phase):
             if self._graphs is None:
                 figures = whole(first)
             else:
@@ -286,13 +286,13 @@ class Step:
         return self.state.images // 1000 < self.loss.shift_ramp_kimg
 
 
-def _graphs(config: TrainConfig, device: torch.device, num_own: int) -> Graphs | None:
+def _graphs(config: TrainConfig, device: torch.device, num_own: int) -> CudaGraphs | None:
     """Whether phases are recorded: on a GPU, one process, a batch that is one microbatch, frames at fixed offsets."""
     if not config.run.graphs:
         return None
     reasons = {
         "there is no GPU": device.type != "cuda",
-        "gradients are summed over processes": dist.world() > 1,
+        "gradients are summed over processes": dist.world_size() > 1,
         "a step has several microbatches (give a smaller --optim.batch)": num_own > 1,
         "run.compile is on": config.run.compile != "off",
         'every step has another offset (use loss.frames_at = "column")': config.loss.frames_at == "pixel",
@@ -301,10 +301,10 @@ def _graphs(config: TrainConfig, device: torch.device, num_own: int) -> Graphs |
     if why:
         log.warning("run.graphs: phases are not recorded as CUDA graphs: %s", "; ".join(why))
         return None
-    return Graphs()
+    return CudaGraphs()
 
 
-class Look:
+class FrozenFeatures:
     """Pictures [B, 3, R, R] → the frozen network's maps of them, lightly augmented, at the side the recipe says."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:

@@ -25,20 +25,20 @@ from alis.errors import DataError, RunError
 device = dist.start("cpu")
 import torch.distributed.nn  # as `datasets` does, in the midst of a run
 r = dist.rank()
-assert dist.world() == 2
-assert dist.sum_(torch.tensor([1.0 + r])).item() == 3.0
+assert dist.world_size() == 2
+assert dist.all_reduce_sum_(torch.tensor([1.0 + r])).item() == 3.0
 rows = dist.gather_rows(torch.full([2 + r, 3], float(r)))
 assert rows.tolist() == [[0.0] * 3] * 2 + [[1.0] * 3] * 3, rows
 assert dist.any_true(r == 1, device) is True
 assert dist.any_true(False, device) is False
-assert dist.share({"from": r}) == {"from": 0}
-assert dist.everybodys(r) == [0, 1]
-assert dist.together(lambda: r) == r
+assert dist.broadcast_object({"from": r}) == {"from": 0}
+assert dist.all_gather_objects(r) == [0, 1]
+assert dist.run_on_all(lambda: r) == r
 def broken():
     if r == 1:
         raise DataError("shard 7 is damaged", hint="")
 try:
-    dist.together(broken)
+    dist.run_on_all(broken)
     raise AssertionError("an error of one is an error of all")
 except RunError as error:
     assert "shard 7 is damaged" in str(error)
@@ -54,7 +54,7 @@ figures = dist.sum_gradients([p, q], torch.tensor([5.0, float(r)]))
 assert figures.tolist() == [10.0, 1.0]
 assert p.grad.tolist() == [[3.0, 0.0], [1e5, -1e5]], p.grad
 assert q.grad is None
-dist.wait()
+dist.barrier()
 dist.stop()
 tasks = Path("/proc/self/task")
 names = [(task / "comm").read_text().strip() for task in tasks.iterdir()] if tasks.exists() else []
@@ -83,12 +83,12 @@ def test_two_processes_agree(tmp_path: Path) -> None:
 
 
 def test_one_process_is_a_world_of_its_own() -> None:
-    assert (dist.rank(), dist.world()) == (0, 1)
+    assert (dist.rank(), dist.world_size()) == (0, 1)
     assert dist.start("cpu") == torch.device("cpu")
     rows = torch.rand(3, 2)
     assert dist.gather_rows(rows) is rows
     assert dist.any_true(True, torch.device("cpu"))
-    dist.wait()
+    dist.barrier()
     dist.stop()
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from alis.errors import InputError
 from alis.models import Generator
-from alis.models.layers import Place
+from alis.models.layers import PositionInputs
 from alis.models.synthesis import BlockInputs
 from alis.plane import latents
 from alis.plane.ranges import Ranges, anchors_seen
@@ -138,7 +138,7 @@ class TileGraph(nn.Module):
             place = None
             if block.sees_place:
                 across = self._row(f"across_{r}", place_1).transpose(0, 1)
-                place = Place(across, block.down.float(), next(latents) if num else None)
+                place = PositionInputs(across, block.down.float(), next(latents) if num else None)
             given, over, colours = (
                 self._row(f"{name}_{r}", place_1) for name in ("given_BKw", "own_BKw", "colours_BKw")
             )

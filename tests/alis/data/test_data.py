@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from alis.data import Catalogue, Loader, Order, Reading, Share, open_catalogue
+from alis.data import Catalogue, Loader, Order, RankSlice, ReadOptions, open_catalogue
 from alis.errors import DataError, InputError
 from tests.alis import sets
 
@@ -25,8 +25,8 @@ from tests.alis import sets
 def steps(catalogue: Catalogue, num: int, *, world: int = 1, batch: int = 12, micro: int = 3, **more: object) -> list:
     """The numbers of the pictures of each step, over all processes, sorted within the step."""
     start = more.pop("start", 0)
-    reading = Reading(**more)  # type: ignore[arg-type]
-    shares = [Share(batch, micro, rank, world) for rank in range(world)]
+    reading = ReadOptions(**more)  # type: ignore[arg-type]
+    shares = [RankSlice(batch, micro, rank, world) for rank in range(world)]
     loaders = [Loader(catalogue, 16, share, reading, start=start) for share in shares]  # type: ignore[arg-type]
     found = []
     for _ in range(num):
@@ -122,7 +122,7 @@ def test_bad_rows_are_named_counted_and_replaced(tmp_path: Path, caplog: pytest.
         {"bytes": None, "path": "no"},
     ]
     data = open_catalogue(_table(good[:10] + bad + good[10:], tmp_path))
-    with caplog.at_level(logging.WARNING, "alis"), Loader(data, 16, Share(3, 3), stop=33) as loader:
+    with caplog.at_level(logging.WARNING, "alis"), Loader(data, 16, RankSlice(3, 3), stop=33) as loader:
         seen = [sets.number_of(picture) for batch in loader for picture in batch.numpy()]
         assert loader.num_bad == 3
     assert len(seen) == 33
@@ -133,7 +133,7 @@ def test_bad_rows_are_named_counted_and_replaced(tmp_path: Path, caplog: pytest.
 def test_a_shard_that_goes_bad_mid_run_costs_its_rows_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = sets.write(tmp_path / "set", 200, per_file=50, per_group=10)
     data = open_catalogue(str(folder))
-    loader = Loader(data, 16, Share(10, 10), Reading(ahead=1, buffer_mb=1))
+    loader = Loader(data, 16, RankSlice(10, 10), ReadOptions(ahead=1, buffer_mb=1))
     next(loader)
     broken = folder / "data" / "train-00002-of-00004.parquet"
     broken.write_bytes(b"PAR1" + bytes(2000) + b"PAR1")
@@ -147,7 +147,7 @@ def test_a_shard_that_goes_bad_mid_run_costs_its_rows_only(tmp_path: Path, caplo
 
 def test_a_set_with_nothing_readable_is_an_error(tmp_path: Path) -> None:
     data = open_catalogue(_table([{"bytes": b"x" * 50, "path": str(i)} for i in range(40)], tmp_path))
-    with Loader(data, 16, Share(4, 4)) as loader, pytest.raises(DataError, match="no pictures"):
+    with Loader(data, 16, RankSlice(4, 4)) as loader, pytest.raises(DataError, match="no pictures"):
         next(loader)
 
 
@@ -155,14 +155,14 @@ def test_other_sizes_are_fitted_with_a_word_or_refused(tmp_path: Path, caplog: p
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 200
     data = open_catalogue(_table([{"bytes": sets.encoded(wide), "path": "wide.png"}] * 8, tmp_path))
-    with caplog.at_level(logging.WARNING, "alis"), Loader(data, 16, Share(4, 4)) as loader:
+    with caplog.at_level(logging.WARNING, "alis"), Loader(data, 16, RankSlice(4, 4)) as loader:
         assert (next(loader).numpy()[0, 8, 4:-4] > 190).all()
     assert "wide.png" in caplog.text
-    with Loader(data, 16, Share(8, 8), Reading(fit="crop")) as loader:
+    with Loader(data, 16, RankSlice(8, 8), ReadOptions(fit="crop")) as loader:
         means = {round(float(picture.mean())) for picture in next(loader).numpy()}
     assert len(means) > 2
     with (
-        Loader(data, 16, Share(4, 4), Reading(fit="refuse")) as loader,
+        Loader(data, 16, RankSlice(4, 4), ReadOptions(fit="refuse")) as loader,
         pytest.raises(InputError, match="60×20 px instead"),
     ):
         next(loader)
@@ -182,7 +182,7 @@ def test_every_kind_of_picture_comes_out_as_rgb(tmp_path: Path) -> None:
     turned.save(buffer, "JPEG", exif=exif)
     rows.append({"bytes": buffer.getvalue(), "path": "turned.jpg"})
     data = open_catalogue(_table(rows, tmp_path))
-    with Loader(data, 16, Share(1, 1), Reading(num_lanes=1), stop=len(rows)) as loader:
+    with Loader(data, 16, RankSlice(1, 1), ReadOptions(num_lanes=1), stop=len(rows)) as loader:
         pictures = [batch.numpy()[0] for batch in loader]
         assert loader.num_bad == 0
     assert len(pictures) == 7
@@ -194,7 +194,7 @@ def test_a_jpeg_is_decoded_as_pillow_decodes_it(shared: Path, tmp_path: Path) ->
     buffer = io.BytesIO()
     Image.open(photo).convert("RGB").resize((64, 64)).save(buffer, "JPEG", quality=95)
     data = open_catalogue(_table([{"bytes": buffer.getvalue(), "path": "a"}], tmp_path))
-    with Loader(data, 64, Share(1, 1), stop=1) as loader:
+    with Loader(data, 64, RankSlice(1, 1), stop=1) as loader:
         ours = next(loader).numpy()[0].astype(int)
     theirs = np.asarray(Image.open(buffer).convert("RGB")).astype(int)
     assert abs(ours - theirs).max() <= 1
@@ -206,7 +206,7 @@ def test_nasty_files_never_stop_a_run(shared: Path, tmp_path: Path) -> None:
     good = [{"bytes": sets.numbered(i, 16), "path": f"{i}.png"} for i in range(len(rows))]
     mixed = [row for pair in zip(rows, good, strict=True) for row in pair]
     data = open_catalogue(_table(mixed, tmp_path))
-    with Loader(data, 16, Share(16, 16), stop=len(mixed)) as loader:
+    with Loader(data, 16, RankSlice(16, 16), stop=len(mixed)) as loader:
         assert sum(len(batch) for batch in loader) == len(mixed)
         assert loader.num_bad > 0
 
@@ -218,7 +218,7 @@ def test_nasty_files_never_stop_a_run(shared: Path, tmp_path: Path) -> None:
 def test_too_few_images(tmp_path: Path, rows: list, match: str) -> None:
     address = _table(rows, tmp_path)
     with pytest.raises(InputError, match=match):
-        Loader(open_catalogue(address), 16, Share(4, 4))
+        Loader(open_catalogue(address), 16, RankSlice(4, 4))
 
 
 def test_what_is_no_dataset_is_said(tmp_path: Path) -> None:
@@ -272,8 +272,8 @@ def test_no_more_is_held_than_the_buffer_allows(tmp_path: Path) -> None:
     data = open_catalogue(_table(rows, tmp_path))
     del rows
     before, peak = pa.total_allocated_bytes(), 0
-    reading = Reading(threads=1, ahead=1, buffer_mb=4, num_lanes=1)
-    with Loader(data, 16, Share(4, 4), reading, stop=400) as loader:
+    reading = ReadOptions(threads=1, ahead=1, buffer_mb=4, num_lanes=1)
+    with Loader(data, 16, RankSlice(4, 4), reading, stop=400) as loader:
         for _ in loader:
             peak = max(peak, pa.total_allocated_bytes() - before)
     assert 1e6 < peak < 10e6

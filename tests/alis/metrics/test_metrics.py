@@ -21,11 +21,11 @@ from alis.config import ModelConfig
 from alis.data import open_catalogue
 from alis.errors import DataError, InputError, WeightsMissing
 from alis.features.extractors import open_features
-from alis.metrics import Moments, Plan, frechet, kernel, precision_recall
+from alis.metrics import EvaluationPlan, Moments, frechet, kernel, precision_recall
 from alis.metrics.geometry import MAX_DB, equivariance_db
-from alis.metrics.reference import Sample, reference
+from alis.metrics.reference import SampleOptions, reference_statistics
 from alis.models import Generator, sampling
-from alis.models.directory import DEMO
+from alis.models.model_folder import DEMO
 from alis.training.launch import evaluate
 from tests.alis import sets
 
@@ -151,15 +151,15 @@ def test_the_plane_shifts_exactly_and_noise_is_found_out(generator: Generator) -
 def test_the_reference_is_kept_by_fingerprint(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
     extractor, catalogue = open_features("random", CPU), open_catalogue(data)
-    first = reference(catalogue, 16, extractor, CPU, Sample(20))
+    first = reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(20))
     assert (first.num, first.kept.shape) == (80, (20, 512))
     (stored,) = (tmp_path / "reference").iterdir()
     before = stored.stat().st_mtime_ns
-    again = reference(catalogue, 16, extractor, CPU, Sample(20))
+    again = reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(20))
     assert np.array_equal(first.covariance, again.covariance)
     assert torch.equal(first.kept, again.kept)
     assert stored.stat().st_mtime_ns == before
-    assert reference(catalogue, 16, extractor, CPU, Sample(20, 30)).num == 30
+    assert reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(20, 30)).num == 30
 
 
 HALF_CACHED = """
@@ -172,11 +172,12 @@ os.environ["LOCAL_RANK"] = "0"  # as on two hosts of one process each
 from alis import dist
 from alis.data import open_catalogue
 from alis.features.extractors import open_features
-from alis.metrics.reference import Sample, reference
+from alis.metrics.reference import SampleOptions, reference_statistics
 device = dist.start("cpu")
-found = reference(open_catalogue(sys.argv[2]), 16, open_features("random", device), device, Sample(20))
+features = open_features("random", device)
+found = reference_statistics(open_catalogue(sys.argv[2]), 16, features, device, SampleOptions(20))
 assert found.num == 80
-dist.wait()
+dist.barrier()
 dist.stop()
 (root / f"fine-{os.environ['RANK']}").touch()
 """
@@ -187,7 +188,7 @@ def test_hosts_with_caches_of_their_own_do_not_wait_for_ever(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "host-0"))
-    reference(open_catalogue(data), 16, open_features("random", CPU), CPU, Sample(20))
+    reference_statistics(open_catalogue(data), 16, open_features("random", CPU), CPU, SampleOptions(20))
     script = tmp_path / "measure.py"
     script.write_text(HALF_CACHED)
     line = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
@@ -215,7 +216,7 @@ def test_changed_pixels_of_equal_size_are_another_reference(tmp_path: Path, monk
             shutil.rmtree(folder)
         sets.write(folder, 30, paint=lambda number, size, shade=shade: plain(number, size, shade))
         catalogue = open_catalogue(str(folder))
-        means.append((catalogue.fingerprint, reference(catalogue, 16, extractor, CPU, Sample(5))))
+        means.append((catalogue.fingerprint, reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(5))))
     (first, before), (second, after) = means
     assert first == second, "names, sizes and rows are the same"
     assert before.content != after.content
@@ -225,10 +226,10 @@ def test_changed_pixels_of_equal_size_are_another_reference(tmp_path: Path, monk
 def test_a_damaged_cache_is_computed_anew(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
     extractor, catalogue = open_features("random", CPU), open_catalogue(data)
-    first = reference(catalogue, 16, extractor, CPU, Sample(20))
+    first = reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(20))
     (stored,) = (tmp_path / "reference").iterdir()
     stored.write_bytes(stored.read_bytes()[:1000])
-    assert np.array_equal(reference(catalogue, 16, extractor, CPU, Sample(20)).mean, first.mean)
+    assert np.array_equal(reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(20)).mean, first.mean)
 
 
 def test_precision_and_recall_far_from_the_origin_are_those_at_it() -> None:
@@ -250,7 +251,7 @@ def test_one_refused_metric_leaves_the_others(
     generator: Generator, data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
-    plan = Plan(("fid", "kid", "precision-recall", "eq-t"), num=3, features="random", num_geometry=2)
+    plan = EvaluationPlan(("fid", "kid", "precision-recall", "eq-t"), num=3, features="random", num_geometry=2)
     with caplog.at_level(logging.WARNING, "alis"):
         told: dict[str, list[tuple[int, int]]] = {}
 
@@ -271,11 +272,11 @@ def test_one_refused_metric_leaves_the_others(
     assert not record.is_complete
     assert json.loads(record.text)["refused"].keys() == {"precision-recall"}
     with pytest.raises(InputError, match="a manifold of 3 images"):
-        metrics.measure(generator, data, Plan(("precision-recall",), num=3, features="random"))
+        metrics.measure(generator, data, EvaluationPlan(("precision-recall",), num=3, features="random"))
 
 
 def test_a_set_that_cannot_be_read_leaves_what_needs_none(generator: Generator, tmp_path: Path) -> None:
-    plan = Plan(("fid", "eq-t"), num=4, features="random", num_geometry=2)
+    plan = EvaluationPlan(("fid", "eq-t"), num=4, features="random", num_geometry=2)
     found = metrics.measure(generator, str(tmp_path / "nowhere"), plan)
     assert found.figures.keys() == {"eq-t"}
     assert "no Parquet files" in found.refused["fid"]
@@ -333,7 +334,9 @@ def test_features_of_efficientnet_are_the_network_s_own(number: int, side: int) 
 
 def test_measuring_the_demo_model_leaves_the_package_as_it_is() -> None:
     before = sorted(path.name for path in DEMO.iterdir())
-    told = json.loads(evaluate("demo", None, Plan(("eq-t",), num_geometry=2), device="cpu", is_json=True).text)
+    told = json.loads(
+        evaluate("demo", None, EvaluationPlan(("eq-t",), num_geometry=2), device="cpu", is_json=True).text
+    )
     assert told["eq-t"] > 60, "rounding alone"
     assert told["model"] == str(DEMO)
     assert sorted(path.name for path in DEMO.iterdir()) == before
@@ -341,9 +344,9 @@ def test_measuring_the_demo_model_leaves_the_package_as_it_is() -> None:
 
 def test_wrong_plans_are_refused(generator: Generator) -> None:
     with pytest.raises(InputError, match="no metric fdi"):
-        Plan(("fdi",))
+        EvaluationPlan(("fdi",))
     with pytest.raises(InputError, match="give --data"):
-        metrics.measure(generator, None, Plan(("fid",)))
+        metrics.measure(generator, None, EvaluationPlan(("fid",)))
     assert metrics.names("all") == metrics.METRICS
 
 

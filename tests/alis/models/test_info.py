@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import alis
 from alis.cli import cli
 from alis.config import ModelConfig
-from alis.models.cost import of_discriminator, of_generator
+from alis.models.cost import discriminator_cost, generator_cost
 from alis.models.info import pieces
 from tests.alis.model_hub import model_hub
 
@@ -35,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_parameters_are_the_networks_own() -> None:
-    assert of_generator(CONFIG).num_parameters == sum(p.numel() for p in alis.Generator(CONFIG).parameters())
-    assert of_discriminator(CONFIG).num_parameters == sum(p.numel() for p in alis.Discriminator(CONFIG).parameters())
+    assert generator_cost(CONFIG).num_parameters == sum(p.numel() for p in alis.Generator(CONFIG).parameters())
+    assert discriminator_cost(CONFIG).num_parameters == sum(p.numel() for p in alis.Discriminator(CONFIG).parameters())
 
 
 def test_flops_are_those_that_torch_counts() -> None:
@@ -44,16 +44,16 @@ def test_flops_are_those_that_torch_counts() -> None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         g(*[g.map(torch.randn(1, 16)) for _ in range(3)], 1)
     # Torch counts the mapping three times, the mixes of styles and the filter too: a little more.
-    assert 1 <= counter.get_total_flops() / of_generator(CONFIG).flops < 1.1
+    assert 1 <= counter.get_total_flops() / generator_cost(CONFIG).flops < 1.1
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         d(torch.randn(1, 3, 64, 64))
-    assert 1 <= counter.get_total_flops() / of_discriminator(CONFIG).flops < 1.1
+    assert 1 <= counter.get_total_flops() / discriminator_cost(CONFIG).flops < 1.1
 
 
 def test_published_size_is_167_gflop() -> None:
     convolutions = [
         layer.flops
-        for layer in of_generator(ModelConfig(resolution=1024, channel_base=32768, num_half_res=4)).layers
+        for layer in generator_cost(ModelConfig(resolution=1024, channel_base=32768, num_half_res=4)).layers
         if layer.name.endswith(("conv0", "conv1"))
     ]
     assert sum(convolutions) / 1e9 == pytest.approx(167.3, abs=0.2)
@@ -74,7 +74,7 @@ def test_what_stands_beside_a_range_is_counted() -> None:
     g = alis.Generator(config).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         g(*[g.map(torch.randn(1, 16)) for _ in range(3)], 1)
-    assert 1 <= counter.get_total_flops() / of_generator(config).flops < 1.25  # rows that go on are not counted
+    assert 1 <= counter.get_total_flops() / generator_cost(config).flops < 1.25  # rows that go on are not counted
 
 
 def test_info_as_a_table_and_as_json(folder: Path) -> None:
@@ -85,7 +85,7 @@ def test_info_as_a_table_and_as_json(folder: Path) -> None:
     assert "strip of 2560 px" in table
     told = json.loads(CliRunner().invoke(cli, ["info", str(folder), "--json"], catch_exceptions=False).output)
     assert told["config"]["resolution"] == 64
-    assert told["generator"]["flops"] == of_generator(CONFIG).flops
+    assert told["generator"]["flops"] == generator_cost(CONFIG).flops
     assert told["generator"]["memory_bytes"]["float32"] > told["generator"]["memory_bytes"]["float16"]
     assert told["discriminator"]["layers"][0]["name"] == "b64.fromrgb"
 

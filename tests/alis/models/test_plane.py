@@ -14,8 +14,8 @@ from torch.nn import functional
 import alis
 from alis.config import ModelConfig
 from alis.errors import ConfigError, InputError
-from alis.models.draws import draw, seeded
-from alis.models.layers import PlaneConv
+from alis.models.frame_codes import sample_frame_codes, seeded
+from alis.models.layers import SynthesisConv
 from alis.models.path_length import path_lengths
 from alis.plane import coords
 from alis.plane.latents import local_latents
@@ -96,7 +96,7 @@ def test_filters_see_the_plane_and_rows_go_on() -> None:
     scaled = x * torch.einsum("bkc,bkw->bcw", styles, shares)[:, :, None]
     rows = torch.cat([scaled[:, :, :1]] * 3 + [scaled] + [scaled[:, :, -1:]] * 3, dim=2)
     for up in (False, True):
-        layer = PlaneConv(16, 8, 16 if up else 8, config, up=up).requires_grad_(False)
+        layer = SynthesisConv(16, 8, 16 if up else 8, config, up=up).requires_grad_(False)
         weight = layer.weight / (layer.weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).sqrt()
         found = layer(x, styles, shares, None, None, (2, 1))
         if up:
@@ -199,7 +199,7 @@ def test_frames_in_training_are_frames_of_the_plane(frames_at: str) -> None:
     config = seamless()
     g = generator(config)
     with seeded(3):
-        drawn = draw(g, 6, mixing=0.9, frames_at=frames_at)  # type: ignore[arg-type]
+        drawn = sample_frame_codes(g, 6, mixing=0.9, frames_at=frames_at)  # type: ignore[arg-type]
     assert (drawn.ranges.sub > 0) == (frames_at == "pixel")
     found = g.frames(drawn.ws, drawn.first_B, drawn.ranges)
     assert drawn.ranges.seed_B is not None
@@ -215,7 +215,7 @@ def test_everything_learns_and_twice() -> None:
     config = seamless(resolution=16, num_half_res=1)
     g = generator(config, to_paint=False)
     with seeded(1):
-        drawn = draw(g, 3, mixing=0.0, frames_at="pixel")
+        drawn = sample_frame_codes(g, 3, mixing=0.0, frames_at="pixel")
         images = g.frames(drawn.ws, drawn.first_B, drawn.ranges, noise="random")
         slope = path_lengths(lambda c: g.frames(c.ws, c.first_B, c.ranges), drawn)
     (images.square().sum() + slope.square().sum()).backward()
@@ -250,12 +250,12 @@ def test_fresh_generators_start_in_range(name: str) -> None:
     with torch.no_grad():
         g, sizes = alis.Generator(config), {}
         for layer_name, layer in g.named_modules():
-            if isinstance(layer, PlaneConv):
+            if isinstance(layer, SynthesisConv):
                 layer.register_forward_hook(
                     lambda _, __, x, name=layer_name: sizes.__setitem__(name, float(x.square().mean().sqrt()))
                 )
         num = 4 if config.resolution <= 256 else 1
-        drawn = draw(g, num, mixing=0.0, frames_at="column")
+        drawn = sample_frame_codes(g, num, mixing=0.0, frames_at="column")
         pictures = g.frames(drawn.ws, drawn.first_B, drawn.ranges, noise="random")
     assert 0.25 < float(pictures.std()) < 0.8
     assert float((pictures.abs() > 1).float().mean()) < 0.08

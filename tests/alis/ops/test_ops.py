@@ -17,7 +17,7 @@ from torch.nn import functional
 from alis import ops
 from alis.ops import resample
 from alis.ops.bias_act import bias_act_reference
-from alis.ops.pages import keep_pages
+from alis.ops.malloc import keep_freed_memory
 
 ROOT = Path(__file__).parents[3]
 
@@ -227,16 +227,16 @@ def test_kernels_on_the_device(dtype: torch.dtype) -> None:
 
 
 def test_pages_are_not_kept_where_the_user_says_so() -> None:
-    assert keep_pages() is keep_pages.__wrapped__()
+    assert keep_freed_memory() is keep_freed_memory.__wrapped__()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIS_KEEP_PAGES", "0")
-        assert keep_pages.__wrapped__() is False
+        assert keep_freed_memory.__wrapped__() is False
 
 
 TOUCHED_AGAIN = """
 import ctypes, resource
-from alis.ops.pages import keep_pages
-keep_pages()
+from alis.ops.malloc import keep_freed_memory
+keep_freed_memory()
 c = ctypes.CDLL(None)
 c.malloc.restype = ctypes.c_void_p
 
@@ -256,7 +256,7 @@ print(faults())
 
 def test_pages_are_kept_however_much_was_held() -> None:
     """More than 2 GB in address space; 64 MB of them are touched, which are 16,384 pages."""
-    if not keep_pages():
+    if not keep_freed_memory():
         pytest.skip("this C library gives no such promise")
     done = subprocess.run(
         [sys.executable, "-c", TOUCHED_AGAIN],

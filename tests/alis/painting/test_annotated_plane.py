@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import alis
-from alis.models import directory
+from alis.models import model_folder
 from tests.alis import painter
 
 FILE = Path(__file__).parents[3] / "docs" / "annotated_plane.py"
@@ -46,7 +46,7 @@ def test_it_is_short_and_needs_numpy_and_torch_alone() -> None:
 def test_it_paints_the_demo_models_tiles(tmp_path: Path) -> None:
     panorama = alis.Panorama(alis.load("demo"), 7)
     for k in (-3, 10**9 + 1):
-        words = [sys.executable, FILE, directory.DEMO, "--seed", "7", "--tile", str(k), "-o", tmp_path / "tile.ppm"]
+        words = [sys.executable, FILE, model_folder.DEMO, "--seed", "7", "--tile", str(k), "-o", tmp_path / "tile.ppm"]
         alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         subprocess.run([str(word) for word in words], cwd=tmp_path, env=alone, check=True)
         with Image.open(tmp_path / "tile.ppm") as picture:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import alis
 from alis.cli import cli
 from alis.errors import InputError
-from alis.models import directory
+from alis.models import model_folder
 from alis.painting import clusters
 from tests.alis import painter
 
@@ -45,11 +45,11 @@ def test_one_cluster_is_the_mean_and_equal_codes_do_no_harm() -> None:
 
 
 def test_the_packages_own_clusters_stay() -> None:
-    before = (directory.DEMO / clusters.NAME).read_bytes()
+    before = (model_folder.DEMO / clusters.NAME).read_bytes()
     done = CliRunner().invoke(cli, ["clusters", "demo", "-k", "2", "--samples", "50"])
     assert isinstance(done.exception, InputError)
     assert "come with the package" in str(done.exception)
-    assert (directory.DEMO / clusters.NAME).read_bytes() == before
+    assert (model_folder.DEMO / clusters.NAME).read_bytes() == before
 
 
 def test_from_the_command_line_to_a_picture(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from alis.cli import cli
 from alis.errors import AlisError, InputError
 from alis.painting import connect
 from alis.plane import codes
-from alis.plane.anchors import Draw, Saved
+from alis.plane.anchors import Draw, SavedCode
 from tests.alis import painter
 
 
@@ -32,7 +32,7 @@ def test_every_scene_stands_alone_in_its_place(gap: int, distance: float) -> Non
     g = painter.tiny(w_coord_dist=distance)
     mine = g.map(torch.randn(1, 32))[0].expand(g.num_ws, -1) + 0.1 * torch.randn(g.num_ws, 32)
     panorama = alis.Panorama(g, 5, noise="none", codes={"mine": mine})
-    sources = [Draw(3), Saved("mine"), Draw(14)]
+    sources = [Draw(3), SavedCode("mine"), Draw(14)]
     plan = connect.plan(panorama, sources, gap=gap)
     picture = plan.panorama[plan.start : plan.start + plan.width]
     wanted = [alis.Panorama(g, 3).code(0), mine, alis.Panorama(g, 14).code(0)]

@@ -14,7 +14,7 @@ from PIL import Image
 import alis
 from alis.cli import cli
 from alis.errors import InputError
-from alis.models import directory
+from alis.models import model_folder
 from alis.models.slim import slim
 from alis.painting.panorama import choose_precision, precision_of
 from alis.plane import codes
@@ -41,7 +41,7 @@ def test_a_slim_model_paints_alike_and_says_nothing_of_its_machine(run: Path, tm
     assert done.stdout.strip() == str(tmp_path / "slim")
     files = {path.name: path for path in (tmp_path / "slim").iterdir()}
     assert sorted(files) == ["clusters.safetensors", "config.json", "model.safetensors"]
-    whole = (directory.find(run) / "model.safetensors").stat().st_size
+    whole = (model_folder.find(run) / "model.safetensors").stat().st_size
     assert files["model.safetensors"].stat().st_size < 0.55 * whole
     assert "somebody" not in files["config.json"].read_text()
     assert json.loads(files["config.json"].read_text())["notes"] == {
@@ -89,7 +89,7 @@ def test_demo_is_the_packages_model_and_a_folder_of_that_name_is_not(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(directory, "DEMO", tmp_path / "package" / "demo")
+    monkeypatch.setattr(model_folder, "DEMO", tmp_path / "package" / "demo")
     missing = CliRunner().invoke(cli, ["panorama", "demo", "-o", "s.png"])
     assert isinstance(missing.exception, InputError)
     assert "without the demo model" in str(missing.exception)
@@ -107,10 +107,10 @@ def test_demo_is_the_packages_model_and_a_folder_of_that_name_is_not(
         alis.load("./demo")
 
 
-@pytest.mark.skipif(not (directory.DEMO / "config.json").is_file(), reason="alis/demo holds no model yet")
+@pytest.mark.skipif(not (model_folder.DEMO / "config.json").is_file(), reason="alis/demo holds no model yet")
 def test_the_packaged_model_is_small_and_paints_something() -> None:
-    assert sum(path.stat().st_size for path in directory.DEMO.iterdir()) <= 20_000_000
-    assert {path.name for path in directory.DEMO.iterdir()} <= {
+    assert sum(path.stat().st_size for path in model_folder.DEMO.iterdir()) <= 20_000_000
+    assert {path.name for path in model_folder.DEMO.iterdir()} <= {
         "config.json",
         "model.safetensors",
         "clusters.safetensors",

@@ -18,7 +18,7 @@ from alis.errors import InputError, WeightsMissing
 from alis.painting import connect, invert, perceptual_distance
 from alis.painting.perceptual_distance import PerceptualDistance, efficientnet_features
 from alis.plane import codes
-from alis.plane.anchors import Saved
+from alis.plane.anchors import SavedCode
 from tests.alis import painter
 
 
@@ -86,7 +86,7 @@ def test_connect_ends_in_the_scene_as_it_was_looked_for() -> None:
     g = painter.seamless(local_latents=0.0)
     w_LS = g.map(torch.randn(1, 32))[0].expand(g.num_ws, -1)
     panorama = alis.Panorama(g, noise="none", codes={"mine": w_LS})
-    plan = connect.plan(panorama, [Saved("mine"), Saved("mine")])
+    plan = connect.plan(panorama, [SavedCode("mine"), SavedCode("mine")])
     pixels = plan.panorama[plan.start : plan.start + plan.width].astype(int)
     wide = (invert.scene_in_context(g, w_LS[None])[0] * 127.5 + 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy()
     assert np.abs(pixels[:, :32] - wide[:, :32]).max() <= 1

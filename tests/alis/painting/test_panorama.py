@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import alis
 from alis.errors import InputError
 from alis.painting.panorama import choose_device, paint
-from alis.plane.anchors import MAX_ANCHOR, MAX_SEED, Draw, Saved, Sketch, draw_z
+from alis.plane.anchors import MAX_ANCHOR, MAX_SEED, Draw, SavedCode, Sketch, draw_z
 from alis.plane.noise import column_noise
 from tests.alis import fixture, painter
 
@@ -100,7 +100,9 @@ def test_codes_given_stand_where_they_are_put(g: alis.Generator) -> None:
     want = (frame[0] * 127.5 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     left = 4 * panorama.anchor_px + panorama.tile_px
     assert _difference(edited[left : left + 32], want) <= 1
-    named = alis.Panorama(g, 7, noise="none", codes={"mine": w_S}).with_edits({4: Saved("mine"), 5: Saved("mine")})
+    named = alis.Panorama(g, 7, noise="none", codes={"mine": w_S}).with_edits(
+        {4: SavedCode("mine"), 5: SavedCode("mine")}
+    )
     assert np.array_equal(named[0:700], edited[0:700])
 
 
@@ -182,7 +184,7 @@ def test_noise_is_a_function_of_seed_layer_and_column() -> None:
 
 _SOURCES = st.one_of(
     st.builds(Draw, st.integers(0, MAX_SEED), st.integers(-MAX_ANCHOR, MAX_ANCHOR), st.integers(0, 99)),
-    st.builds(Saved, st.from_regex(r"[A-Za-z0-9.-]{1,40}", fullmatch=True)),
+    st.builds(SavedCode, st.from_regex(r"[A-Za-z0-9.-]{1,40}", fullmatch=True)),
 )
 
 
@@ -227,11 +229,11 @@ def test_any_text_is_canonical_or_refused(text: str) -> None:
         (lambda g: alis.Panorama(g)[3], "sliced by columns"),  # type: ignore[index]
         (lambda g: alis.Panorama(g).with_edits({0: torch.zeros(5)}), r"shape \[5\]"),
         (lambda g: alis.Panorama(g).with_edits({0: torch.full((32,), torch.nan)}), "not finite"),
-        (lambda g: alis.Panorama(g).with_edits({0: Saved("gone")}).tile(0), "no saved code"),
+        (lambda g: alis.Panorama(g).with_edits({0: SavedCode("gone")}).tile(0), "no saved code"),
         (lambda g: alis.Panorama(g).with_edits({0: -1}), "variant -1"),
         (lambda g: alis.Panorama(g, sketch=Sketch(ring=2, edits={2: Draw(3)})), "not on the ring"),
         (lambda g: Sketch(0, edits={i: Draw(1) for i in range(65)}), "too many"),
-        (lambda g: Saved("../x"), "code name"),
+        (lambda g: SavedCode("../x"), "code name"),
         (lambda g: choose_device("warp"), "device"),
     ],
 )

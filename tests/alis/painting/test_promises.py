@@ -23,7 +23,7 @@ from alis.errors import AlisError, InputError
 from alis.models.slim import slim
 from alis.painting import clusters, connect, redraw, strip, video
 from alis.plane import codes
-from alis.plane.anchors import Draw, Saved, Sketch
+from alis.plane.anchors import Draw, SavedCode, Sketch
 from tests.alis import painter
 
 
@@ -221,7 +221,7 @@ def _photo(path: Path, seed: int = 0) -> Path:
 def test_a_code_of_another_model_says_so(model: Path, tmp_path: Path) -> None:
     photo = _photo(tmp_path / "photo.png")
     assert _alis("invert", model, photo, "-o", tmp_path / "mine.safetensors", "--steps", 2).exit_code == 0
-    assert codes.papers(tmp_path / "mine.safetensors").model == strip.fingerprint(alis.load(model))
+    assert codes.read_origin(tmp_path / "mine.safetensors").model == strip.fingerprint(alis.load(model))
     alis.save(tmp_path / "other", painter.tiny(seed=1, padding="plane", local_latents=0.5))
     for folder, is_foreign in ((model, False), (tmp_path / "other", True)):
         out = tmp_path / f"{folder.name}.png"
@@ -241,7 +241,7 @@ def test_connect_uses_the_inversion_beside_its_output_and_never_replaces_it(mode
     assert kept.read_bytes() == before
     panorama = alis.Panorama(alis.load(model), codes={"photo": codes.read(kept)})
     first, last = painter.scene_columns(panorama, 0)
-    want = connect.plan(panorama, [Saved("photo"), Draw(7)])
+    want = connect.plan(panorama, [SavedCode("photo"), Draw(7)])
     assert np.array_equal(_pixels(out)[:, first:last], want.panorama[first:last])
     _photo(photo, seed=1)
     other = _alis("connect", model, photo, 7, "-o", out, "--force")
@@ -313,7 +313,7 @@ def test_bad_values_are_told(g: alis.Generator) -> None:
         *(lambda a=a: alis.Panorama(g).with_edits({a: 1}) for a in (None, True, 1.5, "3", 2**50)),
         *(lambda e=e: Sketch(7, edits={3: e}) for e in (None, True, 1)),
         *(lambda v=v: Draw(7, 0, v) for v in (True, None, 1.0, -1)),
-        *(lambda n=n: Saved(n) for n in (None, 7, "a b")),
+        *(lambda n=n: SavedCode(n) for n in (None, 7, "a b")),
         *(
             lambda c=c: alis.Panorama(g, codes={"a": c})
             for c in ([0.0] * 32, None, w.int(), w.bool(), w.to(torch.complex64), nan)

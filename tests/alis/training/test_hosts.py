@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alis.training import folder
+from alis.training import run_folder
 from alis.training.loop import train
 from tests.alis import sets
 from tests.alis.training.runs import ROOT, flags, records, small, tensors
@@ -59,7 +59,7 @@ def test_killed_and_started_again_it_goes_on_from_the_first_hosts_disk(tmp_path:
         process.send_signal(signal.SIGKILL)
     for process in processes:
         process.communicate()
-    saved = folder.newest(hosts[0])
+    saved = run_folder.newest(hosts[0])
     assert saved is not None
     end = int(saved.name) + 24
     processes = start(hosts, data, run__kimg=end / 1000, **augmented)
@@ -68,7 +68,7 @@ def test_killed_and_started_again_it_goes_on_from_the_first_hosts_disk(tmp_path:
     assert f"going on from {saved}" in said[0][1]
     assert said[0][0].strip() == str(hosts[0] / "snapshots" / f"{end:09d}")
     assert said[1][0] == "", "the second host has no snapshot to name"
-    assert folder.snapshots(hosts[1]) == []
+    assert run_folder.snapshots(hosts[1]) == []
     one = tmp_path / "one"
     train(small(optim__micro=4, run__kimg=end / 1000, **augmented), data, one, device="cpu")
     together, alone = (tensors(run / "snapshots" / f"{end:09d}") for run in (hosts[0], one))

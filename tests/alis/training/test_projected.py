@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from alis.errors import ConfigError
-from alis.features.lite import MEAN, STD, Lite0Stages, open_lite
-from alis.metrics import Plan
-from alis.models.directory import read_notes
+from alis.features.efficientnet_lite import MEAN, STD, Lite0Stages, open_lite
+from alis.metrics import EvaluationPlan
+from alis.models.model_folder import read_notes
 from alis.models.projected import Projected, SpectralConv
 from alis.training import losses, recipe
 from alis.training.augment import LIGHT, LIGHT_CHANGES, Augment, chosen
@@ -98,12 +98,12 @@ def test_changes_are_switched_one_by_one() -> None:
     """A horizon that must not turn does not: rows of one colour stay so unless a change turns or stretches them."""
     rows = torch.linspace(-1, 1, 16)[:, None].expand(3, 16, 16).repeat(8, 1, 1, 1)
     level = chosen(recipe.AugmentSettings(quarter_turns=False, turns=False))
-    assert level == frozenset(recipe.Changes.model_fields) - {"quarter_turns", "turns"}
+    assert level == frozenset(recipe.AugmentTransforms.model_fields) - {"quarter_turns", "turns"}
     for changes, is_level in ((level, True), (chosen(recipe.AugmentSettings()), False), (LIGHT_CHANGES, True)):
         torch.manual_seed(1)
         seen = Augment(torch.tensor(1.0), changes)(rows)
         assert bool((seen.std(dim=3) < 1e-4).all()) is is_level
-    nothing = recipe.AugmentSettings(**dict.fromkeys(recipe.Changes.model_fields, False))
+    nothing = recipe.AugmentSettings(**dict.fromkeys(recipe.AugmentTransforms.model_fields, False))
     assert torch.equal(Augment(torch.tensor(1.0), chosen(nothing))(rows), rows)
     torch.manual_seed(1)
     assert 0.01 < (Augment(torch.tensor(1.0), LIGHT_CHANGES, LIGHT)(rows) - rows).abs().mean() < 0.3
@@ -116,7 +116,7 @@ def test_one_discriminator_or_two_learn_what_the_recipe_says(data: str) -> None:
         s = build(config, torch.device("cpu"))
         step = Step(s, config)
         assert (s.projected is None) is (kind == "residual")
-        assert step.pays_r1 is (kind != "projected")
+        assert step.has_r1 is (kind != "projected")
         before = {name: [p.clone() for p in net.parameters()] for name, net in s.networks.items()}
         step.discriminator(reals)
         changed = {
@@ -188,11 +188,11 @@ def test_who_trains_may_not_judge(data: str, finished: Path, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="features = lite0 is the network that the projected discriminator"):
         launch(data, config, tmp_path, resume="auto", device="cpu", is_dry=False)
     assert read_notes(finished)["trained_with"] == "lite0"
-    plan = Plan(("fid", "eq-t"), num=8, num_real=8, features="lite0", num_geometry=2)
+    plan = EvaluationPlan(("fid", "eq-t"), num=8, num_real=8, features="lite0", num_geometry=2)
     said = evaluate(str(finished), data, plan, device="cpu", is_json=False).text
     assert "(flatters: trained against lite0)" in said.splitlines()[0]
     assert "flatters" not in said.splitlines()[1]
-    honest = Plan(("fid",), num=8, num_real=8, features="detector")
+    honest = EvaluationPlan(("fid",), num=8, num_real=8, features="detector")
     told = json.loads(evaluate(str(finished), data, honest, device="cpu", is_json=True).text)
     assert told["extractor"].startswith("sandbox detector")
     assert told["trained_with"] == "lite0"

@@ -27,8 +27,10 @@ def weights(run: Path, images: int) -> dict[str, torch.Tensor]:
 
 
 def test_rates_fall_along_half_a_cosine() -> None:
-    assert [losses.falling(images, 1000, 0.1) for images in (0, 500, 1000, 2000)] == pytest.approx([1, 0.55, 0.1, 0.1])
-    assert losses.falling(250, 1000, 0.0) == pytest.approx((1 + 0.5**0.5) / 2)
+    assert [losses.cosine_decay(images, 1000, 0.1) for images in (0, 500, 1000, 2000)] == pytest.approx(
+        [1, 0.55, 0.1, 0.1]
+    )
+    assert losses.cosine_decay(250, 1000, 0.0) == pytest.approx((1 + 0.5**0.5) / 2)
     assert recipe.read("tiny").optim.lr_end == 1
 
 

@@ -13,7 +13,7 @@ import torch
 
 import alis
 from alis.errors import DataError, RunError
-from alis.training import folder, state
+from alis.training import run_folder, state
 from alis.training.loop import train
 from tests.alis.disk import files_up_to
 from tests.alis.training.runs import records, small, tensors
@@ -88,20 +88,25 @@ def test_snapshots_come_at_every_crossing_of_the_interval(data: str, tmp_path: P
     """A batch of 8 meets multiples of 12 only at every second one; the interval counts all the same."""
     train(small(run__tick_kimg=0.012), data, tmp_path, device="cpu")
     assert [r["images"] for r in records(tmp_path)] == [16, 24, 40, 48]
-    assert [path.name for path in folder.snapshots(tmp_path)] == ["000000016", "000000024", "000000040", "000000048"]
+    assert [path.name for path in run_folder.snapshots(tmp_path)] == [
+        "000000016",
+        "000000024",
+        "000000040",
+        "000000048",
+    ]
 
 
 def test_a_snapshot_comes_with_every_second_tick_where_two_are_asked_for(data: str, tmp_path: Path) -> None:
     train(small(run__tick_kimg=0.008, run__snapshot_ticks=2, run__kimg=0.04), data, tmp_path, device="cpu")
     assert [r["images"] for r in records(tmp_path)] == [8, 16, 24, 32, 40]
-    assert [path.name for path in folder.snapshots(tmp_path)] == ["000000016", "000000032", "000000040"]
+    assert [path.name for path in run_folder.snapshots(tmp_path)] == ["000000016", "000000032", "000000040"]
 
 
 def test_the_clock_asks_for_snapshots_too_and_keeps_only_the_newest_of_them(data: str, tmp_path: Path) -> None:
     asked, told = [], []
 
     def measure(generator: alis.Generator) -> tuple[str, float]:
-        written = folder.snapshots(tmp_path)
+        written = run_folder.snapshots(tmp_path)
         asked.append(len(written))
         told.append([json.loads((path / "progress.json").read_text()).get("is_timed") for path in written])
         return "fid", -len(asked)
@@ -110,7 +115,7 @@ def test_the_clock_asks_for_snapshots_too_and_keeps_only_the_newest_of_them(data
     train(config, data, tmp_path, device="cpu", measure=measure)
     assert asked == [2, 3, 4], "after 16, 32 and 48 images: all but the timed ones of before, and one of them"
     assert told[0] == [True, None], "the file says which of them the clock asked for"
-    assert [path.name for path in folder.snapshots(tmp_path)] == ["000000016", "000000032", "000000048"]
+    assert [path.name for path in run_folder.snapshots(tmp_path)] == ["000000016", "000000032", "000000048"]
     train(small(run__kimg=0.056, run__snapshot_minutes=1e-6), data, tmp_path, device="cpu")
     assert not state.read_progress(tmp_path / "snapshots" / "000000056").is_timed
 
@@ -131,7 +136,7 @@ def test_the_newest_and_the_best_are_kept(data: str, tmp_path: Path) -> None:
     values = iter([3.0, 1.0, 2.0, 2.5, 2.2, 2.1])
     config = small(run__tick_kimg=0.008, run__keep=2)
     train(config, data, tmp_path, device="cpu", measure=lambda generator: ("inf-fid", next(values)))
-    assert folder.read_best(tmp_path) == ("000000016", "inf-fid", 1.0)
+    assert run_folder.read_best(tmp_path) == ("000000016", "inf-fid", 1.0)
     kept = sorted(path.name for path in (tmp_path / "snapshots").iterdir())
     assert kept == ["000000016", "000000040", "000000048"]
     assert [r["inf-fid"] for r in records(tmp_path, "inf-fid")] == [3.0, 1.0, 2.0, 2.5, 2.2, 2.1]

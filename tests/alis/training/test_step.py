@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from alis.models import draws, path_length
+from alis.models import frame_codes, path_length
 from alis.training import recipe
 from alis.training.recipe import TrainConfig
 from alis.training.state import State
@@ -70,7 +70,7 @@ def gradients(network: nn.Module, phase: int, loss: Callable[[int], Tensor]) -> 
     """Of the mean of `loss(j)` over microbatches, each drawn under the phase's seed after 4,096 images."""
     network.zero_grad(set_to_none=True)
     for j in range(NUM_MICRO):
-        with draws.seeded(7, 4096, j, phase):
+        with frame_codes.seeded(7, 4096, j, phase):
             (loss(j) / NUM_MICRO).backward()
     found = {
         name: torch.zeros_like(value) if value.grad is None else value.grad.clone()
@@ -87,12 +87,12 @@ def close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=5e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def frames(state: State, drawn: draws.Draw) -> Tensor:
+def frames(state: State, drawn: frame_codes.FrameCodes) -> Tensor:
     return state.generator.frames(drawn.ws, drawn.first_B, drawn.ranges, noise="random")
 
 
-def paint(state: State, num: int) -> tuple[draws.Draw, Tensor]:
-    drawn = draws.draw(state.generator, num, mixing=0.5, is_ramping=False, frames_at="pixel")
+def paint(state: State, num: int) -> tuple[frame_codes.FrameCodes, Tensor]:
+    drawn = frame_codes.sample_frame_codes(state.generator, num, mixing=0.5, is_ramping=False, frames_at="pixel")
     return drawn, frames(state, drawn)
 
 
@@ -100,8 +100,12 @@ def tracked(state: State, phase: int) -> Tensor:
     """The average of w after one phase: a 200th of the way to the mean of its centre codes."""
     means = []
     for j in range(NUM_MICRO):
-        with draws.seeded(7, 4096, j, phase), torch.no_grad():
-            means.append(draws.draw(state.generator, MICRO, mixing=0.5, is_ramping=False, frames_at="pixel").mean_w)
+        with frame_codes.seeded(7, 4096, j, phase), torch.no_grad():
+            means.append(
+                frame_codes.sample_frame_codes(
+                    state.generator, MICRO, mixing=0.5, is_ramping=False, frames_at="pixel"
+                ).mean_w
+            )
     return state.generator.mapping.w_avg.lerp(torch.stack(means).mean(0), 0.005)
 
 
@@ -167,7 +171,9 @@ def test_path_length_weighs_its_interval_and_moves_the_mean(config: TrainConfig,
     lengths = []
 
     def loss(j: int) -> Tensor:
-        drawn = draws.draw(twin.generator, MICRO // 2, mixing=0.5, is_ramping=False, frames_at="pixel")
+        drawn = frame_codes.sample_frame_codes(
+            twin.generator, MICRO // 2, mixing=0.5, is_ramping=False, frames_at="pixel"
+        )
         found = path_length.path_lengths(lambda one: frames(twin, one), drawn)
         lengths.append(found.mean().item())
         return 2.0 * 4 * (found - 0.5).square().mean()
@@ -186,7 +192,7 @@ def test_reals_become_floats_and_half_of_them_mirrored(config: TrainConfig, stat
     torch.testing.assert_close(plain, images.permute(0, 3, 1, 2) / 127.5 - 1)
     assert plain.is_contiguous()
     found = step.reals(images, 1, mirror=True)
-    with draws.seeded(7, 4096, 1, MIRROR):
+    with frame_codes.seeded(7, 4096, 1, MIRROR):
         is_flipped = torch.rand(MICRO) < 0.5
     assert 0 < is_flipped.sum() < MICRO
     for one, was, flipped in zip(found, plain, is_flipped, strict=True):
@@ -199,7 +205,7 @@ def test_frames_stand_at_the_left_for_the_first_thousands_of_images(config: Trai
     for ramp in (4, 5):
         loss = config.loss.model_copy(update={"shift_ramp_kimg": ramp})
         step = Step(state, config.model_copy(update={"loss": loss}))
-        with draws.seeded(1):
+        with frame_codes.seeded(1):
             drawn[ramp] = step._draw(64).ranges.column_B
     assert drawn[4].any()
     assert not drawn[5].any()

@@ -18,7 +18,7 @@ import torch
 import alis
 from alis import metrics
 from alis.errors import ConfigError, DataError, InputError, TrainingDiverged
-from alis.training import folder, state
+from alis.training import run_folder, state
 from alis.training.launch import launch
 from alis.training.loop import train
 from tests.alis import sets
@@ -118,7 +118,7 @@ def test_a_run_goes_on_with_another_number_of_processes(data: str, by_one: Path,
 
 def test_two_runs_in_one_folder_are_one_too_many(data: str, tmp_path: Path) -> None:
     with (
-        folder.held(tmp_path),
+        run_folder.locked(tmp_path),
         pytest.raises(InputError, match=f"process {os.getpid()} trains there") as caught,
     ):
         train(small(), data, tmp_path, device="cpu")
@@ -150,7 +150,7 @@ def test_told_to_stop_it_saves_first(sign: signal.Signals, code: int, said: str,
         assert process.wait(timeout=120) == code, rest
     assert "Traceback" not in rest
     assert said in rest
-    snapshot = folder.newest(tmp_path)
+    snapshot = run_folder.newest(tmp_path)
     assert snapshot is not None
     assert json.loads((snapshot / state.PROGRESS).read_text())["images"] == int(snapshot.name) > 0
 
@@ -209,9 +209,9 @@ def test_a_metric_sees_pictures_as_training_does(tmp_path: Path, monkeypatch: py
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     (found,) = [line["fid"] for line in lines if "fid" in line]
     by_fit = {
-        fit: metrics.measure(alis.load(run), data, metrics.Plan(("fid",), num=8, features="random", fit=fit)).figures[
-            "fid"
-        ]
+        fit: metrics.measure(
+            alis.load(run), data, metrics.EvaluationPlan(("fid",), num=8, features="random", fit=fit)
+        ).figures["fid"]
         for fit in ("crop", "resize")
     }
     assert found == pytest.approx(by_fit["crop"], rel=1e-4)

@@ -13,7 +13,7 @@ import lhq
 import lhq.cli
 from alis.errors import AlisError
 from alis.features.extractors import open_features
-from alis.metrics import Plan
+from alis.metrics import EvaluationPlan
 from alis.training import recipe
 from lhq.errors import LhqError
 from lhq.measures.outliers import _trust
@@ -147,7 +147,7 @@ def test_a_file_that_may_be_a_word_lies_beside_the_pipeline_file(
         (lambda folder: recipe.read(str(folder / "mein.toml")), "mine.toml"),
         (lambda folder: recipe.read("tiny", {"optim.bach": 1}), "batch"),
         (lambda folder: recipe.read("tiny", {"optm.batch": 1}), "optim"),
-        (lambda folder: Plan(("fdi",)), "fid"),
+        (lambda folder: EvaluationPlan(("fdi",)), "fid"),
         (lambda folder: open_features("inceptoin", None), "inception"),  # type: ignore[arg-type]
         (lambda folder: alis.load(folder / "modle"), "model"),
     ],

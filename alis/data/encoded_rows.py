@@ -11,7 +11,7 @@ from alis.data.catalogue import Catalogue
 from alis.data.order import Pool
 
 
-class Rows:
+class EncodedRows:
     """The encoded rows of one pool in its shuffled order, as views on Arrow's buffers."""
 
     def __init__(self, pool: Pool, pieces: list[tuple[int, int, pa.Array]]) -> None:

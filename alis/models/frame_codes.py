@@ -38,7 +38,7 @@ def seeded(*key: int) -> Iterator[None]:
 
 
 @dataclass
-class Draw:
+class FrameCodes:
     """Codes of a batch's anchors [B, K, L, S], the number of each first one, where the frames stand, and the mean code.
 
     `centre_B` is the row of the anchor that path length looks at; `mean_w` [S] is for the running average of w.
@@ -51,9 +51,9 @@ class Draw:
     mean_w: Tensor
 
 
-def draw(
+def sample_frame_codes(
     generator: Generator, num: int, *, mixing: float, is_ramping: bool = False, frames_at: FramesAt = "patch"
-) -> Draw:
+) -> FrameCodes:
     """Fresh codes for `num` frames and where they stand.
 
     At patches, places are uniform over 0 … max_shift − 1 of a window of three anchors (the last legal one is never
@@ -67,7 +67,7 @@ def draw(
         w, ws_BKLS = _codes(generator, num, 3, mixing)
         column_B = _columns(generator, num, is_ramping, "patch")
         ranges = Ranges(column_B, generator.config.resolution)
-        return Draw(
+        return FrameCodes(
             ws_BKLS, torch.zeros_like(column_B), ranges, torch.ones_like(column_B), w[num : 2 * num].mean(dim=0)
         )
     config, n = generator.config, generator.config.anchor_columns
@@ -79,7 +79,7 @@ def draw(
     middle_B = column_B + 2 + sub * 4 // config.resolution
     centre_B = torch.div(2 * middle_B + n, 2 * n, rounding_mode="floor") - seen.first_B
     w, ws_BKLS = _codes(generator, num, seen.num, mixing)
-    return Draw(ws_BKLS, seen.first_B, ranges, centre_B, w[num : 2 * num].mean(dim=0))
+    return FrameCodes(ws_BKLS, seen.first_B, ranges, centre_B, w[num : 2 * num].mean(dim=0))
 
 
 def _columns(generator: Generator, num: int, is_ramping: bool, frames_at: FramesAt) -> Tensor:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alis.data import Loader, Reading, Share, content_fingerprint, open_catalogue
+from alis.data import Loader, RankSlice, ReadOptions, content_fingerprint, open_catalogue
 from alis.errors import InputError
 from tests.alis import sets
 
@@ -93,7 +93,7 @@ def test_a_folder_and_a_zip_of_photographs_are_read(tmp_path: Path, caplog: pyte
             data = open_catalogue(address, side=16)
         assert data.num_images == 40
         assert "1 files are empty" in caplog.text
-        with Loader(data, 16, Share(4, 4), Reading(num_lanes=1), stop=40) as loader:
+        with Loader(data, 16, RankSlice(4, 4), ReadOptions(num_lanes=1), stop=40) as loader:
             seen = [sets.number_of(picture) for batch in loader for picture in batch.numpy()]
             assert loader.num_bad == 0
         assert sorted(seen) == list(range(40))
@@ -106,7 +106,7 @@ def test_bad_pictures_of_a_folder_and_a_zip_are_named(tmp_path: Path, caplog: py
     packed = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", folder))
     data = open_catalogue(str(folder))
     (folder / "1" / "001.PNG").unlink()
-    with caplog.at_level(logging.WARNING, "alis"), Loader(data, 16, Share(4, 4), stop=40) as loader:
+    with caplog.at_level(logging.WARNING, "alis"), Loader(data, 16, RankSlice(4, 4), stop=40) as loader:
         assert sum(len(batch) for batch in loader) == 40
         assert loader.num_bad == 2
     assert "words.jpg" in caplog.text
@@ -118,7 +118,7 @@ def test_bad_pictures_of_a_folder_and_a_zip_are_named(tmp_path: Path, caplog: py
     packed.write_bytes(raw)
     with (
         caplog.at_level(logging.WARNING, "alis"),
-        Loader(open_catalogue(str(packed)), 16, Share(4, 4), stop=40) as loader,
+        Loader(open_catalogue(str(packed)), 16, RankSlice(4, 4), stop=40) as loader,
     ):
         assert sum(len(batch) for batch in loader) == 40
     assert "002.png" in caplog.text

@@ -17,7 +17,7 @@ import torch
 
 from alis.data import open_catalogue
 from alis.errors import ConfigError
-from alis.features import lite
+from alis.features import efficientnet_lite
 from alis.models import cost
 from alis.training import recipe
 from alis.training.recipe import TrainConfig
@@ -63,7 +63,7 @@ def this_machine(device: str) -> Machine:
 
 
 @dataclass(frozen=True)
-class Price:
+class TrainingCost:
     """What a recipe costs on a machine."""
 
     s_per_kimg: float
@@ -72,9 +72,9 @@ class Price:
     bytes_per_image: int
 
 
-def price(config: TrainConfig, hours: float, machine: Machine) -> Price:
+def training_cost(config: TrainConfig, hours: float, machine: Machine) -> TrainingCost:
     """Seconds a thousand images, images in the time, weights in training, and memory an image takes."""
-    g, d = cost.of_generator(config.model), cost.of_discriminator(config.model)
+    g, d = cost.generator_cost(config.model), cost.discriminator_cost(config.model)
     # A generator's step is 3 times its forward pass and the discriminator's there and back; the other step paints
     # once more and learns from fakes and reals.
     flops = 4.0 * g.flops + 8.0 * d.flops
@@ -84,7 +84,7 @@ def price(config: TrainConfig, hours: float, machine: Machine) -> Price:
     numbers = sum(layer.num_live for account in (g, d) for layer in account.layers)
     s_per_image = flops * machine.flop_s + numbers * machine.number_s + machine.image_s
     width = 2 if machine.kind == "cuda" else 4
-    return Price(
+    return TrainingCost(
         s_per_kimg=1000 * s_per_image,
         kimg=hours * 3600 / (1000 * s_per_image),
         num_weights=g.num_parameters + d.num_parameters,
@@ -106,11 +106,11 @@ def choose(size: int, hours: float, num_images: int, machine: Machine) -> Tables
     chosen = _tables(size, hours, num_images, machine, fitting[0])
     for base in fitting[1:]:
         wider = _tables(size, hours, num_images, machine, base)
-        if price(_config(wider), hours, machine).kimg < WANTED_KIMG * base / BASES[0]:
+        if training_cost(_config(wider), hours, machine).kimg < WANTED_KIMG * base / BASES[0]:
             break
         chosen = wider
     if machine.kind == "cpu":
-        kimg = price(_config(chosen), hours, machine).kimg
+        kimg = training_cost(_config(chosen), hours, machine).kimg
         chosen["optim"]["lr_end"] = LR_END
         chosen["run"]["kimg"] = max(round(kimg, 3 if kimg < 10 else 1), 0.001)
     return chosen
@@ -143,13 +143,13 @@ def _tables(size: int, hours: float, num_images: int, machine: Machine, base: in
     batch = 8
     if is_gpu:
         tables: Tables = {"model": model, "loss": {"discriminators": "residual"}}
-        room = 0.6 * machine.memory_bytes / price(_config(tables), hours, machine).bytes_per_image
+        room = 0.6 * machine.memory_bytes / training_cost(_config(tables), hours, machine).bytes_per_image
         batch = max(min(1 << int(math.log2(max(room, 1))), 64), 4)
     tables = {
         "model": model,
         "data": {"threads": 8 if is_gpu else 1, "buffer_mb": 512 if is_gpu else 64},
         "loss": {
-            "discriminators": "both" if lite.is_installed() else "residual",
+            "discriminators": "both" if efficientnet_lite.is_installed() else "residual",
             "r1_gamma": round(size**2 / batch / 1000, 3),
             "pl_weight": 0.0,
             "style_mixing": 0.0,
@@ -170,9 +170,9 @@ def _tables(size: int, hours: float, num_images: int, machine: Machine, base: in
     return tables
 
 
-def explain(tables: Tables, hours: float, num_images: int, machine: Machine) -> str:
+def as_toml(tables: Tables, hours: float, num_images: int, machine: Machine) -> str:
     """The recipe as a TOML file that `--config` takes, with its price on top."""
-    paid = price(_config(tables), hours, machine)
+    paid = training_cost(_config(tables), hours, machine)
     device = "one CPU core" if machine.kind == "cpu" else "this GPU (an estimate: no GPU has been measured yet)"
     head = [
         f"# {num_images:,} pictures, {hours:g} hours on {device}: about {paid.kimg:,.0f} thousand images,",
@@ -188,7 +188,7 @@ def _line(item: tuple[str, Any]) -> str:
     return f"{name} = {shown}"
 
 
-def dial(
+def auto_recipe(
     data: str, size: int | None, hours: float | None, changes: Mapping[str, object], device: str
 ) -> tuple[TrainConfig, str]:
     """The recipe for a dataset, single values changed by hand, and its explanation.
@@ -208,4 +208,4 @@ def dial(
     for key, value in changes.items():
         section, _, name = key.partition(".")
         tables.setdefault(section, {})[name] = value
-    return _config(tables), explain(tables, hours, num_images, machine)
+    return _config(tables), as_toml(tables, hours, num_images, machine)

@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from alis.errors import ConfigError
-from alis.training import dial, recipe
-from alis.training.dial import Machine, choose, explain, price
+from alis.training import auto_recipe, recipe
+from alis.training.auto_recipe import Machine, as_toml, choose, training_cost
 from tests.alis import sets
 
 COMMAND = importlib.import_module("alis.cli.train").command
-CPU = dial.this_machine("cpu")
+CPU = auto_recipe.this_machine("cpu")
 GPU = Machine("cuda", 80 << 30, 1 / 6e13, 1e-11, 1e-4)
 
 
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("size", [32, 64, 128, 256, 512, 1024])
 def test_every_side_is_a_recipe_that_a_file_can_hold(size: int, machine: Machine, tmp_path: Path) -> None:
     tables = choose(size, 2.0, 5000, machine)
-    text = explain(tables, 2.0, 5000, machine)
+    text = as_toml(tables, 2.0, 5000, machine)
     assert tomllib.loads(text) == tables
     (tmp_path / "mine.toml").write_text(text)
     config = recipe.read(str(tmp_path / "mine.toml")).resolved(1)
@@ -46,14 +46,14 @@ def test_more_time_buys_width_and_a_gpu_the_published_one() -> None:
     assert bases[-1] > 2048
     assert choose(256, 24, 90_000, GPU)["model"]["channel_base"] >= 16384
     tables = choose(128, 12, 90_000, CPU)
-    paid = price(recipe.read(None, dial.flat(tables)), 12, CPU)
-    assert paid.kimg >= dial.WANTED_KIMG * tables["model"]["channel_base"] / 1024
+    paid = training_cost(recipe.read(None, auto_recipe.flat(tables)), 12, CPU)
+    assert paid.kimg >= auto_recipe.WANTED_KIMG * tables["model"]["channel_base"] / 1024
 
 
 def test_rates_come_down_over_the_time_where_a_devices_speed_is_known() -> None:
     for hours in (0.01, 0.5, 12):
         tables = choose(64, hours, 90_000, CPU)
-        paid = price(recipe.read(None, dial.flat(tables)), hours, CPU)
+        paid = training_cost(recipe.read(None, auto_recipe.flat(tables)), hours, CPU)
         assert tables["optim"]["lr_end"] < 0.1
         assert tables["run"]["kimg"] == pytest.approx(paid.kimg, rel=0.05)
     assert "lr_end" not in choose(64, 12, 90_000, GPU)["optim"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alis.errors import InputError
-from alis.models.directory import CONFIG, DISCRIMINATOR, MODEL
+from alis.models.model_folder import CONFIG, DISCRIMINATOR, MODEL
 from alis.training.state import PROGRESS, read_progress
 from lhq import system
 
@@ -23,7 +23,7 @@ log = logging.getLogger("alis")
 
 
 @dataclass(frozen=True)
-class Beginning:
+class StartingPoint:
     """The folder that a start takes its state from, None for a fresh one, and whether it is this run's snapshot."""
 
     folder: Path | None
@@ -31,7 +31,7 @@ class Beginning:
 
 
 @contextlib.contextmanager
-def held(run: Path) -> Iterator[None]:
+def locked(run: Path) -> Iterator[None]:
     """The run's folder, made and kept from any other process that would train in it.
 
     Raises:
@@ -66,12 +66,12 @@ def newest(run: Path) -> Path | None:
     return next(reversed(snapshots(run)), None)
 
 
-def can_begin(folder: Path) -> bool:
+def can_start_from(folder: Path) -> bool:
     """Whether training can start from a folder: a snapshot, or a model with its discriminator (an imported one)."""
     return (folder / PROGRESS).is_file() or all((folder / name).is_file() for name in (CONFIG, MODEL, DISCRIMINATOR))
 
 
-def beginning(run: Path, resume: str) -> Beginning:
+def starting_point(run: Path, resume: str) -> StartingPoint:
     """What a start of `run` begins with; `resume` as in `alis.training.loop.train`.
 
     Raises:
@@ -79,23 +79,23 @@ def beginning(run: Path, resume: str) -> Beginning:
     """
     own = newest(run)
     if resume == "auto":
-        return Beginning(own, is_own=True)
+        return StartingPoint(own, is_own=True)
     if resume == "never":
         if own is not None:
             hint = "leave --resume out to go on, or give a new --out"
             raise InputError(f"{run}: already holds {own.name}", hint=hint)
-        return Beginning(None, is_own=True)
+        return StartingPoint(None, is_own=True)
     asked = Path(resume)
-    found = asked if can_begin(asked) else newest(asked)
+    found = asked if can_start_from(asked) else newest(asked)
     if found is None:
         hint = "give auto, never, or the folder of a run, of a snapshot, or of a model with its discriminator"
         raise InputError(f"{resume}: no snapshot to start from", hint=hint)
     if found.resolve().is_relative_to(run.resolve()):
-        return Beginning(found, is_own=True)
+        return StartingPoint(found, is_own=True)
     if own is not None:
         log.info("this run has begun already: it does not start from %s again", resume)
-        return Beginning(own, is_own=True)
-    return Beginning(found, is_own=False)
+        return StartingPoint(own, is_own=True)
+    return StartingPoint(found, is_own=False)
 
 
 def prune(run: Path, keep: int) -> None:

@@ -18,7 +18,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 
 
 @functools.cache
-def keep_pages() -> bool:
+def keep_freed_memory() -> bool:
     """Ask glibc, once, to serve large blocks from memory that it keeps; True if it will."""
     if os.environ.get("ALIS_KEEP_PAGES", "1") == "0":
         return False

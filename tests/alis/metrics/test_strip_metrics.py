@@ -9,7 +9,7 @@ import torch
 
 from alis import metrics
 from alis.errors import InputError
-from alis.metrics import Plan, strips
+from alis.metrics import EvaluationPlan, strip_metrics
 from alis.models import sampling
 from tests.alis import painter, sets
 
@@ -22,29 +22,29 @@ def scenery(num: int, width: int, seed: int = 0) -> torch.Tensor:
 
 def test_a_step_at_every_border_is_a_seam() -> None:
     plain = scenery(8, 256)
-    assert strips.seam(plain, 16) == pytest.approx(1, abs=0.05)
-    inside = strips.luma(plain).diff(dim=2).abs().mean()
+    assert strip_metrics.seam(plain, 16) == pytest.approx(1, abs=0.05)
+    inside = strip_metrics.luma(plain).diff(dim=2).abs().mean()
     steps = plain + 3 * float(inside) * (torch.arange(256).div(16, rounding_mode="floor") % 2)
-    assert 2.5 < strips.seam(steps, 16) < 3.5
-    assert strips.seam(steps, 12) < 1.5, "it looks at the borders of its own patches"
+    assert 2.5 < strip_metrics.seam(steps, 16) < 3.5
+    assert strip_metrics.seam(steps, 12) < 1.5, "it looks at the borders of its own patches"
     with pytest.raises(InputError, match="no border"):
-        strips.seam(plain[..., :16], 16)
+        strip_metrics.seam(plain[..., :16], 16)
 
 
 @pytest.mark.parametrize("period", [16, 8, 4])
 def test_what_comes_back_in_every_patch_is_repetition(period: int) -> None:
     plain = scenery(8, 256)
-    base = strips.repetition(plain, 32, 16)
+    base = strip_metrics.repetition(plain, 32, 16)
     assert base == pytest.approx(1 / 16, abs=0.03)
     wave = torch.sin(torch.arange(256) * 2 * torch.pi / period)
-    assert strips.repetition(plain + wave, 32, 16) > 0.8
-    assert strips.repetition(plain + wave, 32, 16) > strips.repetition(plain + 0.2 * wave, 32, 16) > base
+    assert strip_metrics.repetition(plain + wave, 32, 16) > 0.8
+    assert strip_metrics.repetition(plain + wave, 32, 16) > strip_metrics.repetition(plain + 0.2 * wave, 32, 16) > base
     slow = torch.sin(torch.arange(256) * 2 * torch.pi / 64) + torch.linspace(0, 9, 256)
-    assert strips.repetition(plain + 0.3 * slow, 32, 16) < 0.2, "two patches and more are the scene's own"
+    assert strip_metrics.repetition(plain + 0.3 * slow, 32, 16) < 0.2, "two patches and more are the scene's own"
     other = torch.sin(torch.arange(256) * 2 * torch.pi / 11.3)
-    assert strips.repetition(plain + 3 * other, 32, 16) < 0.1
+    assert strip_metrics.repetition(plain + 3 * other, 32, 16) < 0.1
     with pytest.raises(InputError, match="not frames"):
-        strips.repetition(plain[..., :250], 32, 16)
+        strip_metrics.repetition(plain[..., :250], 32, 16)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_plane_has_no_seam_and_patches_have(data: str) -> None:
-    plan = Plan(("seam", "repetition"), num_geometry=32)
+    plan = EvaluationPlan(("seam", "repetition"), num_geometry=32)
     plane = metrics.measure(painter.seamless(), data, plan).figures
     zeros = metrics.measure(painter.tiny(), data, plan).figures
     assert plane["seam"] < 1.1 < 1.3 < zeros["seam"]
@@ -66,7 +66,7 @@ def test_the_plane_has_no_seam_and_patches_have(data: str) -> None:
 
 
 def test_far_tiles_are_as_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Plan(("far-tiles",), num=48, batch=16, features="random")
+    plan = EvaluationPlan(("far-tiles",), num=48, batch=16, features="random")
     g = painter.seamless()
     measured = metrics.measure(g, None, plan)
     figures = measured.figures
@@ -87,11 +87,11 @@ def test_far_tiles_are_as_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_snapshots_tell_their_strips_figures(tmp_path: Path) -> None:
     from alis.training import monitor
 
-    found = monitor.illustrate(tmp_path, painter.seamless())
+    found = monitor.write_samples(tmp_path, painter.seamless())
     assert set(found) == {"seam", "repetition"}
     assert found["seam"] < 1.2
     patches = painter.tiny()
-    found = monitor.illustrate(tmp_path, patches)
+    found = monitor.write_samples(tmp_path, patches)
     strip = sampling.strip(patches, 8)
     assert found["seam"] > 1.3, "a model of independent patches shows its borders"
-    assert strips.seam(strip[None], 16) > 1.3
+    assert strip_metrics.seam(strip[None], 16) > 1.3

@@ -20,7 +20,7 @@ STYLE, PICTURE = 0.25, 0.7
 
 
 @torch.no_grad()
-def quiet_waves(weight_OIkk: nn.Parameter, num_before: int, num_waves: int) -> None:
+def scale_wave_weights(weight_OIkk: nn.Parameter, num_before: int, num_waves: int) -> None:
     """Waves start with the share of the input that they have beside the published 512 channels.
 
     A narrow network is else mostly waves at its start, and keeps their lattice (docs/log.md).
@@ -32,13 +32,13 @@ def quiet_waves(weight_OIkk: nn.Parameter, num_before: int, num_waves: int) -> N
 
 
 @torch.no_grad()
-def unit_style(affine: nn.Module) -> None:
+def init_unit_style(affine: nn.Module) -> None:
     """Styles of mean square 1, nearly the same for all codes."""
     affine.get_parameter("weight").mul_(STYLE)
     affine.get_parameter("bias").fill_(math.sqrt(1 - STYLE**2))
 
 
 @torch.no_grad()
-def unit_colours(weight: nn.Parameter, num_blocks: int) -> None:
+def init_unit_colours(weight: nn.Parameter, num_blocks: int) -> None:
     """Pictures, the sum of all blocks' colours, of root mean square about `PICTURE`."""
     weight.mul_(PICTURE / math.sqrt(num_blocks))

@@ -17,7 +17,7 @@ from alis.errors import InputError
 Pixels = NDArray[np.uint8]
 
 
-class Rows(Protocol):
+class RawPicture(Protocol):
     """A raw picture, [height, width, 3] uint8 on disk."""
 
     path: Path
@@ -30,7 +30,7 @@ class Rows(Protocol):
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path) -> Iterator[Path]:
     """A hidden name beside `path` to write to; it becomes `path` if the block ends well, and vanishes if not."""
     aside = path.with_name(f".{path.stem}.encoding{path.suffix}")
     try:
@@ -42,7 +42,7 @@ def whole(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def need(module: str, path: Path) -> ModuleType:
+def require_package(module: str, path: Path) -> ModuleType:
     """An optional package.
 
     Raises:

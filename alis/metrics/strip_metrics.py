@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from alis.data import Catalogue, Fit, Loader, Reading, Share
+from alis.data import Catalogue, Fit, Loader, RankSlice, ReadOptions
 from alis.errors import InputError
-from alis.metrics.advance import Advance, silent
 from alis.models import Generator, sampling
-from alis.models.draws import seeded
+from alis.models.frame_codes import seeded
+from alis.progress import Advance, no_progress
 
 FRAMES = 8  # of a strip
 _LUMA = (0.299, 0.587, 0.114)
@@ -65,7 +65,7 @@ def repetition(strips_N3HW: Tensor, resolution: int, patch_px: int) -> float:
     return float(power_F[is_short_F & is_harmonic_F].sum() / power_F[is_short_F].sum().clamp(min=1e-12))
 
 
-def painted(generator: Generator, num: int, *, seed: int, psi: float = 1.0, advance: Advance = silent) -> Tensor:
+def painted(generator: Generator, num: int, *, seed: int, psi: float = 1.0, advance: Advance = no_progress) -> Tensor:
     """Strips of eight frames, each of a plane of its own, with fresh noise: [N, 3, R, 8·R] on the CPU."""
     strips = []
     for number in range(num):
@@ -80,7 +80,7 @@ def real(catalogue: Catalogue, resolution: int, num: int, *, fit: Fit = "resize"
     """Real frames set side by side as strips of eight, [N, 3, R, 8·R] in [-1, 1]; fewer if there are fewer pictures."""
     found: list[Tensor] = []
     stop = min(num * FRAMES, catalogue.num_images)
-    share, reading = Share(FRAMES, FRAMES, 0, 1), Reading(fit=fit, threads=threads, num_lanes=1)
+    share, reading = RankSlice(FRAMES, FRAMES, 0, 1), ReadOptions(fit=fit, threads=threads, num_lanes=1)
     with Loader(catalogue, resolution, share, reading, stop=stop) as loader:
         for images_BHWC in loader:
             found += [image.permute(2, 0, 1).float() / 127.5 - 1 for image in images_BHWC]
