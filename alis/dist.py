@@ -1,9 +1,9 @@
-"""Many processes, one run: who am I, sum this, wait for all; a no-op when there is one process.
+"""Multi-process training: rank, sums, barriers and broadcasts; no-ops when there is only one process.
 
-Processes are started by `torchrun`, which says rank and world in the environment: NCCL where there is a GPU
-for each, gloo on CPUs. Gradients are summed by `sum_gradients` in one flat message instead of a DDP wrapper:
-second derivatives, gradient accumulation and several backward passes a step then need no special care; the
-price is that the message does not overlap the backward pass (about 1 ms for 100 MB on NVLink).
+`torchrun` starts the processes and sets rank and world size in the environment. NCCL is used if each process has a GPU,
+gloo on CPUs. `sum_gradients` sums all gradients in one flat message instead of a DDP wrapper: second derivatives,
+gradient accumulation and several backward passes per step then need no special care. The price: the message does not
+overlap the backward pass (about 1 ms for 100 MB on NVLink).
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ T = TypeVar("T")
 
 
 def start(device: str = "auto") -> torch.device:
-    """Join the run that `torchrun` describes (or stand alone) and return this process's device.
+    """Join the process group that `torchrun` describes, if any, and return this process's device.
 
     Args:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        RunError: a GPU was asked for and there is none, or the other processes can't be reached.
+        RunError: a GPU was requested and there is none, or the other processes can't be reached.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
-            raise RunError(f"--device {device}: torch sees no GPU", hint="use --device cpu, or mend the driver")
+            raise RunError(f"--device {device}: torch sees no GPU", hint="use --device cpu, or repair the driver")
         if local >= torch.cuda.device_count():
             raise RunError(
                 f"process {local} of this host has no GPU of its own ({torch.cuda.device_count()} seen)",
@@ -48,8 +48,8 @@ def start(device: str = "auto") -> torch.device:
         torch.cuda.set_device(chosen)
         exact_float32()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not td.is_initialized():
-        # Its functions keep the group that there is at their import, as a default argument. Imported in the midst of a
-        # run (by `datasets`, for one), they held gloo's threads beyond `stop`; one exit in four was an abort.
+        # Its functions store the current group in default arguments when imported. Imported during a run (e.g. by
+        # `datasets`), they kept gloo's threads alive after `stop`, and one exit in four was an abort.
         importlib.import_module("torch.distributed.nn")
         try:
             with _stdout_is_stderr():
@@ -61,8 +61,7 @@ def start(device: str = "auto") -> torch.device:
 
 @contextmanager
 def _stdout_is_stderr() -> Iterator[None]:
-    """What libraries print meanwhile goes to stderr: gloo of torch 2.10 says on stdout who has joined, where a
-    command's result belongs."""
+    """Redirect stdout to stderr: gloo of torch 2.10 prints who has joined to stdout, where a command's result goes."""
     sys.stdout.flush()
     kept = os.dup(1)
     try:
@@ -74,77 +73,77 @@ def _stdout_is_stderr() -> Iterator[None]:
 
 
 def exact_float32() -> None:
-    """Products and convolutions of float32 keep its 24 bits on a GPU, as the published training does.
+    """Compute float32 matrix products and convolutions in full precision on a GPU, as the published training does.
 
-    torch lets convolutions round their inputs to TF32's 11 bits unless told; a published frame was then 1e-3 off,
-    measured on an H100, and 1e-6 without. The high resolutions, where the time goes, run in half precision anyway.
+    By default, torch lets convolutions round their inputs to TF32's 11 bits; then a published frame was 1e-3 off,
+    measured on an H100, instead of 1e-6. The high resolutions, which take most of the time, run in half precision.
     """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def fast_float32() -> None:
-    """TF32 for what training computes in float32: noise of a stochastic gradient is far above its 11 bits.
+    """Allow TF32 in training: the noise of stochastic gradients is far above the error of its 11 bits.
 
-    Painting and measuring stay exact.
+    Painting and metrics use `exact_float32`.
     """
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cuda.matmul.allow_tf32 = True
 
 
 def stop() -> None:
-    """Leave the run."""
+    """Leave the process group."""
     if td.is_initialized():
         td.destroy_process_group()
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """This process's rank, from 0."""
     return td.get_rank() if td.is_initialized() else 0
 
 
 def is_first_of_host() -> bool:
-    """Whether this process is its host's first: the one that writes to the host's own disk."""
+    """Whether this process is the first of its host, which writes to the host's disk."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0
 
 
 def world_size() -> int:
-    """How many processes the run has."""
+    """The number of processes."""
     return td.get_world_size() if td.is_initialized() else 1
 
 
 def barrier() -> None:
-    """Return when every process is here."""
+    """Wait until all processes have called this."""
     if td.is_initialized():
         td.barrier()
 
 
 def all_reduce_sum_(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum over processes, in place."""
+    """Sum a tensor over processes, in place."""
     if td.is_initialized():
         td.all_reduce(tensor)
     return tensor
 
 
 def broadcast(tensors: Iterable[torch.Tensor]) -> None:
-    """Process 0's values into everybody's tensors, in place."""
+    """Copy process 0's values into the tensors of all processes, in place."""
     if td.is_initialized():
         for tensor in tensors:
             td.broadcast(tensor.detach(), src=0)
 
 
 def broadcast_object(value: T) -> T:
-    """Process 0's value (plain data) in everybody's hands."""
+    """Process 0's value (picklable data), in all processes."""
     if not td.is_initialized():
         return value
     box: list[T | None] = [value if rank() == 0 else None]
     td.broadcast_object_list(box, src=0)
     shared = box[0]
-    return shared  # type: ignore[return-value]  # None only where process 0 said None
+    return shared  # type: ignore[return-value]  # None only if process 0's value is None
 
 
 def all_gather_objects(value: T) -> list[T]:
-    """Each process's value (plain data), in rank order."""
+    """The values of all processes (picklable data), in rank order."""
     if not td.is_initialized():
         return [value]
     values: list[T | None] = [None] * world_size()
@@ -153,11 +152,11 @@ def all_gather_objects(value: T) -> list[T]:
 
 
 def run_on_all(work: Callable[[], T]) -> T:
-    """`work()` of this process. An error in one process is an error in all: nobody waits for one that has left.
+    """Run `work()` in every process; an error in one becomes an error in all, so that no process waits for ever.
 
     Raises:
-        AlisError: this process's own.
-        RunError: another process's, with its number and words.
+        AlisError: raised by `work()` in this process.
+        RunError: raised in another process, with its rank and message.
     """
     own: AlisError | None = None
     result: T | None = None
@@ -175,12 +174,12 @@ def run_on_all(work: Callable[[], T]) -> T:
 
 
 def any_true(flag: bool, device: torch.device) -> bool:
-    """Whether any process says yes; the same answer in all of them."""
+    """Whether the flag is true in any process; the same answer in all of them."""
     return any_true_each([flag], device)[0]
 
 
 def any_true_each(flags: Sequence[bool], device: torch.device) -> list[bool]:
-    """For each question whether any process says yes, in one message."""
+    """For each flag, whether it is true in any process; one message for all flags."""
     if not td.is_initialized():
         return list(flags)
     return [
@@ -189,7 +188,7 @@ def any_true_each(flags: Sequence[bool], device: torch.device) -> list[bool]:
 
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
-    """Everybody's rows [N_r, F] one after another in rank order [sum N_r, F]; N_r may differ."""
+    """Concatenate the rows [N_r, F] of all processes in rank order: [sum N_r, F]; N_r may differ."""
     if not td.is_initialized():
         return rows
     counts = [torch.zeros((), dtype=torch.int64, device=rows.device) for _ in range(world_size())]
@@ -203,9 +202,9 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter], also: torch.Tensor) -> torch.Tensor:
-    """Sum `.grad` and the figures `also` [K] over processes as one flat message; returns the summed figures.
+    """Sum `.grad` and the figures `also` [K] over processes in one flat message; returns the summed figures.
 
-    NaN and ±inf of gradients become 0 and ±1e5 (the published recipe's guard against a half-precision overflow).
+    NaN and ±inf in gradients become 0 and ±1e5: the published recipe's guard against overflow in half precision.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not td.is_initialized():

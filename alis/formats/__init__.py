@@ -14,7 +14,17 @@ from alis.formats import deep_zoom, png, tiff, vips
 from alis.formats.raw_picture import Pixels, RawPicture, require_package
 from lhq import system
 
-__all__ = ["FORMATS", "Format", "Pixels", "Rows", "check_place", "check_size", "check_writable", "find", "read_note"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Pixels",
+    "RawPicture",
+    "check_place",
+    "check_size",
+    "check_writable",
+    "find",
+    "read_note",
+]
 
 
 @dataclass(frozen=True)

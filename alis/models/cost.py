@@ -1,9 +1,9 @@
-"""What a network costs: every layer's shape, parameters and multiplications, without running it.
+"""Cost estimates of the networks: every layer's shape, parameters and FLOPs, without running it.
 
-Counted for one frame, or for a range of any width: multiply-adds of the convolutions and dense layers as they are
-computed (an up-sampling layer works on its input's grid; columns beside the range that filters see are counted),
-one multiply-add = two FLOPs. Memory is that of the weights in float32 and of the
-largest features alive at once (a layer's input, with its waves, and its output) in the dtype asked for.
+Counted for one frame, or for a range of any width: the multiply-adds of convolutions and dense layers as they are
+actually computed (an up-sampling layer works on its input's grid; columns computed beside the range are counted).
+One multiply-add = two FLOPs. Memory is the weights in float32 plus the largest features alive at once (a layer's
+input, with its waves, and its output) in the given dtype.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from alis.plane.spans import BlockSpans, spans
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer: its name, what comes out (channels, height, width of a frame), and its costs for a frame."""
+    """The cost of one layer for a frame; `shape` is its output's (channels, height, width)."""
 
     name: str
     shape: tuple[int, ...]
     num_parameters: int
     flops: int
     num_live: int
-    """Numbers held while it runs: what goes in and what comes out."""
+    """Size of its input and output together, in numbers."""
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """A network's layers in the order they run, and their sums."""
+    """The cost of a network: its layers in the order they run, and their sums."""
 
     layers: tuple[LayerCost, ...]
 
     @property
     def num_parameters(self) -> int:
-        """Learnt numbers."""
+        """Number of trainable parameters."""
         return sum(layer.num_parameters for layer in self.layers)
 
     @property
@@ -49,19 +49,19 @@ class CostEstimate:
         return sum(layer.flops for layer in self.layers)
 
     def memory_bytes(self, dtype: torch.dtype = torch.float32) -> int:
-        """Weights in float32 and the largest features of a frame in `dtype`."""
+        """Memory of the weights in float32 and of the largest features of a frame in `dtype`."""
         return 4 * self.num_parameters + dtype.itemsize * max(layer.num_live for layer in self.layers)
 
 
 def generator_cost(config: ModelConfig, width: int | None = None) -> CostEstimate:
-    """Layers of the generator; affine layers are counted with the layer they serve, for three anchors.
+    """The cost of the generator; affine layers are counted with the layer they belong to, for three anchors.
 
     Args:
-        width: pixels of the range that is painted, whole patches where these are independent; by default a frame.
+        width: of the range to paint in pixels, by default a frame; whole patches if patches are independent.
     """
     width = width or config.resolution
     tile = config.resolution // config.grid_size
-    # Independent patches are so many ranges of one patch.
+    # Independent patches are computed as ranges of one patch each.
     num = 1 if config.padding == "plane" else width // tile
     plan = {at.height: at for at in spans(config, width // num)}
     with torch.device("meta"):
@@ -81,7 +81,7 @@ def generator_cost(config: ModelConfig, width: int | None = None) -> CostEstimat
 
 
 def discriminator_cost(config: ModelConfig) -> CostEstimate:
-    """Layers of the discriminator, for one image."""
+    """The cost of the discriminator for one image."""
     with torch.device("meta"):
         network = Discriminator(config)
     layers = []
@@ -110,7 +110,7 @@ def _anchored(name: str, module: StyledLayer, at: BlockSpans, num: int) -> Layer
         return LayerCost(name, (num_out, at.height, num * given.width), _own(module), flops, live)
     columns = num * at.image.width
     if isinstance(module, ToRGB):
-        # Six sums over channels a pixel: three colours for each of two anchors.
+        # Six sums over channels per pixel: three colours for each of two anchors.
         flops = affine + 2 * 2 * module.weight.numel() * at.height * columns
         return LayerCost(name, (3, at.height, columns), _own(module), flops, (num_in + 9) * at.height * columns)
     columns = num * at.given.width

@@ -1,4 +1,4 @@
-"""Frames → how real they look: the residual discriminator of StyleGAN2, on whole frames.
+"""Frames → logits: the residual discriminator of StyleGAN2, on whole frames.
 
 Letters: B batch, C channels, r a block's resolution. Source: arXiv 1912.04958; arXiv 1710.10196 (minibatch deviation).
 """
@@ -18,7 +18,7 @@ from alis.ops.malloc import keep_freed_memory
 
 
 class DownBlock(nn.Module):
-    """Two 3×3 layers and a 1×1 skip, each of them times √½; half the side comes out."""
+    """Residual block: two 3×3 layers and a 1×1 skip path, both times √½; halves height and width."""
 
     def __init__(self, config: ModelConfig, resolution: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class DownBlock(nn.Module):
 
 
 class Epilogue(nn.Module):
-    """4×4 features and how much the images of a group differ → one number an image."""
+    """Last block: 4×4 features and their minibatch standard deviation → one logit per image."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Epilogue(nn.Module):
 
 
 def group_deviation(x_BCHW: Tensor, group_size: int) -> Tensor:
-    """Mean standard deviation over the images of each group, the same for all of a group: [B, 1, H, W].
+    """Minibatch standard deviation: its mean within each group of images, as a constant channel [B, 1, H, W].
 
     Image i is in group i mod (B / size). The size is the largest that divides B and is not above `group_size`.
     """
@@ -69,7 +69,7 @@ def group_deviation(x_BCHW: Tensor, group_size: int) -> Tensor:
 
 
 class Discriminator(nn.Module):
-    """Whole frames [B, 3, R, R] in about [-1, 1] → logits [B, 1]; it never knows of patches or places."""
+    """Whole frames [B, 3, R, R] in about [-1, 1] → logits [B, 1]; it is not told patches or positions."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -80,10 +80,10 @@ class Discriminator(nn.Module):
         self.dtype = torch.float32
         self.half_from: int | None = None
         self.layout: torch.memory_format | None = None
-        """How features are stored; None chooses channels last in training on a CPU, as they come elsewhere."""
+        """Memory format of features; None: channels-last when training on a CPU, else as they come."""
 
     def set_precision(self, dtype: torch.dtype, from_resolution: int | None = None) -> Discriminator:
-        """Compute blocks from this resolution upward in `dtype`; by default those the config calls half, or four."""
+        """Compute blocks from this resolution up in `dtype`; by default the config's half-precision blocks, or four."""
         self.dtype = dtype
         self.half_from = from_resolution or self.config.half_from or max(self.config.resolution // 8, 8)
         return self
@@ -101,7 +101,7 @@ class Discriminator(nn.Module):
         x = image_B3RR
         layout = self.layout
         if self.training and x.device.type == "cpu":
-            # Measured: a quarter less time, forwards and back; gradients agree to 2e-4 instead of 1e-4.
+            # Measured: a quarter less time for forward and backward; gradients agree to 2e-4 instead of 1e-4.
             layout = layout or torch.channels_last
             keep_freed_memory()
         if layout is not None:

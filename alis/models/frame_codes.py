@@ -1,7 +1,7 @@
-"""Seed → codes of frames and where they stand: what training and the measure of path length draw.
+"""Random codes and positions of frames, as training and the path-length metric draw them.
 
-Everything is drawn from torch's global random state, so `seeded` makes it a pure function of its key.
-Letters: B images, K anchors of an image, L = num_ws codes an anchor, S width of a code.
+Everything is drawn from torch's global random state; `seeded` makes it a pure function of a key.
+Letters: B images, K anchors of an image, L = num_ws codes per anchor, S width of a code.
 Source: arXiv 2104.06954 section 4.
 """
 
@@ -24,7 +24,7 @@ FramesAt = Literal["patch", "column", "pixel"]
 
 @contextlib.contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Make everything random inside a function of `key`; the random state outside is left as it was."""
+    """Seed torch's random numbers inside the block by `key`; the random state outside is unchanged."""
     mixed = 0
     for part in key:  # splitmix64 over the parts
         mixed = (mixed + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
@@ -39,9 +39,14 @@ def seeded(*key: int) -> Iterator[None]:
 
 @dataclass
 class FrameCodes:
-    """Codes of a batch's anchors [B, K, L, S], the number of each first one, where the frames stand, and the mean code.
+    """Codes and positions of a batch of frames.
 
-    `centre_B` is the row of the anchor that path length looks at; `mean_w` [S] is for the running average of w.
+    Args:
+        ws: codes of each frame's anchors, [B, K, L, S].
+        first_B: number of each frame's first anchor.
+        ranges: positions of the frames on the plane.
+        centre_B: row of the anchor that path length is measured for.
+        mean_w: mean code [S], for the running average of w.
     """
 
     ws: Tensor
@@ -54,16 +59,16 @@ class FrameCodes:
 def sample_frame_codes(
     generator: Generator, num: int, *, mixing: float, is_ramping: bool = False, frames_at: FramesAt = "patch"
 ) -> FrameCodes:
-    """Fresh codes for `num` frames and where they stand.
+    """Draw codes and positions for `num` frames.
 
-    At patches, places are uniform over 0 … max_shift − 1 of a window of three anchors (the last legal one is never
-    drawn), all 0 while the shift ramps up. Where filters see the plane, frames may as well stand at any column of the
-    4×4 block, or at any pixel (one offset within that block for the whole batch), uniform over the plane. The centre
-    is the middle anchor of three, or the one nearest to the frame's middle. Style mixing is drawn for each image and
-    anchor apart.
+    With independent patches, shifts are uniform over 0 … max_shift − 1 in a window of three anchors (the last possible
+    one is never drawn), and all 0 while the shift ramps up. With plane padding, frames may also begin at any column of
+    the 4×4 block, or at any pixel (one offset within the 4×4 block's column for the whole batch), uniform over the
+    plane. The centre anchor is the middle one of three, or the one nearest to the frame's middle. Style mixing is drawn
+    independently for each image and anchor.
     """
     if generator.config.padding != "plane":
-        # The order of the draws is that of runs begun long ago.
+        # Keep the order of these draws: it makes old runs resume exactly.
         w, ws_BKLS = _codes(generator, num, 3, mixing)
         column_B = _columns(generator, num, is_ramping, "patch")
         ranges = Ranges(column_B, generator.config.resolution)
@@ -88,15 +93,15 @@ def _columns(generator: Generator, num: int, is_ramping: bool, frames_at: Frames
     if frames_at == "patch":
         column_B = torch.randint(0, max(config.max_shift, 1), [num], device=device) * (4 // config.grid_size)
     else:
-        # Waves repeat after eight columns, anchors after anchor_columns: further away nothing is new but the codes.
+        # Waves repeat after eight columns, anchors after anchor_columns: positions further away differ only in codes.
         column_B = torch.randint(0, math.lcm(8, config.anchor_columns), [num], device=device)
     return torch.zeros_like(column_B) if is_ramping else column_B
 
 
 def _codes(generator: Generator, num: int, num_anchors: int, mixing: float) -> tuple[Tensor, Tensor]:
-    """w [K·B, S] without gradient, all first anchors before all second ones, and what stands at them, [B, K, L, S].
+    """w [K·B, S] without gradient, all first anchors before all second ones; and the anchors' codes [B, K, L, S].
 
-    A share `mixing` of them takes a second code from some layer on.
+    A share `mixing` of the anchors gets a second code from a random layer on.
     """
     config, device = generator.config, generator.device
     num_all = num_anchors * num

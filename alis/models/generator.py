@@ -1,6 +1,6 @@
-"""z → w → frames: the mapping network, the synthesis network, and the picture as users ask for it.
+"""z → w → frames: the mapping network, and the generator that combines it with the synthesis network.
 
-Letters: B batch, K neighbouring anchors, Z and S widths of z and w, L = num_ws, R side of a frame, g patches a frame.
+Letters: B batch, K neighbouring anchors, Z and S widths of z and w, L = num_ws, R side of a frame, g patches per frame.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ W_AVG_DECAY = 0.995
 
 
 class Mapping(nn.Module):
-    """z → w: normalised z through fully connected layers at a hundredth of the learning rate."""
+    """z → w: normalises z and passes it through fully connected layers with a hundredth of the learning rate."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Mapping(nn.Module):
         self.w_avg: Tensor
 
     def forward(self, z_BZ: Tensor) -> Tensor:
-        """w [B, S] of z."""
+        """Map z to w [B, S]."""
         x = z_BZ * (z_BZ.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
         for k in range(self.num_layers):
             x = self.get_submodule(f"fc{k}")(x)
@@ -39,12 +39,12 @@ class Mapping(nn.Module):
 
     @torch.no_grad()
     def track(self, w_BS: Tensor) -> None:
-        """Move the running average of w a little towards this batch's (training, centre codes only)."""
+        """Update the running average of w with this batch (in training, from centre codes only)."""
         self.w_avg.lerp_(w_BS.detach().mean(dim=0).to(self.w_avg.dtype), 1 - W_AVG_DECAY)
 
 
 class Generator(nn.Module):
-    """The one generator of ALIS: three anchors' codes and a place between them → a frame.
+    """The generator of ALIS: the codes of three anchors and a position between them → a frame.
 
     Args:
         config: sizes and geometry.
@@ -60,21 +60,21 @@ class Generator(nn.Module):
 
     @property
     def num_ws(self) -> int:
-        """Codes an anchor can give, one for each layer."""
+        """Number of codes of an anchor, one for each layer."""
         return self.config.num_ws
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.mapping.w_avg.device
 
     def set_precision(self, dtype: torch.dtype, from_resolution: int | None = None) -> Generator:
-        """Compute the high resolutions in `dtype` from now on (`Synthesis.set_precision`); gives itself back."""
+        """Compute the high resolutions in `dtype` from now on (`Synthesis.set_precision`); returns itself."""
         self.synthesis.set_precision(dtype, from_resolution)
         return self
 
     def map(self, z_BZ: Tensor, psi: float = 1.0) -> Tensor:
-        """w [B, S] of z; psi < 1 draws it towards the average w (truncation)."""
+        """Map z to w [B, S]; psi < 1 moves it towards the average w (truncation)."""
         w_BS = self.mapping(z_BZ)
         return w_BS if psi == 1 else self.mapping.w_avg.lerp(w_BS, psi)
 
@@ -88,15 +88,15 @@ class Generator(nn.Module):
         *,
         seed: Tensor | int = 0,
     ) -> Tensor:
-        """Frames, float32 [B, 3, R, R] in about [-1, 1].
+        """Paint frames: float32 [B, 3, R, R] in about [-1, 1].
 
-        Where filters see the plane, beyond the outer anchors their codes go on.
+        With plane padding, the outer anchors' codes are repeated beyond them.
 
         Args:
             w_left, w_centre, w_right: codes of the three anchors, [B, S] or [B, num_ws, S].
             shift: left border of each frame in the window, in patches, 0 … config.max_shift: [B] integers or one.
             noise: 'none', 'const', 'random', or a list of maps (`Synthesis.forward`), for B·g patches or for B frames.
-            seed: which plane's local latents the frames are painted with: [B] integers or one.
+            seed: of the plane whose local latents are used: [B] integers or one.
 
         Raises:
             InputError: codes of different shapes, or a frame that would leave its window.
@@ -105,20 +105,22 @@ class Generator(nn.Module):
         ws_BLS = [self._broadcast(w, name) for w, name in ((w_left, "left"), (w_centre, "centre"), (w_right, "right"))]
         if len({len(w) for w in ws_BLS}) > 1:
             sizes = ", ".join(str(len(w)) for w in ws_BLS)
-            raise InputError(f"anchors: batches of {sizes} codes", hint="give as many left, centre and right codes")
+            raise InputError(
+                f"anchors: batches of {sizes} codes", hint="give the same number of left, centre and right codes"
+            )
         column_B = self._shift(shift, num) * (4 // self.config.grid_size)
         seed_B = torch.as_tensor(seed, device=self.device).long().expand(num)
-        # The stored noise is the frame's own, wherever it stands.
+        # Stored noise is relative to the frame, wherever it is.
         ranges = Ranges(column_B, self.config.resolution, seed_B=seed_B, stored_B=torch.zeros_like(column_B))
         return self.frames(torch.stack(ws_BLS, dim=1), torch.zeros_like(column_B), ranges, noise=noise)
 
     def frames(self, ws_BKLS: Tensor, first_B: Tensor, ranges: Ranges, *, noise: Noise = "none") -> Tensor:
-        """Ranges of the plane, each between anchors of its own: float32 [B, 3, R, width] in about [-1, 1].
+        """Paint ranges of the plane, each with its own anchors: float32 [B, 3, R, width] in about [-1, 1].
 
         Args:
-            ws_BKLS: codes of neighbouring anchors; beyond the outermost of them their codes go on.
-            first_B: number of each range's first anchor, which stands at column first · config.anchor_columns.
-            ranges: where they stand: frames at patch borders; at any column where filters see the plane.
+            ws_BKLS: codes of neighbouring anchors; the outermost codes are repeated beyond them.
+            first_B: number of each range's first anchor, which is at column first · config.anchor_columns.
+            ranges: positions of the ranges: at patch borders, or with plane padding at any column.
             noise: as in `forward`.
         """
         num, num_anchors = ws_BKLS.shape[:2]
@@ -136,7 +138,7 @@ class Generator(nn.Module):
         return x
 
     def _broadcast(self, w: Tensor, name: str) -> Tensor:
-        """[B, S] or [B, L, S] as [B, L, S]."""
+        """Expand codes [B, S] or [B, L, S] to [B, L, S]."""
         sizes = (self.config.num_ws, self.config.w_dim)
         if w.ndim == 2 and w.shape[1] == sizes[1]:
             return w[:, None, :].expand(-1, sizes[0], -1)
@@ -152,7 +154,7 @@ class Generator(nn.Module):
             raise InputError(
                 f"shift: {shift_B.dtype} of shape {tuple(shift_B.shape)}", hint=f"give {num} whole numbers, or one"
             )
-        # What is exported has no values to look at yet; the program says nothing of a shift outside the window.
+        # During export there are no values to check.
         is_known = shift_B.device.type == "cpu" and not torch.compiler.is_exporting()
         if is_known and not ((shift_B >= 0) & (shift_B <= self.config.max_shift)).all():
             raise InputError(f"shift: {shift_B.tolist()} leaves the window", hint=f"use 0 … {self.config.max_shift}")

@@ -1,9 +1,9 @@
-"""Generators on the Hugging Face Hub: our model folder as a repository, with a card that says what it is.
+"""Generators on the Hugging Face Hub: a model folder as a repository, with a model card.
 
     alis.Generator.from_pretrained("user/name")        # or a folder
     g.push_to_hub("user/name", private=True)
 
-What is downloaded is JSON and safetensors; nothing of it can run.
+Only JSON and safetensors are downloaded, so nothing downloaded can execute code.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ A generator of endless landscape panoramas, by the method of
 | frame | {resolution} × {resolution} pixels, {grid_size} patches |
 | anchors | {anchor_patches} patches apart |
 | parameters | {num_parameters:,} |
-| arithmetic | {gflop:.1f} GFLOP a frame |
+| compute | {gflop:.1f} GFLOP per frame |
 | half precision | {half} |
 
 ```python
 import alis
 
 g = alis.Generator.from_pretrained("{name}")
-tile = alis.Panorama(g, seed=7).tile(0)  # uint8, any whole number
+tile = alis.Panorama(g, seed=7).tile(0)  # uint8; any integer
 ```
 
 Files: `config.json` and `model.safetensors` (the averaged generator).
@@ -54,16 +54,16 @@ Files: `config.json` and `model.safetensors` (the averaged generator).
 
 
 class Generator(generator.Generator, ModelHubMixin):
-    """The generator (`alis.models.generator.Generator`), known to the Hub."""
+    """The generator (`alis.models.generator.Generator`) with the Hub's `from_pretrained` and `push_to_hub`."""
 
     def _save_pretrained(self, save_directory: Path) -> None:
         model_folder.save(save_directory, self)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The card of this generator; `repo_id` among the keywords names it."""
+        """The model card of this generator; the keyword `repo_id` names it."""
         config = self.config
         name = str(kwargs.get("repo_id") or "user/name")
-        account = generator_cost(config)
+        cost = generator_cost(config)
         half = f"from {config.half_from} rows up" if config.half_from else "none"
         return ModelCard(
             CARD.format(
@@ -71,8 +71,8 @@ class Generator(generator.Generator, ModelHubMixin):
                 name=name,
                 half=half,
                 anchor_patches=config.anchor_patches,
-                num_parameters=account.num_parameters,
-                gflop=account.flops / 1e9,
+                num_parameters=cost.num_parameters,
+                gflop=cost.flops / 1e9,
                 **config.model_dump(include={"resolution", "grid_size"}),
             )
         )
@@ -113,17 +113,17 @@ class Generator(generator.Generator, ModelHubMixin):
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
-    """The generator of a model folder, of a run's newest snapshot, or `demo`, in eval mode, without gradients.
+    """Load the generator of a model folder, of a run's newest snapshot, or of `demo`; eval mode, no gradients.
 
     Raises:
-        InputError: no such folder, or weights that are damaged or of another model.
+        InputError: no such folder, or weights that are damaged or belong to another model.
         ConfigError: a wrong setting in config.json.
     """
     return model_folder.load_as(Generator, path, device=device)
 
 
 def publish(generator: Generator, repository: str, *, private: bool, dry_run: bool = False) -> str:
-    """Send a generator to the Hub, or write the files to a folder of that name; gives where they are.
+    """Upload a generator to the Hub, or write the files to a folder of that name; return the URL or folder.
 
     Raises:
         InputError: the Hub refuses (not logged in, no right to the name).
@@ -144,17 +144,17 @@ def publish(generator: Generator, repository: str, *, private: bool, dry_run: bo
 
 
 def publish_space(folder: Path, repository: str, *, private: bool) -> str:
-    """Send a folder to the Hub as a static Space; gives its address.
+    """Upload a folder to the Hub as a static Space; return its URL.
 
     Raises:
         InputError: the Hub refuses (not logged in, no right to the name).
     """
     api = HfApi()
     try:
-        told = api.create_repo(repository, repo_type="space", space_sdk="static", private=private, exist_ok=True)
-        api.upload_folder(folder_path=folder, repo_id=told.repo_id, repo_type="space", commit_message="Add the page")
+        url = api.create_repo(repository, repo_type="space", space_sdk="static", private=private, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=url.repo_id, repo_type="space", commit_message="Add the page")
     except (HfHubHTTPError, ValueError, OSError) as error:
         raise InputError(
             f"{repository}: {str(error).splitlines()[0]}", hint="log in with `hf auth login`; name it user/name"
         ) from None
-    return str(told)
+    return str(url)

@@ -1,4 +1,4 @@
-"""A model folder → a table for people, or JSON for programs."""
+"""A model folder → a report of its layers and costs, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STRIP_FRAMES = 40
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of the plane as it is painted at once: its width, operations, and these over those of patches alone."""
+    """The cost of painting a tile, frame or strip; `times` is its FLOPs over those of the same independent patches."""
 
     width_px: int
     flops: int
@@ -26,7 +26,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Report:
-    """What is in a model folder and what it costs."""
+    """The networks in a model folder and their costs."""
 
     folder: Path
     config: ModelConfig
@@ -34,20 +34,20 @@ class Report:
     pieces: dict[str, Piece]
 
     def as_json(self) -> str:
-        """One object: folder, settings, and for each network its sums and layers."""
-        told: dict[str, object] = {"folder": str(self.folder), "config": self.config.model_dump()}
-        for name, account in self.networks.items():
-            told[name] = {
-                "num_parameters": account.num_parameters,
-                "flops": account.flops,
-                "memory_bytes": {_name(dtype): account.memory_bytes(dtype) for dtype in (torch.float32, torch.float16)},
-                "layers": [asdict(layer) for layer in account.layers],
+        """A JSON object: folder, settings, and for each network its sums and layers."""
+        table: dict[str, object] = {"folder": str(self.folder), "config": self.config.model_dump()}
+        for name, cost in self.networks.items():
+            table[name] = {
+                "num_parameters": cost.num_parameters,
+                "flops": cost.flops,
+                "memory_bytes": {_name(dtype): cost.memory_bytes(dtype) for dtype in (torch.float32, torch.float16)},
+                "layers": [asdict(layer) for layer in cost.layers],
             }
-        told["pieces"] = {name: asdict(piece) for name, piece in self.pieces.items()}
-        return json.dumps(told, indent=1)
+        table["pieces"] = {name: asdict(piece) for name, piece in self.pieces.items()}
+        return json.dumps(table, indent=1)
 
     def as_text(self) -> str:
-        """A table for each network, its sums below."""
+        """A table for each network, with sums."""
         config = self.config
         lines = [
             f"{self.folder}",
@@ -55,29 +55,28 @@ class Report:
             f"{config.anchor_patches} patches apart · {config.num_ws} codes · "
             + (f"styles normalised from {config.half_from} up" if config.half_from else "no half-precision blocks"),
         ]
-        for name, account in self.networks.items():
-            unit, letter = (1e9, "G") if account.flops > 1e10 else (1e6, "M")
-            width = max(len(layer.name) for layer in account.layers)
+        for name, cost in self.networks.items():
+            unit, letter = (1e9, "G") if cost.flops > 1e10 else (1e6, "M")
+            width = max(len(layer.name) for layer in cost.layers)
             lines += ["", f"{name:<{width}}  {'output':>16}  {'parameters':>12}  {letter + 'FLOP':>8}"]
-            for layer in account.layers:
+            for layer in cost.layers:
                 shape = " × ".join(str(n) for n in layer.shape)
                 lines.append(
                     f"{layer.name:<{width}}  {shape:>16}  {layer.num_parameters:>12,}  {layer.flops / unit:>8.2f}"
                 )
-            lines.append(f"{'sum':<{width}}  {'':>16}  {account.num_parameters:>12,}  {account.flops / unit:>8.2f}")
+            lines.append(f"{'sum':<{width}}  {'':>16}  {cost.num_parameters:>12,}  {cost.flops / unit:>8.2f}")
             sizes = [
-                f"{account.memory_bytes(d) / 1e6:,.0f} MB with {_name(d)} features"
-                for d in (torch.float32, torch.float16)
+                f"{cost.memory_bytes(d) / 1e6:,.0f} MB with {_name(d)} features" for d in (torch.float32, torch.float16)
             ]
             lines.append(f"memory for one frame: {', '.join(sizes)}")
         lines += ["", *self._pieces_text()]
         return "\n".join(lines)
 
     def _pieces_text(self) -> list[str]:
-        """What a tile, a frame and a strip cost, and how much of that is for columns beside them."""
+        """The costs of a tile, a frame and a strip, with the factor due to columns computed beside them."""
         lines = []
         for name, piece in self.pieces.items():
-            times = f", {piece.times:.3f} × as much as without the columns beside it" if piece.times != 1 else ""
+            times = f", {piece.times:.3f} × that of independent patches" if piece.times != 1 else ""
             lines.append(f"{name} of {piece.width_px} px: {piece.flops / 1e9:.3f} GFLOP{times}")
         return lines
 
@@ -97,7 +96,7 @@ def of(path: str | Path) -> Report:
 
 
 def pieces(config: ModelConfig) -> dict[str, Piece]:
-    """What a tile, a frame and a strip of 40 frames cost."""
+    """The costs of a tile, a frame and a strip of 40 frames."""
     size, tile = config.resolution, config.resolution // config.grid_size
     alone = config.model_copy(update={"padding": "replicate"})
     found = {}

@@ -1,7 +1,7 @@
-"""The layers both networks are made of: equalised dense and convolution layers, and the layers of synthesis.
+"""The layers of the networks: equalised dense and convolution layers, and the generator's synthesis layers.
 
-Letters: B ranges of columns (patches are such), A anchors of a table, K anchors of a range, C channels, I and O
-channels in and out, H rows, w columns of a range, S width of a code.
+Letters: B ranges of columns (or patches), A anchors in a table, K anchors of a range, C channels, I and O input and
+output channels, H rows, w columns of a range, S width of a code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from alis.ops.edges import layout_of
 
 
 class Dense(nn.Module):
-    """y = x·Wᵀ + b with equalised learning rate: stored N(0, 1)/lr, used times lr/√fan_in.
+    """y = x·Wᵀ + b with equalised learning rate: weights are stored as N(0, 1)/lr and multiplied by lr/√fan_in.
 
     Source: arXiv 1710.10196, section 4.1.
     """
@@ -42,7 +42,7 @@ class Dense(nn.Module):
 
 
 class Conv(nn.Module):
-    """Equalised convolution of the discriminator with its activation; `down` halves the map: blur, then stride 2."""
+    """Equalised convolution of the discriminator, with activation; `down` halves the map by a blur and stride 2."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Conv(nn.Module):
         self.weight_gain = 1 / math.sqrt(num_in * size * size)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        # The gain is positive, so it may go to the weight and the bias: a small tensor instead of a map.
+        # The gain is positive, so it can be applied to weight and bias instead of the larger feature map.
         weight = (self.weight * (self.weight_gain * self.gain)).to(x_BCHW.dtype)
         if self.down:
             x = functional.conv2d(ops.blur(x_BCHW, 2), weight, stride=2)
@@ -72,7 +72,7 @@ class Conv(nn.Module):
 
 
 class Skip(nn.Module):
-    """Equalised 1×1 convolution of the discriminator's skip: halves the map, has no bias and no activation."""
+    """Equalised 1×1 convolution of the discriminator's skip path: halves the map; no bias, no activation."""
 
     def __init__(self, num_in: int, num_out: int, *, gain: float) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Skip(nn.Module):
 
 
 class StyledLayer(nn.Module):
-    """What every layer of synthesis shares: an affine of each anchor's code, giving its style."""
+    """Base of the synthesis layers: an affine layer that maps each anchor's code to its style."""
 
     def __init__(self, num_in: int, w_dim: int, *, bias: float, normalise: bool = False, gain: float = 1.0) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class StyledLayer(nn.Module):
         self.normalise, self.style_gain = normalise, gain
 
     def styles(self, w_AS: Tensor, anchors_BK: Tensor) -> Tensor:
-        """Styles of each range's anchors, [B, K, C]; the affine runs once for each anchor of the table."""
+        """Styles of each range's anchors, [B, K, C]; the affine layer runs once for each anchor in the table."""
         style_AC: Tensor = self.affine(w_AS)
         if self.normalise:
             style_AC = style_AC / style_AC.abs().amax(dim=1, keepdim=True)
@@ -103,9 +103,9 @@ class StyledLayer(nn.Module):
 
 @dataclass
 class PositionInputs:
-    """What a block's first layer sees of the place, beside its features.
+    """Positional inputs of a block's first layer: further channels that depend on the position on the plane.
 
-    Factors of the wave features, Σ_t across[t] · down[t] (`coords.wave_tables`), and local latents [B, M, H, w].
+    Wave features as factors, Σ_t across[t] · down[t] (`coords.wave_tables`), and local latents [B, M, H, w].
     """
 
     across_2BKw: Tensor
@@ -114,14 +114,14 @@ class PositionInputs:
 
     @property
     def num_channels(self) -> int:
-        """Waves and latents together."""
+        """Number of channels of waves and latents together."""
         return self.down_2KH.shape[1] + (0 if self.latents_BMHw is None else self.latents_BMHw.shape[1])
 
     def aligned(self, styles_BKC: Tensor, shares_BKw: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
-        """Waves and latents times their styles, [B, C, H, w]; the waves' styles go to the narrow factor, not the map.
+        """Waves and latents times their styles, [B, C, H, w]; waves' styles multiply the small factor, not the map.
 
         Args:
-            out: where to write, only when no gradient is recorded.
+            out: where to write the result; only allowed while no gradient is recorded.
         """
         scale_BCw, num = column_styles(styles_BKC, shares_BKw), self.down_2KH.shape[1]
         across, down = (self.across_2BKw.to(scale_BCw.dtype) * scale_BCw[:, :num]).to(dtype), self.down_2KH.to(dtype)
@@ -139,13 +139,12 @@ class PositionInputs:
 
 
 class SynthesisConv(StyledLayer):
-    """3×3 layer of synthesis: SA-AdaIN → convolution, optionally doubling → demodulation → noise → bias → act → clamp.
+    """3×3 synthesis layer: SA-AdaIN → convolution, optionally up-sampling → demodulation → noise → bias → act → clamp.
 
-    Demodulation does not depend on the styles, so it is folded into the weight, and with it the gain of the
-    activation (positive, so lrelu(x)·√2 = lrelu(x·√2)) and of the doubling.
+    Demodulation does not depend on the styles, so it is folded into the weight, together with the gains of the
+    activation (positive, so lrelu(x)·√2 = lrelu(x·√2)) and of the up-sampling.
 
-    Args:
-        padding: as `ModelConfig.padding`. `plane` gives no more columns than those that all taps could see.
+    With `padding = "plane"` in `config`, the output has only those columns for which the input has all taps.
     """
 
     def __init__(self, num_in: int, num_out: int, resolution: int, config: ModelConfig, *, up: bool) -> None:
@@ -159,18 +158,19 @@ class SynthesisConv(StyledLayer):
         self._kept: tuple[object, Tensor] | None = None
 
     def folded(self, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
-        """The weight over its own length for each output channel, times the gains: [O, I, 3, 3], [I, O, 3, 3] for up.
+        """The demodulated weight, normalised for each output channel, times the gains.
 
-        The published half-precision blocks scale the weight before; the length cancels that.
-        Kept from call to call in a generator opened to paint (eval mode, weights without gradient) while the
-        weight stays as it is; writing through `weight.data` would not be noticed."""
-        # While a graph is traced there are no addresses to know a weight by.
+        [O, I, 3, 3], or [I, O, 3, 3] for up-sampling. The published half-precision blocks also scale the weight before;
+        the normalisation cancels that. Cached in eval mode for weights without gradient, until the weight changes; a
+        change through `weight.data` is not noticed.
+        """
+        # While a graph is traced, weights have no addresses to recognise them by.
         is_traced = torch.compiler.is_compiling()
         if is_traced or self.training or self.weight.requires_grad or self.weight.is_inference():
             return self._fold(dtype, layout)
         key = (dtype, layout, self.weight.device, self.weight.data_ptr(), self.weight._version)
         if self._kept is None or self._kept[0] != key:
-            # Kept beyond this call: an inference tensor could not be used where gradients are wanted later.
+            # The cache outlives this call: an inference tensor could not be used with gradients later.
             with torch.inference_mode(False), torch.no_grad():
                 self._kept = (key, self._fold(dtype, layout).clone())
         return self._kept[1]
@@ -189,10 +189,10 @@ class SynthesisConv(StyledLayer):
         place: PositionInputs | None = None,
         crop: tuple[int, int] = (0, 0),
     ) -> Tensor:
-        """[B, C, H, w] → [B, O, H, w], or twice the size; the place is seen as further channels.
+        """[B, C, H, w] → [B, O, H, w], or twice the height and width; positional inputs are further input channels.
 
-        On the plane the result has two columns less (twice the width less 2 when doubling), and `crop` more are left
-        out on the left and on the right of a doubled map (1 or 2, as many as nothing needs).
+        With plane padding the result is two columns narrower (up-sampling: twice the width less 2), and an up-sampled
+        map is cropped by further `crop` columns left and right (1 or 2) that no later layer needs.
         """
         if self.padding == "plane":
             x = self._on_plane(x, styles_BKC, shares_BKw, place, crop)
@@ -245,11 +245,11 @@ class SynthesisConv(StyledLayer):
 
 
 class ToRGB(StyledLayer):
-    """1×1 layer to colours: SA-AdaIN with styles over √C, no demodulation, bias, clamp; styles never normalised.
+    """1×1 layer to RGB: SA-AdaIN with styles over √C, bias, clamp; no demodulation, styles are never normalised.
 
-    Shares are the same for all channels, so Σ_c W·(Σ_k share_k·style_k)·x = Σ_k share_k·(Σ_c W·style_k·x): three
-    sums over channels a pixel for each anchor, and no styled copy of the features. Wide ranges lie under more anchors
-    than that is worth; there each column has its own three weights, Σ_k share_k·W·style_k.
+    Shares are the same for all channels, so Σ_c W·(Σ_k share_k·style_k)·x = Σ_k share_k·(Σ_c W·style_k·x): three sums
+    over channels per pixel and anchor, and no styled copy of the features. Wide ranges have too many anchors for that;
+    there each column has its own three weights, Σ_k share_k·W·style_k.
     """
 
     FEW, ROWS = 4, 16
@@ -261,14 +261,14 @@ class ToRGB(StyledLayer):
         self.clamp = clamp
 
     def forward(self, x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, first: int = 0) -> Tensor:
-        """Colours of the columns first … first + w − 1, [B, 3, H, w], float32 (float64 for float64)."""
+        """RGB of the columns first … first + w − 1: [B, 3, H, w], float32 (float64 for float64)."""
         num, height, width, stop = styles_BKC.shape[1], *x_BCHw.shape[2:], first + shares_BKw.shape[2]
         weight_BKOC = styles_BKC[:, :, None, :] * self.weight.flatten(1)
         shares_BKw = shares_BKw.to(styles_BKC.dtype)
         if num > self.FEW:
             rgb = self._by_column(x_BCHw[..., first:stop], weight_BKOC, shares_BKw).to(styles_BKC.dtype)
         else:
-            # The few columns beside are summed too: without them the features would have to be copied.
+            # The few columns outside the picture are computed too: leaving them out would copy the features.
             sums_BMN = torch.bmm(weight_BKOC.flatten(1, 2).to(x_BCHw.dtype), x_BCHw.flatten(2))
             sums_BKOHw = sums_BMN.to(styles_BKC.dtype).view(len(x_BCHw), num, 3, height, width)[..., first:stop]
             rgb = (sums_BKOHw * shares_BKw[:, :, None, None, :]).sum(dim=1)
@@ -276,10 +276,10 @@ class ToRGB(StyledLayer):
 
     @staticmethod
     def _by_column(x_BCHw: Tensor, weight_BKOC: Tensor, shares_BKw: Tensor) -> Tensor:
-        """One range and a few rows at a time: their columns are a batch as they lie in memory.
+        """One range and a few rows at a time, with the columns as the batch of a matrix product.
 
-        All rows at once read a page of memory for every number of a column; measured at 1024 × 4096 pixels, four times
-        the time.
+        All rows at once would touch a memory page for every number of a column: four times slower, measured at
+        1024 × 4096 pixels.
         """
         weight_BwOC = torch.einsum("bkw,bkoc->bwoc", shares_BKw, weight_BKOC).to(x_BCHw.dtype)
         height = x_BCHw.shape[2]

@@ -1,12 +1,12 @@
-"""A model on disk: a folder with `config.json`, `model.safetensors` and what training needs beside them.
+"""A model on disk: a folder with `config.json`, `model.safetensors`, and files that training needs.
 
     config.json                 {"format": 1, "model": {…ModelConfig…}, "notes": {…}}
-    model.safetensors           the averaged generator, the one to paint with
+    model.safetensors           the averaged generator, for painting
     generator.safetensors       the generator in training (optional)
     discriminator.safetensors   (optional)
 
-A run's folder holds such folders as `snapshots/<name>`; opening a run opens its newest snapshot. The word `demo` means
-the model that came with the package.
+A run's folder contains such folders as `snapshots/<name>`; opening a run opens its newest snapshot. The word `demo`
+means the model that comes with the package.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ DEMO_WORD, DEMO = "demo", Path(__file__).parents[1] / "demo"
 
 
 def find(path: str | Path) -> Path:
-    """The model folder that `path` means: itself, or a run's newest snapshot (by name, which sorts by progress).
+    """The model folder at `path`: the folder itself, or a run's newest snapshot (by name, which sorts by progress).
 
-    The word `demo` alone is the model inside the package; a folder of that name is `./demo`.
+    The word `demo` means the model in the package; a folder of that name is `./demo`.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no model folder.
     """
     if path == DEMO_WORD:
         if not ((DEMO / CONFIG).is_file() and (DEMO / MODEL).is_file()):
@@ -70,7 +70,7 @@ def find(path: str | Path) -> Path:
         raise InputError(f"{path}: no such folder", hint=nearest.path(path, "give a model folder or a run's folder"))
     hint = f"it needs {CONFIG} and {MODEL}, or snapshots/ with such folders"
     if path.suffix == ".pkl":
-        hint = f"a published checkpoint is opened by: alis import-published {path} OUT"
+        hint = f"to open a published checkpoint, run: alis import-published {path} OUT"
     raise InputError(f"{path}: not a model folder", hint=hint)
 
 
@@ -87,14 +87,14 @@ def read_config(path: str | Path) -> ModelConfig:
         raise InputError(f'{file}: no "model" table', hint="this is not a config.json of alis")
     number = table.get("format", FORMAT)
     if type(number) is not int or number < 1:
-        raise InputError(f"{file}: format {str(number)[:40]} is no number of one", hint="copy the folder again")
+        raise InputError(f"{file}: format {str(number)[:40]} is not a format number", hint="copy the folder again")
     if number > FORMAT:
-        raise InputError(f"{file}: format {number}, newer than {FORMAT}", hint="update alis")
+        raise InputError(f"{file}: format {number} is newer than {FORMAT}", hint="update alis")
     return ModelConfig.read(table["model"], str(file))
 
 
 def read_notes(path: str | Path) -> dict[str, str | int | float | None]:
-    """Where a model comes from: images seen, data, and in `trained_with` the extractor it was trained against, if any.
+    """A model's notes: images seen, dataset, and in `trained_with` the extractor that it was trained against, if any.
 
     Raises:
         InputError: no model folder, or its config.json can't be read.
@@ -107,16 +107,18 @@ def read_notes(path: str | Path) -> dict[str, str | int | float | None]:
 def _read_table(file: Path) -> Any:
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise InputError(f"{file}: {file.stat().st_size} bytes", hint="this is not a config.json of alis")
+            raise InputError(
+                f"{file}: is too large ({file.stat().st_size} bytes)", hint="this is not a config.json of alis"
+            )
         return json.loads(file.read_text(encoding="utf-8"))
     except RecursionError:
-        raise InputError(f"{file}: tables in tables without end", hint="this is not a config.json of alis") from None
+        raise InputError(f"{file}: is nested too deeply", hint="this is not a config.json of alis") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file}: can't be read ({error})", hint="copy the folder again") from None
 
 
 def load_as(kind: type[G], path: str | Path, *, device: str | torch.device = "cpu") -> G:
-    """The generator of a model folder as a class of generators, in eval mode, without gradients.
+    """Load the generator of a model folder as an instance of `kind`, in eval mode, without gradients.
 
     Raises: as `alis.models.load`.
     """
@@ -125,10 +127,10 @@ def load_as(kind: type[G], path: str | Path, *, device: str | torch.device = "cp
 
 
 def load_discriminator(path: str | Path, *, device: str | torch.device = "cpu") -> Discriminator:
-    """The discriminator of a model folder or of a run's newest snapshot, in eval mode, without gradients.
+    """Load the discriminator of a model folder or of a run's newest snapshot, in eval mode, without gradients.
 
     Raises:
-        WeightsMissing: the folder holds none.
+        WeightsMissing: the folder has no discriminator.
         InputError, ConfigError: as `alis.models.load`.
     """
     folder = find(path)
@@ -138,10 +140,10 @@ def load_discriminator(path: str | Path, *, device: str | torch.device = "cpu") 
 
 
 def load_weights(network: nn.Module, file: Path) -> None:
-    """Fill a network from a safetensors file; all names and shapes must agree, and every number be finite.
+    """Load a safetensors file into a network; all names and shapes must match, and every number must be finite.
 
     Raises:
-        InputError: the file is damaged, of another model, or its values are not weights.
+        InputError: the file is damaged, belongs to another model, or has values that are not finite floats.
     """
     _compare_header(file, {name: tuple(value.shape) for name, value in network.state_dict().items()})
     try:
@@ -150,15 +152,15 @@ def load_weights(network: nn.Module, file: Path) -> None:
         raise InputError(f"{file}: can't be read ({error})", hint="copy the file again") from None
     for name, value in weights.items():
         if not torch.isfinite(value).all():
-            raise InputError(f"{file}: {name} holds NaN or infinity", hint="take an earlier snapshot, or copy it again")
+            raise InputError(f"{file}: {name} has NaN or infinity", hint="use an earlier snapshot, or copy it again")
     network.load_state_dict(weights)
 
 
 def _compare_header(file: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Names, shapes and types as the file's header says them: before any memory is taken for what they describe."""
+    """Check names, shapes and types in the file's header, before allocating any memory for the tensors."""
     try:
         with safe_open(file, "pt") as opened:
-            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 — it is no dict
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 — not a dict
             found = {name: (tuple(one.get_shape()), str(one.get_dtype())) for name, one in slices.items()}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{file}: can't be read ({error})", hint="copy the file again") from None
@@ -168,11 +170,11 @@ def _compare_header(file: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
             asked = wanted.get(name, "nothing")
             raise InputError(f"{file}: {name} is {shape}, config.json asks for {asked}", hint="files of two models?")
         if kind not in _FLOATS:
-            raise InputError(f"{file}: {name} is of type {kind}, no floating-point number", hint="copy it again")
+            raise InputError(f"{file}: {name} has type {kind}, not a floating-point type", hint="copy it again")
 
 
 def _load(kind: Callable[[ModelConfig], N], config: ModelConfig, file: Path, device: str | torch.device) -> N:
-    """A network as a file fills it; one of other sizes is refused before it is built."""
+    """Build a network and load a file into it; a file with other shapes is refused before the network is built."""
     with torch.device("meta"):
         wanted = {name: tuple(value.shape) for name, value in kind(config).state_dict().items()}
     _compare_header(file, wanted)
@@ -189,12 +191,12 @@ def save(
     trained: Generator | None = None,
     notes: dict[str, str | int | float | None] | None = None,
 ) -> None:
-    """Write a model folder; each file appears under its name only when complete, config.json last.
+    """Write a model folder; each file gets its name only when it is complete, config.json last.
 
     Args:
-        generator: the averaged one, to paint with.
-        trained: the one in training, if training is to go on from here.
-        notes: where it comes from (images seen, dataset …), kept in config.json under "notes".
+        generator: the averaged generator, for painting.
+        trained: the generator in training, if training is to continue from here.
+        notes: images seen, dataset, and so on; saved in config.json under "notes".
 
     Raises:
         InputError: the folder can't be written.
@@ -213,7 +215,7 @@ def save(
         _finish(folder, CONFIG)
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{folder}: can't be written ({error})", hint="make room, or give a folder that can be written"
+            f"{folder}: can't be written ({error})", hint="free some space, or give a folder that can be written"
         ) from None
 
 

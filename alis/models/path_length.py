@@ -1,4 +1,4 @@
-"""Codes → how far a picture moves when its centre codes move: what the path length regulariser and its figure measure.
+"""Path lengths: how strongly a picture changes with its centre codes; for the regulariser and the metric.
 
 Letters: B images, R side. Source: arXiv 1912.04958 section 3.2.
 """
@@ -18,10 +18,10 @@ Paint = Callable[[FrameCodes], Tensor]
 
 
 def path_lengths(paint: Paint, codes: FrameCodes, noise_B3RR: Tensor | None = None) -> Tensor:
-    """‖Jᵀy‖ of each image with respect to its centre codes alone, [B]: root of the mean over layers of the squares.
+    """‖Jᵀy‖ of each image with respect to its centre codes only, [B]: root mean square over layers.
 
     Args:
-        noise_B3RR: y, already divided by R; by default drawn.
+        noise_B3RR: y, already divided by R; by default random.
     """
     ws_BKLS = codes.ws
     is_centre_BK = torch.arange(ws_BKLS.shape[1], device=ws_BKLS.device) == codes.centre_B[:, None]

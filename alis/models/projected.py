@@ -1,7 +1,7 @@
-"""Feature maps of a frozen network → how real they look: four small heads on random mixtures of what it saw.
+"""Feature maps of a frozen network → logits: four small heads on random mixtures of the maps (projected GAN).
 
-A network that has seen a million photographs tells shapes apart from the first image on, so a generator learns
-them in a fraction of the images; the mixing keeps the heads from looking at a few channels alone. Only the heads learn.
+A network trained on a million photographs recognises shapes from the first step on, so the generator learns them in a
+fraction of the images. The random mixing keeps the heads from relying on a few channels. Only the heads are trained.
 Letters: B batch, C channels, H W rows and columns. Source: arXiv 2111.01007 (projected GANs, sections 3 and 4);
 arXiv 1802.05957 (spectral normalisation).
 """
@@ -24,10 +24,10 @@ HEAD_SIDE = 4
 
 
 class SpectralConv(nn.Module):
-    """Convolution whose weight, as a matrix [O, I·k·k], is divided by its largest singular value.
+    """Convolution with spectral normalisation: the weight, as a matrix [O, I·k·k], over its largest singular value.
 
-    That is estimated by `settle`, one round of power iteration a step: what a step computes depends neither on the
-    number of its microbatches nor on that of its processes.
+    `settle` updates the estimate of that value, one round of power iteration per training step; so a step's result does
+    not depend on the number of microbatches or processes.
     """
 
     def __init__(self, num_in: int, num_out: int, size: int, stride: int = 1) -> None:
@@ -54,7 +54,7 @@ class SpectralConv(nn.Module):
 
 
 class Head(nn.Module):
-    """Halvings down to 4×4, then one number at every place that is left."""
+    """Strided convolutions down to 4×4, then one logit at each position."""
 
     def __init__(self, num_in: int, side: int, width: int) -> None:
         super().__init__()
@@ -67,21 +67,21 @@ class Head(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Logits [B, H'·W']."""
         for layer in self.layers:
-            # Batch statistics, as in the source, but none that run on: nothing hidden in the state.
+            # Batch statistics, as in the source, but no running statistics: they would be hidden state.
             x_BCHW = functional.leaky_relu(functional.batch_norm(layer(x_BCHW), None, None, training=True), SLOPE)
         logits: Tensor = self.out(x_BCHW).flatten(1)
         return logits
 
 
 class Projected(nn.Module):
-    """The projected discriminator after its frozen network: maps at four scales → logits of four heads.
+    """The projected discriminator without its frozen network: maps at four scales → logits of four heads.
 
-    The mixing is drawn once from a seed of its own and kept as buffers beside the heads' weights.
+    The mixing weights are drawn once from their own seed and saved as buffers with the heads' weights.
 
     Args:
-        channels: of the maps, the finest first.
-        side: of the pictures that the frozen network sees; its maps have a quarter of it to a 32nd.
-        width: channels that the finest map is mixed to; each coarser one has twice as many, up to eight times.
+        channels: of the maps, finest first.
+        side: of the frozen network's input; its maps have a quarter to a 32nd of it.
+        width: channels that the finest map is mixed to; each coarser map gets twice as many, up to eight times.
     """
 
     def __init__(self, channels: Sequence[int], side: int, width: int) -> None:
@@ -96,13 +96,13 @@ class Projected(nn.Module):
         self.heads = nn.ModuleList(Head(a, b, 2 * width) for a, b in zip(into, sides, strict=True))
 
     def settle(self) -> None:
-        """Bring the estimates of singular values up to the weights: once a step, before it."""
+        """Update all estimates of singular values; call once before each training step."""
         for module in self.modules():
             if isinstance(module, SpectralConv):
                 module.settle()
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Logits [B, N] of each head, the coarsest map's first; above zero means real."""
+        """Logits [B, N] of each head, the coarsest map's first; positive means real."""
         found: list[Tensor] = []
         coarser: Tensor | None = None
         for k in reversed(range(len(maps))):
@@ -115,5 +115,5 @@ class Projected(nn.Module):
 
 
 def _random(num_in: int, num_out: int, size: int) -> Tensor:
-    """A frozen convolution that keeps the scale of what goes through it."""
+    """Weights of a random convolution that keeps the scale of its input."""
     return torch.randn(num_out, num_in, size, size) / math.sqrt(num_in * size * size)

@@ -1,6 +1,6 @@
-"""Anchors' codes → strips and frames at any place of the endless plane, for training's pictures and for metrics.
+"""Random strips and frames of the endless plane, for sample pictures in training and for metrics.
 
-Letters: B images, A anchors, L = num_ws, S width of a code, R side of a frame, g patches a frame.
+Letters: B images, A anchors, L = num_ws, S width of a code, R side of a frame, g patches per frame.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from alis.plane.ranges import Ranges, anchors_seen
 def strip(
     generator: Generator, num_frames: int, *, seed: int = 0, psi: float = 1.0, batch: int = 8, noise: str = "none"
 ) -> Tensor:
-    """One panorama of `num_frames` frames side by side, float32 [3, R, R·num_frames] in about [-1, 1].
+    """A panorama of `num_frames` frames side by side: float32 [3, R, R·num_frames] in about [-1, 1].
 
     Args:
-        batch: frames painted at once.
-        noise: 'none', 'const' or 'random', fresh for each `batch` frames.
+        batch: number of frames painted at once.
+        noise: 'none', 'const' or 'random', drawn again for each `batch` frames.
     """
     config, device = generator.config, generator.device
-    # On the plane the first and last frames see beyond themselves.
+    # With plane padding, the first and last frames depend on columns beyond them.
     beside = 2 if config.padding == "plane" else 0
     num_anchors = 2 * ((num_frames * config.grid_size - 1) // config.window_patches) + 3 + 2 * beside
     z_AZ = torch.randn([num_anchors, config.z_dim], generator=torch.Generator().manual_seed(seed))
@@ -44,16 +44,16 @@ def strip(
 
 @torch.no_grad()
 def frames_anywhere(generator: Generator, num: int, *, seed: int, psi: float = 1.0, around_px: int = 0) -> Tensor:
-    """Frames [B, 3, R, R] cut at random columns of `num` different endless panoramas, fresh noise.
+    """Frames [B, 3, R, R] cropped at random columns from `num` different endless panoramas, with random noise.
 
-    The left border is uniform over the columns of one period of the plane (two anchors), so a frame may lie
-    across patch borders, anchors and windows. A pure function of (weights, seed, psi, num, around_px).
+    The left border is uniform over the columns of one period of the plane (two anchors), so a frame may cross patch
+    borders, anchors and windows. A pure function of (weights, seed, psi, num, around_px).
 
     Args:
         around_px: where on the plane that period begins, rounded to a whole number of periods.
     """
     config, device, size = generator.config, generator.device, generator.config.resolution
-    # Painted from the border before, a little wider, and cut.
+    # Painted slightly wider, from the patch border before, and cropped.
     border = size // 4 if config.padding == "plane" else size // config.grid_size
     period = math.lcm(8, config.anchor_columns) if config.padding == "plane" else 2 * config.anchor_columns
     with _seeded(generator, seed):
@@ -77,10 +77,9 @@ def frames_anywhere(generator: Generator, num: int, *, seed: int, psi: float = 1
 
 @torch.no_grad()
 def frames_aligned(generator: Generator, num: int, *, seed: int, psi: float = 1.0) -> Tensor:
-    """Frames [B, 3, R, R] as training sees them, fresh noise.
+    """Frames [B, 3, R, R] at the positions that training uses, with random noise.
 
-    At patch borders of fresh windows; where filters see the plane, at any pixel of it (one offset within the 4×4 block
-    for all).
+    They begin at patch borders; with plane padding at any pixel (one offset within the 4×4 block's column for all).
     """
     config, device = generator.config, generator.device
     with _seeded(generator, seed):

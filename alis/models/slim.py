@@ -1,7 +1,7 @@
-"""A run or model folder → a small one that only paints: the averaged generator, its weights in two bytes each.
+"""A run or model folder → a small one for painting only: the averaged generator, with weights of two bytes each.
 
-Weights of float16 are turned to float32 as they are opened: they cost precision once, not speed. The folder that
-`alis serve demo` opens is made so.
+float16 weights are converted to float32 when loaded: they lose precision once and cost no speed. The demo model was
+made this way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 @dataclass(frozen=True)
 class Slim:
-    """The new folder, its bytes, and the largest change of a weight relative to the largest weight of its tensor."""
+    """The new folder, its size, and the largest rounding error, relative to the largest weight of the same tensor."""
 
     folder: Path
     size_bytes: int
@@ -28,13 +28,13 @@ class Slim:
 
 
 def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwrite: bool = False) -> Slim:
-    """Write the averaged generator alone, with the clusters beside it if the model has any.
+    """Write only the averaged generator, and the clusters if the model has any.
 
     Raises:
-        InputError: no model, an unknown kind of weights, or a folder in the way.
+        InputError: no model, an unknown weight type, or the folder is not empty.
     """
     if weights not in DTYPES:
-        raise InputError(f"weights in {weights!r}", hint=f"use {' or '.join(DTYPES)}")
+        raise InputError(f"weights in {weights!r} are not supported", hint=f"use {' or '.join(DTYPES)}")
     source, folder = model_folder.find(model), Path(out)
     if folder.resolve() == source.resolve():
         raise InputError(f"{folder}: is the model itself", hint="give another folder")
@@ -47,7 +47,7 @@ def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwr
     for tensor in g.state_dict().values():
         rounded = tensor.to(DTYPES[weights]).to(tensor.dtype)
         if not bool(torch.isfinite(rounded).all()):
-            raise InputError(f"{source}: has weights beyond {weights}", hint="use --weights float32")
+            raise InputError(f"{source}: has weights out of the range of {weights}", hint="use --weights float32")
         rounding = max(rounding, float((rounded - tensor).abs().max() / tensor.abs().max().clamp(min=1e-12)))
     model_folder.save(folder, g.to(DTYPES[weights]), notes=_notes(source) | {"weights": weights})
     if (source / model_folder.CLUSTERS).is_file():
@@ -56,7 +56,7 @@ def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwr
 
 
 def _notes(source: Path) -> dict[str, str | int | float | None]:
-    """What is told of a model to strangers: not where on the disk its data lay."""
+    """The model's notes without local paths, since the folder will be shared."""
     notes = model_folder.read_notes(source)
     return {
         key: Path(value).name if key == "data" and isinstance(value, str) else value for key, value in notes.items()

@@ -1,9 +1,9 @@
-"""Codes of anchors and places on the plane → pictures: a batch of ranges of columns from the first layer to the last.
+"""Anchors' codes and positions on the plane → pictures: the synthesis network, on batches of ranges of columns.
 
-The unit is a range of columns of the plane (`alis.plane.ranges`): a tile, a frame, a strip; or a patch, in networks
-whose filters see zeros beside it. `Synthesis.inputs` looks up all that the place decides, as tensors of fixed shapes;
-`Synthesis.paint` is the network proper, a function of tensors alone.
-Letters: B ranges, A anchors in a table, K anchors of a range, L = num_ws codes an anchor, S width of a code, r a
+It works on ranges of columns of the plane (`alis.plane.ranges`): a tile, a frame or a strip; or a patch, in networks
+with independent patches. `Synthesis.inputs` looks up everything that depends on the position, as tensors of fixed
+shapes; `Synthesis.paint` is the network itself, a function of tensors only.
+Letters: B ranges, A anchors in a table, K anchors of a range, L = num_ws codes per anchor, S width of a code, r a
 block's resolution, H rows, w columns of a range.
 Source: arXiv 2104.06954, section 3; arXiv 1912.04958, section 2 and appendix B.
 """
@@ -33,10 +33,11 @@ NOISE_MODES = ("none", "const", "random")
 
 @dataclass
 class BlockInputs:
-    """What one block takes from the place.
+    """The inputs of one block that depend on the position.
 
-    `given_BKw` and `own_BKw` are the anchors' shares in its input's columns and in its own; `colours_BKw` those of the
-    few anchors over the picture, which begin `colours_first_B` anchors further on; `noise` one map for each 3×3 layer.
+    `given_BKw` and `own_BKw` are the anchors' shares in the columns of its input and of its output; `colours_BKw` are
+    the shares of the few anchors over the picture, which begin `colours_first_B` anchors further on; `noise` has one
+    map for each 3×3 layer.
     """
 
     spans: BlockSpans
@@ -48,25 +49,25 @@ class BlockInputs:
     noise: list[Tensor | None]
 
     def own(self, span: Span) -> Tensor:
-        """The shares in some of its own columns."""
+        """The shares in some of its output columns."""
         return _cut(self.own_BKw, self.spans.middle, span)
 
 
 @dataclass(frozen=True)
 class Storage:
-    """How a block's features are computed and laid out in memory; the picture is summed in the dtype of the codes."""
+    """Dtype and memory format of a block's features; the picture is summed in the dtype of the codes."""
 
     dtype: torch.dtype
     layout: torch.memory_format
 
 
 def _cut(x: Tensor, has: Span, wanted: Span) -> Tensor:
-    """The wanted columns (last dimension) of those that x has."""
+    """Crop x, which has the columns `has` in its last dimension, to the columns `wanted`."""
     return x[..., wanted.first - has.first : wanted.stop - has.first]
 
 
 class Block(nn.Module):
-    """One resolution: waves and latents of the place, one or two 3×3 layers, and the picture so far."""
+    """One resolution: positional inputs, one or two 3×3 layers, and ToRGB added to the picture so far."""
 
     def __init__(self, config: ModelConfig, resolution: int) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class Block(nn.Module):
 
     @property
     def noise_layers(self) -> list[SynthesisConv]:
-        """Its 3×3 layers."""
+        """Its 3×3 layers, which get noise."""
         return [self.conv1] if self.first else [self.conv0, self.conv1]
 
     def forward(
@@ -119,9 +120,9 @@ class Block(nn.Module):
         """Features and picture of the ranges at this resolution.
 
         Args:
-            x_BCHw, image_B3Hw: the block before's features in the columns `given`, its picture in all it has.
-            ws: the table of anchors' codes [A, S] for each layer of the block.
-            anchors_BK: rows of the table.
+            x_BCHw, image_B3Hw: features of the previous block in the columns `given`, and its picture in all columns.
+            ws: tables of anchors' codes [A, S], one for each layer of the block.
+            anchors_BK: rows in the tables of each range's anchors.
         """
         at, noise, place = inputs.spans, inputs.noise, inputs.place
         if x_BCHw is None:
@@ -137,7 +138,7 @@ class Block(nn.Module):
             x = self.conv1(x, self.conv1.styles(ws[1], anchors_BK), inputs.own(at.middle), noise[1])
         num, num_all = inputs.colours_BKw.shape[1], anchors_BK.shape[1]
         over_BK = inputs.colours_first_B[:, None] + torch.arange(num, device=anchors_BK.device)
-        over_BK = over_BK.clamp(max=num_all - 1)  # beyond, shares are 0
+        over_BK = over_BK.clamp(max=num_all - 1)  # shares are 0 beyond
         styles = self.torgb.styles(ws[2], anchors_BK.gather(1, over_BK))
         rgb = self.torgb(x, styles, inputs.colours_BKw, at.image.first - at.features.first)
         return x, rgb if image_B3Hw is None else self._doubled(image_B3Hw, at.image) + rgb
@@ -152,7 +153,7 @@ class Block(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Blocks 4 … R. Everything works on ranges of columns; `Generator` makes frames of them."""
+    """The synthesis network: blocks 4 … R, on ranges of columns; `Generator` makes frames of them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -162,58 +163,59 @@ class Synthesis(nn.Module):
         self.dtype = torch.float32
         self.half_from: int | None = None
         self.layout: torch.memory_format | None = None
-        """How features are stored; None chooses channels last on the CPU, rows last elsewhere."""
+        """Memory format of features; None: channels-last on the CPU, contiguous elsewhere."""
 
     @property
     def blocks(self) -> list[Block]:
-        """Blocks 4, 8, …, R."""
+        """The blocks of resolutions 4, 8, …, R."""
         found = [self.get_submodule(f"b{r}") for r in self.config.resolutions]
         return [block for block in found if isinstance(block, Block)]
 
     @property
     def noise_resolutions(self) -> tuple[int, ...]:
-        """Side of every noise map, in the order explicit noise is given: 4, 8, 8, 16, 16, …"""
+        """Resolution of every noise map, in the order of explicit noise: 4, 8, 8, 16, 16, …"""
         return (4, *(r for r in self.config.resolutions[1:] for _ in range(2)))
 
     def noise_spans(self, ranges: Ranges) -> list[Span]:
-        """The columns that every noise map has for ranges like these, in the same order."""
+        """The columns of every noise map for such ranges, in the same order."""
         found: list[Span] = []
         for at in spans(self.config, ranges.width, ranges.sub):
             found += [at.features] if at.height == 4 else [at.middle, at.features]
         return found
 
     def set_precision(self, dtype: torch.dtype, from_resolution: int | None = None) -> None:
-        """Compute the blocks from this resolution upward in `dtype`, the rest in the dtype of the weights.
+        """Compute the blocks from this resolution up in `dtype`, the others in the dtype of the weights.
 
         Args:
-            from_resolution: by default the blocks trained in half precision, or the upper four if none was.
+            from_resolution: by default the blocks trained in half precision, or the highest four if there are none.
         """
         lowest = max(self.config.resolution // 8, 8)
         self.dtype = dtype
         self.half_from = from_resolution or self.config.half_from or lowest
 
     def forward(self, ws_ALS: Tensor, anchors_BK: Tensor, ranges: Ranges, *, noise: Noise = "none") -> Tensor:
-        """Pictures of ranges of columns: float32 [B, 3, R, width] in about [-1, 1].
+        """Paint ranges of columns: float32 [B, 3, R, width] in about [-1, 1].
 
         Args:
-            ws_ALS: a table of anchors' codes, each of which goes through every affine layer once.
-            anchors_BK: its rows for the anchors that each range lies under, `plane.ranges.anchors_seen`.
-            ranges: where the pictures stand; each a patch wide and at a patch's border where patches are independent.
-            noise: 'none'; 'const', the stored maps; 'random', fresh; or one [B, 1, r, w] tensor for each of
-                `noise_resolutions` with the columns of `noise_spans`, which the layers scale by their own strengths.
+            ws_ALS: a table of anchors' codes; each goes through every affine layer once.
+            anchors_BK: rows of the table for the anchors of each range, `plane.ranges.anchors_seen`.
+            ranges: positions of the ranges; with independent patches, each is one patch wide and at a patch border.
+            noise: 'none'; 'const', the stored maps; 'random'; or one tensor [B, 1, r, w] for each of
+                `noise_resolutions`, with the columns of `noise_spans`; layers scale it by their own strength.
 
         Raises:
-            InputError: ranges that this kind of network has not, or noise that doesn't fit.
+            InputError: ranges that this network can't paint, or noise of the wrong shape.
         """
         return self.paint(ws_ALS, anchors_BK, self.inputs(ranges, noise, ws_ALS.dtype))
 
     def inputs(self, ranges: Ranges, noise: Noise, dtype: torch.dtype = torch.float32) -> list[BlockInputs]:
-        """What each block takes from the place, and its noise. Raises: as `forward`."""
+        """The positional inputs and noise of each block. Raises: as `forward`."""
         config = self.config
         tile = config.resolution // config.grid_size
         if config.padding != "plane" and (ranges.width != tile or ranges.sub):
             raise InputError(
-                f"a range of {ranges.width} columns", hint=f'padding = "{config.padding}" knows patches of {tile}'
+                f"a range of {ranges.width} columns can't be painted at once",
+                hint=f'with padding = "{config.padding}", give patches of {tile} columns',
             )
         plan = spans(config, ranges.width, ranges.sub)
         seen, over = anchors_seen(config, ranges), anchors(config, ranges, plan[0].image)
@@ -237,10 +239,10 @@ class Synthesis(nn.Module):
         return found
 
     def paint(self, ws_ALS: Tensor, anchors_BK: Tensor, inputs: Sequence[BlockInputs]) -> Tensor:
-        """`forward` from what `inputs` found: a function of tensors whose shapes depend on the ranges' width alone."""
+        """`forward` from the results of `inputs`: a function of tensors whose shapes depend only on the width."""
         layout = self.layout
         if ws_ALS.device.type == "cpu":
-            # Measured: oneDNN's convolutions take half the time with channels last, and half of that on kept pages.
+            # Measured: oneDNN's convolutions take half the time channels-last, and half of that on kept memory pages.
             layout = layout or torch.channels_last
             keep_freed_memory()
         x: Tensor | None = None
@@ -286,7 +288,7 @@ class Synthesis(nn.Module):
         )
 
     def stored_noise(self, ranges: Ranges) -> list[Tensor]:
-        """The columns of the stored maps that stand at the ranges: [B, 1, r, w] for each of `noise_resolutions`."""
+        """The columns of the stored noise maps for these ranges: [B, 1, r, w] for each of `noise_resolutions`."""
         layers = [layer for block in self.blocks for layer in block.noise_layers]
         found = []
         for layer, r, span in zip(layers, self.noise_resolutions, self.noise_spans(ranges), strict=True):

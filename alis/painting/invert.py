@@ -386,5 +386,5 @@ def _preview(path: Path, photo_3RR: Tensor, frame_3RR: Tensor) -> None:
             side_by_side(photo_3RR, frame_3RR).save(aside)
     except OSError as error:
         raise InputError(
-            f"{path}: can't be written ({error.strerror or error})", hint="make room, or give another -o"
+            f"{path}: can't be written ({error.strerror or error})", hint="free some space, or give another -o"
         ) from None

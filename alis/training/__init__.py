@@ -1,1 +1,1 @@
-"""Batches → a generator: recipe, losses, augmentation, step, loop, state, and what a run says of itself."""
+"""Batches → a trained generator: recipe, losses, augmentation, step, loop, state, logs and plots of a run."""

@@ -1,11 +1,11 @@
-"""Differentiable augmentation: what a discriminator sees is mirrored, turned, moved and recoloured with probability p.
+"""Differentiable augmentation of the discriminators' input: geometric and colour transforms, each with probability p.
 
-Two uses of the same code: ADA steers p for the residual discriminator; the projected one sees light changes always.
-Every operation is differentiable twice (R1 goes through it), so warping samples bilinearly by gathers instead of
-`grid_sample`, which has no second derivative. Unlike the paper no low-pass filter is put around the warp; at the
-mild scales drawn here (σ = 0.2 octaves) the aliasing is that of any bilinear resize.
-Letters: B images, R side. Source: arXiv 2006.06676, sections 2 and 3, appendix B (transformations and their strengths);
-arXiv 2006.10738 (both networks must see them).
+It is used in two ways: for the residual discriminator, ADA adapts p; the projected one always gets light transforms.
+Every operation can be differentiated twice, which R1 needs, so the warp samples bilinearly by gathers instead of
+`grid_sample`, which has no second derivative. Unlike the paper, there is no low-pass filter around the warp; at the
+mild scales drawn here (σ = 0.2 octaves), the aliasing is that of any bilinear resize.
+Letters: B images, R side. Source: arXiv 2006.06676, sections 2 and 3, appendix B (transforms and their strengths);
+arXiv 2006.10738 (both networks must see augmented images).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch.nn import functional
 
 from alis.training.recipe import AugmentSettings, AugmentTransforms
 
-UPDATE_EVERY = 4  # steps between two moves of p
+UPDATE_EVERY = 4  # steps between two updates of p
 ALL: frozenset[str] = frozenset(AugmentTransforms.model_fields)
 
 
 @dataclass(frozen=True)
 class Strengths:
-    """How far changes go: shifts in shares of the side, brightness of the range −1 … 1, the others in octaves."""
+    """Strengths of transforms: shift as a share of the side, brightness in the range −1 … 1, the others in octaves."""
 
     shift: float = 0.125
     brightness: float = 0.2
@@ -38,7 +38,7 @@ LIGHT_CHANGES = frozenset({"shifts", "brightness", "contrast", "saturation"})
 
 
 class Augment:
-    """images [B, 3, R, R] → augmented images, with the probability in `p` (a scalar tensor, shared and saved)."""
+    """Images [B, 3, R, R] → augmented images; `p` is a scalar tensor that the training state shares and saves."""
 
     def __init__(self, p: Tensor, changes: frozenset[str] = ALL, strengths: Strengths = Strengths()) -> None:
         self.p, self.changes, self.strengths = p, changes, strengths
@@ -47,11 +47,11 @@ class Augment:
         return recolour(warp(images, self.p, self.changes, self.strengths), self.p, self.changes, self.strengths)
 
     def steer(self, real_signs: Tensor, sign_real: Tensor, batch: int, step: int, settings: AugmentSettings) -> None:
-        """Every few steps move p by the sign of (mean sign of real logits − target).
+        """ADA: every few steps, move p by the sign of (mean sign of real logits − target).
 
         Args:
-            real_signs: running [sum, count] since the last move; changed in place.
-            sign_real: mean sign of this step's real logits over all processes.
+            real_signs: [sum, count] since the last update of p; changed in place.
+            sign_real: mean sign of this step's real logits, over all processes.
         """
         if settings.kind != "ada":
             return
@@ -63,12 +63,15 @@ class Augment:
 
 
 def chosen(changes: AugmentTransforms) -> frozenset[str]:
-    """The names of the changes that are on."""
+    """The names of the transforms that are on."""
     return frozenset(name for name in ALL if getattr(changes, name))
 
 
 class _RandomMatrices:
-    """Which matrix each image gets: its own with a probability, else none; a change that is off draws nothing."""
+    """A product of random matrices for each image; each factor is applied with a probability, else left out.
+
+    A transform that is off draws no random numbers.
+    """
 
     def __init__(self, num: int, side: int, device: torch.device) -> None:
         self.num, self.device = num, device
@@ -76,21 +79,21 @@ class _RandomMatrices:
         self.one = self.total
 
     def then(self, matrix_BNN: Tensor, p: Tensor) -> None:
-        """`matrix` right of the product so far."""
+        """Multiply the product by `matrix` from the right, with probability p."""
         is_on = torch.rand([self.num, 1, 1], device=self.device) < p
         self.total = self.total @ torch.where(is_on, matrix_BNN, self.one)
 
-    def normal(self, width: float) -> Tensor:
-        """[B]."""
-        return torch.randn(self.num, device=self.device) * width
+    def normal(self, std: float) -> Tensor:
+        """Normal random numbers [B]."""
+        return torch.randn(self.num, device=self.device) * std
 
     def uniform(self, low: float, high: float) -> Tensor:
-        """[B]."""
+        """Uniform random numbers [B]."""
         return torch.rand(self.num, device=self.device) * (high - low) + low
 
 
 def warp(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, strengths: Strengths = Strengths()) -> Tensor:
-    """Mirror, quarter turns and whole-pixel shifts, then scale, turn, stretch and shift by fractions."""
+    """Mirror, rotate by quarter turns and shift by whole pixels; then scale, rotate, stretch and shift by fractions."""
     num, _, size, _ = images.shape
     chance = _RandomMatrices(num, 3, images.device)
     if "mirror" in changes:
@@ -102,7 +105,7 @@ def warp(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, strengths: St
         far = strengths.shift
         shift_x, shift_y = (torch.round(chance.uniform(-far, far) * size) * 2 / size for _ in range(2))
         chance.then(_shift(shift_x, shift_y), p)
-    p_turn = 1 - torch.sqrt(1 - p)  # two turns, before and after the stretch, happen with p together
+    p_turn = 1 - torch.sqrt(1 - p)  # of two rotations, before and after the stretch: at least one happens with p
     if "scale" in changes:
         scale = torch.exp2(chance.normal(0.2))
         chance.then(_scale(scale, scale), p)
@@ -119,7 +122,10 @@ def warp(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, strengths: St
 
 
 def sample(images: Tensor, matrix_B33: Tensor) -> Tensor:
-    """Pixel (x, y) of the result is the image at matrix · (x, y, 1), centre 0, borders at ±1, bilinear, reflected."""
+    """Warp images: pixel (x, y) of the result is the image at matrix · (x, y, 1), bilinear, reflected at the borders.
+
+    Coordinates are 0 at the centre and ±1 at the borders.
+    """
     _, channels, size, _ = images.shape
     axis = (torch.arange(size, device=images.device, dtype=matrix_B33.dtype) * 2 + 1) / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -137,14 +143,14 @@ def sample(images: Tensor, matrix_B33: Tensor) -> Tensor:
 
 
 def recolour(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, strengths: Strengths = Strengths()) -> Tensor:
-    """Brightness, contrast, luma flip, hue and saturation as one affine map of the colours of each image."""
+    """Change brightness, contrast, luma sign, hue and saturation by one affine map of each image's colours."""
     num, device = len(images), images.device
     chance = _RandomMatrices(num, 4, device)
     unit = torch.eye(4, device=device)
-    # Made where they are needed, of what is there: a list from the host would make it wait for the device.
+    # Built from tensors on the device: copying a list from the host would synchronise with the device.
     up, fourth = torch.outer(1 - unit[3], unit[3]), torch.outer(unit[3], unit[3])
     along = torch.outer(1 - unit[3], 1 - unit[3]) / 3
-    # Colours are columns: what happens first stands rightmost, so the last change is drawn and multiplied first.
+    # Colours are column vectors, so the transform that acts first is the rightmost factor and is drawn last.
     if "saturation" in changes:
         saturation = torch.exp2(chance.normal(strengths.saturation))[:, None, None]
         chance.then(along + fourth + saturation * (unit - along - fourth), p)
@@ -167,7 +173,7 @@ def recolour(images: Tensor, p: Tensor, changes: frozenset[str] = ALL, strengths
 
 
 def _reflect(index: Tensor, size: int) -> Tensor:
-    """Whole numbers beyond the border mirrored at it, as often as needed: … 1 0 | 0 1 2 … n−1 | n−1 n−2 …"""
+    """Indices with those outside mirrored at the borders, as often as needed: … 1 0 | 0 1 2 … n−1 | n−1 n−2 …"""
     folded = index.long() % (2 * size)
     return torch.minimum(folded, 2 * size - 1 - folded)
 

@@ -1,9 +1,8 @@
-"""One dial: side and hours, the data's size and the device → the recipe they stand for, and what it will cost.
+"""Resolution, hours, dataset size and device → a training recipe, and what it will cost.
 
-The same dial gives the same recipe, so the same command goes on with its run. A GPU's speed is an estimate until a run
-there has said its own.
-Source of the rules: experiments in docs/log.md; R1's weight grows with the number of pixels and falls with the batch
-(arXiv 1912.04958, as its authors' recipes do).
+The same arguments give the same recipe, so the same command resumes its run. A GPU's speed is a rough estimate.
+Source of the rules: experiments in docs/log.md; R1's weight is proportional to the number of pixels over the batch
+(arXiv 1912.04958, as in its authors' recipes).
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ Tables = dict[str, dict[str, Any]]
 BASES = (1024, 2048, 4096, 8192, 16384, 32768)
 MOST_CHANNELS = {1024: 128, 2048: 128, 4096: 256}
 LOCAL_LATENTS = 1.0
-"""Share of the waves along x that give way: with any left, shapes come back once a frame (docs/log.md)."""
+"""Share of the waves along x that are replaced: if any stay, shapes repeat in every frame (docs/log.md)."""
 WANTED_KIMG = 40
-"""Thousand images that a network of the narrowest base should see at least; wider ones in proportion."""
+"""Thousand images that the narrowest network should see at least; in proportion for wider ones."""
 FEW = 10_000
-"""Pictures below which the residual discriminator sees augmented ones."""
+"""With fewer pictures, the residual discriminator's input is augmented."""
 LR_END = 0.05
-"""Share of the rates that is left when the time is over, where a device's speed is known: what still swings settles."""
+"""Factor of the learning rates at the end, on devices whose speed is known, so that oscillations die out."""
 LITE_FLOPS = 66e6
-"""Of the frozen network for a picture of 64 px."""
+"""FLOPs of the frozen network for one picture of 64 px."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What trains: its kind, memory, and three times in seconds, fitted to measured steps.
+    """The training device: its kind, memory, and a model of its speed, fitted to measured steps.
 
-    An image takes `flop_s` for each floating-point operation, `number_s` for each number that goes into or out of a
-    layer, and `image_s` besides.
+    An image takes `flop_s` seconds per floating-point operation, plus `number_s` per number read or written by a
+    layer, plus a constant `image_s`.
     """
 
     kind: Literal["cpu", "cuda"]
@@ -53,7 +52,7 @@ class Machine:
 
 
 def this_machine(device: str) -> Machine:
-    """One core of a CPU (fitted to four configurations on an AMD EPYC, float32), or the GPU that torch sees."""
+    """The GPU that torch sees, else one CPU core (fitted to four configurations on an AMD EPYC, float32)."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and torch.cuda.is_available():
@@ -64,7 +63,7 @@ def this_machine(device: str) -> Machine:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What a recipe costs on a machine."""
+    """What a recipe costs on a machine: seconds per thousand images, thousand images in the time, size and memory."""
 
     s_per_kimg: float
     kimg: float
@@ -73,10 +72,10 @@ class TrainingCost:
 
 
 def training_cost(config: TrainConfig, hours: float, machine: Machine) -> TrainingCost:
-    """Seconds a thousand images, images in the time, weights in training, and memory an image takes."""
+    """Estimate the cost of training with a recipe for some hours on a machine."""
     g, d = cost.generator_cost(config.model), cost.discriminator_cost(config.model)
-    # A generator's step is 3 times its forward pass and the discriminator's there and back; the other step paints
-    # once more and learns from fakes and reals.
+    # The generator's phase costs 3 times its forward pass plus the discriminator's forward and backward pass; the
+    # discriminator's phase paints once more and trains on fakes and reals.
     flops = 4.0 * g.flops + 8.0 * d.flops
     if config.loss.discriminators != "residual":
         side = config.projected.size or config.model.resolution
@@ -93,15 +92,15 @@ def training_cost(config: TrainConfig, hours: float, machine: Machine) -> Traini
 
 
 def choose(size: int, hours: float, num_images: int, machine: Machine) -> Tables:
-    """The recipe as TOML tables, only what differs from the defaults.
+    """Choose a recipe: TOML tables of the settings that differ from the defaults.
 
     Raises:
-        ConfigError: the side is not a power of two from 32 to 1024, or the time is not positive.
+        ConfigError: the size is not a power of two from 32 to 1024, or the time is not positive.
     """
     if size not in {32, 64, 128, 256, 512, 1024}:
-        raise ConfigError(f"--size {size}", hint="use 32, 64, 128, 256, 512 or 1024")
+        raise ConfigError(f"--size {size} is not possible", hint="use 32, 64, 128, 256, 512 or 1024")
     if not (math.isfinite(hours) and hours > 0):
-        raise ConfigError(f"--hours {hours:g}", hint="give the time to train, e.g. 2 or 0.5")
+        raise ConfigError(f"--hours {hours:g} is not possible", hint="give the time to train, e.g. 2 or 0.5")
     fitting = [base for base in BASES if base >= 8 * size] or [BASES[-1]]
     chosen = _tables(size, hours, num_images, machine, fitting[0])
     for base in fitting[1:]:
@@ -117,7 +116,7 @@ def choose(size: int, hours: float, num_images: int, machine: Machine) -> Tables
 
 
 def flat(tables: Tables) -> dict[str, Any]:
-    """`{"loss": {"r1_gamma": 5.0}}` → `{"loss.r1_gamma": 5.0}`, as flags give them."""
+    """`{"loss": {"r1_gamma": 5.0}}` → `{"loss.r1_gamma": 5.0}`, the keys of flags."""
     return {f"{section}.{name}": value for section, values in tables.items() for name, value in values.items()}
 
 
@@ -162,7 +161,7 @@ def _tables(size: int, hours: float, num_images: int, machine: Machine, base: in
         "run": {"minutes": round(60 * hours, 3), "tick_kimg": 4.0 if is_gpu else 0.5},
     }
     if num_images < FEW:
-        # What a landscape may not do: stand on its head, lean, or have the sky of another world.
+        # Transforms that make a landscape implausible: upside down, tilted, or in unnatural colours.
         never = ("quarter_turns", "turns", "luma_flip", "hue")
         tables["augment"] = {"kind": "ada", "speed_kimg": 100.0, **dict.fromkeys(never, False)}
     if is_gpu:
@@ -171,7 +170,7 @@ def _tables(size: int, hours: float, num_images: int, machine: Machine, base: in
 
 
 def as_toml(tables: Tables, hours: float, num_images: int, machine: Machine) -> str:
-    """The recipe as a TOML file that `--config` takes, with its price on top."""
+    """The recipe as a TOML file for `--config`, with its cost in a comment at the top."""
     paid = training_cost(_config(tables), hours, machine)
     device = "one CPU core" if machine.kind == "cpu" else "this GPU (an estimate: no GPU has been measured yet)"
     head = [
@@ -191,12 +190,12 @@ def _line(item: tuple[str, Any]) -> str:
 def auto_recipe(
     data: str, size: int | None, hours: float | None, changes: Mapping[str, object], device: str
 ) -> tuple[TrainConfig, str]:
-    """The recipe for a dataset, single values changed by hand, and its explanation.
+    """Choose the recipe for a dataset; return it, and the same as TOML with its cost.
 
     Args:
-        size: side in pixels; by default 128.
-        hours: by the clock; by default 2.
-        changes: `{"loss.r1_gamma": 5.0}`.
+        size: resolution in pixels; by default 128.
+        hours: time to train; by default 2.
+        changes: single values to override, e.g. `{"loss.r1_gamma": 5.0}`.
 
     Raises:
         ConfigError, InputError, DataError

@@ -1,4 +1,4 @@
-"""What stands around training and measuring: where their words go, what a dry run says, what is kept."""
+"""Entry points of `alis train` and `alis evaluate`: logging, dry runs, and records of evaluations."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from lhq.progress import silent
 
 log = logging.getLogger("alis")
 TRAINED_AGAINST = "lite0"
-"""The extractor that the projected discriminator looks through: its figures flatter a model trained so."""
+"""The extractor that the projected discriminator uses: distances by it flatter a model trained against it."""
 NO_FEATURES = {"eq-t", "path-length", "path-length-std"}
 
 
 def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: str, is_dry: bool) -> str:
-    """Train (or only say what would be) and return what goes to stdout: the last snapshot's folder, or JSON.
+    """Train, or only describe what would be trained, and return the output: the last snapshot's folder, or JSON.
 
-    Other processes than the first have nothing to say: "".
+    Processes other than the first return "".
 
     Raises:
         AlisError: as `alis.training.loop.train`.
@@ -49,10 +49,10 @@ def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: st
     if config.run.metric != "none":
         if config.run.features == TRAINED_AGAINST and config.loss.discriminators != "residual":
             raise ConfigError(
-                f"run: features = {TRAINED_AGAINST} is the network that the projected discriminator trains with",
-                hint="let another judge: --run.features detector, random, inception or a file",
+                f"run: features = {TRAINED_AGAINST} is the network that the projected discriminator uses",
+                hint="measure with another: --run.features detector, random, inception or a file",
             )
-        open_features(config.run.features, torch.device("cpu"))  # what it lacks is said now, not after hours
+        open_features(config.run.features, torch.device("cpu"))  # fails now, not after hours, if weights are missing
 
     def measure(generator: Generator) -> tuple[str, float]:
         run = config.run
@@ -70,13 +70,13 @@ def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: st
 
 
 def _fit_for_metric(config: TrainConfig) -> Fit:
-    """How real pictures are fitted for a metric: as training does, but none is refused that training would refuse."""
+    """How real pictures are resized for a metric: as in training, but "refuse" becomes "resize"."""
     return "resize" if config.data.fit == "refuse" else config.data.fit
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What goes to stdout ("" in all but process 0), and whether every metric that was asked for is in it."""
+    """The output ("" in all processes but the first), and whether every requested metric could be measured."""
 
     text: str
     is_complete: bool
@@ -91,7 +91,7 @@ def evaluate(
     device: str,
     is_json: bool,
 ) -> Evaluation:
-    """Measure a model, keep the record beside it, and return it as text for stdout.
+    """Measure a model, append the record to its evaluation.jsonl, and return it as text for stdout.
 
     Raises:
         AlisError: as `alis.models.load` and `alis.metrics.measure`.
@@ -127,17 +127,10 @@ def evaluate(
         "machine": monitor.machine(),
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    try:
-        if folder == DEMO:
-            log.info("the demo model's folder is part of the package: the record is not kept there")
-        else:
-            with open(folder / "evaluation.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-    except OSError as error:
-        log.warning("%s: the record can't be kept (%s)", folder, error)
+    _save_record(folder, record)
     if is_json:
         return Evaluation(json.dumps(record) + "\n", not measured.refused)
-    # A distance by the network that the model was trained against flatters it: that stands beside the figure.
+    # A distance by the network that the model was trained against flatters it: mark the figure.
     flatters = trained_with is not None and plan.features == trained_with
     mark = f"  (flatters: trained against {plan.features})" if flatters else ""
     compared = measured.figures.keys() - NO_FEATURES
@@ -145,8 +138,20 @@ def evaluate(
     return Evaluation("".join(f"{line}\n" for line in lines), not measured.refused)
 
 
+def _save_record(folder: Path, record: dict[str, object]) -> None:
+    """Append a record to the model's evaluation.jsonl; one that can't be saved is a warning."""
+    if folder == DEMO:
+        log.info("the demo model's folder is part of the package: the record is not saved")
+        return
+    try:
+        with open(folder / "evaluation.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        log.warning("%s: the record can't be saved (%s)", folder, error)
+
+
 def setup_logging() -> None:
-    """Process 0 talks to stderr; the others only warn."""
+    """Log to stderr: process 0 everything from INFO, the others only warnings."""
     logger = logging.getLogger("alis")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -1,8 +1,7 @@
-"""Batch → generator: the training loop, read from top to bottom; progress is counted in images.
+"""Batches → generator: the training loop, to be read from top to bottom; progress is counted in images.
 
-To go on after a stop or a crash, run the same command; the number of processes may differ. What a step computes
-is in `step`, what a run leaves on disk in `state` and `folder`, when it does so in `snapshots`, what it says in
-`monitor`.
+To continue after a stop or a crash, run the same command again; the number of processes may differ. `step` computes a
+training step, `state` and `run_folder` keep a run on disk, `snapshots` decides when to save, `monitor` writes logs.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from alis.training.step import Step, build
 from alis.training.stop import StopRequest, listening
 
 log = logging.getLogger("alis")
-CHECK_EVERY = 8  # steps between two looks at whether any process was told to stop, and at process 0's clock
+CHECK_EVERY = 8  # steps between two checks of all processes' stop requests and of process 0's clock
 
 
 def train(
@@ -41,23 +40,23 @@ def train(
     device: str = "auto",
     measure: Measure | None = None,
 ) -> Path:
-    """Train until `run.kimg` thousand images were shown, `run.minutes` are over, or a signal; return the last snapshot.
+    """Train for `run.kimg` thousand images or `run.minutes`, or until a signal; return the last snapshot's folder.
 
-    SIGTERM and SIGUSR1 save a snapshot and leave; a first Ctrl-C saves one too, then interrupts; another one a second
-    later interrupts at once. Process 0 decides what a run goes on from, and its state is everybody's.
+    SIGTERM and SIGUSR1 save a snapshot and exit; a first Ctrl-C also saves one, then interrupts; a second Ctrl-C, at
+    least a second later, interrupts at once. Process 0 decides where a run continues from, and broadcasts its state.
 
     Args:
         data: address of an image dataset, see `alis.data.open_catalogue`.
         run: the run's folder.
-        resume: `auto` goes on from the run's newest snapshot; `never` refuses to touch a run that has one;
-            a path starts from that snapshot, or with the networks of that model at 0 images (see `run.count`); once
-            the run has a snapshot of its own it goes on from there, unless the path is one of them.
-        measure: averaged generator → (name, value), smaller is better; asked at each snapshot that the images ask
-            for, by every process. An `AlisError` of it is a warning.
+        resume: `auto`: continue from the run's newest snapshot; `never`: refuse a run that already has a snapshot; a
+            path: start from that snapshot, or from that model's networks at 0 images (see `run.count`). A run that has
+            a snapshot of its own continues from it, unless the path is one of its own snapshots.
+        measure: averaged generator → (metric's name, value), smaller is better; called by every process at each
+            snapshot, except those that only the clock asked for. If it raises an `AlisError`, that is a warning.
 
     Raises:
         ConfigError, InputError, DataError
-        RunError: the state that the run ended with can't be saved in its folder.
+        RunError: the run's final state can't be saved in its folder.
         TrainingDiverged: a loss or a weight became NaN; the hint names the last good snapshot.
         KeyboardInterrupt: after Ctrl-C.
     """
@@ -91,7 +90,7 @@ def _loop(
     snapshots: Snapshots,
     request: StopRequest,
 ) -> None:
-    """Step after step, until the images, the time or a signal end it."""
+    """Run steps until enough images were seen, the time is over, or a signal came."""
     step, board = Step(s, config), snapshots.board
     while s.images < schedule.total:
         figures = advance(s, config, step, loader)
@@ -111,15 +110,18 @@ def _loop(
             is_finished = s.images >= schedule.total
             snapshots.write_last(is_measured=is_finished)
             if not is_finished:
-                why = "told to stop" if is_told else "the time is over"
-                log.info("%s after %d images; run the same command again to go on", why, s.images)
+                why = "stopped" if is_told else "the time is over"
+                log.info("%s after %d images; run the same command again to continue", why, s.images)
                 return
         elif is_wanted or is_due:
             snapshots.write(is_timed=not is_wanted)
 
 
 def advance(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[str, Tensor]:
-    """One step: its pictures, every phase that is due, the average, the counts and the augmentation; its figures."""
+    """One training step: load pictures, run all phases that are due, update averages, counts and augmentation.
+
+    Returns the step's figures: losses, signs of logits and penalties, as scalar tensors.
+    """
     batch, loss = loader.share.batch, config.loss
     reals = {j: step.reals(next(loader), j, mirror=config.data.mirror) for j in step.own}
     figures: dict[str, Tensor] = {}
@@ -142,7 +144,7 @@ def advance(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[s
 
 
 def _check(s: State, figures: dict[str, Tensor], snapshot: Path | None) -> None:
-    """Stop rather than save nonsense; every process sees the same figures."""
+    """Raises: TrainingDiverged: a figure or a weight is not finite, the same in every process."""
     for name, network in s.networks.items():
         sums = [parameter.detach().float().sum() for parameter in network.parameters()]
         figures = {**figures, f"{name}'s weights": torch.stack(sums).sum()}
@@ -156,7 +158,7 @@ def _check(s: State, figures: dict[str, Tensor], snapshot: Path | None) -> None:
 
 
 class _Schedule:
-    """When a run reports, saves and ends: by images, and by the clock of process 0."""
+    """When a run logs, saves and ends: by image counts, and by the clock of process 0."""
 
     def __init__(self, config: TrainConfig, began: float) -> None:
         assert config.optim.batch is not None
@@ -167,13 +169,13 @@ class _Schedule:
         self._asked, self._longest_s = time.monotonic(), 0.0
 
     def crosses(self, interval: int, images: int) -> bool:
-        """Whether the last step went past a multiple of the interval."""
+        """Whether the last step passed a multiple of the interval."""
         return images // interval != (images - self.batch) // interval
 
     def asks(self, step: int, request: StopRequest, snapshots: Snapshots) -> tuple[bool, bool, bool]:
-        """(told to stop, the time is over, a snapshot is due), the same in all processes.
+        """(a stop was requested, the time is over, a snapshot is due), the same in all processes.
 
-        The time is over when what is left would not do for the next look at the clock and a snapshot.
+        The time counts as over when too little is left to reach the next check and save a snapshot.
         """
         if dist.world_size() > 1 and step % CHECK_EVERY:
             return False, False, False
@@ -184,12 +186,12 @@ class _Schedule:
             needed_s = self._longest_s + snapshots.longest_s
             is_over = self._minutes is not None and now - self._began + needed_s > self._minutes * 60
             is_due = snapshots.minutes_ago >= self._snapshot_minutes
-        told, over, due = dist.any_true_each([request.is_made, is_over, is_due], snapshots.state.mean_length.device)
-        return told, over, due
+        stop, over, due = dist.any_true_each([request.is_made, is_over, is_due], snapshots.state.mean_length.device)
+        return stop, over, due
 
 
 def _same_data(address: str, config: TrainConfig) -> Catalogue:
-    """The dataset, which must be the same for every process."""
+    """Open the dataset and check that it is the same for every process."""
     wanted, side = config.data, config.model.resolution
     catalogue = dist.run_on_all(lambda: open_catalogue(address, wanted.column, side=side, variant=wanted.variant))
     for number, fingerprint in enumerate(dist.all_gather_objects(catalogue.fingerprint)):
@@ -202,7 +204,7 @@ def _same_data(address: str, config: TrainConfig) -> Catalogue:
 
 
 def _begin(s: State, run: Path, resume: str, config: TrainConfig) -> StartingPoint:
-    """Restore what process 0 finds to begin with, and put it in everybody's hands."""
+    """Restore the state from where process 0 finds it, and broadcast it."""
 
     def own_images() -> int:
         own = run_folder.newest(run)
@@ -220,7 +222,7 @@ def _begin(s: State, run: Path, resume: str, config: TrainConfig) -> StartingPoi
                 f"{run}: process {ahead} has a snapshot of {images[ahead]} images there, process 0 of {images[0]}"
                 if images[0] >= 0
                 else f"{run}: process {ahead} has a snapshot of {images[ahead]} images there, process 0 has none",
-                hint="start that host as the first one (--node-rank 0), or copy the snapshot to it",
+                hint="start that host as the first one (--node-rank 0), or copy its snapshot to process 0's host",
             )
         if beginning.folder is not None:
             state.restore(s, beginning.folder)
@@ -233,37 +235,38 @@ def _begin(s: State, run: Path, resume: str, config: TrainConfig) -> StartingPoi
 
 
 def _count(s: State, beginning: StartingPoint, config: TrainConfig) -> None:
-    """Say what a start begins with, and at how many images."""
+    """Set the image count of a start and log where it starts from."""
     total, was = round(config.run.kimg * 1000), s.images
     if beginning.is_own:
-        log.info("going on from %s after %d images%s", beginning.folder, was, "" if was < total else ": all are shown")
+        finished = "" if was < total else ": the run is finished"
+        log.info("continuing from %s after %d images%s", beginning.folder, was, finished)
         return
     is_zero = config.run.count == "zero" or (config.run.count == "auto" and was >= total)
     if not is_zero and was >= total:
         raise InputError(
-            f"{beginning.folder}: is after {was} images, and run.kimg asks for {total}: nothing is left to train",
-            hint="raise --run.kimg, or begin at 0 images with --run.count zero",
+            f"{beginning.folder}: has seen {was} images, and run.kimg asks for {total}: nothing is left to train",
+            hint="raise --run.kimg, or start at 0 images with --run.count zero",
         )
     if is_zero:
         s.images = s.step = 0
     if s.images:
-        log.info("beginning with the state of %s and counting on from its %d images", beginning.folder, was)
+        log.info("starting from the state of %s, continuing its count of %d images", beginning.folder, was)
     else:
         after = f" (after {was} images there)" if was else ""
-        log.info("beginning at 0 images with the state of %s%s", beginning.folder, after)
+        log.info("starting at 0 images from the state of %s%s", beginning.folder, after)
 
 
 def _introduce(
     run: Path, config: TrainConfig, catalogue: Catalogue, s: State, schedule: _Schedule, beginning: StartingPoint
 ) -> Monitor:
-    """run.json, and the monitor of this start."""
+    """Write run.json and open the monitor of this start."""
     about = {"address": catalogue.address, "num_images": catalogue.num_images, "fingerprint": catalogue.fingerprint}
     where = s.mean_length.device
     try:
         monitor.write_run_json(run, config, about, s.images, begun_with=None if beginning.is_own else beginning.folder)
         board = Monitor(run, start=s.images, total=schedule.total, device=where)
     except OSError as error:
-        raise InputError(f"{run}: can't be written ({error})", hint="make room, or give another --out") from None
+        raise InputError(f"{run}: can't be written ({error})", hint="free some space, or give another --out") from None
     seen = f"{catalogue.num_images} images of {catalogue.address}"
     log.info("%s · batch %d on %d × %s", seen, schedule.batch, dist.world_size(), where)
     return board

@@ -1,6 +1,6 @@
-"""What each network is paid for: non-saturating logistic loss, R1, path length; the projected heads' hinge loss.
+"""Losses and regularisers: non-saturating logistic loss, R1, path length; hinge loss of the projected discriminator.
 
-Letters: B images, N places of a head, R side.
+Letters: B images, N positions of a head's output, R side.
 Source: arXiv 2104.06954 section 4; arXiv 1912.04958 section 3.2 and appendix B; arXiv 1801.04406 (R1);
 arXiv 2111.01007 (hinge loss over heads).
 """
@@ -20,24 +20,24 @@ DiscriminatorFn = Callable[[Tensor], Tensor]
 
 
 def generator_loss(discriminator: DiscriminatorFn, fakes: Tensor) -> tuple[Tensor, Tensor]:
-    """(loss, logits of fakes): −log sigmoid D(fake)."""
+    """−log sigmoid D(fake); returns (mean loss, logits of fakes)."""
     logits = discriminator(fakes)
     return functional.softplus(-logits).mean(), logits.detach()
 
 
 def generator_hinge(logits: Sequence[Tensor]) -> Tensor:
-    """−D(fake), the mean over places [B, N] of each head and then over heads."""
+    """−D(fake), averaged over images and positions [B, N] of each head, then over heads."""
     return -torch.stack([head.mean() for head in logits]).mean()
 
 
 def discriminator_hinge(fakes: Sequence[Tensor], reals: Sequence[Tensor]) -> Tensor:
-    """max(0, 1 + D(fake)) + max(0, 1 − D(real)), means as in `generator_hinge`."""
+    """max(0, 1 + D(fake)) + max(0, 1 − D(real)), averaged as in `generator_hinge`."""
     heads = zip(fakes, reals, strict=True)
     return torch.stack([(1 + fake).relu().mean() + (1 - real).relu().mean() for fake, real in heads]).mean()
 
 
 def discriminator_loss(discriminator: DiscriminatorFn, fakes: Tensor, reals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(loss, logits of fakes, logits of reals): −log(1 − sigmoid D(fake)) − log sigmoid D(real)."""
+    """−log(1 − sigmoid D(fake)) − log sigmoid D(real); returns (mean loss, logits of fakes, logits of reals)."""
     fake_logits, real_logits = discriminator(fakes), discriminator(reals)
     loss = functional.softplus(fake_logits).mean() + functional.softplus(-real_logits).mean()
     return loss, fake_logits.detach(), real_logits.detach()
@@ -51,27 +51,27 @@ def r1_penalty(discriminator: DiscriminatorFn, reals: Tensor) -> Tensor:
 
 
 def path_length_loss(lengths_B: Tensor, mean: Tensor) -> Tensor:
-    """Mean squared distance of the lengths from their running mean, which counts as a constant."""
+    """Mean squared difference of the lengths from their running mean, which gets no gradient."""
     return (lengths_B - mean.detach()).square().mean()
 
 
 def lazy_adam(lr: float, beta1: float, beta2: float, every: int | None) -> tuple[float, tuple[float, float]]:
-    """Adam's rate and betas when a regulariser takes an extra step every k: c = k/(k+1), lr·c and β^c.
+    """Adam's learning rate and betas if a regulariser takes an extra step every k steps: lr·c and β^c, c = k/(k+1).
 
-    Source: arXiv 1912.04958, appendix B. `every` None: no extra step, no correction.
+    With `every` None there is no extra step and no correction. Source: arXiv 1912.04958, appendix B.
     """
     share = 1.0 if every is None else every / (every + 1)
     return lr * share, (beta1**share, beta2**share)
 
 
 def cosine_decay(images: int, total: int, end: float) -> float:
-    """Share of a learning rate after `images` of `total`: half a cosine from 1 to `end`."""
+    """Factor of the learning rate after `images` of `total`: half a cosine from 1 down to `end`."""
     done = min(images / total, 1.0)
     return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
 
 
 def ema_beta(batch: int, images: int, half_life_kimg: float, ramp_up: float | None) -> float:
-    """How much of the average stays in one step, when half of it is to be left after the half life."""
+    """Decay of the averaged weights in one step, from the half-life in thousand images (at a batch of 32)."""
     half_life = half_life_kimg * 1000 * batch / 32
     if ramp_up is not None:
         half_life = min(half_life, images * ramp_up)
@@ -80,6 +80,6 @@ def ema_beta(batch: int, images: int, half_life_kimg: float, ramp_up: float | No
 
 @torch.no_grad()
 def update_ema(ema: Generator, generator: Generator, beta: float) -> None:
-    """Move the averaged generator towards the one in training; buffers are copied."""
+    """Update the averaged generator from the one in training; buffers are copied."""
     torch._foreach_lerp_(list(ema.parameters()), list(generator.parameters()), 1 - beta)
     torch._foreach_copy_(list(ema.buffers()), list(generator.buffers()))

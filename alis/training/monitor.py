@@ -1,4 +1,4 @@
-"""What a run says while it goes: a line and a record a tick, pictures a snapshot, a folder that explains itself."""
+"""Logs of a run: a log line and a record per tick, sample pictures per snapshot, and run.json."""
 
 from __future__ import annotations
 
@@ -29,9 +29,15 @@ _LIBRARIES = ("torch", "numpy", "pyarrow", "safetensors", "triton", "simplejpeg"
 
 
 class Monitor:
-    """Collects means over a tick and writes them: terminal, metrics.jsonl, TensorBoard where it is installed.
+    """Averages figures over a tick and writes them to the terminal, metrics.jsonl and, if installed, TensorBoard.
 
-    Only process 0 makes one. `start` is the images already seen, `total` those to be seen.
+    Only process 0 has one.
+
+    Args:
+        run: the run's folder.
+        start: images already seen.
+        total: images of the whole run.
+        device: whose peak memory is logged.
     """
 
     def __init__(self, run: Path, *, start: int, total: int, device: torch.device) -> None:
@@ -45,17 +51,19 @@ class Monitor:
         _drop_records_after(self.path, start)
 
     def add(self, **values: Tensor) -> None:
-        """Take scalars (tensors on any device; nothing is waited for)."""
+        """Add scalar tensors, on any device; does not synchronise with the device."""
         for name, value in values.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def tick(self, images: int, wait_s: float, **extra: float) -> dict[str, float]:
-        """Write what came since the last tick and return it.
+        """Write the record of a tick and return it.
 
         Args:
-            wait_s: seconds waited for data since the start.
+            images: images seen so far.
+            wait_s: seconds spent waiting for data since the start.
+            extra: further figures for the record.
         """
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         now = time.perf_counter()
@@ -88,7 +96,7 @@ class Monitor:
         return record
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append a record to metrics.jsonl and TensorBoard; a full disk costs the line, not the run."""
+        """Append a record to metrics.jsonl and TensorBoard; if the disk is full, only the record is lost."""
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({key: _plain(value) for key, value in record.items()}) + "\n")
@@ -98,7 +106,7 @@ class Monitor:
                         self.board.add_scalar(name, value, record["images"])
                 self.board.flush()
         except OSError as error:
-            log.warning("%s: a line was lost (%s)", self.path, error)
+            log.warning("%s: a record was lost (%s)", self.path, error)
 
     def close(self) -> None:
         if self.board is not None:
@@ -108,9 +116,9 @@ class Monitor:
 def write_samples(
     folder: Path, generator: Generator, *, psi: float = 1.0, rows: int = 4, columns: int = 6
 ) -> dict[str, float]:
-    """Write `frames.png` (a grid of frames) and `strip.png` (one panorama of eight frames); seeds are fixed.
+    """Write `frames.png` (a grid of frames) and `strip.png` (a panorama of eight frames), always from the same seeds.
 
-    Returns the strip's seam and repetition (docs/metrics.md).
+    Returns the strip's seam and repetition metrics (docs/metrics.md).
     """
     frames = sampling.frames_aligned(generator, rows * columns, seed=0, psi=psi)
     grid = torch.cat([torch.cat(list(row), dim=2) for row in frames.unflatten(0, (rows, columns)).unbind(0)], dim=1)
@@ -133,10 +141,10 @@ def write_picture(path: Path, image_3HW: Tensor) -> None:
 def write_run_json(
     run: Path, config: TrainConfig, data: Mapping[str, Any], images: int, *, begun_with: Path | None = None
 ) -> None:
-    """Write run.json: settings, data, versions and hardware of this start, and when every start was.
+    """Write run.json: settings, data, versions and hardware of this start, and the times of all starts.
 
     Args:
-        begun_with: the folder outside the run whose state it starts with.
+        begun_with: the folder outside the run that this start took its state from.
 
     Raises:
         OSError: it can't be written.
@@ -149,12 +157,14 @@ def write_run_json(
             starts = [*before["starts"]]
             if before["data"]["fingerprint"] != data["fingerprint"]:
                 log.warning(
-                    "the data is not what it was: %s before, %s now", before["data"]["address"], data["address"]
+                    "the data has changed since the last start: %s before, %s now",
+                    before["data"]["address"],
+                    data["address"],
                 )
             for change in _changes(before["config"], config.model_dump()):
                 log.info("changed since the last start: %s", change)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            log.warning("%s: was damaged and is written anew", path)
+            log.warning("%s: was damaged and is replaced", path)
     start = {"images": images, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": sys.argv[1:]}
     starts.append(start if begun_with is None else {**start, "begun_with": str(begun_with)})
     table = {
@@ -185,7 +195,7 @@ def _changes(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[
 
 
 def machine() -> dict[str, str | int | None]:
-    """What computes: processor, cores, GPU."""
+    """The machine's processor, cores and GPU."""
     cpu = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -197,7 +207,7 @@ def machine() -> dict[str, str | int | None]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: `3d 04h`, `2h 05m`, `4m 10s`."""
+    """A human-readable duration: `3d 04h`, `2h 05m`, `4m 10s`."""
     minutes, s = divmod(int(seconds), 60)
     hours, m = divmod(minutes, 60)
     days, h = divmod(hours, 24)
@@ -205,7 +215,7 @@ def duration(seconds: float) -> str:
 
 
 def _drop_records_after(path: Path, images: int) -> None:
-    """Drop the records of images that a resumed run will see again."""
+    """Drop records after this image count: a resumed run will write them again."""
     if not path.exists():
         return
     kept = []
@@ -214,7 +224,7 @@ def _drop_records_after(path: Path, images: int) -> None:
             if json.loads(line)["images"] <= images:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
-            continue  # a line cut short by a kill
+            continue  # a line cut off when the process was killed
     part = path.with_suffix(".jsonl.part")
     part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     os.replace(part, path)
@@ -224,7 +234,7 @@ def _tensorboard(run: Path, start: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        log.info("TensorBoard is not installed: curves go to metrics.jsonl alone (pip install tensorboard)")
+        log.info("TensorBoard is not installed: figures are only in metrics.jsonl (pip install tensorboard)")
         return None
     return SummaryWriter(str(run / "tensorboard"), purge_step=start or None)
 

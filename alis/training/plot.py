@@ -1,4 +1,4 @@
-"""Runs → one picture of their curves, from metrics.jsonl alone; pages also carry the newest snapshot's pictures."""
+"""Runs → one picture of their training curves, from metrics.jsonl; an HTML page also shows the newest samples."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 from alis.errors import InputError, WeightsMissing
 
-# Panels in order: title, figures, whether the axis is logarithmic.
+# The panels in order: title, figures, whether the axis is logarithmic.
 _PANELS = (
     ("losses", ("loss_g", "loss_d"), False),
     ("signs of logits", ("sign_real", "sign_fake"), False),
-    ("R1: squared slope", ("r1",), True),
+    ("R1: squared gradient", ("r1",), True),
     ("path length", ("path_length",), False),
     ("Fréchet distances", ("fid", "inf-fid"), True),
     ("seams and repetition of the strip", ("seam", "repetition"), False),
@@ -28,15 +28,15 @@ _PANELS = (
 
 
 def plot(runs: Sequence[Path], out: Path) -> Path:
-    """Draw the curves of runs over images seen into `out` (.png, .svg or .html).
+    """Plot the curves of runs over images seen, and write them to `out` (.png, .svg or .html).
 
     Raises:
-        InputError: no records in a run, or another kind of file asked for.
+        InputError: a run has no records, or `out` has another ending.
         WeightsMissing: matplotlib is not installed.
     """
     if out.suffix not in {".png", ".svg", ".html"}:
         raise InputError(
-            f"{out}: can't draw {out.suffix or 'that'}", hint="give a name that ends in .png, .svg or .html"
+            f"{out}: can't plot to {out.suffix or 'that'}", hint="give a name that ends in .png, .svg or .html"
         )
     records = {run: _records(run) for run in runs}
     figure = _figure(records)
@@ -53,7 +53,7 @@ def plot(runs: Sequence[Path], out: Path) -> Path:
 
 
 def _records(run: Path) -> list[dict[str, float]]:
-    """Everything a run wrote down, with what `alis evaluate` left beside its snapshots."""
+    """A run's records, with those that `alis evaluate` added to its snapshots."""
     found = []
     for path in (run / "metrics.jsonl", *sorted(run.glob("snapshots/*/evaluation.jsonl"))):
         if not path.is_file():
@@ -63,10 +63,10 @@ def _records(run: Path) -> list[dict[str, float]]:
                 record = json.loads(line)
                 found.append({"images": _images(path), **record} if path.name == "evaluation.jsonl" else record)
             except ValueError:
-                continue  # the last line of a run that is being written
+                continue  # the last line, while the run is writing it
     if not found:
         raise InputError(
-            f"{run}: no metrics.jsonl with records", hint="give a run's folder, as `alis train --out` made"
+            f"{run}: no metrics.jsonl with records", hint="give a run's folder, as written by `alis train --out`"
         )
     return sorted(found, key=lambda record: record["images"])
 
@@ -79,7 +79,7 @@ def _figure(records: dict[Path, list[dict[str, float]]]) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise WeightsMissing("drawing needs matplotlib", hint="pip install matplotlib") from None
+        raise WeightsMissing("plots need matplotlib", hint="pip install matplotlib") from None
     shown = [
         (title, names, is_log)
         for title, names, is_log in _PANELS

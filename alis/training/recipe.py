@@ -1,7 +1,7 @@
-"""TOML → everything a training run is: networks, data, losses, optimiser, averages, snapshots.
+"""TOML → all settings of a training run: networks, data, losses, optimisers, averages, snapshots.
 
-The defaults are the published recipe at 256 px. A config file changes what differs, a flag changes one value
-(`--loss.r1-gamma 5`), and the result is written beside the run's snapshots. Shipped ones: alis/configs/*.toml.
+The defaults are the published recipe at 256 px. A config file overrides some of them, a flag a single one
+(`--loss.r1-gamma 5`), and the resulting settings are saved with the run. Shipped configs: alis/configs/*.toml.
 Source: arXiv 2104.06954 (section 4), arXiv 2006.06676 (lazy regularisation, augmentation).
 """
 
@@ -26,61 +26,61 @@ class DataSettings(Settings):
     """`[data]`: how pictures are read."""
 
     column: str | None = None
-    """The image column; by default found by itself."""
+    """The image column; by default detected."""
     variant: str | None = None
     """Which variant of an export to read, e.g. 256; by default the one of the frames' side, else the next larger."""
     fit: Literal["resize", "crop", "refuse"] = "resize"
-    """Pictures that are not R×R: centre square scaled, a square at a random place, or an error."""
+    """Pictures that are not R×R: scale the centre square, cut a random square, or raise an error."""
     mirror: bool = True
-    """Show each picture mirrored half of the time."""
+    """Mirror each picture half of the time."""
     threads: int = pydantic.Field(2, gt=0)
-    """Decoding threads a process."""
+    """Decoding threads per process."""
     ahead: int = pydantic.Field(8, gt=0)
     """Microbatches decoded in advance."""
     buffer_mb: int = pydantic.Field(512, gt=0)
-    """Encoded rows held in memory a process: larger shuffles wider."""
+    """Size of the shuffle buffer of encoded pictures per process; a larger one shuffles more widely."""
 
 
 class LossSettings(Settings):
-    """`[loss]`: who judges, the published losses, and how often the lazy ones are paid."""
+    """`[loss]`: the discriminators, the published losses, and how often the lazy regularisers are applied."""
 
     discriminators: Literal["residual", "projected", "both"] = "residual"
-    """The published one alone, one that looks through a frozen network (arXiv 2111.01007), or the two side by side."""
+    """The published discriminator, one on features of a frozen network (arXiv 2111.01007), or both."""
     r1_gamma: float = pydantic.Field(10.0, ge=0)
-    """Weight γ of R1, the discriminator's squared slope at real pictures; 0: off."""
+    """Weight γ of R1, the squared gradient of the discriminator at real pictures; 0: off."""
     r1_every: int = pydantic.Field(16, gt=0)
-    """Steps between two payments of R1."""
+    """R1 is applied every so many steps."""
     pl_weight: float = pydantic.Field(2.0, ge=0)
     """Weight of the generator's path-length penalty; 0: off."""
     pl_decay: float = pydantic.Field(0.01, gt=0, le=1)
-    """How far the running mean of path lengths moves at once."""
+    """Update rate of the running mean of path lengths."""
     pl_shrink: int = pydantic.Field(2, gt=0)
-    """Path length looks at batch / pl_shrink images."""
+    """The path-length penalty uses batch / pl_shrink images."""
     pl_every: int = pydantic.Field(4, gt=0)
-    """Steps between two payments of the path length."""
+    """The path-length penalty is applied every so many steps."""
     style_mixing: float = pydantic.Field(0.9, ge=0, le=1)
-    """Share of anchors whose upper layers take a second code."""
+    """Share of anchors whose upper layers get a second code."""
     frames_at: Literal["patch", "column", "pixel"] = "patch"
-    """Where frames begin: at patch borders, every R/4 pixels, or at any pixel (one offset for each microbatch).
+    """Where frames begin: at patch borders, every R/4 pixels, or at any pixel (one offset per microbatch).
 
-    What is not "patch" needs padding = "plane"; then frames in training are those that any cut of the plane shows."""
+    "column" and "pixel" need padding = "plane"; then training sees the same frames as any crop of the plane shows."""
     shift_ramp_kimg: int = pydantic.Field(1, ge=0)
-    """Frames stay at the window's left end for this many thousand images."""
+    """Frames stay at the left end of the window for this many thousand images."""
 
 
 class ProjectedSettings(Settings):
-    """`[projected]`: the discriminator that sees pictures through a frozen EfficientNet-Lite0."""
+    """`[projected]`: the discriminator on features of a frozen EfficientNet-Lite0."""
 
     weight: float = pydantic.Field(1.0, gt=0)
-    """Of its hinge loss in the generator's, beside the residual one's logistic loss."""
+    """Weight of its hinge loss in the generator's loss, beside the residual discriminator's logistic loss."""
     size: int | None = pydantic.Field(None, ge=32)
-    """Side at which the frozen network sees pictures, a multiple of 32; by default their own, at most 256."""
+    """Side that pictures are resized to for the frozen network, a multiple of 32; by default their own, at most 256."""
     width: int = pydantic.Field(32, gt=0)
-    """Channels that its finest map is mixed to; coarser ones have up to eight times as many."""
+    """Channels that its finest map is mixed to; coarser maps get up to eight times as many."""
     lr: float = pydantic.Field(0.002, gt=0)
     """Learning rate of its heads."""
     p: float = pydantic.Field(1.0, ge=0, le=1)
-    """Probability of each light change that it sees pictures with: small shifts, brightness, contrast, saturation."""
+    """Probability of each light augmentation of its input: small shifts, brightness, contrast, saturation."""
 
     @pydantic.field_validator("size")
     @classmethod
@@ -94,15 +94,15 @@ class OptimSettings(Settings):
     """`[optim]`: Adam for all networks."""
 
     batch: int | None = pydantic.Field(None, gt=0)
-    """Images a step over all processes; by default min(processes · min(4096 // R, 32), 64)."""
+    """Images per step over all processes; by default min(processes · min(4096 // R, 32), 64)."""
     micro: int | None = pydantic.Field(None, gt=0)
-    """Images a forward pass; by default batch / processes. Smaller ones accumulate gradients."""
+    """Images per forward pass; by default batch / processes. With fewer, gradients are accumulated."""
     lr_g: float | None = pydantic.Field(None, gt=0)
-    """Learning rate of the generator; by default 0.0025, from 1024 px on 0.002."""
+    """Learning rate of the generator; by default 0.0025, at 1024 px 0.002."""
     lr_d: float | None = pydantic.Field(None, gt=0)
-    """Learning rate of the discriminator; by default as the generator's default."""
+    """Learning rate of the discriminator; by default the generator's default."""
     lr_end: float = pydantic.Field(1.0, gt=0, le=1)
-    """Share of all learning rates that is left after `run.kimg`: they fall along half a cosine; 1: they stay."""
+    """Cosine decay: factor of all learning rates at `run.kimg`; 1: constant rates."""
     beta1: float = pydantic.Field(0.0, ge=0, lt=1)
     """Adam's decay of the mean gradient."""
     beta2: float = pydantic.Field(0.99, ge=0, lt=1)
@@ -110,7 +110,7 @@ class OptimSettings(Settings):
     eps: float = pydantic.Field(1e-8, gt=0)
     """Adam's ε."""
     freeze_d: int = pydantic.Field(0, ge=0)
-    """Blocks of the residual discriminator that stay as they are, the finest first (FreezeD, arXiv 2002.10964): for
+    """Number of the residual discriminator's finest blocks that are not trained (FreezeD, arXiv 2002.10964): for
     fine-tuning on few pictures."""
 
 
@@ -118,96 +118,96 @@ class EmaSettings(Settings):
     """`[ema]`: the averaged generator."""
 
     half_life_kimg: float = pydantic.Field(10.0, gt=0)
-    """For a batch of 32; in proportion for others."""
+    """Half-life of the average in thousand images, for a batch of 32; proportional to the batch."""
     ramp_up: float | None = pydantic.Field(0.05, gt=0)
-    """The half life is at most this share of the images seen; None: no ramp."""
+    """The half-life is at most this share of the images seen; None: no ramp."""
 
 
 class AugmentTransforms(Settings):
-    """Kinds of change that augmentation may make. A landscape's horizon should not turn: switch those off there."""
+    """Transforms that augmentation may use. A landscape's horizon should stay level: switch rotations off there."""
 
     mirror: bool = True
-    """Left for right."""
+    """Mirror horizontally."""
     quarter_turns: bool = True
-    """Turns by 90, 180 and 270 degrees."""
+    """Rotate by 90, 180 or 270 degrees."""
     shifts: bool = True
-    """By whole pixels, up to an eighth of the side."""
+    """Shift by whole pixels, up to an eighth of the side."""
     scale: bool = True
-    """Larger or smaller."""
+    """Enlarge or shrink."""
     turns: bool = True
-    """By any angle."""
+    """Rotate by any angle."""
     stretch: bool = True
-    """Wider and lower, or the reverse."""
+    """Stretch in one direction and squeeze in the other."""
     fractions: bool = True
-    """Shifts by fractions of a pixel, an eighth of the side in the mean."""
+    """Shift by fractions of a pixel, with a standard deviation of an eighth of the side."""
     brightness: bool = True
-    """Lighter or darker."""
+    """Make lighter or darker."""
     contrast: bool = True
-    """More or less of it."""
+    """Raise or lower the contrast."""
     luma_flip: bool = True
-    """Dark for light."""
+    """Swap dark and light."""
     hue: bool = True
-    """Turned around the grey axis."""
+    """Rotate colours around the grey axis."""
     saturation: bool = True
-    """More or less colour."""
+    """Raise or lower the saturation."""
 
 
 class AugmentSettings(AugmentTransforms):
-    """`[augment]`: adaptive augmentation of what the residual discriminator sees, off as published."""
+    """`[augment]`: adaptive augmentation of the residual discriminator's input; off in the published recipe."""
 
     kind: Literal["none", "ada", "fixed"] = "none"
-    """Off, steered by how sure the discriminator is (for small datasets), or always with probability p."""
+    """Off, adapted to how certain the discriminator is (`ada`, for small datasets), or with a constant p (`fixed`)."""
     p: float = pydantic.Field(0.0, ge=0, le=1)
-    """Where `ada` starts, or what `fixed` keeps."""
+    """Probability of each transform: the start for `ada`, constant for `fixed`."""
     target: float = pydantic.Field(0.6, gt=0, lt=1)
-    """Mean sign of the logits of real images that `ada` steers to."""
+    """Mean sign of the logits of real images that `ada` aims for."""
     speed_kimg: float = pydantic.Field(500.0, gt=0)
-    """Thousand images in which p can go from 0 to 1."""
+    """Thousand images that p needs to move from 0 to 1."""
 
 
 class RunSettings(Settings):
-    """`[run]`: length, schedule of reports, and the machine."""
+    """`[run]`: length, logs and snapshots, and how the machine is used."""
 
     kimg: float = pydantic.Field(25_000.0, gt=0)
-    """Thousand images to show in all."""
+    """Length of the training in thousand images."""
     tick_kimg: float = pydantic.Field(4.0, gt=0)
-    """Thousand images between two lines of the log."""
+    """Thousand images between two lines of the log (a tick)."""
     snapshot_ticks: int = pydantic.Field(50, gt=0)
     """Ticks between two snapshots."""
     snapshot_minutes: float = pydantic.Field(10.0, gt=0)
-    """Most minutes between two snapshots; one that the clock alone asked for is kept until the next."""
+    """Longest time between two snapshots; a snapshot that only this clock asked for is kept until the next one."""
     keep: int = pydantic.Field(3, gt=0)
-    """Newest snapshots kept; the best by metric is kept besides."""
+    """Number of newest snapshots to keep; the best one by `metric` is kept too."""
     minutes: float | None = pydantic.Field(None, gt=0)
-    """The run saves and leaves before this many minutes are over, for jobs with a limit; the next start goes on."""
+    """Save and exit before this many minutes are over, for jobs with a time limit; the next start continues."""
     count: Literal["auto", "on", "zero"] = "auto"
-    """Images of a run begun with --resume FOLDER: `on` counts on from the folder's, `zero` begins at 0 with its state,
-    `auto` counts on while run.kimg leaves something to train."""
+    """Image count of a run started with --resume FOLDER: `on` continues the folder's count, `zero` starts at 0 with its
+    state, `auto` continues the count unless run.kimg is already reached."""
     seed: int = pydantic.Field(0, ge=0)
-    """Everything random follows from it and from the images seen."""
+    """Random numbers depend only on this seed and on the images seen."""
     precision: Literal["float16", "bfloat16", "float32"] = "float16"
-    """What the half-precision blocks compute in on a GPU; a CPU always computes in float32."""
+    """Precision of the half-precision blocks on a GPU; a CPU always computes in float32."""
     half_from: int | None = pydantic.Field(None, ge=4)
-    """Lowest resolution that computes in run.precision on a GPU; by default the blocks that the model calls half."""
+    """Lowest resolution that computes in run.precision on a GPU; by default set by model.num_half_res."""
     channels_last: bool = False
-    """Features stored with channels last on a GPU, as its tensor cores read them; a CPU always trains so."""
+    """Store features channels-last on a GPU, which suits tensor cores; a CPU always trains channels-last."""
     graphs: bool = False
-    """Each whole phase of a step as one CUDA graph; on one GPU, with a batch of one microbatch."""
+    """Record each phase of a step as one CUDA graph; for one GPU, with one microbatch per batch."""
     compile: Literal["off", "default", "reduce-overhead"] = "off"
-    """torch.compile for the two main passes; `reduce-overhead` records CUDA graphs. Regularisers stay eager:
-    they differentiate twice, which compiled graphs do not."""
+    """torch.compile for the two main passes; `reduce-overhead` records CUDA graphs. Regularisers stay eager, because
+    compiled graphs can't be differentiated twice."""
     metric: Literal["none", "fid", "inf-fid"] = "none"
-    """Measured at each snapshot; the best is kept."""
+    """Metric to compute at each snapshot; the best snapshot is kept."""
     metric_images: int = pydantic.Field(10_000, gt=1)
-    """Pictures painted to measure it."""
+    """Number of generated pictures for the metric."""
     features: str = "inception"
-    """Extractor of the metric (see docs/metrics.md)."""
+    """Feature extractor of the metric (see docs/metrics.md)."""
     psi: float = 1.0
-    """Truncation of the pictures shown."""
+    """Truncation of the sample pictures."""
 
 
 class TrainConfig(Settings):
-    """Everything about a run but its data's address and its folder."""
+    """All settings of a run except the dataset's address and the run's folder."""
 
     model: ModelConfig = pydantic.Field(default_factory=lambda: ModelConfig(num_half_res=4))
     data: DataSettings = pydantic.Field(default_factory=lambda: DataSettings.model_validate({}))
@@ -219,21 +219,21 @@ class TrainConfig(Settings):
     run: RunSettings = pydantic.Field(default_factory=lambda: RunSettings.model_validate({}))
 
     def resolved(self, num_processes: int) -> TrainConfig:
-        """With the values that depend on resolution and processes filled in.
+        """The settings with all values filled in that depend on the resolution and the number of processes.
 
         Raises:
-            ConfigError: batch, microbatch and processes do not fit, or frames begin where the networks can't.
+            ConfigError: batch, microbatch and processes don't fit together, or the networks can't paint at `frames_at`.
         """
         size, optim = self.model.resolution, self.optim
         if self.loss.frames_at != "patch" and self.model.padding != "plane":
             raise ConfigError(
-                f'loss: frames_at = "{self.loss.frames_at}" with padding = "{self.model.padding}", whose patches know '
-                "nothing of each other",
+                f'loss: frames_at = "{self.loss.frames_at}" needs padding = "plane", not "{self.model.padding}": its '
+                "patches are independent",
                 hint='use frames_at = "patch", or train with --model.padding plane',
             )
         if self.loss.frames_at == "pixel" and self.run.compile != "off":
             raise ConfigError(
-                'loss: frames_at = "pixel" with compiled passes: each of its offsets would be compiled apart',
+                'loss: frames_at = "pixel" with compiled passes: every offset would be compiled again',
                 hint="use --loss.frames-at column, or --run.compile off",
             )
         batch = optim.batch or max(min(num_processes * min(4096 // size, 32), 64) // num_processes, 1) * num_processes
@@ -241,11 +241,11 @@ class TrainConfig(Settings):
         if not micro or batch % (micro * num_processes):
             raise ConfigError(
                 f"optim: batch = {batch} is not a multiple of micro × processes = {micro} × {num_processes}",
-                hint="choose --optim.batch and --optim.micro that fit",
+                hint="change --optim.batch or --optim.micro",
             )
         if optim.freeze_d >= len(self.model.resolutions):
             raise ConfigError(
-                f"optim: freeze_d = {optim.freeze_d} leaves the discriminator nothing to learn",
+                f"optim: freeze_d = {optim.freeze_d} leaves the discriminator nothing to train",
                 hint=f"it has {len(self.model.resolutions)} blocks at {size} px",
             )
         lr = 0.002 if size >= 1024 else 0.0025
@@ -265,11 +265,11 @@ def known() -> list[str]:
 
 
 def read(name_or_path: str | None, changes: Mapping[str, object] | None = None) -> TrainConfig:
-    """A shipped config by name, or a TOML file; then single values over it.
+    """Read a shipped config by name or a TOML file, then override single values.
 
     Args:
-        name_or_path: `lhq256` … or a path; None: the published recipe at 256 px.
-        changes: `{"loss.r1_gamma": 5.0}`.
+        name_or_path: e.g. `lhq256`, or a path; None: the published recipe at 256 px.
+        changes: e.g. `{"loss.r1_gamma": 5.0}`.
 
     Raises:
         ConfigError: no such config, not TOML, an unknown key (with the nearest name), a wrong value.
@@ -286,7 +286,7 @@ def read(name_or_path: str | None, changes: Mapping[str, object] | None = None) 
             hint = hint or nearest.word(name_or_path, known(), f"shipped configs: {', '.join(known())}")
             raise ConfigError(f"{name_or_path}: no such config", hint=hint) from None
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
+            raise ConfigError(f"{path}: not valid TOML: {error}", hint="correct that line") from None
         except UnicodeError as error:
             raise ConfigError(f"{path}: {error}", hint="save it as UTF-8") from None
         except OSError as error:
@@ -309,7 +309,7 @@ def read(name_or_path: str | None, changes: Mapping[str, object] | None = None) 
 
 
 def flags() -> list[tuple[str, Any, Any, str]]:
-    """(key, type, default, help) of every value, e.g. `loss.r1_gamma`: what the command makes options of."""
+    """(key, type, default, help) of every setting, e.g. `loss.r1_gamma`: `alis train` makes an option of each."""
     found = []
     for section, values in TrainConfig():
         for name, field in type(values).model_fields.items():

@@ -1,6 +1,6 @@
-"""A run's folder: who trains in it, which snapshot a start begins with, and which ones are kept.
+"""A run's folder: its lock, the snapshot that a start continues from, and which snapshots are kept.
 
-What a snapshot holds is in `state`; `run.json` and `metrics.jsonl` are written by `monitor`.
+`state` defines what a snapshot contains; `monitor` writes `run.json` and `metrics.jsonl`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("alis")
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The folder that a start takes its state from, None for a fresh one, and whether it is this run's snapshot."""
+    """The folder to load the state from (None: a fresh start), and whether it is one of the run's own snapshots."""
 
     folder: Path | None
     is_own: bool
@@ -32,10 +32,10 @@ class StartingPoint:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """The run's folder, made and kept from any other process that would train in it.
+    """Create the run's folder and lock it against other processes.
 
     Raises:
-        InputError: another process trains there (its pid is named), or the folder can't be written.
+        InputError: another process trains there (the message has its pid), or the folder can't be written.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -49,7 +49,7 @@ def locked(run: Path) -> Iterator[None]:
             lock.seek(0)
             hint = "wait for it, stop it (kill saves a snapshot), or give another --out"
             raise InputError(f"{run}: process {lock.read().strip()} trains there", hint=hint) from None
-        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same, without a pid to show
+        with contextlib.suppress(OSError):  # on a full disk, the lock works without the pid
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n")
             lock.flush()
@@ -57,33 +57,33 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def snapshots(run: Path) -> list[Path]:
-    """The complete snapshots of a run that training can go on from, oldest first."""
+    """The complete snapshots of a run that training can resume from, oldest first."""
     return sorted(path.parent for path in (run / "snapshots").glob(f"*/{PROGRESS}"))
 
 
 def newest(run: Path) -> Path | None:
-    """The newest of them, or None."""
+    """The newest snapshot that training can resume from, or None."""
     return next(reversed(snapshots(run)), None)
 
 
 def can_start_from(folder: Path) -> bool:
-    """Whether training can start from a folder: a snapshot, or a model with its discriminator (an imported one)."""
+    """Whether training can start from a folder: a snapshot, or a model with a discriminator (e.g. an imported one)."""
     return (folder / PROGRESS).is_file() or all((folder / name).is_file() for name in (CONFIG, MODEL, DISCRIMINATOR))
 
 
 def starting_point(run: Path, resume: str) -> StartingPoint:
-    """What a start of `run` begins with; `resume` as in `alis.training.loop.train`.
+    """Where a start of `run` takes its state from; `resume` as in `alis.training.loop.train`.
 
     Raises:
-        InputError: `never` on a run that has begun, or nothing to begin with at that path.
+        InputError: `never` on a run that has a snapshot, or a path without one.
     """
     own = newest(run)
     if resume == "auto":
         return StartingPoint(own, is_own=True)
     if resume == "never":
         if own is not None:
-            hint = "leave --resume out to go on, or give a new --out"
-            raise InputError(f"{run}: already holds {own.name}", hint=hint)
+            hint = "leave --resume out to continue, or give a new --out"
+            raise InputError(f"{run}: already has snapshot {own.name}", hint=hint)
         return StartingPoint(None, is_own=True)
     asked = Path(resume)
     found = asked if can_start_from(asked) else newest(asked)
@@ -93,15 +93,15 @@ def starting_point(run: Path, resume: str) -> StartingPoint:
     if found.resolve().is_relative_to(run.resolve()):
         return StartingPoint(found, is_own=True)
     if own is not None:
-        log.info("this run has begun already: it does not start from %s again", resume)
+        log.info("this run has a snapshot of its own: it does not start from %s again", resume)
         return StartingPoint(own, is_own=True)
     return StartingPoint(found, is_own=False)
 
 
 def prune(run: Path, keep: int) -> None:
-    """Remove all snapshots but the newest `keep`, the best and the newest timed one, and what killed runs left aside.
+    """Remove all snapshots except the newest `keep`, the best and the newest timed one; also leftovers of killed runs.
 
-    Timed snapshots (`run.snapshot_minutes`) are there for a crash: any newer snapshot replaces them.
+    Timed snapshots (`run.snapshot_minutes`) guard against crashes: any newer snapshot replaces them.
     """
     best = read_best(run)
     found = snapshots(run)
@@ -116,7 +116,7 @@ def prune(run: Path, keep: int) -> None:
 
 
 def note_best(run: Path, snapshot: str, metric: str, value: float) -> bool:
-    """Write best.json if `value` is the smallest so far of this metric; says whether it is.
+    """Write best.json if `value` is the smallest so far of this metric; return whether it is.
 
     Raises:
         OSError: it can't be written.
@@ -131,7 +131,7 @@ def note_best(run: Path, snapshot: str, metric: str, value: float) -> bool:
 
 
 def read_best(run: Path) -> tuple[str, str, float] | None:
-    """(snapshot, metric, value) of best.json, or None."""
+    """(snapshot, metric, value) from best.json, or None."""
     try:
         table = json.loads((run / "best.json").read_text())
         return str(table["snapshot"]), str(table["metric"]), float(table["value"])

@@ -1,7 +1,7 @@
-"""When a run writes snapshots, and what happens to one that can't be written.
+"""When a run writes snapshots, and what happens if one can't be written.
 
-A full disk in mid-run costs that snapshot, which is tried again at the next tick. At the end of a run it may cost
-nothing: the last snapshot is tried again, then kept where there is room, and the run does not end well.
+If the disk is full during a run, that snapshot is skipped and tried again at the next tick. At the end of a run nothing
+may be lost: the last snapshot is retried, then saved wherever there is space, and the run ends with an error.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _WAITS_S = (0.5, 2.0)  # between the tries of the last snapshot
 
 @dataclass
 class Snapshots:
-    """The snapshots of one start of a run. Process 0, which has a `board`, writes; all of them measure.
+    """The snapshots of one start of a run. Only process 0, which has a `board`, writes; all processes measure.
 
-    `last` is the newest one, of this start or an earlier; None: there is none yet.
+    `last` is the newest snapshot, of this start or an earlier one; None if there is none yet.
     """
 
     run: Path
@@ -43,18 +43,18 @@ class Snapshots:
     measure: Measure | None = None
     last: Path | None = None
     is_owed: bool = False
-    """The last try failed."""
+    """Whether the last attempt failed, so that the next tick tries again."""
     longest_s: float = 0.0
-    """The longest time that one took."""
+    """The longest time that a snapshot took."""
     _at: float = field(default_factory=time.monotonic)
 
     @property
     def minutes_ago(self) -> float:
-        """Minutes since the last one was written, or since the start."""
+        """Minutes since the last snapshot, or since the start."""
         return (time.monotonic() - self._at) / 60
 
     def write(self, *, is_timed: bool = False) -> None:
-        """Save, measure (unless the clock alone asked) and prune, in mid-run: a full disk is a warning."""
+        """Save, measure (unless only the clock asked) and prune during a run; a full disk is only a warning."""
         began = time.monotonic()
         is_saved = False
         if self.board is not None:
@@ -69,10 +69,10 @@ class Snapshots:
         self._measure(not is_timed, is_saved)
 
     def write_last(self, *, is_measured: bool) -> None:
-        """Save the state that the run ends with, measure and prune.
+        """Save the run's final state, measure and prune.
 
         Raises:
-            RunError: it can't be saved in the run's folder; what could be kept, and where, is named.
+            RunError: it can't be saved in the run's folder; the message says what was saved elsewhere, and where.
         """
         dist.run_on_all(self._save_or_rescue)
         self._measure(is_measured, True)
@@ -107,9 +107,10 @@ class Snapshots:
                 time.sleep(wait_s)
 
     def _rescue(self, why: InputError) -> RunError:
-        """Keep what there is room for outside the run's folder, and say what became of it.
+        """Save as much as there is space for outside the run's folder, and return an error that says what and where.
 
-        The whole state is tried first in every place, then the networks without optimisers, then what paints.
+        The whole state is tried first in every place, then the networks without optimisers, then only the averaged
+        generator.
         """
         s, name = self.state, f"{self.run.resolve().name}-{self.state.images:09d}"
         cache = Path(os.environ.get("ALIS_CACHE", Path.home() / ".cache" / "alis"))
@@ -123,15 +124,15 @@ class Snapshots:
             (
                 "all of it is",
                 lambda place: state.save(s, place, notes=self._notes(), illustrate=lambda _: None),
-                "make room and go on: the same command with --resume {place} and a new --out",
+                "free some space and continue: the same command with --resume {place} and a new --out",
             ),
             (
                 "its networks, without optimisers, are",
                 lambda place: models.save(place, s.ema, s.discriminator, trained=s.generator, notes=self._notes()),
-                "--resume {place} begins with them",
+                "--resume {place} starts from them",
             ),
             (
-                "the generator that paints, without what training goes on from, is",
+                "the averaged generator, which can paint but not be trained further, is",
                 lambda place: models.save(place, s.ema, notes=self._notes()),
                 "paint with {place}",
             ),

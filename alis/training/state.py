@@ -1,17 +1,17 @@
-"""What changes while training: in memory, on disk and in every process. A snapshot holds all that going on needs.
+"""The state of a training run: in memory, on disk as a snapshot, and broadcast to every process.
 
     runs/first/
       run.json               settings, data, versions, every start
       metrics.jsonl          one line a tick
       snapshots/000200000/   a model folder (`alis.load` opens it) of the state after 200,000 images
         config.json model.safetensors generator.safetensors discriminator.safetensors
-        projected.safetensors                   heads and mixing of the projected discriminator, if it takes part
+        projected.safetensors                   heads and mixing of the projected discriminator, if there is one
         training.safetensors progress.json      optimisers, path-length mean, p of augmentation; images, step
         frames.png strip.png
-      best.json              the snapshot with the best metric, kept besides the newest
+      best.json              the snapshot with the best metric, kept beside the newest ones
 
-A folder in snapshots/ is complete: it is written aside and renamed. There is no random state to save: every draw is a
-function of the images seen.
+A folder in snapshots/ is always complete: it is written under another name and then renamed. There is no random state
+to save: random numbers depend only on the seed and the images seen.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ TRAINING, PROGRESS, PROJECTED = "training.safetensors", "progress.json", "projec
 log = logging.getLogger("alis")
 
 
-_ADAM = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of a parameter
+_ADAM = ("step", "exp_avg", "exp_avg_sq")  # Adam's state of a parameter
 
 
 @dataclass
 class State:
-    """What changes while training."""
+    """Everything that changes during training."""
 
     generator: Generator
     discriminator: Discriminator
@@ -58,7 +58,7 @@ class State:
     augment_p: Tensor
     """Probability of augmentations, float32 scalar."""
     real_signs: Tensor
-    """Sum of signs of real logits and their number since p last moved, float32 [2]."""
+    """Sum of the signs of real logits, and their number, since p was last updated, float32 [2]."""
     projected: Projected | None = None
     optim_p: torch.optim.Adam | None = None
     images: int = 0
@@ -66,16 +66,16 @@ class State:
 
     @property
     def networks(self) -> dict[str, torch.nn.Module]:
-        """Those in training, by name."""
+        """The networks in training, by name."""
         found: dict[str, torch.nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
         return found if self.projected is None else {**found, "projected": self.projected}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """progress.json: images and steps so far, and whether the clock alone asked for the snapshot.
+    """The contents of progress.json: images and steps so far, and whether only the clock asked for the snapshot.
 
-    `num_tensors` is how many training.safetensors holds; None in snapshots of versions that did not count them.
+    `num_tensors` is the number of tensors in training.safetensors; None in snapshots of older versions.
     """
 
     images: int
@@ -85,10 +85,10 @@ class Progress:
 
 
 def read_progress(snapshot: Path) -> Progress:
-    """The progress of a snapshot.
+    """Read the progress of a snapshot.
 
     Raises:
-        InputError: it can't be read, or holds no whole numbers.
+        InputError: it can't be read, or its counts are not whole numbers.
     """
     file = snapshot / PROGRESS
     try:
@@ -98,17 +98,17 @@ def read_progress(snapshot: Path) -> Progress:
         raise InputError(f"{file}: can't be read ({type(error).__name__}: {error})", hint="copy it again") from None
     for name, value in (("images", images), ("step", step)):
         if type(value) is not int or not 0 <= value < 2**53:
-            raise InputError(f"{file}: {name} = {str(value)[:40]} is no count", hint="copy it again")
+            raise InputError(f"{file}: {name} = {str(value)[:40]} is not a count", hint="copy it again")
     num_tensors = table.get("num_tensors")
     return Progress(images, step, table.get("is_timed") is True, num_tensors if type(num_tensors) is int else None)
 
 
 def restore(state: State, snapshot: Path) -> None:
-    """Fill `state` from a snapshot; from a model without optimisers only its networks, at 0 images.
+    """Load a snapshot into `state`; from a model without optimisers, load only its networks, at 0 images.
 
     Raises:
-        ConfigError: the snapshot is of other networks; the message shows the differences.
-        InputError: a file is missing or damaged, or a tensor is missing, of another shape or not finite (by name).
+        ConfigError: the snapshot has other networks; the message shows the differences.
+        InputError: a file is missing or damaged, or a named tensor is missing, of another shape or not finite.
     """
     _same_model(read_config(snapshot), state.generator.config, snapshot)
     try:
@@ -121,7 +121,7 @@ def restore(state: State, snapshot: Path) -> None:
             if (snapshot / PROJECTED).is_file():
                 load_weights(state.projected, snapshot / PROJECTED)
             else:
-                log.info("%s was trained without a projected discriminator: its heads start anew", snapshot)
+                log.info("%s was trained without a projected discriminator: its heads start untrained", snapshot)
         if is_model:
             return
         progress = read_progress(snapshot)
@@ -130,15 +130,15 @@ def restore(state: State, snapshot: Path) -> None:
     except (OSError, SafetensorError, InputError) as error:
         why = error.message if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         raise InputError(
-            f"{snapshot}: can't go on from it ({why})",
-            hint="remove that folder: the run goes on from the snapshot before it",
+            f"{snapshot}: can't be resumed ({why})",
+            hint="remove that folder: the run then continues from the snapshot before it",
         ) from None
 
 
 def _fill(state: State, tensors: dict[str, Tensor], progress: Progress) -> None:
-    """Optimisers and running figures from a snapshot's tensors; every one must be there, whole and finite.
+    """Load optimisers and running figures from a snapshot's tensors; each must be there, with its shape, and finite.
 
-    A parameter that had no gradient yet (frozen, or of a discriminator that did not take part) has none to go on from.
+    A parameter that never had a gradient (frozen, or of an unused discriminator) has no optimiser state to load.
     """
 
     def taken(name: str, like: Tensor) -> Tensor:
@@ -149,13 +149,13 @@ def _fill(state: State, tensors: dict[str, Tensor], progress: Progress) -> None:
             shapes = f"{found.dtype} {tuple(found.shape)}, not {tuple(like.shape)}"
             raise InputError(f"{TRAINING}: {name} is {shapes}", hint="copy the snapshot again")
         if not torch.isfinite(found).all():
-            raise InputError(f"{TRAINING}: {name} is not finite", hint="go on from an earlier snapshot")
+            raise InputError(f"{TRAINING}: {name} is not finite", hint="resume from an earlier snapshot")
         return found
 
     is_short = progress.step > 0 if progress.num_tensors is None else len(tensors) < progress.num_tensors
     for prefix, network, optim in _optimisers(state):
         if prefix == "optim_p" and not any(name.startswith(f"{prefix}.") for name in tensors):
-            continue  # its heads start anew
+            continue  # its heads start untrained
         for name, parameter in network.named_parameters():
             names = {key: f"{prefix}.{name}.{key}" for key in _ADAM}
             if not is_short and not any(one in tensors for one in names.values()):
@@ -170,9 +170,9 @@ def _fill(state: State, tensors: dict[str, Tensor], progress: Progress) -> None:
 
 
 def broadcast(state: State) -> None:
-    """Process 0's state into everybody's: networks, averages, optimisers, running figures, images and steps.
+    """Broadcast process 0's state: networks, averages, optimisers, running figures, images and steps.
 
-    Hosts may have disks of their own: what a run goes on from is on the disk of process 0 alone.
+    Hosts may have separate disks: only process 0's disk needs to hold the snapshot to resume from.
     """
     if dist.world_size() == 1:
         return
@@ -203,15 +203,15 @@ def save(
     illustrate: Callable[[Path], None],
     is_timed: bool = False,
 ) -> Path:
-    """Write a snapshot of `state` and return its folder; it appears when it is complete.
+    """Write a snapshot of `state` and return its folder, which appears only when it is complete.
 
     Args:
-        notes: kept in config.json.
-        illustrate: writes pictures into the folder before it is finished.
-        is_timed: the clock asked for it, not the images.
+        notes: saved in config.json.
+        illustrate: writes sample pictures into the unfinished folder.
+        is_timed: only the clock asked for it, not the image count.
 
     Raises:
-        InputError: the disk is full or can't be written; older snapshots are untouched.
+        InputError: the disk is full or not writable; older snapshots are untouched.
     """
     name = f"{state.images:09d}"
     final, part = run / "snapshots" / name, run / f".{name}.part"
@@ -232,7 +232,7 @@ def save(
         (part / PROGRESS).write_text(json.dumps(progress) + "\n")
         for path in part.iterdir():
             _sync(path)
-        if final.exists():  # a run that began again from an earlier snapshot comes past here a second time
+        if final.exists():  # a run restarted from an earlier snapshot reaches this count a second time
             os.replace(final, run / f".{name}.before.part")
         os.replace(part, final)
         system.sync_folder(final.parent)
@@ -241,18 +241,18 @@ def save(
         shutil.rmtree(part, ignore_errors=True)
         said = error.message if isinstance(error, AlisError) else str(error)
         raise InputError(
-            f"snapshot {name} is not saved: {said}", hint="free some space; older snapshots stay"
+            f"snapshot {name} is not saved: {said}", hint="free some space; older snapshots are kept"
         ) from None
     return final
 
 
 def _same_model(was: ModelConfig, asked: ModelConfig, snapshot: Path) -> None:
     old, new = was.model_dump(), asked.model_dump()
-    changed = [f"{key} = {old[key]} in the run, {new[key]} asked" for key in old if old[key] != new[key]]
+    changed = [f"{key} = {old[key]} in the run, {new[key]} requested" for key in old if old[key] != new[key]]
     if changed:
         raise ConfigError(
-            f"{snapshot}: these are other networks: {'; '.join(changed)}",
-            hint="ask for the run's own [model], or give another --out",
+            f"{snapshot}: has other networks: {'; '.join(changed)}",
+            hint="use the run's own [model] settings, or give another --out",
         )
 
 
@@ -267,7 +267,7 @@ def _optimisers(state: State) -> list[tuple[str, torch.nn.Module, torch.optim.Ad
 
 
 def _of_step(optim: torch.optim.Adam, parameter: Tensor) -> torch.device:
-    """Where Adam counts its steps: beside the parameter if a CUDA graph may record it, else on the CPU."""
+    """The device of Adam's step count: the parameter's if CUDA graphs may be used, else the CPU."""
     return parameter.device if optim.defaults["capturable"] else torch.device("cpu")
 
 

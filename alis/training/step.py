@@ -1,8 +1,8 @@
-"""One training step in its four phases: each draws its own codes, accumulates, sums over processes, descends.
+"""One training step in four phases; each draws its own codes, accumulates gradients, sums them over processes, updates.
 
-A step's images are cut into `num_micro` microbatches; this process owns j = rank, rank + world, … Everything
-random in a phase is seeded by (run's seed, images seen, j, phase), so what is computed does not depend on how
-many processes share the step, but for the order of sums.
+A step's images are split into `num_micro` microbatches; this process computes j = rank, rank + world, … All random
+numbers of a phase are seeded by (run's seed, images seen, j, phase). So the result does not depend on how many
+processes share the step, except for the order of sums.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Phase = Callable[[int], tuple[Tensor, Tensor, Tensor]]
 
 
 def build(config: TrainConfig, device: torch.device) -> State:
-    """Networks and optimisers at their start, a function of the seed alone. `config` is resolved.
+    """Fresh networks and optimisers, a function of the seed alone. `config` is resolved.
 
     Raises:
-        WeightsMissing: the recipe asks for a projected discriminator and its packages are not installed.
+        WeightsMissing: the recipe asks for a projected discriminator, and its packages are not installed.
     """
     optim, loss = config.optim, config.loss
     assert optim.lr_g is not None
@@ -77,7 +77,7 @@ def build(config: TrainConfig, device: torch.device) -> State:
 def _adam(
     network: nn.Module, lr: float, betas: tuple[float, float], config: TrainConfig, device: torch.device
 ) -> torch.optim.Adam:
-    """One launch for all weights on a GPU; its step and a falling rate lie there, where a recorded phase finds them."""
+    """Adam, fused on a GPU; its step count and a decaying learning rate are on the GPU, as CUDA graphs need them."""
     is_gpu, eps = device.type == "cuda", config.optim.eps
     rate = torch.tensor(lr, device=device) if is_gpu and config.optim.lr_end < 1 else lr
     adam = torch.optim.Adam(network.parameters(), rate, betas, eps, fused=is_gpu or None, capturable=is_gpu)
@@ -86,7 +86,7 @@ def _adam(
 
 
 class Step:
-    """The phases of a step on a state. Figures come back as means over the whole batch, of all processes.
+    """The phases of a training step. Returned figures are means over the whole batch, of all processes.
 
     Args:
         config: resolved, see `TrainConfig.resolved`.
@@ -107,16 +107,16 @@ class Step:
         self._frozen_features = None if state.projected is None else FrozenFeatures(config, state.mean_length.device)
         self._weight = config.projected.weight
         self._w_dim = config.model.w_dim
-        # Regularisers differentiate twice, which compiled graphs do not: they always run the eager passes.
+        # Regularisers always run eagerly: compiled graphs can't be differentiated twice.
         mode = config.run.compile
         self._has_graphs = mode == "reduce-overhead"
         self._paint_main = self._paint if mode == "off" else torch.compile(self._paint, mode=mode)
         self._judge_main = self._judge if mode == "off" else torch.compile(self._judge, mode=mode)
         self._graphs = _graphs(config, state.mean_length.device, len(self.own))
-        self._held: Tensor | None = None
+        self._static_reals: Tensor | None = None
 
     def set_rates(self, share: float) -> None:
-        """All learning rates at a share of what they began with."""
+        """Set all learning rates to `share` times their initial value."""
         for optim in (self.state.optim_g, self.state.optim_d, self.state.optim_p):
             for group in optim.param_groups if optim is not None else ():
                 rate = share * group["first_lr"]
@@ -126,7 +126,7 @@ class Step:
                     group["lr"] = rate
 
     def generator(self) -> tuple[Tensor, Tensor]:
-        """Fakes that the discriminator takes for real: (loss, mean sign of their logits)."""
+        """Train the generator to fool the discriminator; returns (loss, mean sign of the fakes' logits)."""
 
         def phase(j: int) -> tuple[Tensor, Tensor, Tensor]:
             drawn = self._draw(self.micro)
@@ -146,7 +146,7 @@ class Step:
         return value, sign
 
     def path_length(self) -> tuple[Tensor, Tensor]:
-        """A step of w changes the picture equally much everywhere: (penalty, mean length)."""
+        """Path-length regularisation of the generator; returns (penalty, mean length)."""
 
         def phase(j: int) -> tuple[Tensor, Tensor, Tensor]:
             drawn = self._draw(max(self.micro // self.loss.pl_shrink, 1))
@@ -158,9 +158,12 @@ class Step:
         return value, length
 
     def discriminator(self, reals: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Tells fakes from reals: (loss, mean sign of the reals' logits). `reals`: microbatch j → [b, 3, R, R].
+        """Train the discriminators to tell fakes from reals; returns (loss, mean sign of the reals' logits).
 
-        Both discriminators, where there are two, see the same fakes; each descends its own loss.
+        Two discriminators see the same fakes; each minimises its own loss.
+
+        Args:
+            reals: microbatch j → [b, 3, R, R].
         """
         reals = self._in_place(reals)
 
@@ -183,7 +186,7 @@ class Step:
         return value, sign
 
     def r1(self, reals: dict[int, Tensor]) -> Tensor:
-        """The discriminator is flat around real pictures: mean squared slope."""
+        """R1 regularisation of the discriminator; returns the mean squared gradient at real pictures."""
         reals = self._in_place(reals)
 
         def phase(j: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -193,12 +196,12 @@ class Step:
         return self._descend(D_R1, self.loss.r1_gamma / 2 * self.loss.r1_every, phase)[0]
 
     def reals(self, images_BHWC: Tensor, j: int, *, mirror: bool) -> Tensor:
-        """Microbatch j, uint8 [b, R, R, 3] → float32 [b, 3, R, R] in [-1, 1] on the device, half mirrored if asked."""
+        """Microbatch j on the device: uint8 [b, R, R, 3] → float32 [b, 3, R, R] in [-1, 1], mirrored at random."""
         device = self.state.mean_length.device
         images = images_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
         if not mirror:
             return images.contiguous()
-        # Drawn where they are needed: a copy from the host would make it wait for the device.
+        # Drawn on the device: a copy from the host would synchronise with it.
         with frame_codes.seeded(self.seed, self.state.images, j, MIRROR):
             flips = torch.rand(len(images), device=device) < 0.5
         return torch.where(flips[:, None, None, None], images.flip(3), images)
@@ -208,7 +211,7 @@ class Step:
 
     def _painted(self, drawn: frame_codes.FrameCodes) -> Tensor:
         fakes: Tensor = self._paint_main(drawn)
-        # A graph's result lies in the graph's own memory, which the next graph may write over.
+        # A graph's result is in the graph's own memory, which the next graph may overwrite.
         return fakes.clone() if self._has_graphs else fakes
 
     def _judge(self, images: Tensor) -> Tensor:
@@ -230,7 +233,7 @@ class Step:
         )
 
     def _descend(self, phase: int, weight: float, run: Phase) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum weight · loss over microbatches and processes, take the optimiser's step; mean figures come back."""
+        """Accumulate weight · loss over microbatches and processes, and step the optimisers; returns mean figures."""
         s = self.state
         learners: list[tuple[nn.Module, torch.optim.Adam]] = []
         if phase in (G_MAIN, G_PATH):
@@ -272,28 +275,28 @@ class Step:
         return figures[0], figures[1], figures[2:]
 
     def _in_place(self, reals: dict[int, Tensor]) -> dict[int, Tensor]:
-        """The real pictures where a recorded phase looks for them."""
+        """The real pictures, copied to the fixed address that a recorded phase reads."""
         if self._graphs is None:
             return reals
         ((j, images),) = reals.items()
-        if self._held is None:
-            self._held = torch.empty_like(images)
-        if images is not self._held:
-            self._held.copy_(images)
-        return {j: self._held}
+        if self._static_reals is None:
+            self._static_reals = torch.empty_like(images)
+        if images is not self._static_reals:
+            self._static_reals.copy_(images)
+        return {j: self._static_reals}
 
     def _is_ramping(self) -> bool:
         return self.state.images // 1000 < self.loss.shift_ramp_kimg
 
 
 def _graphs(config: TrainConfig, device: torch.device, num_own: int) -> CudaGraphs | None:
-    """Whether phases are recorded: on a GPU, one process, a batch that is one microbatch, frames at fixed offsets."""
+    """CUDA graphs if the recipe asks for them and they are possible: one GPU, one microbatch, fixed frame offsets."""
     if not config.run.graphs:
         return None
     reasons = {
         "there is no GPU": device.type != "cuda",
         "gradients are summed over processes": dist.world_size() > 1,
-        "a step has several microbatches (give a smaller --optim.batch)": num_own > 1,
+        "a step has several microbatches (use a smaller --optim.batch)": num_own > 1,
         "run.compile is on": config.run.compile != "off",
         'every step has another offset (use loss.frames_at = "column")': config.loss.frames_at == "pixel",
     }
@@ -305,7 +308,7 @@ def _graphs(config: TrainConfig, device: torch.device, num_own: int) -> CudaGrap
 
 
 class FrozenFeatures:
-    """Pictures [B, 3, R, R] → the frozen network's maps of them, lightly augmented, at the side the recipe says."""
+    """Pictures [B, 3, R, R] → feature maps of the frozen network, after light augmentation and resizing."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         assert config.projected.size is not None
@@ -318,17 +321,17 @@ class FrozenFeatures:
         if images.shape[2] != self.side:
             size = (self.side, self.side)
             images = functional.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-        # Measured on a CPU: channels last more than halves the time of the frozen network.
+        # Measured on a CPU: channels-last makes the frozen network more than twice as fast.
         maps: list[Tensor] = self.stages(images.contiguous(memory_format=torch.channels_last))
         return maps
 
 
 def _mean_sign(heads: list[Tensor]) -> Tensor:
-    """Mean sign of the logits, heads counting the same."""
+    """Mean sign of the logits, all heads with the same weight."""
     return torch.stack([head.detach().sign().mean() for head in heads]).mean()
 
 
 def _frozen_blocks(discriminator: Discriminator, num: int) -> list[nn.Module]:
-    """The `num` finest blocks, whose weights stay as they are."""
+    """The `num` finest blocks, which are not trained."""
     finest = list(reversed(discriminator.config.resolutions))[:num]
     return [discriminator.get_submodule(f"b{resolution}") for resolution in finest]

@@ -1,7 +1,7 @@
-"""Signals → a request to stop, so that the loop can save before it leaves.
+"""Signals → a request to stop, so that the loop can save a snapshot before it exits.
 
-SIGTERM (kill, Slurm's end of a job) and SIGUSR1 (Slurm's warning, `--signal=USR1@120`) save and leave with 0. Ctrl-C
-saves and leaves with 130; a second one, not the echo that torchrun sends, leaves at once.
+SIGTERM (kill, or Slurm at the end of a job) and SIGUSR1 (Slurm's warning, `--signal=USR1@120`) save and exit with
+code 0. Ctrl-C saves and exits with 130; a second Ctrl-C (not the copy that torchrun forwards) exits at once.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 log = logging.getLogger("alis")
-_ECHO_S = 1.0  # torchrun passes Ctrl-C on to processes that the terminal has told already
+_ECHO_S = 1.0  # torchrun forwards Ctrl-C to processes that already got it from the terminal
 
 
 @dataclass
 class StopRequest:
-    """What signals have said so far."""
+    """Whether a signal has asked to stop."""
 
     is_made: bool = False
     is_by_hand: bool = False
     at: float = 0.0
 
     def terminate(self, *_: object) -> None:
-        """SIGTERM, SIGUSR1."""
+        """Handle SIGTERM or SIGUSR1."""
         self.is_made = True
 
     def interrupt(self, *_: object) -> None:
-        """Ctrl-C."""
+        """Handle Ctrl-C."""
         if self.is_by_hand and time.monotonic() - self.at > _ECHO_S:
             raise KeyboardInterrupt
         if not self.is_by_hand:
@@ -41,7 +41,7 @@ class StopRequest:
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Collects signals while it lasts; in another thread than the main one, which gets none, it never asks."""
+    """Handle stop signals inside the block; outside the main thread, which alone gets signals, do nothing."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -50,11 +50,11 @@ def listening() -> Iterator[StopRequest]:
         signal.SIGTERM: request.terminate,
         signal.SIGINT: request.interrupt,
     }
-    if hasattr(signal, "SIGUSR1"):  # Windows has no Slurm, nor its warning
+    if hasattr(signal, "SIGUSR1"):  # not on Windows
         wanted[signal.SIGUSR1] = request.terminate
     before = {which: signal.getsignal(which) for which in wanted}
     for which, ours in wanted.items():
-        if before[which] is not signal.SIG_IGN:  # a background job of a shell ignores Ctrl-C, and goes on doing so
+        if before[which] is not signal.SIG_IGN:  # a shell's background job ignores Ctrl-C, and must continue to
             signal.signal(which, ours)
     try:
         yield request

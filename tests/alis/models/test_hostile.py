@@ -93,11 +93,11 @@ def test_a_config_that_is_none_is_told(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda t: t.index_fill(0, torch.tensor([0]), float("nan")), "holds NaN or infinity"),
-        (lambda t: t.index_fill(0, torch.tensor([0]), float("inf")), "holds NaN or infinity"),
-        (lambda t: t.to(torch.complex64), "is of type C64"),
-        (lambda t: t.to(torch.int32), "is of type I32"),
-        (lambda t: t.to(torch.bool), "is of type BOOL"),
+        (lambda t: t.index_fill(0, torch.tensor([0]), float("nan")), "has NaN or infinity"),
+        (lambda t: t.index_fill(0, torch.tensor([0]), float("inf")), "has NaN or infinity"),
+        (lambda t: t.to(torch.complex64), "has type C64"),
+        (lambda t: t.to(torch.int32), "has type I32"),
+        (lambda t: t.to(torch.bool), "has type BOOL"),
         (lambda t: t[None], r"is \(1, 8, 8\), config.json asks for \(8, 8\)"),
         (lambda t: None, "is nothing, config.json asks for"),
     ],

@@ -40,14 +40,14 @@ def test_a_model_with_its_discriminator_is_a_beginning(
     with pytest.raises(InputError, match="a model with its discriminator"):
         train(small(), data, tmp_path / "other", resume=str(model), device="cpu")
     (run / "snapshots" / "000000032" / "model.safetensors").write_bytes(b"cut off")
-    with pytest.raises(InputError, match="remove that folder: the run goes on from the snapshot before it"):
+    with pytest.raises(InputError, match="remove that folder: the run then continues from the snapshot before it"):
         train(small(), data, run, device="cpu")
 
 
 def test_resuming_with_other_networks_shows_the_difference(data: str, finished: Path) -> None:
-    with pytest.raises(ConfigError, match=r"channel_max = 8 in the run, 16 asked"):
+    with pytest.raises(ConfigError, match=r"channel_max = 8 in the run, 16 requested"):
         train(small(model__channel_max=16), data, finished, device="cpu")
-    with pytest.raises(InputError, match="already holds 000000048"):
+    with pytest.raises(InputError, match="already has snapshot 000000048"):
         train(small(), data, finished, device="cpu", resume="never")
 
 
@@ -57,7 +57,7 @@ def test_fine_tuning_a_finished_run_begins_at_0_and_says_so(
     with caplog.at_level(logging.INFO, "alis"):
         last = train(small(run__kimg=0.016), data, tmp_path / "new", device="cpu", resume=str(finished))
     assert last == tmp_path / "new" / "snapshots" / "000000016"
-    assert f"beginning at 0 images with the state of {finished}" in caplog.text
+    assert f"starting at 0 images from the state of {finished}" in caplog.text
     told = json.loads((tmp_path / "new" / "run.json").read_text())["starts"][0]
     assert told["begun_with"] == str(finished / "snapshots" / "000000048")
     before = tensors(finished / "snapshots" / "000000048")
@@ -71,10 +71,10 @@ def test_fine_tuning_a_finished_run_begins_at_0_and_says_so(
     with caplog.at_level(logging.INFO, "alis"):
         train(small(), data, tmp_path / "on", device="cpu", resume=early)
         train(small(run__count="zero"), data, tmp_path / "zero", device="cpu", resume=early)
-    assert "counting on from its 32 images" in caplog.text
+    assert "continuing its count of 32 images" in caplog.text
     assert [r["images"] for r in records(tmp_path / "on")] == [48]
     assert [r["images"] for r in records(tmp_path / "zero")] == [16, 32, 48]
-    with pytest.raises(InputError, match=r"after 48 images, and run\.kimg asks for 48: nothing is left to train"):
+    with pytest.raises(InputError, match=r"has seen 48 images, and run\.kimg asks for 48: nothing is left to train"):
         train(small(run__count="on"), data, tmp_path / "none", device="cpu", resume=str(finished))
 
 
@@ -116,7 +116,7 @@ def test_a_snapshot_without_all_its_optimisers_is_refused_by_name(
         spoiled = load_file(snapshot / state.TRAINING)
         spoil(spoiled)
         save_file(spoiled, snapshot / state.TRAINING)
-        with pytest.raises(InputError, match=rf"can't go on from it \(training.safetensors.*{said}"):
+        with pytest.raises(InputError, match=rf"can't be resumed \(training.safetensors.*{said}"):
             train(small(), data, tmp_path / "run", device="cpu", resume=str(snapshot))
 
 
@@ -124,7 +124,7 @@ def test_a_snapshot_without_all_its_optimisers_is_refused_by_name(
 def test_a_progress_that_is_none_is_refused(text: str, data: str, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "snapshots" / "000000032", tmp_path / "snapshot")
     (tmp_path / "snapshot" / state.PROGRESS).write_text(text)
-    with pytest.raises(InputError, match=r"can't go on from it .*progress\.json"):
+    with pytest.raises(InputError, match=r"can't be resumed .*progress\.json"):
         train(small(), data, tmp_path / "run", device="cpu", resume=str(tmp_path / "snapshot"))
 
 

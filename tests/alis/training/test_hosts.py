@@ -65,7 +65,7 @@ def test_killed_and_started_again_it_goes_on_from_the_first_hosts_disk(tmp_path:
     processes = start(hosts, data, run__kimg=end / 1000, **augmented)
     said = [process.communicate(timeout=800) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
-    assert f"going on from {saved}" in said[0][1]
+    assert f"continuing from {saved}" in said[0][1]
     assert said[0][0].strip() == str(hosts[0] / "snapshots" / f"{end:09d}")
     assert said[1][0] == "", "the second host has no snapshot to name"
     assert run_folder.snapshots(hosts[1]) == []

@@ -158,7 +158,7 @@ def test_heads_begin_anew_where_a_snapshot_has_none(
     train(small(run__kimg=0.016), data, tmp_path, device="cpu")
     with caplog.at_level("INFO", logger="alis"):
         train(small(**BOTH, run__kimg=0.032), data, tmp_path, device="cpu")
-    assert "heads start anew" in caplog.text
+    assert "heads start untrained" in caplog.text
     assert (tmp_path / "snapshots" / "000000032" / "projected.safetensors").is_file()
 
 

@@ -93,6 +93,6 @@ def test_every_flag_of_the_recipe_says_what_it_does_and_its_default() -> None:
     assert not [key for key, (_, text) in told.items() if not text]
     assert told["model.num_half_res"][0] == 4  # the recipe's, not the bare network's
     shown = CliRunner().invoke(importlib.import_module("alis.cli.train").command, ["--help"], terminal_width=200).output
-    assert "Weight γ of R1, the discriminator's squared slope at real pictures; 0: off.  [10]" in shown
+    assert "Weight γ of R1, the squared gradient of the discriminator at real pictures; 0: off.  [10]" in shown
     assert "--model.num-half-res INTEGER" in shown
     assert "Undefined" not in shown

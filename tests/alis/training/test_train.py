@@ -132,8 +132,8 @@ def test_two_runs_in_one_folder_are_one_too_many(data: str, tmp_path: Path) -> N
     ("sign", "code", "said"),
     [
         (signal.SIGTERM, 0, "told to stop after"),
-        (signal.SIGUSR1, 0, "run the same command again to go on"),
-        (signal.SIGINT, 130, "stopped; run the same command again to go on"),
+        (signal.SIGUSR1, 0, "run the same command again to continue"),
+        (signal.SIGINT, 130, "stopped; run the same command again to continue"),
     ],
 )
 def test_told_to_stop_it_saves_first(sign: signal.Signals, code: int, said: str, data: str, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_metric_that_cannot_be_measured_is_said_before_the_first_step(data: st
 def test_nan_stops_the_run_and_names_the_last_good_state(data: str, tmp_path: Path) -> None:
     train(small(run__kimg=0.016), data, tmp_path, device="cpu")
     (tmp_path / "snapshots" / "000000016" / "training.safetensors").rename(tmp_path / "kept")
-    with pytest.raises(InputError, match="can't go on from it"):
+    with pytest.raises(InputError, match="can't be resumed"):
         train(small(), data, tmp_path, device="cpu")
     (tmp_path / "kept").rename(tmp_path / "snapshots" / "000000016" / "training.safetensors")
     with pytest.raises(TrainingDiverged, match=r"nan.*000000016"):
@@ -190,7 +190,7 @@ def test_a_run_of_so_many_minutes_saves_and_leaves_in_time(
     with caplog.at_level(logging.INFO, "alis"):
         last = train(config, data, tmp_path, device="cpu")
     assert last.name == "000000008"
-    assert "the time is over after 8 images; run the same command again to go on" in caplog.text
+    assert "the time is over after 8 images; run the same command again to continue" in caplog.text
     assert train(config, data, tmp_path, device="cpu").name == "000000016"
 
 
