@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -124,6 +125,6 @@ def linked(text: str, address: str) -> str:
 def plain(text: str) -> str:
     """Free text that can't break out of a Markdown link, table or line."""
     text = " ".join(text.split())
-    for sign in "\\`*_[]<>|":
+    for sign in "\\`*_[]<>|~":
         text = text.replace(sign, f"\\{sign}")
-    return text
+    return re.sub(r"^(\d*)([-+#=.)])", r"\1\\\2", text)  # nor begin a heading or a list

@@ -27,6 +27,9 @@ from lhq.store.shards import Shards
 from lhq.system import num_cores
 
 _LOCAL_PATH = re.compile(r"file:|[/~\\]|[A-Za-z]:[\\/]", re.IGNORECASE)
+_FILE_ADDRESS = r"(?i)\bfile:[/\\]+[^\s\"'<>)\]]*"  # in a sentence; read by Python and by RE2 alike
+_BLANK = r"^[\s\pZ\pC]*$"  # to RE2: spaces of any script, and letters without a shape
+_SOMEBODYS_WORDS = ("author", "title", "description", "attribution", "permission", "permission_by", "tags", "queries")
 # Beside the papers: where the bytes lie, and where the row stands. Not published, but for `split`.
 PLACE_FIELDS = [
     pa.field("shard", pa.int32()),
@@ -127,14 +130,32 @@ def _stays(table: pa.Table, store: str) -> pa.ChunkedArray:
 
 
 def to_publish(table: pa.Table) -> pa.Table:
-    """Rows as they may leave this machine: no path of its disk in any column, and the time as text."""
+    """Rows as they may leave this machine: no path of its disk in any column, no author that is blank to the eye, and
+    the time as text.
+    """
     ids = table["id"].to_pylist()
     for name, instead in (("url", ids), ("page_url", [""] * len(ids)), ("author_url", [""] * len(ids))):
         column = table[name].to_pylist()
         shown = [there if is_local_path(one) else one for one, there in zip(column, instead, strict=True)]
         table = table.set_column(table.column_names.index(name), PHOTO_SCHEMA.field(name), pa.array(shown, pa.string()))
+    for name in _SOMEBODYS_WORDS:
+        field = PHOTO_SCHEMA.field(name)
+        column = table[name].combine_chunks()
+        words = column.flatten() if pa.types.is_list(field.type) else column
+        if pc.any(pc.match_substring_regex(words, _FILE_ADDRESS)).as_py():
+            table = table.set_column(table.column_names.index(name), field, _without_addresses(column, field))
+    author = pc.if_else(pc.match_substring_regex(table["author"], _BLANK), "", table["author"])
+    table = table.set_column(table.column_names.index("author"), PHOTO_SCHEMA.field("author"), author)
     text = pc.strftime(table["fetched_at"], "%Y-%m-%dT%H:%M:%SZ")
     return table.set_column(table.column_names.index("fetched_at"), layout.FETCHED_AT, text)
+
+
+def _without_addresses(column: pa.Array, field: pa.Field) -> pa.Array:
+    """Words without addresses of files, and lists without the words that were nothing else."""
+    if not pa.types.is_list(field.type):
+        return pc.replace_substring_regex(column, _FILE_ADDRESS, "")
+    told = [[re.sub(_FILE_ADDRESS, "", word) for word in words] for words in column.to_pylist()]
+    return pa.array([[word for word in words if word.strip()] for words in told], field.type)
 
 
 def is_local_path(address: str) -> bool:

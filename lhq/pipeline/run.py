@@ -251,7 +251,7 @@ class Pipeline:
 
     def rights(self) -> RightsFacts:
         """What the papers of the kept photos allow, counted; see `lhq.report.rights_facts.gather`."""
-        return gather(self._store(), SourceRights(), self.file.policy)
+        return gather(self._store(), SourceRights(), self.file.policy, obeys_robots=self.file.http.robots)
 
     def rights_text(self, *, only_summary: bool = False) -> str:
         """`rights` as one page of Markdown, or the public summary of training content alone."""

@@ -79,6 +79,7 @@ class RightsFacts:
     signals: dict[str, Asked]
     num_unasked: int
     honoured: tuple[str, ...]
+    obeys_robots: bool
     denied: int
     takedowns: dict[str, int]
     last_takedown: str
@@ -90,8 +91,11 @@ class RightsFacts:
         return asdict(self)
 
 
-def gather(store: str, rights_of: Mapping[str, Rights], policy: Policy) -> RightsFacts:
+def gather(store: str, rights_of: Mapping[str, Rights], policy: Policy, *, obeys_robots: bool = True) -> RightsFacts:
     """The facts of a store.
+
+    Args:
+        obeys_robots: whether the pipeline's crawler asks robots.txt, and what else hosts say in files.
 
     Raises:
         InputError: it holds no photos.
@@ -126,7 +130,8 @@ def gather(store: str, rights_of: Mapping[str, Rights], policy: Policy) -> Right
         signals=counted(rows["reservations"].to_pylist(), rows["reserved"].to_pylist()),
         num_unasked=sum(not said for said in rows["reservations"].to_pylist()),
         honoured=tuple(name for name in SIGNALS if name in policy.honour),
-        denied=len(policy.denied.authors) + len(policy.denied.pages) + len(policy.denied.domains),
+        obeys_robots=obeys_robots,
+        denied=len(policy.denied),
         takedowns=dict(Counter(removed["reason"].to_pylist()).most_common()),
         last_takedown=last.strftime("%Y-%m-%d") if last else "",
         modes=_modes(rows, rights_of, policy),

@@ -93,12 +93,18 @@ def summary(facts: RightsFacts, name: str, user_agent: str) -> str:
             f"The largest domains by bytes, {num_shown:,} of {len(facts.domains):,} (the largest tenth):",
             _rows(("domain", "photos", "bytes"), domains),
             "### 3. Respect of reservations, and processing",
-            f"Before a photograph is kept its host, its file and its author's words are asked for {len(SIGNALS)} "
-            f"opt-out signals; binding are: {', '.join(facts.honoured) or 'none'}. robots.txt is obeyed. Photographs "
-            f"are taken down when asked ({sum(facts.takedowns.values()):,} so far), with their near-duplicates, "
-            "and stay out.",
+            f"{facts.kept.photos - facts.num_unasked:,} of the photographs were asked for opt-out signals ("
+            f"{len(SIGNALS)} are known), by their host, their file and their author's words; binding are: "
+            f"{', '.join(facts.honoured) or 'none'}. {_robots(facts)} Photographs are taken down when asked "
+            f"({sum(facts.takedowns.values()):,} so far), with their near-duplicates, and stay out.",
         ]
     )
+
+
+def _robots(facts: RightsFacts) -> str:
+    if facts.obeys_robots:
+        return "robots.txt is obeyed."
+    return "robots.txt and the other files of hosts are not asked (`[http] robots = false`)."
 
 
 def _opening(facts: RightsFacts) -> str:

@@ -36,8 +36,8 @@ class Denied:
     queried: frozenset[tuple[str, Queries]] = frozenset()
     domains: frozenset[str] = frozenset()
 
-    def __bool__(self) -> bool:
-        return bool(self.authors or self.pages or self.queried or self.domains)
+    def __len__(self) -> int:
+        return len(self.authors) + len(self.pages) + len(self.queried) + len(self.domains)
 
     def why(self, authors: Iterable[str], addresses: Iterable[str]) -> str:
         """The line that a photo meets, by its authors' names or any of its addresses; "" where none does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image, ImageCms
 
 import lhq
-from lhq.errors import InputError
+from lhq.errors import InputError, RightsRefused
 from lhq.export import ExportReport, ExportSettings, archives, card, export, layout
 from lhq.export.verify import verify
 from lhq.images import inspect
@@ -54,6 +55,38 @@ def test_no_path_of_a_disk_leaves_in_any_byte(tmp_path: Path, address: str) -> N
     (row,) = pq.read_table(tmp_path / "out" / "data").to_pylist()
     assert (row["url"], row["page_url"], row["author_url"]) == ("folder:a.jpg", "", "")
     assert verify(str(tmp_path / "out"), engine=Here()).problems == []
+
+
+def test_no_address_of_a_file_leaves_in_somebodys_words(tmp_path: Path) -> None:
+    said = {
+        "title": "Dawn (file:///home/jo/secret/a.jpg)",
+        "description": "see FILE:/home/jo/secret, then https://a.example/file:1",
+        "attribution": "Jo, file:\\\\server\\secret",
+        "author": "Jo file:///C:/secret",
+        "tags": ["file:///secret/a", "dawn", "profile:///x"],
+    }
+    store = store_of(tmp_path / "store", photo(scene(1), "a.jpg", "folder", "own", **said))
+    run(store, tmp_path / "out", variants=("32",))
+    assert not [path for path in tmp_path.glob("out/**/*") if path.is_file() and b"secret" in path.read_bytes()]
+    (row,) = pq.read_table(tmp_path / "out" / "data").to_pylist()
+    assert [row["title"], row["tags"], row["author"]] == ["Dawn ()", ["dawn", "profile:///x"], "Jo "]
+    assert row["description"] == "see  then https://a.example/file:1"
+    assert verify(str(tmp_path / "out"), engine=Here()).problems == []
+
+
+@pytest.mark.parametrize("author", ["", " \t", "\u00a0\u200b", "\u2060\ufeff\u3000"])
+def test_an_author_that_no_eye_sees_is_none(tmp_path: Path, author: str) -> None:
+    store = store_of(tmp_path / "store", photo(scene(1), "a", "flickr", "cc-by-2.0", author=author))
+    with pytest.raises(RightsRefused, match="have no author though their licence asks for attribution"):
+        run(store, tmp_path / "out")
+
+
+@pytest.mark.parametrize("title", ["# Head", "1. One", "- a", "+ b", "~~c~~", "=", "2) d"])
+def test_words_begin_neither_a_heading_nor_a_list(tmp_path: Path, title: str) -> None:
+    store = store_of(tmp_path / "store", photo(scene(1), "a", title=title, page_url=""))
+    run(store, tmp_path / "out")
+    line = (tmp_path / "out" / "CREDITS.md").read_text(encoding="utf-8").splitlines()[-1]
+    assert re.match(r"- \d*\\", line), line
 
 
 def test_the_picture_has_one_ending(tmp_path: Path) -> None:

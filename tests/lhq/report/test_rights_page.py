@@ -84,6 +84,17 @@ def test_the_page_says_it_and_shows_no_disk(pipeline: Path, lhq: Lhq, tmp_path: 
     summary = lhq("rights", pipeline, "--summary").stdout
     assert summary.startswith("## Public summary")
     assert "6 photographs" in summary
+    assert "1 of the photographs were asked for opt-out signals" in summary
+    assert "robots.txt is obeyed" in summary
+
+
+def test_the_page_says_no_more_than_was_done(pipeline: Path, lhq: Lhq) -> None:
+    pipeline.write_text(pipeline.read_text() + "[http]\nrobots = false\n")
+    (pipeline.parent / "deny.txt").write_text("example.org\nhttps://example.net/photo.php?id=7\nauthor Jo\n")
+    text = lhq("rights", pipeline).stdout
+    assert "robots.txt is obeyed" not in text
+    assert "not asked (`[http] robots = false`)" in text
+    assert json.loads(lhq("rights", pipeline, "--json").stdout)["denied"] == 3
 
 
 def test_an_empty_store_is_said(tmp_path: Path, lhq: Lhq) -> None:
