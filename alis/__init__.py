@@ -5,7 +5,7 @@
     x = g(w_left, w_centre, w_right, shift)               # [B, 3, R, R] in about [-1, 1]
     tile = alis.Panorama(g, seed=7).tile(k)               # uint8 [R, R//g, 3], any integer k
 
-Names are looked up at first use, so `import alis` does not load torch.
+Names are imported at first use, so `import alis` does not load torch.
 """
 
 from __future__ import annotations

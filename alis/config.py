@@ -1,8 +1,8 @@
-"""Settings of the networks: sizes, geometry of the plane, and the checks that make the geometry whole.
+"""Settings of the networks: sizes, and the geometry of the plane with its checks.
 
-The geometry: a frame is `grid_size` patches side by side; anchors stand `w_coord_dist / 2` frames apart, which
-must be a whole number of patches, or a patch would lie under an anchor. One window of three anchors is then
-`2 * anchor_patches` patches wide and a frame has `max_shift + 1` places in it.
+The geometry: a frame is `grid_size` patches side by side. Anchors are `w_coord_dist / 2` frames apart, which must be a
+whole number of patches, so that anchors lie on patch borders. A window of three anchors is then `2 * anchor_patches`
+patches wide, and a frame has `max_shift + 1` possible positions in it.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import pydantic
 from alis.errors import ConfigError
 from lhq import nearest
 
-MAX_DISTANCE = 64  # of anchors, in half frames: the published networks use 4, and a window's styles take memory
+MAX_DISTANCE = 64  # between anchors, in half frames: the published networks use 4; wide windows need memory for styles
 
 
 class Settings(pydantic.BaseModel):
-    """Base of the settings classes of `alis`: frozen, unknown keys refused with the nearest known name.
+    """Base of the settings classes of `alis`: frozen; an unknown key is an error that names the nearest known one.
 
-    The docstring below a field is its description, which `alis train --help` shows."""
+    The docstring below a field is its description, shown by `alis train --help`."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @pydantic.field_validator("*", mode="before")
     @classmethod
     def _a_number_is_written_as_one(cls, value: object, info: pydantic.ValidationInfo) -> object:
-        """pydantic counts true as 1, so that `local_latents = true` would be all of them, and "8" as 8."""
+        """Refuse what pydantic would convert: true to 1, so that `local_latents = true` meant all, and "8" to 8."""
         kind = str(cls.model_fields[info.field_name or ""].annotation)
         if isinstance(value, bool) and "bool" not in kind:
-            raise ValueError("true and false are no numbers")
+            raise ValueError("true and false are not numbers")
         if isinstance(value, str) and not any(other in kind for other in ("str", "Literal")):
-            raise ValueError("words in quotes are no numbers, and neither true nor false")
+            raise ValueError("text in quotes is neither a number nor true or false")
         return value
 
     @classmethod
     def read(cls, table: Mapping[str, object], where: str) -> Self:
-        """`table` as settings; every error starts with `where`, e.g. `runs/a/config.json`.
+        """Read settings from a table; every error starts with `where`, e.g. `runs/a/config.json`.
 
         Raises:
             ConfigError: an unknown key (with the nearest name), a missing one, or a wrong value.
@@ -53,7 +53,7 @@ class Settings(pydantic.BaseModel):
 
 
 def _explain(error: pydantic.ValidationError, kind: type[pydantic.BaseModel], where: str) -> ConfigError:
-    """The first complaint of pydantic as one of ours."""
+    """Pydantic's first error as a ConfigError."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])[:80]
     value = repr(first.get("input"))
@@ -67,10 +67,10 @@ def _explain(error: pydantic.ValidationError, kind: type[pydantic.BaseModel], wh
 
 
 class ModelConfig(Settings):
-    """What both networks are built from.
+    """Sizes and geometry that both networks are built from.
 
     Raises:
-        ConfigError: an unknown key, a wrong value, or a geometry that is not whole.
+        ConfigError: an unknown key, a wrong value, or an impossible geometry.
     """
 
     resolution: int = 256
@@ -78,38 +78,38 @@ class ModelConfig(Settings):
     channel_base: int = pydantic.Field(16384, gt=0, le=2**24)
     """Channels at feature height r are `min(channel_base // r, channel_max)`."""
     channel_max: int = pydantic.Field(512, gt=0, le=2**14)
-    """Most channels of any layer."""
+    """Largest number of channels of any layer."""
     z_dim: int = pydantic.Field(512, gt=0, le=2**14)
-    """Width of z, what scenes are drawn from."""
+    """Width of z, the input of the mapping network."""
     w_dim: int = pydantic.Field(512, gt=0, le=2**14)
     """Width of w, the code of an anchor."""
     mapping_layers: int = pydantic.Field(2, gt=0, le=64)
-    """Layers from z to w."""
+    """Number of layers from z to w."""
     grid_size: int = 2
-    """Patches g side by side in a frame: 1, 2 or 4 (a patch is at least one column of the 4×4 block)."""
+    """Number g of patches side by side in a frame: 1, 2 or 4 (a patch is at least one column of the 4×4 block)."""
     w_coord_dist: float = 4.0
-    """Distance d of anchors in half frames; d·g/2, the patches between two anchors, must be whole."""
+    """Distance d between anchors in half frames; d·g/2, the number of patches between two anchors, must be whole."""
     num_half_res: int = pydantic.Field(0, ge=0)
     """How many of the highest resolutions normalise their styles, as blocks trained in float16 do.
 
-    Part of the function that was trained, whatever precision it is run in; `set_precision` chooses that."""
+    This is part of the trained function, independent of the precision it runs in, which `set_precision` chooses."""
     padding: Literal["zeros", "replicate", "plane"] = "zeros"
-    """What the generator's filters see beside a patch: zeros, as published; its outermost columns once more; the plane.
+    """Horizontal padding of the generator's convolutions: zeros, as published; copies of the border; the true columns.
 
-    Zeros darken every patch's border, which takes a generator long to learn away. With `plane` there are no borders:
-    each layer computes the columns beside what is asked for, and above and below the picture its outer rows go on."""
+    Zeros darken every patch's border, which a generator takes long to unlearn. With `plane` there are no borders: each
+    layer also computes the columns beside those requested; vertically, the outer rows are replicated."""
     local_latents: float = pydantic.Field(0.0, ge=0, le=1)
-    """Share of the waves along x that give way to local latents, random numbers that never repeat; published: none."""
+    """Share of the waves along x that are replaced by local latents, noise that never repeats; published: none."""
     start: Literal["published", "unit"] = "published"
-    """Weights of a fresh generator: as published (energy grows from layer to layer), or features of about unit size."""
+    """Initial weights: as published (features grow from layer to layer), or so that features have about unit size."""
     wave_limit: int = pydantic.Field(1024, ge=4)
-    """Highest resolution whose block sees the waves of the place; published: all.
+    """Highest resolution whose block gets coordinate waves as input; published: all.
 
-    A narrow network paints a lattice of the waves that it sees last, at its own resolution."""
+    A narrow network paints a visible lattice of the last waves that it gets, at that resolution."""
     conv_clamp: float | None = pydantic.Field(256.0, gt=0)
-    """Activations are clamped to ± this, None = never."""
+    """Activations are clamped to ± this value; None: never."""
     mbstd_group_size: int = pydantic.Field(4, gt=0)
-    """Images compared with each other by the minibatch standard deviation."""
+    """Group size of the minibatch standard deviation."""
 
     def __init__(self, **values: object) -> None:
         try:
@@ -127,14 +127,14 @@ class ModelConfig(Settings):
             )
         if g not in {1, 2, 4}:
             raise ConfigError(
-                f"model: grid_size = {g} does not cut the 4×4 block into whole patches", hint="use 1, 2 or 4"
+                f"model: grid_size = {g} does not divide the 4×4 block into whole patches", hint="use 1, 2 or 4"
             )
         if d > MAX_DISTANCE:
             raise ConfigError(
                 f"model: w_coord_dist = {d:g}: windows would be {d:g} frames wide",
                 hint=f"use at most {MAX_DISTANCE}; the published models use 4",
             )
-        if not d >= 1:  # nor is a NaN
+        if not d >= 1:  # also catches NaN
             raise ConfigError(
                 f"model: w_coord_dist = {d:g}: a window of three anchors would be narrower than a frame",
                 hint="use at least 1; the published models use 4",
@@ -169,12 +169,12 @@ class ModelConfig(Settings):
 
     @property
     def num_ws(self) -> int:
-        """Codes a frame takes for each anchor: two a block and one for the last ToRGB."""
+        """Number of codes of each anchor: two per block and one for the last ToRGB."""
         return 2 * len(self.resolutions) + 1
 
     @property
     def anchor_patches(self) -> int:
-        """Patches n_p between two neighbouring anchors."""
+        """Number n_p of patches between two neighbouring anchors."""
         return int(self.w_coord_dist * self.grid_size) // 2
 
     @property
@@ -184,17 +184,17 @@ class ModelConfig(Settings):
 
     @property
     def window_patches(self) -> int:
-        """Patches under three anchors: the places a patch can have are 0 … window_patches − 1."""
+        """Width of a window of three anchors in patches: a patch's position in it is 0 … window_patches − 1."""
         return 2 * self.anchor_patches
 
     @property
     def max_shift(self) -> int:
-        """The last place, in patches, that a frame's left border can have in the window."""
+        """The last position of a frame's left border in the window, in patches."""
         return self.window_patches - self.grid_size
 
     @property
     def half_from(self) -> int | None:
-        """Lowest resolution whose styles are normalised, None when no block is so."""
+        """Lowest resolution whose styles are normalised; None if there is none."""
         if not self.num_half_res:
             return None
         return max(1 << (self.resolution.bit_length() - self.num_half_res), 8)
@@ -204,9 +204,9 @@ class ModelConfig(Settings):
         return self.half_from is not None and resolution >= self.half_from
 
     def sees_waves(self, resolution: int) -> bool:
-        """Whether the block at this resolution has the waves of the place among its channels."""
+        """Whether the block at this resolution gets coordinate waves as input channels."""
         return resolution <= self.wave_limit
 
     def channels(self, resolution: int) -> int:
-        """Feature channels at this height."""
+        """Number of feature channels at this resolution."""
         return min(self.channel_base // resolution, self.channel_max)

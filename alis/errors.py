@@ -1,21 +1,21 @@
-"""The tree of errors; every one says the thing, the value and the next move.
+"""The error classes; every message names the thing and its value, and every hint says what to do.
 
 AlisError               never raised itself
 ├── UserError           the user's mistake: exit code 2
-│   ├── ConfigError     a setting is unknown or wrong, or a geometry that is not whole
+│   ├── ConfigError     an unknown setting, a wrong value, or an impossible geometry
 │   ├── InputError      a file, folder or argument is not what is needed
-│   ├── UnsafePickle    a checkpoint asks for something that reading one never needs
-│   └── WeightsMissing  weights are not on disk and can't be fetched
-└── RunError            the run met something the user did not do: exit code 1
-    ├── DataError       the dataset can't be read, or holds too little
-    └── TrainingDiverged  a loss became NaN
+│   ├── UnsafePickle    a checkpoint asks for something that reading weights never needs
+│   └── WeightsMissing  weights are not on disk and can't be downloaded
+└── RunError            a failure that is not the user's mistake: exit code 1
+    ├── DataError       the dataset can't be read, or is too small
+    └── TrainingDiverged  a loss or weight became NaN
 """
 
 from __future__ import annotations
 
 
 class AlisError(Exception):
-    """Base of every error that is not a bug of ours: `message` is the thing and the value, `hint` the next move."""
+    """Base of all errors that are not bugs in alis: `message` says what is wrong, `hint` what to do."""
 
     exit_code = 1
 
@@ -29,13 +29,13 @@ class AlisError(Exception):
 
 
 class UserError(AlisError):
-    """The user's mistake; nothing was changed."""
+    """The user's mistake; nothing has been changed."""
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """A setting is unknown or has a wrong value."""
+    """A setting is unknown or has a wrong value, or settings contradict each other."""
 
 
 class InputError(UserError):
@@ -43,20 +43,20 @@ class InputError(UserError):
 
 
 class UnsafePickle(UserError):
-    """A checkpoint file asks for something that reading weights never needs; nothing of it ran."""
+    """A checkpoint file asks for something that reading weights never needs; nothing in it was executed."""
 
 
 class WeightsMissing(UserError):
-    """Weights are not on disk and can't be fetched; the hint names file, URL and target path."""
+    """Weights or a package are missing and can't be downloaded; the hint says what to install or download."""
 
 
 class RunError(AlisError):
-    """Something went wrong that the user did not do."""
+    """A failure that is not the user's mistake."""
 
 
 class DataError(RunError):
-    """The dataset can't be read, or holds too little to train on."""
+    """The dataset can't be read, or is too small."""
 
 
 class TrainingDiverged(RunError):
-    """A loss became NaN; the hint names the last good snapshot."""
+    """A loss or weight became NaN; the hint names the last good snapshot."""

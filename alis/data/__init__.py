@@ -1,9 +1,9 @@
-"""Pictures → endless uint8 batches: seeded, split by rank, resumable to the image.
+"""Pictures → endless uint8 batches: seeded, split by rank, resumable to the exact image.
 
-`opening` finds out what an address holds, `catalogue` looks at footers of Parquet files and `pictures` at folders and
-zips, `variants` chooses among an export's, `content` hashes files, `order` shuffles positions, `rows` holds encoded
-pictures, `decode` turns bytes into pixels, and `loader` puts them on threads. Any image dataset will do: ours, the
-Hugging Face hub's, a folder.
+`open_dataset` finds out what an address holds: `catalogue` reads footers of Parquet files, `pictures` lists folders and
+zips, `variants` chooses one of an export's variants. `fingerprint` hashes files, `order` shuffles positions,
+`encoded_rows` holds encoded pictures, `decode` turns bytes into pixels, and `loader` runs all that on threads. Any
+image dataset works: an export of lhq, one of the Hugging Face Hub, a folder.
 """
 
 from alis.data.catalogue import Catalogue

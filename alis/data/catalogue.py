@@ -1,7 +1,7 @@
-"""Parquet files → row groups: what an image dataset holds, from its footers alone.
+"""Parquet files → the catalogue of an image dataset: its row groups, read from the files' footers.
 
-Its image column is a struct{bytes, path} as the Hugging Face `Image` feature writes it, or plain binary. Memory is a
-few bytes a row group, none an image.
+The image column is a struct{bytes, path}, as written by the Hugging Face `Image` feature, or plain binary. A catalogue
+takes a few bytes of memory per row group, and none per image.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from alis.errors import DataError, InputError
 class Catalogue:
     """The row groups of a dataset, in file order.
 
-    `group_file`, `group_index`, `group_rows`, `group_bytes` [num_groups] int64: which file, which row group in
-    it, its rows, and the bytes of its image column once uncompressed. `group_start` is the group's first row
-    in its file.
+    int64 arrays [num_groups]: `group_file`, each group's file; `group_index`, its index there; `group_rows`, its rows;
+    `group_bytes`, the uncompressed bytes of its image column; `group_start`, its first row in its file.
     """
 
     address: str
@@ -47,17 +46,17 @@ class Catalogue:
         return int(self.group_rows.sum())
 
     def stamp(self, name: str) -> str | None:
-        """What a file is known by without reading it, or None: its bytes are to be hashed."""
+        """An identifier that changes with the file's content, without reading it; None: its bytes must be hashed."""
         return None if "file" in self.fs.protocol else str(self.fs.ukey(name))
 
     def rows(self, group: int) -> pa.Array:
         """The image column of one row group: [group_rows] of struct{bytes, path}, or of binary.
 
         Raises:
-            OSError, pa.ArrowException: the file is gone, out of reach or damaged.
+            OSError, pa.ArrowException: the file is gone, can't be reached, or is damaged.
         """
         name = self.files[int(self.group_file[group])]
-        # A file on disk is read by Arrow itself, without the interpreter in between, and not buffered once more.
+        # Arrow reads a local file itself, without Python in between and without further buffering.
         is_local = "file" in self.fs.protocol
         with pa.OSFile(name) if is_local else self.fs.open(name, "rb") as stream:
             table = pq.ParquetFile(stream, pre_buffer=False).read_row_group(
@@ -68,7 +67,7 @@ class Catalogue:
 
 
 def of_parquet(address: str, fs: Any, files: Sequence[str], column: str | None) -> Catalogue:
-    """The catalogue of these Parquet files, from their footers.
+    """Catalogue Parquet files by their footers.
 
     Raises:
         InputError: no image column, or no rows.
@@ -78,7 +77,7 @@ def of_parquet(address: str, fs: Any, files: Sequence[str], column: str | None) 
         with ThreadPoolExecutor(8) as pool:
             footers = list(pool.map(lambda name: _footer(fs, name), files))
     except (OSError, pa.ArrowException) as error:
-        raise DataError(str(error), hint="fetch or export the dataset again, or leave that file out") from error
+        raise DataError(str(error), hint="download or export the dataset again, or leave that file out") from error
     schema = footers[0][0].schema.to_arrow_schema()
     column, is_struct = _image_column(schema, column, address)
     places, digest = [], hashlib.sha256()
@@ -120,7 +119,7 @@ def _image_column(schema: pa.Schema, wanted: str | None, address: str) -> tuple[
     if wanted not in fit or wanted is None:
         raise InputError(
             f"{address}: no image column{f' {wanted!r}' if wanted else ''}; columns: {', '.join(schema.names)}",
-            hint="name one that holds bytes with --data.column",
+            hint="name one that contains encoded pictures with --data.column",
         )
     return wanted, fit[wanted]
 
@@ -145,7 +144,7 @@ def _is_struct(kind: pa.DataType) -> bool:
 
 
 def _leaf(footer: pq.FileMetaData, column: str, name: str) -> int:
-    """The place of the bytes among the file's leaf columns."""
+    """The index of the image bytes among the file's leaf columns."""
     for index in range(footer.num_columns):
         if footer.schema.column(index).path in (column, f"{column}.bytes"):
             return index

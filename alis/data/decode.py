@@ -1,9 +1,8 @@
-"""Encoded bytes → one R×R RGB picture in a place of a batch.
+"""Encoded bytes → one R×R RGB picture, written into a batch.
 
-JPEGs of the right size go straight through libjpeg-turbo into the batch's memory with the interpreter lock released,
-if the table of `lhq.images.decoders` lets the fast decoder see them; other JPEG, PNG and WebP files (other sizes, EXIF
-turns, colour profiles) take the longer way through `lhq.images.decode`, and whatever else a dataset holds (GIF, BMP,
-TIFF) goes through Pillow.
+JPEGs of the right size that the fast decoder may read (see `lhq.images.decoders`) are decoded by libjpeg-turbo directly
+into the batch's memory, without the interpreter lock. Other JPEG, PNG and WebP files (other sizes, EXIF orientation,
+colour profiles) are decoded by `lhq.images.decode`, and other formats (GIF, BMP, TIFF) by Pillow.
 Why simplejpeg: 256 px, quality 95, one core of this project's CPU: see docs/training.md for the comparison.
 """
 
@@ -24,19 +23,19 @@ Fit = Literal["resize", "crop", "refuse"]
 
 
 class BadImage(Exception):
-    """These bytes are not a usable picture; the text says why. A value of the row, not the run's failure."""
+    """These bytes are not a usable picture; the message says why. It concerns one row only, not the run."""
 
 
 class WrongSize(Exception):
-    """The picture is not R×R and the settings say to refuse that."""
+    """The picture is not R×R, and fit = "refuse"."""
 
 
 def decode_into(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chance: float = 0.5) -> bool:
-    """Decode one picture into `out_HWC` [R, R, 3] uint8 and say whether it had to be fitted.
+    """Decode one picture into `out_HWC` [R, R, 3] uint8; return whether it had to be resized.
 
     Args:
-        fit: for other sizes. `resize`: the centre square, scaled. `crop`: the short side scaled to R, then a square
-            at the place `chance` in [0, 1) along the long side. `refuse`: an error.
+        fit: for other sizes. `resize`: scale the centre square. `crop`: scale the short side to R, then cut a square
+            at position `chance`, in [0, 1), along the long side. `refuse`: an error.
 
     Raises:
         BadImage, WrongSize
@@ -53,7 +52,7 @@ def decode_into(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chance:
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:
-    """Greys of 16 bits scaled to 8 (Pillow would cut them off, to white); anything else as it is."""
+    """Scale 16-bit grey pictures to 8 bits (Pillow would clip them to white); others are unchanged."""
     if not picture.mode.startswith("I"):
         return picture
     return Image.fromarray((np.asarray(picture).clip(0, 65_535) / 257).round().astype(np.uint8))
@@ -77,7 +76,7 @@ def _decode_slowly(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chan
 
 
 def _opened(data: memoryview | bytes, size: int) -> Image.Image:
-    """The picture, upright and RGB; a large one reduced to no less than twice `size` on its short side.
+    """Decode a picture, upright and RGB; a large one may be reduced, to at least twice `size` on its short side.
 
     Raises:
         BadImage

@@ -1,4 +1,4 @@
-"""Pool of row groups → encoded pictures by number, in the pool's shuffled order, without copying a byte."""
+"""Pool of row groups → encoded pictures by index, in the pool's shuffled order, without copying their bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alis.data.order import Pool
 
 
 class EncodedRows:
-    """The encoded rows of one pool in its shuffled order, as views on Arrow's buffers."""
+    """The encoded pictures of one pool in its shuffled order, as views on Arrow's buffers."""
 
     def __init__(self, pool: Pool, pieces: list[tuple[int, int, pa.Array]]) -> None:
         self.pieces = pieces
@@ -31,13 +31,13 @@ class EncodedRows:
         return piece, place - (self._ends[piece - 1] if piece else 0)
 
     def at(self, index: int) -> tuple[memoryview | None, tuple[int, int]]:
-        """(bytes, (group, row of the group)) of the index-th row in shuffled order; bytes None where null."""
+        """(bytes, (group, row of the group)) of the index-th row in shuffled order; the bytes of a null are None."""
         piece, row = self._place(index)
         group, first, _ = self.pieces[piece]
         return self._views[piece].at(row), (group, first + row)
 
     def name(self, index: int, catalogue: Catalogue) -> str:
-        """What the row is called: its file's row, and its own path where the dataset says one."""
+        """A name for the row: its file and row number, and its `path` if the dataset has one."""
         piece, row = self._place(index)
         group, first, rows = self.pieces[piece]
         said = None
@@ -48,7 +48,7 @@ class EncodedRows:
 
 
 class _Views:
-    """The rows of a binary (or struct with `bytes`) array by number, without making an Arrow scalar of each."""
+    """The rows of a binary (or struct with `bytes`) array by number, without creating an Arrow scalar for each."""
 
     def __init__(self, rows: pa.Array) -> None:
         # Rows that are null as a whole have null bytes after `flatten`.

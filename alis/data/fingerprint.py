@@ -1,9 +1,9 @@
-"""Files of a dataset → a fingerprint of their bytes, read again only when a file has changed.
+"""Files of a dataset → a fingerprint of their bytes; a file is read again only if it has changed.
 
-A catalogue's own fingerprint knows sizes and rows, which is enough to go on training; figures need to know that
-pictures of equal size were changed. A local file is hashed once and remembered by what its filesystem says of it
-(device, inode, size, times of change to the nanosecond), as git's index does. A remote one is known by what its
-service says: an ETag, a checksum, a version.
+A catalogue's own fingerprint covers sizes and row counts, which is enough to resume training. Metrics also need to
+notice that a picture was changed without changing its size. A local file is hashed once, and the hash is cached with
+the file's device, inode, size and times in nanoseconds, as in git's index. For a remote file, the service's ETag,
+checksum or version is used.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 from alis.data.catalogue import Catalogue
 from alis.errors import DataError
 
-_SETTLED_S = 2.0  # a file that was just written may be written again within one tick of its filesystem's clock
+_SETTLED_S = 2.0  # a file that was just written may change again without changing its times
 
 
 def cache_folder() -> Path:
-    """$ALIS_CACHE, else ~/.cache/alis."""
+    """The cache folder: $ALIS_CACHE, else ~/.cache/alis."""
     return Path(os.environ.get("ALIS_CACHE") or Path.home() / ".cache" / "alis")
 
 
@@ -30,16 +30,16 @@ def content_fingerprint(catalogue: Catalogue) -> str:
     """16 hex digits that change with any byte of the dataset's files, their names and their order.
 
     Raises:
-        DataError: a file is gone or out of reach.
+        DataError: a file is gone or can't be reached.
     """
 
     def known(name: str) -> str:
         try:
             return catalogue.stamp(name) or _hashed(Path(name))
-        except Exception as error:  # each remote filesystem has its own tree of errors
+        except Exception as error:  # each remote filesystem has its own exception classes
             if isinstance(error, MemoryError):
                 raise
-            raise DataError(f"{name}: can't be read ({error})", hint="fetch or export the dataset again") from error
+            raise DataError(f"{name}: can't be read ({error})", hint="download or export the dataset again") from error
 
     with ThreadPoolExecutor(4) as pool:
         parts = list(pool.map(known, catalogue.files))
@@ -50,7 +50,7 @@ def content_fingerprint(catalogue: Catalogue) -> str:
 
 
 def _hashed(path: Path) -> str:
-    """The hash of a local file, remembered if the file was not changed just now."""
+    """The hash of a local file; cached, unless the file was changed just now."""
     about = path.stat()
     stamp = [about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
     note = cache_folder() / "content" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]}.json"
@@ -59,7 +59,7 @@ def _hashed(path: Path) -> str:
         if kept["stamp"] == stamp:
             return str(kept["hash"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass  # not yet hashed, or a note that says nothing
+        pass  # not hashed yet, or a damaged cache file
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time() - about.st_ctime < _SETTLED_S:
@@ -70,5 +70,5 @@ def _hashed(path: Path) -> str:
         part.write_text(json.dumps({"path": str(path), "stamp": stamp, "hash": found}), encoding="utf-8")
         os.replace(part, note)
     except OSError:
-        part.unlink(missing_ok=True)  # then it is hashed again the next time
+        part.unlink(missing_ok=True)  # it is hashed again next time
     return found

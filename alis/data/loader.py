@@ -1,9 +1,9 @@
-"""Row groups → endless uint8 batches: read ahead, decoded by threads, resumable to the image.
+"""Row groups → endless uint8 batches: read ahead, decoded by threads, resumable to the exact image.
 
-One thread walks the order and fetches pools of encoded rows (the next pool of a lane while this one is used);
-a pool of threads decodes straight into the batch's memory. What comes out at position p depends on the seed
-and p alone. A row that can't be decoded is counted, named once and replaced by its successor in the pool;
-so is a row group that can't be read after three tries.
+One thread follows the order and requests pools of encoded rows (a lane's next pool while this one is in use); a thread
+pool decodes directly into the batch's memory. The picture at position p depends only on the seed and p. A row that
+can't be decoded is counted, logged once, and replaced by the next row of the pool; so are the rows of a row group that
+can't be read after three tries.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class RankSlice:
-    """Which images of each step are this process's.
+    """Which images of each step this process reads.
 
-    A step of `batch` images is cut into `batch // micro` microbatches; process `rank` of `world` owns j = rank,
+    A step of `batch` images is split into `batch // micro` microbatches; process `rank` of `world` reads j = rank,
     rank + world, …
 
     Raises:
@@ -58,7 +58,7 @@ class RankSlice:
             )
 
     def positions(self, start: int) -> Iterator[list[int]]:
-        """This process's microbatches of the step that starts at this position, as positions of the sequence."""
+        """This process's microbatches of the step that starts at a position, as lists of positions."""
         num_micro = self.batch // self.micro
         for j in range(self.rank, num_micro, self.world):
             yield [start + j + num_micro * i for i in range(self.micro)]
@@ -66,20 +66,22 @@ class RankSlice:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How pictures are read: the order of `seed`, the `fit` of other sizes, and what may be held in memory."""
+    """How pictures are read: shuffling, resizing, threads and memory."""
 
     seed: int = 0
+    """Of the shuffled order."""
     fit: Fit = "resize"
+    """What to do with pictures of other sizes."""
     threads: int = 2
-    """Threads that decode."""
+    """Number of decoding threads."""
     ahead: int = 4
     """Microbatches decoded in advance."""
     buffer_mb: int = 512
-    """Encoded rows held in memory: larger shuffles wider."""
+    """Size of the shuffle buffer of encoded pictures; a larger one shuffles more widely."""
     num_lanes: int | None = None
-    """Lanes of the order; None: as many as there are row groups for, at most eight."""
+    """Lanes of the order; None: up to eight, if there are enough row groups."""
     pin: bool = False
-    """Batches in pinned memory, from which a GPU copies faster."""
+    """Allocate batches in pinned memory, for faster copies to a GPU."""
 
 
 class Loader:
@@ -89,14 +91,14 @@ class Loader:
     step do not depend on how many processes share it.
 
     Args:
-        start: position of the first step: the images already shown.
-        stop: end after this many images (all processes together); None: never. The last microbatch may be short.
+        start: position of the first step: the number of images already seen.
+        stop: end at this position (all processes together); None: never. The last microbatch may be short.
 
-    `wait_s` is the time callers have waited for data so far; `num_bad` and `bad` count and name unusable rows.
+    `wait_s` is the time that callers have waited for data so far; `num_bad` and `bad` count and name unusable rows.
 
     Raises:
         InputError: fewer images than a batch (unless `stop` is given), or another size with fit="refuse".
-        DataError: too many bad rows one after another.
+        DataError: too many bad rows in a row.
     """
 
     def __init__(
@@ -132,8 +134,8 @@ class Loader:
         self._lost_groups: set[int] = set()
         self._stand_ins: dict[int, tuple[tuple[int, int], EncodedRows]] = {}
         if not reading.pin and keep_freed_memory():
-            # A batch is 6 MB at 256 px: fresh pages for each cost a tenth of the decoding. Rows are read into the
-            # same memory; Arrow's own allocator took three times as long to fill the pools.
+            # A batch is 6 MB at 256 px; fresh memory pages for each would cost a tenth of the decoding. Rows are read
+            # into the same heap: Arrow's own allocator took three times as long to fill the pools.
             pa.set_memory_pool(pa.system_memory_pool())
         self._decoders = ThreadPoolExecutor(reading.threads, thread_name_prefix="decode")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
@@ -162,7 +164,7 @@ class Loader:
         return batch
 
     def close(self) -> None:
-        """Stop the threads; batches not yet taken are lost (they come again from the position)."""
+        """Stop the threads; batches that were decoded in advance are dropped."""
         self._closed.set()
         while not self._ready.empty():
             self._ready.get_nowait()
@@ -177,7 +179,7 @@ class Loader:
         self.close()
 
     def _walk(self) -> None:
-        """Put (batch, decoding jobs) on the queue for ever."""
+        """Put (batch, decoding jobs) on the queue until the end or `close`."""
         try:
             while self.stop is None or self.position < self.stop:
                 for positions in self.share.positions(self.position):
@@ -200,7 +202,7 @@ class Loader:
         raise RuntimeError("loader closed")
 
     def _start(self, positions: list[int]) -> tuple[torch.Tensor, list[Future[None]]]:
-        """A batch to be, and the jobs that fill it."""
+        """An empty batch, and the jobs that fill it."""
         size = self.resolution
         batch = torch.empty((len(positions), size, size, 3), dtype=torch.uint8, pin_memory=self.reading.pin)
         out = batch.numpy()
@@ -209,7 +211,7 @@ class Loader:
         return batch, [self._decoders.submit(self._decode, work[i : i + each]) for i in range(0, len(work), each)]
 
     def _rows(self, position: int) -> tuple[EncodedRows, int]:
-        """The pool that holds a position, and its place in the pool."""
+        """The pool that contains a position, and its index in the pool."""
         epoch, lane, row = self.order.place(position)
         here = self._here.get(lane)
         if here is not None and here[0] == epoch and here[1] <= row < here[2]:
@@ -226,7 +228,7 @@ class Loader:
         return rows, row - int(starts[number])
 
     def _stand_in(self, epoch: int, lane: int, lost: int) -> EncodedRows:
-        """The lane's next pool that can be read, when every group of pool number `lost` is gone."""
+        """The lane's next readable pool, to replace pool number `lost`, none of whose groups can be read."""
         if lane in self._stand_ins and self._stand_ins[lane][0] == (epoch, lost):
             return self._stand_ins[lane][1]
         pools = self.order.pools(epoch, lane)[0]
@@ -237,11 +239,11 @@ class Loader:
                 return rows
         raise DataError(
             f"{self.catalogue.address}: none of {len(pools)} pools of rows can be read",
-            hint="see the warnings above; export or fetch the dataset again",
+            hint="see the warnings above; export or download the dataset again",
         )
 
     def _fetch(self, epoch: int, lane: int, number: int) -> Future[EncodedRows]:
-        """The rows of a pool, being read; a lane holds this pool and the next."""
+        """The rows of a pool, read in the background; a lane keeps this pool and the next."""
         key = (lane, epoch * 1_000_003 + number)
         if key not in self._held:
             pool = self.order.pools(epoch, lane)[0][number]
@@ -260,18 +262,18 @@ class Loader:
         return EncodedRows(pool, pieces)
 
     def _read_group(self, group: int) -> pa.Array | None:
-        """One row group, or None when it can't be had: said once by name, its rows counted as bad."""
+        """One row group, or None if it can't be read: logged once, and its rows counted as bad."""
         if group in self._lost_groups:
             return None
         why: Exception
-        tries = 1 if "file" in self.catalogue.fs.protocol else _TRIES  # a disk says the same thing again
+        tries = 1 if "file" in self.catalogue.fs.protocol else _TRIES  # retrying does not help on a local disk
         for attempt in range(tries):
             try:
                 return self.catalogue.rows(group)
-            except (FileNotFoundError, pa.ArrowInvalid) as error:  # no use in asking again
+            except (FileNotFoundError, pa.ArrowInvalid) as error:  # retrying does not help
                 why = error
                 break
-            except Exception as error:  # remote filesystems raise their own trees
+            except Exception as error:  # each remote filesystem has its own exception classes
                 why = error
                 if self._closed.wait(0.5 * 4**attempt if attempt + 1 < tries else 0):
                     break
@@ -305,7 +307,7 @@ class Loader:
                     self._say_bad(key, rows.name(index + step, self.catalogue), str(error))
             else:
                 raise DataError(
-                    f"{rows.name(index, self.catalogue)}: {MAX_BAD_IN_A_ROW} rows one after another are no pictures",
+                    f"{rows.name(index, self.catalogue)}: {MAX_BAD_IN_A_ROW} consecutive rows are not pictures",
                     hint="is this the right column? choose one with --data.column",
                 )
 
@@ -314,7 +316,7 @@ class Loader:
             self.num_fitted += 1
             if self.num_fitted == 1:
                 size = self.resolution
-                log.warning("%s is not %d×%d px: such images are fitted (%s)", name, size, size, self.reading.fit)
+                log.warning("%s is not %d×%d px: such images are resized (%s)", name, size, size, self.reading.fit)
 
     def _say_bad(self, key: tuple[int, int], name: str, why: str) -> None:
         with self._lock:
@@ -323,12 +325,15 @@ class Loader:
                 self.num_bad += 1
                 if len(self.bad) <= 20:
                     log.warning(
-                        "bad image left out: %s: %s%s", name, why, " (no more will be named)" * (len(self.bad) == 20)
+                        "bad image left out: %s: %s%s",
+                        name,
+                        why,
+                        " (further ones are not logged)" * (len(self.bad) == 20),
                     )
 
 
 def _chance(seed: int, position: int) -> float:
-    """A number in [0, 1) that depends on (seed, position) alone: a 64-bit mix (splitmix64's finaliser)."""
+    """A random number in [0, 1), a function of (seed, position): splitmix64's finaliser."""
     x = (position + 0x9E3779B97F4A7C15 * (seed + 1)) & 0xFFFFFFFFFFFFFFFF
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF

@@ -1,7 +1,7 @@
-"""Address → catalogue, whatever lies there: Parquet, an export with several variants, a folder or zip of pictures.
+"""Address → catalogue of a dataset: Parquet files, an export with several variants, a folder or zip of pictures.
 
-A dataset is a folder (ours: `data/train-00000-of-000NN.parquet`), a glob, one file, or a folder or zip of pictures; on
-any fsspec address: a local disk, `s3://bucket/…`, `hf://datasets/owner/name`.
+A dataset is a folder of Parquet files (an export: `data/train-00000-of-000NN.parquet`), a glob, a single file, or a
+folder or zip of pictures; on a local disk or any fsspec address: `s3://bucket/…`, `hf://datasets/owner/name`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from alis.data import pictures, variants
 from alis.data.catalogue import Catalogue, of_parquet
 from alis.errors import DataError, InputError
 
-_STORED = re.compile(r"photos/\d{6}\.parquet")  # what a store of lhq calls its shards, and what lies beside them
+_STORED = re.compile(r"photos/\d{6}\.parquet")  # the shards of a store of lhq, and what is beside them
 _BESIDE = {"frontier.sqlite", "verdicts.parquet", "crawl.lock"}
 _HELD_OUT = re.compile(r"(^|[/_.-])(validation|valid|val|test)([/_.-]|$)")
 
@@ -25,19 +25,18 @@ _HELD_OUT = re.compile(r"(^|[/_.-])(validation|valid|val|test)([/_.-]|$)")
 def open_catalogue(
     address: str, column: str | None = None, *, side: int | None = None, variant: str | None = None
 ) -> Catalogue:
-    """Look at what a dataset holds, without reading its pictures.
+    """Catalogue a dataset without reading its pictures.
 
     Args:
-        address: folder, glob, Parquet file, zip or URL. A dataset folder is read by its `data/` (what lies beside it,
-            manifests and credits, holds no images) or another variant; files of validation and test splits are left
-            out.
+        address: folder, glob, Parquet file, zip or URL. Of a dataset folder, `data/` or another variant is read, not
+            the manifests and credits beside it; files of validation and test splits are left out.
         column: the image column; None: the one marked as an `Image` feature, else `image`, else the only binary one.
-        side: R, the side of the frames that are wanted: chooses among an export's variants (which one is said), and
-            warns when every picture of a variant must be resized.
+        side: R, the side of frames: chooses among an export's variants (the choice is logged), and warns if every
+            picture of the variant must be resized.
         variant: the variant by name, e.g. `256`; None: chosen by `side`.
 
     Raises:
-        InputError: nothing there, no image column, no such variant, a store that is to be exported first.
+        InputError: nothing there, no image column, no such variant, or a store that has to be exported first.
         DataError: a file is damaged, or the service can't be reached.
     """
     if _is_zip(address):
@@ -55,7 +54,7 @@ def open_catalogue(
         return pictures.of_folder(address, fs, sorted(found))
     raise InputError(
         f"{address}: no Parquet files and no pictures there",
-        hint="give the folder that `lhq export` wrote, any Parquet dataset, or a folder or zip of pictures",
+        hint="give a folder written by `lhq export`, any Parquet dataset, or a folder or zip of pictures",
     )
 
 
@@ -66,7 +65,7 @@ def _is_zip(address: str) -> bool:
 def _listed(address: str) -> tuple[Any, str, list[str]]:
     """The filesystem, the folder and all files of an address."""
     options: dict[str, Any] = {}
-    if address.startswith(("s3://", "s3a://")):  # botocore's own defaults wait for minutes before they give up
+    if address.startswith(("s3://", "s3a://")):  # botocore's defaults retry for minutes
         options["config_kwargs"] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
     try:
         fs, root = fsspec.core.url_to_fs(address, **options)
@@ -79,7 +78,7 @@ def _listed(address: str) -> tuple[Any, str, list[str]]:
         raise InputError(f"{address}: {error}", hint="pip install s3fs for s3://, huggingface_hub for hf://") from error
     except ValueError as error:
         raise InputError(f"{address}: {error}", hint="give a folder, s3://… or hf://datasets/owner/name") from error
-    except Exception as error:  # each remote filesystem has its own tree of errors
+    except Exception as error:  # each remote filesystem has its own exception classes
         if isinstance(error, MemoryError):
             raise
         raise DataError(
@@ -89,7 +88,7 @@ def _listed(address: str) -> tuple[Any, str, list[str]]:
 
 
 def _refuse_store(address: str, root: str, files: list[str], parquet: list[str]) -> None:
-    """A store of `lhq` holds photos that no measure judged and no export prepared: name the way from there."""
+    """Refuse a store of `lhq`, whose photos are not filtered and exported, and say what to do instead."""
     inside = {name.removeprefix(root).lstrip("/") for name in files}
     has_photos = any(_STORED.fullmatch(name) for name in inside)
     if not has_photos or not any(name in _BESIDE or name.startswith("facts/") for name in inside):
@@ -98,6 +97,6 @@ def _refuse_store(address: str, root: str, files: list[str], parquet: list[str])
     if exports:
         raise InputError(f"{address}: is a store of lhq", hint=f"train on its export: --data {sorted(exports)[0]}")
     raise InputError(
-        f"{address}: is a store of lhq, whose photos are not chosen and prepared yet",
-        hint="lhq filter PIPELINE, lhq export PIPELINE, then --data the folder that export names",
+        f"{address}: is a store of lhq, whose photos are not filtered and exported yet",
+        hint="run lhq filter PIPELINE and lhq export PIPELINE, then give the exported folder as --data",
     )

@@ -1,12 +1,12 @@
 """Position → row: an endless shuffled sequence that is a pure function of (seed, position).
 
-Every epoch the row groups are put in a new random order and the line of their rows is cut into `num_lanes`
-equal lanes; position p of an epoch belongs to lane p mod num_lanes. A lane walks through its rows in pools of
-neighbouring groups, each pool shuffled inside. So
-- resuming to the image needs one number, the position, whatever the number of processes was or is;
-- process r of a world that divides the lanes reads only its own row groups;
-- a batch mixes as many row groups as there are lanes, and memory is pools, not images.
-The num_images mod num_lanes rows at the end of the line sit out that epoch: others the next time.
+In every epoch, the row groups are put in a new random order, and the sequence of their rows is split into `num_lanes`
+equal lanes; position p of an epoch belongs to lane p mod num_lanes. A lane reads its rows in pools of consecutive
+groups and shuffles within each pool. So
+- resuming at the exact image needs only one number, the position, whatever the number of processes;
+- if the number of processes divides the number of lanes, each process reads only its own row groups;
+- a batch mixes rows of as many row groups as there are lanes, and memory is needed only for the pools.
+The last num_images mod num_lanes rows of an epoch's sequence are left out; they are others in each epoch.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ MAX_LANES = 8
 
 @dataclass(frozen=True)
 class Pool:
-    """Consecutive pieces (group, first row, end row) of a lane, read and shuffled together."""
+    """Consecutive pieces (group, first row, end row) of a lane that are read and shuffled together."""
 
     pieces: tuple[tuple[int, int, int], ...]
     num_rows: int
     key: tuple[int, ...]
-    """What seeds the shuffle inside."""
+    """The seed of the pool's shuffle."""
 
     def permutation(self, num_rows: int) -> np.ndarray:
-        """The order [num_rows] in which the rows come (fewer than the pool's where a file was lost)."""
+        """The shuffled order [num_rows] of the rows (fewer than the pool's if a file was lost)."""
         return np.random.default_rng(self.key).permutation(num_rows)
 
 
 class Order:
-    """The sequence of one dataset.
+    """The shuffled sequence of one dataset.
 
     Args:
-        group_rows, group_bytes: [num_groups], rows and bytes of each row group.
-        buffer_bytes: what all lanes may hold at once, two pools each (a single larger group is taken as it is).
-        num_lanes: None: as many as there are groups for, at most eight.
+        group_rows, group_bytes: number of rows and bytes of each row group, [num_groups].
+        buffer_bytes: memory for all lanes, two pools each (a single larger group makes a pool of its own).
+        num_lanes: None: up to eight, if there are enough groups.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Order:
         return epoch, inside % self.num_lanes, inside // self.num_lanes
 
     def _line(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """This epoch's order of groups, and the first row of each on the line (one more than groups)."""
+        """An epoch's order of groups, and the first row of each in the sequence (one more than groups)."""
         groups = np.random.default_rng((self.seed, epoch)).permutation(len(self.group_rows))
         return groups, np.concatenate([[0], np.cumsum(self.group_rows[groups])])
 
     def _pools(self, epoch: int, lane: int) -> tuple[tuple[Pool, ...], np.ndarray]:
-        """The pools of a lane and the lane's row at which each starts (one more than pools)."""
+        """The pools of a lane, and the lane's row where each starts (one more than pools)."""
         groups, starts = self._epoch(epoch)
         begin, end = lane * self.lane_rows, (lane + 1) * self.lane_rows
         pools: list[Pool] = []

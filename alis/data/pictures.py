@@ -1,4 +1,4 @@
-"""Folder or zip of pictures → a catalogue, as if it were Parquet: groups of pictures, read when their turn comes."""
+"""Folder or zip of pictures → a catalogue like that of Parquet files: groups of pictures, read when needed."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from lhq import nearest
 log = logging.getLogger("alis")
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
 MAX_BYTES = 512 * 2**20
-"""A larger file is left out."""
-_GROUP = 32  # pictures read at once
+"""Larger files are left out."""
+_GROUP = 32  # pictures per group, read at once
 _ROW = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
 
 
 def is_picture(path: str) -> bool:
-    """Whether a path inside a folder or zip is a picture by its ending, and not hidden."""
+    """Whether a path inside a folder or zip has a picture's ending and is not hidden."""
     parts = path.strip("/").split("/")
     return parts[-1].lower().endswith(ENDINGS) and not any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
 @dataclass(frozen=True)
 class FolderCatalogue(Catalogue):
-    """Pictures as files; a group's file is its first one."""
+    """Pictures as files; `group_file` is a group's first file."""
 
     def stamp(self, name: str) -> str | None:
-        """What the filesystem says of a picture: a whole folder of photographs is not read to know it."""
+        """An identifier from the filesystem's data of a picture, so that a whole folder need not be read."""
         if "file" not in self.fs.protocol:
             return str(self.fs.ukey(name))
         about = self.fs.info(name)
         return f"{about['ino']} {about['size']} {about['mtime']} {about.get('created')}"
 
     def rows(self, group: int) -> pa.Array:
-        """The pictures of one group, bytes null where a file is gone."""
+        """The pictures of one group; a missing file's bytes are null."""
         first = int(self.group_file[group])
         names = self.files[first : first + int(self.group_rows[group])]
         return pa.array([{"bytes": self._read(name), "path": name} for name in names], _ROW)
@@ -63,7 +63,7 @@ class ZipCatalogue(Catalogue):
     members: tuple[str, ...] = ()
 
     def rows(self, group: int) -> pa.Array:
-        """The pictures of one group, bytes null where a member is damaged."""
+        """The pictures of one group; a damaged member's bytes are null."""
         first = int(self.group_index[group])
         with zipfile.ZipFile(self.files[0]) as archive:
             names = self.members[first : first + int(self.group_rows[group])]
@@ -71,7 +71,7 @@ class ZipCatalogue(Catalogue):
 
 
 def of_folder(address: str, fs: Any, files: list[str]) -> Catalogue:
-    """The catalogue of these picture files."""
+    """Catalogue picture files."""
     sizes = [int(fs.size(name) or 0) for name in files]
     kept = [(name, size) for name, size in zip(files, sizes, strict=True) if 0 < size <= MAX_BYTES]
     _say_left_out(address, len(files) - len(kept))
@@ -82,10 +82,10 @@ def of_folder(address: str, fs: Any, files: list[str]) -> Catalogue:
 
 
 def of_zip(address: str) -> Catalogue:
-    """The catalogue of a zip of pictures.
+    """Catalogue a zip of pictures.
 
     Raises:
-        InputError: no such file, no zip, or no pictures in it.
+        InputError: no such file, not a zip, or no pictures in it.
         DataError: it can't be read.
     """
     try:
@@ -96,9 +96,9 @@ def of_zip(address: str) -> Catalogue:
             f"{address}: no such file", hint=nearest.path(address, "give a folder, a zip of pictures, or Parquet")
         ) from None
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise InputError(f"{address}: not a readable zip ({error})", hint="fetch or pack it again") from None
+        raise InputError(f"{address}: not a readable zip ({error})", hint="download or pack it again") from None
     except OSError as error:
-        raise DataError(f"{address}: can't be read ({error})", hint="check the file's rights") from None
+        raise DataError(f"{address}: can't be read ({error})", hint="check the file's permissions") from None
     if not found:
         raise InputError(f"{address}: no pictures in it", hint=f"pictures end with {', '.join(ENDINGS)}")
     kept = [info for info in found if 0 < info.file_size <= MAX_BYTES and not info.flag_bits & 1]
@@ -119,9 +119,9 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes | None:
 
 
 def _groups(address: str, names: list[str], sizes: list[int]) -> dict[str, Any]:
-    """The fields of a catalogue but its files: groups of `_GROUP` pictures; `group_index` is each one's first."""
+    """All fields of a catalogue but its files, in groups of `_GROUP` pictures; `group_index` is a group's first."""
     if not names:
-        raise InputError(f"{address}: no picture that can be read", hint="give a folder of photographs")
+        raise InputError(f"{address}: has no readable picture", hint="give a folder of photographs")
     starts = np.arange(0, len(names), _GROUP, dtype=np.int64)
     ends = np.minimum(starts + _GROUP, len(names))
     totals = np.concatenate([[0], np.cumsum(np.array(sizes, dtype=np.int64))])

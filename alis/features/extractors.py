@@ -1,11 +1,11 @@
-"""Pictures → features, by an extractor whose name stands beside every number it gave.
+"""Pictures → features, by an extractor whose name and version are reported with every metric.
 
-inception     InceptionV3 of the original FID, through torch-fidelity: comparable with published figures
-torchvision   torchvision's ImageNet InceptionV3, pooled: comparable with itself
-lite0, lite2  EfficientNet-Lite0 or 2 trained on ImageNet, weights from Python packages: each comparable with itself
-detector      the backbone of the sandbox's packaged detector, trained on painted scenes: for those, and with itself
-random        a convolutional pyramid with random weights of a fixed seed: says little, but needs nothing
-PATH          a TorchScript file (uint8 [B, 3, H, W] → [B, F]), or .safetensors of either InceptionV3
+inception     InceptionV3 of the original FID, from torch-fidelity: comparable with published figures
+torchvision   torchvision's ImageNet InceptionV3, pooled: comparable only with itself
+lite0, lite2  EfficientNet-Lite0 or 2, trained on ImageNet, weights from Python packages: comparable only with itself
+detector      backbone of the sandbox's packaged detector, trained on painted scenes: only for those, and with itself
+random        a convolutional pyramid with random weights from a fixed seed: says little, but needs no weights
+PATH          a TorchScript file (uint8 [B, 3, H, W] → [B, F]), or .safetensors of one of the two InceptionV3
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NAMES = ("inception", "torchvision", "lite0", "lite2", "detector", "random")
 
 @dataclass(frozen=True)
 class Extractor:
-    """Pictures uint8 [B, 3, H, W] → features float32 [B, num_features]; `name` says which, to the version."""
+    """Pictures uint8 [B, 3, H, W] → features float32 [B, num_features]; `name` includes the version."""
 
     name: str
     num_features: int
@@ -46,10 +46,10 @@ class Extractor:
 
 
 def open_features(name: str, device: torch.device) -> Extractor:
-    """The extractor of this name or file.
+    """Open the extractor of this name or file.
 
     Raises:
-        WeightsMissing: its weights are not on disk and can't be fetched.
+        WeightsMissing: its weights are not on disk and can't be downloaded.
         InputError: no such extractor, or a file that is not one.
     """
     if name in NAMES:
@@ -70,7 +70,9 @@ def open_features(name: str, device: torch.device) -> Extractor:
     with torch.no_grad():
         probe = run(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
     if not torch.is_tensor(probe) or len(probe) != 2:
-        raise InputError(f"{name}: gives no row of features for each picture", hint="it must map [B,3,H,W] to [B,F]")
+        raise InputError(
+            f"{name}: does not give one row of features per picture", hint="it must map [B,3,H,W] to [B,F]"
+        )
     return Extractor(label, probe.flatten(1).shape[1], run)
 
 
@@ -157,10 +159,10 @@ def _from_file(path: Path) -> tuple[nn.Module, str]:
 
 
 def _fetched(url: str, name: str) -> Path:
-    """The file in torch's cache, fetched once.
+    """The file in torch's cache; downloaded if missing.
 
     Raises:
-        WeightsMissing: not there and out of reach.
+        WeightsMissing: it can't be downloaded.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
@@ -168,7 +170,7 @@ def _fetched(url: str, name: str) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             prefix = path.stem.rsplit("-", 1)[-1]
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
-        except Exception as error:  # urllib, ssl and sockets each raise their own
+        except Exception as error:  # urllib, ssl and sockets raise different exceptions
             raise WeightsMissing(
                 f"{name}: not on disk and can't be fetched ({error})",
                 hint=f"download {url} to {path}, or use --features lite0",
@@ -177,7 +179,7 @@ def _fetched(url: str, name: str) -> Path:
 
 
 def _resized(images: Tensor, size: int) -> Tensor:
-    """uint8 [B, 3, H, W] → float in [0, 1] at size × size, smoothed when shrinking."""
+    """uint8 [B, 3, H, W] → float in [0, 1], resized to size × size with anti-aliasing."""
     x = images.float() / 255
     return functional.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
@@ -199,7 +201,7 @@ class _Pooled(nn.Module):
 
 
 class _Lite(nn.Module):
-    """An EfficientNet-Lite up to its pooled 1280 features; pictures are brought to `side` px."""
+    """An EfficientNet-Lite up to its pooled 1280 features, on pictures resized to `side` px."""
 
     def __init__(self, network: nn.Module, side: int) -> None:
         super().__init__()
@@ -216,7 +218,7 @@ class _Lite(nn.Module):
 
 
 class _Stages(nn.Module):
-    """Means and deviations of the maps that the detector's MobileNetV3 makes at a quarter to a 32nd of 256 px."""
+    """Means and standard deviations of the detector's MobileNetV3 feature maps, at a quarter to a 32nd of 256 px."""
 
     def __init__(self, detector: Any) -> None:
         super().__init__()
@@ -233,7 +235,7 @@ class _Stages(nn.Module):
 
 
 class _Pyramid(nn.Module):
-    """Means and deviations of random 3×3 features at four scales, 2 × 64 a scale."""
+    """Means and standard deviations of random 3×3 convolution features at four scales, 2 × 64 per scale."""
 
     SEED = 20210804
 

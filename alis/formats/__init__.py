@@ -1,4 +1,4 @@
-"""Picture formats: which endings we write, how large each may be, and the note that every picture carries."""
+"""Picture formats: the file endings that can be written, their size limits, and the note stored in every picture."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Format:
-    """What a file name's ending asks for."""
+    """A picture format, chosen by the file name's ending."""
 
     name: str
     max_side: int
     disk_factor: float
-    """Most disk taken while it is made, as a multiple of the raw picture's size."""
+    """Largest disk use while the picture is written, as a multiple of the raw picture's size."""
     encode: Callable[[RawPicture, Path, str], None]
     read_note: Callable[[Path], str | None]
     is_lossless: bool = False
     needs: str | None = None
-    """The optional package that encodes it."""
+    """The optional package that it needs."""
 
 
 _ANY = 2**31 - 1
-# The longest name that stands beside a picture while it is made.
+# The longest suffix of a file beside a picture while it is written.
 _LONGEST_BESIDE = ".partial.json.new"
 FORMATS = {
     ".png": Format("PNG", _ANY, 2.1, png.encode, png.read_note, is_lossless=True),
@@ -58,7 +58,7 @@ _OTHERS = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
 def find(path: Path) -> Format:
-    """Raises: InputError: no format has this ending."""
+    """The format of a path. Raises: InputError: no format has this ending."""
     ending = path.suffix.lower()
     found = FORMATS.get(_OTHERS.get(ending, ending))
     if not found:
@@ -67,7 +67,7 @@ def find(path: Path) -> Format:
 
 
 def check_place(path: Path, *, overwrite: bool) -> None:
-    """Raises: InputError: something of that name is in the way, or a file can't be written there."""
+    """Raises: InputError: the file exists and may not be replaced, or can't be written."""
     check_writable(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder", hint="give a file's name")
@@ -75,14 +75,14 @@ def check_place(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"{path}: exists", hint="remove it, or overwrite it with --force")
     tiles = deep_zoom.folder_of(path)
     if find(path) is FORMATS[".dzi"] and tiles.exists() and deep_zoom.is_foreign(tiles):
-        raise InputError(f"{tiles}: holds something else than a picture's tiles", hint="give another -o")
+        raise InputError(f"{tiles}: contains other files than a picture's tiles", hint="give another -o")
 
 
 def check_writable(path: Path) -> None:
-    """Whether a file of this name can be made there, said before minutes of work.
+    """Check, before minutes of work, that a file can be created at `path`.
 
     Raises:
-        InputError: no such folder, a name too long with what stands beside it meanwhile, or nothing can be written.
+        InputError: no such folder, a name too long for the temporary files beside it, or no permission.
     """
     folder = path.absolute().parent
     if not folder.is_dir():
@@ -90,14 +90,14 @@ def check_writable(path: Path) -> None:
     most = system.longest_name(folder) - len(_LONGEST_BESIDE)
     if len(os.fsencode(path.name)) > most:
         raise InputError(
-            f"{path.name[:60]}…: a name of {len(os.fsencode(path.name))} bytes", hint=f"use at most {most}"
+            f"{path.name[:60]}…: the name has {len(os.fsencode(path.name))} bytes", hint=f"use at most {most}"
         )
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise InputError(
-            f"{path.parent}: can't be written ({error.strerror or error})", hint="give a folder that can"
+            f"{path.parent}: can't be written ({error.strerror or error})", hint="give a folder that can be"
         ) from None
 
 
@@ -117,10 +117,10 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 
 def read_note(path: Path) -> str | None:
-    """The note inside a finished picture, None when it has none.
+    """The note stored in a picture (how it was painted), or None if it has none.
 
     Raises:
-        InputError: not a picture of a format we write.
+        InputError: not a picture in one of `FORMATS`.
     """
     form = find(path)
     try:

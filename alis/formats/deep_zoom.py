@@ -1,7 +1,7 @@
 """Raw rows → Deep Zoom: `name.dzi` and `name_files/<level>/<column>_<row>.jpg`, for viewers such as OpenSeadragon.
 
-Tiles are cut from the raw picture; each smaller level is halved into a raw file of its own, so memory does not grow
-with the width.
+Tiles are cut from the raw picture. Each smaller level is a raw file of half the size, so memory use does not grow with
+the width.
 Source: Deep Zoom file format overview (tile size 256, overlap 1).
 """
 
@@ -25,17 +25,17 @@ _TILE, _QUALITY, _NOTE = 256, 92, "alis.json"
 
 
 def folder_of(path: Path) -> Path:
-    """Where the tiles lie."""
+    """The folder of a picture's tiles."""
     return path.with_name(f"{path.stem}_files")
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether a folder that has a picture's name was not made by `encode`."""
+    """Whether a folder was not written by `encode`."""
     return not (folder / _NOTE).is_file()
 
 
 def encode(rows: RawPicture, path: Path, note: str) -> None:
-    """Write the pyramid, then its description; the note lies among the tiles as `alis.json`."""
+    """Write the tiles of all levels, then the .dzi description; the note is saved with the tiles as `alis.json`."""
     folder, aside = folder_of(path), path.with_name(f".{path.stem}_files.encoding")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
@@ -68,16 +68,16 @@ def encode(rows: RawPicture, path: Path, note: str) -> None:
 
 
 def read_note(path: Path) -> str | None:
-    """The note among the tiles."""
+    """Read the note saved with the tiles."""
     note = folder_of(path) / _NOTE
     return note.read_text(encoding="utf-8") if path.is_file() and note.is_file() else None
 
 
 class Tiles:
-    """The largest level of a pyramid on disk: any of its columns, from the tiles that hold them.
+    """The largest level of a Deep Zoom picture on disk, from which columns can be read.
 
     Raises:
-        InputError: the description says no size, or a tile is missing, broken or of another size than it says.
+        InputError: the description has no size, or a tile is missing, damaged or of another size than described.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,18 +86,18 @@ class Tiles:
         self.overlap = self._number(text, "Overlap")
         ending = re.search(r'\bFormat="(\w+)"', text)
         if ending is None or not self.width or not self.height or not self.side:
-            raise InputError(f"{path}: describes no picture", hint="give a strip as alis saved it")
+            raise InputError(f"{path}: does not describe a picture", hint="give a strip as alis saved it")
         self.ending = ending[1]
         self.level = folder_of(path) / str((max(self.width, self.height) - 1).bit_length())
 
     def _number(self, text: str, name: str) -> int:
         found = re.search(rf'\b{name}="(\d{{1,10}})"', text)
         if found is None:
-            raise InputError(f"{self.path}: says no {name}", hint="give a strip as alis saved it")
+            raise InputError(f"{self.path}: has no {name}", hint="give a strip as alis saved it")
         return int(found[1])
 
     def columns(self, left: int, right: int) -> Pixels:
-        """uint8 [height, right − left, 3]."""
+        """Pixel columns left … right − 1: uint8 [height, right − left, 3]."""
         picture = np.empty((self.height, right - left, 3), np.uint8)
         for column in range(left // self.side, -(-right // self.side)):
             for row in range(-(-self.height // self.side)):
@@ -130,7 +130,7 @@ class Tiles:
 
 
 def _tiles(level: RawPicture, folder: Path) -> None:
-    """One level's tiles; each shows one pixel of its neighbours, so that viewers blend without seams."""
+    """Write one level's tiles; each overlaps its neighbours by one pixel, so that viewers show no seams."""
     folder.mkdir()
     for left in range(0, level.width, _TILE):
         for top in range(0, level.height, _TILE):
@@ -140,12 +140,12 @@ def _tiles(level: RawPicture, folder: Path) -> None:
 
 
 class _Level:
-    """One level of a zoom pyramid: the raw picture itself, or a halved copy in a file of its own."""
+    """A smaller level of the zoom pyramid, as a temporary raw picture on disk."""
 
     def __init__(self, path: Path, width: int, height: int) -> None:
         self.path, self.width, self.height = path, width, height
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | system.O_BINARY, 0o600)
-        with contextlib.suppress(PermissionError):  # Windows deletes no open file: it goes when it is closed
+        with contextlib.suppress(PermissionError):  # Windows can't delete an open file: `close` does
             path.unlink()
 
     def write(self, left: int, columns_HwC: Pixels) -> None:
@@ -166,7 +166,7 @@ class _Level:
 
 
 def _halved(level: RawPicture, path: Path) -> _Level:
-    """The next smaller level: means of 2 × 2 pixels, edges repeated where a side is odd."""
+    """The next smaller level: means of 2 × 2 pixels; the last row or column is repeated if a side is odd."""
     small = _Level(path, -(-level.width // 2), -(-level.height // 2))
     for left in range(0, small.width, 4 * _TILE):
         right = min(left + 4 * _TILE, small.width)

@@ -1,6 +1,6 @@
-"""A finished picture → any of its columns, without holding all of it.
+"""A finished picture → any of its columns, without loading all of it.
 
-libvips decodes what is asked for, or to disk; of Deep Zoom the tiles are read that hold the columns.
+libvips decodes only what is requested, or decodes to disk; of Deep Zoom pictures, only the necessary tiles are read.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _WIDEST_WITHOUT_VIPS = 100_000_000
 
 
 class Picture:
-    """A picture on disk.
+    """A picture on disk, from which columns can be read.
 
     Raises:
-        InputError: it can't be decoded, is too large to be without libvips, or lacks tiles.
+        InputError: it can't be decoded, is too large to be read without libvips, or lacks tiles.
     """
 
     _tiles: Tiles | None = None
@@ -55,7 +55,7 @@ class Picture:
         self._vips = None
 
     def columns(self, left: int, right: int) -> Pixels:
-        """uint8 [height, right − left, 3]."""
+        """Pixel columns left … right − 1: uint8 [height, right − left, 3]."""
         if self._tiles is not None:
             return self._tiles.columns(left, right)
         if self._vips is None:

@@ -1,6 +1,6 @@
-"""Raw rows → PNG, row by row: memory does not grow with the width.
+"""Raw rows → PNG, row by row: memory use does not grow with the width.
 
-Each row takes whichever filter of Sub, Up and Paeth leaves the smallest differences in its first 65,536 pixels.
+For each row, the filter among Sub, Up and Paeth is used that gives the smallest differences in its first 65,536 pixels.
 Source: W3C PNG, third edition, sections 5 to 9 and 12.7.
 """
 
@@ -26,7 +26,7 @@ Values = NDArray[Any]
 
 
 def encode(rows: RawPicture, path: Path, note: str) -> None:
-    """Write the picture with its note in an iTXt chunk before the pixels."""
+    """Write the picture, with its note in an iTXt chunk before the pixels."""
     with written_whole(path) as aside, open(aside, "wb") as file:
         file.write(_SIGNATURE)
         _chunk(file, b"IHDR", struct.pack(">IIBBBBB", rows.width, rows.height, 8, 2, 0, 0, 0))
@@ -46,7 +46,7 @@ def encode(rows: RawPicture, path: Path, note: str) -> None:
 
 
 def read_note(path: Path) -> str | None:
-    """The note of a picture of any size, read in a moment: it stands before the pixels."""
+    """Read the note; quick for any size, since it is before the pixels."""
     with open(path, "rb") as file:
         if file.read(8) != _SIGNATURE:
             raise ValueError("no PNG signature")
@@ -65,7 +65,7 @@ def _chunk(file: BinaryIO, kind: bytes, body: bytes) -> None:
 
 
 def _filtered(rows: RawPicture, top: int) -> Iterator[bytes]:
-    """One row after the PNG filter that leaves the smallest differences in its first part: Sub, Up or Paeth."""
+    """One filtered row, in pieces, by the filter with the smallest differences in the first piece."""
     chosen = -1
     for left in range(0, rows.width, _CHUNK_PX):
         right, start = min(left + _CHUNK_PX, rows.width), max(left - 1, 0)
@@ -83,7 +83,7 @@ def _filtered(rows: RawPicture, top: int) -> Iterator[bytes]:
 
 
 def _predicted(kind: int, x: Values, west: Values, north: Values, corner: Values) -> Values:
-    """x minus its prediction, wrapped to signed bytes."""
+    """x minus its prediction by a PNG filter, wrapped to signed bytes."""
     if kind == _SUB:
         guess = west
     elif kind == _UP:

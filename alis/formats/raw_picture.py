@@ -1,4 +1,4 @@
-"""Where encoders read from, and how a picture gets its name: raw rows on disk; a file that grows aside."""
+"""What encoders have in common: reading a raw picture from disk, and writing a file that appears only when complete."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RawPicture(Protocol):
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path` to write to; it becomes `path` if the block ends well, and vanishes if not."""
+    """A temporary path beside `path` to write to; renamed to `path` if the block succeeds, else deleted."""
     aside = path.with_name(f".{path.stem}.encoding{path.suffix}")
     try:
         yield aside
@@ -43,7 +43,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def require_package(module: str, path: Path) -> ModuleType:
-    """An optional package.
+    """Import an optional package.
 
     Raises:
         InputError: it is not installed.

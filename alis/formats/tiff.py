@@ -1,4 +1,4 @@
-"""Raw rows → tiled BigTIFF, tile by tile: memory does not grow with the width."""
+"""Raw rows → tiled BigTIFF, tile by tile: memory use does not grow with the width."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TILE = 256
 
 
 def encode(rows: RawPicture, path: Path, note: str) -> None:
-    """Write the picture, losslessly packed, with its note as the image description."""
+    """Write the picture with lossless compression, and its note as the image description."""
     tifffile, side = require_package("tifffile", path), min(_TILE, rows.height)
 
     def tiles() -> Iterator[Pixels]:
@@ -45,6 +45,6 @@ def encode(rows: RawPicture, path: Path, note: str) -> None:
 
 
 def read_note(path: Path) -> str | None:
-    """The image description."""
+    """Read the note from the image description."""
     with require_package("tifffile", path).TiffFile(path) as tiff:
         return str(tiff.pages[0].description)

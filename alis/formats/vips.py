@@ -1,7 +1,7 @@
 """Raw rows → JPEG or WebP through libvips.
 
-libvips streams, but holds bands of full-width rows (387 MB for 1,000,000 × 64 px): it serves the two formats whose
-own limits bound the width.
+libvips streams, but keeps bands of full-width rows in memory (387 MB for 1,000,000 × 64 px). So it is used only for
+these two formats, which limit the width themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DESCRIPTION = 0x010E
 
 
 def encode(rows: RawPicture, path: Path, note: str) -> None:
-    """Write the picture at quality 92 with its note as the EXIF image description."""
+    """Write the picture at quality 92, with its note as the EXIF image description."""
     pyvips = require_package("pyvips", path)
     with written_whole(path) as aside:
         try:
@@ -28,14 +28,14 @@ def encode(rows: RawPicture, path: Path, note: str) -> None:
             image.set_type(pyvips.GValue.gstr_type, "exif-ifd0-ImageDescription", note)
             image.write_to_file(str(aside), Q=_QUALITY)
         except pyvips.Error as error:
-            # libvips keeps the system's reason to itself.
+            # libvips does not report the system's error.
             if shutil.disk_usage(path.absolute().parent).free < rows.width * rows.height:
                 raise OSError(errno.ENOSPC, "no space left") from error
             raise
 
 
 def read_note(path: Path) -> str | None:
-    """The EXIF image description."""
+    """Read the note from the EXIF image description."""
     with Image.open(path) as picture:
         note = picture.getexif().get(_DESCRIPTION)
     return None if note is None else str(note)

@@ -1,8 +1,8 @@
-"""A published checkpoint (pickle) → our model folder, executing nothing from the file.
+"""A published checkpoint (pickle) → a model folder, without executing anything in the file.
 
-What the imported model computes is what the published one does at its training precision: the averaged and the
-trained generator, the discriminator, the average of w, the stored noise, and which resolutions ran in float16 are
-kept. `alis.load(OUT)` opens the result.
+The imported model computes the same as the published one in its training precision. The averaged and the trained
+generator, the discriminator, the average of w, the stored noise, and which resolutions ran in float16 are all kept.
+`alis.load(OUT)` opens the result.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def convert(file: str | Path, out: str | Path) -> ModelConfig:
-    """Write the checkpoint as a model folder: G_ema, and G and D where it has them.
+    """Convert a checkpoint to a model folder: G_ema, and G and D if it has them.
 
     Raises:
-        InputError: the file can't be read, is of a variant we don't compute, or `out` already holds a model.
-        UnsafePickle: the file asks for what reading weights never needs, or is damaged; nothing of it ran.
+        InputError: the file can't be read, is an unsupported variant, or `out` already has a model.
+        UnsafePickle: the file asks for something that reading weights never needs, or is damaged; nothing was executed.
     """
     out = Path(out)
     if (out / models.model_folder.CONFIG).exists():
-        raise InputError(f"{out}: already holds a model", hint="give another folder, or remove it first")
+        raise InputError(f"{out}: already has a model", hint="give another folder, or remove it first")
     averaged, trained, discriminator = open_published(file)
     models.save(out, averaged, discriminator, trained=trained, notes={"source": f"published {Path(file).name}"})
     return averaged.config
@@ -43,7 +43,7 @@ def convert(file: str | Path, out: str | Path) -> ModelConfig:
 def open_published(
     file: str | Path,
 ) -> tuple[models.Generator, models.Generator | None, models.Discriminator | None]:
-    """The networks of a checkpoint: averaged generator, generator in training, discriminator.
+    """Open the networks of a checkpoint: averaged generator, generator in training, discriminator.
 
     Raises:
         InputError, UnsafePickle: as `convert`.
@@ -56,26 +56,26 @@ def open_published(
     _refuse_other_formats(data, file)
     described = read(io.BytesIO(data), str(file))
     if not isinstance(described, dict) or "G_ema" not in described:
-        raise InputError(f"{file}: holds no G_ema", hint="give a published ALIS checkpoint")
+        raise InputError(f"{file}: has no G_ema", hint="give a published ALIS checkpoint")
     found = {name: described[name] for name in ("G_ema", "G", "D") if described.get(name) is not None}
     config = networks.config_of(found["G_ema"], found.get("D"), f"{file} G_ema")
     if "G" in found and networks.config_of(found["G"], found.get("D"), f"{file} G") != config:
-        raise InputError(f"{file}: G and G_ema are of different settings", hint="the file is damaged")
+        raise InputError(f"{file}: G and G_ema have different settings", hint="the file is damaged")
     loaded: dict[str, dict[str, Tensor]] = {
         name: networks.ours(networks.weights_of(value, f"{file} {name}"), config, f"{file} {name}")
         for name, value in found.items()
     }
     averaged = _filled(models.Generator, config, loaded["G_ema"], f"{file} G_ema")
     trained = _filled(models.Generator, config, loaded["G"], f"{file} G") if "G" in loaded else None
-    judge = _filled(models.Discriminator, config, loaded["D"], f"{file} D") if "D" in loaded else None
-    return averaged, trained, judge
+    discriminator = _filled(models.Discriminator, config, loaded["D"], f"{file} D") if "D" in loaded else None
+    return averaged, trained, discriminator
 
 
 def _refuse_other_formats(data: bytes, file: Path) -> None:
-    """Name the format of a file that is not a pickle.
+    """Refuse a file in another format than pickle, by the format's name.
 
     Raises:
-        InputError: a zip, of torch.save or another, a compressed file, or safetensors.
+        InputError: a zip (of torch.save or another), a compressed file, or safetensors.
     """
     hint = "give the published .pkl, a pickle of G, D and G_ema"
     if zipfile.is_zipfile(io.BytesIO(data)):
@@ -85,18 +85,18 @@ def _refuse_other_formats(data: bytes, file: Path) -> None:
         except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
             is_torch = False
         what = "a file of torch.save (a zip of a pickle and its tensors)" if is_torch else "a zip archive"
-        raise InputError(f"{file}: is {what}, no published checkpoint", hint=hint)
+        raise InputError(f"{file}: is {what}, not a published checkpoint", hint=hint)
     for magic, what in ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ", "xz"), (b"7z\xbc\xaf", "7z")):
         if data.startswith(magic):
             raise InputError(f"{file}: is compressed by {what}", hint="unpack it first")
     if data[8:10] == b'{"' and int.from_bytes(data[:8], "little") <= len(data):
         raise InputError(
-            f"{file}: is safetensors, no published checkpoint", hint="alis.load opens a model folder of it"
+            f"{file}: is safetensors, not a published checkpoint", hint="open its model folder with alis.load"
         )
 
 
 def _filled(kind: type[N], config: ModelConfig, weights: dict[str, Tensor], where: str) -> N:
-    """A network of the settings with these weights; sizes are compared before any memory is taken."""
+    """A network with these settings and weights; shapes are checked before any memory is allocated."""
     with torch.device("meta"):
         wanted = {name: value.shape for name, value in kind(config).state_dict().items()}
     for name in sorted(wanted.keys() | weights.keys()):
@@ -106,7 +106,7 @@ def _filled(kind: type[N], config: ModelConfig, weights: dict[str, Tensor], wher
             raise InputError(f"{where}: {name} is {words[0]}, its settings ask for {words[1]}", hint="damaged file?")
     for name, value in weights.items():
         if not torch.isfinite(value).all():
-            raise InputError(f"{where}: {name} holds NaN or infinity", hint="the file is damaged")
+            raise InputError(f"{where}: {name} has NaN or infinity", hint="the file is damaged")
     network = kind(config)
     network.load_state_dict(weights)
     return network.eval().requires_grad_(False)

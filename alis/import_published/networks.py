@@ -1,6 +1,6 @@
-"""The description of a published network → our settings and weights, or a clear word on what we don't compute.
+"""The description of a published network → our settings and weights, or an error that names what is not supported.
 
-Such a network is `_reconstruct_persistent_obj(meta)`; meta holds the Python source that would be executed, and the
+In the pickle, a network is `_reconstruct_persistent_obj(meta)`. meta contains Python source, which is ignored, and the
 `__dict__` of the module, whose `_modules` are described in the same way. Only that dict is read.
 """
 
@@ -21,7 +21,7 @@ from alis.plane import coords
 PERSISTENT = "torch_utils.persistence._reconstruct_persistent_obj"
 MAX_MODULES, MAX_SETTINGS = 10_000, 100_000
 
-# Settings of research days; with another value a network computes something that ours doesn't.
+# Settings of research variants: with other values, a network computes something that ours can't.
 FIXED: Mapping[str, object] = {
     "num_modes": 1,
     "force_zero_padding": False,
@@ -43,7 +43,7 @@ FIXED: Mapping[str, object] = {
     "fmm.enabled": False,
 }
 _OUR_NAMES = (("b4.input.input.input_column", "b4.column"), ("b4.input.input.affine", "b4.input.affine"))
-# Training's ramp of the shift, and what follows from the settings.
+# The ramp of the shift in training, and buffers that follow from the settings.
 _DERIVED = ("max_shift_strength", "resample_filter", "basis")
 
 State = Mapping[object, object]
@@ -59,13 +59,13 @@ def state_of(value: object, where: str) -> State:
     state = meta.get("state") if isinstance(meta, dict) else None
     if not isinstance(state, dict):
         raise UnsafePickle(
-            f"{where} is no description of a network", hint="only published ALIS checkpoints can be read"
+            f"{where} is not the description of a network", hint="only published ALIS checkpoints can be read"
         )
     return state
 
 
 def entries(state: State, key: str) -> Mapping[object, object]:
-    """`_modules`, `_parameters` or `_buffers`, whichever kind of dict they are."""
+    """`_modules`, `_parameters` or `_buffers` as a dict, whichever kind of dict they are."""
     found = state.get(key)
     if isinstance(found, Built) and found.name in {"collections.OrderedDict", "builtins.dict"}:
         found = found.items
@@ -73,17 +73,19 @@ def entries(state: State, key: str) -> Mapping[object, object]:
 
 
 def modules(value: object, where: str) -> Iterator[tuple[str, State]]:
-    """Every module below, with its dotted name, the network itself first under ''.
+    """All modules of a network by their dotted names; first the network itself, as ''.
 
     Raises:
-        UnsafePickle: a module inside itself, or more modules than a network has.
+        UnsafePickle: a module contains itself, or there are more modules than any network has.
     """
     waiting: list[tuple[str, object]] = [("", value)]
     seen: set[int] = set()
     while waiting:
         path, described = waiting.pop()
         if id(described) in seen or len(seen) > MAX_MODULES:
-            raise UnsafePickle(f"{where}: {path or 'the network'} holds itself", hint="no published checkpoint does so")
+            raise UnsafePickle(
+                f"{where}: {path or 'the network'} contains itself", hint="no published checkpoint does so"
+            )
         seen.add(id(described))
         state = state_of(described, f"{where}: {path or 'the network'}")
         yield path, state
@@ -93,10 +95,10 @@ def modules(value: object, where: str) -> Iterator[tuple[str, State]]:
 
 
 def weights_of(value: object, where: str) -> dict[str, Tensor]:
-    """Every parameter and buffer by its dotted name, as stored.
+    """All parameters and buffers by their dotted names, as stored.
 
     Raises:
-        UnsafePickle: something that is not a tensor.
+        UnsafePickle: one is not a tensor.
     """
     found = {}
     for path, state in modules(value, where):
@@ -108,7 +110,7 @@ def weights_of(value: object, where: str) -> dict[str, Tensor]:
 
 
 def settings_of(value: object, where: str) -> dict[str, object]:
-    """A configuration tree as flat dotted names → plain values; what is neither is left out.
+    """A configuration tree as flat dotted names → plain values; other values are left out.
 
     Raises:
         UnsafePickle: more settings than a configuration has.
@@ -120,7 +122,7 @@ def settings_of(value: object, where: str) -> dict[str, object]:
         path, node = waiting.pop()
         count += 1
         if count > MAX_SETTINGS or len(path) > 1000:
-            raise UnsafePickle(f"{where}: a configuration without end", hint="no published checkpoint has one")
+            raise UnsafePickle(f"{where}: the configuration is endless", hint="no published checkpoint has one")
         if isinstance(node, Built):
             inner = node.state if isinstance(node.state, dict) else node.items
             node = inner.get("_content", inner.get("_val", inner))
@@ -192,14 +194,14 @@ def ours(weights: Mapping[str, Tensor], config: ModelConfig, where: str) -> dict
     for name, value in weights.items():
         last = name.rpartition(".")[2]
         if last == "resample_filter" and not _close(value, taps[:, None] * taps):
-            raise InputError(f"{where}: {name} is not the [1, 3, 3, 1] filter", hint="our networks know no other")
+            raise InputError(f"{where}: {name} is not the [1, 3, 3, 1] filter", hint="no other filter is supported")
         if last == "basis":
             resolution = int(name.split(".")[1].removeprefix("b"))
             if not _close(value, torch.tensor(coords.block_basis(config, resolution))):
-                raise InputError(f"{where}: {name} is not the basis of ALIS", hint="our networks know no other")
+                raise InputError(f"{where}: {name} is not the basis of ALIS", hint="no other basis is supported")
         if last not in _DERIVED:
             if not value.is_floating_point():
-                raise InputError(f"{where}: {name} is {value.dtype}, no weights", hint="the file is damaged")
+                raise InputError(f"{where}: {name} is {value.dtype}, not weights", hint="the file is damaged")
             for theirs, our in _OUR_NAMES:
                 name = name.replace(theirs, our)
             named[name] = value.float()
@@ -214,12 +216,12 @@ def _number(value: object, where: str) -> int:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, int):
-        raise UnsafePickle(f"{where} is not told", hint="only published ALIS checkpoints can be read")
+        raise UnsafePickle(f"{where} is missing", hint="only published ALIS checkpoints can be read")
     return value
 
 
 def _unknown(where: str, name: str, value: object, wanted: object) -> InputError:
     return InputError(
-        f"{where}: trained with {name} = {value!r}, where our networks know {wanted!r}",
+        f"{where}: trained with {name} = {value!r}; only {wanted!r} is supported",
         hint="variants of the method can't be imported",
     )

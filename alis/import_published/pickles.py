@@ -1,9 +1,9 @@
-"""Bytes of a pickle → plain values, with nothing that could run: a reader that has no way to call anything.
+"""Bytes of a pickle → plain values, without executing anything: this reader has no means to call a function.
 
-A pickle is a program for a stack machine, whose REDUCE calls any importable function. Here names are never looked
-up: a name on the list becomes a `Name`, a call becomes `Built(name, args)`, both inert; a name off the list ends
-the reading. Sizes are bounded by what the file really holds: no opcode allocates more than its own argument.
-Source: pickletools, the commented list of opcodes in Python's library.
+A pickle is a program for a stack machine, whose REDUCE opcode calls any importable function. Here names are never
+imported: a name on the list becomes a `Name`, a call becomes `Built(name, args)`, both inert; a name that is not on the
+list is an error. Memory is bounded by the file's size: no opcode allocates more than its own argument.
+Source: pickletools, the commented list of opcodes in Python's standard library.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from alis.errors import UnsafePickle
 
-# What checkpoints of networks name, and nothing that does more than hold data.
+# The names that checkpoints of networks use; all of them only hold data.
 ALLOWED = frozenset(
     """
     builtins.dict builtins.list builtins.tuple builtins.set builtins.frozenset builtins.int builtins.float
@@ -43,14 +43,14 @@ _KEYS = (str, bytes, int, float, bool, type(None))
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """An importable thing that was named, and not imported."""
+    """The name of something importable, which is not imported."""
 
     text: str
 
 
 @dataclass(eq=False, slots=True)
 class Built:
-    """A call or an object that was asked for, and not made: what it was to be made of."""
+    """A call or object construction that is not executed: its name and arguments."""
 
     name: str
     args: tuple[object, ...]
@@ -67,20 +67,20 @@ class Persistent:
 
 
 class _Mark:
-    """Where an opcode's arguments start on the stack."""
+    """Marks where an opcode's arguments start on the stack."""
 
 
 _MARK = _Mark()
 
 
 def read(stream: io.BytesIO, where: str) -> object:
-    """The value of the next pickle of the stream, which is left just behind it.
+    """Read the value of the stream's next pickle; the stream is left just behind it.
 
     Args:
-        where: what errors start with.
+        where: the beginning of error messages.
 
     Raises:
-        UnsafePickle: it names what reading weights never needs, or is malformed.
+        UnsafePickle: it asks for something that reading weights never needs, or is malformed.
     """
     return _Machine(where).run(stream)
 
@@ -104,12 +104,12 @@ class _Machine:
                 self.step(opcode.name, arg)
         except UnsafePickle:
             raise
-        except Exception as error:  # whatever a broken pickle makes of the reader, it is the file's fault
-            self.refuse(f"no sound pickle: {type(error).__name__}: {error}"[:300])
+        except Exception as error:  # a damaged pickle can cause any exception in this reader
+            self.refuse(f"not a valid pickle: {type(error).__name__}: {error}"[:300])
         self.refuse("no end")
 
     def refuse(self, what: str) -> NoReturn:
-        raise UnsafePickle(f"{self.where}: {what}", hint="nothing was run; don't open this file with other tools")
+        raise UnsafePickle(f"{self.where}: {what}", hint="nothing was executed; don't open this file with other tools")
 
     def step(self, name: str, arg: object) -> None:
         stack = self.stack
@@ -133,19 +133,19 @@ class _Machine:
             self.refuse(f"opcode {name}")
 
     def top(self) -> object:
-        """The value on top, which stays."""
+        """The topmost value, which stays on the stack."""
         if not self.stack or self.stack[-1] is _MARK:
             self.refuse("an opcode without its arguments")
         return self.stack[-1]
 
     def pop(self) -> object:
-        """The value on top, taken."""
+        """Remove and return the topmost value."""
         value = self.top()
         self.stack.pop()
         return value
 
     def pop_to_mark(self) -> list[object]:
-        """Everything above the last mark, and the mark, taken."""
+        """Remove everything from the last mark on, and return the values above it."""
         for start in range(len(self.stack) - 1, -1, -1):
             if self.stack[start] is _MARK:
                 values = self.stack[start + 1 :]
@@ -154,14 +154,14 @@ class _Machine:
         self.refuse("an opcode without its mark")
 
     def named(self, module: str, name: str) -> Name:
-        """An allowed name; the one place where a pickle's wishes are judged."""
+        """The name, if it is allowed; the only place where a pickle's names are checked."""
         text = f"{_OLD_NAMES.get(module, module)}.{name}"
         if text not in ALLOWED:
             self.refuse(f"asks for {text[:200]}, which reading weights never needs")
         return Name(text)
 
     def build(self, what: object, args: object) -> Built:
-        """What a call would have made."""
+        """The inert description of a call."""
         if not isinstance(what, Name):
             self.refuse(f"calls a {type(what).__name__}")
         if not isinstance(args, tuple):

@@ -1,7 +1,8 @@
-"""Torch's own bytes inside a pickle → tensors: the old stream of pickles, or a zip, both read as weights only.
+"""Torch's storages inside a pickle → tensors, without executing anything.
 
-A tensor of a checkpoint is a call of `_rebuild_tensor_v2(storage, offset, size, stride, …)`, and its storage a call
-of `_load_from_bytes`, whose bytes are a file of torch.save: a pickle inside the pickle.
+In a checkpoint, a tensor is a call of `_rebuild_tensor_v2(storage, offset, size, stride, …)`, and its storage a call of
+`_load_from_bytes`, whose bytes are a file of torch.save inside the pickle: a stream of pickles (before torch 1.6) or a
+zip.
 """
 
 from __future__ import annotations
@@ -43,26 +44,26 @@ def tensor(value: object, where: str) -> Tensor:
     if isinstance(value, Built) and value.name in _PARAMETER and value.args:
         value = value.args[0]
     if not isinstance(value, Built) or value.name not in _REBUILD or len(value.args) < 4:
-        raise _unsound(where, "is no tensor")
+        raise _unsound(where, "is not a tensor")
     flat = storage(value.args[0], where)
     offset, size, stride = value.args[1:4]
     if isinstance(size, Built) and size.name == "torch.Size" and size.args:
         size = size.args[0]
     if not isinstance(offset, int) or not _whole(size) or not _whole(stride) or len(size) != len(stride):
-        raise _unsound(where, "has no sound shape")
+        raise _unsound(where, "has no valid shape")
     count = math.prod(size)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    # No element of weights is shared, so what is larger than its storage would only cost memory.
+    # Elements of weights are never shared, so a tensor larger than its storage could only exhaust memory.
     if offset < 0 or (count and last >= len(flat)) or count > len(flat):
         raise _unsound(where, f"of shape {size} reaches beyond its {len(flat)} stored numbers")
     return flat.as_strided(size, stride, offset).contiguous().clone()
 
 
 def storage(value: object, where: str) -> Tensor:
-    """The numbers of a storage in one row, sharing the pickle's memory.
+    """The numbers of a storage as a 1-D tensor.
 
     Raises:
-        UnsafePickle: it is not a storage, or holds less than it says.
+        UnsafePickle: it is not a storage, or has fewer numbers than it says.
     """
     if not isinstance(value, Built) or value.name != "torch.storage._load_from_bytes" or len(value.args) != 1:
         raise _unsound(where, "has no storage")
@@ -74,7 +75,7 @@ def storage(value: object, where: str) -> Tensor:
 
 
 def _from_stream(data: bytes, where: str) -> Tensor:
-    """Format before torch 1.6, still used inside pickles: five pickles, then for each storage its length and bytes."""
+    """The format before torch 1.6, still used inside pickles: five pickles, then each storage's length and bytes."""
     stream = io.BytesIO(data)
     if read(stream, where) != _MAGIC or read(stream, where) != _PROTOCOL:
         raise _unsound(where, "has a storage of an unknown format")
@@ -91,7 +92,7 @@ def _from_stream(data: bytes, where: str) -> Tensor:
 
 
 def _from_zip(data: bytes, where: str) -> Tensor:
-    """Format since torch 1.6: a zip, not compressed, of data.pkl and data/<key>."""
+    """The format since torch 1.6: an uncompressed zip with data.pkl and data/<key>."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         infos = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         if sum(info.file_size for info in infos.values()) > len(data):
@@ -103,10 +104,10 @@ def _from_zip(data: bytes, where: str) -> Tensor:
 
 
 def _identity(value: object, where: str) -> tuple[torch.dtype, str, int]:
-    """Type, key and length that a storage's pickle says: ('storage', kind, key, device, count[, view])."""
-    told = value.id if isinstance(value, Persistent) else None
-    if isinstance(told, tuple) and len(told) in (5, 6) and told[0] == "storage" and (*told, None)[5] is None:
-        kind, key, count = told[1], told[2], told[4]
+    """Dtype, key and length from a storage's pickle: ('storage', kind, key, device, count[, view])."""
+    entry = value.id if isinstance(value, Persistent) else None
+    if isinstance(entry, tuple) and len(entry) in (5, 6) and entry[0] == "storage" and (*entry, None)[5] is None:
+        kind, key, count = entry[1], entry[2], entry[4]
         if isinstance(kind, Name) and kind.text in DTYPES and isinstance(key, str) and isinstance(count, int):
             return DTYPES[kind.text], key, count
     raise _unsound(where, "has a storage of an unknown kind")
@@ -115,14 +116,14 @@ def _identity(value: object, where: str) -> tuple[torch.dtype, str, int]:
 def _numbers(data: bytes, dtype: torch.dtype, count: int, start: int, where: str) -> Tensor:
     size = count * dtype.itemsize
     if count < 0 or start + size > len(data):
-        raise _unsound(where, f"says {size} bytes, and {len(data) - start} are there")
+        raise _unsound(where, f"should have {size} bytes, but has {len(data) - start}")
     if count == 0:
         return torch.empty(0, dtype=dtype)
     return torch.frombuffer(bytearray(memoryview(data)[start : start + size]), dtype=dtype)
 
 
 def _bytes(value: object, where: str) -> bytes:
-    """Bytes, also as protocol 2 writes them: `_codecs.encode(text, "latin1")`."""
+    """Bytes, plain or as protocol 2 writes them: `_codecs.encode(text, "latin1")`."""
     if isinstance(value, Built) and value.name == "_codecs.encode" and len(value.args) == 2:
         text, codec = value.args
         if isinstance(text, str) and codec == "latin1":
@@ -137,4 +138,4 @@ def _whole(value: object) -> TypeGuard[tuple[int, ...]]:
 
 
 def _unsound(where: str, what: str) -> UnsafePickle:
-    return UnsafePickle(f"{where} {what}", hint="the file is damaged or was made to do harm; nothing was run")
+    return UnsafePickle(f"{where} {what}", hint="the file is damaged or malicious; nothing was executed")

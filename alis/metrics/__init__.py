@@ -1,4 +1,4 @@
-"""Generator and dataset → figures: distances, EQ-T, path length, seams, repetition. See docs/metrics.md."""
+"""Generator and dataset → metrics: FID and its kin, EQ-T, path length, seams, repetition. See docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lhq.progress import OnProgress, silent
 log = logging.getLogger("alis")
 METRICS = ("fid", "inf-fid", "kid", "precision-recall", "eq-t", "path-length", "seam", "repetition", "far-tiles")
 COMPARED = ("fid", "inf-fid", "kid", "precision-recall")
-"""Those that need real pictures."""
+"""Metrics that need real pictures."""
 _NEEDS_FRAMES = {"fid", "kid", "precision-recall"}
 FAR_PX = 10**9
 Frames = Callable[..., Tensor]
@@ -36,10 +36,14 @@ Frames = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What to measure and how; everything here stands beside the figures.
+    """What to measure, and how; saved with the results.
 
-    `num` generated pictures for distances (50,000 in papers) from `num_real` real ones (None: all), `num_kept` of
-    them for KID, precision and recall, `num_geometry` for EQ-T, path length, seam and repetition.
+    Args:
+        num: number of generated pictures for distances (50,000 in papers).
+        num_real: number of real pictures for distances; None: all.
+        num_kept: how many of each are used for KID, precision and recall.
+        num_geometry: number of frames for EQ-T, path length, seam and repetition.
+        fit: how real pictures of other sizes are resized.
     """
 
     metrics: tuple[str, ...] = ("fid", "inf-fid")
@@ -58,20 +62,26 @@ class EvaluationPlan:
         if unknown or not self.metrics:
             near = nearest.word(unknown[0], METRICS, "") if unknown else ""
             hint = f"{near} choose from {', '.join(METRICS)}".strip()
-            raise InputError(f"no metric {', '.join(unknown) or 'named'}", hint=hint)
+            raise InputError(f"no metric {', '.join(unknown) or 'given'}", hint=hint)
         if self.num < 2 or self.batch < 1 or (self.num_real is not None and self.num_real < 2):
             raise InputError(
-                f"{self.num} pictures against {self.num_real or 'all'} in batches of {self.batch}",
-                hint="measure on two pictures or more",
+                f"{self.num} pictures against {self.num_real or 'all'} in batches of {self.batch} are too few",
+                hint="measure on at least two pictures",
             )
 
 
 @dataclass(frozen=True)
 class MetricResults:
-    """Figures by name, what was refused and why, and what they were taken with.
+    """The results of a measurement.
 
-    That is the extractor, the number of real pictures and of those that could not be read, the fingerprint of the
-    dataset's content, and the size of the kernel distance's subsets.
+    Args:
+        figures: values by name.
+        refused: metrics that could not be measured, and why.
+        extractor: name and version of the feature extractor.
+        num_real: number of real pictures.
+        num_left_out: number of real pictures that could not be read.
+        fingerprint: of the dataset's content.
+        kid_subset: size of the subsets for KID.
     """
 
     figures: dict[str, float] = field(default_factory=dict)
@@ -85,7 +95,7 @@ class MetricResults:
 
 @dataclass(frozen=True)
 class ImageSelection:
-    """Which pictures of a dataset: the image column and the variant by name, where they are not found by themselves."""
+    """Which pictures of a dataset to use: image column and variant by name; None: detected."""
 
     column: str | None = None
     variant: str | None = None
@@ -98,21 +108,21 @@ def measure(
     wanted: ImageSelection | None = None,
     on_progress: OnProgress = silent,
 ) -> MetricResults:
-    """The figures of a plan, the same in every process and for any number of processes.
+    """Measure the metrics of a plan; the results do not depend on the number of processes and are the same in all.
 
-    A metric that can't be measured is a warning, and is named in `refused` beside the figures of the others.
+    A metric that can't be measured gives a warning and is listed in `refused`; the others are still measured.
 
     Args:
-        data: address of the real pictures; None where nothing is compared with them ('eq-t', 'path-length',
-            'far-tiles'), or where their own 'seam' and 'repetition' need not stand beside the model's.
+        data: address of the real pictures; None if no metric needs them ('eq-t', 'path-length', 'far-tiles', 'seam',
+            'repetition'). If given, the real pictures' own seam and repetition are measured too.
 
     Raises:
-        InputError, DataError, WeightsMissing: none of the metrics could be measured; the first one's reason.
+        InputError, DataError, WeightsMissing: no metric could be measured; the error of the first one.
     """
     found, progress = MetricResults(), _Progress(on_progress)
     compared = [name for name in plan.metrics if name in COMPARED]
     if compared and data is None:
-        raise InputError(f"{', '.join(compared)} compare with real pictures", hint="give --data")
+        raise InputError(f"{', '.join(compared)}: needs real pictures to compare with", hint="give --data")
     if compared and data is not None:
         with _refused(found, compared, progress):
             found = _with_real(generator, data, wanted or ImageSelection(), plan, found, progress)
@@ -157,7 +167,7 @@ def _with_real(
     found: MetricResults,
     progress: _Progress,
 ) -> MetricResults:
-    """What compares with real pictures."""
+    """Measure the metrics that compare with real pictures."""
     wanted, side = set(plan.metrics), generator.config.resolution
     extractor = open_features(plan.features, generator.device)
     catalogue = dist.run_on_all(lambda: open_catalogue(data, pictures.column, side=side, variant=pictures.variant))
@@ -171,7 +181,7 @@ def _with_real(
     if min(real.num, plan.num) <= extractor.num_features and {"fid", "inf-fid"} & wanted:
         log.warning(
             "fid: %d real and %d generated pictures for %d features: distances are biased upwards; "
-            "compare them only at these numbers",
+            "compare them only at the same numbers of pictures",
             real.num,
             plan.num,
             extractor.num_features,
@@ -192,7 +202,7 @@ def _aligned(
     found: MetricResults,
     progress: _Progress,
 ) -> MetricResults:
-    """What compares frames as training sees them with real pictures."""
+    """Measure the metrics that compare frames at training's positions with real pictures."""
     wanted = set(plan.metrics)
     num_kept = plan.num_kept if wanted & {"kid", "precision-recall"} else 0
     advance = progress.of("frames at patch borders", plan.num)
@@ -203,7 +213,7 @@ def _aligned(
     if "kid" in wanted:
         with _refused(found, ["kid"], progress):
             found.figures["kid"] = _finite(kernel(real.kept, fakes.kept, seed=plan.seed))
-            found = replace(found, kid_subset=_told_subset(len(real.kept), len(fakes.kept)))
+            found = replace(found, kid_subset=_kid_subset(len(real.kept), len(fakes.kept)))
     if "precision-recall" in wanted:
         with _refused(found, ["precision-recall"], progress):
             precision, recall = precision_recall(real.kept, fakes.kept)
@@ -211,7 +221,7 @@ def _aligned(
             if min(len(real.kept), len(fakes.kept)) < plan.num_kept:
                 log.warning(
                     "precision and recall are of %d real and %d generated pictures, not of %d: "
-                    "compare them only at these numbers",
+                    "compare them only at the same numbers of pictures",
                     len(real.kept),
                     len(fakes.kept),
                     plan.num_kept,
@@ -219,8 +229,8 @@ def _aligned(
     return found
 
 
-def _told_subset(num_real: int, num_fake: int) -> int:
-    """The size of the kernel distance's subsets; a smaller one than usual is said."""
+def _kid_subset(num_real: int, num_fake: int) -> int:
+    """The size of KID's subsets; warns if it is smaller than usual."""
     size = min(SUBSET, num_real, num_fake)
     if size < SUBSET:
         log.warning(
@@ -255,15 +265,18 @@ def _painted(
 
 
 class _Progress:
-    """What a measurement goes through: the first error of its metrics, and how far each piece of work is."""
+    """Progress of a measurement, and the first error of its metrics."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         self._on_progress = on_progress
         self.error: AlisError | None = None
 
     def of(self, what: str, total: int, *, shared: bool = True) -> Advance:
-        """What a piece of work of `total` pictures calls with the number that it is done with since the last call;
-        where processes share the work, each does as many meanwhile."""
+        """The `advance` callback for a task of `total` pictures.
+
+        Args:
+            shared: whether processes share the pictures; then the others are assumed to do as many meanwhile.
+        """
         done, others = 0, dist.world_size() if shared else 1
 
         def advance(num: int) -> None:
@@ -276,7 +289,7 @@ class _Progress:
 
 @contextmanager
 def _refused(found: MetricResults, names: Sequence[str], progress: _Progress) -> Iterator[None]:
-    """An error inside is why these metrics are not measured, and ends none of the others."""
+    """Record an error inside the block as the reason why these metrics are not measured, and continue."""
     try:
         yield
     except AlisError as error:
@@ -286,12 +299,12 @@ def _refused(found: MetricResults, names: Sequence[str], progress: _Progress) ->
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise DataError(f"the distance is {value}", hint="the model paints, or the extractor makes, what is no number")
+        raise DataError(f"the distance is {value}", hint="the model's pictures or the extractor's features have NaN")
     return value
 
 
 def _far_tiles(generator: Generator, extractor: Extractor, plan: EvaluationPlan, advance: Advance) -> dict[str, float]:
-    """Distance of frames a billion pixels out from frames at the origin, and of two sets at the origin: its floor."""
+    """Fréchet distance of frames a billion pixels away from frames at the origin; and its floor, of two sets there."""
     moments = []
     for number, around_px in enumerate((0, FAR_PX, 0)):
         found = Moments()
@@ -309,7 +322,7 @@ def _far_tiles(generator: Generator, extractor: Extractor, plan: EvaluationPlan,
 def _strips(
     generator: Generator, data: str | None, pictures: ImageSelection, plan: EvaluationPlan, progress: _Progress
 ) -> dict[str, float]:
-    """Seam and repetition of painted strips, and of as many real pictures where there are some."""
+    """Seam and repetition of painted strips, and of as many real ones if there is a dataset."""
     size, tile = generator.config.resolution, generator.config.resolution // generator.config.grid_size
     num = max(plan.num_geometry // strip_metrics.FRAMES, 1)
     figures = {}
@@ -333,12 +346,12 @@ def _strips(
 
 
 def _in_order(rows: Tensor) -> Tensor:
-    """Rows in an order that does not depend on which process made them."""
+    """Sort rows, so that their order does not depend on which process computed them."""
     return rows[rows.sum(dim=1).double().argsort(stable=True)]
 
 
 def names(metrics: str | Sequence[str]) -> tuple[str, ...]:
-    """`fid,kid` or a list as a tuple; `all` is everything."""
+    """Parse the names of metrics from `fid,kid` or a list; `all` means all metrics."""
     parts = metrics.split(",") if isinstance(metrics, str) else list(metrics)
     return METRICS if parts == ["all"] else tuple(part.strip() for part in parts if part.strip())
 

@@ -1,4 +1,4 @@
-"""Two sets of features → how far apart they are: Fréchet and kernel distance, precision and recall."""
+"""Two sets of features → Fréchet distance, kernel distance (KID), precision and recall."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from alis.errors import InputError
 def frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
     """Squared Fréchet distance of two Gaussians: |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½), in float64.
 
-    tr((Σ₁Σ₂)^½) is taken from the eigenvalues of Σ₁^½ Σ₂ Σ₁^½, which is symmetric, so that nothing complex or
-    ill-conditioned comes in when there are fewer images than features. Source: arXiv 1706.08500, equation 6.
+    tr((Σ₁Σ₂)^½) is computed from the eigenvalues of Σ₁^½ Σ₂ Σ₁^½. That is symmetric, so there are no complex or
+    ill-conditioned results if there are fewer images than features. Source: arXiv 1706.08500, equation 6.
     """
     root_a = _root(cov_a)
     middle = root_a @ cov_b @ root_a
@@ -39,7 +39,10 @@ def kernel(real_NF: Tensor, fake_MF: Tensor, *, num_subsets: int = 100, size: in
     """
     size = min(size, len(real_NF), len(fake_MF))
     if size < 2:
-        raise InputError(f"kernel distance of {len(real_NF)} and {len(fake_MF)} images", hint="measure on more")
+        raise InputError(
+            f"{len(real_NF)} and {len(fake_MF)} images are too few for the kernel distance",
+            hint="measure on at least two",
+        )
     draw, width, total = np.random.default_rng(seed), real_NF.shape[1], 0.0
     for _ in range(num_subsets):
         x = real_NF[torch.from_numpy(draw.choice(len(real_NF), size, replace=False))].double()
@@ -51,11 +54,11 @@ def kernel(real_NF: Tensor, fake_MF: Tensor, *, num_subsets: int = 100, size: in
 
 
 def precision_recall(real_NF: Tensor, fake_MF: Tensor, *, neighbours: int = 3, rows: int = 1024) -> tuple[float, float]:
-    """(share of fakes inside the real manifold, share of reals inside the fake one). Source: arXiv 1904.06991.
+    """(share of fakes in the manifold of reals, share of reals in the manifold of fakes). Source: arXiv 1904.06991.
 
-    A manifold is the union of balls around each point that reach to its k-th neighbour. Features may lie far from the
-    origin, as pooled ones do: they are centred first, and distances are float64 (in float32, |x|² + |y|² − 2x·y of
-    points of norm 10⁴ and distance 1 has no digit left).
+    A manifold is the union of balls around all points, each with its k-th neighbour's distance as radius. Features may
+    be far from the origin, as pooled ones are, so they are centred first and distances are float64: in float32,
+    |x|² + |y|² − 2x·y for points of norm 10⁴ and distance 1 has no correct digit.
 
     Raises:
         InputError: no more pictures than neighbours.
@@ -66,7 +69,7 @@ def precision_recall(real_NF: Tensor, fake_MF: Tensor, *, neighbours: int = 3, r
 
 
 def _squared_distances(a_NF: Tensor, b_MF: Tensor) -> Tensor:
-    """[N, M] by one matrix product; what rounding leaves of two equal points is 0."""
+    """Squared distances [N, M] by one matrix product; rounding errors of equal points are set to 0."""
     norms = a_NF.square().sum(dim=1)[:, None] + b_MF.square().sum(dim=1)
     found = torch.addmm(norms, a_NF, b_MF.T, alpha=-2)
     return torch.where(found < norms * 1e-12, 0.0, found)

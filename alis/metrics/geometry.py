@@ -1,4 +1,4 @@
-"""What needs no features: how exactly the plane shifts, and how even the way from codes to pictures is."""
+"""Metrics that need no features: translation equivariance (EQ-T) and path length."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alis.models.path_length import path_lengths
 from alis.plane.ranges import Ranges
 from alis.progress import Advance, no_progress
 
-PEAK = 2.0  # pictures go from −1 to 1
+PEAK = 2.0  # range of the pictures, −1 … 1
 MAX_DB = 200.0
 
 
@@ -23,22 +23,22 @@ MAX_DB = 200.0
 def equivariance_db(
     generator: Generator, num: int, *, seed: int, batch: int = 16, advance: Advance = no_progress
 ) -> float:
-    """EQ-T: signal-to-noise ratio, in dB, of a frame at place s + k against the same frame shifted by k places.
+    """EQ-T: peak signal-to-noise ratio, in dB, of a frame at position s + k against the frame at s, shifted by k.
 
-    Places are patches, or, where filters see the plane, columns of the 4×4 block (R/4 pixels). Both frames are painted
-    without noise and compared on the columns they share, over `num` frames, all k < g (k < 4); at most 200 dB (an exact
-    copy). Local latents are the plane's, like waves, and move with it. Source: arXiv 2106.12423, equation 6, with the
-    shifts that this plane has.
+    Positions are patches or, with plane padding, columns of the 4×4 block (R/4 pixels). Frames are painted without
+    noise and compared on the columns that they share, over `num` frames and all k < g (or k < 4); at most 200 dB (an
+    exact copy). Local latents belong to the plane, like waves, and shift with it. Source: arXiv 2106.12423, equation 6,
+    with the shifts that are possible here.
 
     Raises:
-        InputError: frames are single patches, of which two places share no column.
+        InputError: frames are single patches, so that two positions share no column.
     """
     config = generator.config
     num_places = 4 if config.padding == "plane" else config.grid_size
     if num_places < 2:
         raise InputError(
-            "eq-t compares the columns that two places share, and frames of one patch share none",
-            hint="it says something of models with grid_size 2 or 4",
+            "eq-t compares the columns that two positions share, and frames of one patch share none",
+            hint="measure it on models with grid_size 2 or 4",
         )
     width = config.resolution // num_places
     total, count = 0.0, 0
@@ -61,7 +61,7 @@ def equivariance_db(
 
 
 def _shifted(generator: Generator, ws: Sequence[Tensor], place: Tensor, k: int) -> Tensor:
-    """Frames k places right of patch borders, float64 [B, 3, R, R]."""
+    """Frames k positions right of patch borders, float64 [B, 3, R, R]."""
     config = generator.config
     if config.padding != "plane":
         return generator(*ws, place + k, noise="none").double()
@@ -73,7 +73,7 @@ def _shifted(generator: Generator, ws: Sequence[Tensor], place: Tensor, k: int) 
 def path_length(
     generator: Generator, num: int, *, seed: int, batch: int = 16, advance: Advance = no_progress
 ) -> tuple[float, float]:
-    """(mean, standard deviation) of ‖Jᵀy‖ with respect to the centre codes, noise off."""
+    """Mean and standard deviation of ‖Jᵀy‖ with respect to the centre codes, without noise."""
     found = []
     for start in range(0, num, batch):
         with seeded(seed, start):

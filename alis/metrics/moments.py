@@ -11,10 +11,9 @@ from alis.errors import DataError
 
 
 class Moments:
-    """Sums of features [B, F]; memory is F², whatever the number of rows.
+    """Running mean and covariance of features [B, F]; needs memory for F² numbers, whatever the number of rows.
 
-    The features are shifted by the first batch's mean before squaring, so that a large common offset does not eat
-    the digits of the covariance.
+    The first batch's mean is subtracted before squaring, so that a large common offset does not cost precision.
     """
 
     def __init__(self) -> None:
@@ -24,7 +23,7 @@ class Moments:
         self._outer = torch.zeros(0, 0, dtype=torch.float64)
 
     def add(self, features_BF: Tensor) -> None:
-        """Take rows, any float type, any device."""
+        """Add rows of any float type, on any device."""
         rows = features_BF.detach().to("cpu", torch.float64)
         if self._shift is None:
             self._shift = rows.mean(dim=0)
@@ -50,7 +49,7 @@ class Moments:
         return (mean + self._shift).numpy(), covariance.numpy(), self.num
 
     def _gather(self, num_features: int, device: torch.device) -> None:
-        """Re-centre everybody's sums on process 0's shift and add them up."""
+        """Re-centre the sums of all processes on process 0's shift and add them up."""
         own = self._shift if self._shift is not None else torch.zeros(num_features, dtype=torch.float64)
         common = own.clone().to(device)
         dist.broadcast([common])

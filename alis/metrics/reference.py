@@ -1,4 +1,4 @@
-"""A dataset's features, computed once and kept by the content of its files."""
+"""Reference statistics: a dataset's features, computed once and cached by the content of its files."""
 
 from __future__ import annotations
 
@@ -24,9 +24,14 @@ log = logging.getLogger("alis")
 
 @dataclass(frozen=True)
 class ReferenceStatistics:
-    """Moments of the real pictures' features, and up to `num_kept` of the features themselves [N, F] float32.
+    """Mean and covariance of pictures' features, and a sample of the features.
 
-    `num_left_out` counts the pictures that could not be read, `content` is the fingerprint of the dataset's files.
+    Args:
+        mean, covariance: [F] and [F, F], float64.
+        num: number of pictures.
+        kept: sample of features [N, F], float32.
+        num_left_out: number of pictures that could not be read.
+        content: fingerprint of the dataset's files.
     """
 
     mean: np.ndarray
@@ -39,10 +44,14 @@ class ReferenceStatistics:
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """Which real pictures are looked at, and how.
+    """Which real pictures to use, and how to read them.
 
-    `num` at random (None: all), of which the features of `num_kept` are kept; fitted as `fit` says, in batches of
-    `batch`, decoded by `threads`.
+    Args:
+        num_kept: of how many to keep the features.
+        num: number of pictures, chosen at random; None: all.
+        fit: how pictures of other sizes are resized.
+        batch: pictures per batch.
+        threads: decoding threads.
     """
 
     num_kept: int
@@ -60,19 +69,19 @@ def reference_statistics(
     sample: SampleOptions,
     advance: Advance = no_progress,
 ) -> ReferenceStatistics:
-    """Features of a sample of real pictures, never mirrored; computed once.
+    """Statistics of the features of real pictures, never mirrored; computed once, then cached.
 
-    They are kept on each host in $ALIS_CACHE, else ~/.cache/alis, by the content of the dataset's files and the
-    extractor's name. Process r takes every world-th batch. The kept ones are a random choice, the same every time.
+    Each host caches them in $ALIS_CACHE (default ~/.cache/alis), by the content of the dataset's files and the
+    extractor's name. Process r reads every world-th batch. The kept features are a random sample, the same every time.
 
     Raises:
         DataError: too much of the dataset can't be read.
     """
-    # Process 0 looks at the files for all: hosts see them with other times and numbers.
+    # Process 0 hashes the files for all: other hosts may see other inodes and times.
     content = dist.broadcast_object(dist.run_on_all(lambda: "" if dist.rank() else content_fingerprint(catalogue)))
     key = f"{content} {catalogue.column} {resolution} {sample.fit} {extractor.name} {sample.num_kept} {sample.num}"
     path = cache_folder() / "reference" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
-    # Hosts may have caches of their own: who has it waits for nobody else's sums, so all have it or all compute.
+    # Hosts may have separate caches: unless all processes find the statistics, all must compute them.
     stored = _stored(path, content)
     if not dist.any_true(stored is None, device) and stored is not None:
         return stored
@@ -96,7 +105,7 @@ def reference_statistics(
 
     num_left_out = sum(dist.all_gather_objects(dist.run_on_all(look)))
     if num_left_out:
-        log.warning("%d of %d real pictures can't be read and count as their neighbours", num_left_out, num)
+        log.warning("%d of %d real pictures can't be read and are replaced by their neighbours", num_left_out, num)
     rows = torch.cat(kept) if kept else torch.zeros(0, extractor.num_features)
     rows = dist.gather_rows(rows.to(device)).cpu()
     found = ReferenceStatistics(*moments.finish(extractor.num_features, device), rows, num_left_out, content)
@@ -106,7 +115,7 @@ def reference_statistics(
 
 
 def _stored(path: Path, content: str) -> ReferenceStatistics | None:
-    """The reference kept in a file, or None: there is none, or it is damaged and is computed again."""
+    """The statistics cached in a file, or None if there is none or it is damaged."""
     try:
         with np.load(path) as kept:
             num, num_left_out = int(kept["num"]), int(kept["num_left_out"]) if "num_left_out" in kept else 0
@@ -115,7 +124,7 @@ def _stored(path: Path, content: str) -> ReferenceStatistics | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("%s: damaged, computed anew (%s)", path, error)
+        log.warning("%s: damaged, computed again (%s)", path, error)
         return None
 
 
@@ -134,4 +143,4 @@ def _keep(found: ReferenceStatistics, path: Path) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        log.warning("%s: the reference can't be kept (%s)", path, error)
+        log.warning("%s: the reference statistics can't be cached (%s)", path, error)

@@ -1,7 +1,7 @@
-"""Painted strips → what an eye sees on them: seams at patch borders, and grounds that repeat.
+"""Metrics of painted strips that match what the eye sees: seams at patch borders, and repeating patterns.
 
-Neither figure needs features, and real pictures have values of their own, which stand beside them: a generator is good
-when it comes out as they do. Letters: N strips, H rows, W columns, R side of a frame, P = R/g columns of a patch.
+Neither needs features. Both can be measured on real pictures too: a good generator has the same values as they have.
+Letters: N strips, H rows, W columns, R side of a frame, P = R/g columns of a patch.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from alis.models import Generator, sampling
 from alis.models.frame_codes import seeded
 from alis.progress import Advance, no_progress
 
-FRAMES = 8  # of a strip
+FRAMES = 8  # per strip
 _LUMA = (0.299, 0.587, 0.114)
 
 
 def luma(images_N3HW: Tensor) -> Tensor:
-    """Brightness, [N, H, W] in the images' own range."""
+    """Luma [N, H, W], in the images' own range."""
     weights = torch.tensor(_LUMA, dtype=images_N3HW.dtype, device=images_N3HW.device)
     return (images_N3HW * weights[:, None, None]).sum(dim=1)
 
 
 def seam(images_N3HW: Tensor, patch_px: int) -> float:
-    """Mean |Δluma| from column to column across patch borders, over that inside patches: 1 where no border shows.
+    """Mean |Δluma| between neighbouring columns at patch borders, over that inside patches; 1 = no visible borders.
 
     Raises:
         InputError: pictures no wider than a patch.
@@ -42,18 +42,20 @@ def seam(images_N3HW: Tensor, patch_px: int) -> float:
 
 
 def repetition(strips_N3HW: Tensor, resolution: int, patch_px: int) -> float:
-    """Share of the horizontal power at periods under two patches that comes back in every patch of a strip.
+    """Share of the horizontal power at periods under two patches that repeats in every patch of a strip.
 
-    That is the power on the harmonics of the patch's period, among which are those of all waves under two patches. A
-    strip of K patches without any repetition has about 1/K there; a lattice has most of its power there. Each frame's
-    rows lose their mean and slope first, so that real frames set side by side can be measured in the same way.
+    This is the power at harmonics of the patch's period, which include all coordinate waves shorter than two patches. A
+    strip of K patches without repetition has about 1/K there, a regular lattice almost all. Mean and slope are removed
+    from each frame's rows first, so that real frames side by side can be measured in the same way.
 
     Raises:
-        InputError: strips that are not whole frames.
+        InputError: strips that are not several whole frames.
     """
     width = strips_N3HW.shape[3]
     if width % resolution or width <= resolution:
-        raise InputError(f"strips {width} px wide are not frames of {resolution} px", hint="give two frames or more")
+        raise InputError(
+            f"strips {width} px wide are not frames of {resolution} px", hint="give at least two whole frames"
+        )
     frames_NHKR = luma(strips_N3HW).double().unflatten(2, (-1, resolution))
     way_R = torch.linspace(-1, 1, resolution, dtype=torch.float64, device=frames_NHKR.device)
     slope = (frames_NHKR * way_R).sum(dim=3, keepdim=True) / way_R.square().sum()
@@ -66,7 +68,7 @@ def repetition(strips_N3HW: Tensor, resolution: int, patch_px: int) -> float:
 
 
 def painted(generator: Generator, num: int, *, seed: int, psi: float = 1.0, advance: Advance = no_progress) -> Tensor:
-    """Strips of eight frames, each of a plane of its own, with fresh noise: [N, 3, R, 8·R] on the CPU."""
+    """Painted strips of eight frames, each of another plane, with random noise: [N, 3, R, 8·R] on the CPU."""
     strips = []
     for number in range(num):
         own = seed * 1_000_003 + number
@@ -77,7 +79,7 @@ def painted(generator: Generator, num: int, *, seed: int, psi: float = 1.0, adva
 
 
 def real(catalogue: Catalogue, resolution: int, num: int, *, fit: Fit = "resize", threads: int = 2) -> Tensor:
-    """Real frames set side by side as strips of eight, [N, 3, R, 8·R] in [-1, 1]; fewer if there are fewer pictures."""
+    """Strips of eight real frames side by side: [N, 3, R, 8·R] in [-1, 1]; fewer if there are fewer pictures."""
     found: list[Tensor] = []
     stop = min(num * FRAMES, catalogue.num_images)
     share, reading = RankSlice(FRAMES, FRAMES, 0, 1), ReadOptions(fit=fit, threads=threads, num_lanes=1)
@@ -86,6 +88,6 @@ def real(catalogue: Catalogue, resolution: int, num: int, *, fit: Fit = "resize"
             found += [image.permute(2, 0, 1).float() / 127.5 - 1 for image in images_BHWC]
     whole = len(found) // FRAMES * FRAMES
     if not whole:
-        raise InputError(f"{len(found)} real pictures make no strip", hint=f"give at least {FRAMES}")
+        raise InputError(f"{len(found)} real pictures are too few for a strip", hint=f"give at least {FRAMES}")
     strips = [torch.cat(found[k : k + FRAMES], dim=2) for k in range(0, whole, FRAMES)]
     return torch.stack(strips)

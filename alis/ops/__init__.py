@@ -1,8 +1,8 @@
-"""The operations between convolutions: plain PyTorch references, and Triton kernels of the three that cost time.
+"""The operations between convolutions: plain PyTorch references, and Triton kernels for the three slowest.
 
-`align` spreads anchors' styles over columns (SA-AdaIN), `bias_act` adds noise and bias, bends and clamps,
-`resample` is the [1, 3, 3, 1] filter with its ups and downs; `edges` repeats
-outermost columns, `stack` outermost rows. All can be differentiated twice.
+`align` multiplies columns by anchors' interpolated styles (SA-AdaIN), `bias_act` adds noise and bias and applies the
+activation and clamp, `resample` is the [1, 3, 3, 1] filter with up- and down-sampling, `edges` replicates the outermost
+columns, `stack` the outermost rows. All can be differentiated twice.
 """
 
 from alis.ops.align import align

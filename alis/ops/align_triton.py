@@ -1,7 +1,7 @@
-"""SA-AdaIN in Triton: the mix of styles is made in registers, the feature map is read and written once.
+"""SA-AdaIN in Triton: styles are interpolated in registers; the feature map is read and written only once.
 
-Its derivatives are the same product and one reduction, each of which has the other among its own derivatives, so
-any order of differentiation is covered. Shares of anchors are geometry and have no gradient.
+Its derivatives are the same product and one reduction, whose derivatives are again these two, so it can be
+differentiated any number of times. The anchors' shares are geometry and get no gradient.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alis.ops import tiles
 
-# Rows that one program of the reduction sums up.
+# Rows summed by one program of the reduction.
 CHUNK = 64
 
 

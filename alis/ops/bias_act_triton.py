@@ -1,8 +1,8 @@
 """Noise, bias, leaky ReLU, gain and clamp in Triton: one read and one write.
 
-The slope at each element is known from the result alone: the sign tells the side, ± clamp tells that it was held.
-So only the result is kept for the gradient; and as the slope is constant almost everywhere, the second derivative
-is the same product once more. Held elements have no gradient, those exactly at the clamp included.
+The slope at each element follows from the result alone: its sign gives the side, and a value of ± clamp was clamped. So
+only the result is saved for the gradient. The slope is piecewise constant, so the second derivative is the same product
+again. Clamped elements have no gradient, including those exactly at the clamp.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from alis.ops import tiles
 def bias_act_triton(
     x: Tensor, bias_C: Tensor, noise: Tensor | None, *, slope: float, gain: float, clamp: float | None
 ) -> Tensor:
-    """`alis.ops.bias_act` by a Triton kernel; [B, C] is taken as one row of B pixels, channels last."""
+    """`alis.ops.bias_act` by a Triton kernel; [B, C] is treated as one channels-last row of B pixels."""
     if x.ndim == 2:
         assert noise is None
-        # One row, not one column: rows are the grid's second dimension, which ends at 65,535.
+        # One row, not one column: rows are the grid's second dimension, which is limited to 65,535.
         row = x.t()[None, :, None, :]
         return bias_act_triton(row, bias_C, None, slope=slope, gain=gain, clamp=clamp)[0, :, 0].t()
     y: Tensor = _BiasAct.apply(x, bias_C, noise, slope, gain, clamp)
@@ -34,7 +34,7 @@ def bias_act_triton(
 def bias_act_triton_(
     x: Tensor, bias_C: Tensor, noise: Tensor | None, *, slope: float, gain: float, clamp: float | None
 ) -> Tensor:
-    """`alis.ops.bias_act_` by the same kernel, without a gradient: 4-D maps are written over."""
+    """`alis.ops.bias_act_` by the same kernel, without a gradient: 4-D maps are overwritten."""
     if x.ndim == 2:
         return bias_act_triton(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
     return _forward(x, bias_C, noise, x, _Bend(slope, gain, clamp))
@@ -75,7 +75,7 @@ class _BiasAct(torch.autograd.Function):
 
 
 class _Slope(torch.autograd.Function):
-    """g · slope of the activation where it gave y."""
+    """g times the slope of the activation at the elements that gave y."""
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, y: Tensor, slope: float, gain: float, clamp: float | None) -> Tensor:

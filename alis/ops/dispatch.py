@@ -1,6 +1,6 @@
-"""Which tensors go to the Triton kernels: those on a CUDA device, where Triton is installed.
+"""Which operations use the Triton kernels: those on CUDA tensors, if Triton is installed.
 
-`use_triton(False)` sends everything to the plain references, to compare or to look for a fault.
+`use_triton(False)` uses the plain references for everything, for comparison or debugging.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _wanted = True
 
 
 def use_triton(wanted: bool) -> None:
-    """Whether CUDA tensors go to the Triton kernels from now on (the default) or to the references."""
+    """Set whether operations on CUDA tensors use the Triton kernels (the default) or the references."""
     global _wanted
     _wanted = wanted
 
 
 def uses_triton(x: Tensor) -> bool:
-    """Whether an operation on x is done by Triton."""
+    """Whether operations on x use the Triton kernels."""
     return _wanted and x.is_cuda and _is_installed()
 
 

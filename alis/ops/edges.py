@@ -1,6 +1,6 @@
-"""One column more at each side of a patch, copies of its outermost columns: what `padding = "replicate"` sees there.
+"""Replicate padding in width: one column more on each side, a copy of the outermost one (`padding = "replicate"`).
 
-Nothing of a neighbour is seen, so a patch stays independent; unlike zeros, its own columns don't darken its border.
+Patches stay independent of their neighbours, as with zero padding, but their borders are not darkened.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from torch import Tensor
 
 
 def extend(x_BCHw: Tensor) -> Tensor:
-    """[B, C, H, w] → [B, C, H, w + 2], stored as x is; can be differentiated any number of times."""
+    """[B, C, H, w] → [B, C, H, w + 2], in x's memory format; can be differentiated any number of times."""
     wide: Tensor = _Extend.apply(x_BCHw)
     return wide
 
 
 def shrink(x_BCHw: Tensor, num: int) -> Tensor:
-    """[B, C, H, w] → [B, C, H, w − 2·num]: `num` columns (at least 1) cut off at each side; stored as x is."""
+    """[B, C, H, w] → [B, C, H, w − 2·num]: crop `num` columns (at least 1) on each side, in x's memory format."""
     layout = layout_of(x_BCHw)
     return x_BCHw[..., num:-num].contiguous(memory_format=layout)
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
-    """Channels last if x is stored so and that makes a difference."""
+    """The memory format of x: channels-last if it is, and differs from contiguous."""
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return torch.channels_last if last else torch.contiguous_format
 

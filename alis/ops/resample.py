@@ -1,6 +1,6 @@
-"""The [1, 3, 3, 1] low-pass filter of StyleGAN2: alone, before halving, and after doubling.
+"""The [1, 3, 3, 1] low-pass filter of StyleGAN2: alone, before down-sampling, and after up-sampling.
 
-Nothing is seen beyond the border but zeros, which makes a patch independent of its neighbours.
+Zero padding makes a patch independent of its neighbours.
 Source: arXiv 1912.04958, appendix B.
 """
 
@@ -18,7 +18,7 @@ TAPS = (0.125, 0.375, 0.375, 0.125)
 
 
 def up2(x_BCHW: Tensor) -> Tensor:
-    """Twice the height and width: zeros between, then filtered with gain 4."""
+    """Double height and width: insert zeros, then filter with gain 4."""
     if uses_triton(x_BCHW):
         from alis.ops.resample_triton import up2_triton
 
@@ -27,7 +27,7 @@ def up2(x_BCHW: Tensor) -> Tensor:
 
 
 def down2(x_BCHW: Tensor) -> Tensor:
-    """Half the height and width (both even): filtered, then every second sample."""
+    """Halve height and width (both even): filter, then take every second sample."""
     if uses_triton(x_BCHW):
         from alis.ops.resample_triton import down2_triton
 
@@ -36,7 +36,7 @@ def down2(x_BCHW: Tensor) -> Tensor:
 
 
 def blur(x_BCHW: Tensor, pad: int, gain: float = 1.0) -> Tensor:
-    """Filtered with `pad` zeros (1 or 2) around: height and width grow by 2·pad − 3."""
+    """Filter with `pad` zeros (1 or 2) on each side: height and width grow by 2·pad − 3."""
     if uses_triton(x_BCHW):
         from alis.ops.resample_triton import blur_triton
 
@@ -66,9 +66,9 @@ def blur_reference(x_BCHW: Tensor, pad: int, gain: float = 1.0) -> Tensor:
 
 
 def _filter(x_BCHW: Tensor, pad: int, gain: float, stride: int) -> Tensor:
-    """Each channel's convolution with the 4×4 filter."""
+    """Convolve each channel with the 4×4 filter."""
     num = x_BCHW.shape[1]
-    # A graph that is traced gets a kernel of its own: what stands in it for a tensor must not be kept for others.
+    # An exported graph gets its own kernel: the tracer's placeholder must not get into the cache.
     kernel = _kernel.__wrapped__ if torch.compiler.is_exporting() else _kernel
     weight = kernel(x_BCHW.dtype, x_BCHW.device, gain).expand(num, 1, 4, 4)
     return functional.conv2d(x_BCHW, weight, padding=pad, stride=stride, groups=num)
@@ -76,8 +76,8 @@ def _filter(x_BCHW: Tensor, pad: int, gain: float, stride: int) -> Tensor:
 
 @functools.cache
 def _kernel(dtype: torch.dtype, device: torch.device, gain: float) -> Tensor:
-    """The filter's 4×4 weights: copied from the host once, not in every layer of every step."""
-    # Kept beyond this call: an inference tensor could not be used where gradients are wanted later.
+    """The filter's 4×4 weights, cached: they are copied to the device only once."""
+    # The cache outlives this call: an inference tensor could not be used with gradients later.
     with torch.inference_mode(False), torch.no_grad():
         taps = torch.tensor(TAPS, dtype=dtype, device=device)
         return taps[:, None] * taps * gain

@@ -1,8 +1,8 @@
-"""The [1, 3, 3, 1] filter in Triton, with zeros put between before and samples dropped after: one kernel for all.
+"""The [1, 3, 3, 1] filter in Triton, with up- and down-sampling: one kernel for all cases.
 
-y[o] = gain · Σ_k f[k] · x[(o·down + k − pad) / up], taps where the division is whole and inside. As f is symmetric,
-its transpose is the same operation with up and down changed over and pad = 3 − pad: so every derivative of every
-order is this kernel again.
+y[o] = gain · Σ_k f[k] · x[(o·down + k − pad) / up], over taps for which the division is exact and inside the map. As f
+is symmetric, the transposed operation is the same with up and down swapped and pad = 3 − pad. So derivatives of any
+order use this kernel again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _apply(x: Tensor, size: tuple[int, int], up: int, down: int, pad: int, gain:
 
 
 class _Filter(torch.autograd.Function):
-    """The filter of given ups, downs, zeros before, and size of the result."""
+    """The filter with given up- and down-sampling factors, padding and result size."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, size: tuple[int, int], up: int, down: int, pad: int, gain: float) -> Tensor:
@@ -98,7 +98,7 @@ def _filter_kernel(
     INNER: tl.constexpr,
 ):
     b, c, h, w, real = tiles.place(C, H, W, LAST, OUTER, INNER)
-    # With zeros between, every second tap meets one: start at the first that doesn't.
+    # With up-sampling, every second tap is on a zero: start at the first that isn't.
     top, left = h * DOWN - PAD, w * DOWN - PAD
     first_h, first_w = (top & 1) * (UP - 1), (left & 1) * (UP - 1)
     total = tl.zeros([OUTER, INNER], WIDE)

@@ -1,7 +1,7 @@
-"""Styled features, waves and latents side by side in one map, first and last row once more: what a plane's filters see.
+"""Styled features, waves and latents concatenated into one map, with the first and last row replicated.
 
-One write of the map instead of three (the product, the concatenation, the rows), forward and backward. Columns are not
-added: those beside a range are the plane's own and come with it.
+This is the input of 3×3 layers with plane padding. The map is written once instead of three times (product,
+concatenation, padding), in both passes. No columns are added: a range comes with the plane's true columns beside it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from alis.ops.edges import layout_of
 
 
 def stack(x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, rest_BMHw: Tensor | None = None) -> Tensor:
-    """[B, C + M, H + 2, w] in x's dtype, stored as x is; can be differentiated any number of times.
+    """[B, C + M, H + 2, w] in x's dtype and memory format; can be differentiated any number of times.
 
     Args:
-        styles_BKC, shares_BKw: as of `alis.ops.align`.
-        rest_BMHw: further channels as they are.
+        styles_BKC, shares_BKw: as in `alis.ops.align`.
+        rest_BMHw: further channels, not multiplied by styles.
     """
     if needs_gradient(x_BCHw, styles_BKC, rest_BMHw):
         stacked: Tensor = _Stack.apply(x_BCHw, styles_BKC, shares_BKw, rest_BMHw)
@@ -33,9 +33,9 @@ def stack(x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, rest_BMHw: Ten
 def stack_written(
     x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, num: int, write: Callable[[Tensor], object]
 ) -> Tensor:
-    """`stack` with `num` further channels that `write` puts where they belong, [B, num, H, w]; without gradients.
+    """`stack` without gradients, whose `num` further channels [B, num, H, w] are written in place by `write`.
 
-    No map of them is held beside the stacked one: at full height it would be a third of a strip's memory.
+    So no separate map of them is needed, which at full height would be a third of a strip's memory.
     """
     y = _room(x_BCHw, num)
     own = x_BCHw.shape[1]
@@ -93,5 +93,5 @@ class _Stack(torch.autograd.Function):
 
 
 def repeat_rows(x_BCHW: Tensor) -> Tensor:
-    """[B, C, H + 2, W]: the first and the last row once more; stored as x is."""
+    """[B, C, H + 2, W]: x with its first and last row replicated, in the same memory format."""
     return torch.cat([x_BCHW[:, :, :1], x_BCHW, x_BCHW[:, :, -1:]], dim=2)

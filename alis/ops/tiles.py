@@ -1,11 +1,11 @@
-"""How Triton kernels walk over a feature map: tiles of its two fastest dimensions, one program a tile.
+"""How Triton kernels iterate over a feature map: in tiles of its two fastest dimensions, one program per tile.
 
-For rows stored last (NCHW) a tile is rows × columns of one channel; for channels stored last it is columns ×
-channels of one row. Neighbouring threads so touch neighbouring memory in both, and no index is ever divided.
-Any strides are read; the result is dense in the layout of the walk.
+In contiguous layout (NCHW), a tile is rows × columns of one channel; in channels-last layout, columns × channels of one
+row. So neighbouring threads access neighbouring memory in both, and no index has to be divided. Inputs may have any
+strides; the result is dense.
 
-Triton starts a kernel on the thread's current GPU, wherever its tensors are: so each launch stands inside
-`torch.cuda.device_of(x)` (models opened with `device="cuda:1"`, the live page's painting thread).
+Triton launches a kernel on the thread's current GPU, wherever its tensors are. So each launch is inside
+`torch.cuda.device_of(x)` (for models opened with `device="cuda:1"`, and the live page's painting thread).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TILE = 2048
 
 @dataclass(frozen=True)
 class Walk:
-    """One way over a map [B, C, H, W]: which layout, how large the tiles, how many programs."""
+    """How to iterate over a map [B, C, H, W]: whether channels are last, the tile's size, and the grid of programs."""
 
     last: bool
     outer: int
@@ -32,7 +32,7 @@ class Walk:
 
 
 def walk(x_BCHW: Tensor) -> Walk:
-    """The walk over x as it is stored."""
+    """The iteration that suits x's memory format."""
     last = is_channels_last(x_BCHW)
     batch, channels, height, width = x_BCHW.shape
     fixed, num_outer, num_inner = (height, width, channels) if last else (channels, height, width)
@@ -43,24 +43,24 @@ def walk(x_BCHW: Tensor) -> Walk:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether channels are stored last, and that makes a difference."""
+    """Whether x is channels-last, and that differs from contiguous."""
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def empty(x_BCHW: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
-    """Memory for a result in x's dtype and layout."""
+    """An uninitialised result in x's dtype and memory format."""
     layout = torch.channels_last if is_channels_last(x_BCHW) else torch.contiguous_format
     return torch.empty(size or x_BCHW.shape, dtype=x_BCHW.dtype, device=x_BCHW.device, memory_format=layout)
 
 
 def precision(x: Tensor) -> tl.dtype:
-    """What the kernels compute in: float32, or float64 for float64."""
+    """The dtype that kernels compute in: float32, or float64 for float64."""
     return tl.float64 if x.dtype == torch.float64 else tl.float32
 
 
 @triton.jit
 def place(C, H, W, LAST: tl.constexpr, OUTER: tl.constexpr, INNER: tl.constexpr):
-    """This program's batch entry, channels, rows and columns (each broadcast to the tile), and which are real."""
+    """This program's batch index, channels, rows and columns (each broadcast to the tile), and a mask of valid ones."""
     num_inner = C if LAST else W
     tiles = tl.cdiv(num_inner, INNER)
     outer = (tl.program_id(0) // tiles) * OUTER + tl.arange(0, OUTER)[:, None]

@@ -1,11 +1,12 @@
-"""(seed, i) → anchor's z: counter-based draws, and the sketch that says which draw stands at which anchor.
+"""(seed, i) → z of anchor i, by counter-based random numbers; and the sketch, which specifies a whole plane.
 
-Everything that decides a picture besides the model is a `Sketch`: a seed, edits of single anchors, truncation, noise,
-and whether the plane closes to a ring. It has one canonical text (`Sketch.text`), which is the address of a tile on
-the web page, the permalink, and the note inside a saved strip.
+A `Sketch` is everything besides the model that determines a picture: a seed, edits of single anchors, truncation,
+noise, and whether the plane closes to a ring. Its canonical text (`Sketch.text`) is part of a tile's URL on the web
+page, of a permalink, and of the note inside a saved strip.
 
-The draws use Philox words, whose stream numpy guarantees, and our own Box–Muller: the same anchor for ever, alone or
-in any order. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+Random codes use NumPy's Philox, whose stream is guaranteed, and a Box–Muller transform of our own. So an anchor's code
+is always the same, computed alone or in any order.
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from alis.errors import InputError
 
-# Seeds, anchors and columns stay whole numbers in JavaScript, so that a permalink says the same in both worlds.
+# Limits keep seeds, anchors and columns exact in JavaScript, so that permalinks mean the same there.
 MAX_SEED = 2**53 - 1
 MAX_ANCHOR = 2**40
 MAX_VARIANT = 2**31 - 1
@@ -28,12 +29,12 @@ MAX_EDITS = 64
 MAX_PSI = 2.0
 NOISES = ("random", "none", "const")
 _MASK = 2**64 - 1
-_STREAM = 0x616C6973  # keeps our words apart from other users of the same seed
+_STREAM = 0x616C6973  # separates these random numbers from other uses of the same seed
 
 
 @dataclass(frozen=True, order=True)
 class Draw:
-    """A code drawn at random: anchor `index` of the plane `seed`; `variant` > 0 is a redraw of it."""
+    """A random code: that of anchor `index` on the plane of `seed`; each `variant` > 0 is another redraw of it."""
 
     seed: int
     index: int = 0
@@ -48,13 +49,13 @@ class Draw:
 
 @dataclass(frozen=True, order=True)
 class SavedCode:
-    """A code given by the caller under a name: an inverted photograph, a found scene."""
+    """A code that the caller supplies under a name, e.g. an inverted photograph."""
 
     name: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[A-Za-z0-9.-]{1,40}", self.name):
-            raise InputError(f"code name {self.name!r} can't stand in an address", hint="use letters, digits, . and -")
+            raise InputError(f"code name {self.name!r} can't be part of a URL", hint="use letters, digits, . and -")
 
 
 Source = Draw | SavedCode
@@ -62,27 +63,27 @@ _NOTHING: Mapping[int, Source] = MappingProxyType({})
 
 
 def _is_whole(value: object) -> bool:
-    """A whole number; True and False do not count."""
+    """Whether a value is an integer; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check_seed(seed: int) -> None:
-    """Raises: InputError: not a whole number from 0 to 2^53 − 1."""
+    """Raises: InputError: not an integer from 0 to 2^53 − 1."""
     if not _is_whole(seed) or not 0 <= seed <= MAX_SEED:
         raise InputError(f"seed {seed!r} is out of range", hint=f"use a whole number from 0 to {MAX_SEED}")
 
 
 def check_anchor(index: int) -> None:
-    """Raises: InputError: beyond ±2^40, where nobody has been."""
+    """Raises: InputError: not an integer within ±2^40."""
     if not _is_whole(index) or abs(index) > MAX_ANCHOR:
         raise InputError(f"anchor {index!r} is out of range", hint=f"use a whole number within ±{MAX_ANCHOR}")
 
 
 def draw_z(draw: Draw, z_dim: int, attempt: int = 0) -> np.ndarray:
-    """Standard normal code of a draw, float32 [z_dim]; a pure function of its arguments.
+    """The standard normal z of a draw, float32 [z_dim]; a pure function of its arguments.
 
     Args:
-        attempt: further independent codes of the same draw (cluster sampling takes the first that fits).
+        attempt: number of a further independent code of the same draw (cluster sampling takes the first that fits).
     """
     counter = np.array([0, attempt, draw.variant, draw.index & _MASK], dtype=np.uint64)
     bits = np.random.Philox(key=draw.seed | _STREAM << 64, counter=counter)
@@ -93,7 +94,7 @@ def draw_z(draw: Draw, z_dim: int, attempt: int = 0) -> np.ndarray:
 
 
 class SketchSettings(TypedDict, total=False):
-    """What a sketch says besides its seed and edits."""
+    """The settings of a sketch besides its seed and edits."""
 
     psi: float
     cluster: int | str | None
@@ -103,11 +104,16 @@ class SketchSettings(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Sketch:
-    """What a plane is drawn from, besides the model.
+    """Everything besides the model that determines the pixels of a plane.
 
-    `psi` pulls drawn codes towards `cluster`: None = the mean of all codes, "nearest" = the nearest cluster's centre,
-    a number = only scenes of that cluster, towards its centre. Codes given by name are never pulled.
-    `ring` = anchors after which the plane repeats, None = endless.
+    Args:
+        seed: 0 … 2^53 − 1.
+        edits: anchor → the code placed there instead of the seed's own.
+        psi: truncation, 0 … 2: factor of the random codes' distance from a centre; 1 = as trained.
+        cluster: that centre: None = the mean of all codes; "nearest" = the nearest cluster's centre; a number = only
+            scenes of that cluster, and its centre. Saved codes are never truncated.
+        noise: "random", "none" or "const" (the model's stored maps).
+        ring: number of anchors after which the plane repeats; None = never.
 
     Raises:
         InputError: a value out of range.
@@ -133,7 +139,7 @@ class Sketch:
         if not (self.cluster is None or self.cluster == "nearest" or _is_whole(self.cluster)):
             raise InputError(f"cluster {self.cluster!r} is unknown", hint='use a number, "nearest" or None')
         if isinstance(self.cluster, int) and not 0 <= self.cluster < 10_000:
-            raise InputError(f"cluster {self.cluster} is out of range", hint="alis clusters lists them")
+            raise InputError(f"cluster {self.cluster} is out of range", hint="list them with alis clusters")
         if self.ring is not None and (not _is_whole(self.ring) or not 1 <= self.ring <= MAX_ANCHOR):
             raise InputError(f"ring of {self.ring!r} anchors is out of range", hint="use at least 1")
         if len(self.edits) > MAX_EDITS:
@@ -146,7 +152,7 @@ class Sketch:
                 )
             if self.ring is not None and not 0 <= index < self.ring:
                 raise InputError(f"anchor {index} is not on the ring", hint=f"use 0 to {self.ring - 1}")
-        # A redraw that changes nothing is not an edit: each picture has exactly one address.
+        # An edit that changes nothing is dropped: each picture has exactly one URL.
         kept = {i: source for i, source in sorted(self.edits.items()) if source != Draw(self.seed, i)}
         object.__setattr__(self, "edits", MappingProxyType(kept))
 
@@ -157,19 +163,19 @@ class Sketch:
         return Sketch, (self.seed, dict(self.edits), self.psi, self.cluster, self.noise, self.ring)
 
     def source(self, index: int) -> Source:
-        """What stands at an anchor."""
+        """The source of an anchor's code: its edit, or the seed's own draw."""
         if self.ring is not None:
             index %= self.ring
         return self.edits.get(index) or Draw(self.seed, index)
 
     def edited(self, edits: Mapping[int, Source | int]) -> Sketch:
-        """The sketch with more anchors edited; a whole number is a variant of the draw that stands there.
+        """The sketch with further anchors edited; an integer means that variant of the draw at the anchor.
 
-        Edits of an anchor already edited replace it; variant 0 of its own draw undoes it. On a ring, anchors are
+        A new edit of an anchor replaces the old one; variant 0 of its own draw removes the edit. On a ring, anchors are
         counted modulo the ring.
 
         Raises:
-            InputError: no anchor, or no scene.
+            InputError: an anchor out of range, or not a source or variant.
         """
         new: dict[int, Source] = dict(self.edits)
         for index, source in edits.items():
@@ -177,7 +183,7 @@ class Sketch:
             if self.ring is not None:
                 index %= self.ring
             if isinstance(source, bool):
-                raise InputError(f"anchor {index}: {source} is no variant", hint="give a whole number")
+                raise InputError(f"anchor {index}: {source} is not a variant", hint="give a whole number")
             if isinstance(source, int):
                 here = self.source(index)
                 drawn = here if isinstance(here, Draw) else Draw(self.seed, index)
@@ -186,12 +192,12 @@ class Sketch:
         return replace(self, edits=new)
 
     def closed(self, ring: int) -> Sketch:
-        """The same plane closed to a ring."""
+        """The same plane closed to a ring of this many anchors."""
         return replace(self, ring=ring, edits={i % ring: source for i, source in self.edits.items()})
 
     @property
     def edits_text(self) -> str:
-        """All but the seed, in the one canonical spelling, safe in an address; `-` when there is nothing to say."""
+        """Everything but the seed as canonical text that is safe in a URL; `-` if all is default."""
         terms = []
         if self.psi != 1:
             terms.append(f"p{round(self.psi * 100)}")
@@ -212,12 +218,12 @@ class Sketch:
 
     @property
     def text(self) -> str:
-        """The whole sketch as `seed/edits`."""
+        """The whole sketch as canonical text, `seed/edits`."""
         return f"{self.seed}/{self.edits_text}"
 
     @classmethod
     def parse(cls, text: str) -> Sketch:
-        """The sketch of a `seed/edits` text.
+        """Parse a `seed/edits` text.
 
         Raises:
             InputError: not in the canonical spelling, or a value out of range.
@@ -245,7 +251,7 @@ _TERM = re.compile(
 
 
 def _read_term(term: str, seed: int, values: dict[str, object], anchors: dict[int, Source]) -> None:
-    """One term of a sketch's text into its value or anchor."""
+    """Parse one term of a sketch's text into `values` or `anchors`."""
     found = _TERM.fullmatch(term)
     if not found:
         raise InputError(

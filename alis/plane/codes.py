@@ -1,7 +1,7 @@
-"""Codes on disk: one safetensors file a code, with its papers, ready to stand at an anchor.
+"""Codes on disk: one safetensors file per code, with metadata that says where it comes from.
 
 w        [S] or [num_ws, S], float32
-metadata {"model": fingerprint or "", "from": what it was made of, "photo": digest of the photograph or ""}
+metadata {"model": fingerprint or "", "from": what it was made from, "photo": digest of the photograph or ""}
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ from lhq.system import common_mode
 
 
 def name_of(path: str | Path) -> str:
-    """A code's name from its file's: anything but letters, digits, dots and dashes becomes a dash."""
+    """A code's name, from its file name: anything but letters, digits, dots and dashes becomes a dash."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", Path(path).stem)[:40] or "code"
 
 
 @dataclass(frozen=True)
 class CodeOrigin:
-    """What a code says of itself; "" where it doesn't."""
+    """Where a code comes from; "" if unknown.
+
+    Args:
+        model: fingerprint of the model that it is a code of.
+        made_from: name of the photograph.
+        photo: `digest` of the photograph.
+    """
 
     model: str = ""
     made_from: str = ""
@@ -36,7 +42,7 @@ class CodeOrigin:
 
 
 def save(path: str | Path, w: Tensor, *, model: str = "", made_from: str = "", photo: str = "") -> None:
-    """Write a code; the file has its name only when complete.
+    """Write a code; the file gets its name only when it is complete.
 
     Args:
         model: fingerprint of the model that it is a code of.
@@ -53,17 +59,17 @@ def save(path: str | Path, w: Tensor, *, model: str = "", made_from: str = "", p
             save_file({"w": w.detach().float().cpu().contiguous()}, aside, metadata=metadata)
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: can't be written ({error})", hint="give a folder that can") from None
+        raise InputError(f"{path}: can't be written ({error})", hint="give a folder that can be") from None
 
 
 def digest(path: str | Path) -> str:
-    """Sixteen hex digits of a file."""
+    """Sixteen hex digits of a file's BLAKE2 hash."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2s(digest_size=8)).hexdigest()
 
 
 def read_origin(path: str | Path) -> CodeOrigin:
-    """What a code says of itself.
+    """Read where a code comes from.
 
     Raises:
         InputError: as `read`.
@@ -77,7 +83,7 @@ def read_origin(path: str | Path) -> CodeOrigin:
 
 
 def read(path: str | Path) -> Tensor:
-    """A code, [S] or [num_ws, S].
+    """Read a code, [S] or [num_ws, S].
 
     Raises:
         InputError: no such file, or not a saved code of finite numbers.
@@ -95,10 +101,10 @@ def read(path: str | Path) -> Tensor:
 
 
 def read_all(paths: Iterable[str | Path]) -> dict[str, Tensor]:
-    """Codes by name.
+    """Read codes, by name.
 
     Raises:
-        InputError: as `read`, or two files of one name.
+        InputError: as `read`, or two codes with the same name.
     """
     found: dict[str, Tensor] = {}
     for path in paths:

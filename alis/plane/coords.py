@@ -1,8 +1,8 @@
-"""The waves that tell the network where on the plane a column stands.
+"""Coordinate waves: positional features that tell the network where on the plane a column is.
 
 Letters: B ranges, W a frame's width in columns at some layer, w columns of a range, K base waves.
-Column `col` of the plane has x = 2·col/W − d, and all waves repeat every 2W columns; so x is reduced as an integer,
-before any rounding, and the plane repeats exactly, not to the last bits of a float.
+Column `col` of the plane has x = 2·col/W − d, and all waves repeat every 2W columns. Columns are reduced modulo that
+period as integers, before any rounding, so the waves repeat exactly.
 Source: arXiv 2104.06954, section 3 (spatial coordinates).
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from alis.config import ModelConfig
 
-# The most base waves a block may have, by its resolution; the 4×4 block may have as many as it has channels.
+# Largest number of base waves of a block, by resolution; the 4×4 block may have as many as it has channels.
 LIMITS = {8: 32, 16: 32, 32: 64, 64: 128, 128: 128, 256: 64, 512: 64, 1024: 64}
 _QUARTER = 2 * math.pi / 4
 _DIAGONAL = _QUARTER / math.sqrt(2) / math.sqrt(2)
@@ -27,8 +27,8 @@ DIRECTIONS = ((0.0, _QUARTER), (_QUARTER, 0.0), (-_DIAGONAL, _DIAGONAL), (_DIAGO
 def basis(resolution: int, limit: int) -> list[tuple[float, float]]:
     """Base vectors of the waves at a block's output resolution, in radians per unit of (x, y).
 
-    The lowest octave of each direction is dropped; directions are dropped from the last while
-    octaves × directions exceeds `limit`, but two always stay.
+    The lowest octave of each direction is left out. While octaves × directions exceeds `limit`, the last direction is
+    left out, but two always stay.
     """
     num_octaves = math.ceil(math.log2(resolution))
     num_directions = len(DIRECTIONS)
@@ -38,16 +38,15 @@ def basis(resolution: int, limit: int) -> list[tuple[float, float]]:
 
 
 def block_basis(config: ModelConfig, resolution: int) -> list[tuple[float, float]]:
-    """`basis` of one block of a generator; the published networks' blocks see two features for each vector."""
+    """`basis` of one block of a generator; each vector gives two input features, a sine and a cosine."""
     return basis(resolution, config.channels(4) if resolution == 4 else LIMITS[resolution])
 
 
 def kept_waves(config: ModelConfig, resolution: int) -> tuple[list[tuple[float, float]], int]:
-    """The base waves that a block sees, and how many channels of local latents stand for the others.
+    """The base waves that a block gets, and the number of local latent channels that replace the others.
 
-    Of the waves that depend on x every so many give way, evenly over octaves and directions, so that
-    `config.local_latents` of them are gone; the sine and the cosine of each become one channel of latents. What
-    depends on y alone stays: it tells up from down.
+    Of the waves that depend on x, a share of `config.local_latents` is replaced, evenly over octaves and directions;
+    sine and cosine become one latent channel each. Waves that depend only on y stay: they tell up from down.
     """
     kept, num_across, num_gone = [], 0, 0
     for vector in block_basis(config, resolution):
@@ -62,9 +61,9 @@ def kept_waves(config: ModelConfig, resolution: int) -> tuple[list[tuple[float, 
 def wave_tables(config: ModelConfig, vectors: Sequence[tuple[float, float]], width: int) -> tuple[Tensor, Tensor]:
     """Factors of the wave features: float64 `across` [2, 2K, 2W] and `down` [2, 2K, W].
 
-    Features, sines first and then cosines, are across[0]·down[0] + across[1]·down[1], because
-    sin(ax + by) = sin ax·cos by + cos ax·sin by and cos(ax + by) = cos ax·cos by − sin ax·sin by:
-    two products an element, and no sine where the map is large. `across` covers one period of x.
+    The features, first all sines and then all cosines, are across[0]·down[0] + across[1]·down[1], because
+    sin(ax + by) = sin ax·cos by + cos ax·sin by and cos(ax + by) = cos ax·cos by − sin ax·sin by. This takes two
+    products per element and no sines on the large map. `across` covers one period of x.
     """
     basis_K2 = torch.tensor(vectors, dtype=torch.float64).view(-1, 2)
     column = torch.arange(2 * width, dtype=torch.float64)
@@ -75,5 +74,5 @@ def wave_tables(config: ModelConfig, vectors: Sequence[tuple[float, float]], wid
 
 
 def wave_columns(across_2KT: Tensor, column_Bw: Tensor) -> Tensor:
-    """The columns of `across` that stand at absolute columns of the grid: [2, B, 2K, w]."""
+    """The columns of `across` for absolute columns of the plane: [2, B, 2K, w]."""
     return across_2KT[:, :, column_Bw % across_2KT.shape[2]].transpose(1, 2)

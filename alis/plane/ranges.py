@@ -1,9 +1,9 @@
-"""A batch of ranges of columns of endless planes: where they stand, and what every layer takes from the place.
+"""A batch of column ranges of endless planes: their positions, and the anchors that they depend on.
 
-Letters: B ranges, w columns of a range at some height, K anchors that a range lies under.
-Anchors stand n columns apart, anchor i at the left border of column i·n; a column's styles are mixed from the two
-beside it. All that a column is given (shares of anchors, waves, noise, local latents) is looked up by its absolute
-number, as integers until nothing can be lost, so a range is the same wherever it was cut from.
+Letters: B ranges, w columns of a range at some height, K anchors of a range.
+Anchors are n columns apart, anchor i at the left border of column i·n; a column's styles are interpolated between the
+two anchors beside it. Everything that depends on a column's position (anchors' shares, waves, noise, local latents) is
+looked up by its absolute number, in integers as long as possible. So a column is the same in every range.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Ranges:
     """Equally wide ranges of pixel columns: range b begins at pixel column_B[b] · R/4 + sub of its plane.
 
     Args:
-        column_B: int64, columns of the 4×4 block.
-        width: pixels.
-        sub: pixels, 0 … R/4 − 1; the same for all, so that they are one batch.
-        seed_B: int64, each range's plane: what its latents are drawn from.
-        ring_B: int64, columns of the 4×4 block after which the plane repeats; 0 where it never does.
-        stored_B: int64, which column of the stored noise the range begins with; by default its own.
+        column_B: int64, column of the 4×4 block where each range begins.
+        width: in pixels.
+        sub: offset in pixels, 0 … R/4 − 1; the same for all ranges of a batch.
+        seed_B: int64, each range's seed, for its local latents.
+        ring_B: int64, number of columns of the 4×4 block after which the plane repeats; 0 = never.
+        stored_B: int64, column of the stored noise where each range begins; by default column_B.
     """
 
     column_B: Tensor
@@ -38,11 +38,11 @@ class Ranges:
     stored_B: Tensor | None = None
 
     def columns(self, span: Span, height: int) -> Tensor:
-        """Absolute numbers of the columns of a span at a height, int64 [B, w]."""
+        """Absolute column numbers of a span at a height, int64 [B, w]."""
         return _columns(self.column_B, span, height)
 
     def on_ring(self, span: Span, height: int) -> Tensor:
-        """The same, counted around the ring where there is one: what noise and latents are drawn by."""
+        """The same, modulo the ring if there is one: the columns that noise and latents are drawn for."""
         column_Bw = self.columns(span, height)
         if self.ring_B is None:
             return column_Bw
@@ -50,12 +50,12 @@ class Ranges:
         return torch.where(ring_B1 > 0, column_Bw % ring_B1.clamp(min=1), column_Bw)
 
     def stored(self, span: Span, height: int) -> Tensor:
-        """The columns of a stored map, `height` wide, that stand there: int64 [B, w]."""
+        """The columns of a stored map, `height` columns wide, for a span: int64 [B, w]."""
         column_B = self.column_B if self.stored_B is None else self.stored_B
         return _columns(column_B, span, height) % height
 
     def patches(self, config: ModelConfig) -> Ranges:
-        """Cut into ranges of a patch each, [B · patches]: for networks whose patches know nothing of each other."""
+        """The ranges split into single patches, [B · patches], for networks with independent patches."""
         tile = config.resolution // config.grid_size
         num = self.width // tile
         each = torch.arange(num, device=self.column_B.device) * (4 // config.grid_size)
@@ -80,15 +80,15 @@ def _columns(column_B: Tensor, span: Span, height: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Anchors:
-    """The anchors that ranges lie under: numbers first_B[b] … first_B[b] + num − 1."""
+    """The anchors of ranges: numbers first_B[b] … first_B[b] + num − 1."""
 
     first_B: Tensor
     num: int
 
     def shares(self, config: ModelConfig, column_Bw: Tensor, height: int) -> Tensor:
-        """Share of each anchor in each column, float64 [B, K, w]; two are not 0 and they sum to one.
+        """Interpolation weights of the anchors in each column, float64 [B, K, w]; at most two are not 0, the sum is 1.
 
-        Source: arXiv 2104.06954, section 3.1: a column's middle lies (i + ½)/n of the way between its anchors.
+        Source: arXiv 2104.06954, section 3.1: a column's centre is (i + ½)/n of the way between its anchors.
         """
         between = config.anchor_columns * (height // 4)
         way_Bw = ((column_Bw - self.first_B[:, None] * between).double() + 0.5) / between
@@ -97,16 +97,16 @@ class Anchors:
 
 
 def anchors(config: ModelConfig, ranges: Ranges, span: Span) -> Anchors:
-    """The anchors over a span of the 4×4 block's columns; as many as ranges of this width can need."""
+    """The anchors of a span of the 4×4 block's columns; as many as any range of this width can need."""
     between, width = config.anchor_columns, span.width
-    # A patch never lies under an anchor; other ranges may begin anywhere.
+    # A patch lies between two anchors; other ranges may begin anywhere.
     num = 2 if config.padding != "plane" else (width + between - 2) // between + 2
     return Anchors(torch.div(ranges.column_B + span.first, between, rounding_mode="floor"), num)
 
 
 def anchors_seen(config: ModelConfig, ranges: Ranges) -> Anchors:
-    """All anchors that decide what ranges look like, those of the columns beside them included.
+    """All anchors that ranges depend on, including those of the columns computed beside them.
 
-    No layer sees further than the 4×4 block.
+    The 4×4 block reads furthest.
     """
     return anchors(config, ranges, spans(config, ranges.width, ranges.sub)[0].given)

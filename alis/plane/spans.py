@@ -1,13 +1,13 @@
-"""A range of pixel columns → the columns that every layer has to compute for it, and no others.
+"""A range of pixel columns → the columns that every layer has to compute for it.
 
-Heights r = 4, 8, …, R are those of the blocks; a frame is r columns wide there. Columns are counted from where the
-range stands, which is a column of the 4×4 block: at height r that is its number times r/4, so one plan of columns
-serves every range of the same width and the same offset within that column (`sub`), and a batch of them has one shape.
+Heights r = 4, 8, …, R are the blocks' resolutions; a frame is r columns wide at height r. Columns are counted relative
+to the column of the 4×4 block in which the range begins (its number times r/4 at height r). So one result serves all
+ranges with the same width and the same offset within that column (`sub`), and they can be batched.
 
-With `padding = "plane"` filters see the columns beside the range. A 3×3 layer asks for one more on each side; the
-doubling layer gives column j from columns ⌈(j − 3)/2⌉ … ⌊(j + 2)/2⌋ of its input; the doubling of the picture asks for
-one. So all that a range costs is two more columns on each side at half the height, and three at every lower one.
-Patches that see zeros or their own border need nothing beside them.
+With `padding = "plane"`, convolutions read columns beside the range. A 3×3 layer needs one more on each side; the
+up-sampling layer computes column j from columns ⌈(j − 3)/2⌉ … ⌊(j + 2)/2⌋ of its input; up-sampling the picture needs
+one more. In total, a range costs two more columns on each side at half the height, and three at every lower height.
+With independent patches, nothing beside a patch is needed.
 """
 
 from __future__ import annotations
@@ -27,19 +27,24 @@ class Span:
 
     @property
     def width(self) -> int:
-        """How many."""
+        """The number of columns."""
         return self.stop - self.first
 
     def wider(self, num: int) -> Span:
-        """`num` columns more on each side."""
+        """The span extended by `num` columns on each side."""
         return Span(self.first - num, self.stop + num)
 
 
 @dataclass(frozen=True)
 class BlockSpans:
-    """Columns of one block: what comes in (with waves and latents), what its last layer reads and gives, its picture.
+    """The columns of one block.
 
-    `given` is at the height of the block's input (4 for the 4×4 block, else half its own), the others at its own.
+    Args:
+        height: the block's resolution.
+        given: of its input features, waves and latents, at its input's height (4 for the 4×4 block, else half).
+        middle: of the input of its last 3×3 layer.
+        features: of its output features.
+        image: of its picture.
     """
 
     height: int
@@ -51,9 +56,9 @@ class BlockSpans:
 
 @lru_cache(maxsize=4096)
 def spans(config: ModelConfig, width: int, sub: int = 0) -> tuple[BlockSpans, ...]:
-    """What each block computes for `width` pixel columns that begin `sub` pixels right of a column of the 4×4 block.
+    """The columns of each block for `width` pixels that begin `sub` pixels right of a 4×4 block's column's border.
 
-    For patches `width` is a patch's and `sub` is 0.
+    For independent patches, `width` is a patch's and `sub` is 0.
     """
     if config.padding != "plane":
         shares = [Span(0, r * width // config.resolution) for r in config.resolutions]
@@ -75,16 +80,16 @@ def spans(config: ModelConfig, width: int, sub: int = 0) -> tuple[BlockSpans, ..
 
 @lru_cache(maxsize=64)
 def halo_px(config: ModelConfig) -> int:
-    """Pixels beyond a border at which columns on its other side still take part, the further of left and right.
+    """How many pixels beyond a border of the 4×4 block's columns still depend on columns across it (left or right).
 
-    The border is one of the 4×4 block's columns; 0 where patches know nothing of each other.
+    0 for independent patches.
     """
     if config.padding != "plane":
         return 0
     column_px = config.resolution // 4
     far = 0
     for k in range(1, 2 * config.resolution):
-        # No layer sees further than the 4×4 block. Pixel k − 1 looks left across 0, pixel −k looks right.
+        # The 4×4 block reads furthest. Pixel k − 1 may depend on columns left of 0, pixel −k on columns right of it.
         (right, right_sub), (left, left_sub) = divmod(k - 1, column_px), divmod(-k, column_px)
         looks_left = right + spans(config, 1, right_sub)[0].given.first < 0
         looks_right = left + spans(config, 1, left_sub)[0].given.stop > 0

@@ -1,4 +1,4 @@
-"""A disk that fills up."""
+"""Simulate a full disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def files_up_to(num_bytes: int) -> Iterator[None]:
-    """As on a full disk: writing a file beyond this fails (EFBIG)."""
+    """Inside the block, writing a file beyond this size fails (EFBIG), as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:

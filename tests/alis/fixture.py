@@ -17,7 +17,7 @@ PLACES = {"b4.input.input.input_column": "b4.column", "b4.input.input.affine": "
 
 @dataclass
 class Reference:
-    """One fixture: our networks filled with its weights, and its numbers by name."""
+    """One fixture: our networks with its weights, and its tensors by name."""
 
     config: ModelConfig
     generator: alis.Generator

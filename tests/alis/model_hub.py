@@ -1,4 +1,4 @@
-"""The loopback Hub of the dataset tests, spoken to about models: the same store, and files served back."""
+"""The dataset tests' loopback Hub, for models: the same store, which also serves files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small generator to paint with: random weights, but saturated enough that its pictures hold something."""
+"""A small generator to paint with: random weights, scaled so that its pictures have contrast."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def tiny(
 
 
 def seamless(**more: object) -> alis.Generator:
-    """The same on a plane without seams, with local latents."""
+    """The same with plane padding and local latents."""
     told = {"padding": "plane", "local_latents": 0.5, "start": "unit", **more}
     return tiny(**told)  # type: ignore[arg-type]
 
 
 def scene_columns(panorama: alis.Panorama, number: int, *, gap: int = 0) -> tuple[int, int]:
-    """Pixel columns [a, b) where scene `number` of `connect.plan` stands alone."""
+    """Pixel columns [a, b) where only scene `number` of `connect.plan` is visible."""
     step = panorama.ring_step
     first = number * (-(-(2 + gap) // step) * step) * panorama.anchor_px
     margin = (panorama.g.config.anchor_patches - panorama.g.config.grid_size) // 2 * panorama.tile_px

@@ -1,4 +1,4 @@
-"""Little Parquet datasets for the tests of training: every picture says its own number in its colour."""
+"""Small Parquet datasets for tests of training: every picture encodes its number in its colour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 
 def number_of(picture: np.ndarray) -> int:
-    """The number painted into a picture by `numbered`."""
+    """The number that `numbered` encoded in a picture."""
     return int(picture[0, 0, 0]) * 256 + int(picture[0, 0, 1])
 
 

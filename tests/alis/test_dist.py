@@ -1,4 +1,4 @@
-"""Sums, rows and stops over two real gloo processes, and nothing at all with one."""
+"""Sums, gathered rows and errors over two real gloo processes, and no-ops with one."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_two_processes_agree(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("fine-*")) == ["fine-0", "fine-1"]
 
 
-def test_one_process_is_a_world_of_its_own() -> None:
+def test_one_process_needs_no_group() -> None:
     assert (dist.rank(), dist.world_size()) == (0, 1)
     assert dist.start("cpu") == torch.device("cpu")
     rows = torch.rand(3, 2)
@@ -93,12 +93,12 @@ def test_one_process_is_a_world_of_its_own() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
-def test_a_gpu_that_is_not_there_is_said() -> None:
+def test_a_missing_gpu_is_an_error() -> None:
     with pytest.raises(RunError, match="--device cuda: torch sees no GPU; use --device cpu"):
         dist.start("cuda")
 
 
-def test_float32_is_float32_on_a_gpu() -> None:
+def test_float32_keeps_full_precision_on_a_gpu() -> None:
     from alis.painting.panorama import choose_device
 
     places = (torch.backends.cudnn, torch.backends.cuda.matmul)

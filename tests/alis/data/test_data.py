@@ -1,4 +1,4 @@
-"""Parquet → batches: every image once an epoch, any split and any restart the same, bad rows named and skipped."""
+"""Parquet → batches: every image once per epoch, whatever the splits and restarts; bad rows are logged and skipped."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def test_processes_share_each_step_without_overlap(catalogue: Catalogue) -> None
     assert all(len(set(step)) == 12 for step in alone)
 
 
-def test_going_on_from_a_position_shows_what_would_have_come(catalogue: Catalogue) -> None:
+def test_resuming_at_a_position_gives_the_same_images(catalogue: Catalogue) -> None:
     assert steps(catalogue, 10, start=12 * 33, world=2) == steps(catalogue, 43)[33:]
 
 
-def test_another_seed_is_another_order(catalogue: Catalogue) -> None:
+def test_another_seed_gives_another_order(catalogue: Catalogue) -> None:
     assert steps(catalogue, 5, seed=1) != steps(catalogue, 5, seed=2)
 
 
@@ -93,7 +93,7 @@ def test_every_order_visits_each_row_at_most_once_an_epoch(sizes: list, lanes: i
 
 
 def test_memory_of_the_order_does_not_grow_with_images() -> None:
-    """Row groups of a million images and of a hundred million take the same memory when their number is the same."""
+    """Memory depends on the number of row groups, not of images: a million and a hundred million take the same."""
     peaks = []
     for rows_a_group in (100, 10_000):
         tracemalloc.start()
@@ -113,7 +113,7 @@ def _table(rows: list, folder: Path, name: str = "part.parquet") -> str:
     return str(folder)
 
 
-def test_bad_rows_are_named_counted_and_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_rows_are_logged_counted_and_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     good = [{"bytes": sets.numbered(i, 16), "path": f"{i}.png"} for i in range(30)]
     cut = sets.numbered(40, 16)[:60]
     bad = [
@@ -130,7 +130,7 @@ def test_bad_rows_are_named_counted_and_replaced(tmp_path: Path, caplog: pytest.
     assert all(f"({row['path']})" in caplog.text for row in bad)
 
 
-def test_a_shard_that_goes_bad_mid_run_costs_its_rows_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_shard_damaged_during_a_run_loses_only_its_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = sets.write(tmp_path / "set", 200, per_file=50, per_group=10)
     data = open_catalogue(str(folder))
     loader = Loader(data, 16, RankSlice(10, 10), ReadOptions(ahead=1, buffer_mb=1))
@@ -145,13 +145,13 @@ def test_a_shard_that_goes_bad_mid_run_costs_its_rows_only(tmp_path: Path, caplo
     assert loader.num_bad > 0
 
 
-def test_a_set_with_nothing_readable_is_an_error(tmp_path: Path) -> None:
+def test_a_dataset_with_nothing_readable_is_an_error(tmp_path: Path) -> None:
     data = open_catalogue(_table([{"bytes": b"x" * 50, "path": str(i)} for i in range(40)], tmp_path))
-    with Loader(data, 16, RankSlice(4, 4)) as loader, pytest.raises(DataError, match="no pictures"):
+    with Loader(data, 16, RankSlice(4, 4)) as loader, pytest.raises(DataError, match="are not pictures"):
         next(loader)
 
 
-def test_other_sizes_are_fitted_with_a_word_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_sizes_are_resized_with_a_warning_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 200
     data = open_catalogue(_table([{"bytes": sets.encoded(wide), "path": "wide.png"}] * 8, tmp_path))
@@ -168,7 +168,7 @@ def test_other_sizes_are_fitted_with_a_word_or_refused(tmp_path: Path, caplog: p
         next(loader)
 
 
-def test_every_kind_of_picture_comes_out_as_rgb(tmp_path: Path) -> None:
+def test_every_kind_of_picture_is_decoded_as_rgb(tmp_path: Path) -> None:
     grey = Image.new("L", (16, 16), 77)
     rows = []
     for mode, kind in (("L", "PNG"), ("L", "JPEG"), ("RGBA", "PNG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGB", "WEBP")):
@@ -221,7 +221,7 @@ def test_too_few_images(tmp_path: Path, rows: list, match: str) -> None:
         Loader(open_catalogue(address), 16, RankSlice(4, 4))
 
 
-def test_what_is_no_dataset_is_said(tmp_path: Path) -> None:
+def test_what_is_not_a_dataset_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Parquet files"):
         open_catalogue(str(tmp_path))
     pq.write_table(pa.table({"text": ["a"], "number": [1]}), tmp_path / "a.parquet")
@@ -234,7 +234,7 @@ def test_what_is_no_dataset_is_said(tmp_path: Path) -> None:
         open_catalogue("nowhere://bucket/x")
 
 
-def test_the_image_column_is_found_by_its_mark_or_its_name(tmp_path: Path) -> None:
+def test_the_image_column_is_found_by_its_feature_or_its_name(tmp_path: Path) -> None:
     from datasets import Dataset, Features, Value
     from datasets import Image as ImageFeature
 
@@ -256,7 +256,7 @@ def test_held_out_splits_are_not_trained_on(tmp_path: Path) -> None:
     assert open_catalogue(str(tmp_path)).num_images == 40
 
 
-def test_a_bucket_is_read_as_a_folder_is(catalogue: Catalogue, bucket: str) -> None:
+def test_a_bucket_is_read_like_a_folder(catalogue: Catalogue, bucket: str) -> None:
     s3 = fsspec.filesystem("s3")
     for file in catalogue.files:
         s3.put_file(file, f"{bucket}/mine/data/{Path(file).name}")
@@ -265,8 +265,8 @@ def test_a_bucket_is_read_as_a_folder_is(catalogue: Catalogue, bucket: str) -> N
     assert steps(remote, 6) == steps(catalogue, 6)
 
 
-def test_no_more_is_held_than_the_buffer_allows(tmp_path: Path) -> None:
-    """20 MB of rows through a buffer of 4 MB: two pools of 2 MB a lane, and the one that is being read."""
+def test_memory_stays_within_the_buffer(tmp_path: Path) -> None:
+    """20 MB of rows through a buffer of 4 MB: two pools of 2 MB per lane, and one being read."""
     junk = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes()
     rows = [{"bytes": sets.numbered(i, 16) + junk, "path": f"{i}.png"} for i in range(200)]
     data = open_catalogue(_table(rows, tmp_path))

@@ -1,4 +1,4 @@
-"""What an address may be: an export's variants, a folder or zip of photographs, a store; and whose bytes changed."""
+"""Kinds of datasets: an export's variants, a folder or zip of photographs, a store; and changed files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def variant(folder: Path, name: str, size: int | tuple[int, int], *, says_sides: bool = True, num: int = 40) -> None:
-    """One variant of an export, with the columns that say its pictures' sides or without."""
+    """One variant of an export, with or without the columns of its pictures' sizes."""
     width, height = size if isinstance(size, tuple) else (size, size)
     picture = sets.encoded(np.zeros((height, width, 3), np.uint8))
     columns: dict[str, list[object]] = {"id": [f"{name}:{i}" for i in range(num)]}
@@ -43,7 +43,7 @@ def variant(folder: Path, name: str, size: int | tuple[int, int], *, says_sides:
 def test_the_variant_of_the_frames_side_is_read(
     says_sides: bool, side: int, folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Their own side; else the next larger one; else photographs as they were fetched."""
+    """The frames' own side; else the next larger one; else photographs at their original sizes."""
     for name, size in (("data", 32), ("data-16", 16), ("data-full", (90, 60))):
         variant(tmp_path, name, size, says_sides=says_sides)
     with caplog.at_level(logging.INFO, "alis"):
@@ -55,7 +55,7 @@ def test_the_variant_of_the_frames_side_is_read(
     assert (f"must be resized to {side} px" in caplog.text) == is_resized
 
 
-def test_a_variant_by_name_and_none_of_that_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_variant_by_name_and_an_unknown_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, size in (("data", 32), ("data-16-png", 16)):
         variant(tmp_path, name, size)
     for name, folder in (("16-png", "data-16-png"), ("32", "data"), ("data", "data")):
@@ -73,7 +73,7 @@ def test_a_variant_by_name_and_none_of_that_name(tmp_path: Path, caplog: pytest.
 
 
 def photographs(folder: Path, num: int = 40) -> None:
-    """Numbered pictures in nested folders, and what lies beside photographs."""
+    """Numbered pictures in nested folders, and other files that are often beside photographs."""
     for number in range(num):
         path = folder / f"{number % 3}" / f"{number:03d}.{('png', 'PNG')[number % 2]}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def test_a_folder_and_a_zip_of_photographs_are_read(tmp_path: Path, caplog: pyte
         assert sorted(seen) == list(range(40))
 
 
-def test_bad_pictures_of_a_folder_and_a_zip_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_pictures_in_a_folder_and_a_zip_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "photos"
     photographs(folder)
     (folder / "words.jpg").write_bytes(b"not a picture")
@@ -124,7 +124,7 @@ def test_bad_pictures_of_a_folder_and_a_zip_are_named(tmp_path: Path, caplog: py
     assert "002.png" in caplog.text
 
 
-def test_what_is_no_zip_of_pictures_is_said(tmp_path: Path) -> None:
+def test_a_zip_without_pictures_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         open_catalogue(str(tmp_path / "gone.zip"))
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 nonsense")
@@ -141,14 +141,14 @@ def test_what_is_no_zip_of_pictures_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("beside", ["frontier.sqlite", "verdicts.parquet", "crawl.lock", "facts/x.txt"])
-def test_a_store_names_the_way(beside: str, tmp_path: Path) -> None:
+def test_a_store_is_refused_with_the_commands_to_export_it(beside: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     variant(store, "photos", 32)
     (store / "photos" / "train-00000-of-00001.parquet").rename(store / "photos" / "000000.parquet")
     assert open_catalogue(str(store)).num_images == 40, "a name alone makes no store"
     (store / beside).parent.mkdir(exist_ok=True)
     (store / beside).write_bytes(b"")
-    with pytest.raises(InputError, match=r"is a store of lhq.*lhq filter PIPELINE, lhq export PIPELINE"):
+    with pytest.raises(InputError, match=r"is a store of lhq.*lhq filter PIPELINE and lhq export PIPELINE"):
         open_catalogue(str(store))
     variant(store / "export", "data", 32)
     with pytest.raises(InputError, match=rf"train on its export: --data {store}/export$"):
@@ -156,7 +156,7 @@ def test_a_store_names_the_way(beside: str, tmp_path: Path) -> None:
     assert open_catalogue(str(store / "export")).num_images == 40
 
 
-def test_content_is_hashed_once_and_again_when_bytes_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_content_is_hashed_once_and_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
     folder = sets.write(tmp_path / "set", 40)
     (file,) = (folder / "data").iterdir()
@@ -176,7 +176,7 @@ def test_content_is_hashed_once_and_again_when_bytes_changed(tmp_path: Path, mon
     assert content_fingerprint(open_catalogue(str(tmp_path / "photos"))) != before
 
 
-def test_the_command_says_which_variant(tmp_path: Path) -> None:
+def test_the_command_logs_which_variant_is_read(tmp_path: Path) -> None:
     for name, size in (("data", 32), ("data-16", 16)):
         variant(tmp_path / "export", name, size)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,4 @@
-"""Pickles made by hand, opcode by opcode, and the attacks that such can hold."""
+"""Pickles written by hand, opcode by opcode, and attacks that pickles can contain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def text(value: str) -> bytes:
 
 
 def call(module: str, name: str, *args: str) -> bytes:
-    """Opcodes that call a function with words."""
+    """Opcodes that call a function with strings."""
     return f"c{module}\n{name}\n(".encode() + b"".join(text(arg) for arg in args) + b"tR"
 
 
@@ -58,7 +58,7 @@ PYTHON = f"open('{CANARY}', 'w').write('ran')"
 GADGETS = (Path(__file__).parent / "gadgets.txt").read_text(encoding="utf-8").split()
 
 
-# How harm is done by pickles, and the word that the refusal must name.
+# Attacks by pickles, and the name that the error must contain.
 ATTACKS: dict[str, tuple[bytes, str]] = {
     "os.system": (call("os", "system", TOUCH) + b".", "os.system"),
     "posix.system": (call("posix", "system", TOUCH) + b".", "posix.system"),

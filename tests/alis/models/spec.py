@@ -16,7 +16,7 @@ from alis.config import ModelConfig
 
 
 class Spec:
-    """One generator's function, from its weights by name."""
+    """The function of one generator, from its weights by name."""
 
     def __init__(self, config: ModelConfig, weights: dict[str, Tensor]) -> None:
         self.c, self.w = config, {name: value.double() for name, value in weights.items()}
@@ -52,7 +52,7 @@ class Spec:
         return features.expand(batch, -1, -1, -1)
 
     def patchwise(self, x: Tensor, run: object) -> Tensor:
-        """`run` on each patch alone; for `replicate` with three of its outermost columns beside it, cut off again."""
+        """`run` on each patch alone; for `replicate`, padded with three copies of its outer columns, then cropped."""
         assert callable(run)
         if self.c.padding == "zeros":
             return torch.cat([run(patch) for patch in x.chunk(self.c.grid_size, dim=3)], dim=3)
@@ -93,7 +93,7 @@ class Spec:
         return x if self.c.conv_clamp is None else x.clamp(-self.c.conv_clamp, self.c.conv_clamp)
 
     def __call__(self, codes: list[Tensor], shift: int, *, noise: bool) -> Tensor:
-        """One frame for each sample: codes of left, centre, right, [B, S] each."""
+        """One frame per sample, from the codes of left, centre and right anchors, [B, S] each."""
         codes = [code.double() for code in codes]
         batch = len(codes[0])
         column = self.w["synthesis.b4.column"][None, :, :, None].expand(batch, -1, -1, 4)
@@ -125,7 +125,7 @@ def low_pass(x: Tensor) -> Tensor:
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Zeros between, then the filter with gain 4."""
+    """Insert zeros, then filter with gain 4."""
     wide = torch.zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3], dtype=x.dtype)
     wide[:, :, ::2, ::2] = x
     return _filter(wide, (2, 1))

@@ -1,4 +1,4 @@
-"""What torch.export makes of the networks computes what they compute, and nothing of the trace stays behind."""
+"""Networks exported by torch.export compute the same, and the export leaves nothing in caches."""
 
 from __future__ import annotations
 

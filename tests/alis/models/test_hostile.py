@@ -1,4 +1,4 @@
-"""Model folders that were damaged or made to do harm: a told error each, in little memory, never a traceback."""
+"""Damaged or malicious model folders: each gives a clear error, in little memory, never a traceback."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_every_setting_is_given_values_that_cannot_be() -> None:
+def test_every_setting_has_invalid_values_in_these_tests() -> None:
     assert HOSTILE.keys() == {*ModelConfig.model_fields, "no_such_setting"}
 
 
 @pytest.mark.parametrize("name", list(HOSTILE))
-def test_a_setting_that_cannot_be_is_told(folder: Path, name: str) -> None:
+def test_an_invalid_setting_is_an_error(folder: Path, name: str) -> None:
     file = folder / "config.json"
     table = json.loads(file.read_text())
     for value in HOSTILE[name]:
@@ -84,7 +84,7 @@ def test_a_setting_that_cannot_be_is_told(folder: Path, name: str) -> None:
     ],
     ids=range(18),
 )
-def test_a_config_that_is_none_is_told(folder: Path, text: str) -> None:
+def test_an_invalid_config_is_an_error(folder: Path, text: str) -> None:
     (folder / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(AlisError):
         alis.load(folder)
@@ -102,7 +102,7 @@ def test_a_config_that_is_none_is_told(folder: Path, text: str) -> None:
         (lambda t: None, "is nothing, config.json asks for"),
     ],
 )
-def test_what_are_no_weights_is_named(folder: Path, spoil: object, said: str) -> None:
+def test_invalid_weights_are_an_error_by_name(folder: Path, spoil: object, said: str) -> None:
     file = folder / "model.safetensors"
     weights = load_file(file)
     spoiled = spoil(weights.pop("mapping.fc0.weight"))  # type: ignore[operator]
@@ -133,7 +133,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_sizes_are_compared_before_memory_is_taken(folder: Path, tmp_path: Path) -> None:
-    """The widest networks that config.json may ask for would be 40 GB; the header of the weights says otherwise."""
+    """The widest networks that config.json may describe would take 40 GB; the weights' header shows the mistake."""
     table = json.loads((folder / "config.json").read_text())
     wide = tmp_path / "wide"
     wide.mkdir()

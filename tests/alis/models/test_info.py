@@ -1,4 +1,4 @@
-"""`alis info` and the Hub: what a model is made of, and its files as a repository."""
+"""`alis info` and the Hub: a model's layers and costs, and its files as a repository."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_flops_are_those_that_torch_counts() -> None:
     g, d = alis.Generator(CONFIG).eval(), alis.Discriminator(CONFIG).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         g(*[g.map(torch.randn(1, 16)) for _ in range(3)], 1)
-    # Torch counts the mapping three times, the mixes of styles and the filter too: a little more.
+    # Torch's count is slightly larger: it includes the mapping three times, style interpolation and the filter.
     assert 1 <= counter.get_total_flops() / generator_cost(CONFIG).flops < 1.1
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         d(torch.randn(1, 3, 64, 64))
@@ -59,8 +59,8 @@ def test_published_size_is_167_gflop() -> None:
     assert sum(convolutions) / 1e9 == pytest.approx(167.3, abs=0.2)
 
 
-def test_what_stands_beside_a_range_is_counted() -> None:
-    """The figures of the columns' recursion, and what torch counts."""
+def test_columns_beside_a_range_are_counted() -> None:
+    """The cost by the recursion over columns, against torch's count."""
     for resolution, base, channel_max, wanted in (
         (64, 1024, 128, (2.07, 1.54, 1.011)),
         (256, 16384, 512, (1.32, 1.16, 1.005)),
@@ -103,7 +103,7 @@ def test_a_generator_as_a_repository(folder: Path, tmp_path: Path, monkeypatch: 
     assert all(torch.equal(value, wanted.state_dict()[name]) for name, value in again.state_dict().items())
 
 
-def test_pushed_to_a_hub_and_fetched_again(folder: Path, tmp_path: Path) -> None:
+def test_a_generator_is_pushed_to_a_hub_and_downloaded_again(folder: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
 import alis

@@ -1,4 +1,4 @@
-"""The networks' laws: the method's formulas, independence of patches, periods, precision, folders on disk."""
+"""The networks: the method's formulas, independence of patches, periods, precision, model folders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def small(**values: object) -> ModelConfig:
 
 
 def generator(config: ModelConfig, seed: int = 0, *, to_paint: bool = True) -> alis.Generator:
-    """A generator with noise and waves that are heard, biases and an average that are not zero."""
+    """A generator with visible noise and waves, and non-zero biases and average w."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         g = alis.Generator(config)
@@ -64,7 +64,7 @@ GEOMETRIES = [(1, 2), (1, 4), (2, 1), (2, 2), (2, 3), (2, 4), (2, 5), (4, 1.5), 
 
 
 @pytest.mark.parametrize(("g", "d"), GEOMETRIES)
-def test_any_whole_geometry_is_the_method(g: int, d: float) -> None:
+def test_any_valid_geometry_computes_the_formulas(g: int, d: float) -> None:
     config = small(grid_size=g, w_coord_dist=d, resolution=16)
     network = generator(config)
     spec, three = Spec(config, network.state_dict()), codes(config, 1)
@@ -78,7 +78,7 @@ def test_any_whole_geometry_is_the_method(g: int, d: float) -> None:
 
 
 @pytest.mark.parametrize("resolution", [16, 32, 64, 128, 256, 512, 1024])
-def test_every_resolution_is_the_method(resolution: int) -> None:
+def test_every_resolution_computes_the_formulas(resolution: int) -> None:
     config = small(resolution=resolution, channel_base=max(64, resolution), channel_max=4, num_half_res=2)
     network = generator(config)
     three = codes(config, 1)
@@ -89,7 +89,7 @@ def test_every_resolution_is_the_method(resolution: int) -> None:
 
 
 @pytest.mark.parametrize("num_half_res", [1, 2, 4])
-def test_half_blocks_normalise_whatever_they_run_in(num_half_res: int) -> None:
+def test_half_precision_blocks_normalise_styles_in_any_precision(num_half_res: int) -> None:
     config = small(num_half_res=num_half_res)
     network, three = generator(config), codes(config, 2)
     wanted = Spec(config, network.state_dict())(three, 2, noise=False)
@@ -106,7 +106,7 @@ def test_half_blocks_normalise_whatever_they_run_in(num_half_res: int) -> None:
 
 
 @pytest.mark.parametrize(("g", "d"), [(1, 4), (2, 4), (4, 2)])
-def test_replicated_borders_are_the_method_on_patches_that_go_on(g: int, d: float) -> None:
+def test_replicate_padding_computes_the_formulas_on_extended_patches(g: int, d: float) -> None:
     config = small(grid_size=g, w_coord_dist=d, resolution=16, padding="replicate")
     network, three = generator(config), codes(config, 1)
     spec = Spec(config, network.state_dict())
@@ -121,7 +121,7 @@ def test_replicated_borders_are_the_method_on_patches_that_go_on(g: int, d: floa
 
 
 @pytest.mark.parametrize("padding", ["zeros", "replicate"])
-def test_a_patch_knows_only_its_two_anchors(padding: str) -> None:
+def test_a_patch_depends_only_on_its_two_anchors(padding: str) -> None:
     config = small(padding=padding)
     network, table = generator(config), torch.randn(3, config.num_ws, config.w_dim)
     for place, unseen in ((0, 2), (3, 2), (4, 0), (7, 0)):
@@ -157,8 +157,8 @@ def test_shifting_by_patches_moves_the_picture(seed: int, shift: int, steps: int
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31), d=st.sampled_from([2, 4, 6, 8]))
-def test_the_plane_goes_on_in_the_next_window(seed: int, d: int) -> None:
-    """The right end of one window is the left end of the window two anchors on, at the same frame and no other."""
+def test_the_plane_continues_in_the_next_window(seed: int, d: int) -> None:
+    """A frame at the right end of a window equals the one at the left end of the window two anchors further on."""
     config = small(resolution=16, w_coord_dist=d)
     network = generator(config, seed % 5)
     w = torch.randn(5, config.num_ws, config.w_dim, generator=torch.Generator().manual_seed(seed))
@@ -169,14 +169,14 @@ def test_the_plane_goes_on_in_the_next_window(seed: int, d: int) -> None:
         n = config.anchor_patches
         moved = patches(network, w[None, 1:4].expand(n, -1, -1, -1), torch.arange(n))
         torch.testing.assert_close(window[config.anchor_patches :], moved, atol=1e-5, rtol=1e-5)
-    # Two windows of the walk meet in anchor 2: the picture has no seam in its styles there.
+    # Two windows meet at anchor 2: the styles are continuous there.
     beyond = patches(network, w[None, 2:5], torch.tensor([0]))
     other = w.clone()
     other[4] += 1
     assert torch.equal(patches(network, other[None, 2:5], torch.tensor([0])), beyond)
 
 
-def test_noise_is_none_stored_fresh_or_given() -> None:
+def test_noise_is_none_stored_random_or_given() -> None:
     config = small()
     network, three = generator(config), codes(config, 2)
     quiet, stored = network(*three, 1, noise="none"), network(*three, 1, noise="const")
@@ -207,7 +207,7 @@ def test_codes_and_shifts_are_checked() -> None:
     torch.testing.assert_close(network(left, wide, right, 2), network(left, centre, right, 2))
 
 
-def test_average_of_w_is_tracked_and_draws_codes_in() -> None:
+def test_the_average_of_w_is_tracked_and_truncates_codes() -> None:
     network = generator(small())
     z = torch.randn(6, 8)
     w, before = network.map(z), network.mapping.w_avg.clone()
@@ -217,7 +217,7 @@ def test_average_of_w_is_tracked_and_draws_codes_in() -> None:
     torch.testing.assert_close(network.mapping.w_avg, before * 0.995 + w.mean(dim=0) * 0.005)
 
 
-def test_everything_learns_and_twice() -> None:
+def test_all_parameters_get_gradients_of_both_orders() -> None:
     config = small(resolution=16, num_half_res=1)
     network = generator(config, to_paint=False)
     judge = alis.Discriminator(config)
@@ -241,7 +241,7 @@ def test_waves_start_with_the_share_they_have_in_the_published_width(channel_max
     assert float(waves.detach().std()) == pytest.approx(wanted, rel=0.03)
 
 
-def test_blocks_above_the_limit_see_no_waves() -> None:
+def test_blocks_above_the_limit_get_no_waves() -> None:
     config = small(wave_limit=8)
     network, three = generator(config), codes(config, 1)
     wanted = Spec(config, network.state_dict())(three, 1, noise=True)
@@ -250,8 +250,8 @@ def test_blocks_above_the_limit_see_no_waves() -> None:
     assert network.synthesis.get_submodule("b16.conv0").weight.shape[1] == config.channels(8)
 
 
-def test_painting_keeps_up_with_its_weights() -> None:
-    """The folded weights are kept between calls, and made anew when the weights change."""
+def test_cached_weights_follow_changes() -> None:
+    """Folded weights are cached between calls, and computed again when the weights change."""
     network, three = generator(small()), codes(small(), 1)
     before = network(*three, 0)
     other = generator(small(), seed=5)
@@ -305,11 +305,11 @@ def test_sizes_are_the_published_ones() -> None:
         ({"num_half_res": 9}, "there are 7 resolutions"),
         ({"resolutoin": 64}, 'did you mean "resolution"'),
         ({"z_dim": 0}, "greater than 0"),
-        ({"z_dim": "many"}, "no numbers"),
+        ({"z_dim": "many"}, "neither a number"),
         ({"conv_clamp": -1}, "greater than 0"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(values: dict[str, object], said: str) -> None:
+def test_impossible_settings_are_refused(values: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         ModelConfig(**values)
     assert said in str(caught.value)
@@ -322,7 +322,7 @@ def test_half_resolutions_are_counted_from_the_top() -> None:
     assert found == [(1024, 4, 128), (256, 4, 32), (16, 3, 8), (64, 0, None)]
 
 
-def test_a_folder_gives_back_what_was_saved(tmp_path: Path) -> None:
+def test_a_saved_model_loads_unchanged(tmp_path: Path) -> None:
     config = small(num_half_res=1, conv_clamp=None)
     network, judge = generator(config), alis.Discriminator(config)
     alis.save(tmp_path / "model", network, judge, notes={"seen_images": 12})
@@ -349,7 +349,7 @@ def test_a_run_opens_its_newest_snapshot(tmp_path: Path) -> None:
     assert all(torch.equal(value, wanted[name]) for name, value in alis.load(tmp_path).state_dict().items())
 
 
-def test_folders_that_hold_no_model_say_so(tmp_path: Path) -> None:
+def test_folders_without_a_model_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         alis.load(tmp_path / "nowhere")
     with pytest.raises(InputError, match="not a model folder"):

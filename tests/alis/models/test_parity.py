@@ -1,4 +1,4 @@
-"""Our networks against the published ones at toy size: every number of the fixtures."""
+"""Our networks against the published ones at toy size: every tensor of the fixtures."""
 
 from __future__ import annotations
 

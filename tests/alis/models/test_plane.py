@@ -1,4 +1,4 @@
-"""The plane without seams: a range of columns computed alone is what a wider picture shows there."""
+"""Plane padding: a range of columns computed alone equals the same columns of a wider picture."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def seamless(**values: object) -> ModelConfig:
 
 
 def columns(g: alis.Generator, ws_ALS: Tensor, first: int, start: int, width: int, seed: int = 7) -> Tensor:
-    """Pixel columns start … start + width − 1 of a plane whose anchors are a table, number `first` on."""
+    """Pixel columns start … start + width − 1 of a plane with a table of anchors, from number `first` on."""
     column, sub = divmod(start, g.config.resolution // 4)
     ranges = Ranges(torch.tensor([column]), width, sub, seed_B=torch.tensor([seed]))
     picture: Tensor = g.frames(ws_ALS[None], torch.tensor([first]), ranges, noise="const")[0]
@@ -51,7 +51,7 @@ def anchors(config: ModelConfig, num: int, seed: int = 1) -> Tensor:
     start=st.integers(-100, 100),
     width=st.integers(1, 150),
 )
-def test_a_range_alone_is_the_same_columns_of_a_wider_one(
+def test_a_range_alone_equals_the_same_columns_of_a_wider_one(
     geometry: tuple[int, int, float], start: int, width: int
 ) -> None:
     resolution, grid, d = geometry
@@ -64,14 +64,14 @@ def test_a_range_alone_is_the_same_columns_of_a_wider_one(
 
 
 @pytest.mark.parametrize("far", [0, 10**12, -(10**12)])
-def test_it_is_so_a_trillion_pixels_away(far: int) -> None:
+def test_ranges_are_equal_a_trillion_pixels_away(far: int) -> None:
     config = seamless()
     g, ws = generator(config), anchors(config, 12)
     start = far // g.config.resolution * g.config.resolution + 5
     first = start // 64 - 4
     wide, alone = columns(g, ws, first, start - 40, 200), columns(g, ws, first, start, 17)
     assert (alone - wide[..., 40:57]).abs().max() < 1e-5
-    # Waves repeat after two frames, latents never do: they alone make the difference here.
+    # Waves repeat after two frames, latents never do: only they cause the difference here.
     moved = columns(g, ws, first + 1000, start + 64_000, 17)
     assert (moved - alone).abs().max() > 0.01
 
@@ -79,15 +79,17 @@ def test_it_is_so_a_trillion_pixels_away(far: int) -> None:
 @pytest.mark.parametrize(
     ("dtype", "from_resolution", "levels"), [(torch.bfloat16, 4, 40), (torch.float16, 4, 8), (torch.float16, None, 3)]
 )
-def test_other_precisions_keep_their_own_bound(dtype: torch.dtype, from_resolution: int | None, levels: float) -> None:
+def test_other_precisions_keep_their_error_bounds(
+    dtype: torch.dtype, from_resolution: int | None, levels: float
+) -> None:
     config = seamless()
     g, ws = generator(config).set_precision(dtype, from_resolution), anchors(config, 12)
     wide, alone = columns(g, ws, -4, -40, 200), columns(g, ws, -4, 0, 16)
     assert (alone - wide[..., 40:56]).abs().max() < levels * GREY
 
 
-def test_filters_see_the_plane_and_rows_go_on() -> None:
-    """One layer against plain convolutions of the whole plane, rows repeated above and below."""
+def test_plane_padding_uses_true_columns_and_replicated_rows() -> None:
+    """One layer against plain convolutions of the whole plane, with rows replicated above and below."""
     config = seamless(local_latents=0.0, wave_limit=4, conv_clamp=None)
     torch.manual_seed(0)
     x, styles = torch.randn(1, 16, 8, 40), torch.randn(1, 2, 16)
@@ -110,8 +112,8 @@ def test_filters_see_the_plane_and_rows_go_on() -> None:
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_nothing_is_computed_that_no_pixel_needs() -> None:
-    """Three columns beside the range at every height but the two topmost; a batch of any columns has one shape."""
+def test_only_necessary_columns_are_computed() -> None:
+    """Three columns beside the range at every height but the two highest; a batch at any columns has one shape."""
     config = seamless(resolution=256)
     for at in spans(config, 512):
         beside = {256: 0, 128: 2}.get(at.height, 3)
@@ -136,7 +138,7 @@ def test_shifts_by_a_quarter_are_exact() -> None:
         assert -10 * torch.log10(error.square().mean() / 4) > 100
 
 
-def test_an_anchor_takes_part_as_far_as_it_says_and_no_further() -> None:
+def test_an_anchor_affects_exactly_its_reach() -> None:
     config = seamless()
     g, ws = generator(config), anchors(config, 24)
     before = columns(g, ws, -10, -320, 640)
@@ -151,7 +153,7 @@ def test_an_anchor_takes_part_as_far_as_it_says_and_no_further() -> None:
     assert (seen.first_B * 64 <= torch.tensor([0, 24]) - halo_px(config)).all()
 
 
-def test_latents_are_normal_independent_and_fixed_for_ever() -> None:
+def test_latents_are_normal_independent_and_stable_across_versions() -> None:
     seeds, at = torch.tensor([5, 5, 6]), torch.tensor([[-64], [-48], [-64]]) + torch.arange(32)
     found = local_latents(seeds, 16, at, 3, 8)
     assert found.shape == (3, 3, 8, 32)
@@ -165,7 +167,7 @@ def test_latents_are_normal_independent_and_fixed_for_ever() -> None:
     for channel, down, right in ((0, 0, 1), (0, 1, 0), (0, 2, 0), (0, 1, 1), (1, 0, 0), (1, 1, 0)):
         a, b = wide[: 4 - channel, down:, right:], wide[channel:, : 256 - down, : 4096 - right]
         assert abs(float((a * b).mean())) < 0.004, (channel, down, right)
-    # The word of channel 1, rows 2 and 3, as whole numbers alone: other languages draw the same field.
+    # The word of channel 1, rows 2 and 3, computed with integers only: other languages get the same field.
     low, high = local_latents(torch.tensor([7]), 16, torch.tensor([[-3]]), 2, 8)[0, 1, 2:4, 0].tolist()
     quantile = torch.distributions.Normal(0.0, 1.0).icdf
     word = _word(seed=7, resolution=16, column=-3, channel=1, pair=1, pairs=4)
@@ -184,7 +186,7 @@ def _word(*, seed: int, resolution: int, column: int, channel: int, pair: int, p
     return mix(mix(mix(key ^ low) ^ high) ^ (channel * pairs + pair) * 0x9E3779B1 & 0xFFFFFFFF)
 
 
-def test_half_of_the_waves_along_x_give_way() -> None:
+def test_half_of_the_waves_along_x_are_replaced() -> None:
     full, half, none = (alis.Generator(seamless(local_latents=share)) for share in (0.0, 0.5, 1.0))
     for a, b, c in zip(full.synthesis.blocks, half.synthesis.blocks, none.synthesis.blocks, strict=True):
         num_across = 2 * sum(x != 0 for x, _ in coords.block_basis(a.config, a.resolution))
@@ -211,7 +213,7 @@ def test_frames_in_training_are_frames_of_the_plane(frames_at: str) -> None:
     assert (lengths > 0).all(), "the centre is an anchor that the frame sees"
 
 
-def test_everything_learns_and_twice() -> None:
+def test_all_parameters_get_gradients_of_both_orders() -> None:
     config = seamless(resolution=16, num_half_res=1)
     g = generator(config, to_paint=False)
     with seeded(1):
@@ -225,7 +227,7 @@ def test_everything_learns_and_twice() -> None:
         assert value.grad.abs().max() > 0, name
 
 
-def test_gradients_are_those_of_differences() -> None:
+def test_gradients_equal_finite_differences() -> None:
     config = seamless(resolution=16, channel_base=64, channel_max=4)
     g = generator(config, to_paint=False).double()
     ranges = Ranges(torch.tensor([3, 6]), 8, 1, seed_B=torch.tensor([4, 5]))
@@ -262,7 +264,7 @@ def test_fresh_generators_start_in_range(name: str) -> None:
     assert all(0.4 < size < 1.6 for size in sizes.values()), sizes
 
 
-def test_what_a_published_network_has_not_is_refused() -> None:
+def test_settings_that_published_networks_lack_need_plane_padding() -> None:
     for padding in ("zeros", "replicate"):
         with pytest.raises(ConfigError, match=r"local_latents = 0\.5") as caught:
             seamless(padding=padding)

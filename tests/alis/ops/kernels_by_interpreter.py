@@ -24,7 +24,7 @@ from alis.ops.resample_triton import blur_triton, down2_triton, up2_triton  # no
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 SHAPES = {2048: [(2, 2, 4, 6), (1, 1, 7, 3)], 32: [(1, 1, 4, 10)]}
-# Type, layout and size of tiles: every value of each with every op; small tiles so that their edges are met.
+# Dtype, memory format and tile size: each value is tested with every op; small tiles test the edges of tiles.
 CASES = [
     (torch.float64, "rows last", 2048),
     (torch.float32, "rows last", 32),
@@ -39,7 +39,7 @@ def make(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def stored(x: Tensor, how: str) -> Tensor:
-    """The same numbers in another layout."""
+    """The same numbers in another memory format."""
     if how == "channels last":
         return x.contiguous(memory_format=torch.channels_last)
     if how == "view":

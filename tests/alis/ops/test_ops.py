@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def filtered(x: Tensor, up: int, down: int, pad: int, size: int, gain: float) -> Tensor:
-    """The filter along the last axis, by its definition and one number at a time."""
+    """The filter along the last axis, by its definition, one number at a time."""
     taps = [1 / 8, 3 / 8, 3 / 8, 1 / 8]
     columns = []
     for o in range(size):
@@ -51,7 +51,7 @@ def test_resampling_is_the_filter_by_its_definition(shape: tuple[int, ...]) -> N
     torch.testing.assert_close(ops.blur(x, 2), both(x, 1, 1, 2, (h + 1, w + 1), 1))
 
 
-def test_columns_get_their_own_mix_of_styles() -> None:
+def test_columns_are_scaled_by_their_interpolated_styles() -> None:
     x, styles = torch.randn(2, 3, 4, 5, dtype=torch.float64), torch.randn(2, 2, 3, dtype=torch.float64)
     shares = torch.rand(2, 2, 5, dtype=torch.float64)
     y = ops.align(x, styles, shares)
@@ -61,7 +61,7 @@ def test_columns_get_their_own_mix_of_styles() -> None:
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_extending_repeats_the_outermost_columns_and_can_be_undone(layout: torch.memory_format) -> None:
+def test_extend_repeats_the_outermost_columns_and_shrink_undoes_it(layout: torch.memory_format) -> None:
     x = torch.randn(2, 3, 4, 2, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     wide = ops.extend(x)
     assert torch.equal(wide, functional.pad(x, [1, 1, 0, 0], mode="replicate"))
@@ -103,9 +103,7 @@ REFERENCES: dict[str, Callable[..., Tensor]] = {
 
 @pytest.mark.parametrize("clamp", [None, 0.7])
 @pytest.mark.parametrize("slope", [0.2, 1.0])
-def test_learning_through_an_activation_is_its_reference_twice_differentiated(
-    slope: float, clamp: float | None
-) -> None:
+def test_the_cpu_activation_equals_its_reference_in_both_derivatives(slope: float, clamp: float | None) -> None:
     torch.manual_seed(0)
     x, bias, noise = (torch.randn(*s, dtype=torch.float64).requires_grad_() for s in ((2, 3, 4, 6), (3,), (2, 1, 4, 6)))
     found = []
@@ -170,10 +168,8 @@ def test_kernels_by_the_interpreter() -> None:
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["rows last", "channels last"])
-def test_kernels_compile_for_a_device_that_is_not_here(
-    last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The interpreter takes what the compiler would not; this is the compiler, down to the PTX of a GPU."""
+def test_kernels_compile_without_a_gpu(last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile the kernels to PTX: the interpreter accepts code that the compiler refuses."""
     triton = pytest.importorskip("triton", reason="Triton is not installed")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -226,7 +222,7 @@ def test_kernels_on_the_device(dtype: torch.dtype) -> None:
         torch.testing.assert_close(found.double(), wanted, atol=3e-2, rtol=3e-2)
 
 
-def test_pages_are_not_kept_where_the_user_says_so() -> None:
+def test_keeping_freed_memory_can_be_turned_off() -> None:
     assert keep_freed_memory() is keep_freed_memory.__wrapped__()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIS_KEEP_PAGES", "0")
@@ -254,8 +250,8 @@ print(faults())
 """
 
 
-def test_pages_are_kept_however_much_was_held() -> None:
-    """More than 2 GB in address space; 64 MB of them are touched, which are 16,384 pages."""
+def test_freed_memory_is_kept_also_beyond_2_gb() -> None:
+    """Allocates more than 2 GB of address space and touches 64 MB of it, which are 16,384 pages."""
     if not keep_freed_memory():
         pytest.skip("this C library gives no such promise")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a plane's filters see, written once: the map by its definition, its layouts, and derivatives of every order."""
+"""`stack`: against its definition, in all memory formats, and derivatives of every order."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 from alis import ops
 
-# A function of the same name stands in the package.
+# `alis.ops.stack` as an attribute is the function of the same name.
 stack = import_module("alis.ops.stack")
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 ANCHORS = [2, 3, 7]
 
 
 def material(num_anchors: int, layout: torch.memory_format = torch.contiguous_format) -> list[Tensor]:
-    """Features, styles, shares, and channels that are further to be seen."""
+    """Random features, styles, shares, and further channels."""
     torch.manual_seed(num_anchors)
     x = torch.randn(2, 3, 4, 6, dtype=torch.float64).contiguous(memory_format=layout)
     styles = torch.randn(2, num_anchors, 3, dtype=torch.float64)
@@ -27,7 +27,7 @@ def material(num_anchors: int, layout: torch.memory_format = torch.contiguous_fo
 
 
 def by_definition(x: Tensor, styles: Tensor, shares: Tensor, rest: Tensor | None = None) -> Tensor:
-    """One number at a time."""
+    """The definition, computed one number at a time."""
     more = 0 if rest is None else rest.shape[1]
     num, height, width = x.shape[1:]
     y = torch.full((len(x), num + more, height + 2, width), torch.nan, dtype=x.dtype)
@@ -46,7 +46,7 @@ def by_definition(x: Tensor, styles: Tensor, shares: Tensor, rest: Tensor | None
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("num_anchors", ANCHORS)
-def test_styled_features_and_further_channels_with_the_outermost_rows_twice(
+def test_stack_is_styled_features_and_further_channels_with_replicated_rows(
     num_anchors: int, layout: torch.memory_format
 ) -> None:
     x, styles, shares, rest = material(num_anchors, layout)
@@ -62,7 +62,7 @@ def test_styled_features_and_further_channels_with_the_outermost_rows_twice(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_channels_written_in_place_are_those_that_were_given(layout: torch.memory_format) -> None:
+def test_stack_written_equals_stack(layout: torch.memory_format) -> None:
     x, styles, shares, rest = material(3, layout)
     rooms: list[Tensor] = []
 
@@ -75,16 +75,16 @@ def test_channels_written_in_place_are_those_that_were_given(layout: torch.memor
     assert found.is_contiguous(memory_format=layout)
     (room,) = rooms
     assert room.shape == rest.shape
-    # Its own memory, not a map beside it.
+    # The memory of the result itself, not of another map.
     assert room.data_ptr() == found[:, x.shape[1] :, 1:-1].data_ptr()
     assert torch.equal(ops.stack_written(x, styles, shares, 0, lambda room: None), ops.stack(x, styles, shares))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_the_map_has_the_type_of_the_features(dtype: torch.dtype) -> None:
+def test_the_result_has_the_dtype_of_the_features(dtype: torch.dtype) -> None:
     x, styles, shares, rest = material(2)
     wanted = ops.stack(x, styles, shares, rest)
-    # Styles and shares stay wide: a share of a thousandth would be lost in a half.
+    # Styles and shares stay float32: float16 would lose a share of a thousandth.
     found = ops.stack(x.to(dtype), styles.float(), shares, rest.to(dtype))
     assert found.dtype == dtype
     atol = {torch.float16: 1e-2, torch.bfloat16: 6e-2, torch.float32: 1e-6}[dtype]
@@ -109,7 +109,7 @@ def test_first_and_second_derivatives(num_anchors: int, layout: torch.memory_for
 
 
 @pytest.mark.parametrize("which", [0, 1, 2], ids=["features", "styles", "further channels"])
-def test_each_gradient_alone_is_that_of_the_three_together(which: int) -> None:
+def test_each_gradient_alone_equals_that_of_all_three_together(which: int) -> None:
     x, styles, shares, rest = material(3)
     weight = torch.randn(2, 8, 6, 6, dtype=torch.float64)
     live = [x, styles, rest]
@@ -120,7 +120,7 @@ def test_each_gradient_alone_is_that_of_the_three_together(which: int) -> None:
     torch.testing.assert_close(found, together[which])
 
 
-def test_rows_are_repeated_and_nothing_else() -> None:
+def test_repeat_rows_repeats_only_the_outer_rows() -> None:
     x = torch.randn(2, 3, 4, 5)
     wide = ops.repeat_rows(x)
     assert torch.equal(wide[:, :, 1:-1], x)

@@ -1,4 +1,4 @@
-"""docs/annotated_plane.py, one file of numpy and torch, paints what the package paints."""
+"""docs/annotated_plane.py, a single file of numpy and torch, paints the same as the package."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def annotated() -> Any:
     return module
 
 
-def test_it_is_short_and_needs_numpy_and_torch_alone() -> None:
+def test_it_is_short_and_needs_only_numpy_and_torch() -> None:
     text = FILE.read_text(encoding="utf-8")
     assert text.count("\n") <= 250
     imported = {

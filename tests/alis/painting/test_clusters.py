@@ -1,4 +1,4 @@
-"""Clusters: k-means finds what is there, the same each time, and what is kept beside a model is checked."""
+"""Clusters: k-means finds known clusters, reproducibly, and the file beside a model is checked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_centres_are_means_of_their_codes() -> None:
     assert torch.equal(again.centres_KS, found.centres_KS)
 
 
-def test_one_cluster_is_the_mean_and_equal_codes_do_no_harm() -> None:
+def test_one_cluster_is_the_mean_and_equal_codes_work() -> None:
     g = painter.tiny()
     one = clusters.compute(g, num_clusters=1, num_samples=500)
     assert one.centres_KS.shape == (1, 32)
@@ -44,7 +44,7 @@ def test_one_cluster_is_the_mean_and_equal_codes_do_no_harm() -> None:
             clusters.compute(g, **numbers)
 
 
-def test_the_packages_own_clusters_stay() -> None:
+def test_the_packaged_clusters_are_not_replaced() -> None:
     before = (model_folder.DEMO / clusters.NAME).read_bytes()
     done = CliRunner().invoke(cli, ["clusters", "demo", "-k", "2", "--samples", "50"])
     assert isinstance(done.exception, InputError)

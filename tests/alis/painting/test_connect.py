@@ -1,4 +1,4 @@
-"""Connecting: every scene stands alone somewhere in the picture, in its order, and what is no scene is refused."""
+"""`alis connect`: every scene is shown by itself somewhere in the picture, in order; invalid scenes are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _scene(g: alis.Generator, w: torch.Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("gap", [0, 1, 3])
 @pytest.mark.parametrize("distance", [2, 4, 8])
-def test_every_scene_stands_alone_in_its_place(gap: int, distance: float) -> None:
+def test_every_scene_is_shown_alone_at_its_position(gap: int, distance: float) -> None:
     g = painter.tiny(w_coord_dist=distance)
     mine = g.map(torch.randn(1, 32))[0].expand(g.num_ws, -1) + 0.1 * torch.randn(g.num_ws, 32)
     panorama = alis.Panorama(g, 5, noise="none", codes={"mine": mine})
@@ -74,7 +74,7 @@ def test_from_the_command_line_with_seeds_and_codes(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(picture)[:, left:right], pixels[:, left:right])
 
 
-def test_codes_come_back_as_they_were(tmp_path: Path) -> None:
+def test_codes_are_read_as_written(tmp_path: Path) -> None:
     w = torch.randn(9, 32)
     codes.save(tmp_path / "a.safetensors", w)
     assert torch.equal(codes.read(tmp_path / "a.safetensors"), w)
@@ -101,7 +101,7 @@ def test_codes_come_back_as_they_were(tmp_path: Path) -> None:
         ([str(seed) for seed in range(40)], "too many"),
     ],
 )
-def test_what_is_no_scene_is_refused(
+def test_invalid_scenes_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -124,7 +124,7 @@ def test_what_is_no_scene_is_refused(
         (["-o", "c.png", "--gap", "-1"], "--gap -1"),
     ],
 )
-def test_what_would_refuse_the_picture_is_said_before_a_photograph_is_worked_on(
+def test_errors_are_raised_before_a_photograph_is_inverted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

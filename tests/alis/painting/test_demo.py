@@ -1,4 +1,4 @@
-"""A slim model paints the same picture, and the word demo opens the one in the package or says what to do."""
+"""A slim model paints the same picture; the word demo opens the packaged model, or says what to do without it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.alis.disk import files_up_to
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run as training leaves it: everything beside the averaged generator, and notes with a path."""
+    """A run as training writes it: the averaged generator, everything else beside it, and notes with a path."""
     g = painter.tiny()
     snapshot = tmp_path / "run" / "snapshots" / "000001000"
     alis.save(
@@ -33,7 +33,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_slim_model_paints_alike_and_says_nothing_of_its_machine(run: Path, tmp_path: Path) -> None:
+def test_a_slim_model_paints_the_same_and_has_no_local_paths(run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["clusters", str(run), "-k", "3", "--samples", "200"])
     assert done.exit_code == 0, done.output
     done = CliRunner().invoke(cli, ["slim", str(run), str(tmp_path / "slim")])
@@ -56,8 +56,8 @@ def test_a_slim_model_paints_alike_and_says_nothing_of_its_machine(run: Path, tm
     assert same.rounding == 0
 
 
-def test_models_and_codes_are_read_by_whoever_reads_new_files(run: Path, tmp_path: Path) -> None:
-    """A lab's models lie on a common disk; safetensors alone makes its files their owner's only."""
+def test_models_and_codes_have_the_usual_file_permissions(run: Path, tmp_path: Path) -> None:
+    """Models on a shared disk must be readable by others; safetensors makes files readable only by their owner."""
     new = tmp_path / "new"
     new.touch()
     codes.save(tmp_path / "code.safetensors", torch.zeros(8))
@@ -68,7 +68,7 @@ def test_models_and_codes_are_read_by_whoever_reads_new_files(run: Path, tmp_pat
     assert {path.name: path.stat().st_mode for path in files} == {path.name: new.stat().st_mode for path in files}
 
 
-def test_what_can_not_be_slimmed_is_refused(run: Path, tmp_path: Path) -> None:
+def test_invalid_arguments_of_slim_are_refused(run: Path, tmp_path: Path) -> None:
     slim(run, tmp_path / "slim")
     with pytest.raises(InputError, match="not empty"):
         slim(run, tmp_path / "slim")
@@ -85,7 +85,7 @@ def test_what_can_not_be_slimmed_is_refused(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_demo_is_the_packages_model_and_a_folder_of_that_name_is_not(
+def test_demo_is_the_packaged_model_and_not_a_folder_of_that_name(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -126,7 +126,7 @@ def test_the_packaged_model_is_small_and_paints_something() -> None:
     assert np.abs(other.astype(int) - pixels).mean() > 5, "another seed, another land"
 
 
-def test_less_precision_is_near_and_is_written_into_the_picture(tmp_path: Path) -> None:
+def test_lower_precision_is_close_and_recorded_in_the_picture(tmp_path: Path) -> None:
     alis.save(tmp_path / "model", painter.tiny())
     words = ["panorama", str(tmp_path / "model"), "--width", "200", "--psi", "0.5"]
     for precision in ("float32", "bfloat16"):
@@ -140,7 +140,7 @@ def test_less_precision_is_near_and_is_written_into_the_picture(tmp_path: Path) 
     assert np.array_equal(np.asarray(Image.open(tmp_path / "again.png")), near)
 
 
-def test_auto_chooses_a_precision_and_others_are_refused() -> None:
+def test_auto_chooses_a_precision_and_unknown_ones_are_refused() -> None:
     g = painter.tiny()
     assert precision_of(g) == "float32"
     assert choose_precision(g, "auto") == precision_of(g) == "float32", "too narrow a network to gain"
@@ -166,7 +166,7 @@ def test_a_full_disk_is_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.
     assert not [path for path in tmp_path.rglob("*") if ".part" in path.name or ".encoding" in path.name]
 
 
-def test_commands_are_listed_whole_and_a_slip_of_the_pen_is_met() -> None:
+def test_all_commands_are_listed_and_typos_get_a_hint() -> None:
     listed = CliRunner().invoke(cli, ["--help"]).output.partition("Commands:")[2]
     assert "..." not in listed
     assert "run the same command again to go on" in " ".join(listed.split())

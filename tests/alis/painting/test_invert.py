@@ -1,4 +1,4 @@
-"""Inversion finds a scene again that the model can paint, reads photographs of all kinds, and refuses the rest."""
+"""Inversion finds a scene that the model painted, reads photographs of all kinds, and refuses other files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def g() -> alis.Generator:
     return painter.tiny()
 
 
-def test_a_scene_of_the_model_is_found_again(g: alis.Generator) -> None:
+def test_a_scene_of_the_model_is_recovered(g: alis.Generator) -> None:
     w_S = g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[0]
     photo = invert.scene_in_context(g, w_S.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
     mean = invert.scene(g, g.mapping.w_avg.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
@@ -58,7 +58,7 @@ def test_the_scene_is_what_connect_paints(g: alis.Generator) -> None:
 
 
 @pytest.mark.parametrize("made", [painter.tiny, painter.seamless])
-def test_surroundings_are_one_range_with_the_scene_in_its_middle(made: Callable[[], alis.Generator]) -> None:
+def test_a_scene_in_context_has_the_scene_in_its_middle(made: Callable[[], alis.Generator]) -> None:
     g = made()
     w_1LS = g.map(torch.randn(1, 32))[:, None].expand(-1, g.num_ws, -1)
     wide, frame = invert.scene_in_context(g, w_1LS, 3), invert.scene(g, w_1LS, 3)
@@ -67,13 +67,13 @@ def test_surroundings_are_one_range_with_the_scene_in_its_middle(made: Callable[
     assert torch.allclose(frame, g(w_1LS, w_1LS, w_1LS, invert.margin(g), seed=3), atol=1e-4)
 
 
-def test_what_is_told_of_a_code_is_met_at_places_the_search_never_saw() -> None:
+def test_reported_figures_hold_at_positions_the_search_did_not_use() -> None:
     g = painter.seamless(local_latents=1.0)
     w_1LS = g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[:, None].expand(-1, g.num_ws, -1)
     photo = invert.scene_in_context(g, w_1LS, 77)[0].clamp(-1, 1)
 
     def elsewhere(w_LS: torch.Tensor) -> float:
-        """Distance at forty places, of which no search has seen one."""
+        """The distance at forty positions, none of which the search used."""
         alike = PerceptualDistance(photo[:, :, 16:48])
         with torch.no_grad():
             return sum(float(alike(invert.scene(g, w_LS[None], seed))[0]) for seed in range(2000, 2040)) / 40
@@ -82,7 +82,7 @@ def test_what_is_told_of_a_code_is_met_at_places_the_search_never_saw() -> None:
     assert abs(many.loss - elsewhere(many.w)) < 0.05 * many.loss, "what is told is what is met elsewhere"
 
 
-def test_connect_ends_in_the_scene_as_it_was_looked_for() -> None:
+def test_connect_shows_the_inverted_scene() -> None:
     g = painter.seamless(local_latents=0.0)
     w_LS = g.map(torch.randn(1, 32))[0].expand(g.num_ws, -1)
     panorama = alis.Panorama(g, noise="none", codes={"mine": w_LS})
@@ -93,7 +93,7 @@ def test_connect_ends_in_the_scene_as_it_was_looked_for() -> None:
     assert np.abs(pixels[:, -32:] - wide[:, -32:]).max() <= 1
 
 
-def test_likeness_is_zero_for_the_same_and_grows(g: alis.Generator) -> None:
+def test_the_perceptual_distance_is_zero_for_equal_pictures_and_grows(g: alis.Generator) -> None:
     photo = torch.rand(3, 32, 32) * 2 - 1
     noise = torch.randn(3, 32, 32)
     efficientnet = efficientnet_features(torch.device("cpu"))
@@ -104,7 +104,7 @@ def test_likeness_is_zero_for_the_same_and_grows(g: alis.Generator) -> None:
         assert values.tolist() == sorted(values.tolist())
 
 
-def test_packaged_features_have_a_gradient(g: alis.Generator) -> None:
+def test_efficientnet_features_have_a_gradient(g: alis.Generator) -> None:
     efficientnet = efficientnet_features(torch.device("cpu"))
     frame = torch.zeros(1, 3, 32, 32, requires_grad=True)
     PerceptualDistance(torch.rand(3, 32, 32), efficientnet=efficientnet)(frame)[0].backward()
@@ -113,7 +113,7 @@ def test_packaged_features_have_a_gradient(g: alis.Generator) -> None:
     assert found.loss <= found.loss_start
 
 
-def test_photographs_are_cut_turned_and_mirrored(tmp_path: Path) -> None:
+def test_photographs_are_cropped_rotated_and_mirrored(tmp_path: Path) -> None:
     wide = np.zeros((40, 120, 3), np.uint8)
     wide[:, :40, 0], wide[:, 40:80, 1], wide[:, 80:, 2] = 255, 255, 255
     Image.fromarray(wide).save(tmp_path / "wide.png")
@@ -144,7 +144,7 @@ def test_photographs_are_cut_turned_and_mirrored(tmp_path: Path) -> None:
         assert float(deep.min()) == float(deep.max()) == pytest.approx(want, abs=1e-3)
 
 
-def test_no_photograph_no_inversion(tmp_path: Path, shared: Path) -> None:
+def test_unreadable_photographs_are_refused(tmp_path: Path, shared: Path) -> None:
     Image.new("RGB", (31, 200)).save(tmp_path / "small.png")
     with pytest.raises(InputError, match="too small"):
         invert.read_photo(tmp_path / "small.png", 32)
@@ -204,7 +204,7 @@ def _landscape(size: int = 64) -> torch.Tensor:
     return torch.stack([luma, luma * 0.9, luma * 0.7])
 
 
-def test_structure_is_what_the_eye_goes_by() -> None:
+def test_structural_similarity_agrees_with_the_eye() -> None:
     photo = _landscape()
     grey = photo.mean(dim=(1, 2), keepdim=True).expand_as(photo)
     flat = photo.mean(dim=2, keepdim=True).expand_as(photo)  # its rows without its shapes
@@ -224,14 +224,14 @@ def test_structure_is_what_the_eye_goes_by() -> None:
     )
 
 
-def test_the_distance_prefers_shapes_to_a_grey_card() -> None:
+def test_the_distance_prefers_shapes_to_uniform_grey() -> None:
     photo = _landscape()
     grey, blurred = photo.mean(dim=(1, 2), keepdim=True).expand_as(photo), photo * 0.8 + 0.1
     distances = perceptual_distance.PerceptualDistance(photo)(torch.stack([photo, blurred, grey]))
     assert distances[0] < distances[1] < distances[2]
 
 
-def test_more_tries_are_judged_by_where_they_lead(g: alis.Generator) -> None:
+def test_more_tries_are_compared_after_some_steps(g: alis.Generator) -> None:
     photo = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     for tries in (1, 3):
         found = invert.invert(g, photo, steps=6, tries=tries)

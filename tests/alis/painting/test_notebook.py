@@ -1,4 +1,4 @@
-"""The example notebook opens the model of the package, runs from top to bottom, and shows that model's pictures."""
+"""The example notebook opens the packaged model, runs from top to bottom, and shows that model's pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The endless plane: tiles alone equal the wide picture, edits reach as far as they say."""
+"""The endless plane: single tiles equal the wide picture, and edits change nothing outside their reach."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
-def test_the_published_walk_comes_out(shared: Path) -> None:
+def test_the_published_panorama_is_reproduced(shared: Path) -> None:
     reference = fixture.read(shared / "fixtures" / "alis-64")
     w = reference.generator.map(reference.io["panorama_z"]).detach()
     panorama = alis.Panorama(reference.generator, noise="none").with_edits(dict(enumerate(w)))
@@ -66,7 +66,7 @@ def test_batches_only_change_roundings(g: alis.Generator) -> None:
     assert _difference(pictures[0], pictures[2]) <= 1
 
 
-def test_planes_share_a_batch_and_keep_apart(g: alis.Generator) -> None:
+def test_planes_in_one_batch_do_not_affect_each_other(g: alis.Generator) -> None:
     planes = [
         alis.Panorama(g, 1),
         alis.Panorama(g, 2, noise="const", psi=0.5),
@@ -77,7 +77,7 @@ def test_planes_share_a_batch_and_keep_apart(g: alis.Generator) -> None:
         assert _difference(mixed[k], planes[k % 3].tile(k - 5)) <= 1
 
 
-def test_a_redraw_reaches_its_neighbours_and_no_further(g: alis.Generator) -> None:
+def test_a_redraw_changes_only_its_reach(g: alis.Generator) -> None:
     panorama = alis.Panorama(g, 7)
     other = panorama.with_edits({3: 1})
     first, last = panorama.reach(3)
@@ -90,7 +90,7 @@ def test_a_redraw_reaches_its_neighbours_and_no_further(g: alis.Generator) -> No
     assert panorama.sketch.edits == {}, "the first panorama must not know of the edit"
 
 
-def test_codes_given_stand_where_they_are_put(g: alis.Generator) -> None:
+def test_given_codes_are_used_at_their_anchors(g: alis.Generator) -> None:
     w_S = g.map(torch.randn(1, 32))[0]
     plus_LS = w_S.expand(g.num_ws, -1).clone()
     panorama = alis.Panorama(g, 7, noise="none")
@@ -106,7 +106,7 @@ def test_codes_given_stand_where_they_are_put(g: alis.Generator) -> None:
     assert np.array_equal(named[0:700], edited[0:700])
 
 
-def test_a_draw_from_elsewhere_is_that_scene(g: alis.Generator) -> None:
+def test_an_anchor_can_use_the_draw_of_another_plane(g: alis.Generator) -> None:
     elsewhere = alis.Panorama(g, 99)
     assert torch.equal(alis.Panorama(g, 7).with_edits({2: Draw(99, -5)}).code(2), elsewhere.code(-5))
 
@@ -117,7 +117,7 @@ def test_a_ring_closes_without_a_seam(g: alis.Generator) -> None:
     assert around == 3 * ring.anchor_px
     assert np.array_equal(ring.tile(-1), ring.tile(3 * 4 - 1))
     assert _difference(ring[-90:90], np.roll(ring[0:around], 90, axis=1)[:, :180]) <= 1
-    # Moved to its middle, the plane of the same codes in a row has no seam either: they are one picture.
+    # Repeating the ring's codes on an endless plane gives the same picture, also across the join.
     codes = {i: ring.code(i % 3) for i in range(-3, 7)}
     straight = alis.Panorama(g, 3, noise="none").with_edits(codes)
     calm = ring.with_sketch(Sketch(3, ring=3, noise="none"))
@@ -151,7 +151,7 @@ def test_truncation_ends_at_the_mean_and_at_the_nearest_centre(g: alis.Generator
         alis.Panorama(g, 7, cluster=5, centres=centres).code(0)
 
 
-def test_draws_are_normal_independent_and_fixed_for_ever() -> None:
+def test_draws_are_normal_independent_and_stable_across_versions() -> None:
     z = np.stack(
         [draw_z(Draw(seed, index, variant), 64) for seed in (0, 7) for index in range(-40, 40) for variant in (0, 1)]
     )
@@ -160,7 +160,7 @@ def test_draws_are_normal_independent_and_fixed_for_ever() -> None:
     correlation = np.corrcoef(z)
     assert np.abs(correlation - np.eye(len(z))).max() < 0.65
     assert np.array_equal(draw_z(Draw(7, -3), 64), z[len(z) // 2 + 2 * 37])
-    # Seeds mean the same pictures as in links and strips saved long ago.
+    # Seeds must keep the meaning that they have in saved links and strips.
     assert np.allclose(draw_z(Draw(7, -3, 2), 4), [-0.45998, 1.06943, -1.26314, -0.07405], atol=1e-5)
     assert draw_z(Draw(7, 1), 7).shape == (7,)
     assert not np.array_equal(draw_z(Draw(7, 1), 8, attempt=1), draw_z(Draw(7, 1), 8))
@@ -196,7 +196,7 @@ _SOURCES = st.one_of(
     cluster=st.one_of(st.none(), st.just("nearest"), st.integers(0, 9999)),
     noise=st.sampled_from(["random", "none", "const"]),
 )
-def test_a_sketch_and_its_text_are_one(**values: object) -> None:
+def test_a_sketch_and_its_text_are_equivalent(**values: object) -> None:
     sketch = Sketch(**values)  # type: ignore[arg-type]
     assert Sketch.parse(sketch.text) == sketch
     assert Sketch.parse(sketch.text).text == sketch.text
@@ -237,14 +237,14 @@ def test_any_text_is_canonical_or_refused(text: str) -> None:
         (lambda g: choose_device("warp"), "device"),
     ],
 )
-def test_what_makes_no_sense_is_refused(g: alis.Generator, make: object, told: str) -> None:
+def test_invalid_arguments_are_refused(g: alis.Generator, make: object, told: str) -> None:
     with pytest.raises(InputError, match=told) as caught:
         make(g)  # type: ignore[operator]
     assert caught.value.hint
 
 
-def test_what_was_painted_from_can_be_differentiated_afterwards() -> None:
-    """Painting runs in inference mode; what it keeps (folded weights, codes) must serve gradients later."""
+def test_caches_of_painting_work_with_gradients_later() -> None:
+    """Painting runs in inference mode; what it caches (folded weights, codes) must work with gradients later."""
     g = painter.tiny()
     panorama = alis.Panorama(g, seed=3)
     panorama.tile(0)
@@ -254,7 +254,7 @@ def test_what_was_painted_from_can_be_differentiated_afterwards() -> None:
     g(panorama.code(1)[None] * torch.ones(1, requires_grad=True), w[None], w[None], 0).sum().backward()
 
 
-def test_whole_numbers_of_numpy_are_whole_numbers(g: alis.Generator) -> None:
+def test_numpy_integers_are_accepted(g: alis.Generator) -> None:
     panorama = alis.Panorama(g, seed=np.int64(5))
     given = alis.Panorama(g, np.int64(5), psi=np.float32(0.5), ring=np.int64(4), batch=np.int64(3))
     plain = alis.Panorama(g, 5, psi=0.5, ring=4, batch=3)
@@ -273,6 +273,6 @@ def test_whole_numbers_of_numpy_are_whole_numbers(g: alis.Generator) -> None:
     [slice(True, 3), slice(0, False), slice(0.0, 3), slice(0, 10**40), slice(-(10**40), 0), slice(0, 2**31)],
     ids=str,
 )
-def test_columns_that_are_none_are_told(g: alis.Generator, columns: slice) -> None:
+def test_invalid_columns_are_an_error(g: alis.Generator, columns: slice) -> None:
     with pytest.raises(InputError):
         alis.Panorama(g, 5)[columns]

@@ -1,4 +1,4 @@
-"""Painting keeps its word: what a resample leaves alone, papers of pictures and codes, refusals before any work."""
+"""Guarantees of painting: what a redraw leaves unchanged, metadata of pictures and codes, errors before any work."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def _pixels(path: Path) -> np.ndarray:
 
 # ---- resample ----
 @pytest.mark.parametrize("ending", ["png", "tif"])
-def test_what_lies_out_of_reach_is_copied_from_the_file(model: Path, strips: Path, tmp_path: Path, ending: str) -> None:
-    """Not painted again: another machine rounds otherwise. Columns that no painting would give show which it was."""
+def test_columns_out_of_reach_are_copied_from_the_file(model: Path, strips: Path, tmp_path: Path, ending: str) -> None:
+    """They must not be painted again: another machine rounds differently. Altered columns show which was done."""
     source = tmp_path / f"a.{ending}"
     plan = strip.read(strips / f"a.{ending}", alis.load(model))
     pixels = formats.pixels.Picture(strips / f"a.{ending}").columns(0, 500).copy()
@@ -93,7 +93,9 @@ def _store(path: Path, pixels: np.ndarray, note: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["jpg", "webp", "dzi"])
-def test_a_lossy_format_says_what_else_changed(model: Path, strips: Path, tmp_path: Path, ending: str) -> None:
+def test_for_a_lossy_format_the_change_elsewhere_is_reported(
+    model: Path, strips: Path, tmp_path: Path, ending: str
+) -> None:
     told = _alis("resample", model, strips / f"a.{ending}", "--anchor", 2, "-o", tmp_path / f"b.{ending}")
     assert told.exit_code == 0, told.output
     plan = strip.read(strips / f"a.{ending}", alis.load(model))
@@ -115,14 +117,14 @@ def test_on_a_ring_anchors_are_counted_modulo_the_ring(model: Path, g: alis.Gene
         told = _alis("resample", model, tmp_path / "ring.png", "--anchor", anchor, "-o", tmp_path / f"{anchor}.png")
         assert told.exit_code == 0, told.output
         assert (tmp_path / f"{anchor}.png").read_bytes() == (tmp_path / "1.png").read_bytes()
-    # Anchor 0 stands at the picture's left edge, and at its right one.
+    # Anchor 0 is at both the left and the right edge of the picture.
     told = _alis("resample", model, tmp_path / "ring.png", "--anchor", 0, "-o", tmp_path / "0.png")
     assert told.exit_code == 0, told.output
     assert np.array_equal(_pixels(tmp_path / "0.png"), ring.with_edits({0: 1})[0 : ring.ring_px])
 
 
 # ---- pictures and their notes ----
-def test_a_picture_that_was_changed_and_kept_its_note_is_noticed(model: Path, strips: Path, tmp_path: Path) -> None:
+def test_a_picture_changed_after_painting_is_detected(model: Path, strips: Path, tmp_path: Path) -> None:
     with Image.open(strips / "a.png") as picture:
         note, whole = picture.text["alis"], picture.convert("RGB")
     changed = {
@@ -141,7 +143,7 @@ def test_a_picture_that_was_changed_and_kept_its_note_is_noticed(model: Path, st
         assert not list(tmp_path.glob("out*")), name
 
 
-def test_deep_zoom_tiles_that_were_changed_are_noticed(model: Path, strips: Path, tmp_path: Path) -> None:
+def test_changed_deep_zoom_tiles_are_detected(model: Path, strips: Path, tmp_path: Path) -> None:
     def resampled(change: Callable[[Path, Path], object]) -> Result:
         shutil.rmtree(tmp_path, ignore_errors=True)
         shutil.copytree(strips, tmp_path)
@@ -198,13 +200,13 @@ def _nested(depth: int) -> str:
         "",
     ],
 )
-def test_a_note_that_is_none_is_told(g: alis.Generator, tmp_path: Path, note: str) -> None:
+def test_an_invalid_note_is_an_error(g: alis.Generator, tmp_path: Path, note: str) -> None:
     _store(tmp_path / "a.png", np.zeros((32, 9, 3), np.uint8), note)
     with pytest.raises(InputError, match="no note of alis"):
         strip.read(tmp_path / "a.png", g)
 
 
-def test_a_note_beyond_the_plane_is_told(g: alis.Generator, tmp_path: Path) -> None:
+def test_a_note_beyond_the_plane_is_an_error(g: alis.Generator, tmp_path: Path) -> None:
     for start, width in ((2**60, 9), (0, 0), (0, -9)):
         note = {"model": strip.fingerprint(g), "sketch": "7/-", "start": start, "width": width}
         _store(tmp_path / "a.png", np.zeros((32, 9, 3), np.uint8), json.dumps(note))
@@ -218,7 +220,7 @@ def _photo(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def test_a_code_of_another_model_says_so(model: Path, tmp_path: Path) -> None:
+def test_a_code_of_another_model_is_a_warning(model: Path, tmp_path: Path) -> None:
     photo = _photo(tmp_path / "photo.png")
     assert _alis("invert", model, photo, "-o", tmp_path / "mine.safetensors", "--steps", 2).exit_code == 0
     assert codes.read_origin(tmp_path / "mine.safetensors").model == strip.fingerprint(alis.load(model))
@@ -250,7 +252,7 @@ def test_connect_uses_the_inversion_beside_its_output_and_never_replaces_it(mode
 
 
 # ---- before any work ----
-def test_what_cannot_be_written_is_said_before_any_work(
+def test_unwritable_outputs_are_an_error_before_any_work(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = _photo(tmp_path / "photo.png")
@@ -267,7 +269,7 @@ def test_what_cannot_be_written_is_said_before_any_work(
         ["video", model, "-o", "/proc/a.mp4"],
     ]
     monkeypatch.chdir(tmp_path)
-    # Whatever is painted would need this: so none of them gets as far.
+    # Painting would call this: so the test fails if any of them starts to paint.
     monkeypatch.setattr(torch.nn.functional, "conv_transpose2d", None)
     before = sorted(tmp_path.rglob("*"))
     for words in commands:
@@ -286,7 +288,7 @@ def test_the_longest_name_that_is_allowed_can_be_written(g: alis.Generator, tmp_
 @pytest.mark.parametrize(
     ("ending", "package"), [("jpg", "pyvips"), ("webp", "pyvips"), ("tif", "tifffile"), ("mp4", "av")]
 )
-def test_a_format_whose_package_is_missing_is_said_before_any_work(
+def test_a_missing_package_is_an_error_before_any_work(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, package: str
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, package, None)
@@ -299,7 +301,7 @@ def test_a_format_whose_package_is_missing_is_said_before_any_work(
 
 
 # ---- bad values ----
-def test_bad_values_are_told(g: alis.Generator) -> None:
+def test_bad_values_are_errors(g: alis.Generator) -> None:
     w, nan = torch.zeros(32), torch.full([32], torch.nan)
     calls: list[Any] = [
         *(lambda b=b: alis.Panorama(g, batch=b) for b in (-1, 0, 1.5, True, 10**9)),
@@ -328,7 +330,7 @@ def test_bad_values_are_told(g: alis.Generator) -> None:
     assert alis.Panorama(g).with_edits({np.int64(3): np.int64(2)}).sketch.text == "0/a3v2"
 
 
-def test_clusters_that_are_none_are_told(model: Path, tmp_path: Path) -> None:
+def test_invalid_clusters_are_an_error(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "m")
     for centres in (torch.full([4, 32], torch.nan), torch.zeros(0, 32), torch.zeros(4, 31), torch.zeros(32)):
         clusters.save(tmp_path / "m", clusters.Clusters(centres, torch.ones(len(centres)), 0.0))
@@ -339,7 +341,7 @@ def test_clusters_that_are_none_are_told(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "aspect", ["1e9999", "1e999999999", "16:0", "0:9", "-16:9", "nan", "inf", "16:9:4", "", "٣:٢", "1/3e9", "9" * 4000]
 )
-def test_an_aspect_that_is_none_is_told(g: alis.Generator, aspect: str) -> None:
+def test_an_invalid_aspect_ratio_is_an_error(g: alis.Generator, aspect: str) -> None:
     with pytest.raises(InputError):
         video.shot(alis.Panorama(g), seconds=1, aspect=aspect)
     assert (
@@ -348,14 +350,14 @@ def test_an_aspect_that_is_none_is_told(g: alis.Generator, aspect: str) -> None:
     )
 
 
-def test_slim_to_a_file_is_told(model: Path, tmp_path: Path) -> None:
+def test_slim_to_a_file_is_an_error(model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="is a file"):
         slim(model, tmp_path / "file", overwrite=True)
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_films_say_which_colours_are_meant(tmp_path: Path) -> None:
+def test_videos_declare_their_colour_space(tmp_path: Path) -> None:
     av = pytest.importorskip("av", reason="PyAV is not installed")
     shot = video.Shot(64, 128, 64, 1, 8)
     pixels = np.full((64, 64, 3), (200, 60, 30), np.uint8)
@@ -370,7 +372,7 @@ def test_films_say_which_colours_are_meant(tmp_path: Path) -> None:
             assert luma == pytest.approx(16 + 219 * (0.2126 * 200 + 0.7152 * 60 + 0.0722 * 30) / 255, abs=2)
 
 
-def test_reaches_are_told_in_the_pictures_own_columns(g: alis.Generator) -> None:
+def test_reaches_are_in_the_pictures_columns(g: alis.Generator) -> None:
     plan = strip.plan(alis.Panorama(g, 7), width=600, start=-100)
     after = strip.redrawn(plan, anchor=1)
     (a, b), (left, right) = redraw.reaches(plan, after)[0], plan.panorama.reach(1)

@@ -1,4 +1,4 @@
-"""Panoramas on the plane without seams: exact wherever they are cut, edits that reach as far as they say, rings."""
+"""Panoramas with plane padding: identical wherever they are cut, edits within their reach, rings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_tiles_alone_equal_the_wide_picture(noise: str, distance: float, grid: i
 
 
 @pytest.mark.parametrize("far", [10**12, -(10**12)])
-def test_a_trillion_pixels_away_it_is_as_exact(g: alis.Generator, far: int) -> None:
+def test_tiles_are_exact_a_trillion_pixels_away(g: alis.Generator, far: int) -> None:
     panorama = alis.Panorama(g, 7)
     k = far // panorama.tile_px
     wide = panorama[k * panorama.tile_px : (k + 4) * panorama.tile_px]
@@ -56,7 +56,7 @@ def test_any_cut_is_the_same_picture(g: alis.Generator) -> None:
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_a_redraw_reaches_as_far_as_it_says_to_the_bit(g: alis.Generator, loop: bool) -> None:
+def test_a_redraw_changes_no_bit_outside_its_reach(g: alis.Generator, loop: bool) -> None:
     panorama = alis.Panorama(g, 7, ring=12 if loop else None)
     other = panorama.with_edits({3: 1})
     first, last = panorama.reach(3)
@@ -73,7 +73,7 @@ def test_a_redraw_reaches_as_far_as_it_says_to_the_bit(g: alis.Generator, loop: 
         assert is_same or (left < last and left + panorama.tile_px > first)
 
 
-def test_a_tile_is_decided_by_the_anchors_that_it_names(g: alis.Generator) -> None:
+def test_a_tile_depends_only_on_its_anchors(g: alis.Generator) -> None:
     panorama = alis.Panorama(g, 7)
     for k in (-3, 0, 5):
         named = panorama.anchors(k * panorama.tile_px, (k + 1) * panorama.tile_px)
@@ -81,7 +81,7 @@ def test_a_tile_is_decided_by_the_anchors_that_it_names(g: alis.Generator) -> No
         assert np.array_equal(panorama.with_edits(beyond).tile(k), panorama.tile(k))
 
 
-def test_planes_share_a_batch_and_keep_apart(g: alis.Generator) -> None:
+def test_planes_in_one_batch_do_not_affect_each_other(g: alis.Generator) -> None:
     planes = [
         alis.Panorama(g, 1),
         alis.Panorama(g, 2, noise="const", psi=0.5),
@@ -99,14 +99,14 @@ def test_a_ring_closes_with_its_latents(g: alis.Generator) -> None:
     assert np.array_equal(ring.tile(-1), ring.tile(3 * 4 - 1))
     assert _difference(ring[-90:90], np.roll(ring[0:around], 90, axis=1)[:, :180]) <= 1
     assert _difference(ring[5 * around - 40 : 5 * around + 40], ring[-40:40]) <= 1
-    # The same codes on the endless plane have other latents from the second round on.
+    # On the endless plane, the same codes have other latents from the second turn on.
     straight = alis.Panorama(g, 3).with_edits({i: ring.code(i % 3) for i in range(-3, 7)})
     assert _difference(ring[around : 2 * around], straight[around : 2 * around]) > 20
     inside = slice(ring.halo_px, around - ring.halo_px)
     assert _difference(ring[0:around][:, inside], straight[0:around][:, inside]) <= 1
 
 
-def test_rings_shorter_than_what_a_tile_sees_are_refused(g: alis.Generator) -> None:
+def test_rings_that_are_too_short_are_refused(g: alis.Generator) -> None:
     with pytest.raises(InputError, match=r"a ring of 1 anchors \(64 px\) is shorter") as caught:
         alis.Panorama(g, ring=1)
     assert caught.value.hint == "use at least 2"
@@ -120,14 +120,14 @@ def test_shifts_by_a_quarter_of_a_frame_are_exact(g: alis.Generator) -> None:
     assert equivariance_db(g, 4, seed=0) > 100
 
 
-def test_seeds_draw_other_latents_of_the_same_codes(g: alis.Generator) -> None:
+def test_seeds_give_different_latents_for_the_same_codes(g: alis.Generator) -> None:
     w = g.map(torch.randn(3, 32)).chunk(3)
     frames = [g(*w, 2, seed=seed) for seed in (0, 1)]
     assert torch.equal(frames[0], g(*w, 2))
     assert not torch.allclose(frames[0], frames[1], atol=0.05)
 
 
-def test_connected_scenes_stand_in_the_picture(g: alis.Generator) -> None:
+def test_connected_scenes_are_in_the_picture(g: alis.Generator) -> None:
     panorama = alis.Panorama(g, 5, noise="none")
     done = connect.plan(panorama, [Draw(3), Draw(14)], gap=1)
     first, last = painter.scene_columns(panorama, 1, gap=1)
@@ -137,7 +137,7 @@ def test_connected_scenes_stand_in_the_picture(g: alis.Generator) -> None:
     assert np.abs(found - wanted).mean() < 3, "neighbours are seen a little at the scene's borders"
 
 
-def test_strips_say_what_they_are_and_are_redrawn(g: alis.Generator, tmp_path: Path) -> None:
+def test_strips_have_a_note_and_can_be_redrawn(g: alis.Generator, tmp_path: Path) -> None:
     panorama = alis.Panorama(g, 7)
     done = strip.plan(panorama, width=700, start=-100)
     strip.paint(done, tmp_path / "strip.png")

@@ -1,4 +1,4 @@
-"""Strips on disk: every format holds the same columns, nothing is lost, limits are said first."""
+"""Strips on disk: every format stores the same columns, nothing is lost, limits are checked first."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def _pixels(path: Path) -> np.ndarray:
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
-    """What lossy formats keep best: they store colours at half the resolution."""
+    """Luma, which lossy formats keep best: they store colours at half the resolution."""
     return pixels @ np.array([0.299, 0.587, 0.114])
 
 
 @pytest.mark.parametrize("ending", [*(x for x in FORMATS if x != ".dzi"), ".tiff", ".jpeg", ".PNG"])
-def test_a_strip_holds_the_plane(g: alis.Generator, tmp_path: Path, ending: str) -> None:
+def test_a_strip_shows_the_plane(g: alis.Generator, tmp_path: Path, ending: str) -> None:
     panorama = alis.Panorama(g, 5)
     made = strip.paint(strip.plan(panorama, width=1001, start=-333), tmp_path / f"s{ending}")
     got, want = _pixels(made.path), panorama[-333:668]
@@ -74,7 +74,7 @@ def test_a_strip_holds_the_plane(g: alis.Generator, tmp_path: Path, ending: str)
     assert (made.width_px, made.height_px, made.painted_px) == (1001, 32, 1001)
 
 
-def test_png_is_read_by_others_and_small(g: alis.Generator, tmp_path: Path) -> None:
+def test_png_is_read_by_other_programs_and_small(g: alis.Generator, tmp_path: Path) -> None:
     import pyvips
 
     smooth = np.linspace(0, 255, 70_000).astype(np.uint8)[None, :, None].repeat(32, 0).repeat(3, 2)
@@ -105,7 +105,7 @@ def test_deep_zoom_tiles_show_the_picture_at_every_level(g: alis.Generator, tmp_
     assert _pixels(levels[0] / "0_0.jpg").shape == (1, 1, 3)
 
 
-def test_a_folder_of_somebody_else_is_not_touched(g: alis.Generator, tmp_path: Path) -> None:
+def test_foreign_folders_are_not_touched(g: alis.Generator, tmp_path: Path) -> None:
     (tmp_path / "z_files").mkdir()
     (tmp_path / "z_files" / "diary.txt").write_text("mine")
     plan = strip.plan(alis.Panorama(g, 5), width=64)
@@ -120,7 +120,7 @@ def test_a_folder_of_somebody_else_is_not_touched(g: alis.Generator, tmp_path: P
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_a_picture_says_how_it_was_painted(g: alis.Generator, tmp_path: Path, ending: str) -> None:
+def test_a_picture_records_how_it_was_painted(g: alis.Generator, tmp_path: Path, ending: str) -> None:
     panorama = alis.Panorama(g, 5, psi=0.7).with_edits({1: 4})
     plan = strip.plan(panorama, width=300, start=-20)
     strip.paint(plan, tmp_path / f"s{ending}")
@@ -146,7 +146,7 @@ def test_resample_changes_one_anchor_of_a_picture(model: Path, g: alis.Generator
     assert np.array_equal(_pixels(tmp_path / "c.png"), a)
 
 
-def test_an_interrupted_strip_goes_on(model: Path, tmp_path: Path) -> None:
+def test_an_interrupted_strip_resumes(model: Path, tmp_path: Path) -> None:
     words = ["panorama", str(model), "-o", str(tmp_path / "s.png"), "--width", "60000", "--seed", "3"]
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "alis", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True
@@ -173,7 +173,7 @@ def test_an_interrupted_strip_goes_on(model: Path, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["s.png"]
 
 
-def test_a_killed_strip_goes_on_from_what_was_safe(g: alis.Generator, tmp_path: Path) -> None:
+def test_a_killed_strip_resumes_from_the_last_sync(g: alis.Generator, tmp_path: Path) -> None:
     plan = strip.plan(alis.Panorama(g, 3), width=2000)
     note = plan.note.text
     half = picture_writer.Spool(tmp_path / "s.png", 2000, 32, note)
@@ -190,7 +190,7 @@ def test_a_killed_strip_goes_on_from_what_was_safe(g: alis.Generator, tmp_path: 
     assert np.array_equal(_pixels(made.path), plan.panorama[0:2000])
 
 
-def test_a_full_disk_is_said_and_nothing_is_lost(model: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_nothing_is_lost(model: Path, tmp_path: Path) -> None:
     words = ["panorama", model, "-o", tmp_path / "s.png", "--width", 20000]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
@@ -206,7 +206,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(model: Path, tmp_path: Path) ->
     assert _pixels(tmp_path / "s.png").shape == (32, 20000, 3)
 
 
-def test_two_painters_of_one_picture_do_not_mix(tmp_path: Path) -> None:
+def test_two_processes_cannot_paint_the_same_picture(tmp_path: Path) -> None:
     first = picture_writer.Spool(tmp_path / "s.png", 100, 8, "n")
     with pytest.raises(InputError, match="another process"):
         picture_writer.Spool(tmp_path / "s.png", 100, 8, "n")
@@ -256,7 +256,7 @@ def test_a_loop_is_a_whole_number_of_anchors(g: alis.Generator, tmp_path: Path) 
         (["resample", "MODEL", "strip.png", "-o", "s.png"], "which anchor"),
     ],
 )
-def test_bad_wishes_are_refused_before_any_work(
+def test_bad_arguments_are_refused_before_any_work(
     model: Path, g: alis.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -275,7 +275,7 @@ def test_bad_wishes_are_refused_before_any_work(
     assert sorted(os.listdir(tmp_path)) == before
 
 
-def test_every_format_says_its_limit() -> None:
+def test_every_format_reports_its_limit() -> None:
     assert {name: form.max_side for name, form in FORMATS.items()} == {
         ".png": 2**31 - 1,
         ".jpg": 65_500,
@@ -286,8 +286,8 @@ def test_every_format_says_its_limit() -> None:
 
 
 @pytest.mark.parametrize("ending", FORMATS)
-def test_every_format_is_named_where_one_is_chosen(ending: str) -> None:
-    """In the help of both commands that take any of them, and in the table of the page."""
+def test_every_format_is_listed_in_help_and_docs(ending: str) -> None:
+    """In the help of both commands that take all formats, and in the table of the docs page."""
     for command in ("panorama", "connect"):
         assert f"{ending} " in _alis(command, "--help").output.replace(".dzi.", ".dzi "), command
     assert f"\n| `{ending}`" in (ROOT / "docs/panoramas.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Films: the camera shows the plane's own columns, loops close, any aspect, and the file is whole or not there."""
+"""Videos: the camera shows the plane's columns, loops close, any aspect ratio, and no incomplete files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_camera_shows_the_plane(panorama: alis.Panorama) -> None:
     assert np.array_equal(back[2], panorama[-35:29])
 
 
-def test_a_loop_meets_itself(panorama: alis.Panorama) -> None:
+def test_a_loop_ends_where_it_starts(panorama: alis.Panorama) -> None:
     shot = video.shot(panorama, seconds=2, fps=8, aspect="1:1")
     frames = list(video.pan(panorama, shot, speed=70, loop=True))
     step = 128 / 16  # two anchors in sixteen frames
@@ -45,7 +45,7 @@ def test_a_loop_meets_itself(panorama: alis.Panorama) -> None:
     assert np.array_equal(ring[128:160], frames[0])
 
 
-def test_scenes_turn_into_their_variants(panorama: alis.Panorama) -> None:
+def test_scenes_morph_into_their_variants(panorama: alis.Panorama) -> None:
     shot = video.shot(panorama, seconds=1, fps=9, aspect="2:1")
     frames = list(video.walk(panorama, shot, changes=2))
     for number, variant in [(0, 0), (4, 1), (8, 2)]:
@@ -59,7 +59,7 @@ def test_scenes_turn_into_their_variants(panorama: alis.Panorama) -> None:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("pan.mp4", "h264"), ("pan.webm", "vp9")])
-def test_films_play(panorama: alis.Panorama, tmp_path: Path, name: str, codec: str) -> None:
+def test_videos_can_be_decoded(panorama: alis.Panorama, tmp_path: Path, name: str, codec: str) -> None:
     shot = video.shot(panorama, seconds=1, fps=10, aspect="16:9", height=90)
     assert (shot.width, shot.height) == (160, 90)
     video.write(tmp_path / name, video.film(panorama, shot, speed=16), shot)
@@ -73,7 +73,7 @@ def test_films_play(panorama: alis.Panorama, tmp_path: Path, name: str, codec: s
     assert os.listdir(tmp_path) == [name]
 
 
-def test_an_unfinished_film_is_no_film(panorama: alis.Panorama, tmp_path: Path) -> None:
+def test_an_unfinished_video_leaves_no_file(panorama: alis.Panorama, tmp_path: Path) -> None:
     shot = video.shot(panorama, seconds=1, fps=10)
 
     def some():  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""Where a patch stands: shares of anchors, waves, and their exact period."""
+"""Positional inputs: the anchors' shares, waves, and their exact period."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.alis.models.spec import coordinates, window_shares
 
 @pytest.mark.parametrize(("g", "d"), [(1, 2), (2, 3), (2, 4), (4, 1.5)])
 @pytest.mark.parametrize("width", [4, 16])
-def test_patches_see_their_columns_of_the_window(g: int, d: float, width: int) -> None:
+def test_patches_get_their_columns_of_the_window(g: int, d: float, width: int) -> None:
     config = ModelConfig(resolution=16, grid_size=g, w_coord_dist=d)
     n = config.anchor_patches * (width // g)
     window = window_shares(torch.arange(2 * n)[None], n)[0]
@@ -49,6 +49,6 @@ def test_waves_are_sines_of_the_basis_and_repeat_exactly(resolution: int) -> Non
     torch.testing.assert_close(found[:4], torch.cat([angle.sin(), angle.cos()], dim=1), atol=1e-9, rtol=0)
 
 
-def test_directions_are_dropped_where_channels_are_few() -> None:
+def test_wave_directions_are_left_out_if_channels_are_few() -> None:
     assert [len(coords.basis(256, limit)) for limit in (64, 32, 31, 24, 23, 1)] == [28, 28, 21, 21, 14, 14]
     assert len(coords.block_basis(ModelConfig(channel_max=4, channel_base=256), 4)) == 2

@@ -18,7 +18,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def finished(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of six steps with augmentation, snapshots after every second step."""
+    """A run of six steps with augmentation, with a snapshot after every second step."""
     run = tmp_path_factory.mktemp("runs") / "whole"
     train(small(augment__kind="ada", augment__p=0.3, augment__speed_kimg=1), data, run, device="cpu")
     return run

@@ -1,4 +1,4 @@
-"""A recipe that trains in a second, and what its runs leave."""
+"""A recipe that trains in a second, and helpers to read what its runs wrote."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ def tensors(snapshot: Path) -> dict[str, torch.Tensor]:
 
 
 def records(run: Path, having: str = "loss_g") -> list[dict]:
-    """Lines of metrics.jsonl that hold a value: those of ticks, or of snapshots."""
+    """The records of metrics.jsonl that have a value: those of ticks, or of snapshots."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if having in line]

@@ -1,4 +1,4 @@
-"""The dial: what it chooses follows its rules, is a recipe that `--config` takes, and says what it costs."""
+"""Recipes chosen by size and hours: they follow the rules, can be passed to `--config`, and say what they cost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("machine", [CPU, GPU])
 @pytest.mark.parametrize("size", [32, 64, 128, 256, 512, 1024])
-def test_every_side_is_a_recipe_that_a_file_can_hold(size: int, machine: Machine, tmp_path: Path) -> None:
+def test_every_size_gives_a_recipe_that_a_file_can_store(size: int, machine: Machine, tmp_path: Path) -> None:
     tables = choose(size, 2.0, 5000, machine)
     text = as_toml(tables, 2.0, 5000, machine)
     assert tomllib.loads(text) == tables
@@ -39,7 +39,7 @@ def test_every_side_is_a_recipe_that_a_file_can_hold(size: int, machine: Machine
     assert {config.augment.turns, config.augment.quarter_turns} == {False}
 
 
-def test_more_time_buys_width_and_a_gpu_the_published_one() -> None:
+def test_more_time_gives_a_wider_network_and_a_gpu_the_published_width() -> None:
     bases = [choose(128, hours, 90_000, CPU)["model"]["channel_base"] for hours in (0.2, 2, 12, 100)]
     assert bases == sorted(bases)
     assert bases[0] == 1024
@@ -50,7 +50,7 @@ def test_more_time_buys_width_and_a_gpu_the_published_one() -> None:
     assert paid.kimg >= auto_recipe.WANTED_KIMG * tables["model"]["channel_base"] / 1024
 
 
-def test_rates_come_down_over_the_time_where_a_devices_speed_is_known() -> None:
+def test_rates_decay_over_the_time_if_the_devices_speed_is_known() -> None:
     for hours in (0.01, 0.5, 12):
         tables = choose(64, hours, 90_000, CPU)
         paid = training_cost(recipe.read(None, auto_recipe.flat(tables)), hours, CPU)
@@ -70,7 +70,7 @@ def test_few_pictures_are_augmented_and_memory_bounds_the_batch() -> None:
     assert gamma[128] == pytest.approx(4 * gamma[64], rel=0.01)
 
 
-def test_the_command_trains_with_it_and_says_what_it_stands_for(data: str, tmp_path: Path) -> None:
+def test_the_command_trains_with_the_recipe_and_shows_it(data: str, tmp_path: Path) -> None:
     line = [
         "--data",
         data,
@@ -94,7 +94,7 @@ def test_the_command_trains_with_it_and_says_what_it_stands_for(data: str, tmp_p
     assert "--config and --size or --hours both choose the recipe" in str(both.exception)
 
 
-def test_what_can_not_be_dialled() -> None:
+def test_impossible_sizes_and_times_are_refused() -> None:
     with pytest.raises(ConfigError, match="--size 100"):
         choose(100, 2, 5000, CPU)
     for hours in (0.0, -1.0, float("nan"), float("inf")):

@@ -1,4 +1,4 @@
-"""What a run can begin with: its own snapshot, another's, a model; and what it refuses to begin with."""
+"""What a run can start from: its own snapshot, another run's, a model; and what it refuses to start from."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.alis.training.runs import records, small, tensors
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
-def test_a_model_with_its_discriminator_is_a_beginning(
+def test_a_run_can_start_from_a_model_with_its_discriminator(
     data: str, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fine-tuning, as from an imported checkpoint; the same command again goes on and does not begin again."""
+    """Fine-tuning, as from an imported checkpoint; the same command again continues the run and does not restart it."""
     model, run = tmp_path / "model", tmp_path / "run"
     model.mkdir()
     for name in ("config.json", "model.safetensors", "generator.safetensors", "discriminator.safetensors"):
@@ -51,7 +51,7 @@ def test_resuming_with_other_networks_shows_the_difference(data: str, finished: 
         train(small(), data, finished, device="cpu", resume="never")
 
 
-def test_fine_tuning_a_finished_run_begins_at_0_and_says_so(
+def test_fine_tuning_a_finished_run_starts_at_0_images_and_logs_it(
     data: str, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "alis"):
@@ -121,15 +121,15 @@ def test_a_snapshot_without_all_its_optimisers_is_refused_by_name(
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"images": 1e300, "step": 4}', '{"images": -8, "step": 4}', "[" * 100_000])
-def test_a_progress_that_is_none_is_refused(text: str, data: str, finished: Path, tmp_path: Path) -> None:
+def test_an_invalid_progress_is_refused(text: str, data: str, finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "snapshots" / "000000032", tmp_path / "snapshot")
     (tmp_path / "snapshot" / state.PROGRESS).write_text(text)
     with pytest.raises(InputError, match=r"can't be resumed .*progress\.json"):
         train(small(), data, tmp_path / "run", device="cpu", resume=str(tmp_path / "snapshot"))
 
 
-def test_a_snapshot_of_the_version_before_opens(data: str, finished: Path, tmp_path: Path) -> None:
-    """It did not count its tensors, and its progress says images and steps alone."""
+def test_a_snapshot_of_the_previous_version_opens(data: str, finished: Path, tmp_path: Path) -> None:
+    """An old snapshot does not count its tensors, and its progress has only images and steps."""
     shutil.copytree(finished, tmp_path / "run")
     for folder_ in (tmp_path / "run" / "snapshots").iterdir():
         told = json.loads((folder_ / state.PROGRESS).read_text())

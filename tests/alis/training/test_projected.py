@@ -1,4 +1,4 @@
-"""Two discriminators: the frozen network as it was packaged, heads as their paper says, and runs that go on exactly."""
+"""Two discriminators: the frozen network equals the packaged one, heads follow their paper, runs resume exactly."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_spectral_weights_have_largest_singular_value_one() -> None:
     assert torch.linalg.svdvals(torch.stack(used, dim=1))[0].item() == pytest.approx(1, rel=1e-4)
 
 
-def test_mixing_is_fixed_and_hears_all_scales() -> None:
+def test_mixing_is_fixed_and_uses_all_scales() -> None:
     a, b = (Projected(Lite0Stages.channels, 64, 8) for _ in range(2))
     mixing = [name for name, _ in a.named_buffers() if name.startswith(("channels", "scales"))]
     assert len(mixing) == 8
@@ -94,8 +94,8 @@ def test_hinge_losses_are_the_closed_forms() -> None:
     assert losses.discriminator_hinge(fakes, reals).item() == pytest.approx(expected)
 
 
-def test_changes_are_switched_one_by_one() -> None:
-    """A horizon that must not turn does not: rows of one colour stay so unless a change turns or stretches them."""
+def test_transforms_can_be_switched_off_one_by_one() -> None:
+    """With rotations off, a horizon stays level: rows of one colour stay so unless a transform rotates them."""
     rows = torch.linspace(-1, 1, 16)[:, None].expand(3, 16, 16).repeat(8, 1, 1, 1)
     level = chosen(recipe.AugmentSettings(quarter_turns=False, turns=False))
     assert level == frozenset(recipe.AugmentTransforms.model_fields) - {"quarter_turns", "turns"}
@@ -109,7 +109,7 @@ def test_changes_are_switched_one_by_one() -> None:
     assert 0.01 < (Augment(torch.tensor(1.0), LIGHT_CHANGES, LIGHT)(rows) - rows).abs().mean() < 0.3
 
 
-def test_one_discriminator_or_two_learn_what_the_recipe_says(data: str) -> None:
+def test_the_recipe_chooses_which_discriminators_are_trained(data: str) -> None:
     reals = {0: torch.rand(8, 3, 16, 16) * 2 - 1}
     for kind, moved in (("residual", {"discriminator"}), ("projected", {"projected"}), ("both", {"both"})):
         config = small(**BOTH | {"loss__discriminators": kind}).resolved(1)
@@ -129,7 +129,7 @@ def test_one_discriminator_or_two_learn_what_the_recipe_says(data: str) -> None:
         assert any(not torch.equal(p, q) for p, q in zip(s.generator.parameters(), before["generator"], strict=True))
 
 
-def test_frozen_blocks_stay_as_they_are() -> None:
+def test_frozen_blocks_are_not_trained() -> None:
     config = small(optim__freeze_d=2).resolved(1)
     s = build(config, torch.device("cpu"))
     before = {name: p.clone() for name, p in s.discriminator.named_parameters()}
@@ -142,7 +142,7 @@ def test_frozen_blocks_stay_as_they_are() -> None:
         small(optim__freeze_d=3).resolved(1)
 
 
-def test_a_run_with_two_goes_on_bit_for_bit(data: str, finished: Path, tmp_path: Path) -> None:
+def test_a_run_with_two_discriminators_resumes_bit_for_bit(data: str, finished: Path, tmp_path: Path) -> None:
     train(small(**BOTH, run__kimg=0.024), data, tmp_path, device="cpu")
     train(small(**BOTH), data, tmp_path, device="cpu")
     whole, parts = (tensors(run / "snapshots" / "000000048") for run in (finished, tmp_path))
@@ -152,7 +152,7 @@ def test_a_run_with_two_goes_on_bit_for_bit(data: str, finished: Path, tmp_path:
     assert [name for name in whole if name.startswith("training.optim_p.")]
 
 
-def test_heads_begin_anew_where_a_snapshot_has_none(
+def test_heads_start_untrained_if_a_snapshot_has_none(
     data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(small(run__kimg=0.016), data, tmp_path, device="cpu")
@@ -183,7 +183,7 @@ def test_two_processes_with_two_discriminators_equal_one(data: str, tmp_path: Pa
         assert (x["loss_g"], x["loss_d"]) == pytest.approx((y["loss_g"], y["loss_d"]), rel=1e-3)
 
 
-def test_who_trains_may_not_judge(data: str, finished: Path, tmp_path: Path) -> None:
+def test_the_network_used_in_training_may_not_measure(data: str, finished: Path, tmp_path: Path) -> None:
     config = small(**BOTH, run__metric="fid", run__features="lite0")
     with pytest.raises(ConfigError, match="features = lite0 is the network that the projected discriminator"):
         launch(data, config, tmp_path, resume="auto", device="cpu", is_dry=False)

@@ -1,4 +1,4 @@
-"""Learning rates that fall over a run: how far the weights go is what shows them."""
+"""Learning rates that decay over a run, measured by how far the weights move."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def weights(run: Path, images: int) -> dict[str, torch.Tensor]:
     return load_file(run / "snapshots" / f"{images:09d}" / "generator.safetensors")
 
 
-def test_rates_fall_along_half_a_cosine() -> None:
+def test_rates_decay_along_half_a_cosine() -> None:
     assert [losses.cosine_decay(images, 1000, 0.1) for images in (0, 500, 1000, 2000)] == pytest.approx(
         [1, 0.55, 0.1, 0.1]
     )
@@ -34,7 +34,7 @@ def test_rates_fall_along_half_a_cosine() -> None:
     assert recipe.read("tiny").optim.lr_end == 1
 
 
-def test_half_way_a_step_is_half_as_long(data: str, tmp_path: Path) -> None:
+def test_steps_are_half_as_long_at_half_the_run(data: str, tmp_path: Path) -> None:
     for name, end in (("stays", 1.0), ("falls", 1e-9)):
         train(small(optim__lr_end=end, **STEP), data, tmp_path / name, device="cpu")
     stays, falls = ({at: weights(tmp_path / name, at) for at in (8, 16)} for name in ("stays", "falls"))
@@ -45,7 +45,7 @@ def test_half_way_a_step_is_half_as_long(data: str, tmp_path: Path) -> None:
         torch.testing.assert_close(half, whole / 2, rtol=1e-3, atol=1e-5)
 
 
-def test_going_on_from_half_way_changes_nothing(data: str, tmp_path: Path) -> None:
+def test_resuming_at_half_the_run_changes_nothing(data: str, tmp_path: Path) -> None:
     config, whole, again = small(optim__lr_end=0.1, **STEP), tmp_path / "whole", tmp_path / "again"
     train(config, data, whole, device="cpu")
     shutil.copytree(whole, again)

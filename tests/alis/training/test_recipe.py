@@ -1,4 +1,4 @@
-"""Recipes: files, flags, the shipped ones, and what is said of a wrong one."""
+"""Recipes: files, flags, the shipped configs, and errors in wrong ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def alis_(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_the_command_says_what_it_would_do_and_what_is_wrong(data: str) -> None:
+def test_a_dry_run_shows_the_settings_and_errors(data: str) -> None:
     done = alis_(
         "train", "--data", data, "--config", "lhq1024", "--loss.r1-gamma", "5", "--data.no-mirror", "--dry-run"
     )
@@ -43,7 +43,7 @@ def test_the_command_says_what_it_would_do_and_what_is_wrong(data: str) -> None:
     assert 'did you mean "lhq256"?' in done.stderr
 
 
-def test_wrong_settings_name_their_nearest(tmp_path: Path) -> None:
+def test_unknown_settings_get_the_nearest_name_as_hint(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[loss]\nr1_gama = 3\n")
     with pytest.raises(ConfigError, match=r'unknown key "r1_gama"; did you mean "r1_gamma"'):
@@ -64,7 +64,7 @@ def test_shipped_configs_are_valid(name: str) -> None:
 
 
 def test_lsun_goes_from_its_lmdb_into_training(tmp_path: Path) -> None:
-    """An LMDB as LSUN ships them → `lhq import lsun` → export as they are → the Tower recipe, made small."""
+    """An LMDB in LSUN's format → `lhq import lsun` → export unchanged → a small version of the Tower recipe."""
     lmdb = pytest.importorskip("lmdb")
     with lmdb.open(str(tmp_path / "tower_lmdb"), map_size=2**24) as database, database.begin(write=True) as writing:
         for number in range(24):

@@ -1,4 +1,4 @@
-"""When a run saves, what it keeps, and what becomes of it on a full disk."""
+"""When a run saves, what it keeps, and what happens on a full disk."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.alis.disk import files_up_to
 from tests.alis.training.runs import records, small, tensors
 
 
-def test_a_full_disk_costs_the_snapshot_not_the_run(
+def test_a_full_disk_skips_the_snapshot_and_the_run_continues(
     data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In mid-run it is tried again at the next tick, and going on loses nothing."""
+    """During a run, the snapshot is tried again at the next tick, and nothing is lost."""
     run, config = tmp_path / "run", small(run__tick_kimg=0.008, run__snapshot_ticks=2)
     measured = []
 
     def measure(generator: alis.Generator) -> tuple[str, float]:
-        """Asked after 16 images, when the disk has been full; it has room again from now on."""
+        """Called after 16 images, when the disk has been full; from now on it has space again."""
         measured.append(1)
         disk.close()
         return "fid", 1.0
@@ -42,10 +42,10 @@ def test_a_full_disk_costs_the_snapshot_not_the_run(
 
 
 @pytest.mark.parametrize("has_room", [True, False])
-def test_a_run_without_its_result_does_not_end_well(
+def test_a_run_that_cannot_save_its_result_ends_with_an_error(
     has_room: bool, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With room for the networks but not for the optimisers, they are kept; with none for either, that is said."""
+    """With space for the networks but not the optimisers, the networks are saved; with no space, the error says so."""
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     run, config = tmp_path / "run", small(run__kimg=0.016)
@@ -67,10 +67,10 @@ def test_a_run_without_its_result_does_not_end_well(
     train(config, data, tmp_path / "other", device="cpu", resume=str(rescued[0]))
 
 
-def test_what_was_trained_is_kept_where_there_is_room(
+def test_the_final_state_is_saved_wherever_there_is_space(
     data: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run's folder can't be written any more; the whole state goes to the cache and can be gone on from."""
+    """The run's folder can't be written any more; the whole state is saved in the cache and can be resumed."""
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
     run, changes = tmp_path / "run", {"augment__kind": "ada", "augment__p": 0.3, "augment__speed_kimg": 1}
     run.mkdir()
@@ -84,8 +84,8 @@ def test_what_was_trained_is_kept_where_there_is_room(
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
 
 
-def test_snapshots_come_at_every_crossing_of_the_interval(data: str, tmp_path: Path) -> None:
-    """A batch of 8 meets multiples of 12 only at every second one; the interval counts all the same."""
+def test_snapshots_are_written_whenever_the_interval_is_crossed(data: str, tmp_path: Path) -> None:
+    """A batch of 8 hits multiples of 12 only every second time; the interval is kept anyway."""
     train(small(run__tick_kimg=0.012), data, tmp_path, device="cpu")
     assert [r["images"] for r in records(tmp_path)] == [16, 24, 40, 48]
     assert [path.name for path in run_folder.snapshots(tmp_path)] == [
@@ -96,13 +96,13 @@ def test_snapshots_come_at_every_crossing_of_the_interval(data: str, tmp_path: P
     ]
 
 
-def test_a_snapshot_comes_with_every_second_tick_where_two_are_asked_for(data: str, tmp_path: Path) -> None:
+def test_snapshot_ticks_of_two_gives_a_snapshot_every_second_tick(data: str, tmp_path: Path) -> None:
     train(small(run__tick_kimg=0.008, run__snapshot_ticks=2, run__kimg=0.04), data, tmp_path, device="cpu")
     assert [r["images"] for r in records(tmp_path)] == [8, 16, 24, 32, 40]
     assert [path.name for path in run_folder.snapshots(tmp_path)] == ["000000016", "000000032", "000000040"]
 
 
-def test_the_clock_asks_for_snapshots_too_and_keeps_only_the_newest_of_them(data: str, tmp_path: Path) -> None:
+def test_timed_snapshots_are_written_and_only_the_newest_is_kept(data: str, tmp_path: Path) -> None:
     asked, told = [], []
 
     def measure(generator: alis.Generator) -> tuple[str, float]:
@@ -120,7 +120,7 @@ def test_the_clock_asks_for_snapshots_too_and_keeps_only_the_newest_of_them(data
     assert not state.read_progress(tmp_path / "snapshots" / "000000056").is_timed
 
 
-def test_a_metric_that_fails_in_mid_run_is_a_warning(
+def test_a_metric_that_fails_during_a_run_is_a_warning(
     data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def measure(generator: alis.Generator) -> tuple[str, float]:

@@ -60,14 +60,14 @@ def reals() -> dict[int, Tensor]:
 
 
 def moved(network: nn.Module, run: Callable[[], object]) -> dict[str, Tensor]:
-    """By how much each parameter went down during `run`."""
+    """The change of each parameter during `run`, with opposite sign."""
     before = {name: value.detach().clone() for name, value in network.named_parameters()}
     run()
     return {name: before[name] - value.detach() for name, value in network.named_parameters()}
 
 
 def gradients(network: nn.Module, phase: int, loss: Callable[[int], Tensor]) -> dict[str, Tensor]:
-    """Of the mean of `loss(j)` over microbatches, each drawn under the phase's seed after 4,096 images."""
+    """Gradients of the mean of `loss(j)` over microbatches, each drawn with the phase's seed after 4,096 images."""
     network.zero_grad(set_to_none=True)
     for j in range(NUM_MICRO):
         with frame_codes.seeded(7, 4096, j, phase):
@@ -81,7 +81,7 @@ def gradients(network: nn.Module, phase: int, loss: Callable[[int], Tensor]) -> 
 
 
 def close(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """To what float32 keeps of a difference of weights, some of which are of the order of 100."""
+    """Compare with a tolerance for differences of float32 weights, some of which are about 100."""
     assert any(value.abs().max() > 1e-6 for value in wanted.values())
     for name, value in wanted.items():
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=5e-5, msg=lambda m, n=name: f"{n}: {m}")
@@ -97,7 +97,7 @@ def paint(state: State, num: int) -> tuple[frame_codes.FrameCodes, Tensor]:
 
 
 def tracked(state: State, phase: int) -> Tensor:
-    """The average of w after one phase: a 200th of the way to the mean of its centre codes."""
+    """The expected average of w after one phase: a 200th of the way to the mean of its centre codes."""
     means = []
     for j in range(NUM_MICRO):
         with frame_codes.seeded(7, 4096, j, phase), torch.no_grad():
@@ -185,7 +185,7 @@ def test_path_length_weighs_its_interval_and_moves_the_mean(config: TrainConfig,
     assert torch.equal(state.generator.mapping.w_avg, twin.generator.mapping.w_avg)
 
 
-def test_reals_become_floats_and_half_of_them_mirrored(config: TrainConfig, state: State) -> None:
+def test_real_pictures_become_floats_and_half_of_them_are_mirrored(config: TrainConfig, state: State) -> None:
     step = Step(state, config)
     images = torch.randint(0, 256, [MICRO, 16, 16, 3], dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     plain = step.reals(images, 1, mirror=False)
@@ -199,8 +199,8 @@ def test_reals_become_floats_and_half_of_them_mirrored(config: TrainConfig, stat
         torch.testing.assert_close(one, was.flip(2) if flipped else was)
 
 
-def test_frames_stand_at_the_left_for_the_first_thousands_of_images(config: TrainConfig, state: State) -> None:
-    """The ramp is counted in whole thousands of images: at 4,096 of four thousand it is over."""
+def test_frames_begin_at_the_left_for_the_first_thousands_of_images(config: TrainConfig, state: State) -> None:
+    """The ramp counts whole thousands of images: after 4,096 images, a ramp of four thousand is over."""
     drawn = {}
     for ramp in (4, 5):
         loss = config.loss.model_copy(update={"shift_ramp_kimg": ramp})

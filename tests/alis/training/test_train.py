@@ -1,4 +1,4 @@
-"""The loop from the outside: golden losses, exact resuming, two processes as one, and everything that goes wrong."""
+"""The training loop from outside: reference losses, exact resuming, two processes as one, and errors."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.alis import sets
 from tests.alis.training.runs import PUBLISHED, ROOT, flags, records, small, tensors
 
 
-def test_three_steps_give_the_golden_losses(data: str, tmp_path: Path) -> None:
-    """Written down when the losses, the seeds and the order of draws were checked; they change only with those."""
+def test_three_steps_give_the_reference_losses(data: str, tmp_path: Path) -> None:
+    """Recorded when losses, seeds and the order of random draws had been verified; they may change only with those."""
     train(small(**PUBLISHED, run__kimg=0.024, run__tick_kimg=0.008), data, tmp_path, device="cpu")
     found = [(r["loss_g"], r["loss_d"], r["sign_real"]) for r in records(tmp_path)]
     assert found == [pytest.approx(step, rel=1e-3, abs=1e-4) for step in GOLDEN]
@@ -51,7 +51,7 @@ def test_resuming_equals_not_stopping_bit_for_bit(data: str, finished: Path, tmp
     assert [r["images"] for r in records(tmp_path)] == [16, 24, 32, 48]
 
 
-def test_a_run_explains_itself_and_its_snapshots_are_models(finished: Path, data: str) -> None:
+def test_a_run_records_its_settings_and_its_snapshots_are_models(finished: Path, data: str) -> None:
     told = json.loads((finished / "run.json").read_text())
     assert told["config"]["loss"]["r1_gamma"] == 1.0
     assert told["config"]["optim"]["batch"] == 8
@@ -72,7 +72,7 @@ def test_a_run_explains_itself_and_its_snapshots_are_models(finished: Path, data
 
 
 def by_two(data: str, out: Path, **changes: object) -> None:
-    """Two processes of one microbatch each (gloo), until the run's end."""
+    """Train with two processes of one microbatch each (gloo) until the run's end."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "alis", "train"]
     command = [*flags(optim__micro=4, **changes), "--data", data, "--device", "cpu", "--config", "tiny"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -83,7 +83,7 @@ def by_two(data: str, out: Path, **changes: object) -> None:
 
 @pytest.fixture(scope="module")
 def by_one(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of one process that accumulates two microbatches."""
+    """A run of one process that accumulates two microbatches."""
     run = tmp_path_factory.mktemp("runs") / "one"
     train(small(optim__micro=4), data, run, device="cpu")
     return run
@@ -97,7 +97,7 @@ def assert_alike(one: Path, other: Path, **tolerance: float) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_two_processes_equal_one_but_for_rounding(data: str, by_one: Path, tmp_path: Path) -> None:
+def test_two_processes_equal_one_up_to_rounding(data: str, by_one: Path, tmp_path: Path) -> None:
     by_two(data, tmp_path)
     assert_alike(by_one, tmp_path, rtol=1e-3, atol=2e-4)
     for x, y in zip(records(by_one), records(tmp_path), strict=True):
@@ -105,8 +105,8 @@ def test_two_processes_equal_one_but_for_rounding(data: str, by_one: Path, tmp_p
 
 
 @pytest.mark.timeout(600)
-def test_a_run_goes_on_with_another_number_of_processes(data: str, by_one: Path, tmp_path: Path) -> None:
-    """One process, then two, then one: as if one had done it all, with the images that it would have seen."""
+def test_a_run_resumes_with_another_number_of_processes(data: str, by_one: Path, tmp_path: Path) -> None:
+    """One process, then two, then one: the same result and the same images as with one process only."""
     train(small(optim__micro=4, run__kimg=0.016), data, tmp_path, device="cpu")
     by_two(data, tmp_path, run__kimg=0.032)
     train(small(optim__micro=4), data, tmp_path, device="cpu")
@@ -116,7 +116,7 @@ def test_a_run_goes_on_with_another_number_of_processes(data: str, by_one: Path,
         assert (x["loss_g"], x["loss_d"]) == pytest.approx((y["loss_g"], y["loss_d"]), rel=1e-3)
 
 
-def test_two_runs_in_one_folder_are_one_too_many(data: str, tmp_path: Path) -> None:
+def test_a_second_run_in_the_same_folder_is_refused(data: str, tmp_path: Path) -> None:
     with (
         run_folder.locked(tmp_path),
         pytest.raises(InputError, match=f"process {os.getpid()} trains there") as caught,
@@ -136,7 +136,9 @@ def test_two_runs_in_one_folder_are_one_too_many(data: str, tmp_path: Path) -> N
         (signal.SIGINT, 130, "stopped; run the same command again to continue"),
     ],
 )
-def test_told_to_stop_it_saves_first(sign: signal.Signals, code: int, said: str, data: str, tmp_path: Path) -> None:
+def test_a_stop_signal_saves_a_snapshot_first(
+    sign: signal.Signals, code: int, said: str, data: str, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "alis", "train", "--data", data, "--config", "tiny", "--out", str(tmp_path)]
     command += [*flags(run__kimg=1000, run__snapshot_ticks=10_000), "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -155,7 +157,7 @@ def test_told_to_stop_it_saves_first(sign: signal.Signals, code: int, said: str,
     assert json.loads((snapshot / state.PROGRESS).read_text())["images"] == int(snapshot.name) > 0
 
 
-def test_a_metric_that_cannot_be_measured_is_said_before_the_first_step(data: str, tmp_path: Path) -> None:
+def test_a_metric_that_cannot_be_measured_is_an_error_before_the_first_step(data: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(InputError, match="no features called 'incepton'"):
         launch(data, small(run__metric="fid", run__features="incepton"), out, resume="auto", device="cpu", is_dry=False)
@@ -173,19 +175,15 @@ def test_nan_stops_the_run_and_names_the_last_good_state(data: str, tmp_path: Pa
     assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["000000016"]
 
 
-def test_a_run_with_minutes_to_spare_goes_on_to_its_end(
-    data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The time is counted from the run's beginning, not from the machine's."""
+def test_a_run_within_its_time_limit_finishes(data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The time limit counts from the start of the run, not of the machine."""
     spare = time.monotonic() / 60 + 1
     with caplog.at_level(logging.INFO, "alis"):
         assert train(small(run__minutes=spare), data, tmp_path, device="cpu").name == "000000048"
     assert "the time is over" not in caplog.text
 
 
-def test_a_run_of_so_many_minutes_saves_and_leaves_in_time(
-    data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_at_its_time_limit_saves_and_exits(data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = small(run__kimg=1000, run__minutes=1e-6, run__snapshot_ticks=10_000)
     with caplog.at_level(logging.INFO, "alis"):
         last = train(config, data, tmp_path, device="cpu")
@@ -195,7 +193,7 @@ def test_a_run_of_so_many_minutes_saves_and_leaves_in_time(
 
 
 def test_a_metric_sees_pictures_as_training_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wide pictures, of which training cuts squares at random places: the reference is of such squares."""
+    """Wide pictures, of which training cuts random squares: the metric's reference uses such squares too."""
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path / "cache"))
 
     def wide(number: int, size: int) -> bytes:
@@ -218,7 +216,7 @@ def test_a_metric_sees_pictures_as_training_does(tmp_path: Path, monkeypatch: py
     assert abs(by_fit["resize"] - found) > 0.01 * found
 
 
-def test_too_few_images_and_data_out_of_reach(data: str, tmp_path: Path) -> None:
+def test_too_few_images_and_unreachable_data(data: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="64 images, fewer than one batch of 128"):
         train(small(optim__batch=128), data, tmp_path, device="cpu")
     with pytest.raises(InputError, match="no Parquet files"):
@@ -227,7 +225,7 @@ def test_too_few_images_and_data_out_of_reach(data: str, tmp_path: Path) -> None
         train(small(optim__batch=8, optim__micro=3), data, tmp_path, device="cpu")
 
 
-def test_s3_out_of_reach_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_s3_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("s3fs")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")

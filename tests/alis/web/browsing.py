@@ -1,4 +1,4 @@
-"""The page in a real browser: headless Chromium, driven by its own protocol."""
+"""The page in a real browser: headless Chromium, driven by the DevTools protocol."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FLAGS = [
 
 
 class Page:
-    """The page as a user has it, and what it says of itself."""
+    """The page as a user sees it, and the state that it exposes."""
 
     def __init__(
         self,
@@ -76,12 +76,12 @@ class Page:
         return str(self.ask("window.alis.sketch"))
 
     def picture(self) -> str:
-        """What is on the canvas, as a digest of its own pixels."""
+        """A hash of the canvas's pixels."""
         return str(self.ask("document.getElementById('plane').toDataURL('image/png')"))
 
 
 def is_same(a: str, b: str) -> bool:
-    """Whether two canvases agree but for the roundings of smoothing, which depend on where its clip begins."""
+    """Whether two canvases are equal up to rounding in the browser's smoothing, which depends on the clip's origin."""
     one, other = (
         np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))).convert("RGB")) for url in (a, b)
     )

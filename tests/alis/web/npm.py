@@ -25,14 +25,14 @@ OPENSEADRAGON = Package(
 
 
 def text(package: Package, name: str) -> str:
-    """A file of a package that was fetched before; a test that asks for one that was not is skipped."""
+    """A file of a cached package; if it is not cached, the test is skipped."""
     if not package.cached.is_file():
         pytest.skip(f"{package.cached} is not here: python -m tests.alis.web.npm fetches it")
     return files(tarball(package), [name])[name].decode()
 
 
 def main() -> int:
-    """Fetch what is missing; says which could not be had, and fails for none of them."""
+    """Download missing packages; report those that fail, without an error."""
     for package in (AXE, OPENSEADRAGON, RUNTIME):
         try:
             print(tarball(package))

@@ -1,4 +1,4 @@
-"""The live page served on loopback, as a browser meets it."""
+"""The live page served on loopback, as for a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tiles of the server, and of a Deep Zoom folder, in the viewer that most sites have: OpenSeadragon."""
+"""The server's tiles, and those of a Deep Zoom folder, in OpenSeadragon, the most common viewer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_openseadragon_shows_the_planes_tiles(browser: Any) -> None:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """What `python -m http.server` does, without its log."""
+    """The same as `python -m http.server`, without its log."""
 
     def log_message(self, *args: object) -> None:
         pass

@@ -1,4 +1,4 @@
-"""The painter behind the page: batches, queue, fair shares, and viewers who leave."""
+"""The page's painter: batches, queue, limits per viewer, and viewers who disconnect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alis.web.painter import Painter
 from tests.alis.web.serving import Served, tile_of, until
 
 
-def test_the_first_tiles_are_dry_before_the_first_viewer_comes(panorama: alis.Panorama) -> None:
+def test_the_first_tiles_are_painted_before_the_first_viewer_comes(panorama: alis.Panorama) -> None:
     server = Served(panorama)
     try:
         server.painter.warm(range(-2, 6))
@@ -42,7 +42,7 @@ def test_viewers_share_batches_and_a_tile_is_painted_once(panorama: alis.Panoram
         server.close()
 
 
-def test_a_full_queue_says_when_to_come_back(panorama: alis.Panorama) -> None:
+def test_a_full_queue_gets_503_with_retry_after(panorama: alis.Panorama) -> None:
     server = Served(panorama, queue_tiles=4)
     try:
         with server.painter._device, ThreadPoolExecutor(40) as pool:
@@ -64,7 +64,7 @@ def test_a_full_queue_says_when_to_come_back(panorama: alis.Panorama) -> None:
         server.close()
 
 
-def test_one_viewer_cannot_hold_all(panorama: alis.Panorama) -> None:
+def test_one_viewer_cannot_use_all_connections(panorama: alis.Panorama) -> None:
     server = Served(panorama, per_viewer=3)
     try:
         with server.painter._device, ThreadPoolExecutor(10) as pool:
@@ -79,7 +79,7 @@ def test_one_viewer_cannot_hold_all(panorama: alis.Panorama) -> None:
         server.close()
 
 
-def test_a_viewer_who_left_is_not_painted_for(panorama: alis.Panorama) -> None:
+def test_tiles_of_disconnected_viewers_are_not_painted(panorama: alis.Panorama) -> None:
     server = Served(panorama)
     try:
         with server.painter._device:
@@ -101,7 +101,7 @@ def test_a_viewer_who_left_is_not_painted_for(panorama: alis.Panorama) -> None:
         server.close()
 
 
-def test_a_strip_whose_viewer_left_leaves_nothing_and_blocks_nobody(
+def test_the_strip_of_a_disconnected_viewer_is_dropped_and_blocks_nobody(
     panorama: alis.Panorama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -121,8 +121,8 @@ def test_a_strip_whose_viewer_left_leaves_nothing_and_blocks_nobody(
         server.close()
 
 
-def test_a_tile_that_breaks_spoils_nobody_elses(panorama: alis.Panorama) -> None:
-    """A code that can't be painted (wrong width, past every check) is one viewer's 500, also within a batch."""
+def test_a_failing_tile_does_not_fail_others_in_its_batch(panorama: alis.Panorama) -> None:
+    """A code that can't be painted (of a wrong width, past all checks) gives only its viewer a 500, also in a batch."""
     broken = alis.Panorama(panorama.g, 7, codes={"mine": torch.zeros(32)})
     broken.anchor_codes.saved["mine"] = torch.zeros(33)
     server = Served(broken)
@@ -139,7 +139,7 @@ def test_a_tile_that_breaks_spoils_nobody_elses(panorama: alis.Panorama) -> None
         server.close()
 
 
-def test_the_painter_stops_telling_those_who_wait(panorama: alis.Panorama) -> None:
+def test_closing_the_painter_answers_waiting_requests(panorama: alis.Panorama) -> None:
     import asyncio
 
     async def ask() -> None:

@@ -1,4 +1,4 @@
-"""The server under pressure: half-open and slow connections, one greedy viewer, strange hosts, tiles that break."""
+"""The server under load and attack: half-open and slow connections, a greedy viewer, wrong hosts, failing tiles."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def serving(panorama: alis.Panorama, **how: object) -> Iterator[Served]:
 
 @contextlib.contextmanager
 def dialled(server: Served, num: int, *, of: str = "127.0.0.1") -> Iterator[list[socket.socket]]:
-    """Connections of one viewer that say nothing; every address 127.0.0.x is another viewer."""
+    """Idle connections of one viewer; every address 127.0.0.x is another viewer."""
     wires: list[socket.socket] = []
     try:
         for _ in range(num):
@@ -56,14 +56,14 @@ def dialled(server: Served, num: int, *, of: str = "127.0.0.1") -> Iterator[list
 
 
 def get(server: Served, path: str = "/model.json", *, of: str = "127.0.0.9") -> http.client.HTTPResponse:
-    """A request of another viewer over a connection of its own."""
+    """A request of another viewer, over its own connection."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30, source_address=(of, 0))
     connection.request("GET", path, headers={"Connection": "close"})
     return connection.getresponse()
 
 
 def rest(one: socket.socket) -> bytes:
-    """All that comes until the other side hangs up."""
+    """Everything received until the server closes the connection."""
     found = b""
     with contextlib.suppress(ConnectionResetError):
         while piece := one.recv(65536):
@@ -71,7 +71,7 @@ def rest(one: socket.socket) -> bytes:
     return found
 
 
-def test_one_viewers_half_open_connections_shut_nobody_out(panorama: alis.Panorama) -> None:
+def test_one_viewers_half_open_connections_do_not_block_others(panorama: alis.Panorama) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, hard), hard))
     try:
@@ -85,7 +85,7 @@ def test_one_viewers_half_open_connections_shut_nobody_out(panorama: alis.Panora
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_when_every_place_is_taken_who_waits_idly_gives_way(panorama: alis.Panorama) -> None:
+def test_an_idle_connection_is_closed_for_a_new_one_when_all_are_in_use(panorama: alis.Panorama) -> None:
     limits = connections.ConnectionLimits(connections=4, per_viewer=3)
     with serving(panorama, limits=limits) as server:
         with dialled(server, 2, of="127.0.0.2") as some, dialled(server, 2, of="127.0.0.3"):
@@ -94,7 +94,7 @@ def test_when_every_place_is_taken_who_waits_idly_gives_way(panorama: alis.Panor
             assert rest(some[0]) == b"", "the longest idle one was closed"
 
 
-def test_a_place_comes_free_when_its_viewer_leaves(panorama: alis.Panorama) -> None:
+def test_a_closed_connection_is_no_longer_counted(panorama: alis.Panorama) -> None:
     with serving(panorama, limits=connections.ConnectionLimits(per_viewer=2)) as server:
         for _ in range(5):
             with dialled(server, 2, of="127.0.0.2"):
@@ -104,14 +104,14 @@ def test_a_place_comes_free_when_its_viewer_leaves(panorama: alis.Panorama) -> N
 
 
 @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "])
-def test_a_head_that_does_not_come_is_not_waited_for(panorama: alis.Panorama, head: bytes) -> None:
+def test_a_request_head_that_never_arrives_times_out(panorama: alis.Panorama, head: bytes) -> None:
     with serving(panorama, limits=connections.ConnectionLimits(head_s=0.2)) as server, dialled(server, 1) as (one,):
         one.sendall(head)
         told = rest(one)
         assert told == b"" if not head else told.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_head_byte_by_byte_gets_no_new_deadline_with_each(panorama: alis.Panorama) -> None:
+def test_a_slow_request_head_does_not_extend_its_deadline(panorama: alis.Panorama) -> None:
     with serving(panorama, limits=connections.ConnectionLimits(head_s=0.3)) as server, dialled(server, 1) as (one,):
         one.sendall(b"GET /model.json HTTP/1.1\r\nHost: x\r\n\r\n")
         one.settimeout(0.02)
@@ -128,7 +128,7 @@ def test_a_head_byte_by_byte_gets_no_new_deadline_with_each(panorama: alis.Panor
         assert seen.startswith(b"HTTP/1.1 200 "), "the request before it was answered"
 
 
-def test_a_body_nobody_asked_for_holds_no_place(panorama: alis.Panorama) -> None:
+def test_a_connection_that_sends_an_unneeded_body_is_closed(panorama: alis.Panorama) -> None:
     with serving(panorama, limits=connections.ConnectionLimits(head_s=0.2)) as server, dialled(server, 1) as (one,):
         one.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         first = one.recv(65536)
@@ -138,7 +138,7 @@ def test_a_body_nobody_asked_for_holds_no_place(panorama: alis.Panorama) -> None
         until(lambda: not server.server.server_state.connections)
 
 
-def test_who_does_not_read_is_hung_up_on(panorama: alis.Panorama) -> None:
+def test_a_viewer_who_does_not_read_is_disconnected(panorama: alis.Panorama) -> None:
     with serving(panorama, limits=connections.ConnectionLimits(stall_s=0.2)) as server, dialled(server, 1) as (one,):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with contextlib.suppress(BlockingIOError, ConnectionError):
@@ -148,7 +148,7 @@ def test_who_does_not_read_is_hung_up_on(panorama: alis.Panorama) -> None:
         until(lambda: not server.server.server_state.connections)
 
 
-def test_a_proxy_that_was_named_speaks_for_its_viewers_and_nobody_else_does(panorama: alis.Panorama) -> None:
+def test_only_named_proxies_are_trusted_for_viewers_addresses(panorama: alis.Panorama) -> None:
     def ask(server: Served, viewer: str, k: int) -> int:
         return server.client.get(f"/tile/3/-/{k}.webp", headers={"X-Forwarded-For": viewer}).status_code
 
@@ -165,7 +165,7 @@ def test_a_proxy_that_was_named_speaks_for_its_viewers_and_nobody_else_does(pano
             assert [done.result() for done in asked] == want
 
 
-def test_addresses_of_one_customer_are_one_viewer() -> None:
+def test_addresses_of_one_ipv6_network_are_one_viewer() -> None:
     assert (
         connections.client_key("2001:db8:1:2:3::4")
         == connections.client_key("2001:db8:1:2:ffff::1")
@@ -206,7 +206,7 @@ def test_a_method_that_is_not_allowed_says_which_are(usual: Served, path: str, m
     assert set(answer.json()) == {"error", "hint"}
 
 
-def test_text_is_packed_for_who_can_unpack_it(panorama: alis.Panorama) -> None:
+def test_text_is_gzipped_for_viewers_that_accept_it(panorama: alis.Panorama) -> None:
     with serving(panorama) as server:
         for path in ("/", "/app.js", "/app.css", "/plane.js"):
             plain = server.client.get(path, headers={"Accept-Encoding": "identity"})
@@ -232,11 +232,11 @@ def test_text_is_packed_for_who_can_unpack_it(panorama: alis.Panorama) -> None:
         *[("br, GZIP ; q=0.5", True), ("identity", False), ("gzip;q=x", False), ("*, gzip;q=0", False)],
     ],
 )
-def test_who_can_unpack(accepted: str, takes: bool) -> None:
+def test_accepts_gzip(accepted: str, takes: bool) -> None:
     assert accepts_gzip(accepted) is takes
 
 
-def test_only_names_that_were_allowed_are_answered(panorama: alis.Panorama) -> None:
+def test_only_allowed_host_names_are_answered(panorama: alis.Panorama) -> None:
     with serving(panorama, hosts=("panorama.example", "127.0.0.1")) as server:
         for host in ("panorama.example", "PANORAMA.example:8200", "panorama.example.", f"127.0.0.1:{server.port}"):
             assert server.client.get("/model.json", headers={"Host": host}).status_code == 200, host
@@ -249,7 +249,7 @@ def test_only_names_that_were_allowed_are_answered(panorama: alis.Panorama) -> N
 
 
 def asked(server: Served, line: str, host: str = "x") -> tuple[int, bytes, bytes]:
-    """Status, head and body of one request as it is written."""
+    """Status, headers and body of the response to a raw request."""
     with dialled(server, 1) as (one,):
         one.sendall(f"{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         head, _, body = rest(one).partition(b"\r\n\r\n")
@@ -258,7 +258,7 @@ def asked(server: Served, line: str, host: str = "x") -> tuple[int, bytes, bytes
 
 @pytest.mark.parametrize("authority", ["x", "127.0.0.1:8200", "someone:word@x", "[::1]:80", ""])
 @pytest.mark.parametrize("scheme", ["http", "HTTPS"])
-def test_an_address_may_be_written_whole(usual: Served, scheme: str, authority: str) -> None:
+def test_a_request_may_use_an_absolute_url(usual: Served, scheme: str, authority: str) -> None:
     whole = f"{scheme}://{authority}"
     for path in ("/model.json", "/tile/7/-/3.webp?m=1", "/strip/7/-/0/9.png", "/%6dodel.json"):
         status, _, body = asked(usual, f"GET {whole}{path}")
@@ -271,7 +271,7 @@ def test_an_address_may_be_written_whole(usual: Served, scheme: str, authority: 
     assert asked(usual, f"GET {whole}/tile/7/-/3{'0' * 7000}.webp")[0] == 414
 
 
-def test_a_whole_address_says_which_host_is_meant(panorama: alis.Panorama) -> None:
+def test_the_host_of_an_absolute_url_takes_precedence(panorama: alis.Panorama) -> None:
     with serving(panorama, hosts=("panorama.example",)) as server:
         assert asked(server, "GET http://panorama.example:80/model.json", host="evil.example")[0] == 200
         assert asked(server, "GET http://evil.example/model.json", host="panorama.example")[0] == 400
@@ -281,25 +281,25 @@ def test_a_whole_address_says_which_host_is_meant(panorama: alis.Panorama) -> No
 @pytest.mark.parametrize(
     "line", ["GET *", "CONNECT x:80", "GET ftp://x/model.json", "GET model.json", "GET http:/model.json"]
 )
-def test_what_is_no_address_is_refused_in_words(usual: Served, line: str) -> None:
+def test_invalid_request_targets_are_refused_with_a_hint(usual: Served, line: str) -> None:
     status, _, body = asked(usual, line)
     assert status == 400
     assert set(json.loads(body)) == {"error", "hint"}
 
 
-def test_the_server_says_what_may_be_done_with_all_of_it(usual: Served) -> None:
+def test_the_server_lists_its_methods_for_options(usual: Served) -> None:
     status, head, body = asked(usual, "OPTIONS *")
     assert (status, body) == (204, b"")
     assert b"\r\nallow: get, head\r\n" in head + b"\r\n"
 
 
-def test_a_host_may_be_an_address() -> None:
+def test_a_host_may_be_an_ip_address() -> None:
     assert middleware.is_host_allowed("[::1]:8200", ["[::1]"])
     assert not middleware.is_host_allowed("[::2]:8200", ["[::1]"])
 
 
-def test_a_tile_that_breaks_slows_its_batch_once(panorama: alis.Panorama) -> None:
-    """Halves find it the first time; from then on it goes alone and the others in one batch."""
+def test_a_failing_tile_slows_its_batch_only_once(panorama: alis.Panorama) -> None:
+    """Halving isolates it the first time; from then on it is painted alone and the others in one batch."""
     broken = alis.Panorama(panorama.g, 7, codes={"mine": torch.zeros(32)})
     broken.anchor_codes.saved["mine"] = torch.zeros(33)
     with serving(broken) as server, ThreadPoolExecutor(20) as pool:

@@ -1,4 +1,4 @@
-"""The page without a server: the same tiles as Python's, from a folder, in a real browser."""
+"""The static page in a real browser: the same tiles as Python's."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, alis.Panorama]
 
 
 def run(words: list[str]) -> int:
-    """The command, as a shell calls it."""
+    """Run the command as a shell does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["alis", *words])
         with pytest.raises(SystemExit) as left:
@@ -84,7 +84,7 @@ def run(words: list[str]) -> int:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """What `python -m http.server` does, without its log."""
+    """The same as `python -m http.server`, without its log."""
 
     def log_message(self, *args: object) -> None:
         pass
@@ -123,7 +123,7 @@ def page(made: tuple[Path, alis.Panorama], open_site: Callable[[Path], Page]) ->
     return open_site(made[0])
 
 
-def test_tiles_are_pythons_at_fourteen_places(made: tuple[Path, alis.Panorama], page: Page) -> None:
+def test_tiles_equal_pythons_at_fourteen_positions(made: tuple[Path, alis.Panorama], page: Page) -> None:
     apart = {}
     for place in PLACES:
         text, k = place.split()
@@ -135,7 +135,7 @@ def test_tiles_are_pythons_at_fourteen_places(made: tuple[Path, alis.Panorama], 
 
 
 def test_threads_paint_the_same_tiles(made: tuple[Path, alis.Panorama], open_site: Callable[..., Page]) -> None:
-    """Where the server's headers allow threads and the machine has cores for them."""
+    """If the server's headers allow threads and the machine has cores for them."""
     page = open_site(made[0], handler=Isolated)
     assert page.ask("self.crossOriginIsolated")
     cores = page.ask("navigator.hardwareConcurrency")
@@ -148,7 +148,7 @@ def test_threads_paint_the_same_tiles(made: tuple[Path, alis.Panorama], open_sit
         assert np.abs(got.astype(int) - want).max() <= 1, place
 
 
-def test_the_same_numbers_are_drawn_in_both_languages(page: Page) -> None:
+def test_random_numbers_are_the_same_in_both_languages(page: Page) -> None:
     table = page.ask(TABLE)
     assert np.array_equal(quantiles(torch.device("cpu")).numpy(), np.float32(table))
     for seed, index, variant, attempt in ((0, 0, 0, 0), (7, -3, 2, 31), (2**53 - 1, -(2**40), 2**31 - 1, 255)):
@@ -165,7 +165,7 @@ def test_the_same_numbers_are_drawn_in_both_languages(page: Page) -> None:
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
-def test_a_strip_saved_in_the_browser_is_one_that_alis_goes_on_from(
+def test_a_strip_saved_in_the_browser_can_be_redrawn_by_alis(
     made: tuple[Path, alis.Panorama], page: Page, tmp_path: Path, ending: str
 ) -> None:
     path = tmp_path / f"strip.{ending}"
@@ -179,7 +179,7 @@ def test_a_strip_saved_in_the_browser_is_one_that_alis_goes_on_from(
         assert np.abs(picture.astype(int) - want).max() <= 1
 
 
-def test_the_page_does_there_what_it_does_with_a_server(page: Page) -> None:
+def test_the_static_page_works_like_the_served_one(page: Page) -> None:
     assert "painted here" in page.page.locator("#place").inner_text()
     before = page.picture()
     page.page.keyboard.press("r")
@@ -194,7 +194,7 @@ def test_the_page_does_there_what_it_does_with_a_server(page: Page) -> None:
     page.page.keyboard.press("Escape")
 
 
-def test_a_folder_that_is_no_page_is_left_alone(made: tuple[Path, alis.Panorama], tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_page_is_not_replaced(made: tuple[Path, alis.Panorama], tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     for place, overwrite in ((tmp_path / "mine", True), (made[0], False), (tmp_path / "no" / "where", False)):
@@ -204,7 +204,7 @@ def test_a_folder_that_is_no_page_is_left_alone(made: tuple[Path, alis.Panorama]
     assert site.is_site(made[0])
 
 
-def test_without_a_network_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"onnxruntime-web-.*\.tgz: can't be downloaded") as told:
@@ -215,7 +215,7 @@ def test_without_a_network_the_file_is_named(tmp_path: Path, monkeypatch: pytest
         npm.tarball(RUNTIME, tmp_path / RUNTIME.file)
 
 
-def test_a_space_is_the_same_folder_and_says_how_it_is_served(
+def test_a_space_is_the_same_folder_with_its_settings(
     made: tuple[Path, alis.Panorama], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

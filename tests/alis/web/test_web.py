@@ -1,4 +1,4 @@
-"""The server: tiles by address, caches, too many wishes, and nothing strange is a 500."""
+"""The server: tiles by URL, caching, too many requests, and no URL causes a 500."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize(
     "address", ["7/-/0", "7/-/-9", "7/a1v3/3", "7/p50_c2/5", "7/cn_nn/5", "7/r1/2", "7/a0s9i-4v1_a1fmine/1"]
 )
-def test_a_tile_is_the_planes_tile(served: Served, panorama: alis.Panorama, address: str) -> None:
+def test_a_tile_equals_the_planes_tile(served: Served, panorama: alis.Panorama, address: str) -> None:
     seed_edits, _, k = address.rpartition("/")
     want = panorama.with_sketch(alis.plane.anchors.Sketch.parse(seed_edits)).tile(int(k))
     got = tile_of(served.client.get(f"/tile/{address}.webp"))
@@ -37,7 +37,7 @@ def test_a_tile_is_the_planes_tile(served: Served, panorama: alis.Panorama, addr
     assert np.abs(got @ grey - want @ grey).mean() < 10
 
 
-def test_what_is_held_is_not_sent_again_nor_painted(served: Served) -> None:
+def test_what_a_viewer_has_is_neither_sent_nor_painted_again(served: Served) -> None:
     first = served.client.get("/tile/7/-/100.webp")
     tag = first.headers["etag"]
     assert first.headers["cache-control"] == "no-cache"
@@ -58,7 +58,7 @@ def test_what_is_held_is_not_sent_again_nor_painted(served: Served) -> None:
     assert served.client.head("/tile/7/-/100.webp").headers["etag"] == tag
 
 
-def test_the_page_needs_nothing_from_elsewhere(served: Served) -> None:
+def test_the_page_makes_no_external_requests(served: Served) -> None:
     index = served.client.get("/")
     assert index.status_code == 200
     assert "default-src 'self'" in index.headers["content-security-policy"]
@@ -74,7 +74,7 @@ def test_the_page_needs_nothing_from_elsewhere(served: Served) -> None:
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
-def test_a_strip_to_take_home(served: Served, panorama: alis.Panorama, ending: str) -> None:
+def test_a_strip_is_downloaded(served: Served, panorama: alis.Panorama, ending: str) -> None:
     answer = served.client.get(f"/strip/7/a1v3/-30/101.{ending}")
     assert answer.status_code == 200, answer.text
     assert f"alis-7--30-101.{ending}" in answer.headers["content-disposition"]
@@ -116,14 +116,14 @@ def test_a_strip_to_take_home(served: Served, panorama: alis.Panorama, ending: s
         ("/strip/7/zz/0/9.png", 404),
     ],
 )
-def test_a_strange_address_is_refused_in_words(served: Served, address: str, status: int) -> None:
+def test_an_invalid_url_is_refused_with_a_hint(served: Served, address: str, status: int) -> None:
     answer = served.client.get(address)
     assert answer.status_code == status
     assert set(answer.json()) == {"error", "hint"}
 
 
 @pytest.mark.parametrize(("start", "stop"), [(10, 5), (-3, -3), (5, -5)])
-def test_a_strip_of_no_columns_is_told_in_the_words_of_its_address(served: Served, start: int, stop: int) -> None:
+def test_the_error_of_an_empty_strip_names_its_columns(served: Served, start: int, stop: int) -> None:
     told = served.client.get(f"/strip/7/-/{start}/{stop}.png").json()
     assert told["error"] == f"columns {start} to {stop} are an empty strip"
     assert "--" not in told["error"] + told["hint"]

@@ -1,4 +1,4 @@
-"""The page in a real browser: wander, redraw, lock, connect, link, keys alone, a phone, a lost server."""
+"""The page in a real browser: panning, redraws, locks, connecting, links, keyboard only, a phone, a lost server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.alis.web.browsing import Page, is_same, pytestmark  # noqa: F401
 from tests.alis.web.serving import Served
 
 
-def test_drag_wheel_and_keys_wander_both_ways(open_page: Callable[..., Page]) -> None:
+def test_drag_wheel_and_keys_pan_both_ways(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/2.000")
     start, mouse = page.x, page.page.mouse
     mouse.move(800, 300)
@@ -43,7 +43,7 @@ def test_drag_wheel_and_keys_wander_both_ways(open_page: Callable[..., Page]) ->
     assert page.x == pytest.approx(2, abs=0.01)
 
 
-def test_the_page_opens_in_motion_and_rests_at_the_first_touch(browser: Any, served: Served) -> None:
+def test_the_page_drifts_until_the_first_input(browser: Any, served: Served) -> None:
     context = browser.new_context(viewport={"width": 1000, "height": 600})
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{served.port}/")
@@ -139,7 +139,7 @@ def test_two_scenes_are_connected(open_page: Callable[..., Page]) -> None:
     assert page.x == pytest.approx(5.5 * 4, abs=0.05), "the walk ends at the second scene"
 
 
-def test_boldness_and_kind(open_page: Callable[..., Page]) -> None:
+def test_truncation_and_cluster_controls(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000")
     before = page.picture()
     page.page.locator("#psi").fill("50")
@@ -168,7 +168,7 @@ def test_a_strip_is_downloaded(open_page: Callable[..., Page], tmp_path: Path) -
         assert json.loads(picture.text["alis"])["sketch"] == "7/a2v1"
 
 
-def test_a_strip_that_cannot_be_saved_is_said_where_one_looks(open_page: Callable[..., Page]) -> None:
+def test_a_strip_that_cannot_be_saved_shows_an_error(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000")
     page.page.route("**/strip/**", lambda route: route.abort())
     page.page.locator("#save").click()
@@ -188,7 +188,7 @@ def test_a_strip_that_cannot_be_saved_is_said_where_one_looks(open_page: Callabl
     page.complaints.clear()
 
 
-def test_keys_alone_do_everything(open_page: Callable[..., Page]) -> None:
+def test_everything_works_by_keyboard(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000")
     press = page.page.keyboard.press
     press("r")
@@ -228,7 +228,7 @@ def test_keys_alone_do_everything(open_page: Callable[..., Page]) -> None:
     assert page.sketch != before
 
 
-def test_a_phone_has_it_all_within_reach(open_page: Callable[..., Page]) -> None:
+def test_everything_works_on_a_phone(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000", width=390, height=844, touch=True)
     boxes = page.ask(
         "[...document.querySelectorAll('#dock button')].filter((b) => b.offsetParent).map((b) => "
@@ -248,7 +248,7 @@ def _middle(page: Page, label: str) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def test_a_lost_painter_is_said_and_waited_for(browser: Any) -> None:
+def test_a_lost_server_is_shown_and_retried(browser: Any) -> None:
     server = Served(alis.Panorama(models.tiny(), 7))
     page = Page(browser, f"http://127.0.0.1:{server.port}/#7/-/8.000")
     page.page.route("**/tile/**", lambda route: route.abort())
@@ -261,7 +261,7 @@ def test_a_lost_painter_is_said_and_waited_for(browser: Any) -> None:
     server.close()
 
 
-def test_panning_over_held_tiles_asks_for_none_and_paints_only_what_comes(open_page: Callable[..., Page]) -> None:
+def test_panning_over_loaded_tiles_requests_none_and_draws_only_new_columns(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/40.000", width=1000, height=500)
     for stop in (50, 60, 30, 20, 40):
         page.ask(f"window.alis.plane.jump({stop})")
@@ -280,7 +280,7 @@ def test_panning_over_held_tiles_asks_for_none_and_paints_only_what_comes(open_p
     )
 
 
-def test_what_is_shifted_equals_what_is_painted_afresh(open_page: Callable[..., Page]) -> None:
+def test_a_shifted_canvas_equals_a_redrawn_one(open_page: Callable[..., Page]) -> None:
     for size in ({"width": 1000, "height": 500}, {"width": 390, "height": 844}):
         page = open_page("#7/-/40.000", **size)
         page.ask("window.alis.plane.glideTo([43.7, 37.2, 41.3], 150)")

@@ -1,4 +1,4 @@
-"""What the page promises whoever opens it: any link opens something, rest, and that all can see, hear and touch it."""
+"""Guarantees of the page: any link opens something, no work while idle, and accessibility."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ READ = """async ([link, model]) => { const links = await import("./links.js"), s
   return [sketch && sketches.format(sketch), x, complaint]; }"""
 
 
-def test_any_link_means_something_and_says_what_it_could_not(open_page: Callable[..., Page]) -> None:
+def test_any_link_opens_something_and_reports_what_it_could_not(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000")
     model = page.ask("window.alis.model")
     for link, sketch, said in LINKS:
@@ -76,7 +76,7 @@ def test_any_link_means_something_and_says_what_it_could_not(open_page: Callable
         ("#7/p999_a1fnobody/1e999", "7/p200", "boldness 9.99, the scene nobody, the place"),
     ],
 )
-def test_a_page_opened_by_a_bad_link_paints(
+def test_a_page_opened_by_a_bad_link_works(
     open_page: Callable[..., Page],
     link: str,
     sketch: str,
@@ -97,7 +97,7 @@ def test_a_damaged_link_in_an_open_page_keeps_what_is_there(open_page: Callable[
         assert page.sketch == "7/p70_a1v2"
 
 
-def test_a_link_holds_how_near_one_stood_and_which_model_painted(open_page: Callable[..., Page]) -> None:
+def test_a_link_has_the_zoom_and_the_model(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000")
     for _ in range(3):
         page.page.keyboard.press("-")
@@ -112,7 +112,7 @@ def test_a_link_holds_how_near_one_stood_and_which_model_painted(open_page: Call
     assert not toast(other)
 
 
-def test_locks_from_a_link_are_said_to_who_cannot_see_them(open_page: Callable[..., Page]) -> None:
+def test_locks_from_a_link_are_announced_to_screen_readers(open_page: Callable[..., Page]) -> None:
     page = open_page("#7/-/8.000/2")
     lock = page.page.get_by_role("button", name="Lock scene 2", exact=True)
     assert lock.get_attribute("aria-pressed") == "true"
@@ -136,7 +136,7 @@ def test_on_a_ring_scenes_are_counted_modulo_the_ring(open_page: Callable[..., P
 
 @pytest.fixture(scope="module")
 def seamless() -> Iterator[Served]:
-    """A page whose tiles see further than one anchor's distance, so that no ring of one is long enough."""
+    """A page whose tiles depend on more than one anchor interval, so that a ring of one anchor is too short."""
     plane = alis.Panorama(models.seamless(), 7)
     assert plane.shortest_ring > plane.ring_step
     server = Served(plane)
@@ -144,7 +144,7 @@ def seamless() -> Iterator[Served]:
     server.close()
 
 
-def test_a_ring_shorter_than_a_tile_sees_is_left_out_and_told(browser: Any, seamless: Served) -> None:
+def test_a_ring_that_is_too_short_is_left_out_and_reported(browser: Any, seamless: Served) -> None:
     shortest = seamless.painter.panorama.shortest_ring
     for link, ring, said in (("r1", "-", "a ring of 1"), (f"r{shortest}", f"r{shortest}", "")):
         page = Page(browser, f"http://127.0.0.1:{seamless.port}/#7/{link}/2.000", is_calm=True)
@@ -154,7 +154,7 @@ def test_a_ring_shorter_than_a_tile_sees_is_left_out_and_told(browser: Any, seam
         page.context.close()
 
 
-def test_each_scene_that_may_be_joined_shows_its_picture(browser: Any, seamless: Served) -> None:
+def test_each_scene_that_may_be_connected_shows_its_picture(browser: Any, seamless: Served) -> None:
     page = Page(browser, f"http://127.0.0.1:{seamless.port}/#7/-/2.000", is_calm=True)
     page.page.locator("#connect").click()
     pictures = page.page.locator(".scene canvas")
@@ -174,7 +174,7 @@ def test_locks_from_a_link_are_counted_around_the_ring(open_page: Callable[..., 
     assert page.ask("window.alis.link").endswith(f"/{meant}")
 
 
-def test_the_page_rests_after_an_outage(browser: Any) -> None:
+def test_the_page_is_idle_after_an_outage(browser: Any) -> None:
     server = Served(alis.Panorama(models.tiny(), 7))
     page = Page(browser, f"http://127.0.0.1:{server.port}/#7/-/8.000")
     page.page.route("**/tile/**", lambda route: route.abort())
@@ -193,7 +193,7 @@ def test_the_page_rests_after_an_outage(browser: Any) -> None:
 
 
 @pytest.mark.parametrize(("width", "height", "touch"), [(1280, 720, False), (390, 844, True), (320, 640, True)])
-def test_all_can_see_and_touch_it(
+def test_the_page_is_accessible(
     open_page: Callable[..., Page],
     width: int,
     height: int,
