@@ -7,6 +7,7 @@ made this way.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from alis.errors import InputError
 from alis.models import hub, model_folder
 
+Notes = dict[str, str | int | float | None]
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -27,8 +29,18 @@ class Slim:
     rounding: float
 
 
-def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwrite: bool = False) -> Slim:
+def slim(
+    model: str | Path,
+    out: str | Path,
+    *,
+    weights: str = "float16",
+    overwrite: bool = False,
+    change: Callable[[hub.Generator], Notes] | None = None,
+) -> Slim:
     """Write only the averaged generator, and the clusters if the model has any.
+
+    Args:
+        change: called with the generator in float32 before it is written; what it returns is added to the notes.
 
     Raises:
         InputError: no model, an unknown weight type, or the folder is not empty.
@@ -43,19 +55,20 @@ def slim(model: str | Path, out: str | Path, *, weights: str = "float16", overwr
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise InputError(f"{folder}: is not empty", hint="give a new folder, or overwrite it with --force")
     g = hub.load(source)
+    notes = _notes(source) | (change(g) if change else {})
     rounding = 0.0
     for tensor in g.state_dict().values():
         rounded = tensor.to(DTYPES[weights]).to(tensor.dtype)
         if not bool(torch.isfinite(rounded).all()):
             raise InputError(f"{source}: has weights out of the range of {weights}", hint="use --weights float32")
         rounding = max(rounding, float((rounded - tensor).abs().max() / tensor.abs().max().clamp(min=1e-12)))
-    model_folder.save(folder, g.to(DTYPES[weights]), notes=_notes(source) | {"weights": weights})
+    model_folder.save(folder, g.to(DTYPES[weights]), notes=notes | {"weights": weights})
     if (source / model_folder.CLUSTERS).is_file():
         shutil.copyfile(source / model_folder.CLUSTERS, folder / model_folder.CLUSTERS)
     return Slim(folder, sum(path.stat().st_size for path in folder.iterdir()), rounding)
 
 
-def _notes(source: Path) -> dict[str, str | int | float | None]:
+def _notes(source: Path) -> Notes:
     """The model's notes without local paths, since the folder will be shared."""
     notes = model_folder.read_notes(source)
     return {

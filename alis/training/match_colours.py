@@ -1,0 +1,123 @@
+"""Generator and dataset → the same generator with the dataset's colours: one linear map, folded into its weights.
+
+What a discriminator on a frozen network's features teaches are shapes; mean and spread of colours it leaves a little
+off (docs/log.md). The map is the one that moves colours least among those that give painted pixels the mean and the
+covariance of real ones: Σ_p^(-1/2) (Σ_p^(1/2) Σ_r Σ_p^(1/2))^(1/2) Σ_p^(-1/2). A picture is the sum of its blocks'
+ToRGB layers, each linear in its weights, so the map becomes part of them, and painting costs nothing more.
+Source: Pitié and Kokaram, The linear Monge-Kantorovitch linear colour mapping for example-based colour transfer,
+CVMP 2007.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from alis.data import Catalogue, Fit
+from alis.errors import InputError
+from alis.metrics import colours
+from alis.metrics.colours import ColourStatistics
+from alis.models import Generator
+from alis.progress import Advance
+from lhq.progress import OnProgress, silent
+
+LEVELS = 127.5
+"""Levels of 8 bits in one unit of a picture in [-1, 1]."""
+MOST = 2.0
+"""A map that stretches any direction of colours more than this, or shrinks it to less than its inverse, is refused."""
+
+
+@dataclass(frozen=True)
+class ColourMatch:
+    """Mean colours of painted minus real pixels, in levels of 8 bits for red, green and blue, before and after.
+
+    `after` is measured on other frames than `before`. `stretch` is the map's smallest and largest factor.
+    """
+
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    stretch: tuple[float, float]
+    num_real: int
+    num_painted: int
+
+
+def match_colours(
+    generator: Generator,
+    catalogue: Catalogue,
+    *,
+    num: int = 2000,
+    fit: Fit = "resize",
+    seed: int = 0,
+    on_progress: OnProgress = silent,
+) -> ColourMatch:
+    """Change a generator in place, by the colours of `num` frames and of `num` real pictures, or all.
+
+    Raises:
+        InputError, DataError: fewer than two pictures, or colours so far apart that the model can't be of them.
+    """
+    if num < 2:
+        raise InputError(f"colours of {num} frames", hint="use at least two, better a thousand")
+    side, num_real = generator.config.resolution, min(num, catalogue.num_images)
+    real = colours.of_pictures(
+        catalogue, side, num_real, fit=fit, advance=_counter(on_progress, "real pictures", num_real)
+    )
+    before = colours.of_model(generator, num, seed=seed, advance=_counter(on_progress, "frames", num))
+    matrix, shift = linear_map(before, real)
+    factors = np.linalg.eigvalsh(matrix)
+    if not 1 / MOST <= factors[0] <= factors[-1] <= MOST:
+        raise InputError(
+            f"the pictures' colours are too far from the model's (factors {factors[0]:.2f} … {factors[-1]:.2f})",
+            hint="give the pictures that the model was trained on",
+        )
+    fold(generator, matrix, shift)
+    after = colours.of_model(generator, num, seed=seed + 1, advance=_counter(on_progress, "frames again", num))
+    return ColourMatch(
+        _off(before, real), _off(after, real), (float(factors[0]), float(factors[-1])), real.num, before.num
+    )
+
+
+def linear_map(painted: ColourStatistics, real: ColourStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """The symmetric matrix [3, 3] and the shift [3] that give painted colours the mean and covariance of real ones.
+
+    Raises:
+        InputError: painted colours lie in a plane (a grey or untrained model), so that no map gives them spread.
+    """
+    values, vectors = np.linalg.eigh(painted.covariance)
+    if values[0] <= 1e-6 * max(values[-1], 1e-12):
+        raise InputError("the model paints no colours to match", hint="train it further, or leave its colours alone")
+    root = (vectors * np.sqrt(values)) @ vectors.T
+    inverse = (vectors / np.sqrt(values)) @ vectors.T
+    values, vectors = np.linalg.eigh(root @ real.covariance @ root)
+    matrix = inverse @ (vectors * np.sqrt(values.clip(min=0))) @ vectors.T @ inverse
+    return matrix, real.mean - matrix @ painted.mean
+
+
+@torch.no_grad()
+def fold(generator: Generator, matrix: np.ndarray, shift: np.ndarray) -> None:
+    """Make colours `matrix · colours + shift` part of the ToRGB layers' weights."""
+    last = generator.config.resolutions[-1]
+    for resolution in generator.config.resolutions:
+        layer = generator.synthesis.get_submodule(f"b{resolution}.torgb")
+        weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+        by = torch.as_tensor(matrix, dtype=torch.float64, device=weight.device)
+        weight.copy_(torch.einsum("oc,cikl->oikl", by, weight.double()))
+        bias.copy_(by @ bias.double())
+        if resolution == last:
+            bias.add_(torch.as_tensor(shift, dtype=bias.dtype, device=bias.device))
+
+
+def _off(painted: ColourStatistics, real: ColourStatistics) -> tuple[float, ...]:
+    return tuple(float(value) for value in LEVELS * (painted.mean - real.mean))
+
+
+def _counter(on_progress: OnProgress, label: str, total: int) -> Advance:
+    done = 0
+
+    def advance(amount: int) -> None:
+        nonlocal done
+        done += amount
+        on_progress(label, done, total)
+
+    return advance
