@@ -164,12 +164,12 @@ def run_on_all(work: Callable[[], T]) -> T:
         result = work()
     except AlisError as error:
         own = error
-    said = all_gather_objects(None if own is None else own.message)
+    messages = all_gather_objects(None if own is None else own.message)
     if own is not None:
         raise own
-    for number, words in enumerate(said):
-        if words is not None:
-            raise RunError(f"process {number} stopped: {words}", hint="its own message says what to do")
+    for number, message in enumerate(messages):
+        if message is not None:
+            raise RunError(f"process {number} stopped: {message}", hint="its own message says what to do")
     return result  # type: ignore[return-value]  # work() returned it
 
 
@@ -201,8 +201,8 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
 
-def sum_gradients(parameters: Iterable[torch.nn.Parameter], also: torch.Tensor) -> torch.Tensor:
-    """Sum `.grad` and the figures `also` [K] over processes in one flat message; returns the summed figures.
+def sum_gradients(parameters: Iterable[torch.nn.Parameter], figures: torch.Tensor) -> torch.Tensor:
+    """Sum `.grad` and `figures` [K] over processes in one flat message; returns the summed figures.
 
     NaN and ±inf in gradients become 0 and ±1e5: the published recipe's guard against overflow in half precision.
     """
@@ -210,9 +210,9 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter], also: torch.Tensor) 
     if not td.is_initialized():
         for grad in grads:
             torch.nan_to_num(grad, nan=0.0, posinf=1e5, neginf=-1e5, out=grad)
-        return also
-    flat = all_reduce_sum_(torch.cat([also, *(grad.reshape(-1) for grad in grads)]))
-    offset = len(also)
+        return figures
+    flat = all_reduce_sum_(torch.cat([figures, *(grad.reshape(-1) for grad in grads)]))
+    offset = len(figures)
     values = torch.nan_to_num(flat[offset:], nan=0.0, posinf=1e5, neginf=-1e5)
     for grad, value in zip(grads, values.split([grad.numel() for grad in grads]), strict=True):
         grad.copy_(value.view_as(grad))

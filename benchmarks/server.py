@@ -174,14 +174,14 @@ def browser(model: str, seconds: float) -> dict[str, object]:
         page = chrome.new_page(viewport={"width": 1280, "height": 720})
         started = time.perf_counter()
         page.goto(f"{url}#7/-/20.000")
-        settle(page)
+        update_spectral_norm(page)
         found["opened_ms"] = round(1000 * (time.perf_counter() - started))
         page.evaluate(_IDLE)
         found["idle_page"] = _frames(page.evaluate("window.ticks"))
         # There and back once, so that all tiles of the way are held.
         for stop in (30, 36, 10, 4, 20):
             page.evaluate(f"window.alis.plane.glideTo([{stop}], 600)")
-            settle(page)
+            update_spectral_norm(page)
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.evaluate(_TICK)
@@ -195,11 +195,11 @@ def browser(model: str, seconds: float) -> dict[str, object]:
     return found
 
 
-def settle(page) -> None:  # type: ignore[no-untyped-def]
+def update_spectral_norm(page) -> None:  # type: ignore[no-untyped-def]
     """Wait till nothing moves and all tiles are dry; the page's policy forbids what playwright would do for it."""
     deadline = time.monotonic() + 60
     while not page.evaluate("Boolean(window.alis && window.alis.plane.isSettled)"):
-        assert time.monotonic() < deadline, "the page did not settle"
+        assert time.monotonic() < deadline, "the page did not update_spectral_norm"
         page.wait_for_timeout(20)
 
 

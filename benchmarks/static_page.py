@@ -50,7 +50,7 @@ def measure(chrome: Any, url: str, seconds: float) -> dict[str, object]:
         page.wait_for_timeout(10)
         assert time.perf_counter() - started < 120, "no tile came"
     first = time.perf_counter() - started
-    server.settle(page)
+    server.update_spectral_norm(page)
     screen = time.perf_counter() - started
     page.evaluate("window.alis.plane.drift = 1.5; window.alis.plane.wake()")
     page.evaluate(server._TICK)

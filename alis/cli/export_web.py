@@ -44,6 +44,6 @@ def command(
     panorama = open_panorama(model, PaintingOptions(seed, psi), codes_files)
     name = Path(model).resolve().name
     made = site.write(panorama, out, name=name, runtime=runtime, webgpu=not no_webgpu, overwrite=force)
-    told = {"folder": str(made.folder), "size_bytes": made.size_bytes, "first_load_bytes": made.first_load_bytes}
-    result(told, str(made.folder))
+    table = {"folder": str(made.folder), "size_bytes": made.size_bytes, "first_load_bytes": made.first_load_bytes}
+    result(table, str(made.folder))
     say(f"{made.size_bytes / 1e6:.1f} MB · first load {made.first_load_bytes / 1e6:.1f} MB")

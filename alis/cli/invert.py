@@ -66,7 +66,7 @@ def command(
         tries=tries,
         overwrite=force,
     )
-    told = {"path": str(target), "structure": done.structure, "psnr_db": done.psnr_db, "mirrored": done.is_mirrored}
-    result({**told, "distance_at_start": done.loss_start, "distance": done.loss}, str(target))
+    table = {"path": str(target), "structure": done.structure, "psnr_db": done.psnr_db, "mirrored": done.is_mirrored}
+    result({**table, "distance_at_start": done.loss_start, "distance": done.loss}, str(target))
     say(f"structure {done.structure:.2f} · {done.psnr_db:.1f} dB{' · mirrored' * done.is_mirrored}")
     say(f"distance {done.loss_start:.3f} → {done.loss:.3f}")

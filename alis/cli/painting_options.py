@@ -111,7 +111,7 @@ def warn_about_foreign_codes(g: Generator, codes_files: Iterable[str | Path]) ->
 
 def report(strip: Strip, **more: object) -> None:
     """Print a strip's path on stdout (with --json, its size, time and `more` too), and its size and speed on stderr."""
-    told = {"path": str(strip.path), "width_px": strip.width_px, "height_px": strip.height_px}
+    table = {"path": str(strip.path), "width_px": strip.width_px, "height_px": strip.height_px}
     rate = strip.megapixels_per_second
-    result({**told, "seconds": strip.seconds, "megapixels_per_second": rate, **more}, str(strip.path))
+    result({**table, "seconds": strip.seconds, "megapixels_per_second": rate, **more}, str(strip.path))
     say(f"{strip.width_px:,} × {strip.height_px} px · {strip.seconds:.1f} s · {rate:.2f} Mpx/s")

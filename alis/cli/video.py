@@ -48,6 +48,6 @@ def command(
     shot = video.shot(panorama, seconds=seconds, fps=fps, aspect=aspect, height=height)
     frames = video.film(panorama, shot, speed=speed, changes=changes, start=start, loop=loop)
     video.write(out, frames, shot, overwrite=force)
-    told = {"path": out, "width_px": shot.width, "height_px": shot.height, "frames": shot.num_frames}
-    result({**told, "seconds": shot.seconds}, out)
+    table = {"path": out, "width_px": shot.width, "height_px": shot.height, "frames": shot.num_frames}
+    result({**table, "seconds": shot.seconds}, out)
     say(f"{shot.width}×{shot.height} px · {shot.num_frames} frames · {shot.seconds:g} s")

@@ -40,11 +40,11 @@ class EncodedRows:
         """A name for the row: its file and row number, and its `path` if the dataset has one."""
         piece, row = self._place(index)
         group, first, rows = self.pieces[piece]
-        said = None
+        path = None
         if pa.types.is_struct(rows.type) and rows.type.get_field_index("path") >= 0 and rows[row].is_valid:
-            said = rows[row]["path"].as_py()
+            path = rows[row]["path"].as_py()
         start = int(catalogue.group_start[group]) + first + row
-        return f"{catalogue.files[int(catalogue.group_file[group])]} row {start}" + (f" ({said})" if said else "")
+        return f"{catalogue.files[int(catalogue.group_file[group])]} row {start}" + (f" ({path})" if path else "")
 
 
 class _Views:

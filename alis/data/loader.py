@@ -129,10 +129,10 @@ class Loader:
         self.wait_s, self.num_bad, self.num_fitted = 0.0, 0, 0
         self.bad: dict[tuple[int, int], str] = {}
         self._lock = threading.Lock()
-        self._held: dict[tuple[int, int], tuple[int, Future[EncodedRows]]] = {}
-        self._here: dict[int, tuple[int, int, int, EncodedRows]] = {}  # lane → (epoch, first row, end, pool) in use
+        self._pools: dict[tuple[int, int], tuple[int, Future[EncodedRows]]] = {}
+        self._current: dict[int, tuple[int, int, int, EncodedRows]] = {}  # lane → (epoch, first row, end, pool) in use
         self._lost_groups: set[int] = set()
-        self._stand_ins: dict[int, tuple[tuple[int, int], EncodedRows]] = {}
+        self._replacements: dict[int, tuple[tuple[int, int], EncodedRows]] = {}
         if not reading.pin and keep_freed_memory():
             # A batch is 6 MB at 256 px; fresh memory pages for each would cost a tenth of the decoding. Rows are read
             # into the same heap: Arrow's own allocator took three times as long to fill the pools.
@@ -213,7 +213,7 @@ class Loader:
     def _rows(self, position: int) -> tuple[EncodedRows, int]:
         """The pool that contains a position, and its index in the pool."""
         epoch, lane, row = self.order.place(position)
-        here = self._here.get(lane)
+        here = self._current.get(lane)
         if here is not None and here[0] == epoch and here[1] <= row < here[2]:
             return here[3], row - here[1]
         pools, starts = self.order.pools(epoch, lane)
@@ -223,19 +223,19 @@ class Loader:
         if self.stop is None or ahead[0] == epoch:
             self._fetch(ahead[0], lane, ahead[1])
         if not len(rows):
-            return self._stand_in(epoch, lane, number), row
-        self._here[lane] = (epoch, int(starts[number]), int(starts[number + 1]), rows)
+            return self._replacement(epoch, lane, number), row
+        self._current[lane] = (epoch, int(starts[number]), int(starts[number + 1]), rows)
         return rows, row - int(starts[number])
 
-    def _stand_in(self, epoch: int, lane: int, lost: int) -> EncodedRows:
+    def _replacement(self, epoch: int, lane: int, lost: int) -> EncodedRows:
         """The lane's next readable pool, to replace pool number `lost`, none of whose groups can be read."""
-        if lane in self._stand_ins and self._stand_ins[lane][0] == (epoch, lost):
-            return self._stand_ins[lane][1]
+        if lane in self._replacements and self._replacements[lane][0] == (epoch, lost):
+            return self._replacements[lane][1]
         pools = self.order.pools(epoch, lane)[0]
         for step in range(1, len(pools)):
             rows = self._read(pools[(lost + step) % len(pools)])
             if len(rows):
-                self._stand_ins[lane] = ((epoch, lost), rows)
+                self._replacements[lane] = ((epoch, lost), rows)
                 return rows
         raise DataError(
             f"{self.catalogue.address}: none of {len(pools)} pools of rows can be read",
@@ -245,13 +245,13 @@ class Loader:
     def _fetch(self, epoch: int, lane: int, number: int) -> Future[EncodedRows]:
         """The rows of a pool, read in the background; a lane keeps this pool and the next."""
         key = (lane, epoch * 1_000_003 + number)
-        if key not in self._held:
+        if key not in self._pools:
             pool = self.order.pools(epoch, lane)[0][number]
-            self._held[key] = (lane, self._readers.submit(self._read, pool))
-            mine = [k for k in self._held if k[0] == lane]
+            self._pools[key] = (lane, self._readers.submit(self._read, pool))
+            mine = [k for k in self._pools if k[0] == lane]
             for old in sorted(mine)[:-2]:
-                del self._held[old]
-        return self._held[key][1]
+                del self._pools[old]
+        return self._pools[key][1]
 
     def _read(self, pool: Pool) -> EncodedRows:
         pieces = []
@@ -299,26 +299,26 @@ class Loader:
                     if data is None:
                         raise BadImage("no bytes")
                     if decode_into(data, out, self.reading.fit, _chance(self.reading.seed, position)):
-                        self._say_fitted(rows.name(index + step, self.catalogue))
+                        self._log_resized(rows.name(index + step, self.catalogue))
                     break
                 except WrongSize as error:
                     raise WrongSize(f"{rows.name(index + step, self.catalogue)}: {error}") from None
                 except BadImage as error:
-                    self._say_bad(key, rows.name(index + step, self.catalogue), str(error))
+                    self._log_bad(key, rows.name(index + step, self.catalogue), str(error))
             else:
                 raise DataError(
                     f"{rows.name(index, self.catalogue)}: {MAX_BAD_IN_A_ROW} consecutive rows are not pictures",
                     hint="is this the right column? choose one with --data.column",
                 )
 
-    def _say_fitted(self, name: str) -> None:
+    def _log_resized(self, name: str) -> None:
         with self._lock:
             self.num_fitted += 1
             if self.num_fitted == 1:
                 size = self.resolution
                 log.warning("%s is not %d×%d px: such images are resized (%s)", name, size, size, self.reading.fit)
 
-    def _say_bad(self, key: tuple[int, int], name: str, why: str) -> None:
+    def _log_bad(self, key: tuple[int, int], name: str, why: str) -> None:
         with self._lock:
             if key not in self.bad and len(self.bad) < 10_000:
                 self.bad[key] = f"{name}: {why}"

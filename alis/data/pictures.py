@@ -74,7 +74,7 @@ def of_folder(address: str, fs: Any, files: list[str]) -> Catalogue:
     """Catalogue picture files."""
     sizes = [int(fs.size(name) or 0) for name in files]
     kept = [(name, size) for name, size in zip(files, sizes, strict=True) if 0 < size <= MAX_BYTES]
-    _say_left_out(address, len(files) - len(kept))
+    _log_left_out(address, len(files) - len(kept))
     names = [name for name, _ in kept]
     groups = _groups(address, [posixpath.basename(name) for name in names], [size for _, size in kept])
     starts = groups["group_index"]
@@ -102,7 +102,7 @@ def of_zip(address: str) -> Catalogue:
     if not found:
         raise InputError(f"{address}: no pictures in it", hint=f"pictures end with {', '.join(ENDINGS)}")
     kept = [info for info in found if 0 < info.file_size <= MAX_BYTES and not info.flag_bits & 1]
-    _say_left_out(address, len(found) - len(kept))
+    _log_left_out(address, len(found) - len(kept))
     kept.sort(key=lambda info: info.filename)
     groups = _groups(address, [info.filename for info in kept], [info.file_size for info in kept])
     members = tuple(info.filename for info in kept)
@@ -137,6 +137,6 @@ def _groups(address: str, names: list[str], sizes: list[int]) -> dict[str, Any]:
     }
 
 
-def _say_left_out(address: str, num: int) -> None:
+def _log_left_out(address: str, num: int) -> None:
     if num:
         log.warning("%s: %d files are empty, encrypted or over %d MB: left out", address, num, MAX_BYTES >> 20)

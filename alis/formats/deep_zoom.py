@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from alis.errors import InputError
-from alis.formats.raw_picture import Pixels, RawPicture, written_whole
+from alis.formats.raw_picture import Pixels, RawPicture, atomic_path
 from alis.progress import progress_bar
 from lhq import system
 
@@ -36,25 +36,25 @@ def is_foreign(folder: Path) -> bool:
 
 def encode(rows: RawPicture, path: Path, note: str) -> None:
     """Write the tiles of all levels, then the .dzi description; the note is saved with the tiles as `alis.json`."""
-    folder, aside = folder_of(path), path.with_name(f".{path.stem}_files.encoding")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    folder, scratch = folder_of(path), path.with_name(f".{path.stem}_files.encoding")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     num_levels = (max(rows.width, rows.height) - 1).bit_length() + 1
     level: RawPicture | _Level = rows
     try:
         with progress_bar(f"encode {path.name}", 2 * rows.width) as advance:
             for number in reversed(range(num_levels)):
-                _tiles(level, aside / str(number))
+                _tiles(level, scratch / str(number))
                 advance(level.width)
                 if number:
-                    smaller = _halved(level, aside / "halved")
+                    smaller = _halved(level, scratch / "halved")
                     if isinstance(level, _Level):
                         level.close()
                     level = smaller
-        (aside / _NOTE).write_text(note, encoding="utf-8")
+        (scratch / _NOTE).write_text(note, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-        with written_whole(path) as described:
+        os.replace(scratch, folder)
+        with atomic_path(path) as described:
             described.write_text(
                 '<?xml version="1.0" encoding="UTF-8"?>\n'
                 '<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpg" Overlap="1" '
@@ -64,7 +64,7 @@ def encode(rows: RawPicture, path: Path, note: str) -> None:
     finally:
         if isinstance(level, _Level):
             level.close()
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def read_note(path: Path) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from alis.formats.raw_picture import RawPicture, written_whole
+from alis.formats.raw_picture import RawPicture, atomic_path
 from alis.progress import progress_bar
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -27,7 +27,7 @@ Values = NDArray[Any]
 
 def encode(rows: RawPicture, path: Path, note: str) -> None:
     """Write the picture, with its note in an iTXt chunk before the pixels."""
-    with written_whole(path) as aside, open(aside, "wb") as file:
+    with atomic_path(path) as part, open(part, "wb") as file:
         file.write(_SIGNATURE)
         _chunk(file, b"IHDR", struct.pack(">IIBBBBB", rows.width, rows.height, 8, 2, 0, 0, 0))
         _chunk(file, b"sRGB", b"\0")

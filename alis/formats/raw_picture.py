@@ -30,16 +30,16 @@ class RawPicture(Protocol):
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; renamed to `path` if the block succeeds, else deleted."""
-    aside = path.with_name(f".{path.stem}.encoding{path.suffix}")
+    part = path.with_name(f".{path.stem}.encoding{path.suffix}")
     try:
-        yield aside
-        with open(aside, "rb") as file:
+        yield part
+        with open(part, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(part, path)
     finally:
-        aside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def require_package(module: str, path: Path) -> ModuleType:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alis.formats.raw_picture import Pixels, RawPicture, require_package, written_whole
+from alis.formats.raw_picture import Pixels, RawPicture, atomic_path, require_package
 from alis.progress import progress_bar
 
 _TILE = 256
@@ -27,9 +27,9 @@ def encode(rows: RawPicture, path: Path, note: str) -> None:
                     yield tile
                     advance(1)
 
-    with written_whole(path) as aside:
+    with atomic_path(path) as part:
         tifffile.imwrite(
-            aside,
+            part,
             tiles(),
             shape=(rows.height, rows.width, 3),
             dtype=np.uint8,

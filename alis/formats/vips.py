@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from alis.formats.raw_picture import RawPicture, require_package, written_whole
+from alis.formats.raw_picture import RawPicture, atomic_path, require_package
 
 _QUALITY = 92
 _DESCRIPTION = 0x010E
@@ -21,12 +21,12 @@ _DESCRIPTION = 0x010E
 def encode(rows: RawPicture, path: Path, note: str) -> None:
     """Write the picture at quality 92, with its note as the EXIF image description."""
     pyvips = require_package("pyvips", path)
-    with written_whole(path) as aside:
+    with atomic_path(path) as part:
         try:
             image = pyvips.Image.rawload(str(rows.path), rows.width, rows.height, 3, access="sequential")
             image = image.copy(interpretation="srgb")
             image.set_type(pyvips.GValue.gstr_type, "exif-ifd0-ImageDescription", note)
-            image.write_to_file(str(aside), Q=_QUALITY)
+            image.write_to_file(str(part), Q=_QUALITY)
         except pyvips.Error as error:
             # libvips does not report the system's error.
             if shutil.disk_usage(path.absolute().parent).free < rows.width * rows.height:

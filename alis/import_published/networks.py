@@ -158,7 +158,7 @@ def config_of(generator: object, discriminator: object | None, where: str) -> Mo
     half = sorted(int(path.removeprefix("synthesis.b")) for path, state in blocks.items() if state.get("use_fp16"))
     if half and [f"synthesis.b{half[0] << k}" for k in range(len(half))] != [f"synthesis.b{r}" for r in half]:
         raise _unknown(where, "resolutions in float16", half, "the highest ones")
-    told = settings_of(synthesis.get("_init_kwargs"), where) | settings_of(mapping.get("_init_kwargs"), where)
+    init_kwargs = settings_of(synthesis.get("_init_kwargs"), where) | settings_of(mapping.get("_init_kwargs"), where)
     group = 4
     if discriminator is not None:
         found = dict(modules(discriminator, where))
@@ -170,8 +170,8 @@ def config_of(generator: object, discriminator: object | None, where: str) -> Mo
     clamp = first.get("conv_clamp")
     return ModelConfig(
         resolution=_number(resolution, f"{where}: resolution"),
-        channel_base=_number(told.get("channel_base", 32768), f"{where}: channel_base"),
-        channel_max=_number(told.get("channel_max", 512), f"{where}: channel_max"),
+        channel_base=_number(init_kwargs.get("channel_base", 32768), f"{where}: channel_base"),
+        channel_max=_number(init_kwargs.get("channel_max", 512), f"{where}: channel_max"),
         z_dim=_number(mapping.get("z_dim"), f"{where}: z_dim"),
         w_dim=_number(mapping.get("w_dim"), f"{where}: w_dim"),
         mapping_layers=_number(mapping.get("num_layers"), f"{where}: mapping layers"),

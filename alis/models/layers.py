@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from alis import ops
 from alis.config import ModelConfig
-from alis.ops.align import beside, column_styles
+from alis.ops.align import column_styles, match_layout
 from alis.ops.bias_act import GAIN, needs_gradient
 from alis.ops.edges import layout_of
 
@@ -127,7 +127,7 @@ class PositionInputs:
         across, down = (self.across_2BKw.to(scale_BCw.dtype) * scale_BCw[:, :num]).to(dtype), self.down_2KH.to(dtype)
         latents, scale_BMw = self.latents_BMHw, scale_BCw[:, num:].to(dtype)
         if out is not None:
-            across, down, scale_BMw = (beside(out, factor) for factor in (across, down, scale_BMw))
+            across, down, scale_BMw = (match_layout(out, factor) for factor in (across, down, scale_BMw))
         across, down = across[:, :, :, None, :], down[:, None, :, :, None]
         if out is not None:
             torch.mul(across[0], down[0], out=out[:, :num]).addcmul_(across[1], down[1])

@@ -26,8 +26,8 @@ HEAD_SIDE = 4
 class SpectralConv(nn.Module):
     """Convolution with spectral normalisation: the weight, as a matrix [O, I·k·k], over its largest singular value.
 
-    `settle` updates the estimate of that value, one round of power iteration per training step; so a step's result does
-    not depend on the number of microbatches or processes.
+    `update_spectral_norm` updates the estimate of that value, by one round of power iteration per training step; so a
+    step's result does not depend on the number of microbatches or processes.
     """
 
     def __init__(self, num_in: int, num_out: int, size: int, stride: int = 1) -> None:
@@ -39,10 +39,10 @@ class SpectralConv(nn.Module):
         self.right: Tensor
         self.stride, self.padding = stride, (size - 1) // 2
         for _ in range(8):
-            self.settle()
+            self.update_spectral_norm()
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def update_spectral_norm(self) -> None:
         """One round of power iteration."""
         matrix = self.weight.flatten(1)
         self.right.copy_(functional.normalize(self.left @ matrix, dim=0))
@@ -95,11 +95,11 @@ class Projected(nn.Module):
         into = [mixed[max(k - 1, 0)] for k in range(len(channels))]
         self.heads = nn.ModuleList(Head(a, b, 2 * width) for a, b in zip(into, sides, strict=True))
 
-    def settle(self) -> None:
+    def update_spectral_norm(self) -> None:
         """Update all estimates of singular values; call once before each training step."""
         for module in self.modules():
             if isinstance(module, SpectralConv):
-                module.settle()
+                module.update_spectral_norm()
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Logits [B, N] of each head, the coarsest map's first; positive means real."""

@@ -30,11 +30,11 @@ def align(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out: Tensor
 
 def align_reference(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out: Tensor | None = None) -> Tensor:
     """`align` in plain PyTorch."""
-    scale_BCW = beside(x_BCHW, column_styles(styles_BAC, shares_BAW).to(x_BCHW.dtype))
+    scale_BCW = match_layout(x_BCHW, column_styles(styles_BAC, shares_BAW).to(x_BCHW.dtype))
     return torch.mul(x_BCHW, scale_BCW.unsqueeze(2), out=out)
 
 
-def beside(x_BCHW: Tensor, factor: Tensor) -> Tensor:
+def match_layout(x_BCHW: Tensor, factor: Tensor) -> Tensor:
     """A small factor [..., C, n] in the memory format of the map that it will be multiplied with.
 
     If only one of them is channels-last, CPUs multiply number by number: twice the time measured on one core, for 64
@@ -44,12 +44,12 @@ def beside(x_BCHW: Tensor, factor: Tensor) -> Tensor:
     return factor.transpose(-2, -1).contiguous().transpose(-2, -1) if is_channels_last else factor
 
 
-def collect(p_BCHW: Tensor, q_BCHW: Tensor, shares_BAW: Tensor, dtype: torch.dtype) -> Tensor:
+def style_gradient(p_BCHW: Tensor, q_BCHW: Tensor, shares_BAW: Tensor, dtype: torch.dtype) -> Tensor:
     """The gradient of the styles: Σ over rows and columns of share · p · q, [B, A, C] in `dtype`."""
     if uses_triton(p_BCHW):
-        from alis.ops.align_triton import collect_triton
+        from alis.ops.align_triton import style_gradient_triton
 
-        return collect_triton(p_BCHW, q_BCHW, shares_BAW, dtype)
+        return style_gradient_triton(p_BCHW, q_BCHW, shares_BAW, dtype)
     sums_BCW = (p_BCHW * q_BCHW).sum(dim=2, dtype=dtype)
     return torch.bmm(shares_BAW.to(dtype), sums_BCW.transpose(1, 2))
 

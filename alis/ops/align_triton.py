@@ -27,8 +27,8 @@ def align_triton(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out:
     return y
 
 
-def collect_triton(p_BCHW: Tensor, q_BCHW: Tensor, shares_BAW: Tensor, dtype: torch.dtype) -> Tensor:
-    """`alis.ops.align.collect` by a Triton kernel."""
+def style_gradient_triton(p_BCHW: Tensor, q_BCHW: Tensor, shares_BAW: Tensor, dtype: torch.dtype) -> Tensor:
+    """`alis.ops.align.style_gradient` by a Triton kernel."""
     sums: Tensor = _Collect.apply(p_BCHW, q_BCHW, shares_BAW, dtype)
     return sums
 

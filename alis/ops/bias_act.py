@@ -42,7 +42,7 @@ def bias_act(
         return bias_act_triton(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
     is_learning = x.ndim == 4 and needs_gradient(x, bias_C, noise) and not torch.compiler.is_exporting()
     if x.device.type == "cpu" and is_learning:
-        found: Tensor = _Learning.apply(x, bias_C, noise, slope, gain, clamp)
+        found: Tensor = _BiasActWithGradient.apply(x, bias_C, noise, slope, gain, clamp)
         return found
     return bias_act_reference(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
 
@@ -91,7 +91,7 @@ def _bias_act_overwriting(
     return x if clamp is None else x.clamp_(-clamp, clamp)
 
 
-class _Learning(torch.autograd.Function):
+class _BiasActWithGradient(torch.autograd.Function):
     """`bias_act` with a gradient, on the CPU: saves only the result, whose sign is that of the activation's input.
 
     The reference's five operations save one map each, and in its backward pass the clamp computes two masks that are

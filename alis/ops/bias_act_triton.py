@@ -37,11 +37,11 @@ def bias_act_triton_(
     """`alis.ops.bias_act_` by the same kernel, without a gradient: 4-D maps are overwritten."""
     if x.ndim == 2:
         return bias_act_triton(x, bias_C, noise, slope=slope, gain=gain, clamp=clamp)
-    return _forward(x, bias_C, noise, x, _Bend(slope, gain, clamp))
+    return _forward(x, bias_C, noise, x, _Activation(slope, gain, clamp))
 
 
 @dataclass(frozen=True)
-class _Bend:
+class _Activation:
     """The activation's slope below zero, its gain and its clamp."""
 
     slope: float
@@ -56,7 +56,7 @@ class _BiasAct(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, bias: Tensor, noise: Tensor | None, slope: float, gain: float, clamp: float | None
     ) -> Tensor:
-        y = _forward(x, bias, noise, tiles.empty(x), _Bend(slope, gain, clamp))
+        y = _forward(x, bias, noise, tiles.empty(x), _Activation(slope, gain, clamp))
         ctx.save_for_backward(y)
         ctx.how = slope, gain, clamp
         ctx.dtypes = bias.dtype, None if noise is None else (noise.shape, noise.dtype)
@@ -109,7 +109,7 @@ class _Slope(torch.autograd.Function):
         return _Slope.apply(gg, ctx.saved_tensors[0], *ctx.how), None, None, None, None
 
 
-def _forward(x: Tensor, bias: Tensor, noise: Tensor | None, y: Tensor, bend: _Bend) -> Tensor:
+def _forward(x: Tensor, bias: Tensor, noise: Tensor | None, y: Tensor, activation: _Activation) -> Tensor:
     way = tiles.walk(x)
     if x.numel():
         spread = bias if noise is None else noise.expand(x.shape[0], 1, *x.shape[2:])
@@ -127,11 +127,11 @@ def _forward(x: Tensor, bias: Tensor, noise: Tensor | None, y: Tensor, bend: _Be
                 n_h,
                 n_w,
                 *y.stride(),
-                bend.slope,
-                bend.gain,
-                bend.clamp or 0.0,
+                activation.slope,
+                activation.gain,
+                activation.clamp or 0.0,
                 noise is not None,
-                bend.clamp is not None,
+                activation.clamp is not None,
                 tiles.precision(x),
                 way.last,
                 way.outer,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alis.ops.align import align, collect
+from alis.ops.align import align, style_gradient
 from alis.ops.bias_act import needs_gradient
 from alis.ops.edges import layout_of
 
@@ -37,7 +37,7 @@ def stack_written(
 
     So no separate map of them is needed, which at full height would be a third of a strip's memory.
     """
-    y = _room(x_BCHw, num)
+    y = _empty(x_BCHw, num)
     own = x_BCHw.shape[1]
     align(x_BCHw, styles_BKC, shares_BKw, out=y[:, :own, 1:-1])
     write(y[:, own:, 1:-1])
@@ -46,14 +46,14 @@ def stack_written(
 
 def _forward(x: Tensor, styles: Tensor, shares: Tensor, rest: Tensor | None) -> Tensor:
     num, more = x.shape[1], 0 if rest is None else rest.shape[1]
-    y = _room(x, more)
+    y = _empty(x, more)
     align(x, styles, shares, out=y[:, :num, 1:-1])
     if rest is not None:
         y[:, num:, 1:-1] = rest
     return _with_rows(y)
 
 
-def _room(x: Tensor, more: int) -> Tensor:
+def _empty(x: Tensor, more: int) -> Tensor:
     size = (x.shape[0], x.shape[1] + more, x.shape[2] + 2, x.shape[3])
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
 
@@ -82,9 +82,9 @@ class _Stack(torch.autograd.Function):
             gx[:, :, :1] += align(first, styles, shares)
             gx[:, :, -1:] += align(last, styles, shares)
         if ctx.needs_input_grad[1]:
-            gstyles = collect(inner, x, shares, styles.dtype)
-            gstyles = gstyles + collect(first, x[:, :, :1], shares, styles.dtype)
-            gstyles = gstyles + collect(last, x[:, :, -1:], shares, styles.dtype)
+            gstyles = style_gradient(inner, x, shares, styles.dtype)
+            gstyles = gstyles + style_gradient(first, x[:, :, :1], shares, styles.dtype)
+            gstyles = gstyles + style_gradient(last, x[:, :, -1:], shares, styles.dtype)
         if ctx.num_rest and ctx.needs_input_grad[3]:
             grest = g[:, num:, 1:-1].clone(memory_format=torch.preserve_format)
             grest[:, :, :1] += g[:, num:, :1]

@@ -91,11 +91,11 @@ def save(model: str | Path, clusters: Clusters) -> Path:
         InputError: the folder can't be written, or is the demo model's, which belongs to the package.
     """
     path = check(model)
-    aside = path.with_name(f"{NAME}.part")
+    part = path.with_name(f"{NAME}.part")
     try:
-        with common_mode(aside):
-            save_file({"centres": clusters.centres_KS.contiguous(), "shares": clusters.shares_K.float()}, aside)
-        os.replace(aside, path)
+        with common_mode(part):
+            save_file({"centres": clusters.centres_KS.contiguous(), "shares": clusters.shares_K.float()}, part)
+        os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: can't be written ({error})", hint="make the model's folder writable") from None
     return path

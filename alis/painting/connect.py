@@ -137,12 +137,14 @@ def _saved_code(path: Path, photo: Path, panorama: Panorama) -> Tensor:
     Raises:
         InputError: it belongs to another photograph or another model.
     """
-    said = codes.read_origin(path)
-    if said.made_from != photo.name or (said.photo and said.photo != codes.digest(photo)):
+    origin = codes.read_origin(path)
+    if origin.made_from != photo.name or (origin.photo and origin.photo != codes.digest(photo)):
         raise InputError(
-            f"{path}: is the code of another photograph ({said.made_from or 'unknown'})",
+            f"{path}: is the code of another photograph ({origin.made_from or 'unknown'})",
             hint="move it away, or give another -o",
         )
-    if said.model and said.model != strip.fingerprint(panorama.g):
-        raise InputError(f"{path}: is a code of another model ({said.model})", hint="move it away, or give another -o")
+    if origin.model and origin.model != strip.fingerprint(panorama.g):
+        raise InputError(
+            f"{path}: is a code of another model ({origin.model})", hint="move it away, or give another -o"
+        )
     return codes.read(path)

@@ -29,7 +29,7 @@ from torch import Tensor
 from alis import formats
 from alis.data.decode import eight_bits
 from alis.errors import InputError, RunError, WeightsMissing
-from alis.formats.raw_picture import written_whole
+from alis.formats.raw_picture import atomic_path
 from alis.models import Discriminator, Generator, load_discriminator
 from alis.painting.perceptual_distance import Features, PerceptualDistance, efficientnet_features, structural_similarity
 from alis.painting.strip import fingerprint
@@ -244,9 +244,9 @@ class _Search:
             tell(frames[best].detach(), float(least.min()))
         return least, found
 
-    def follow(self, base_TS: Tensor, how: SearchOptions, tell: Callable[[Tensor, float], None]) -> Tensor:
+    def follow(self, base_TS: Tensor, options: SearchOptions, tell: Callable[[Tensor, float], None]) -> Tensor:
         """Optimise starting codes [T, S] to one code [L, S]: first all of them, then the best, then layer by layer."""
-        in_w = how.steps if how.space == "w" else max(how.steps * 2 // 5, 1)
+        in_w = options.steps if options.space == "w" else max(options.steps * 2 // 5, 1)
         trying = in_w // 2 if len(base_TS) > 1 else 0
 
         def broad(w_TS: Tensor) -> Callable[[], Tensor]:
@@ -258,10 +258,10 @@ class _Search:
             base_TS = found[int(least.argmin()), :1]
         base_1S = base_TS[:1].detach().clone().requires_grad_()
         _, found = self.descend([base_1S], broad(base_1S), in_w - trying, tell)
-        if how.space == "w+" and how.steps > in_w:
+        if options.space == "w+" and options.steps > in_w:
             own_1S = found[0, :1].clone().requires_grad_()
             apart_LS = torch.zeros_like(found[0]).requires_grad_()
-            _, found = self.descend([own_1S, apart_LS], lambda: (own_1S + apart_LS)[None], how.steps - in_w, tell)
+            _, found = self.descend([own_1S, apart_LS], lambda: (own_1S + apart_LS)[None], options.steps - in_w, tell)
         return found[0]
 
 
@@ -287,10 +287,10 @@ def invert(
         InputError: an option out of range.
         RunError: the search diverged.
     """
-    how = SearchOptions(**options)
+    chosen = SearchOptions(**options)
     search = _Search(g, photo_3RW, d, efficientnet)
-    base_TS, at_start = search.starts(how.seed, how.tries)
-    with progress_bar("invert", how.steps) as advance:
+    base_TS, at_start = search.starts(chosen.seed, chosen.tries)
+    with progress_bar("invert", chosen.steps) as advance:
         done = 0
 
         def tell(frame_3RR: Tensor, least: float) -> None:
@@ -300,8 +300,8 @@ def invert(
             done += 1
             advance(1, f"distance {least:.3f}" if math.isfinite(least) else "")
 
-        w_LS = search.follow(base_TS, how, tell)
-    return _measured(search, w_LS[0] if how.space == "w" else w_LS, at_start)
+        w_LS = search.follow(base_TS, chosen, tell)
+    return _measured(search, w_LS[0] if chosen.space == "w" else w_LS, at_start)
 
 
 def _measured(search: _Search, w: Tensor, at_start: float) -> Inversion:
@@ -382,8 +382,8 @@ def to_file(
 
 def _preview(path: Path, photo_3RR: Tensor, frame_3RR: Tensor) -> None:
     try:
-        with written_whole(path) as aside:
-            side_by_side(photo_3RR, frame_3RR).save(aside)
+        with atomic_path(path) as part:
+            side_by_side(photo_3RR, frame_3RR).save(part)
     except OSError as error:
         raise InputError(
             f"{path}: can't be written ({error.strerror or error})", hint="free some space, or give another -o"

@@ -77,7 +77,7 @@ class Spool:
             done = int(seen.pop("done_px"))
         except (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError):
             raise InputError(f"{self.journal}: is damaged", hint=f"remove it and {self.path.name}") from None
-        if seen != self._papers():
+        if seen != self._identity():
             raise InputError(
                 f"{self.path}: is the unfinished part of another picture ({seen.get('note')})",
                 hint="remove it and its .json, or give another -o",
@@ -86,7 +86,7 @@ class Spool:
             raise InputError(f"{self.journal}: does not match its spool", hint=f"remove it and {self.path.name}")
         return done
 
-    def _papers(self) -> dict[str, object]:
+    def _identity(self) -> dict[str, object]:
         return {"note": self.note, "width_px": self.width, "height_px": self.height}
 
     def append(self, columns_HwC: Pixels) -> None:
@@ -101,9 +101,9 @@ class Spool:
     def sync(self) -> None:
         """Write the columns to disk, and only then record them in the journal."""
         os.fsync(self.fd)
-        aside = self.journal.with_name(self.journal.name + ".new")
-        aside.write_text(json.dumps(self._papers() | {"done_px": self.done_px}), encoding="utf-8")
-        os.replace(aside, self.journal)
+        part = self.journal.with_name(self.journal.name + ".new")
+        part.write_text(json.dumps(self._identity() | {"done_px": self.done_px}), encoding="utf-8")
+        os.replace(part, self.journal)
         self._synced_at = time.monotonic()
 
     def read(self, top: int, bottom: int, left: int, right: int) -> Pixels:

@@ -21,7 +21,7 @@ from PIL import Image
 from alis import formats
 from alis.errors import InputError, RunError
 from alis.formats import Pixels
-from alis.formats.raw_picture import require_package, written_whole
+from alis.formats.raw_picture import atomic_path, require_package
 from alis.painting.panorama import Panorama
 from alis.painting.picture_writer import FULL
 from alis.plane.anchors import Draw
@@ -190,7 +190,7 @@ def write(path: str | Path, frames: Iterator[Pixels], shot: Shot, *, overwrite: 
     av = require_package("av", path)
     codec, options = _CODECS[path.suffix.lower()]
     try:
-        with written_whole(path) as aside, av.open(str(aside), "w", options={}) as film:
+        with atomic_path(path) as part, av.open(str(part), "w", options={}) as film:
             stream = film.add_stream(codec, rate=shot.fps)
             stream.width, stream.height, stream.pix_fmt = shot.width, shot.height, "yuv420p"
             stream.options = options

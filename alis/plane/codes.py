@@ -52,12 +52,12 @@ def save(path: str | Path, w: Tensor, *, model: str = "", made_from: str = "", p
         InputError: it can't be written.
     """
     path = Path(path)
-    aside = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}.part")
     metadata = {"model": model, "from": made_from, "photo": photo}
     try:
-        with common_mode(aside):
-            save_file({"w": w.detach().float().cpu().contiguous()}, aside, metadata=metadata)
-        os.replace(aside, path)
+        with common_mode(part):
+            save_file({"w": w.detach().float().cpu().contiguous()}, part, metadata=metadata)
+        os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: can't be written ({error})", hint="give a folder that can be") from None
 
@@ -76,10 +76,10 @@ def read_origin(path: str | Path) -> CodeOrigin:
     """
     try:
         with safe_open(path, "pt") as file:
-            said = file.metadata() or {}
+            metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: is not a saved code ({error})", hint="make one with alis invert") from None
-    return CodeOrigin(said.get("model", ""), said.get("from", ""), said.get("photo", ""))
+    return CodeOrigin(metadata.get("model", ""), metadata.get("from", ""), metadata.get("photo", ""))
 
 
 def read(path: str | Path) -> Tensor:

@@ -99,7 +99,7 @@ def _loop(
         is_told, is_over, is_due = schedule.asks(s.step, request, snapshots)
         is_end = s.images >= schedule.total or is_told or is_over
         is_tick = is_end or schedule.crosses(schedule.tick, s.images)
-        is_wanted = schedule.crosses(schedule.snapshot, s.images) or (is_tick and snapshots.is_owed)
+        is_wanted = schedule.crosses(schedule.snapshot, s.images) or (is_tick and snapshots.is_overdue)
         if is_tick or is_wanted or is_due:
             _check(s, figures, snapshots.last)
         if is_tick:

@@ -42,7 +42,7 @@ class Snapshots:
     board: Monitor | None
     measure: Measure | None = None
     last: Path | None = None
-    is_owed: bool = False
+    is_overdue: bool = False
     """Whether the last attempt failed, so that the next tick tries again."""
     longest_s: float = 0.0
     """The longest time that a snapshot took."""
@@ -63,7 +63,7 @@ class Snapshots:
                 is_saved = True
             except InputError as error:
                 log.warning("%s", error)
-        self.is_owed = dist.broadcast_object(not is_saved)
+        self.is_overdue = dist.broadcast_object(not is_saved)
         self._at = time.monotonic()
         self.longest_s = max(self.longest_s, self._at - began)
         self._measure(not is_timed, is_saved)
@@ -119,7 +119,7 @@ class Snapshots:
             cache / "rescued" / name,
             Path(tempfile.gettempdir()) / "alis-rescued" / name,
         ]
-        told = f"{self.run}: the state after {s.images} images is not saved: {why.message}"
+        message = f"{self.run}: the state after {s.images} images is not saved: {why.message}"
         kinds: list[tuple[str, Callable[[Path], object], str]] = [
             (
                 "all of it is",
@@ -146,10 +146,10 @@ class Snapshots:
                     if is_new:
                         shutil.rmtree(place, ignore_errors=True)
                     continue
-                return RunError(f"{told}; {what} in {place}", hint=then.format(place=place))
+                return RunError(f"{message}; {what} in {place}", hint=then.format(place=place))
         last = f"the last snapshot is {self.last}" if self.last else "the run has no snapshot"
         tried = ", ".join(str(place) for place in places)
-        return RunError(f"{told}, nor anywhere else ({tried}); {last}", hint="free some space and run it again")
+        return RunError(f"{message}, nor anywhere else ({tried}); {last}", hint="free some space and run it again")
 
     def _measure(self, is_measured: bool, is_saved: bool) -> None:
         if is_measured and self.measure is not None:

@@ -239,9 +239,9 @@ def save(
         shutil.rmtree(run / f".{name}.before.part", ignore_errors=True)
     except (OSError, SafetensorError, InputError) as error:
         shutil.rmtree(part, ignore_errors=True)
-        said = error.message if isinstance(error, AlisError) else str(error)
+        message = error.message if isinstance(error, AlisError) else str(error)
         raise InputError(
-            f"snapshot {name} is not saved: {said}", hint="free some space; older snapshots are kept"
+            f"snapshot {name} is not saved: {message}", hint="free some space; older snapshots are kept"
         ) from None
     return final
 

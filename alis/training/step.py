@@ -255,7 +255,7 @@ class Step:
 
         def whole(j: int) -> Tensor:
             if phase == D_MAIN and s.projected is not None:
-                s.projected.settle()
+                s.projected.update_spectral_norm()
             figures = accumulate(j)
             for other in self.own[1:]:
                 with frame_codes.seeded(self.seed, s.images, other, phase):

@@ -74,9 +74,9 @@ def tarball(package: Package, given: str | Path | None = None) -> Path:
         data = _fetch(package)
         _check(package, data, package.url)
         package.cached.parent.mkdir(parents=True, exist_ok=True)
-        aside = package.cached.with_name(f".{package.file}.{os.getpid()}.part")
-        aside.write_bytes(data)
-        os.replace(aside, package.cached)
+        part = package.cached.with_name(f".{package.file}.{os.getpid()}.part")
+        part.write_bytes(data)
+        os.replace(part, package.cached)
     else:
         _check(package, package.cached.read_bytes(), str(package.cached))
     return package.cached

@@ -1,4 +1,4 @@
-// The rings and padlocks below the scenes: one pair at every anchor in sight.
+// The redraw and lock buttons below the scenes: a pair at every visible anchor.
 
 import { tileAddress } from "./sketch.js";
 
@@ -6,9 +6,9 @@ const RING = '<svg viewBox="0 0 44 44" aria-hidden="true"><circle class="halo" c
 const PADLOCK = '<svg viewBox="0 0 24 24" aria-hidden="true"><rect x="6" y="11" width="12" height="8.5" rx="2.2"/><path class="shackle" d="M8.5 11V8a3.5 3.5 0 0 1 7 0v3"/></svg>';
 
 export class Anchors {
-  // does: redraw(anchor), lock(anchor).
-  constructor(layer, plane, desk, does) {
-    Object.assign(this, { layer, plane, desk, does });
+  // does: the callbacks redraw(anchor) and lock(anchor).
+  constructor(layer, plane, editor, does) {
+    Object.assign(this, { layer, plane, editor, does });
     this.handles = new Map(); // anchor → element
   }
 
@@ -32,7 +32,7 @@ export class Anchors {
   }
 
   dress(anchor, handle) {
-    const { plane, desk } = this, { sketch } = desk, own = desk.wrap(anchor), each = plane.model.anchor_tiles;
+    const { plane, editor } = this, { sketch } = editor, own = editor.wrap(anchor), each = plane.model.anchor_tiles;
     const [redraw, lock] = handle.querySelectorAll("button");
     handle.style.transform = `translate3d(${plane.toScreen(anchor * each).toFixed(1)}px, ${plane.top}px, 0)`;
     handle.style.height = `${plane.height}px`;
@@ -40,8 +40,8 @@ export class Anchors {
     handle.classList.toggle("low", plane.top + plane.height > innerHeight - 110);
     handle.classList.toggle("busy", [anchor * each - 1, anchor * each].some(
       (k) => plane.loading.has(tileAddress(sketch, k, plane.model))));
-    // Locks come from clicks, from links and from undo: what is shown is also what is said.
-    const isLocked = desk.locked.has(own);
+    // Locks change by clicks, links and undo: always update what screen readers announce, too.
+    const isLocked = editor.locked.has(own);
     handle.classList.toggle("locked", isLocked);
     say(lock, "aria-pressed", String(isLocked));
     say(lock, "title", isLocked ? "Unlock this scene" : "Lock this scene");

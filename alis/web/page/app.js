@@ -1,9 +1,9 @@
-// The page: its parts, and what each tells the others.
+// The page: creates its parts and connects them.
 
 import { Anchors } from "./anchors.js";
 import { Connect } from "./connect.js";
-import { Desk } from "./desk.js";
-import { listen } from "./hands.js";
+import { Editor } from "./editor.js";
+import { listen } from "./input.js";
 import * as links from "./links.js";
 import { Plane } from "./plane.js";
 import { Save } from "./save.js";
@@ -22,18 +22,18 @@ const plane = new Plane($("plane"), $("ambient"), model, painter, {
   reached: () => { if (lost) { lost = false; tell("The painter is back"); } },
   failed: ({ status, isFinal }) => {
     lost = true;
-    tell(status === 503 || status === 429 ? "The painter is busy; tiles arrive as they dry"
+    tell(status === 503 || status === 429 ? "The painter is busy; tiles will appear when they are ready"
       : isFinal || status ? "These tiles can't be painted" : "The painter can't be reached; trying again");
   },
 });
-const desk = new Desk(model, parse(model.start), { shown, locked: () => { anchors.place(); remember(true); }, refused: tell });
-const anchors = new Anchors($("anchors"), plane, desk, { redraw, lock });
-const connecting = new Connect(plane, painter, desk, anchors);
-const saving = new Save(plane, painter, desk, tell);
+const editor = new Editor(model, parse(model.start), { shown, locked: () => { anchors.place(); remember(true); }, refused: tell });
+const anchors = new Anchors($("anchors"), plane, editor, { redraw, lock });
+const connecting = new Connect(plane, painter, editor, anchors);
+const saving = new Save(plane, painter, editor, tell);
 
 // ---- what is shown, and its link ----
 function shown() {
-  const { sketch } = desk;
+  const { sketch } = editor;
   plane.show(sketch);
   $("psi").max = Math.max(130, sketch.psi);
   $("psi").step = sketch.psi % 5 ? 1 : 5;
@@ -41,13 +41,13 @@ function shown() {
   const kind = sketch.cluster === null ? 0 : sketch.cluster === "n" ? 1 : sketch.cluster + 2;
   $("cluster").value = kind;
   sayMood();
-  $("undo").disabled = !desk.past.length;
-  $("redo").disabled = !desk.future.length;
+  $("undo").disabled = !editor.past.length;
+  $("redo").disabled = !editor.future.length;
   anchors.place();
   remember();
 }
 
-const link = () => links.write({ sketch: desk.sketch, x: plane.x, zoom: plane.zoom, locked: desk.locked }, model);
+const link = () => links.write({ sketch: editor.sketch, x: plane.x, zoom: plane.zoom, locked: editor.locked }, model);
 
 let remembered = 0;
 function remember(now = false) {
@@ -56,45 +56,45 @@ function remember(now = false) {
   if (location.hash !== link()) history.replaceState(null, "", link());
 }
 
-// Whether the address said what to show; if it said it badly, that is told.
+// Show what the URL's link says; false if there is none. What can't be used is reported.
 function readLink() {
-  const said = links.read(location.hash, model);
-  if (said.complaint) tell(said.complaint, 8000);
-  if (!said.sketch) return false;
-  plane.zoomTo(said.zoom);
-  desk.show(said.sketch, [...said.locked].map((i) => (said.sketch.ring ? mod(i, said.sketch.ring) : i)));
-  plane.jump(said.x ?? home());
+  const found = links.read(location.hash, model);
+  if (found.complaint) tell(found.complaint, 8000);
+  if (!found.sketch) return false;
+  plane.zoomTo(found.zoom);
+  editor.show(found.sketch, [...found.locked].map((i) => (found.sketch.ring ? mod(i, found.sketch.ring) : i)));
+  plane.jump(found.x ?? home());
   return true;
 }
 
-// Wide screens begin between two scenes, narrow ones on a scene, so that its ring is in sight.
+// Wide screens start between two scenes, narrow ones at a scene, so that its buttons are visible.
 function home() {
   return plane.right - plane.left > model.anchor_tiles + 0.5 ? model.anchor_tiles / 2 : 0;
 }
 
-let told;
+let toastTimer;
 function tell(text, ms = 2600) {
   $("toast").textContent = text;
   $("toast").classList.add("on");
-  clearTimeout(told);
-  told = setTimeout(() => $("toast").classList.remove("on"), ms);
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => $("toast").classList.remove("on"), ms);
 }
 
-// ---- what one can do ----
+// ---- actions ----
 function redraw(anchor) {
   if ($("drift").getAttribute("aria-pressed") !== "true") setDrift(false);
   greeted();
-  if (!desk.locked.has(desk.wrap(anchor))) anchors.pulse(anchor);
-  desk.redraw(anchor);
+  if (!editor.locked.has(editor.wrap(anchor))) anchors.pulse(anchor);
+  editor.redraw(anchor);
 }
 
 function lock(anchor) {
-  tell(desk.lock(anchor) ? "Locked: it survives a new plane" : "Unlocked");
+  tell(editor.lock(anchor) ? "Locked: it stays on another plane" : "Unlocked");
 }
 
 function shuffle() {
   greeted();
-  desk.shuffle();
+  editor.shuffle();
 }
 
 function setDrift(on) {
@@ -116,9 +116,9 @@ async function share() {
   remember(true);
   try {
     await navigator.clipboard.writeText(location.href);
-    tell("Link copied: it shows exactly this");
+    tell("Link copied: it opens exactly this view");
   } catch {
-    tell("The link to exactly this is in the address bar");
+    tell("The link to exactly this view is in the address bar");
   }
 }
 
@@ -130,7 +130,7 @@ function openSheet(sheet) {
 
 const help = () => $("help-sheet").showModal();
 const connect = () => openSheet(connecting), save = () => openSheet(saving);
-const undo = () => desk.undo(), redo = () => desk.redo();
+const undo = () => editor.undo(), redo = () => editor.redo();
 
 listen(stage, plane, {
   " ": toggleDrift, r: () => redraw(anchors.nearest), l: () => lock(anchors.nearest), s: shuffle,
@@ -169,13 +169,13 @@ function mood() {
   clearTimeout(settling);
   settling = setTimeout(() => {
     const kind = Number($("cluster").value);
-    desk.set({ ...desk.sketch, psi: Number($("psi").value), cluster: kind === 0 ? null : kind === 1 ? "n" : kind - 2 });
+    editor.set({ ...editor.sketch, psi: Number($("psi").value), cluster: kind === 0 ? null : kind === 1 ? "n" : kind - 2 });
   }, 120);
 }
 $("psi").oninput = mood;
 $("cluster").oninput = mood;
 
-// ---- begin ----
+// ---- start ----
 for (const sheet of document.querySelectorAll("dialog")) {
   sheet.addEventListener("click", (event) => { if (event.target === sheet) sheet.close(); });
   sheet.addEventListener("close", () => stage.focus());
@@ -188,13 +188,13 @@ addEventListener("hashchange", () => {
 $("name").textContent = model.name;
 painter.note.then((words) => { $("place").value = words; });
 if (!readLink()) {
-  desk.show(desk.sketch, []);
+  editor.show(editor.sketch, []);
   plane.jump(home());
-  // It moves: so one sees that it is endless. The first touch stops it.
+  // Drift at first, which shows that the plane is endless; the first input stops it.
   if (!plane.calm) plane.drift = 0.1;
 }
 setTimeout(greeted, 14000);
 stage.focus();
 document.body.classList.add("ready");
-// For tests and the curious: the plane, and what is drawn on it.
-window.alis = { plane, model, painter, desk, get sketch() { return format(desk.sketch); }, get link() { return link(); } };
+// For tests and debugging.
+window.alis = { plane, model, painter, editor, get sketch() { return format(editor.sketch); }, get link() { return link(); } };

@@ -1,10 +1,10 @@
-// Tiles without a server: a worker of this page paints them. `?painter=wasm` in the page's address leaves the GPU alone.
+// Tiles without a server: painted in a worker of this page. `?painter=wasm` in the page's URL turns the GPU off.
 
 import { Missing } from "./tiles.js";
 
 export function open() {
-  const wish = new URLSearchParams(location.search).get("painter") ?? "";
-  const worker = new Worker(new URL(`tile_worker.js?painter=${wish}`, import.meta.url), { type: "module" });
+  const backend = new URLSearchParams(location.search).get("painter") ?? "";
+  const worker = new Worker(new URL(`tile_worker.js?painter=${backend}`, import.meta.url), { type: "module" });
   const waiting = new Map(); // id → {resolve, reject}
   let last = 0, broken = null, ready;
   const note = new Promise((resolve) => { ready = resolve; });
@@ -19,14 +19,14 @@ export function open() {
   worker.addEventListener("message", ({ data }) => {
     if (data.kind === "ready") return ready(data.note);
     if (data.kind === "broken") return fail(data.error);
-    const wish = waiting.get(data.id);
-    if (!wish) return data.bitmap?.close();
+    const request = waiting.get(data.id);
+    if (!request) return data.bitmap?.close();
     waiting.delete(data.id);
-    if (data.error) wish.reject(new Missing(data.error, { status: 500 }));
-    else wish.resolve(data.bitmap ?? data.blob);
+    if (data.error) request.reject(new Missing(data.error, { status: 500 }));
+    else request.resolve(data.bitmap ?? data.blob);
   });
 
-  const ask = (wish, signal) => new Promise((resolve, reject) => {
+  const ask = (request, signal) => new Promise((resolve, reject) => {
     if (broken) return reject(broken);
     const id = ++last;
     waiting.set(id, { resolve, reject });
@@ -35,7 +35,7 @@ export function open() {
       worker.postMessage({ id, kind: "cancel" });
       reject(signal.reason);
     });
-    worker.postMessage({ id, ...wish });
+    worker.postMessage({ id, ...request });
   });
 
   return {

@@ -1,4 +1,4 @@
-// The sheet on which two scenes are chosen, and the walk between them.
+// The dialog that connects two chosen scenes.
 
 import { edited, sceneSketch, source } from "./sketch.js";
 
@@ -6,8 +6,8 @@ const $ = (id) => document.getElementById(id);
 const MOST_OFFERED = 12;
 
 export class Connect {
-  constructor(plane, painter, desk, anchors) {
-    Object.assign(this, { plane, painter, desk, anchors });
+  constructor(plane, painter, editor, anchors) {
+    Object.assign(this, { plane, painter, editor, anchors });
     this.offered = [];
     this.chosen = [];
     this.asking = new AbortController();
@@ -23,13 +23,13 @@ export class Connect {
   }
 
   offer() {
-    const { desk, anchors, plane: { model } } = this;
+    const { editor, anchors, plane: { model } } = this;
     this.asking.abort();
     this.asking = new AbortController();
     const named = model.codes.map((name) => ({ name }));
     const drawn = Array.from({ length: MOST_OFFERED - Math.min(named.length + 1, 8) }, () => (
       { seed: Math.floor(Math.random() * 1e5), index: 0, variant: 0 }));
-    this.offered = [source(desk.sketch, desk.wrap(anchors.nearest)), ...named, ...drawn];
+    this.offered = [source(editor.sketch, editor.wrap(anchors.nearest)), ...named, ...drawn];
     this.chosen = [];
     $("scenes").replaceChildren(...this.offered.map((it, n) => {
       const label = n === 0 ? "here" : it.name ?? `seed ${it.seed}`;
@@ -46,9 +46,9 @@ export class Connect {
     this.choose(null);
   }
 
-  // The frame in the middle between two anchors that hold the scene.
+  // Paint the frame midway between two anchors with the scene's code.
   portray(button, it) {
-    const { painter, desk, plane: { model } } = this, scene = sceneSketch(desk.sketch, it, model);
+    const { painter, editor, plane: { model } } = this, scene = sceneSketch(editor.sketch, it, model);
     const from = Math.max(0, Math.floor((model.anchor_tiles - model.grid) / 2));
     for (let n = 0; n < model.grid; n++) {
       const paper = document.createElement("canvas");
@@ -60,7 +60,7 @@ export class Connect {
         paper.getContext("2d").drawImage(bitmap, 0, 0);
         paper.classList.add("dry");
         bitmap.close();
-      }, () => {}); // a scene without its picture can still be chosen
+      }, () => {}); // a scene can be chosen without its picture
     }
   }
 
@@ -78,14 +78,14 @@ export class Connect {
   }
 
   join() {
-    const { plane, desk, anchors } = this, each = plane.model.anchor_tiles;
+    const { plane, editor, anchors } = this, each = plane.model.anchor_tiles;
     const gap = Number($("gap").value), at = anchors.nearest, other = at + 2 + gap;
-    const [a, b] = this.chosen.map((n) => this.offered[n]), { seed } = desk.sketch;
+    const [a, b] = this.chosen.map((n) => this.offered[n]), { seed } = editor.sketch;
     $("connect-sheet").close();
     const blank = Array.from({ length: gap }, (_, n) => [at + 2 + n, { seed, index: at + 2 + n, variant: 0 }]);
     const spots = [[at, a], [at + 1, a], ...blank, [other, b], [other + 1, b]];
-    const free = spots.map(([i, it]) => [desk.wrap(i), it]).filter(([i]) => !desk.locked.has(i));
-    desk.set(edited(desk.sketch, free));
+    const free = spots.map(([i, it]) => [editor.wrap(i), it]).filter(([i]) => !editor.locked.has(i));
+    editor.set(edited(editor.sketch, free));
     plane.glideTo([(at + 0.5) * each, (other + 0.5) * each]);
   }
 }

@@ -1,11 +1,11 @@
-// What is seen ↔ the part of the address after #:
+// The view ↔ the part of the URL after #:
 //
 //   #seed/edits/place/z<zoom>/m<model>/locks      e.g. #7/p70_a3v2/12.500/z1.25/m0123456789abcdef/3,4
 //
-// The place is in tiles. All after `edits` may be missing (older links end with the place and the locks), and whatever
-// can't be used is left out and told: a link always opens something.
+// The place is in tiles. Everything after `edits` may be missing (older links end with the place and the locks). Whatever
+// can't be used is left out and reported: a link always opens something.
 
-import { format, mended, parse } from "./sketch.js";
+import { format, adapted, parse } from "./sketch.js";
 
 export const MOST_ZOOM = 3, LEAST_ZOOM = 0.3;
 
@@ -19,7 +19,7 @@ export function write({ sketch, x, zoom, locked }, model) {
   return `#${parts.join("/")}`;
 }
 
-// {sketch, x, zoom, locked, complaint}: x is null where the link names no place, sketch is null where it says nothing.
+// {sketch, x, zoom, locked, complaint}: x is null if the link has no place, sketch is null if it can't be read.
 export function read(hash, model) {
   const found = { sketch: null, x: null, zoom: 1, locked: new Set(), complaint: "" };
   if (hash.length < 2) return found;
@@ -27,12 +27,12 @@ export function read(hash, model) {
   try {
     text = decodeURIComponent(hash.slice(1));
   } catch {
-    return { ...found, complaint: "This link is damaged; here is where the plane begins" };
+    return { ...found, complaint: "This link is damaged; showing the start of the plane" };
   }
   const [seed, edits, place, ...rest] = text.split("/");
   const spelled = parse(`${seed}/${edits || "-"}`);
-  if (!spelled) return { ...found, complaint: "This link can't be read; here is where the plane begins" };
-  const { sketch, lost } = mended(spelled, model);
+  if (!spelled) return { ...found, complaint: "This link can't be read; showing the start of the plane" };
+  const { sketch, lost } = adapted(spelled, model);
   found.sketch = sketch;
   if (place) readPlace(place, found, lost, model);
   let other = false;
@@ -41,8 +41,8 @@ export function read(hash, model) {
     else if (/^z/.test(part)) readZoom(part.slice(1), found, lost);
     else readLocks(part, found, lost, model);
   }
-  if (other) found.complaint = "This link was made with another model; here it looks different";
-  else if (lost.length) found.complaint = `This link asks for what is not here: ${[...new Set(lost)].slice(0, 3).join(", ")}`;
+  if (other) found.complaint = "This link was made with another model; this one paints other scenes";
+  else if (lost.length) found.complaint = `This page does not have all of this link: ${[...new Set(lost)].slice(0, 3).join(", ")}`;
   return found;
 }
 

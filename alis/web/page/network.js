@@ -1,5 +1,5 @@
-// The exported graphs, run by onnxruntime-web in the worker that loads this: WebGPU where there is one, else WASM with as
-// many threads as the page's headers allow.
+// Runs the exported graphs with onnxruntime-web in a worker: by WebGPU if available, else by WASM, with threads if the
+// page's headers allow them.
 
 const MOST_THREADS = 4;
 
@@ -30,7 +30,7 @@ async function runtime(model, wish) {
 export async function openNetwork(model, wish = "") {
   const { network } = model, [{ ort, providers, note }, graphs] = await Promise.all([
     runtime(model, wish), Promise.all([file("model/mapping.onnx"), file("model/tile.onnx")])]);
-  // Codes are few and small, and decide everything: they are always drawn by WASM.
+  // The mapping network is small and its precision matters: it always runs by WASM.
   const mapping = await ort.InferenceSession.create(graphs[0], { executionProviders: ["wasm"] });
   const tile = await ort.InferenceSession.create(graphs[1], { executionProviders: providers });
   const rows = async (name, size) => {

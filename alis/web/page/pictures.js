@@ -1,5 +1,5 @@
-// A picture's file → the same file with a note of how it was painted, where alis.formats reads it: an iTXt chunk in PNG,
-// the EXIF image description in JPEG and WebP.
+// A picture's file → the same file with a note of how it was painted, as alis.formats reads it: an iTXt chunk in PNG, the
+// EXIF image description in JPEG and WebP.
 
 const text = (value) => new TextEncoder().encode(value);
 const big = (value, size) => Uint8Array.from({ length: size }, (_, i) => (value / 256 ** (size - 1 - i)) & 255);

@@ -1,21 +1,21 @@
-// The canvas: a few tiles wider than the screen, and moved as a whole; it is painted only where a tile changes.
-// Tiles are put side by side at their own size, then scaled to the screen in one go, so no seam can show; a tile takes a
-// whole number of device pixels, so what is painted can be shifted by whole tiles and stays exact.
-// Everything that moves is integrated over real time; when nothing moves, nothing is drawn.
+// The canvas: a few tiles wider than the screen and moved as a whole; only changed tiles are redrawn.
+// Tiles are put side by side at their own size, then scaled to the screen together, so there are no seams. A tile is a
+// whole number of device pixels wide, so the canvas can be shifted by whole tiles without loss.
+// Motion is integrated over real time; when nothing moves, nothing is drawn.
 
 import { clampZoom, furthest } from "./links.js";
 import { tileAddress } from "./sketch.js";
 
 const MOST_LOADING = 6;
 const MOST_KEPT = 600;
-const BESIDE = 1; // tiles painted to the left and to the right of the screen
-const GLOW = 4; // columns of light a tile gives to the sky and the ground beyond the strip
+const BESIDE = 1; // tiles drawn beyond the left and right edge of the screen
+const GLOW = 4; // columns per tile of the blurred background above and below the strip
 const FADE_MS = 650;
 const FRICTION = 2.6; // 1/s
 const GLIDE_MS = 1500;
 
 export class Plane {
-  // painter: as tiles.js says. events: moved(), rested(), reached(), failed(missing).
+  // painter: see tiles.js. events: moved(), rested(), reached(), failed(missing).
   constructor(canvas, ambient, model, painter, events) {
     Object.assign(this, { canvas, ambient, model, painter, events });
     this.context = canvas.getContext("2d", { alpha: false });
@@ -23,16 +23,16 @@ export class Plane {
     this.native = document.createElement("canvas");
     this.paper = this.native.getContext("2d", { alpha: false });
     this.x = 0; // centre of the view, in tiles
-    this.v = 0; // tiles a second
+    this.v = 0; // tiles per second
     this.push = 0; // from held keys: -1, 0, 1 or more
     this.drift = 0;
     this.zoom = 1;
     this.kept = new Map(); // address → bitmap, least recently used first
-    this.slots = new Map(); // k → what it shows
+    this.slots = new Map(); // k → the tile shown there
     this.loading = new Map(); // address → AbortController
-    this.waits = new Map(); // address → {until, tries}, of wanted tiles only
-    this.alarm = 0; // when the next of them is due
-    this.drawn = new Map(); // k → what the canvas shows of it
+    this.waits = new Map(); // address → {until, tries}, for tiles that failed and are needed
+    this.alarm = 0; // when the next retry is due
+    this.drawn = new Map(); // k → what is on the canvas there
     this.frames = [];
     this.calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.resize();
@@ -46,7 +46,7 @@ export class Plane {
     this.wake();
   }
 
-  // Tall screens show a strip across, with its own light above and below; small models are not blown up for ever.
+  // Tall screens show a strip across, with a blurred background above and below; small models are not enlarged too far.
   get tileDots() {
     const fit = Math.min(this.screen, Math.max(this.width * 1.15, 320), Math.max(this.model.resolution * 5, 320));
     const high = Math.max(80, Math.min(this.screen, fit * this.zoom)) * this.ratio;
@@ -120,7 +120,7 @@ export class Plane {
     }
   }
 
-  // Nothing moves: nothing happens until a tile comes, or until one that could not be had is due again.
+  // Nothing moves: sleep until a tile arrives, or until the retry of a failed one is due.
   sleep(now) {
     clearTimeout(this.alarm);
     const due = Math.min(...[...this.waits.values()].map((wait) => wait.until));
@@ -148,7 +148,7 @@ export class Plane {
     this.x = Math.max(-most, Math.min(most, this.x));
   }
 
-  // Tiles on the canvas from the centre outwards, then those that come next.
+  // Request tiles on the canvas from the centre outwards, then those that will be needed next.
   wanted() {
     const first = Math.floor(this.left) - BESIDE, last = Math.ceil(this.right) - 1 + BESIDE;
     const visible = [];
@@ -195,7 +195,7 @@ export class Plane {
 
   place(k, address, bitmap, now) {
     const before = this.slots.get(k);
-    const fades = before?.bitmap !== bitmap && this.isOnScreen(k) && !this.calm; // nobody saw what was there before
+    const fades = before?.bitmap !== bitmap && this.isOnScreen(k) && !this.calm; // fade only what was visible before
     this.slots.set(k, { address, bitmap, old: fades ? before?.bitmap : null, since: fades ? now : 0 });
   }
 
@@ -219,7 +219,7 @@ export class Plane {
     }
   }
 
-  // ---- painting ----
+  // ---- drawing ----
   paint(now) {
     const { canvas, ratio } = this, dots = this.tileDots;
     const count = Math.ceil((this.width * ratio) / dots) + 1 + 2 * BESIDE, first = Math.floor(this.left) - BESIDE;
@@ -241,13 +241,13 @@ export class Plane {
     }
     if (changed.length) this.enlarge(changed, count, dots);
     const offset = (this.left - first) * dots;
-    // At rest on whole dots, for sharpness; in motion on fractions, for smoothness.
+    // At rest, align to device pixels for sharpness; in motion, use fractions for smoothness.
     const shift = (this.isMoving ? offset : Math.round(offset)) / ratio;
     canvas.style.transform = `translate3d(${-shift}px, 0, 0)`;
     return busy;
   }
 
-  // Make the canvas hold tiles first … first + count − 1; what it holds already is shifted, not painted again.
+  // Make the canvas show tiles first … first + count − 1; tiles already on it are shifted, not drawn again.
   fit(first, count, dots) {
     const { canvas, native, ambient, ratio, drawn } = this, { resolution, tile_px: wide } = this.model;
     const size = [count * dots, Math.round(this.screen * ratio), dots].join();
@@ -275,7 +275,7 @@ export class Plane {
     this.first = first;
   }
 
-  // Paint the changed columns at the screen's size, with as much beside them as the smoothing sees.
+  // Draw the changed columns at the screen's scale, with a margin for the browser's smoothing.
   enlarge(changed, count, dots) {
     const { context, canvas, native, ratio } = this, { tile_px: wide } = this.model;
     const top = Math.round(this.top * ratio), high = Math.round(this.height * ratio);
@@ -292,7 +292,7 @@ export class Plane {
     context.restore();
   }
 
-  // Beyond the strip the sky goes on upwards and the ground downwards, out of focus and into the dark.
+  // Beyond the strip, sky and ground continue blurred and fade into the dark.
   bleed(top, high, count, dots) {
     const { context, canvas, soft, ambient, native } = this, rows = Math.max(2, this.model.resolution * 0.16);
     soft.imageSmoothingEnabled = true;
@@ -338,7 +338,7 @@ export class Plane {
     }
   }
 
-  // A slow light that runs along the plane, the same across all tiles that are still being painted.
+  // A slow light that moves along the plane, over all tiles that are still being painted.
   shimmer(k, at, wide, high, now) {
     const phase = this.calm ? 0.5 : (Math.sin(k * 0.9 - now / 420) + 1) / 2;
     const next = this.calm ? 0.5 : (Math.sin((k + 1) * 0.9 - now / 420) + 1) / 2;

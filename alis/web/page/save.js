@@ -1,11 +1,11 @@
-// The sheet on which a strip is chosen to take home.
+// The dialog that downloads a strip.
 
 const $ = (id) => document.getElementById(id);
 const chosen = (name) => $("save-sheet").querySelector(`[name=${name}]:checked`).value;
 
 export class Save {
-  constructor(plane, painter, desk, tell) {
-    Object.assign(this, { plane, painter, desk, tell });
+  constructor(plane, painter, editor, tell) {
+    Object.assign(this, { plane, painter, editor, tell });
     $("save-sheet").oninput = () => this.measure();
     $("take").onclick = () => this.take();
   }
@@ -32,7 +32,7 @@ export class Save {
   }
 
   async take() {
-    const { painter, desk: { sketch } } = this, [left, right] = this.span, ending = chosen("format");
+    const { painter, editor: { sketch } } = this, [left, right] = this.span, ending = chosen("format");
     $("take").disabled = true;
     $("take").textContent = "Painting…";
     $("save-error").hidden = true;
@@ -43,9 +43,9 @@ export class Save {
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60000);
       $("save-sheet").close();
-      this.tell("Saved; the picture knows how it was painted");
+      this.tell("Saved, with a note of how it was painted");
     } catch (error) {
-      // In the sheet itself: a toast would lie below it.
+      // In the dialog itself: a toast would be hidden behind it.
       $("save-error").textContent = `Not saved: ${error.message}. Try again in a moment.`;
       $("save-error").hidden = false;
     } finally {

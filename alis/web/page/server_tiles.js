@@ -1,10 +1,10 @@
-// Tiles by address, from `alis serve`.
+// Tiles by URL, from `alis serve`.
 
 import { format, tileAddress } from "./sketch.js";
 import { Missing } from "./tiles.js";
 
 export function open(model) {
-  return { note: Promise.resolve(""), tile: (...wish) => tile(model, ...wish), strip };
+  return { note: Promise.resolve(""), tile: (...request) => tile(model, ...request), strip };
 }
 
 async function tile(model, sketch, k, signal) {
@@ -22,11 +22,11 @@ async function ask(address, signal) {
     answer = await fetch(address, { signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Missing("the painter can't be reached"); // a TypeError is the browser's word for no answer
+    throw new Missing("the painter can't be reached"); // fetch throws a TypeError if there is no response
   }
   if (answer.ok) return answer;
-  const { status } = answer, told = await answer.json().catch(() => ({}));
-  throw new Missing(told.error ?? answer.statusText, {
+  const { status } = answer, body = await answer.json().catch(() => ({}));
+  throw new Missing(body.error ?? answer.statusText, {
     status,
     isFinal: status < 500 && status !== 429,
     afterMs: Number(answer.headers.get("Retry-After")) * 1000 || 0,

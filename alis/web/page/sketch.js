@@ -1,4 +1,5 @@
-// What a plane is drawn from, in the one spelling that the server reads (alis.plane.anchors.Sketch.text).
+// The sketch: everything besides the model that determines a plane, and its canonical text as in
+// alis.plane.anchors.Sketch.text.
 // {seed, psi (percent), cluster (null | "n" | number), noise (null | "n" | "c"), ring, edits: Map(anchor → source)};
 // a source is {seed, index, variant} or {name}.
 
@@ -7,7 +8,7 @@ const TERM = new RegExp(
     "|a(-?\\d{1,13})(?:f([A-Za-z0-9.-]{1,40})|(?:s(\\d{1,16})i(-?\\d{1,13}))?v(\\d{1,10})))$",
 );
 
-// Any seed/edits text that is spelled right, whatever its numbers; null if it is not. `mended` makes it one of a model.
+// Parse any well-formed seed/edits text, whatever its numbers; null if it is not. `adapted` fits it to a model.
 export function parse(text) {
   const [seed, edits] = text.split("/");
   const sketch = { seed: Number(seed), psi: 100, cluster: null, noise: null, ring: null, edits: new Map() };
@@ -26,8 +27,8 @@ export function parse(text) {
   return sketch;
 }
 
-// The nearest sketch that this model can paint, and in words what had to go.
-export function mended(sketch, model) {
+// The nearest sketch that this model can paint, and descriptions of what had to be left out.
+export function adapted(sketch, model) {
   const found = { ...sketch, edits: new Map() }, lost = [];
   if (!Number.isSafeInteger(sketch.seed) || sketch.seed > model.max_seed) {
     found.seed = parse(model.start).seed;
@@ -85,7 +86,7 @@ export function format(sketch, only = null) {
   return `${sketch.seed}/${terms.join("_") || "-"}`;
 }
 
-// The anchors that a tile is painted from, counted modulo the ring.
+// The anchors that a tile depends on, modulo the ring.
 export function anchorsOf(sketch, k, model) {
   const each = model.anchor_tiles * model.tile_px, [before, after] = model.reach_px;
   const first = Math.floor((k * model.tile_px - after) / each) + 1;
@@ -95,7 +96,7 @@ export function anchorsOf(sketch, k, model) {
   return [...found];
 }
 
-// What decides a tile, and nothing else: tiles beyond an edit's reach keep their address, and their pixels.
+// A tile's URL contains only what it depends on: tiles out of an edit's reach keep their URL, and their pixels.
 export function tileAddress(sketch, k, model) {
   return `${format(sketch, anchorsOf(sketch, k, model))}/${k}`;
 }
@@ -114,7 +115,7 @@ export function reseeded(sketch, seed, locked) {
   return { ...sketch, seed, edits };
 }
 
-// A plane that is one scene everywhere: all anchors hold the same source.
+// A plane that is one scene everywhere: all anchors have the same source.
 export function sceneSketch(sketch, it, model) {
   const base = { ...sketch, ring: model.shortest_ring, edits: new Map() };
   for (let i = 0; i < model.shortest_ring; i++) base.edits.set(i, it);

@@ -1,10 +1,10 @@
-// Wishes → tiles, one after the other, away from the page: it never stalls while a tile is painted.
+// Requests → tiles, one after the other, in a worker, so that the page never stalls while a tile is painted.
 //
 //   in   {id, kind: "tile", sketch, k} · {id, kind: "strip", sketch, left, right, ending} · {id, kind: "cancel"}
 //   out  {kind: "ready", note} · {id, bitmap} · {id, blob} · {id, error} · {kind: "broken", error}
 
-import { CodeBook } from "./code_book.js";
-import { columnNoise, localLatents } from "./draws.js";
+import { AnchorCodes } from "./anchor_codes.js";
+import { columnNoise, localLatents } from "./random.js";
 import { openNetwork } from "./network.js";
 import { noted } from "./pictures.js";
 import { format, mod, source } from "./sketch.js";
@@ -13,16 +13,16 @@ const TYPES = { png: "image/png", jpg: "image/jpeg", webp: "image/webp" };
 const QUALITY = 0.92;
 const { fround } = Math;
 
-let model, network, book, stored = null;
+let model, network, anchorCodes, stored = null;
 
 async function begin(wish) {
   model = await (await fetch("model.json")).json();
   network = await openNetwork(model, wish);
   const { mean, centres, saved, map } = network;
-  book = new CodeBook({ map, mean, centres, saved, size: model.network.w_dim, zSize: model.network.z_dim });
+  anchorCodes = new AnchorCodes({ map, mean, centres, saved, size: model.network.w_dim, zSize: model.network.z_dim });
 }
 
-// The absolute columns of a map that is drawn for tile k, on a ring counted around it.
+// The absolute columns of a random map for tile k, modulo the ring.
 function columns(sketch, k, it) {
   const { step, anchor_columns } = model.network, scale = it.height / 4;
   const first = k * step * scale + it.first, round = sketch.ring ? sketch.ring * anchor_columns * scale : 0;
@@ -47,7 +47,7 @@ async function paint(sketch, k) {
   const ws = new Float32Array(plan.num_anchors * plan.num_ws * plan.w_dim);
   for (let i = 0; i < plan.num_anchors; i++) {
     const anchor = sketch.ring ? mod(first + i, sketch.ring) : first + i;
-    const code = await book.code(source(sketch, anchor), sketch.psi / 100, sketch.cluster);
+    const code = await anchorCodes.code(source(sketch, anchor), sketch.psi / 100, sketch.cluster);
     for (let layer = 0; layer < plan.num_ws; layer++) {
       const own = code.length > plan.w_dim ? code.subarray(layer * plan.w_dim, (layer + 1) * plan.w_dim) : code;
       ws.set(own, (i * plan.num_ws + layer) * plan.w_dim);
@@ -75,7 +75,7 @@ function pixels(x) {
   return found;
 }
 
-// As torch rounds, then held in 0 … 255 by the array.
+// Rounded as torch does; the array clamps to 0 … 255.
 function halfEven(value) {
   const floor = Math.floor(value), rest = value - floor;
   return rest > 0.5 || (rest === 0.5 && floor % 2) ? floor + 1 : floor;

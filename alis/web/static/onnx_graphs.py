@@ -5,7 +5,7 @@
 
 Interpolation weights between anchors and coordinate waves repeat after a few tiles, so the graph holds them in tables
 and a tile's `place` selects a row. What never repeats (codes, noise, local latents) is drawn by the page with the same
-counter-based generators (`alis/web/page/draws.js`) and passed in as tensors.
+counter-based generators (`alis/web/page/random.js`) and passed in as tensors.
 """
 
 from __future__ import annotations

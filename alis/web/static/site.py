@@ -95,19 +95,19 @@ def write(
             f"precision {precision_of(panorama.g)}: the browser paints in float32", hint="leave --precision out"
         )
     parts = files(tarball(RUNTIME, runtime), [f"dist/{part}" for part in (*_WASM, *(_WEBGPU if webgpu else ()))])
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as aside:
-        made = Path(aside) / "site"
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as scratch:
+        made = Path(scratch) / "site"
         made.mkdir()
         _write_page(made)
         _write_model(panorama, made, name, webgpu)
         for part, data in parts.items():
             _put(made / "ort" / Path(part).name, data)
-        told = README.format(title=name, runtime=f"{RUNTIME.name} {RUNTIME.version}", package=RUNTIME.name)
-        _put(made / "README.md", told.encode())
+        text = README.format(title=name, runtime=f"{RUNTIME.name} {RUNTIME.version}", package=RUNTIME.name)
+        _put(made / "README.md", text.encode())
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
         later = sum(len(data) for part, data in parts.items() if Path(part).name in _WEBGPU)
         later += sum(path.stat().st_size for path in (made / "model").glob("stored-*"))
-        _swap(made, folder, Path(aside))
+        _swap(made, folder, Path(scratch))
     return Site(folder, size, size - later)
 
 
@@ -134,11 +134,11 @@ def is_site(folder: Path) -> bool:
         return False
 
 
-def _swap(made: Path, folder: Path, aside: Path) -> None:
-    """Move the finished folder to its name; the folder it replaces is deleted with the temporary folder `aside`."""
+def _swap(made: Path, folder: Path, scratch: Path) -> None:
+    """Move the finished folder to its name; the folder it replaces is deleted with the temporary folder `scratch`."""
     made.chmod(0o755)
     if folder.exists():
-        os.replace(folder, aside / "before")
+        os.replace(folder, scratch / "before")
     os.replace(made, folder)
 
 
@@ -169,9 +169,9 @@ def _write_model(panorama: Panorama, made: Path, name: str, webgpu: bool) -> Non
     for layer, stored in enumerate(onnx_graphs.stored_noise(g)):
         _put_floats(folder / f"stored-{layer}.f32", stored)
     most = max(1, min(128, MAX_SIDE // panorama.height))
-    told = page_info(panorama, name=name, max_frames=most, painter="browser")
+    info = page_info(panorama, name=name, max_frames=most, painter="browser")
     codes = sorted((code, w.numel()) for code, w in anchor_codes.saved.items())
-    table = json.loads(told.json_text) | {"network": onnx_graphs.as_json(plan) | {"webgpu": webgpu, "codes": codes}}
+    table = json.loads(info.json_text) | {"network": onnx_graphs.as_json(plan) | {"webgpu": webgpu, "codes": codes}}
     _put(made / "model.json", (json.dumps(table, indent=1) + "\n").encode())
 
 

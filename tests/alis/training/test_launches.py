@@ -25,7 +25,7 @@ VIEWS = {
     *("slice", "select", "narrow", "split", "split_with_sizes", "unbind", "unsqueeze", "squeeze", "lift_fresh"),
 }
 # Only on a CPU are values read here: whether an activation was clamped, and Adam's step count.
-OF_A_CPU = ("ops/bias_act.py", "_Learning"), ("training/step.py", "optim.step")
+OF_A_CPU = ("ops/bias_act.py", "_BiasActWithGradient"), ("training/step.py", "optim.step")
 
 
 class Count(TorchDispatchMode):

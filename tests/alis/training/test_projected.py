@@ -64,7 +64,7 @@ def test_spectral_weights_have_largest_singular_value_one() -> None:
         conv.weight.mul_(7)
         conv.weight[0] += 3
     for _ in range(50):
-        conv.settle()
+        conv.update_spectral_norm()
     x = torch.zeros(1, 6, 3, 3)
     used = []
     for k in range(54):  # the centre of the result is the weight's product with a unit input

@@ -46,10 +46,10 @@ STRIP = """async ([text, left, right, ending]) => { const { parse } = await impo
   for (const byte of new Uint8Array(await blob.arrayBuffer())) text64 += String.fromCharCode(byte);
   return btoa(text64); }"""
 DRAWS = """async ([seed, index, variant, size, attempt, layer, columns, channels, height]) => {
-  const draws = await import("./draws.js");
+  const random = await import("./random.js");
   const table = new Float32Array(await (await fetch("model/quantiles.f32")).arrayBuffer());
-  return [draws.drawZ({ seed, index, variant }, size, attempt), draws.columnNoise(seed, layer, columns, height),
-    draws.localLatents(seed, layer, columns, channels, height, table)].map((some) => [...some]); }"""
+  return [random.drawZ({ seed, index, variant }, size, attempt), random.columnNoise(seed, layer, columns, height),
+    random.localLatents(seed, layer, columns, channels, height, table)].map((some) => [...some]); }"""
 
 TABLE = 'fetch("model/quantiles.f32").then((a) => a.arrayBuffer()).then((b) => [...new Float32Array(b)])'
 

@@ -1,9 +1,9 @@
-// Pointer, wheel and keys → the plane's motion; other keys → what they are for.
+// Pointer, wheel and arrow keys → the plane's motion; other keys → their actions.
 
-const MOST_SPEED = 40; // tiles a second
+const MOST_SPEED = 40; // tiles per second
 const fast = (v) => Math.max(-MOST_SPEED, Math.min(MOST_SPEED, v));
 
-// touched(): somebody is here. stopped(): the plane was taken in hand.
+// touched(): any input. stopped(): input that stops the plane's own motion.
 export function listen(stage, plane, keys, { touched, stopped }) {
   drag(stage, plane, touched, stopped);
   wheel(stage, plane, touched, stopped);
@@ -67,7 +67,7 @@ function wheel(stage, plane, touched, stopped) {
   }, { passive: false });
 }
 
-// keys: name → what it does, letters in lower case; "Z" with shift is another key than "z".
+// keys: name → action, with letters in lower case; "Z" (with shift) and "z" are different keys.
 function press(plane, keys, touched, stopped) {
   const held = new Set();
   const pushed = () => {

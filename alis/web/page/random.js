@@ -1,5 +1,5 @@
-// What is random about the plane, by the same counters as in Python, number for number:
-// codes (alis.plane.anchors.draw_z), noise (alis.plane.noise) and local latents (alis.plane.latents).
+// The plane's random numbers, identical to those in Python: codes (alis.plane.anchors.draw_z), noise
+// (alis.plane.noise) and local latents (alis.plane.latents).
 
 const WORD = 2 ** 32, MASK64 = (1n << 64n) - 1n, MASK32 = 0xffffffffn;
 const STREAM = 0x616c6973n; // of codes
@@ -53,7 +53,7 @@ function columnKey(seed, stream, column) {
   return mix(mix(plane ^ low(column)) ^ high(column));
 }
 
-// Standard normal noise of `columns` at one layer: Float32Array [height, columns.length].
+// Standard normal noise of one layer in `columns`: Float32Array [height, columns.length].
 export function columnNoise(seed, layer, columns, height) {
   const { fround } = Math, width = columns.length, found = new Float32Array(height * width);
   const turn = fround(2 * Math.PI * 2 ** -32);
@@ -72,7 +72,7 @@ export function columnNoise(seed, layer, columns, height) {
 }
 
 // Local latents of a block: Float32Array [channels, height, columns.length].
-// quantiles: the normal distribution's at (i + ½)/65536, Float32Array [65536].
+// quantiles: of the normal distribution at (i + ½)/65536, Float32Array [65536].
 export function localLatents(seed, resolution, columns, channels, height, quantiles) {
   const width = columns.length, pairs = height / 2, found = new Float32Array(channels * height * width);
   columns.forEach((column, x) => {

@@ -1,19 +1,19 @@
-// What stands at an anchor → its code, as alis.painting.code_book: drawn, calmed, of a kind, or given by name.
+// An anchor's source → its code, as alis.painting.anchor_codes: random (truncated, or of a cluster), or saved by name.
 
-import { drawZ } from "./draws.js";
+import { drawZ } from "./random.js";
 
 const ATTEMPTS = 32, ROUNDS = 8, MOST_KEPT = 1024;
 const { fround } = Math;
 
-export class CodeBook {
-  // map(z, count) → w: the mapping network over `count` codes, one Float32Array each way.
+export class AnchorCodes {
+  // map(z, count) → w: the mapping network on `count` codes, both Float32Array.
   // mean: [S]. centres: array of [S]. saved: name → [S] or [L · S].
   constructor({ map, mean, centres, saved, size, zSize }) {
     Object.assign(this, { map, mean, centres, saved, size, zSize });
     this.kept = new Map();
   }
 
-  // Float32Array [S], or [L · S] of a saved code with one for each layer.
+  // Float32Array [S], or [L · S] for a saved W+ code.
   async code(source, psi, cluster) {
     if (source.name) return this.saved.get(source.name);
     const key = [source.seed, source.index, source.variant, psi, cluster].join();
@@ -40,7 +40,7 @@ export class CodeBook {
     return w.map((value, i) => fround(centre[i] + fround(psi * fround(value - centre[i]))));
   }
 
-  // The first of a draw's codes that falls into a kind; after all rounds the nearest to its centre.
+  // The first of a draw's codes that falls into a cluster; if none does, the nearest to its centre.
   async ofKind(source, kind) {
     let best = null, least = Infinity;
     for (let round = 0; round < ROUNDS; round++) {
@@ -71,7 +71,7 @@ function distance(a, b) {
   return a.reduce((sum, value, i) => sum + (value - b[i]) ** 2, 0);
 }
 
-// In float32, as torch does it.
+// In float32, like torch's lerp.
 function lerp(from, to, way) {
   const apart = fround(to - from);
   return way < 0.5 ? fround(from + fround(fround(way) * apart)) : fround(to - fround(apart * fround(1 - way)));

@@ -1,10 +1,10 @@
-// What is on the desk: the sketch, the locked scenes, and the way back. Whoever shows it listens.
+// The state that is edited: the sketch and the locked scenes, with undo and redo. Changes are reported by events.
 
 import { edited, format, mod, reseeded, source } from "./sketch.js";
 
 const MOST_STEPS = 200;
 
-export class Desk {
+export class Editor {
   // events: shown(), locked(), refused(words).
   constructor(model, sketch, events) {
     Object.assign(this, { model, sketch, events });
@@ -30,7 +30,7 @@ export class Desk {
     this.show(next, this.locked);
   }
 
-  // As a link or a step back has it: no new step.
+  // Show a state without adding it to the history: from a link, undo or redo.
   show(sketch, locked) {
     this.sketch = sketch;
     this.locked = new Set(locked);
@@ -53,7 +53,7 @@ export class Desk {
   redraw(anchor) {
     const at = this.wrap(anchor);
     if (this.locked.has(at)) {
-      this.events.refused("This scene is locked; open its lock first");
+      this.events.refused("This scene is locked; unlock it first");
       return;
     }
     const here = source(this.sketch, at);
@@ -62,7 +62,7 @@ export class Desk {
     this.set(edited(this.sketch, [[at, next]]));
   }
 
-  // Whether it is locked now.
+  // Toggle an anchor's lock; returns whether it is locked now.
   lock(anchor) {
     const at = this.wrap(anchor);
     if (!this.locked.delete(at)) this.locked.add(at);
