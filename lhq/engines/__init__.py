@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from lhq.errors import ConfigError
 from lhq.records import Lane
 
 
@@ -37,6 +38,10 @@ class Job(Protocol):
         are asked before work starts."""
         return ""
 
+    def modules(self) -> tuple[str, ...]:
+        """Modules that it needs beyond those of lhq's core, such as `torch`."""
+        return ()
+
     def by_row(self) -> Job | None:
         """The same with each row in a process of its own, so that one that kills a process costs that row: what an
         engine does with a shard on which workers died. None where rows can't be told apart."""
@@ -48,6 +53,15 @@ class Engine(Protocol):
 
     shares_disk: bool = True
     """False where workers may be on machines that do not see this one's folders: all they share is the store."""
+
+    def check(self, job: Job, lane: Lane) -> None:
+        """Ask every machine that would work whether it can do `job`, before any work.
+
+        Raises:
+            ConfigError: what is lacking, and where.
+        """
+        if said := job.lacks():
+            raise ConfigError(said, hint="mend it and run the same command again")
 
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
         """Reports in completion order, exactly one a key."""

@@ -48,6 +48,10 @@ class Ray(Engine):
             raise ConfigError(f"engine workers = {workers}", hint="give 0 (all there is room for) or a positive number")
         self.workers, self.address = workers, address
 
+    def check(self, job: Job, lane: Lane) -> None:
+        """Ask every node that would work; raises as `map`."""
+        check_nodes(join(self.address), job, lane)
+
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
         """Reports in completion order, exactly one a key.
 
@@ -59,7 +63,7 @@ class Ray(Engine):
         if not keys:
             return
         ray = join(self.address)
-        check_nodes(ray, job)
+        check_nodes(ray, job, lane)
         wants_gpu = lane == "gpu" and _resource(ray, "GPU") > 0
         if lane == "gpu" and not wants_gpu:
             log.warning("the Ray cluster has no GPU: measures of the GPU lane run on its CPUs")
@@ -205,22 +209,24 @@ def _resource(ray: Any, name: str) -> float:
     return float(ray.cluster_resources().get(name, 0))
 
 
-def check_nodes(ray: Any, job: Job) -> None:
-    """Ask every node whether it can do `job`; all that can't are named at once. A node that leaves meanwhile is not an
-    error.
+def check_nodes(ray: Any, job: Job, lane: Lane) -> None:
+    """Ask every node that would work in this lane whether it can do `job`; all that can't are named at once. A node
+    that leaves meanwhile is not an error.
 
     Raises:
-        ConfigError: a node lacks lhq, has another version of it, or lacks what the job needs.
+        ConfigError: a node lacks lhq, has another version of it, lacks what the job needs, or counts a GPU that PyTorch
+            does not see there.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     shared = ray.put(job)
     asked = {}
+    unit = "GPU" if lane == "gpu" and _resource(ray, "GPU") > 0 else "CPU"
     for node in ray.nodes():
-        if node["Alive"] and node["Resources"].get("CPU", 0) > 0:
+        if node["Alive"] and node["Resources"].get(unit, 0) > 0:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ask = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_what_is_lacking)
-            asked[f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"] = ask.remote(__version__, shared)
+            asked[f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"] = ask.remote(__version__, shared, unit)
     answers = {name: _answer(ray, task) for name, task in asked.items()}
     here = {name: said for name, said in answers.items() if said is not None}
     for name in answers.keys() - here.keys():
@@ -235,11 +241,19 @@ def check_nodes(ray: Any, job: Job) -> None:
         )
 
 
-def _what_is_lacking(version: str, job: Job) -> str:
+def _what_is_lacking(version: str, job: Job, unit: str) -> str:
     """On the node: "" if it can do the job."""
     if version != __version__:
         return f"lhq {__version__} is installed, the command runs {version}"
-    return job.lacks()
+    if said := job.lacks():
+        return said
+    if unit == "GPU" and "torch" in job.modules():
+        import torch
+
+        if torch.cuda.is_available():
+            return ""
+        return f"Ray counts a GPU that PyTorch {torch.__version__} does not see (a build for the CPU, or no driver)"
+    return ""
 
 
 def _answer(ray: Any, task: Any) -> str | None:
@@ -269,6 +283,8 @@ def join(address: str = "") -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's coming default, announced by a warning: a task without a GPU keeps the devices' variable as it is.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # What its C++ part warns of while it tries to connect, twenty times, is in the one error at the end.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         import ray
     except ImportError:
@@ -281,13 +297,22 @@ def join(address: str = "") -> Any:
             try:
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
             except Exception as error:  # ray raises what gRPC, the network or its own version check happen to raise
-                refused = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                refused = said_of(error)
         if refused:
             raise ConfigError(
                 f'engine = "ray": can\'t join the cluster {wanted} ({refused})',
                 hint="give --address or RAY_ADDRESS of a running one with this Ray version, or none to start one here",
             )
     return ray
+
+
+def said_of(error: BaseException) -> str:
+    """Why a cluster can't be joined, on one line: what lies beneath says more than "failed to connect", and ends
+    with it where that is a traceback's text."""
+    text = str(error)
+    if error.__cause__ is not None and (lines := str(error.__cause__).strip().splitlines()):
+        text = lines[-1]
+    return " ".join(text.split())[:400] or type(error).__name__
 
 
 def _refused(address: str) -> str:

@@ -64,6 +64,9 @@ class MeasureShard(Job):
             return f"no photos at {self.store}: every node must reach the store by this address"
         return "; ".join(said for rule in self.rules if (said := rule.measure.lacks()))
 
+    def modules(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(module for rule in self.rules for module in rule.measure.needs))
+
     def by_row(self) -> MeasureShard:
         return replace(self, is_by_row=True)
 
@@ -125,10 +128,17 @@ def measure_shards(
     on_progress: OnProgress = silent,
 ) -> Iterator[ShardReport]:
     """Facts of every shard that lacks them, one report a shard and pass: CPU measures share one pass, each GPU
-    measure has its own, after them."""
+    measure has its own, after them. What a machine lacks for any of them is told before the first.
+
+    Raises:
+        ConfigError: a machine lacks weights or a program, or can't reach the store.
+    """
     photos = Shards(store, "photos")
     together = tuple(rule for rule in rules if rule.measure.lane == "cpu")
     passes = [together] * bool(together) + [(rule,) for rule in rules if rule.measure.lane == "gpu"]
+    for group in passes:
+        if lacking := tuple(r for r in group if not all(is_measured(store, r, n) for n in photos.numbers())):
+            engine.check(MeasureShard(store, lacking), group[0].measure.lane)
     damaged: set[str] = set()
     for group in passes:
         todo = [n for n in photos.numbers() if not all(is_measured(store, rule, n) for rule in group)]

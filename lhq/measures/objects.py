@@ -22,7 +22,6 @@ from lhq.measures import Measure, MeasureSettings, Score, Verdicts, coco
 from lhq.measures.detectors import Backend, Detections, Detector, Wanted, open_detector
 from lhq.measures.prefetch import Halving, Pixels, Prefetcher
 from lhq.records import Lane, Photo
-from lhq.store.shards import Shards
 
 
 class ClassLimits(Settings):
@@ -128,10 +127,6 @@ class Objects(Measure[ObjectsSettings]):
 
     def __init__(self, settings: ObjectsSettings) -> None:
         self.settings = settings
-
-    def prepare(self, shards: Shards) -> None:
-        """Opens the detector, so that missing weights stop the run before it starts."""
-        _open(self.settings)
 
     def lacks(self) -> str:
         """The detector's weights, if this machine has not got them."""

@@ -14,7 +14,13 @@ import fsspec
 import pytest
 
 import lhq
-from lhq.errors import StoreError
+import lhq.filter
+from lhq.engines.local import Local
+from lhq.engines.ray import Ray
+from lhq.errors import ConfigError, StoreError
+from lhq.filter import Rule
+from lhq.measures.size import Size, SizeSettings
+from lhq.records import Lane
 from lhq.store.lock import locked
 from tests.lhq.engines.conftest import ROOT, pipeline_file
 from tests.lhq.making import files
@@ -73,3 +79,30 @@ def test_two_drivers_on_one_store(photos: Path, tmp_path: Path) -> None:
     pipeline = lhq.load(pipeline_file(tmp_path / "it", str(photos)))
     with locked(str(photos), "filter"), pytest.raises(StoreError, match="another filter is at work here"):
         pipeline.filter()
+
+
+class Weighed(Size):
+    """A measure of the GPU lane that needs a file of weights."""
+
+    name = "weighed"
+    lane: Lane = "gpu"
+    path = ""
+
+    def lacks(self) -> str:
+        return "" if Path(self.path).exists() else f"weighed: weights {self.path} are not on disk"
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_weights_that_a_later_pass_needs_are_asked_for_before_the_first(
+    cluster: Any, photos: Path, tmp_path: Path, engine: str
+) -> None:
+    """The GPU's measures come last: what they lack is told before hours of the CPU's."""
+    measure = Weighed(SizeSettings())
+    measure.path = str(tmp_path / "weights.pt")
+    rules = [Rule(Size(SizeSettings()), SizeSettings()), Rule(measure, SizeSettings())]
+    works = Ray(address=cluster.address) if engine == "ray" else Local(1)
+    with pytest.raises(ConfigError, match=r"weights\.pt are not on disk"):
+        lhq.filter.run(str(photos), rules, works)
+    assert not (photos / "facts").exists(), "nothing was begun"
+    Path(measure.path).touch()
+    assert lhq.filter.run(str(photos), rules, works).measured == 10

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lhq.engines import Job, ShardReport
-from lhq.engines.ray import Ray, join
+from lhq.engines.ray import Ray, join, said_of
 from lhq.errors import ConfigError
 
 pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
@@ -35,6 +35,7 @@ class Logged(Job):
     dies_on: str = ""
     needs: str = ""
     waits_on: str = ""
+    uses: tuple[str, ...] = ()
     num_done: int = 0
 
     def __call__(self, key: str) -> ShardReport:
@@ -52,6 +53,9 @@ class Logged(Job):
 
     def lacks(self) -> str:
         return f"{self.needs} is not there" if self.needs and not Path(self.needs).exists() else ""
+
+    def modules(self) -> tuple[str, ...]:
+        return self.uses
 
     def logged(self, key: str) -> list[list[str]]:
         path = self.folder / f"log-{key}"
@@ -111,6 +115,36 @@ def test_another_version_on_the_cluster_is_named(engine: Ray, tmp_path: Path, mo
     monkeypatch.setattr("lhq.engines.ray.__version__", "9.9.9")
     with pytest.raises(ConfigError, match=r"is installed, the command runs 9\.9\.9"):
         list(engine.map(Logged(tmp_path), KEYS, "cpu"))
+
+
+def test_a_gpu_that_is_counted_and_not_seen_is_named(cluster: Any, engine: Ray, tmp_path: Path) -> None:
+    """A node started with `--num-gpus` where PyTorch finds none: its measures would run on the CPU without a word."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("PyTorch sees a GPU here")
+    node = cluster.add_node(num_cpus=1, num_gpus=1)
+    try:
+        with pytest.raises(ConfigError, match=r"1 of 1 nodes can't do the work: .*Ray counts a GPU that PyTorch"):
+            list(engine.map(Logged(tmp_path, uses=("torch",)), KEYS, "gpu"))
+        assert len(list(engine.map(Logged(tmp_path), KEYS, "gpu"))) == len(KEYS), "a program of its own may see it"
+    finally:
+        cluster.remove_node(node)
+
+
+@pytest.mark.parametrize(
+    ("beneath", "said"),
+    [
+        (None, "Version mismatch: The cluster was started with: Ray: 2.9.0 This process was started with: Ray: 2.60.0"),
+        ("Traceback:\n  File x\nAuthenticationError: token is missing\n", "AuthenticationError: token is missing"),
+    ],
+)
+def test_why_a_cluster_cannot_be_joined_is_one_line(beneath: str | None, said: str) -> None:
+    error = ConnectionError(
+        "Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n"
+        "This process was started with:\n    Ray: 2.60.0\n"
+    )
+    error.__cause__ = RuntimeError(beneath) if beneath else None
+    assert said_of(error) == said
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
