@@ -144,7 +144,7 @@ class _Crawl:
         self._stopped_at: float | None = None
         self._work = WorkQueue(frontier, client, job.want, job.sources)
         self._writer = PhotoWriter(
-            job.folder, Shards(job.store, "photos"), frontier, self._work.kept, self._work.crashed, self._work.need
+            job.folder, Shards(job.store, "photos"), frontier, self._work.kept, self._work.crashed
         )
 
     def run(self, on_progress: OnProgress) -> CrawlReport:

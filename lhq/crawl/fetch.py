@@ -17,8 +17,8 @@ from isal.isal_zlib import crc32
 
 from lhq.crawl import placeholders
 from lhq.crawl.frontier import Frontier, Waiting
+from lhq.crawl.papers import now, papers_of
 from lhq.crawl.placeholders import Placeholders, says_gone
-from lhq.crawl.spool import now, papers_of
 from lhq.crawl.work import WorkQueue
 from lhq.crawl.writer import Fetched, PhotoWriter
 from lhq.errors import FetchError, ImageError

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lhq.crawl.papers import now, papers_of
 from lhq.crawl.shard_file import writer
-from lhq.crawl.spool import now, papers_of
 from lhq.errors import FetchError, ImageError, ShardDamaged
 from lhq.images import decode, inspect
 from lhq.records import PHOTO_SCHEMA, Candidate, with_added

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,8 +25,8 @@ class Sized(Protocol):
 S = TypeVar("S", bound=Sized)
 
 
-def groups(photos: Sequence[S], *, is_open: bool = False) -> Iterator[list[S]]:
-    """Photos in the row groups that they make; without the last group where more photos may come (`is_open`)."""
+def groups(photos: Sequence[S]) -> Iterator[list[S]]:
+    """Photos in the row groups that they make."""
     group: list[S] = []
     size = 0
     for photo in photos:
@@ -37,19 +35,8 @@ def groups(photos: Sequence[S], *, is_open: bool = False) -> Iterator[list[S]]:
             group, size = [], 0
         group.append(photo)
         size += photo.size_bytes
-    if group and not is_open:
+    if group:
         yield group
-
-
-@contextlib.contextmanager
-def on_disk(sink: IO[bytes]) -> Iterator[Any]:
-    """The file of `sink` opened by Arrow where it lies on the disk: Arrow then writes it without asking for the
-    interpreter's lock at every page. Any other sink as it is."""
-    if not isinstance(sink, io.BufferedWriter):
-        yield sink
-        return
-    with pa.OSFile(sink.name, "wb") as file:
-        yield file
 
 
 class PhotoFile(pq.ParquetWriter):  # type: ignore[misc]

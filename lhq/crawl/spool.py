@@ -1,173 +1,184 @@
-"""Photo → record on disk at once → sealed shard: an append-only file that survives any kill.
+"""Photo → page of the coming shard, on disk at once → sealed shard: two append-only files that survive any kill.
 
-Parquet can't be appended to, and a shard takes minutes to fill. So every fetched photo is first appended to the
-open shard's spool (`spool/000123.spool`), where it survives whatever happens to the process; the filesystem is
-asked to make it survive a power cut every few seconds. A full spool is sealed into `photos/000123.parquet`, in
-row groups of at most 16 MB so that memory stays flat, and then removed. An incomplete last record is cut off on
-opening.
+A Parquet file ends with a footer, and a shard takes minutes to fill. So every fetched photo is at once appended to the
+coming shard as the page that it will be there (`spool/000123.photos`), and its papers to a journal
+(`spool/000123.spool`): there both survive whatever happens to the process; the filesystem is asked to make them survive
+a power cut every few seconds. A full spool is sealed: papers and footer are added, and the file is renamed to
+`photos/000123.parquet`. So no photo is written twice, which cost a third of a crawl's processor time. Pages are copied
+only where one is left out again, or where the store is not on the spool's disk. An incomplete last record is cut off.
 
-A record: `LHQ1`, length of papers (u32), length of bytes (u64), CRC-32 of the papers (u32), all little-endian;
-then the papers (JSON, the columns of PHOTO_SCHEMA but `image`), then the photo's bytes, whose sha256 the papers hold.
+A record of the journal: `LHQ2`, length of papers (u32), place and length of the page in the other file (u64, u64),
+length of the photo (u64), CRC-32 of the photo (u32) and of the papers (u32), all little-endian; then the papers (JSON,
+the columns of PHOTO_SCHEMA but `image`), which hold the photo's sha256.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import mmap
 import os
 import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
 from isal.isal_zlib import crc32
 
 from lhq import system
-from lhq.crawl.shard_file import PhotoFile, groups, on_disk, writer
+from lhq.crawl import old_spool
+from lhq.crawl.pages import MAGIC, ending, page_head
+from lhq.crawl.shard_file import groups
 from lhq.errors import StoreError
-from lhq.images import Header
-from lhq.records import ADDED, PHOTO_SCHEMA, Candidate
-from lhq.rights.licences import LICENCES
-from lhq.rights.reservations import Evidence
+from lhq.records import ADDED
 from lhq.store.remote import is_local
 from lhq.store.shards import Shards, key, write_whole
 
 MAX_PHOTOS = 1000
 MAX_BYTES = 512 * 2**20
-GROW_EVERY_S = 0.05
 
 QueriesOf = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
-_HEAD = struct.Struct("<4sIQI")
-_MAGIC = b"LHQ1"
-
-
-def papers_of(
-    candidate: Candidate, header: Header, url: str, fetched_at: datetime, evidence: Evidence | None = None
-) -> dict[str, Any]:
-    """The columns of PHOTO_SCHEMA for one photo, but `image` (and `queries`, which are joined on sealing).
-
-    Args:
-        evidence: what its host, file and author said about use; None: nobody was asked.
-    """
-    licence = LICENCES[candidate.licence]
-    return {
-        "id": candidate.id,
-        "source": candidate.source,
-        "source_id": candidate.source_id,
-        "url": url,
-        "page_url": candidate.page_url,
-        "author": candidate.author,
-        "author_url": candidate.author_url,
-        "licence": licence.id,
-        "licence_version": licence.version,
-        "licence_url": licence.url,
-        "permission": candidate.permission,
-        "permits": list(candidate.permits),
-        "permission_by": candidate.permission_by,
-        "permission_on": candidate.permission_on,
-        "queries": [candidate.query] if candidate.query else [],
-        "title": candidate.title,
-        "description": candidate.description,
-        "tags": list(candidate.tags),
-        "taken_at": candidate.taken_at,
-        "attribution": candidate.attribution,
-        "latitude": candidate.latitude,
-        "longitude": candidate.longitude,
-        "camera": candidate.camera,
-        **(evidence or Evidence({})).papers(),
-        "fetched_at": int(fetched_at.timestamp() * 1000),
-        "sha256": header.sha256,
-        "size_bytes": header.size_bytes,
-        "format": header.format,
-        "width_px": header.width_px,
-        "height_px": header.height_px,
-        "orientation": header.orientation,
-    }
+_HEAD = struct.Struct("<4sIQQQII")
+_RECORD = b"LHQ2"
+_BLOCK = 4 * 2**20  # of pages that are copied
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where one photo lies in a spool."""
+    """Where one photo lies: its record in the journal, its page in the file of photos."""
 
     id: str
     at: int
     papers_bytes: int
+    page_at: int
+    page_bytes: int
     size_bytes: int
     crc32: int
 
     @property
     def end(self) -> int:
-        return self.at + _HEAD.size + self.papers_bytes + self.size_bytes
+        return self.at + _HEAD.size + self.papers_bytes
+
+    @property
+    def page_end(self) -> int:
+        return self.page_at + self.page_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A photo to be appended: papers, bytes, and their CRC-32."""
+
+    papers: Mapping[str, Any]
+    data: bytes | bytearray
+    checksum: int
 
 
 class Spool:
-    """The open shard's file.
+    """The open shard's files.
 
     Args:
         folder: the local folder of the store; the spool lies in `spool/` inside.
         number: the shard it will become.
+        is_sealed: the shard is there, so the journal is believed: a kill came between sealing and forgetting it.
 
     Raises:
         StoreError: it can't be opened or written.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], number: int) -> None:
+    def __init__(self, folder: str | os.PathLike[str], number: int, *, is_sealed: bool = False) -> None:
         self.number = number
         self.path = Path(folder) / "spool" / f"{key(number)}.spool"
+        self.photos_path = self.path.with_suffix(".photos")
         self.entries: list[Entry] = []
         self._is_dirty = False
         self._syncing = threading.Lock()
+        self._fds: tuple[int, int] | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | system.O_BINARY, 0o644)
-            self.entries = list(_replay(self.path))
-            self.size_bytes = self.entries[-1].end if self.entries else 0
-            os.ftruncate(self._fd, self.size_bytes)
-            if not self.size_bytes:
+            if old_spool.is_one(self.path):
+                self._convert()
+            self._fds = self._open()
+            photos, journal = self._fds
+            self.entries = list(_replay(self.path, None if is_sealed else photos))
+            self._journal_bytes = self.entries[-1].end if self.entries else 0
+            self.size_bytes = self.entries[-1].page_end if self.entries else len(MAGIC)
+            os.ftruncate(journal, self._journal_bytes)
+            if not is_sealed:
+                os.ftruncate(photos, self.size_bytes)
+                system.write_at(photos, MAGIC, 0)
+            if not self.entries:
                 system.sync_folder(self.path.parent)
         except OSError as error:
             raise _unwritable(self.path, error) from error
+
+    def _open(self) -> tuple[int, int]:
+        flags = os.O_RDWR | os.O_CREAT | system.O_BINARY
+        photos = os.open(self.photos_path, flags, 0o666)
+        return photos, os.open(self.path, flags, 0o666)
+
+    def _convert(self) -> None:
+        """Write a spool of an older version anew, in which the photos lay between their papers."""
+        self.photos_path.unlink(missing_ok=True)
+        aside = self.path.with_suffix(".journal")
+        with open(self.photos_path, "wb") as photos, open(aside, "wb") as journal:
+            photos.write(MAGIC)
+            for papers, data in old_spool.records(self.path):
+                head = page_head(data)
+                page = photos.tell(), len(head) + len(data), len(data), crc32(data)
+                photos.write(head + data)
+                journal.write(_HEAD.pack(_RECORD, len(papers), *page, zlib.crc32(papers)) + papers)
+            for file in (photos, journal):
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(aside, self.path)
 
     @property
     def is_full(self) -> bool:
         return len(self.entries) >= MAX_PHOTOS or self.size_bytes >= MAX_BYTES
 
-    def has_room_for(self, num: int) -> bool:
-        """Will so many more photos fit, if they are as large as those that are here?"""
-        mean_bytes = self.size_bytes / len(self.entries) if self.entries else MAX_BYTES
-        return len(self.entries) + num <= MAX_PHOTOS and self.size_bytes + num * mean_bytes <= MAX_BYTES
-
     def append(self, papers: Mapping[str, Any], data: bytes | bytearray, checksum: int | None = None) -> None:
-        """Add one photo; when this returns, killing the process can't lose it.
+        """Add one photo; as `extend`."""
+        self.extend([Fresh(papers, data, crc32(data) if checksum is None else checksum)])
 
-        Args:
-            checksum: the CRC-32 of its bytes, where it is known.
+    def extend(self, photos: Sequence[Fresh]) -> int:
+        """Add photos, until the spool is full; when this returns, killing the process can't lose them.
+
+        Returns:
+            how many were added, one at least.
 
         Raises:
-            StoreError: it can't be written (disk full); the spool is as it was before.
+            StoreError: they can't be written (disk full); the spool is as it was before.
         """
-        block = json.dumps(papers, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-        head = _HEAD.pack(_MAGIC, len(block), len(data), zlib.crc32(block))
-        left, at = [memoryview(head), memoryview(block), memoryview(data)], self.size_bytes
+        assert self._fds is not None
+        at, page_at = self._journal_bytes, self.size_bytes
+        entries: list[Entry] = []
+        pages: list[memoryview] = []
+        records: list[memoryview] = []
+        for photo in photos:
+            head = page_head(photo.data)
+            block = _dumped(photo.papers)
+            page = page_at, len(head) + len(photo.data), len(photo.data), photo.checksum
+            record = _HEAD.pack(_RECORD, len(block), *page, zlib.crc32(block)) + block
+            pages += [memoryview(head), memoryview(photo.data)]
+            records.append(memoryview(record))
+            entries.append(Entry(str(photo.papers["id"]), at, len(block), *page))
+            at, page_at = at + len(record), page_at + page[1]
+            if len(self.entries) + len(entries) >= MAX_PHOTOS or page_at >= MAX_BYTES:
+                break
         try:
-            while left := system.rest(left, 0):
-                num = system.write_parts(self._fd, left, at)
-                left, at = system.rest(left, num), at + num
+            _write_all(self._fds[0], pages, self.size_bytes)
+            _write_all(self._fds[1], records, self._journal_bytes)
         except OSError as error:
-            os.ftruncate(self._fd, self.size_bytes)
+            os.ftruncate(self._fds[1], self._journal_bytes)
+            os.ftruncate(self._fds[0], self.size_bytes)
             raise _unwritable(self.path, error) from error
-        checksum = crc32(data) if checksum is None else checksum
-        self.entries.append(Entry(str(papers["id"]), self.size_bytes, len(block), len(data), checksum))
-        self.size_bytes = at
+        self.entries += entries
+        self._journal_bytes, self.size_bytes = at, page_at
         self._is_dirty = True
+        return len(entries)
 
     def sync(self) -> None:
         """Ask that everything appended so far survives a power cut; photos may be appended meanwhile.
@@ -176,27 +187,20 @@ class Spool:
             StoreError: the disk refuses (full, broken).
         """
         with self._syncing:
-            if self._is_dirty and self._fd >= 0:
+            if self._is_dirty and self._fds is not None:
                 self._is_dirty = False
                 try:
-                    os.fdatasync(self._fd)
+                    for fd in self._fds:
+                        os.fdatasync(fd)
                 except OSError as error:
                     raise _unwritable(self.path, error) from error
 
-    def seal(
-        self,
-        shards: Shards,
-        queries_of: QueriesOf,
-        unwanted: Set[str] = frozenset(),
-        is_whole: threading.Event | None = None,
-    ) -> int:
-        """Write the shard whole, then remove the spool; closes it in any case.
+    def seal(self, shards: Shards, queries_of: QueriesOf, unwanted: Set[str] = frozenset()) -> int:
+        """Make the shard whole, then forget the spool; closes it in any case.
 
         Args:
             queries_of: ids → every query that each was met under, as known by now.
             unwanted: ids that are left out.
-            is_whole: set when the last photo was appended, for a shard that is begun before: its row groups are
-                written as they fill, so that little is left to do at the end. None: it is whole now.
 
         Returns:
             how many photos the shard holds.
@@ -205,12 +209,12 @@ class Spool:
             StoreError: the shard can't be written; the spool stays as it is.
         """
         try:
-            if is_whole is not None:
-                self._seal_early(shards, queries_of, unwanted, is_whole)
             wanted = self._wanted(unwanted)
-            if wanted and not shards.exists(self.number):
-                write_whole(shards.fs, shards.path(self.number), lambda sink: self._write(sink, wanted, queries_of))
-            os.unlink(self.path)
+            if wanted and not shards.exists(self.number) and not self._becomes(shards, wanted, queries_of):
+                write_whole(shards.fs, shards.path(self.number), lambda sink: self._copy(sink, wanted, queries_of))
+            # The journal last: as long as it is there, the next start looks after both.
+            self.photos_path.unlink(missing_ok=True)
+            self.path.unlink()
             return len(wanted)
         except OSError as error:
             raise _unwritable(self.path, error) from error
@@ -219,86 +223,78 @@ class Spool:
 
     def close(self) -> None:
         with self._syncing:
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-
-    def _wanted(self, unwanted: Set[str]) -> list[Entry]:
-        """What the shard shall hold: every photo once, as it came last."""
-        return [*{entry.id: entry for entry in [*self.entries] if entry.id not in unwanted}.values()]
-
-    def _seal_early(self, shards: Shards, queries_of: QueriesOf, unwanted: Set[str], is_whole: threading.Event) -> None:
-        """Write the shard while photos still come; there is none afterwards where it came out otherwise than it
-        should: a photo was left out or came again, or was met under another query, after it had been written."""
-        if not is_local(shards.fs) or shards.exists(self.number):  # an upload that waits for hours is none
-            is_whole.wait()
-            return
-
-        def write(sink: IO[bytes]) -> None:
-            done: list[Entry] = []
-            known: dict[str, Sequence[str]] = {}
-            with on_disk(sink) as file, writer(file) as shard:
-                while not is_whole.wait(GROW_EVERY_S):
-                    for group in groups(self._wanted(unwanted)[len(done) :], is_open=True):
-                        known |= self._add(shard, group, queries_of)
-                        done += group
-                wanted = self._wanted(unwanted)
-                if done != wanted[: len(done)] or dict(queries_of([entry.id for entry in done])) != known:
-                    raise _OtherwiseError
-                for group in groups(wanted[len(done) :]):
-                    self._add(shard, group, queries_of)
-
-        with contextlib.suppress(_OtherwiseError):
-            write_whole(shards.fs, shards.path(self.number), write)
-
-    def _write(self, sink: IO[bytes], entries: list[Entry], queries_of: QueriesOf) -> None:
-        with on_disk(sink) as file, writer(file) as shard:
-            for group in groups(entries):
-                self._add(shard, group, queries_of)
-
-    def _add(self, shard: PhotoFile, group: list[Entry], queries_of: QueriesOf) -> Mapping[str, Sequence[str]]:
-        """Write a row group; returns what is known of its photos' queries."""
-        rows, images = self._read(group)
-        known = queries_of([entry.id for entry in group])
-        for row in rows:
-            row["queries"] = list(known.get(row["id"]) or row["queries"])
-        columns = [name for name in PHOTO_SCHEMA.names if name != "image"]
-        arrays = [pa.array([row[name] for row in rows], PHOTO_SCHEMA.field(name).type) for name in columns]
-        table = pa.Table.from_arrays([*arrays, images], schema=PHOTO_SCHEMA)
-        shard.add(table, [entry.crc32 for entry in group])
-        return known
+            if self._fds is not None:
+                for fd in self._fds:
+                    os.close(fd)
+                self._fds = None
 
     def papers(self, entry: Entry) -> dict[str, Any]:
         """The papers of one photo, as they were appended."""
-        return _papers(system.read_at(self._fd, entry.papers_bytes, entry.at + _HEAD.size))
+        assert self._fds is not None
+        return _papers(system.read_at(self._fds[1], entry.papers_bytes, entry.at + _HEAD.size))
 
-    def _read(self, group: list[Entry]) -> tuple[list[dict[str, Any]], pa.Array]:
-        """The papers of photos, and their bytes as one Arrow array, read straight into its buffer. Not mapped: a
-        mapped spool of half a gigabyte would count as this process's memory."""
-        offsets = [0]
-        for entry in group:
-            offsets.append(offsets[-1] + entry.size_bytes)
-        values = pa.allocate_buffer(offsets[-1])
-        target = memoryview(values).cast("B")
-        texts = [memoryview(bytearray(_HEAD.size + entry.papers_bytes)) for entry in group]
-        runs: list[tuple[int, list[memoryview]]] = []  # a read each: where one begins, what it fills
-        end = -1
-        for entry, text, start in zip(group, texts, offsets, strict=False):
-            if entry.at != end:
-                runs.append((entry.at, []))
-            runs[-1][1].extend([text, target[start : start + entry.size_bytes]])
-            end = entry.end
-        for at, parts in runs:
-            left = parts
-            while left := system.rest(left, 0):
-                num = system.read_parts(self._fd, left, at)
-                if not num:
-                    raise OSError(f"{self.path} ends too early")
-                left, at = system.rest(left, num), at + num
-        images = pa.Array.from_buffers(
-            pa.binary(), len(group), [None, pa.array(offsets, pa.int32()).buffers()[1], values]
-        )
-        return [_papers(bytes(text[_HEAD.size :])) for text in texts], images
+    def _wanted(self, unwanted: Set[str]) -> list[Entry]:
+        """What the shard shall hold: every photo once, as it came last, in the order of the pages."""
+        last = {entry.id: entry for entry in self.entries if entry.id not in unwanted}
+        return sorted(last.values(), key=lambda entry: entry.page_at)
+
+    def _becomes(self, shards: Shards, wanted: list[Entry], queries_of: QueriesOf) -> bool:
+        """Finish the file of photos and give it its name in the store; False where it must be copied: it holds what the
+        shard shall not, or the store is on another disk."""
+        assert self._fds is not None
+        if wanted != self.entries or not is_local(shards.fs):
+            return False
+        photos, path = self._fds[0], shards.path(self.number)
+        folder = os.path.dirname(path)
+        os.makedirs(folder, exist_ok=True)
+        if os.stat(folder).st_dev != os.fstat(photos).st_dev:
+            return False
+        try:
+            _write_all(photos, [memoryview(self._ending(wanted, queries_of, self.size_bytes))], self.size_bytes)
+            os.fsync(photos)
+        except BaseException:
+            os.ftruncate(photos, self.size_bytes)
+            raise
+        self.close()  # an open file can't be renamed everywhere
+        os.replace(self.photos_path, path)
+        system.sync_folder(folder)
+        return True
+
+    def _copy(self, sink: IO[bytes], wanted: list[Entry], queries_of: QueriesOf) -> None:
+        """The shard, page by page."""
+        assert self._fds is not None
+        sink.write(MAGIC)
+        ends = len(MAGIC)
+        for entry in wanted:
+            for at in range(entry.page_at, entry.page_end, _BLOCK):
+                block = system.read_at(self._fds[0], min(_BLOCK, entry.page_end - at), at)
+                if not block:
+                    raise OSError(f"{self.photos_path} ends too early")
+                sink.write(block)
+            ends += entry.page_bytes
+        sink.write(self._ending(wanted, queries_of, ends))
+
+    def _ending(self, wanted: list[Entry], queries_of: QueriesOf, ends: int) -> bytes:
+        """Papers and footer of the shard, whose pages end there."""
+        rows: list[list[dict[str, Any]]] = []
+        in_groups = list(groups(wanted))
+        for group in in_groups:
+            known = queries_of([entry.id for entry in group])
+            rows.append([self.papers(entry) for entry in group])
+            for row in rows[-1]:
+                row["queries"] = list(known.get(row["id"]) or row["queries"])
+        return ending(in_groups, rows, [entry.crc32 for entry in wanted], ends)
+
+
+def _write_all(fd: int, parts: Sequence[memoryview], at: int) -> None:
+    left = system.rest(parts, 0)
+    while left:
+        num = system.write_parts(fd, left, at)
+        left, at = system.rest(left, num), at + num
+
+
+def _dumped(papers: Mapping[str, Any]) -> bytes:
+    return json.dumps(papers, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _papers(block: bytes) -> dict[str, Any]:
@@ -313,42 +309,40 @@ def open_numbers(folder: str | os.PathLike[str]) -> list[int]:
     )
 
 
-def _replay(path: Path) -> Iterator[Entry]:
-    """Whole records from the start; stops before the first incomplete or damaged one."""
-    size = path.stat().st_size
-    if not size:
-        return
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as memory:
-        at = 0
-        while at + _HEAD.size <= size:
-            magic, papers_bytes, size_bytes, crc = _HEAD.unpack_from(memory, at)
-            end = at + _HEAD.size + papers_bytes + size_bytes
-            if magic != _MAGIC or end > size:
-                return
-            block = memory[at + _HEAD.size : at + _HEAD.size + papers_bytes]
-            if zlib.crc32(block) != crc:
-                return
-            try:  # zeros after a header cut short by a power cut match the checksum of empty papers
-                papers = json.loads(block)
-                id, sha256 = str(papers["id"]), papers["sha256"]
-            except (ValueError, KeyError, TypeError):
-                return
-            with memoryview(memory) as view, view[end - size_bytes : end] as data:
-                if hashlib.sha256(data).hexdigest() != sha256:
-                    return
-                checksum = crc32(data)
-            yield Entry(id, at, papers_bytes, size_bytes, checksum)
-            at = end
+def _replay(path: Path, photos: int | None) -> Iterator[Entry]:
+    """Whole records from the start; stops before the first incomplete or damaged one.
+
+    Args:
+        photos: the file that their photos are looked at in; None: they are believed.
+    """
+    journal = path.read_bytes()
+    at, page_at = 0, len(MAGIC)
+    while at + _HEAD.size <= len(journal):
+        magic, papers_bytes, *page, crc = _HEAD.unpack_from(journal, at)
+        end = at + _HEAD.size + papers_bytes
+        block = journal[at + _HEAD.size : end]
+        if magic != _RECORD or end > len(journal) or zlib.crc32(block) != crc or page[0] != page_at:
+            return
+        try:  # zeros after a header cut short by a power cut match the checksum of empty papers
+            papers = json.loads(block)
+            id, sha256 = str(papers["id"]), papers["sha256"]
+        except (ValueError, KeyError, TypeError):
+            return
+        entry = Entry(id, at, papers_bytes, *page)
+        if photos is not None and not _is_there(photos, entry, sha256):
+            return
+        yield entry
+        at, page_at = end, entry.page_end
 
 
-class _OtherwiseError(Exception):
-    """What was written of a shard is not what it shall hold."""
+def _is_there(photos: int, entry: Entry, sha256: str) -> bool:
+    """Whether a photo's page is whole."""
+    page = bytearray(entry.page_bytes)
+    if system.read_parts(photos, [memoryview(page)], entry.page_at) != len(page):
+        return False
+    data = bytes(page[entry.page_bytes - entry.size_bytes :])
+    return hashlib.sha256(data).hexdigest() == sha256 and page.startswith(page_head(data))
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{path}: can't be written ({error})", hint="free space or mend permissions, then run again")
-
-
-def now() -> datetime:
-    """The time that `fetched_at` records."""
-    return datetime.now(UTC)

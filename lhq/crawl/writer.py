@@ -3,7 +3,7 @@
 First the record in the spool, then `kept` in the frontier: a kill between the two is mended when the spool is read
 again. Power cuts are covered every few seconds by a sync, in a thread of its own, since it takes as long as the disk
 does; photos that a cut took from the spool's end are found missing on the next start and wait again. Sealing runs
-beside, one shard at a time, and of the last shard it runs while the last photos come.
+beside, one shard at a time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from lhq.crawl.frontier import Frontier, Kept
-from lhq.crawl.spool import Spool, open_numbers
+from lhq.crawl.spool import Fresh, Spool, open_numbers
 from lhq.errors import StoreError
 from lhq.http import Budget
-from lhq.records import ALL, PAPERS, Candidate
+from lhq.records import PAPERS, Candidate
 from lhq.store.shards import Shards
 
 SYNC_EVERY_S = 3.0
@@ -43,7 +43,6 @@ class PhotoWriter:
         folder: the local folder of the store.
         kept: called with the numbers that are safe now.
         failed: called if writing became impossible.
-        num_wanted: how many more photos are wanted.
     """
 
     def __init__(
@@ -53,16 +52,14 @@ class PhotoWriter:
         frontier: Frontier,
         kept: Callable[[Sequence[int]], None],
         failed: Callable[[BaseException], None],
-        num_wanted: Callable[[], int] = lambda: ALL,
     ) -> None:
         self._folder, self._shards, self._frontier = folder, shards, frontier
-        self._kept, self._failed, self._num_wanted = kept, failed, num_wanted
+        self._kept, self._failed = kept, failed
         self._queue: queue.SimpleQueue[Fetched | None] = queue.SimpleQueue()
         self._budget = Budget(MEMORY_CAP)
         self._sealing: threading.Thread | None = None
         self._seal_error: BaseException | None = None
         self._spool: Spool | None = None
-        self._whole: threading.Event | None = None  # of the open spool, where it is being sealed already
         self._ended = threading.Event()
         self._is_broken = False
         self._is_abandoned = False
@@ -78,7 +75,7 @@ class PhotoWriter:
         lost = 0
         for number in open_numbers(self._folder):
             if self._shards.exists(number):
-                spool = Spool(self._folder, number)
+                spool = Spool(self._folder, number, is_sealed=True)
                 self._mark(spool)
                 spool.seal(self._shards, self._frontier.queries_of)
                 continue
@@ -145,9 +142,10 @@ class PhotoWriter:
             return self._abandon()
         if self._is_broken:
             self._is_abandoned = True
-        if self._whole is not None:
-            self._whole.set()
-        elif self._spool is not None and not self._is_broken:
+        elif self._spool is not None:
+            if not _joined(self._sealing, is_overdue):
+                return self._abandon()
+            self._join_sealing()
             self._start_sealing(self._spool)
         if not _joined(self._sealing, is_overdue):
             return self._abandon()
@@ -158,8 +156,6 @@ class PhotoWriter:
 
     def _abandon(self) -> bool:
         self._is_abandoned = True
-        if self._whole is not None:
-            self._whole.set()
         if self._spool is not None:
             self._spool.sync()
         return False
@@ -178,10 +174,6 @@ class PhotoWriter:
                     group.append(self._queue.get())
                 is_last = None in group
                 self._write([photo for photo in group if photo is not None])
-                if self._is_last_shard():
-                    assert self._spool is not None
-                    self._whole = threading.Event()
-                    self._start_sealing(self._spool, self._whole)
         except BaseException as error:
             self._is_broken = True
             self._failed(error)
@@ -197,30 +189,24 @@ class PhotoWriter:
             self._is_broken = True
             self._failed(error)
 
-    def _is_last_shard(self) -> bool:
-        """Do all photos that are still wanted fit into the open spool, which is not being sealed yet?"""
-        return self._spool is not None and self._whole is None and self._spool.has_room_for(self._num_wanted())
-
     def _drain(self) -> None:
         """Writing is impossible: release everybody who waits for room."""
         while (photo := self._queue.get()) is not None:
             self._budget.give_back(min(len(photo.data), MEMORY_CAP))
 
     def _write(self, group: list[Fetched]) -> None:
-        done: list[Kept] = []
         try:
-            for photo in group:
+            left = group
+            while left:
                 if self._spool is None or self._spool.is_full:
-                    self._mark_kept(done)
-                    done = []
                     self._turn_over()
                 assert self._spool is not None
-                self._spool.append(photo.papers, photo.data, photo.checksum)
-                done.append(Kept(photo.number, self._spool.number, len(photo.data)))
+                num = self._spool.extend([Fresh(photo.papers, photo.data, photo.checksum) for photo in left])
+                self._mark_kept([Kept(photo.number, self._spool.number, len(photo.data)) for photo in left[:num]])
+                left = left[num:]
         finally:
             for photo in group:
                 self._budget.give_back(min(len(photo.data), MEMORY_CAP))
-            self._mark_kept(done)
 
     def _mark_kept(self, done: list[Kept]) -> None:
         if done:
@@ -229,34 +215,26 @@ class PhotoWriter:
 
     def _turn_over(self) -> None:
         """Seal the full spool beside, and open the next."""
-        if self._whole is None:
-            self._join_sealing()
+        self._join_sealing()
         full, number = self._spool, self._next_number()
         self._spool = Spool(self._folder, number)
-        if self._whole is not None:
-            self._whole.set()
-            self._whole = None
-        elif full is not None:
+        if full is not None:
             self._start_sealing(full)
 
     def _next_number(self) -> int:
         taken = [*self._shards.numbers(), *open_numbers(self._folder), *self._frontier.shards()]
         return max(taken, default=-1) + 1
 
-    def _start_sealing(self, spool: Spool, is_whole: threading.Event | None = None) -> None:
-        """Seal a spool beside. One at a time, but for the last, which is begun while the one before is on its way."""
-        order = (spool, is_whole, self._sealing)
-        self._sealing = threading.Thread(target=self._seal, args=order, name="seal", daemon=True)
+    def _start_sealing(self, spool: Spool) -> None:
+        self._sealing = threading.Thread(target=self._seal, args=(spool,), name="seal", daemon=True)
         self._sealing.start()
 
-    def _seal(self, spool: Spool, is_whole: threading.Event | None, before: threading.Thread | None) -> None:
+    def _seal(self, spool: Spool) -> None:
         try:
-            spool.seal(self._shards, self._queries_of, self._unwanted, is_whole)
+            spool.seal(self._shards, self._queries_of, self._unwanted)
         except BaseException as error:
             if not self._is_abandoned:  # what is left in the spool then is the next run's
                 self._seal_error = error
-        if before is not None:
-            before.join()
 
     def _join_sealing(self) -> None:
         if self._sealing is not None:

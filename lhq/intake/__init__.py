@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lhq.crawl import FRONTIER
-from lhq.crawl.spool import Spool, now, open_numbers, papers_of
+from lhq.crawl.papers import now, papers_of
+from lhq.crawl.spool import Spool, open_numbers
 from lhq.errors import ImageError, StoreError
 from lhq.images import Header, inspect
 from lhq.images.metadata import beside_pixels, xmp

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import struct
-import threading
+import tempfile
 import time
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,9 +22,10 @@ from hypothesis import strategies as st
 
 from lhq.crawl import shard_file
 from lhq.crawl.frontier import Frontier, Kept
-from lhq.crawl.spool import Spool, now, open_numbers, papers_of
+from lhq.crawl.papers import now, papers_of
+from lhq.crawl.spool import Spool, open_numbers
 from lhq.crawl.writer import PhotoWriter
-from lhq.errors import StoreError
+from lhq.errors import ShardDamaged, StoreError
 from lhq.images import Header
 from lhq.records import PHOTO_SCHEMA, Candidate, Query
 from lhq.sources import Page
@@ -39,6 +43,19 @@ def fill(folder: Path, datas: list[bytes], number: int = 3) -> Spool:
     for i, data in enumerate(datas):
         spool.append(record(f"p{i}", data), data)
     return spool
+
+
+def offered(folder: Path, num: int) -> tuple[Frontier, dict[str, int]]:
+    """A frontier that was offered p0, p1, …, and their numbers in it."""
+    frontier = Frontier(folder / "frontier.sqlite")
+    frontier.add_queries("s", [Query("lake")], 100)
+    asked = frontier.next_query("s", frozenset({"lake"}))
+    assert asked is not None
+    offers = [Candidate("s", f"p{n}", f"http://h/p{n}", "http://p", "Ann", "", "cc-by-2.0", "lake") for n in range(num)]
+    frontier.add_page(asked, Page(tuple(offers), None), [(one, "h:80") for one in offers])
+    return frontier, {
+        each.candidate.source_id: each.number for each in frontier.waiting("h:80", time.time(), 9, ("s",))
+    }
 
 
 def test_a_sealed_shard_is_what_was_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,64 +84,66 @@ def test_a_photo_fetched_again_into_the_same_spool_is_there_once(tmp_path: Path)
     assert sorted(shards.read(3)["image"].to_pylist()) == [b"b", b"new"]
 
 
-@pytest.mark.parametrize("late", ["nothing", "left out", "again", "another query", "no query"])
-def test_a_shard_begun_early_is_the_one_written_at_the_end(
-    late: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Row groups are written while photos still come; whatever becomes of those photos meanwhile, the shard is byte
-    for byte what it would be if it had been begun at the end."""
+@pytest.mark.parametrize("late", ["nothing", "left out", "again", "on another disk"])
+def test_a_shard_holds_nothing_but_its_photos(late: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finished in its place, or copied page by page: its rows are the same, and no byte stays of a photo left out."""
     monkeypatch.setattr(shard_file, "ROW_GROUP_BYTES", 5000)
-    datas = [bytes([i]) * (i * 97 % 3000 + 1) for i in range(40)]
-    records = [record(f"p{i}", data) for i, data in enumerate(datas)]
-    early, plain = Spool(tmp_path / "early", 3), Spool(tmp_path / "plain", 3)
-    queries = {papers["id"]: ["lake", "hill"] for papers in records}
-    unwanted: set[str] = set()
-    asked: list[str] = []
-    begun, whole = threading.Event(), threading.Event()
-
-    def queries_of(ids: Sequence[str]) -> dict[str, list[str]]:
-        asked.extend(ids)
-        begun.set()
-        return {id: [*queries[id]] for id in ids}
-
-    shards = Shards(str(tmp_path / "early"), "photos")
-    sealing = threading.Thread(target=early.seal, args=(shards, queries_of, unwanted, whole))
-    sealing.start()
-    for spool in (early, plain):
-        for papers, data in zip(records[:30], datas, strict=False):
-            spool.append(papers, data)
-    assert begun.wait(30), "a full row group was not written while photos came"
-    assert 0 < len(asked) < 30
-    assert not shards.numbers(), "the shard has its name before it is whole"
-    if late == "left out":
-        unwanted.add("s:p1")
-    if late == "another query":
-        queries["s:p1"].append("sea")
-    if late == "no query":
-        queries["s:p1"].clear()
-    for spool in (early, plain):
-        for papers, data in zip(records[30:], datas[30:], strict=True):
-            spool.append(papers, data)
-        if late == "again":
-            spool.append(records[0], datas[0])
-    whole.set()
-    sealing.join()
-    other = Shards(str(tmp_path / "plain"), "photos")
-    plain.seal(other, lambda ids: {id: queries[id] for id in ids}, unwanted)
-    assert Path(shards.path(3)).read_bytes() == Path(other.path(3)).read_bytes()
-    assert other.read(3).num_rows == (39 if late == "left out" else 40)
-    assert [path.name for path in Path(shards.path(3)).parent.iterdir()] == ["000003.parquet"]
-    assert open_numbers(tmp_path / "early") == []
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(cut=st.integers(0, 3000), junk=st.binary(max_size=40))
-def test_any_torn_end_is_cut_and_no_whole_record_lost(tmp_path: Path, cut: int, junk: bytes) -> None:
-    datas = [bytes([i]) * 200 for i in range(5)]
-    path = tmp_path / "spool" / "000003.spool"
-    path.unlink(missing_ok=True)
+    datas = [bytes([i]) * 20 + os.urandom(i * 97 % 3000 + 1) for i in range(40)]
     spool = fill(tmp_path, datas)
-    ends = [entry.at for entry in spool.entries[1:]] + [spool.size_bytes]
+    store = str(tmp_path)
+    if late == "again":
+        datas.append(b"fetched again")
+        spool.append(record("p1", datas[-1]), datas[-1])
+    if late == "on another disk":
+        store = "/dev/shm" if os.path.isdir("/dev/shm") else str(tmp_path)
+        store = tempfile.mkdtemp(dir=store)
+    shards = Shards(store, "photos")
+    num = spool.seal(shards, lambda ids: {}, {"s:p1"} if late == "left out" else frozenset())
+    gone = {1} if late in {"left out", "again"} else set()
+    wanted = [data for i, data in enumerate(datas) if i not in gone]
+    whole = Path(shards.path(3)).read_bytes()
+    assert num == len(wanted)
+    assert shards.read(3)["image"].to_pylist() == list(shards.pictures(3)) == wanted
+    assert [data in whole for data in datas] == [i not in gone for i in range(len(datas))]
+    assert [path.name for path in Path(shards.path(3)).parent.iterdir()] == ["000003.parquet"]
+    assert list((tmp_path / "spool").iterdir()) == []
+    if store != str(tmp_path):
+        shutil.rmtree(store)
+
+
+def test_other_readers_read_it_and_a_flipped_bit_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_file, "ROW_GROUP_BYTES", 5000)
+    datas = [os.urandom(i * 97 % 3000 + 1) for i in range(40)]
+    shards = Shards(str(tmp_path), "photos")
+    fill(tmp_path, datas).seal(shards, lambda ids: {"s:p5": ["lake", "hill"]})
+    path = shards.path(3)
+    found = duckdb.sql(f"select id, image, queries, size_bytes from '{path}' order by file_row_number").fetchall()
+    assert [row[:2] for row in found] == [(f"s:p{i}", data) for i, data in enumerate(datas)]
+    assert found[5][2] == ["lake", "hill"]
+    (some,) = datasets.load_dataset("parquet", data_files=path, split="train", cache_dir=str(tmp_path / "c"))[7:8]["id"]
+    assert some == "s:p7"
+    about = pq.read_metadata(path)
+    for group in range(about.num_row_groups):
+        column = about.row_group(group).column(about.num_columns - 1)
+        assert (column.path_in_schema, column.compression) == ("image", "UNCOMPRESSED")
+        parts = [about.row_group(group).column(n).total_uncompressed_size for n in range(about.num_columns)]
+        assert about.row_group(group).total_byte_size == sum(parts)
+    whole = bytearray(Path(path).read_bytes())
+    whole[whole.index(datas[20]) + 5] ^= 1
+    Path(path).write_bytes(whole)
+    with pytest.raises(ShardDamaged, match="CRC"):
+        shards.read(3)
+
+
+@pytest.mark.parametrize("kind", ["journal", "photos"])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(cut=st.integers(0, 4000), junk=st.binary(max_size=40))
+def test_any_torn_end_is_cut_and_no_whole_record_lost(tmp_path: Path, kind: str, cut: int, junk: bytes) -> None:
+    datas = [bytes([i]) * 600 for i in range(5)]
+    (tmp_path / "spool" / "000003.spool").unlink(missing_ok=True)
+    spool = fill(tmp_path, datas)
+    path = spool.path if kind == "journal" else spool.photos_path
+    ends = [entry.end if kind == "journal" else entry.page_end for entry in spool.entries]
     spool.close()
     whole = path.read_bytes()
     path.write_bytes(whole[: min(cut, len(whole))] + junk)
@@ -133,42 +152,80 @@ def test_any_torn_end_is_cut_and_no_whole_record_lost(tmp_path: Path, cut: int, 
     assert [entry.id for entry in again.entries] == [f"s:p{i}" for i in range(num)]
     again.append(record("more", b"more"), b"more")
     again.close()
-    assert len(Spool(tmp_path, 3).entries) == num + 1
+    last = Spool(tmp_path, 3)
+    assert len(last.entries) == num + 1
+    shards = Shards(str(tmp_path / "store"), "photos")
+    Path(shards.path(3)).unlink(missing_ok=True)
+    last.seal(shards, lambda ids: {})
+    assert shards.read(3)["image"].to_pylist() == [*datas[:num], b"more"]
 
 
-def test_a_flipped_bit_ends_the_replay_before_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["journal", "photos"])
+def test_a_flipped_bit_ends_the_replay_before_it(tmp_path: Path, kind: str) -> None:
     spool = fill(tmp_path, [bytes(500)] * 3)
     spool.close()
-    data = bytearray(spool.path.read_bytes())
+    path = spool.path if kind == "journal" else spool.photos_path
+    data = bytearray(path.read_bytes())
     data[-100] ^= 1
-    spool.path.write_bytes(data)
+    path.write_bytes(data)
     assert len(Spool(tmp_path, 3).entries) == 2
 
 
 @pytest.mark.parametrize("papers", [b"", b"null", b"[]", b"{}", b'{"id": "x:1"}'])
 def test_a_head_over_papers_that_say_nothing_ends_the_replay(tmp_path: Path, papers: bytes) -> None:
-    fill(tmp_path, [b"one", b"two"]).close()
-    path = tmp_path / "spool/000003.spool"
-    whole = path.read_bytes()
-    head = struct.pack("<4sIQI", b"LHQ1", len(papers), 84, zlib.crc32(papers))
-    path.write_bytes(whole + head + papers + bytes(84))
+    spool = fill(tmp_path, [b"one", b"two"])
+    spool.close()
+    whole = spool.path.read_bytes()
+    head = struct.pack("<4sIQQQII", b"LHQ2", len(papers), spool.size_bytes, 90, 84, 0, zlib.crc32(papers))
+    spool.path.write_bytes(whole + head + papers)
     opened = Spool(tmp_path, 3)
     assert len(opened.entries) == 2
     opened.close()
-    assert path.read_bytes() == whole
+    assert spool.path.read_bytes() == whole
 
 
-def test_sealed_but_not_removed(tmp_path: Path) -> None:
-    """A kill between the rename of the shard and the removal of its spool."""
+@pytest.mark.parametrize("cut", [0, 1, 100, 200, 300])
+def test_a_spool_of_an_older_version_goes_on(tmp_path: Path, cut: int) -> None:
+    """There photos lay between their papers; one that was torn is cut as it was then."""
+    datas, old = [bytes([i]) * 250 for i in range(4)], b""
+    for i, data in enumerate(datas):
+        block = json.dumps(record(f"p{i}", data), ensure_ascii=False).encode("utf-8", "replace")
+        old += struct.pack("<4sIQI", b"LHQ1", len(block), len(data), zlib.crc32(block)) + block + data
+    path = tmp_path / "spool" / "000003.spool"
+    path.parent.mkdir()
+    path.write_bytes(old[: len(old) - cut])
+    (tmp_path / "spool" / "000003.photos").write_bytes(b"what a kill left while it was written anew")
+    spool = Spool(tmp_path, 3)
+    kept = datas[: 4 if cut == 0 else 3]
+    assert [spool.papers(entry)["source_id"] for entry in spool.entries] == [f"p{i}" for i in range(len(kept))]
+    spool.append(record("more", b"more"), b"more")
+    spool.close()
     shards = Shards(str(tmp_path), "photos")
-    spool = fill(tmp_path, [b"a", b"b"])
-    kept = spool.path.read_bytes()
+    assert Spool(tmp_path, 3).seal(shards, lambda ids: {}) == len(kept) + 1
+    assert shards.read(3)["image"].to_pylist() == [*kept, b"more"]
+
+
+@pytest.mark.parametrize("killed", ["before the footer", "before the rename", "before the journal is forgotten"])
+def test_killed_while_a_shard_is_sealed(tmp_path: Path, killed: str) -> None:
+    """Whatever was done by then, the next start makes the same shard of it, and no photo is lost or fetched again."""
+    frontier, number = offered(tmp_path, 2)
+    shards = Shards(str(tmp_path), "photos")
+    spool = fill(tmp_path, [b"one", b"two"])
+    frontier.keep([Kept(number[name], 3, 3) for name in ("p0", "p1")])
+    journal, photos = spool.path.read_bytes(), spool.photos_path.read_bytes()
     spool.seal(shards, lambda ids: {})
-    before = Path(shards.path(3)).read_bytes()
-    spool.path.write_bytes(kept)
-    assert Spool(tmp_path, 3).seal(shards, lambda ids: {}) == 2
-    assert Path(shards.path(3)).read_bytes() == before
-    assert open_numbers(tmp_path) == []
+    whole = Path(shards.path(3)).read_bytes()
+    spool.path.write_bytes(journal)
+    if killed != "before the journal is forgotten":
+        os.unlink(shards.path(3))
+        spool.photos_path.write_bytes(photos if killed == "before the footer" else whole)
+    writer = PhotoWriter(str(tmp_path), shards, frontier, lambda numbers: None, lambda error: None)
+    assert writer.recover() == 0
+    writer.start()
+    assert writer.finish(lambda: False)
+    assert shards.read(3).drop_columns(["fetched_at"]).to_pylist()[1]["image"] == b"two"
+    assert [(each.id, each.status) for each in frontier.listing((), (), ())] == [("s:p0", "kept"), ("s:p1", "kept")]
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 def test_a_remote_store(tmp_path: Path) -> None:
@@ -202,13 +259,7 @@ def test_a_spool_whose_frontier_was_lost_is_adopted(tmp_path: Path) -> None:
 def test_spool_and_frontier_are_brought_together_after_a_kill(tmp_path: Path) -> None:
     """Killed between the record in the spool and the word in the frontier, and cut from the power after the word: the
     one is kept without being fetched again, the other waits again with its reason, whatever else was kept stays."""
-    frontier = Frontier(tmp_path / "frontier.sqlite")
-    frontier.add_queries("s", [Query("lake")], 100)
-    asked = frontier.next_query("s", frozenset({"lake"}))
-    assert asked is not None
-    offers = [Candidate("s", f"p{n}", f"http://h/p{n}", "http://p", "Ann", "", "cc-by-2.0", "lake") for n in range(4)]
-    frontier.add_page(asked, Page(tuple(offers), None), [(one, "h:80") for one in offers])
-    number = {each.candidate.source_id: each.number for each in frontier.waiting("h:80", time.time(), 9, ("s",))}
+    frontier, number = offered(tmp_path, 4)
     fill(tmp_path, [b"here", b"unsaid"]).close()  # p0 and p1
     frontier.keep([Kept(number["p0"], 3, 4), Kept(number["p2"], 3, 4), Kept(number["p3"], 9, 4)])
     writer = PhotoWriter(

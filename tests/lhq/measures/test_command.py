@@ -122,8 +122,13 @@ def test_what_is_no_answer_is_said_and_nothing_is_written(file: Path, program: s
 
 
 def test_a_program_that_is_not_there_is_said(file: Path) -> None:
-    done = written(file, "", run='["no-such-program-here"]').filter(workers=1)
-    assert "no-such-program-here can't be started" in done.failed[0].error
+    with pytest.raises(ConfigError, match="captions: no program no-such-program-here"):
+        written(file, "", run='["no-such-program-here"]').filter(workers=1)
+    program = file.parent / "no-program"
+    program.write_bytes(b"\x7fno format that anything could run")
+    program.chmod(0o755)
+    done = written(file, "", run=f'["{program}"]').filter(workers=1)
+    assert "no-program can't be started" in done.failed[0].error
 
 
 @pytest.mark.parametrize(

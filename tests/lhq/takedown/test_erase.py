@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lhq.crawl.spool import Spool, now, papers_of
+from lhq.crawl.papers import now, papers_of
+from lhq.crawl.spool import Spool
 from lhq.errors import StoreError
 from lhq.export import ExportSettings, export
 from lhq.images import inspect

@@ -1,0 +1,60 @@
+"""Candidate, header and evidence → the papers that a photo carries for life."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from lhq.images import Header
+from lhq.records import Candidate
+from lhq.rights.licences import LICENCES
+from lhq.rights.reservations import Evidence
+
+
+def papers_of(
+    candidate: Candidate, header: Header, url: str, fetched_at: datetime, evidence: Evidence | None = None
+) -> dict[str, Any]:
+    """The columns of PHOTO_SCHEMA for one photo, but `image` (and `queries`, which are joined on sealing).
+
+    Args:
+        evidence: what its host, file and author said about use; None: nobody was asked.
+    """
+    licence = LICENCES[candidate.licence]
+    return {
+        "id": candidate.id,
+        "source": candidate.source,
+        "source_id": candidate.source_id,
+        "url": url,
+        "page_url": candidate.page_url,
+        "author": candidate.author,
+        "author_url": candidate.author_url,
+        "licence": licence.id,
+        "licence_version": licence.version,
+        "licence_url": licence.url,
+        "permission": candidate.permission,
+        "permits": list(candidate.permits),
+        "permission_by": candidate.permission_by,
+        "permission_on": candidate.permission_on,
+        "queries": [candidate.query] if candidate.query else [],
+        "title": candidate.title,
+        "description": candidate.description,
+        "tags": list(candidate.tags),
+        "taken_at": candidate.taken_at,
+        "attribution": candidate.attribution,
+        "latitude": candidate.latitude,
+        "longitude": candidate.longitude,
+        "camera": candidate.camera,
+        **(evidence or Evidence({})).papers(),
+        "fetched_at": int(fetched_at.timestamp() * 1000),
+        "sha256": header.sha256,
+        "size_bytes": header.size_bytes,
+        "format": header.format,
+        "width_px": header.width_px,
+        "height_px": header.height_px,
+        "orientation": header.orientation,
+    }
+
+
+def now() -> datetime:
+    """The time that `fetched_at` records."""
+    return datetime.now(UTC)
