@@ -7,13 +7,15 @@ the whole command: door check, sha256, provenance, spool, frontier, durable Parq
 documentation tells for raw downloads: no resizing, no re-encoding, 2 processes, 32 threads, webdataset shards. Both
 are compiled beforehand, as installed packages are.
 The floor reads the same URLs over kept-alive connections and throws the bytes away.
-Also: opening and reading a frontier of a million candidates.
+Also: opening and reading a frontier of a million candidates, and the memory of one crawl of ten thousand photos, looked
+at every two seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import compileall
+import contextlib
 import http.client
 import json
 import os
@@ -193,6 +195,31 @@ def floor(port: int, num: int) -> Run:
     return Run(num, time.perf_counter() - began, 0.0, time.process_time() - cpu)
 
 
+def memory(port: int, num: int, place: Path) -> dict[str, object]:
+    """Resident memory of one long crawl, in MB, every two seconds."""
+    file = table(port, num, place)
+    seen: list[float] = []
+    with open(place / "log", "w") as sink:
+        command = [sys.executable, "-m", "lhq", "crawl", str(file)]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(command, stdout=sink, stderr=sink, cwd=ROOT, env=environ) as process:
+            while process.poll() is None:
+                with contextlib.suppress(OSError, IndexError):
+                    said = Path(f"/proc/{process.pid}/status").read_text().split("VmRSS:")[1]
+                    seen.append(round(int(said.split()[0]) / 1024, 1))
+                time.sleep(2)
+    if process.returncode:
+        raise RuntimeError(f"the long crawl failed: {(place / 'log').read_text()[-2000:]}")
+    half = len(seen) // 2
+    return {
+        "photos": num,
+        "most_mb": max(seen),
+        "first_half_mb": statistics.median(seen[:half]),
+        "second_half_mb": statistics.median(seen[half:]),
+        "seen_mb": seen,
+    }
+
+
 def frontier(num: int, place: Path) -> dict[str, float]:
     """Build a frontier of `num` candidates through its own door, then open it as a resumed crawl does."""
     build = (
@@ -238,8 +265,11 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--candidates", type=int, default=1_000_000)
+    parser.add_argument(
+        "--long", type=int, default=10_000, help="photos of the crawl whose memory is looked at; 0: none"
+    )
     parser.add_argument("--place", default=None, help="folder for stores; the disk that is measured")
-    asked = small.parse(parser, photos=300, rounds=1, candidates=20_000)
+    asked = small.parse(parser, photos=300, rounds=1, candidates=20_000, long=0)
     runs: dict[str, list[Run]] = {}
     compileall.compile_dir(ROOT / "lhq", quiet=1)
     with tempfile.TemporaryDirectory(dir=asked.place) as name:
@@ -258,6 +288,8 @@ def main() -> None:
                     shutil.rmtree(inner)
                     os.sync()
                     print(f"round {number + 1}: {who} {run.photos_per_s:.0f}/s, {run.peak_mb:.0f} MB", file=sys.stderr)
+            (place / "long").mkdir()
+            held = memory(port, asked.long, place / "long") if asked.long else None
         rows = frontier(asked.candidates, place)
     medians = {
         who: {
@@ -280,6 +312,7 @@ def main() -> None:
         "medians": medians,
         "rounds": {who: [asdict(run) for run in found] for who, found in runs.items()},
         "frontier": rows,
+        "memory": held,
     }
     (asked.results / "crawl.json").write_text(json.dumps(result, indent=1) + "\n")
     if asked.peer:
@@ -289,6 +322,11 @@ def main() -> None:
         print(
             f"{who:<12} {each['photos_per_s']:7.0f} photos/s   {each['cpu_ms_per_photo']:5.2f} processor ms a photo   "
             f"{each['peak_mb']:6.0f} MB at the peak   kept {each['kept']}"
+        )
+    if held:
+        print(
+            f"memory over {held['photos']:,} photos: {held['most_mb']} MB at most (260), "
+            f"{held['first_half_mb']} MB in its first half, {held['second_half_mb']} MB in its second"
         )
     print(
         f"frontier of {rows['candidates']:,}: resume {rows['resume_s']:.2f} s (under 5), "

@@ -27,11 +27,13 @@ EVERY_S = 0.002
 # (piece of the file's path, function or "" for any) → the work; the innermost frame that fits counts.
 PLACES = [
     ("lhq/images", "", "door check and sha256"),
-    ("lhq/crawl/spool.py", "append", "spool: write"),
+    ("lhq/crawl/pages.py", "page_head", "spool: a photo's page and papers"),
+    ("lhq/crawl/spool.py", "extend", "spool: a photo's page and papers"),
     ("lhq/crawl/spool.py", "sync", "spool: sync"),
-    ("lhq/crawl/spool.py", "", "shard: read back and seal"),
-    ("lhq/crawl/shard_file.py", "", "shard: read back and seal"),
-    ("lhq/store/shards.py", "", "shard: read back and seal"),
+    ("lhq/crawl/spool.py", "", "shard: papers, footer, sync"),
+    ("lhq/crawl/pages.py", "", "shard: papers, footer, sync"),
+    ("lhq/crawl/shard_file.py", "", "shard: papers, footer, sync"),
+    ("lhq/store/shards.py", "", "shard: papers, footer, sync"),
     ("lhq/crawl/frontier", "", "frontier (SQLite)"),
     ("lhq/sources", "", "reading the offers"),
     ("lhq/http/body.py", "", "body: from the socket to memory"),

@@ -39,6 +39,9 @@ WordOrFile = Annotated[str, FILE]
 """A known word, or a path: where it is no file as it stands, the one beside the pipeline file is meant."""
 
 
+DAY_S = 86_400
+
+
 class HttpSettings(Settings):
     """`[http]`: how the client behaves towards every host."""
 
@@ -66,25 +69,32 @@ class HttpSettings(Settings):
             raise ValueError(f"no header can carry {odd!r}")
         return text
 
-    max_bytes: int = pydantic.Field(64 * 2**20, gt=0)
+    @pydantic.field_validator("user_agent")
+    @classmethod
+    def _says_who_asks(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("services want to know who asks")
+        return text
+
+    max_bytes: int = pydantic.Field(64 * 2**20, gt=0, le=2**30)
     """Largest answer that is read, also after unpacking."""
     max_pixels: int = pydantic.Field(200_000_000, gt=0)
     """Decompression-bomb cap, judged from the header before anything is decoded."""
-    connect_timeout_s: float = pydantic.Field(10.0, gt=0)
+    connect_timeout_s: float = pydantic.Field(10.0, gt=0, le=DAY_S)
     """For a connection, its name and its TLS handshake."""
-    read_timeout_s: float = pydantic.Field(30.0, gt=0)
+    read_timeout_s: float = pydantic.Field(30.0, gt=0, le=DAY_S)
     """Without a byte from the server."""
-    total_timeout_s: float = pydantic.Field(180.0, gt=0)
+    total_timeout_s: float = pydantic.Field(180.0, gt=0, le=DAY_S)
     """For a whole answer, headers included: a server that drips is cut off."""
     max_redirects: int = pydantic.Field(5, ge=0, le=5)
     """Each hop is checked like the first address."""
     per_host: int = pydantic.Field(8, gt=0)
     """Connections at once to one host."""
-    pace_per_s: float = pydantic.Field(50.0, gt=0)
+    pace_per_s: float = pydantic.Field(50.0, ge=1e-4, le=1_000_000)
     """Requests a second to one host at most; halves on 429/503, recovers slowly."""
     max_attempts: int = pydantic.Field(5, gt=0)
     """After so many failures a photo has failed."""
-    retry_delay_s: float = pydantic.Field(5.0, gt=0)
+    retry_delay_s: float = pydantic.Field(5.0, gt=0, le=DAY_S)
     """Before the second attempt, with jitter; three times longer before each further one."""
     robots: bool = True
     """Ask robots.txt of image hosts, and the reservations in files beside it."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from isal.isal_zlib import crc32
 
+from lhq.crawl.arrays import array
 from lhq.crawl.shard_file import writer
 from lhq.crawl.thrift import I32, I64, LIST, STRUCT, Struct, decoded, encoded
 from lhq.records import PHOTO_SCHEMA
@@ -118,8 +119,9 @@ def _papers_only(rows: Sequence[Sequence[Mapping[str, Any]]], sums: Sequence[int
     with writer(sink) as shard:
         done = 0
         for group in rows:
-            arrays = [pa.array([row[name] for row in group], PHOTO_SCHEMA.field(name).type) for name in columns]
-            arrays.append(pa.array([b""] * len(group), pa.binary()))
+            arrays = [array([row[name] for row in group], PHOTO_SCHEMA.field(name).type) for name in columns]
+            empty = pa.py_buffer(bytes(4 * (len(group) + 1)))
+            arrays.append(pa.Array.from_buffers(pa.binary(), len(group), [None, empty, pa.py_buffer(b"")]))
             shard.add(pa.Table.from_arrays(arrays, schema=PHOTO_SCHEMA), sums[done : done + len(group)])
             done += len(group)
     return sink.getvalue()

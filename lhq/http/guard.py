@@ -25,6 +25,9 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Translation inside one network (RFC 8215), and the relays of 6to4 (RFC 7526): never a public host.
 _INSIDE = (ipaddress.ip_network("64:ff9b:1::/48"), ipaddress.ip_network("192.88.99.0/24"))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# What no line of ours shows either: marks that turn the direction of text, and halves of characters, which can't be
+# printed. Names of files may hold such marks, so in a URL they are percent-encoded like any letter.
+_HIDDEN = re.compile(rf"{_CONTROL.pattern}|[\u061c\u200e\u200f\ufeff\ud800-\udfff]")
 _URL_SAFE = "%/:=&?~#+!$,;'@()*[]"
 
 
@@ -34,8 +37,13 @@ def clean(text: object, secrets: Iterable[str] = (), limit: int = 300) -> str:
     for secret in secrets:
         if secret:
             line = line.replace(secret, "***")
-    line = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
+    line = _HIDDEN.sub(_escaped, line)
     return line if len(line) <= limit else f"{line[:limit]}…"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,8 @@ def parse(url: str, base: str | None = None) -> Target:
         raise refuse(f"scheme {parts.scheme!r}")
     if parts.username is not None or parts.password is not None:
         raise refuse("a user name in the URL")
+    if port == 0:
+        raise refuse("port 0")
     host = (parts.hostname or "").rstrip(".")
     try:
         host = host if host.isascii() else host.encode("idna").decode("ascii")

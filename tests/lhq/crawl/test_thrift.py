@@ -8,7 +8,7 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhq.crawl import thrift
@@ -40,6 +40,7 @@ _fields = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 300), _fields, max_size=8))
 def test_what_is_written_is_read(fields: thrift.Struct) -> None:
     assert decoded(encoded(fields)) == fields

@@ -296,7 +296,8 @@ def test_keys_and_control_characters_never_reach_a_message() -> None:
         assert "s3cret" not in str(caught.value)
         assert "***" in str(caught.value)
         assert str(caught.value).isprintable()
-    assert clean("a\u202eb\u2028c\x00") == "a\\x202eb\\x2028c\\x00"
+    assert clean("a\u202eb\u2028c\x00") == "a\\u202eb\\u2028c\\x00"
+    assert clean("\u200ea\u200fb\u061cc\ud800") == "\\u200ea\\u200fb\\u061cc\\ud800"
 
 
 def test_a_requests_session_goes_through_the_client() -> None:

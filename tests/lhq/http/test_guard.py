@@ -181,6 +181,7 @@ def test_one_forbidden_address_condemns_the_name(monkeypatch: pytest.MonkeyPatch
         "//x",
         "http://[::1",
         "http://example.org:99999/",
+        "http://example.org:0/",
         "javascript:alert(1)",
         "http://exa mple.org/",
         "http://example.org/\x1b[2J",

@@ -26,6 +26,10 @@ from tests.lhq.typed import Lhq
         (('api = "http://', 'api = "http:///'), "not the http(s) address of a service"),
         (('api = "http://', 'api = "http://me:pw@'), "not the http(s) address of a service"),
         (("[http]", '[http]\ncontact = "mailto:łódź@example.org"'), "no header can carry 'ł'"),
+        (("[http]", '[http]\nuser_agent = " "'), "services want to know who asks"),
+        (("total_timeout_s = ", "total_timeout_s = inf # "), "total_timeout_s = inf"),
+        (("[http]", "[http]\nconnect_timeout_s = 1e300"), "connect_timeout_s = 1e+300"),
+        (("[http]", "[http]\nmax_bytes = 99_000_000_000"), "max_bytes = 99000000000"),
         (("[http]", '[http]\ncontact = "a\\nb"'), "no header can carry '\\n'"),
         (("[http]", '[http]\nuser_agent = "山"'), "no header can carry '山'"),
         (("[http]", '[http]\nca_bundle = "/nowhere.pem"'), "ca_bundle"),
@@ -108,4 +112,4 @@ def test_control_characters_of_queries_reach_no_terminal(tmp_path: Path, lhq: Lh
         for command in (("crawl", "--dry-run"), ("crawl",), ("status", "--queries"), ("list",)):
             done = lhq(command[0], file, *command[1:])
             assert not {"\x1b", "\u202e"} & {*done.stdout, *done.stderr}, command
-        assert "lake \\x1b[31m \\x202e red" in lhq("status", file, "--queries").stdout
+        assert "lake \\x1b[31m \\u202e red" in lhq("status", file, "--queries").stdout
