@@ -79,8 +79,13 @@ def test_activation_is_bias_slope_gain_then_clamp() -> None:
     assert ops.bias_act(x, torch.tensor([1.0]), slope=1.0, gain=1.0).flatten().tolist() == [-99, 0, 1, 1.5, 101]
 
 
-def test_overwriting_gives_the_same_and_only_where_no_gradient_is_recorded() -> None:
-    x, bias, noise = torch.randn(2, 3, 4, 4), torch.randn(3), torch.randn(2, 1, 4, 4)
+@pytest.mark.parametrize("num_noise", [1, 2])
+@pytest.mark.parametrize("size", [(2, 3, 4, 4), (2, 8, 300, 256)], ids=["small", "a few rows at a time"])
+def test_overwriting_gives_the_same_and_only_where_no_gradient_is_recorded(
+    size: tuple[int, int, int, int], num_noise: int
+) -> None:
+    x, bias, noise = torch.randn(size), torch.randn(size[1]), torch.randn(num_noise, 1, *size[2:])
+    x = x.contiguous(memory_format=torch.channels_last)
     wanted = ops.bias_act(x, bias, noise, clamp=1.0)
     own = x.clone()
     assert ops.bias_act_(own, bias, noise, clamp=1.0) is own
@@ -230,14 +235,14 @@ def test_keeping_freed_memory_can_be_turned_off() -> None:
 
 
 TOUCHED_AGAIN = """
-import ctypes, resource
+import ctypes, resource, sys
 from alis.ops.malloc import keep_freed_memory
 keep_freed_memory()
 c = ctypes.CDLL(None)
 c.malloc.restype = ctypes.c_void_p
 
-def faults():
-    rooms = [ctypes.c_void_p(c.malloc(ctypes.c_size_t(900 << 20))) for _ in range(3)]
+def faults(num, megabytes):
+    rooms = [ctypes.c_void_p(c.malloc(ctypes.c_size_t(megabytes << 20))) for _ in range(num)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     ctypes.memset(rooms[0], 1, 64 << 20)
     found = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
@@ -245,17 +250,19 @@ def faults():
         c.free(room)
     return found
 
-faults()
-print(faults())
+held = int(sys.argv[1]), int(sys.argv[2])
+faults(*held)
+print(faults(*held))
 """
 
 
-def test_freed_memory_is_kept_also_beyond_2_gb() -> None:
-    """Allocates more than 2 GB of address space and touches 64 MB of it, which are 16,384 pages."""
+@pytest.mark.parametrize(("num", "megabytes"), [(3, 900), (1, 1500)], ids=["many blocks", "a large one"])
+def test_freed_memory_is_kept_however_much_it_was(num: int, megabytes: int) -> None:
+    """Allocates more than 1 or 2 GB of address space and touches 64 MB of it, which are 16,384 pages."""
     if not keep_freed_memory():
         pytest.skip("this C library gives no such promise")
     done = subprocess.run(
-        [sys.executable, "-c", TOUCHED_AGAIN],
+        [sys.executable, "-c", TOUCHED_AGAIN, str(num), str(megabytes)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
