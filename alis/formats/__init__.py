@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from alis.errors import InputError
 from alis.formats import deep_zoom, png, tiff, vips
@@ -22,6 +26,7 @@ __all__ = [
     "check_place",
     "check_size",
     "check_writable",
+    "compressed",
     "find",
     "read_note",
 ]
@@ -114,6 +119,17 @@ def check_size(path: Path, width: int, height: int) -> None:
             f"{path}: {width:,} × {height:,} px is beyond {form.name}'s limit of {form.max_side:,} px a side",
             hint=f"use {', '.join(wider)}" if wider else f"paint at most {form.max_side:,} columns",
         )
+
+
+def compressed(pixels_HWC: Pixels, path: Path) -> Pixels:
+    """The same pixels after the lossy compression of a path's format; of the lossless ones, as they are."""
+    if find(path).is_lossless:
+        return pixels_HWC
+    file = io.BytesIO()
+    name = "WEBP" if path.suffix.lower() == ".webp" else "JPEG"
+    Image.fromarray(pixels_HWC).save(file, name, quality=vips.QUALITY)
+    with Image.open(file) as opened:
+        return np.asarray(opened.convert("RGB"))
 
 
 def read_note(path: Path) -> str | None:

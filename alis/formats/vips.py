@@ -14,7 +14,7 @@ from PIL import Image
 
 from alis.formats.raw_picture import RawPicture, atomic_path, require_package
 
-_QUALITY = 92
+QUALITY = 92
 _DESCRIPTION = 0x010E
 
 
@@ -26,7 +26,7 @@ def encode(rows: RawPicture, path: Path, note: str) -> None:
             image = pyvips.Image.rawload(str(rows.path), rows.width, rows.height, 3, access="sequential")
             image = image.copy(interpretation="srgb")
             image.set_type(pyvips.GValue.gstr_type, "exif-ifd0-ImageDescription", note)
-            image.write_to_file(str(part), Q=_QUALITY)
+            image.write_to_file(str(part), Q=QUALITY)
         except pyvips.Error as error:
             # libvips does not report the system's error.
             if shutil.disk_usage(path.absolute().parent).free < rows.width * rows.height:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alis.errors import InputError
 from alis.models import Generator
-from alis.plane.anchors import Draw, Source, draw_z
+from alis.plane.anchors import Draw, SavedCode, Source, draw_z
 
 _ATTEMPTS, _ROUNDS = 32, 8
 
@@ -72,6 +72,17 @@ class AnchorCodes:
         return torch.from_numpy(z_BZ).to(self.g.device)
 
 
+def checked_codes(g: Generator, codes: object) -> dict[str, Tensor]:
+    """Named codes as the generator takes them.
+
+    Raises:
+        InputError: not a mapping, a name that can't be part of a URL, or as `checked_code`.
+    """
+    if not isinstance(codes, Mapping):
+        raise InputError(f"codes are {type(codes).__name__}", hint='give a mapping of names, e.g. {"beach": w}')
+    return {SavedCode(name).name: checked_code(g, name, code) for name, code in codes.items()}
+
+
 def checked_code(g: Generator, name: str, code: object) -> Tensor:
     """A code as the generator takes it, without gradient.
 
@@ -84,6 +95,8 @@ def checked_code(g: Generator, name: str, code: object) -> Tensor:
         raise InputError(
             f"code {name} is {getattr(code, 'dtype', type(code).__name__)}, no tensor of floats", hint=hint
         )
+    if code.layout != torch.strided or code.is_meta:
+        raise InputError(f"code {name} is a tensor without dense data ({code.layout}, {code.device})", hint=hint)
     if tuple(code.shape) not in {want, want[1:]}:
         raise InputError(f"code {name} has shape {list(code.shape)}", hint=hint)
     code = code.detach().to(g.device, torch.float32)

@@ -34,6 +34,7 @@ from alis.models import Discriminator, Generator, load_discriminator
 from alis.painting.perceptual_distance import Features, PerceptualDistance, efficientnet_features, structural_similarity
 from alis.painting.strip import fingerprint
 from alis.plane import codes
+from alis.plane.anchors import check_seed
 from alis.plane.ranges import Ranges
 from alis.progress import progress_bar
 
@@ -168,7 +169,8 @@ class SearchOptions:
         if self.space not in SPACES:
             raise InputError(f"space {self.space!r} is unknown", hint='use "w" or "w+"')
         if not 1 <= self.steps <= 100_000:
-            raise InputError(f"{self.steps} steps", hint="use at least 1; 300 is usual")
+            raise InputError(f"{self.steps} steps", hint="use 1 to 100000; 300 is usual")
+        check_seed(self.seed)
         if not 1 <= self.tries <= _STARTS:
             raise InputError(f"{self.tries} tries", hint=f"use 1 to {_STARTS}; 4 is usual")
 

@@ -25,7 +25,7 @@ from alis.config import ModelConfig
 from alis.errors import InputError
 from alis.formats import Pixels
 from alis.models import Generator
-from alis.painting.anchor_codes import AnchorCodes, checked_centres, checked_code
+from alis.painting.anchor_codes import AnchorCodes, checked_centres, checked_code, checked_codes
 from alis.plane.anchors import MAX_ANCHOR, SavedCode, Sketch, SketchSettings, Source
 from alis.plane.noise import column_noise
 from alis.plane.ranges import Ranges, anchors_seen
@@ -69,7 +69,7 @@ class Panorama:
         self.g = g
         plain: SketchSettings = {name: _plain(value) for name, value in settings.items()}  # type: ignore[assignment]
         self.sketch = sketch or Sketch(_plain(seed), **plain)
-        saved = {name: checked_code(g, name, code) for name, code in (codes or {}).items()}
+        saved = checked_codes(g, {} if codes is None else codes)
         self.anchor_codes = AnchorCodes(g, saved, None if centres is None else checked_centres(g, centres))
         self.batch = _batch(g.config) if batch is None else _plain(batch)
         if isinstance(self.batch, bool) or not isinstance(self.batch, int) or not 1 <= self.batch <= _MOST_TILES:
@@ -147,13 +147,11 @@ class Panorama:
         """The same plane with more named codes for edits to use.
 
         Raises:
-            InputError: a code of the wrong shape.
+            InputError: a code of the wrong shape, or a name that can't be part of a URL.
         """
         other = copy.copy(self)
         other.anchor_codes = copy.copy(self.anchor_codes)
-        other.anchor_codes.saved = self.anchor_codes.saved | {
-            n: checked_code(self.g, n, code) for n, code in codes.items()
-        }
+        other.anchor_codes.saved = self.anchor_codes.saved | checked_codes(self.g, codes)
         return other
 
     def with_edits(self, edits: Mapping[int, Source | int | Tensor]) -> Panorama:
@@ -161,13 +159,19 @@ class Panorama:
 
         Args:
             edits: anchor → a variant's number, a `Draw`, a `Saved` code's name, or a code tensor [S] or [num_ws, S].
+
+        Raises:
+            InputError: not such a mapping, or as `with_codes`.
         """
+        if not isinstance(edits, Mapping):
+            raise InputError(f"edits are {type(edits).__name__}", hint="give a mapping of anchors, e.g. {3: 1}")
         plain: dict[int, Source | int] = {}
         given: dict[str, Tensor] = {}
         for index, source in edits.items():
             if isinstance(source, Tensor):
-                name = "t" + hashlib.blake2s(source.detach().cpu().numpy().tobytes(), digest_size=8).hexdigest()
-                given[name], source = source, SavedCode(name)
+                code = checked_code(self.g, f"of anchor {index}", source)
+                name = "t" + hashlib.blake2s(code.cpu().numpy().tobytes(), digest_size=8).hexdigest()
+                given[name], source = code, SavedCode(name)
             plain[_plain(index)] = _plain(source)
         return self.with_codes(given).with_sketch(self.sketch.edited(plain))
 
@@ -201,6 +205,8 @@ class Panorama:
 
     def block(self, number: int) -> Pixels:
         """Tiles batch · number … batch · (number + 1) − 1 side by side: uint8 [R, batch·R/g, 3]."""
+        number = _plain(number)
+        self.check_tile(number * self.batch if isinstance(number, int) else number)
         if self.g.config.padding == "plane":
             column = number * self.batch * (4 // self.g.config.grid_size)
             pixels: Pixels = _paint([(self, column)], self.batch * self.tile_px)[0]

@@ -23,8 +23,9 @@ from alis.painting.panorama import paint
 from alis.painting.strip import StripPlan
 
 _PIECE_PX = 4096
-# Mean difference, in grey levels, allowed between a picture and a new painting from its note: rounding or compression.
-_LOSSLESS_MEAN, _LOSSY_MEAN = 1.0, 16.0
+# Mean difference, in grey levels, allowed between a picture and a new painting from its note: rounding, or twice what
+# compressing that painting changes, and a little.
+_LOSSLESS_MEAN, _LOSSY_FACTOR, _LOSSY_MEAN = 1.0, 2.0, 4.0
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,15 @@ def check_picture(plan: StripPlan, path: Path) -> None:
             "it was cropped or scaled after it was painted",
             hint="give the strip as alis saved it",
         )
-    tile, allowed = plan.panorama.tile_px, _LOSSLESS_MEAN if picture.is_lossless else _LOSSY_MEAN
+    tile = plan.panorama.tile_px
     first, last = plan.start // tile, (plan.start + plan.width - 1) // tile
     for k in sorted({first, (first + last) // 2, last}):
         left, right = max(k * tile, plan.start), min((k + 1) * tile, plan.start + plan.width)
         want = paint([(plan.panorama, k)])[0][:, left - k * tile : right - k * tile]
+        allowed = _LOSSLESS_MEAN
+        if not picture.is_lossless:
+            compressed = formats.compressed(want, path)
+            allowed = _LOSSY_FACTOR * np.abs(compressed.astype(int) - want).mean() + _LOSSY_MEAN
         apart = np.abs(picture.columns(left - plan.start, right - plan.start).astype(int) - want).mean()
         if apart > allowed:
             raise InputError(

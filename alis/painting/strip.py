@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,10 +104,13 @@ def plan(
         loop: close the plane to a ring of the nearest whole number of anchors, and paint exactly one turn of it.
 
     Raises:
-        InputError: both width and frames, a width below 1, or columns beyond the plane.
+        InputError: both width and frames, no whole numbers, a width below 1, or columns beyond the plane.
     """
     if width is not None and frames is not None:
         raise InputError("--width and --frames were both given", hint="give one of them")
+    for name, value in (("--width", width), ("--frames", frames), ("--start", start)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise InputError(f"{name} {value!r} is not a whole number", hint="give e.g. 1024")
     if frames is not None and frames < 1:
         raise InputError(f"--frames {frames}: nothing to paint", hint="give at least 1")
     if width is None:
@@ -123,7 +127,7 @@ def plan(
         ring = max(panorama.shortest_ring, round(width / panorama.anchor_px / step) * step)
         panorama = panorama.with_sketch(panorama.sketch.closed(ring))
         width = ring * panorama.anchor_px
-    return StripPlan(panorama, start, width)
+    return StripPlan(panorama, int(start), int(width))
 
 
 def paint(plan: StripPlan, path: str | Path, *, overwrite: bool = False) -> picture_writer.Strip:

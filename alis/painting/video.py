@@ -72,7 +72,7 @@ def shot(panorama: Panorama, *, seconds: float, fps: int = 30, aspect: str = "16
     if not all(parts):
         raise InputError(f"aspect {aspect[:40]!r} is unknown", hint="write e.g. 16:9")
     ratio = parts[0] / parts[1]
-    tall = height or panorama.height
+    tall = panorama.height if height is None else height
     # With chroma at half resolution (4:2:0), H.264 and VP9 need even sizes.
     size = (max(2, round(tall * ratio / 2) * 2), tall - tall % 2)
     if not size[1] >= 16 or max(size) > _MAX_SIDE or size[0] < 16:

@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from alis import formats
 from alis.errors import InputError
 from alis.painting.panorama import Panorama, precision_of
 from alis.web.app import PAGE
@@ -113,10 +114,7 @@ def write(
 
 def _check_place(folder: Path, *, overwrite: bool) -> None:
     """Raises: InputError: the folder can't be written, was not made by this module, or may not be replaced."""
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder.parent}: no such folder", hint="make it first")
-    if not os.access(folder.absolute().parent, os.W_OK):
-        raise InputError(f"{folder.parent}: can't be written", hint="give a folder that can be")
+    formats.check_writable(folder)
     if folder.is_dir() and any(folder.iterdir()):
         if not is_site(folder):
             raise InputError(f"{folder}: is not a page made by alis export-web", hint="give another -o")

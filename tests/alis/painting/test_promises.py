@@ -21,7 +21,7 @@ from alis import formats
 from alis.cli import cli
 from alis.errors import AlisError, InputError
 from alis.models.slim import slim
-from alis.painting import clusters, connect, redraw, strip, video
+from alis.painting import clusters, connect, invert, redraw, strip, video
 from alis.plane import codes
 from alis.plane.anchors import Draw, SavedCode, Sketch
 from tests.alis import painter
@@ -143,6 +143,22 @@ def test_a_picture_changed_after_painting_is_detected(model: Path, strips: Path,
         assert not list(tmp_path.glob("out*")), name
 
 
+@pytest.mark.parametrize("ending", ["webp", "jpg"])
+def test_compression_is_not_taken_for_a_change(tmp_path: Path, ending: str) -> None:
+    """Untrained independent patches are so grainy that WebP changes them by 20 grey levels."""
+    alis.save(tmp_path / "grainy", painter.tiny(seed=1))
+    plan = strip.plan(alis.Panorama(alis.load(tmp_path / "grainy"), 7), width=300)
+    for name in (f"a.{ending}", "a.png"):
+        strip.paint(plan, tmp_path / name)
+    told = _alis("resample", tmp_path / "grainy", tmp_path / f"a.{ending}", "--at", 90, "-o", tmp_path / f"b.{ending}")
+    assert told.exit_code == 0, told.output
+    with Image.open(tmp_path / "a.png") as picture, Image.open(tmp_path / f"a.{ending}") as noted:
+        changed, exif = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), noted.getexif()
+    changed.save(tmp_path / f"c.{ending}", quality=92, exif=exif)
+    told = _alis("resample", tmp_path / "grainy", tmp_path / f"c.{ending}", "--at", 90, "-o", tmp_path / f"d.{ending}")
+    assert "after it was painted" in str(told.exception), told.output
+
+
 def test_changed_deep_zoom_tiles_are_detected(model: Path, strips: Path, tmp_path: Path) -> None:
     def resampled(change: Callable[[Path, Path], object]) -> Result:
         shutil.rmtree(tmp_path, ignore_errors=True)
@@ -165,8 +181,8 @@ def test_changed_deep_zoom_tiles_are_detected(model: Path, strips: Path, tmp_pat
     assert resampled(lambda *_: None).exit_code == 0
     changes: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         "cropped": (redescribed('Width="500"', 'Width="490"'), "after it was painted"),
-        "no size": (redescribed('Width="500"', ""), "says no Width"),
-        "empty": (redescribed('Width="500"', 'Width="0"'), "describes no picture"),
+        "no size": (redescribed('Width="500"', ""), "has no Width"),
+        "empty": (redescribed('Width="500"', 'Width="0"'), "does not describe a picture"),
         "scaled": (repainted(lambda tile: tile.resize((tile.width // 2, 16))), "after it was painted"),
         "black": (repainted(lambda tile: Image.new("RGB", tile.size)), "after it was painted"),
         "lost": (lambda _, tiles: (tiles / "1_0.jpg").unlink(), "can't be read"),
@@ -310,7 +326,7 @@ def test_bad_values_are_errors(g: alis.Generator) -> None:
         *(lambda c=c: alis.Panorama(g, cluster=c) for c in (True, 1.0, "near", -1)),
         *(
             lambda e=e: alis.Panorama(g).with_edits({3: e})
-            for e in (None, True, False, 1.0, "a", -1, [w], nan, w.int())
+            for e in (None, True, False, 1.0, "a", -1, [w], nan, w.int(), w.to_sparse(), w.to("meta"))
         ),
         *(lambda a=a: alis.Panorama(g).with_edits({a: 1}) for a in (None, True, 1.5, "3", 2**50)),
         *(lambda e=e: Sketch(7, edits={3: e}) for e in (None, True, 1)),
@@ -322,12 +338,21 @@ def test_bad_values_are_errors(g: alis.Generator) -> None:
         ),
         *(lambda c=c: alis.Panorama(g, centres=c) for c in (nan[None], torch.zeros(0, 32), w, torch.zeros(2, 3), [w])),
         lambda: alis.Panorama(g, codes={"a": torch.full([32], 1e300, dtype=torch.float64)}),
+        *(lambda c=c: alis.Panorama(g, codes=c) for c in ([w], w, {"../a": w}, {3: w})),
+        *(lambda e=e: alis.Panorama(g).with_edits(e) for e in (None, [3], True)),
+        *(lambda n=n: alis.Panorama(g).block(n) for n in (1.5, None, 2**60, -(2**60))),
+        *(lambda n=n: strip.plan(alis.Panorama(g), width=n) for n in (1.5, True, torch.nan, "9")),
+        *(lambda n=n: strip.plan(alis.Panorama(g), start=n) for n in (0.5, False, torch.inf)),
+        *(lambda s=s: invert.SearchOptions(seed=s) for s in (-1, 2**64, 1.5, True)),
+        *(lambda h=h: video.shot(alis.Panorama(g), seconds=1, height=h) for h in (0, -32)),
     ]
     for call in calls:
         with pytest.raises(InputError):
             call()
     assert alis.Panorama(g, batch=3).batch == 3
     assert alis.Panorama(g).with_edits({np.int64(3): np.int64(2)}).sketch.text == "0/a3v2"
+    short, long = (alis.Panorama(g).with_edits({3: w.to(dtype)}) for dtype in (torch.bfloat16, torch.float64))
+    assert short.sketch.text == long.sketch.text
 
 
 def test_invalid_clusters_are_an_error(model: Path, tmp_path: Path) -> None:

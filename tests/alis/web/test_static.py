@@ -197,7 +197,12 @@ def test_the_static_page_works_like_the_served_one(page: Page) -> None:
 def test_a_folder_that_is_not_a_page_is_not_replaced(made: tuple[Path, alis.Panorama], tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
-    for place, overwrite in ((tmp_path / "mine", True), (made[0], False), (tmp_path / "no" / "where", False)):
+    for place, overwrite in (
+        (tmp_path / "mine", True),
+        (made[0], False),
+        (tmp_path / "no" / "where", False),
+        (tmp_path / ("n" * 254), False),
+    ):
         with pytest.raises(InputError):
             site.write(made[1], place, overwrite=overwrite)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
