@@ -86,6 +86,8 @@ def test_a_page_opened_by_a_bad_link_works(
     assert page.sketch == sketch
     assert said in toast(page)
     assert page.ask("window.alis.plane.kept.size") > 0, "tiles were painted"
+    faded = "(on) => (toast.classList.toggle('on', on), getComputedStyle(hint).opacity)"
+    assert [page.ask(f"({faded})({on})") for on in ("false", "true")] == ["1", "0"], "the toast is where the hint was"
 
 
 def test_a_damaged_link_in_an_open_page_keeps_what_is_there(open_page: Callable[..., Page]) -> None:
