@@ -70,3 +70,5 @@ def command(
     result({**table, "distance_at_start": done.loss_start, "distance": done.loss}, str(target))
     say(f"structure {done.structure:.2f} · {done.psnr_db:.1f} dB{' · mirrored' * done.is_mirrored}")
     say(f"distance {done.loss_start:.3f} → {done.loss:.3f}")
+    if not invert.holds_positions(g):
+        say("this model's codes hold sky, horizon, ground and colours; the plane decides where its shapes are")

@@ -81,6 +81,11 @@ def num_places(g: Generator) -> int:
     return _PLACES if g.config.local_latents else 1
 
 
+def holds_positions(g: Generator) -> bool:
+    """Whether a code can decide where along x a shape is: some waves along x were not replaced by local latents."""
+    return g.config.local_latents < 1
+
+
 def scene(g: Generator, w_BLS: Tensor, seed: int = 0) -> Tensor:
     """Frames [B, 3, R, R] midway between two anchors that have the same code, without noise.
 

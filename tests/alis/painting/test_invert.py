@@ -189,6 +189,17 @@ def test_from_the_command_line(g: alis.Generator, tmp_path: Path, monkeypatch: p
         assert told in str(result.exception)
 
 
+@pytest.mark.parametrize(("share", "is_told"), [(0.5, False), (1.0, True)])
+def test_a_model_whose_codes_hold_no_positions_is_reported(tmp_path: Path, share: float, is_told: bool) -> None:
+    g = painter.tiny(padding="plane", local_latents=share)
+    alis.save(tmp_path / "model", g)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), dtype=np.uint8)).save(tmp_path / "photo.png")
+    words = ["invert", tmp_path / "model", tmp_path / "photo.png", "-o", tmp_path / "c.safetensors", "--steps", 1]
+    done = CliRunner().invoke(cli, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    assert ("where its shapes are" in done.output) is is_told
+
+
 def test_a_model_without_its_discriminator_still_inverts(g: alis.Generator, tmp_path: Path) -> None:
     alis.save(tmp_path, g)
     with pytest.raises(WeightsMissing):
