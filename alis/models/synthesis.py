@@ -272,6 +272,15 @@ class Synthesis(nn.Module):
         if not isinstance(noise, str):
             if len(noise) != len(sides):
                 raise InputError(f"noise: {len(noise)} maps for {len(sides)} layers", hint=f"their sides are {sides}")
+            # While a graph is traced, sizes may not be known.
+            for number, (found, r, span) in enumerate(zip(noise, sides, at, strict=True)):
+                want = (1, r, span.width)
+                fits = found.ndim == 4 and found.shape[1:] == want and len(found) in {1, len(ranges.column_B)}
+                if not torch.compiler.is_compiling() and not fits:
+                    raise InputError(
+                        f"noise: map {number} is {list(found.shape)}",
+                        hint=f"give [{len(ranges.column_B)} or 1, {', '.join(map(str, want))}]",
+                    )
             return list(noise)
         if noise == "none":
             return [None] * len(sides)

@@ -189,6 +189,9 @@ def test_noise_is_none_stored_random_or_given() -> None:
     torch.testing.assert_close(network(*three, 1, noise=given_maps), stored)
     with pytest.raises(InputError, match="for 7 layers"):
         network(*three, 1, noise=given_maps[:3])
+    for wrong in (given_maps[2][:3], given_maps[2][..., :-1], given_maps[2].squeeze(1), given_maps[4]):
+        with pytest.raises(InputError, match="noise: map 2 is"):
+            network(*three, 1, noise=[*given_maps[:2], wrong, *given_maps[3:]])
     with pytest.raises(InputError, match='unknown mode "constant"'):
         network(*three, 1, noise="constant")
 
