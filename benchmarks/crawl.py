@@ -212,6 +212,8 @@ def memory(port: int, num: int, place: Path) -> dict[str, object]:
         raise RuntimeError(f"the long crawl failed: {(place / 'log').read_text()[-2000:]}")
     half = len(seen) // 2
     return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_average": [round(load, 1) for load in os.getloadavg()],
         "photos": num,
         "most_mb": max(seen),
         "first_half_mb": statistics.median(seen[:half]),

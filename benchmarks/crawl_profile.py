@@ -3,7 +3,13 @@
     python benchmarks/crawl_profile.py --photos 1500
 
 A thread reads every thread's processor clock five hundred times a second and books what passed since to the innermost
-place it knows in that thread's stack. The server is another process and not counted.
+place it knows in that thread's stack. The server is another process and not counted; with sendfile it takes 0.2 ms a
+photo.
+
+2.5 ms a photo of 0.7 MB, beside other work: its page and papers 0.66, the exchange of requests 0.49, guard, pace and
+deadlines 0.49, SQLite 0.3, hand-over 0.21. Cut: every photo was written to the spool, read back and written to its
+shard, 1.6 ms of 5.2; now its bytes are the shard's page from the start. Papers were made into arrays by pyarrow.array,
+which loads pandas: half a second and 50 MB.
 """
 
 from __future__ import annotations
@@ -29,6 +35,8 @@ PLACES = [
     ("lhq/images", "", "door check and sha256"),
     ("lhq/crawl/pages.py", "page_head", "spool: a photo's page and papers"),
     ("lhq/crawl/spool.py", "extend", "spool: a photo's page and papers"),
+    ("lhq/crawl/spool.py", "_write_all", "spool: a photo's page and papers"),
+    ("lhq/crawl/spool.py", "_dumped", "spool: a photo's page and papers"),
     ("lhq/crawl/spool.py", "sync", "spool: sync"),
     ("lhq/crawl/spool.py", "", "shard: papers, footer, sync"),
     ("lhq/crawl/pages.py", "", "shard: papers, footer, sync"),

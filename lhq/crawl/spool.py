@@ -14,6 +14,7 @@ the columns of PHOTO_SCHEMA but `image`), which hold the photo's sha256.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -247,8 +248,6 @@ class Spool:
         photos, path = self._fds[0], shards.path(self.number)
         folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)
-        if os.stat(folder).st_dev != os.fstat(photos).st_dev:
-            return False
         try:
             _write_all(photos, [memoryview(self._ending(wanted, queries_of, self.size_bytes))], self.size_bytes)
             os.fsync(photos)
@@ -256,7 +255,14 @@ class Spool:
             os.ftruncate(photos, self.size_bytes)
             raise
         self.close()  # an open file can't be renamed everywhere
-        os.replace(self.photos_path, path)
+        try:
+            os.replace(self.photos_path, path)
+        except OSError as error:
+            self._fds = self._open()
+            os.ftruncate(self._fds[0], self.size_bytes)
+            if error.errno != errno.EXDEV:
+                raise
+            return False
         system.sync_folder(folder)
         return True
 
