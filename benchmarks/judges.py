@@ -25,7 +25,7 @@ from torch.nn import functional
 from alis.data import Loader, RankSlice, ReadOptions, open_catalogue
 from alis.features.extractors import Extractor, open_features
 from alis.metrics import EvaluationPlan, measure, strip_metrics
-from alis.metrics.distances import frechet
+from alis.metrics.distances import frechet_distance
 from alis.metrics.moments import Moments
 from alis.models import Generator, load, sampling
 from alis.models.model_folder import find, read_notes
@@ -97,7 +97,7 @@ class Judge:
         self.reals = {name: moments(extractor, real) for name, extractor in self.extractors.items()}
         few, others = real[: -(-num // 20)], real[-(-num // 20) :]
         self.of_reals = {
-            f"inf-fid {name}": frechet(*moments(extractor, few), *moments(extractor, others))
+            f"inf-fid {name}": frechet_distance(*moments(extractor, few), *moments(extractor, others))
             for name, extractor in self.extractors.items()
         }
         together = torch.cat(few).float() / 127.5 - 1
@@ -120,7 +120,7 @@ class Judge:
         for draw in range(self.num_draws):
             frames = painted(g, self.num, self.side, draw)
             for judge, extractor in self.extractors.items():
-                values[judge].append(round(frechet(*self.reals[judge], *moments(extractor, frames)), 4))
+                values[judge].append(round(frechet_distance(*self.reals[judge], *moments(extractor, frames)), 4))
         for judge, found in values.items():
             middle = round(median(found), 4)
             row[f"inf-fid {judge}"] = middle if judge != notes.get("trained_with") else f"{middle} (flatters)"

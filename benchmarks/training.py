@@ -41,7 +41,7 @@ from torch.utils.flop_counter import flop_registry
 from alis.data import Loader, RankSlice, ReadOptions, open_catalogue
 from alis.ops import dispatch
 from alis.training import losses, recipe
-from alis.training.loop import advance
+from alis.training.loop import train_step
 from alis.training.monitor import machine
 from alis.training.step import Step, build
 
@@ -108,7 +108,7 @@ def measure(config: recipe.TrainConfig, variant: str, repeats: int, rounds: int)
 def whole_steps(config: recipe.TrainConfig, step: Step, loader: Loader, num: int) -> None:
     """`num` steps as training takes them: loading, upload, mirroring, every phase that is due, the average."""
     for _ in range(num):
-        advance(step.state, config, step, loader)
+        train_step(step.state, config, step, loader)
 
 
 def parts(

@@ -52,7 +52,9 @@ def missing(text: str) -> list[str]:
         stem = name.removeprefix("pipelines/").removesuffix(".toml")
         if name not in OWN and stem not in shipped() and not (ROOT / name).exists() and not PLACEHOLDERS.search(name):
             wrong.append(name)
-    wrong += [f"--config {name}" for name in CONFIG.findall(text) if name not in {*recipe.known(), "TEXT", "names"}]
+    wrong += [
+        f"--config {name}" for name in CONFIG.findall(text) if name not in {*recipe.shipped_configs(), "TEXT", "names"}
+    ]
     wrong += [name for name in SHIPPED.findall(text) if name not in shipped()]
     return wrong
 

@@ -19,5 +19,5 @@ def command(model: str) -> None:
     """
     from alis.models import info
 
-    report = info.of(model)
+    report = info.report(model)
     click.echo(report.as_json() if wants_json() else report.as_text())

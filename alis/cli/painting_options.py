@@ -15,7 +15,7 @@ from lhq.cli.talk import result, say
 if TYPE_CHECKING:
     from alis.models import Generator
     from alis.painting.panorama import Panorama
-    from alis.painting.picture_writer import Strip
+    from alis.painting.picture_writer import WrittenStrip
 
 
 def _cluster(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
@@ -109,7 +109,7 @@ def warn_about_foreign_codes(g: Generator, codes_files: Iterable[str | Path]) ->
             say(f"{path}: was made with another model ({made_with}); this one paints a different scene")
 
 
-def report(strip: Strip, **more: object) -> None:
+def report(strip: WrittenStrip, **more: object) -> None:
     """Print a strip's path on stdout (with --json, its size, time and `more` too), and its size and speed on stderr."""
     table = {"path": str(strip.path), "width_px": strip.width_px, "height_px": strip.height_px}
     rate = strip.megapixels_per_second

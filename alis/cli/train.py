@@ -40,7 +40,7 @@ def _every_value(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("train", epilog="Every value of the recipe has a flag, named table.key as in alis/configs/*.toml.")
 @click.option("--data", required=True, help="Folder, s3://… or hf://… of Parquet files or pictures; or a zip.")
-@click.option("--config", "config_name", help=f"{', '.join(recipe.known())}, or a TOML file [lhq256].")
+@click.option("--config", "config_name", help=f"{', '.join(recipe.shipped_configs())}, or a TOML file [lhq256].")
 @click.option("--size", type=int, help="Resolution in pixels: 32 to 1024, a power of two; chooses the recipe.")
 @click.option("--hours", type=float, help="Time to train; chooses width, batch, learning rates and augmentation.")
 @click.option("--out", default="runs/latest", show_default=True, type=click.Path(path_type=Path), help="Run folder.")

@@ -45,9 +45,9 @@ def command(
     from alis.painting import video
 
     panorama = open_panorama(model, painting)
-    shot = video.shot(panorama, seconds=seconds, fps=fps, aspect=aspect, height=height)
-    frames = video.film(panorama, shot, speed=speed, changes=changes, start=start, loop=loop)
-    video.write(out, frames, shot, overwrite=force)
-    table = {"path": out, "width_px": shot.width, "height_px": shot.height, "frames": shot.num_frames}
-    result({**table, "seconds": shot.seconds}, out)
-    say(f"{shot.width}×{shot.height} px · {shot.num_frames} frames · {shot.seconds:g} s")
+    settings = video.video_settings(panorama, seconds=seconds, fps=fps, aspect=aspect, height=height)
+    frames = video.video_frames(panorama, settings, speed=speed, changes=changes, start=start, loop=loop)
+    video.write(out, frames, settings, overwrite=force)
+    table = {"path": out, "width_px": settings.width, "height_px": settings.height, "frames": settings.num_frames}
+    result({**table, "seconds": settings.seconds}, out)
+    say(f"{settings.width}×{settings.height} px · {settings.num_frames} frames · {settings.seconds:g} s")

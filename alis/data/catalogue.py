@@ -66,7 +66,7 @@ class Catalogue:
         return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def of_parquet(address: str, fs: Any, files: Sequence[str], column: str | None) -> Catalogue:
+def catalogue_parquet(address: str, fs: Any, files: Sequence[str], column: str | None) -> Catalogue:
     """Catalogue Parquet files by their footers.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 import fsspec
 
 from alis.data import pictures, variants
-from alis.data.catalogue import Catalogue, of_parquet
+from alis.data.catalogue import Catalogue, catalogue_parquet
 from alis.errors import DataError, InputError
 
 _STORED = re.compile(r"photos/\d{6}\.parquet")  # the shards of a store of lhq, and what is beside them
@@ -40,7 +40,7 @@ def open_catalogue(
         DataError: a file is damaged, or the service can't be reached.
     """
     if _is_zip(address):
-        return pictures.of_zip(address)
+        return pictures.catalogue_zip(address)
     fs, root, files = _listed(address)
     parquet = [name for name in files if name.endswith(".parquet")]
     _refuse_store(address, root, files, parquet)
@@ -48,10 +48,10 @@ def open_catalogue(
         chosen = variants.choose(fs, root, parquet, side=side, wanted=variant, address=address)
         under = {name: name.removeprefix(root) for name in chosen}
         train = [name for name in chosen if not _HELD_OUT.search(under[name])]
-        return of_parquet(address, fs, sorted(train or chosen), column)
+        return catalogue_parquet(address, fs, sorted(train or chosen), column)
     found = [name for name in files if pictures.is_picture(name.removeprefix(root))]
     if found:
-        return pictures.of_folder(address, fs, sorted(found))
+        return pictures.catalogue_folder(address, fs, sorted(found))
     raise InputError(
         f"{address}: no Parquet files and no pictures there",
         hint="give a folder written by `lhq export`, any Parquet dataset, or a folder or zip of pictures",

@@ -70,7 +70,7 @@ class ZipCatalogue(Catalogue):
             return pa.array([{"bytes": _member(archive, name), "path": name} for name in names], _ROW)
 
 
-def of_folder(address: str, fs: Any, files: list[str]) -> Catalogue:
+def catalogue_folder(address: str, fs: Any, files: list[str]) -> Catalogue:
     """Catalogue picture files."""
     sizes = [int(fs.size(name) or 0) for name in files]
     kept = [(name, size) for name, size in zip(files, sizes, strict=True) if 0 < size <= MAX_BYTES]
@@ -81,7 +81,7 @@ def of_folder(address: str, fs: Any, files: list[str]) -> Catalogue:
     return FolderCatalogue(address, fs, tuple(names), group_file=starts, **{**groups, "group_index": starts * 0})
 
 
-def of_zip(address: str) -> Catalogue:
+def catalogue_zip(address: str) -> Catalogue:
     """Catalogue a zip of pictures.
 
     Raises:

@@ -62,7 +62,7 @@ def open_published(
     if "G" in found and networks.config_of(found["G"], found.get("D"), f"{file} G") != config:
         raise InputError(f"{file}: G and G_ema have different settings", hint="the file is damaged")
     loaded: dict[str, dict[str, Tensor]] = {
-        name: networks.ours(networks.weights_of(value, f"{file} {name}"), config, f"{file} {name}")
+        name: networks.convert_weights(networks.weights_of(value, f"{file} {name}"), config, f"{file} {name}")
         for name, value in found.items()
     }
     averaged = _filled(models.Generator, config, loaded["G_ema"], f"{file} G_ema")

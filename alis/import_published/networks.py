@@ -13,7 +13,7 @@ from torch import Tensor
 
 from alis.config import ModelConfig
 from alis.errors import InputError, UnsafePickle
-from alis.import_published.pickles import Built
+from alis.import_published.pickles import InertCall
 from alis.import_published.storages import tensor
 from alis.ops.resample import TAPS
 from alis.plane import coords
@@ -55,7 +55,7 @@ def state_of(value: object, where: str) -> State:
     Raises:
         UnsafePickle: it is not such a description.
     """
-    meta = value.args[0] if isinstance(value, Built) and value.name == PERSISTENT and len(value.args) == 1 else None
+    meta = value.args[0] if isinstance(value, InertCall) and value.name == PERSISTENT and len(value.args) == 1 else None
     state = meta.get("state") if isinstance(meta, dict) else None
     if not isinstance(state, dict):
         raise UnsafePickle(
@@ -67,7 +67,7 @@ def state_of(value: object, where: str) -> State:
 def entries(state: State, key: str) -> Mapping[object, object]:
     """`_modules`, `_parameters` or `_buffers` as a dict, whichever kind of dict they are."""
     found = state.get(key)
-    if isinstance(found, Built) and found.name in {"collections.OrderedDict", "builtins.dict"}:
+    if isinstance(found, InertCall) and found.name in {"collections.OrderedDict", "builtins.dict"}:
         found = found.items
     return found if isinstance(found, dict) else {}
 
@@ -123,7 +123,7 @@ def settings_of(value: object, where: str) -> dict[str, object]:
         count += 1
         if count > MAX_SETTINGS or len(path) > 1000:
             raise UnsafePickle(f"{where}: the configuration is endless", hint="no published checkpoint has one")
-        if isinstance(node, Built):
+        if isinstance(node, InertCall):
             inner = node.state if isinstance(node.state, dict) else node.items
             node = inner.get("_content", inner.get("_val", inner))
         if isinstance(node, dict):
@@ -183,7 +183,7 @@ def config_of(generator: object, discriminator: object | None, where: str) -> Mo
     )
 
 
-def ours(weights: Mapping[str, Tensor], config: ModelConfig, where: str) -> dict[str, Tensor]:
+def convert_weights(weights: Mapping[str, Tensor], config: ModelConfig, where: str) -> dict[str, Tensor]:
     """Published names → our names, float32; what follows from the settings is compared and left out.
 
     Raises:

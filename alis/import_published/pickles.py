@@ -1,7 +1,7 @@
 """Bytes of a pickle → plain values, without executing anything: this reader has no means to call a function.
 
 A pickle is a program for a stack machine, whose REDUCE opcode calls any importable function. Here names are never
-imported: a name on the list becomes a `Name`, a call becomes `Built(name, args)`, both inert; a name that is not on the
+imported: a name on the list becomes an `InertName`, a call becomes `InertCall(name, args)`; a name that is not on the
 list is an error. Memory is bounded by the file's size: no opcode allocates more than its own argument.
 Source: pickletools, the commented list of opcodes in Python's standard library.
 """
@@ -42,14 +42,14 @@ _KEYS = (str, bytes, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class InertName:
     """The name of something importable, which is not imported."""
 
     text: str
 
 
 @dataclass(eq=False, slots=True)
-class Built:
+class InertCall:
     """A call or object construction that is not executed: its name and arguments."""
 
     name: str
@@ -60,7 +60,7 @@ class Built:
 
 
 @dataclass(frozen=True, slots=True)
-class Persistent:
+class PersistentId:
     """A reference to something outside the pickle, such as a torch storage."""
 
     id: object
@@ -153,24 +153,24 @@ class _Machine:
                 return values
         self.refuse("an opcode without its mark")
 
-    def named(self, module: str, name: str) -> Name:
+    def named(self, module: str, name: str) -> InertName:
         """The name, if it is allowed; the only place where a pickle's names are checked."""
         text = f"{_OLD_NAMES.get(module, module)}.{name}"
         if text not in ALLOWED:
             self.refuse(f"asks for {text[:200]}, which reading weights never needs")
-        return Name(text)
+        return InertName(text)
 
-    def build(self, what: object, args: object) -> Built:
+    def build(self, what: object, args: object) -> InertCall:
         """The inert description of a call."""
-        if not isinstance(what, Name):
-            self.refuse(f"calls a {type(what).__name__}")
+        if not isinstance(what, InertName):
+            self.refuse(f"calls a value of type {type(what).__name__}")
         if not isinstance(args, tuple):
             self.refuse(f"calls {what.text} with a {type(args).__name__}")
-        return Built(what.text, args)
+        return InertCall(what.text, args)
 
     def add_items(self, values: list[object]) -> None:
         target = self.top()
-        items = target.items if isinstance(target, Built) else target
+        items = target.items if isinstance(target, InertCall) else target
         if not isinstance(items, dict) or len(values) % 2:
             self.refuse(f"puts items into a {type(target).__name__}")
         for key, value in zip(values[::2], values[1::2], strict=True):
@@ -180,7 +180,7 @@ class _Machine:
 
     def append(self, values: list[object]) -> None:
         target = self.top()
-        found = target.appended if isinstance(target, Built) else target
+        found = target.appended if isinstance(target, InertCall) else target
         if not isinstance(found, list):
             self.refuse(f"appends to a {type(target).__name__}")
         found.extend(values)
@@ -229,8 +229,8 @@ def _newobj_ex(machine: _Machine, _: object) -> None:
 
 def _set_state(machine: _Machine, _: object) -> None:
     state, target = machine.pop(), machine.top()
-    if not isinstance(target, Built):
-        machine.refuse(f"gives a state to a {type(target).__name__}")
+    if not isinstance(target, InertCall):
+        machine.refuse(f"gives a state to a value of type {type(target).__name__}")
     target.state = state
 
 
@@ -309,6 +309,6 @@ _OPERATIONS: dict[str, Callable[[_Machine, object], None]] = {
     "POP": _pop,
     "POP_MARK": _pop_mark,
     "DUP": lambda m, _: m.stack.append(m.top()),
-    "BINPERSID": lambda m, _: m.stack.append(Persistent(m.pop())),
-    "PERSID": lambda m, arg: m.stack.append(Persistent(arg)),
+    "BINPERSID": lambda m, _: m.stack.append(PersistentId(m.pop())),
+    "PERSID": lambda m, arg: m.stack.append(PersistentId(arg)),
 }

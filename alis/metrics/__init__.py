@@ -16,7 +16,7 @@ from alis.data import Fit, open_catalogue
 from alis.errors import AlisError, DataError, InputError
 from alis.features.extractors import NAMES, Extractor, open_features
 from alis.metrics import strip_metrics
-from alis.metrics.distances import SUBSET, frechet, kernel, precision_recall
+from alis.metrics.distances import SUBSET, frechet_distance, kernel_distance, precision_recall
 from alis.metrics.geometry import equivariance_db, path_length
 from alis.metrics.moments import Moments
 from alis.metrics.reference import ReferenceStatistics, SampleOptions, reference_statistics
@@ -124,10 +124,10 @@ def measure(
     if compared and data is None:
         raise InputError(f"{', '.join(compared)}: needs real pictures to compare with", hint="give --data")
     if compared and data is not None:
-        with _refused(found, compared, progress):
+        with _record_failure(found, compared, progress):
             found = _with_real(generator, data, wanted or ImageSelection(), plan, found, progress)
     if "eq-t" in plan.metrics:
-        with _refused(found, ["eq-t"], progress):
+        with _record_failure(found, ["eq-t"], progress):
             found.figures["eq-t"] = equivariance_db(
                 generator,
                 plan.num_geometry,
@@ -135,7 +135,7 @@ def measure(
                 advance=progress.of("eq-t", plan.num_geometry, shared=False),
             )
     if "path-length" in plan.metrics:
-        with _refused(found, ["path-length"], progress):
+        with _record_failure(found, ["path-length"], progress):
             mean, deviation = path_length(
                 generator,
                 plan.num_geometry,
@@ -144,13 +144,13 @@ def measure(
             )
             found.figures.update({"path-length": mean, "path-length-std": deviation})
     if "far-tiles" in plan.metrics:
-        with _refused(found, ["far-tiles"], progress):
+        with _record_failure(found, ["far-tiles"], progress):
             extractor = open_features(plan.features, generator.device)
             found.figures.update(_far_tiles(generator, extractor, plan, progress.of("far-tiles", 3 * plan.num)))
             found = replace(found, extractor=extractor.name)
     of_strips = [name for name in plan.metrics if name in {"seam", "repetition"}]
     if of_strips:
-        with _refused(found, of_strips, progress):
+        with _record_failure(found, of_strips, progress):
             found.figures.update(_strips(generator, data, wanted or ImageSelection(), plan, progress))
     if not found.figures and progress.error is not None:
         raise progress.error
@@ -187,10 +187,12 @@ def _with_real(
             extractor.num_features,
         )
     if "inf-fid" in wanted:
-        with _refused(found, ["inf-fid"], progress):
+        with _record_failure(found, ["inf-fid"], progress):
             advance = progress.of("frames anywhere", plan.num)
             fakes = _painted(generator, sampling.frames_anywhere, extractor, plan, num_kept=0, advance=advance)
-            found.figures["inf-fid"] = _finite(frechet(real.mean, real.covariance, fakes.mean, fakes.covariance))
+            found.figures["inf-fid"] = _finite(
+                frechet_distance(real.mean, real.covariance, fakes.mean, fakes.covariance)
+            )
     return _aligned(generator, extractor, real, plan, found, progress) if wanted & _NEEDS_FRAMES else found
 
 
@@ -208,14 +210,14 @@ def _aligned(
     advance = progress.of("frames at patch borders", plan.num)
     fakes = _painted(generator, sampling.frames_aligned, extractor, plan, num_kept=num_kept, advance=advance)
     if "fid" in wanted:
-        with _refused(found, ["fid"], progress):
-            found.figures["fid"] = _finite(frechet(real.mean, real.covariance, fakes.mean, fakes.covariance))
+        with _record_failure(found, ["fid"], progress):
+            found.figures["fid"] = _finite(frechet_distance(real.mean, real.covariance, fakes.mean, fakes.covariance))
     if "kid" in wanted:
-        with _refused(found, ["kid"], progress):
-            found.figures["kid"] = _finite(kernel(real.kept, fakes.kept, seed=plan.seed))
+        with _record_failure(found, ["kid"], progress):
+            found.figures["kid"] = _finite(kernel_distance(real.kept, fakes.kept, seed=plan.seed))
             found = replace(found, kid_subset=_kid_subset(len(real.kept), len(fakes.kept)))
     if "precision-recall" in wanted:
-        with _refused(found, ["precision-recall"], progress):
+        with _record_failure(found, ["precision-recall"], progress):
             precision, recall = precision_recall(real.kept, fakes.kept)
             found.figures.update({"precision": precision, "recall": recall})
             if min(len(real.kept), len(fakes.kept)) < plan.num_kept:
@@ -288,7 +290,7 @@ class _Progress:
 
 
 @contextmanager
-def _refused(found: MetricResults, names: Sequence[str], progress: _Progress) -> Iterator[None]:
+def _record_failure(found: MetricResults, names: Sequence[str], progress: _Progress) -> Iterator[None]:
     """Record an error inside the block as the reason why these metrics are not measured, and continue."""
     try:
         yield
@@ -316,7 +318,7 @@ def _far_tiles(generator: Generator, extractor: Extractor, plan: EvaluationPlan,
             advance(size)
         moments.append(found.finish(extractor.num_features, generator.device)[:2])
     near, far, again = moments
-    return {"far-tiles": frechet(*near, *far), "far-tiles-floor": frechet(*near, *again)}
+    return {"far-tiles": frechet_distance(*near, *far), "far-tiles-floor": frechet_distance(*near, *again)}
 
 
 def _strips(
@@ -327,13 +329,13 @@ def _strips(
     num = max(plan.num_geometry // strip_metrics.FRAMES, 1)
     figures = {}
     wanted = set(plan.metrics)
-    painted = strip_metrics.painted(
+    painted = strip_metrics.painted_strips(
         generator, num, seed=plan.seed, psi=plan.psi, advance=progress.of("strips", num, shared=False)
     )
     real = None
     if data is not None:
         catalogue = dist.run_on_all(lambda: open_catalogue(data, pictures.column, side=size, variant=pictures.variant))
-        real = strip_metrics.real(catalogue, size, num, fit=plan.fit)
+        real = strip_metrics.real_strips(catalogue, size, num, fit=plan.fit)
     if "seam" in wanted:
         figures["seam"] = strip_metrics.seam(painted, tile)
         if real is not None and tile < size:
@@ -364,8 +366,8 @@ __all__ = [
     "ImageSelection",
     "MetricResults",
     "Moments",
-    "frechet",
-    "kernel",
+    "frechet_distance",
+    "kernel_distance",
     "measure",
     "names",
     "precision_recall",

@@ -9,7 +9,7 @@ from torch import Tensor
 from alis.errors import InputError
 
 
-def frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
+def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
     """Squared Fréchet distance of two Gaussians: |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½), in float64.
 
     tr((Σ₁Σ₂)^½) is computed from the eigenvalues of Σ₁^½ Σ₂ Σ₁^½. That is symmetric, so there are no complex or
@@ -31,7 +31,9 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 SUBSET = 1000
 
 
-def kernel(real_NF: Tensor, fake_MF: Tensor, *, num_subsets: int = 100, size: int = SUBSET, seed: int = 0) -> float:
+def kernel_distance(
+    real_NF: Tensor, fake_MF: Tensor, *, num_subsets: int = 100, size: int = SUBSET, seed: int = 0
+) -> float:
     """Kernel distance: unbiased squared MMD with (x·y/F + 1)³, mean over random subsets. Source: arXiv 1801.01401.
 
     Raises:

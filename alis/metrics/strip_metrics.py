@@ -67,7 +67,9 @@ def repetition(strips_N3HW: Tensor, resolution: int, patch_px: int) -> float:
     return float(power_F[is_short_F & is_harmonic_F].sum() / power_F[is_short_F].sum().clamp(min=1e-12))
 
 
-def painted(generator: Generator, num: int, *, seed: int, psi: float = 1.0, advance: Advance = no_progress) -> Tensor:
+def painted_strips(
+    generator: Generator, num: int, *, seed: int, psi: float = 1.0, advance: Advance = no_progress
+) -> Tensor:
     """Painted strips of eight frames, each of another plane, with random noise: [N, 3, R, 8·R] on the CPU."""
     strips = []
     for number in range(num):
@@ -78,7 +80,7 @@ def painted(generator: Generator, num: int, *, seed: int, psi: float = 1.0, adva
     return torch.stack(strips)
 
 
-def real(catalogue: Catalogue, resolution: int, num: int, *, fit: Fit = "resize", threads: int = 2) -> Tensor:
+def real_strips(catalogue: Catalogue, resolution: int, num: int, *, fit: Fit = "resize", threads: int = 2) -> Tensor:
     """Strips of eight real frames side by side: [N, 3, R, 8·R] in [-1, 1]; fewer if there are fewer pictures."""
     found: list[Tensor] = []
     stop = min(num * FRAMES, catalogue.num_images)

@@ -16,7 +16,7 @@ STRIP_FRAMES = 40
 
 
 @dataclass(frozen=True)
-class Piece:
+class PieceCost:
     """The cost of painting a tile, frame or strip; `times` is its FLOPs over those of the same independent patches."""
 
     width_px: int
@@ -31,7 +31,7 @@ class Report:
     folder: Path
     config: ModelConfig
     networks: dict[str, CostEstimate]
-    pieces: dict[str, Piece]
+    pieces: dict[str, PieceCost]
 
     def as_json(self) -> str:
         """A JSON object: folder, settings, and for each network its sums and layers."""
@@ -81,7 +81,7 @@ class Report:
         return lines
 
 
-def of(path: str | Path) -> Report:
+def report(path: str | Path) -> Report:
     """The report of a model folder or of a run's newest snapshot.
 
     Raises:
@@ -95,14 +95,14 @@ def of(path: str | Path) -> Report:
     return Report(folder, config, networks, pieces(config))
 
 
-def pieces(config: ModelConfig) -> dict[str, Piece]:
+def pieces(config: ModelConfig) -> dict[str, PieceCost]:
     """The costs of a tile, a frame and a strip of 40 frames."""
     size, tile = config.resolution, config.resolution // config.grid_size
     alone = config.model_copy(update={"padding": "replicate"})
     found = {}
     for name, width in (("tile", tile), ("frame", size), ("strip", STRIP_FRAMES * size)):
         flops = generator_cost(config, width).flops
-        found[name] = Piece(width, flops, round(flops / generator_cost(alone, width).flops, 4))
+        found[name] = PieceCost(width, flops, round(flops / generator_cost(alone, width).flops, 4))
     return found
 
 

@@ -30,7 +30,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
-class Strip:
+class WrittenStrip:
     """A written picture: its size, the columns that this run painted (the rest was resumed), and the time it took."""
 
     path: Path
@@ -130,7 +130,7 @@ def write(
     height: int,
     note: str,
     overwrite: bool = False,
-) -> Strip:
+) -> WrittenStrip:
     """Paint a strip and encode it in the format that its file name asks for.
 
     Args:
@@ -173,7 +173,7 @@ def write(
         raise
     finally:
         spool.close()
-    return Strip(path, width, height, width - painted, time.monotonic() - started)
+    return WrittenStrip(path, width, height, width - painted, time.monotonic() - started)
 
 
 def check(path: Path, width: int, height: int, *, overwrite: bool) -> formats.Format:

@@ -32,7 +32,7 @@ _LOSSLESS_MEAN, _LOSSY_FACTOR, _LOSSY_MEAN = 1.0, 2.0, 4.0
 class Redrawn:
     """The new strip, the columns [a, b) that were redrawn, and the largest and mean change of others in grey levels."""
 
-    strip: picture_writer.Strip
+    strip: picture_writer.WrittenStrip
     redrawn: tuple[tuple[int, int], ...]
     most_elsewhere: int
     mean_elsewhere: float

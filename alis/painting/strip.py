@@ -130,7 +130,7 @@ def plan(
     return StripPlan(panorama, int(start), int(width))
 
 
-def paint(plan: StripPlan, path: str | Path, *, overwrite: bool = False) -> picture_writer.Strip:
+def paint(plan: StripPlan, path: str | Path, *, overwrite: bool = False) -> picture_writer.WrittenStrip:
     """Paint a strip into a file; errors as `alis.painting.picture_writer.write`."""
     return picture_writer.write(
         path, plan.columns, width=plan.width, height=plan.panorama.height, note=plan.note.text, overwrite=overwrite

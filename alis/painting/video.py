@@ -37,7 +37,7 @@ _BT709, _STUDIO = 1, 1
 
 
 @dataclass(frozen=True)
-class Shot:
+class VideoSettings:
     """A video's view in pixels of the plane, its frame size in pixels, its length in seconds and frames per second."""
 
     view_px: int
@@ -52,7 +52,9 @@ class Shot:
         return max(1, round(self.seconds * self.fps))
 
 
-def shot(panorama: Panorama, *, seconds: float, fps: int = 30, aspect: str = "16:9", height: int | None = None) -> Shot:
+def video_settings(
+    panorama: Panorama, *, seconds: float, fps: int = 30, aspect: str = "16:9", height: int | None = None
+) -> VideoSettings:
     """Check a video's settings and choose its frame size.
 
     Args:
@@ -77,7 +79,7 @@ def shot(panorama: Panorama, *, seconds: float, fps: int = 30, aspect: str = "16
     size = (max(2, round(tall * ratio / 2) * 2), tall - tall % 2)
     if not size[1] >= 16 or max(size) > _MAX_SIDE or size[0] < 16:
         raise InputError(f"a video of {size[0]}×{size[1]} px is not possible", hint=f"use 16 to {_MAX_SIDE} px a side")
-    return Shot(max(2, round(panorama.height * ratio)), *size, seconds, fps)
+    return VideoSettings(max(2, round(panorama.height * ratio)), *size, seconds, fps)
 
 
 class View:
@@ -103,7 +105,9 @@ class View:
         return pixels
 
 
-def pan(panorama: Panorama, shot: Shot, *, speed: float, start: float = 0, loop: bool = False) -> Iterator[Pixels]:
+def pan(
+    panorama: Panorama, settings: VideoSettings, *, speed: float, start: float = 0, loop: bool = False
+) -> Iterator[Pixels]:
     """Frames of a camera that moves `speed` pixels of the plane per second; a negative speed moves left.
 
     Args:
@@ -114,18 +118,20 @@ def pan(panorama: Panorama, shot: Shot, *, speed: float, start: float = 0, loop:
     """
     if not math.isfinite(speed) or abs(speed) > 1e6:
         raise InputError(f"{speed} pixels a second is out of range", hint="use at most a million")
-    way = speed * shot.seconds
+    way = speed * settings.seconds
     if loop:
         step = panorama.ring_step
         ring = max(panorama.shortest_ring, round(abs(way) / panorama.anchor_px / step) * step)
         panorama = panorama.with_sketch(panorama.sketch.closed(ring))
         way = math.copysign(ring * panorama.anchor_px, speed or 1)
-    view = View(panorama, shot.view_px)
-    for frame in range(shot.num_frames):
-        yield view.at(start + way * frame / shot.num_frames)
+    view = View(panorama, settings.view_px)
+    for frame in range(settings.num_frames):
+        yield view.at(start + way * frame / settings.num_frames)
 
 
-def walk(panorama: Panorama, shot: Shot, *, changes: int = 4, start: int = 0, loop: bool = False) -> Iterator[Pixels]:
+def morph(
+    panorama: Panorama, settings: VideoSettings, *, changes: int = 4, start: int = 0, loop: bool = False
+) -> Iterator[Pixels]:
     """Frames of a still camera while every scene morphs through its next variants.
 
     Args:
@@ -137,7 +143,7 @@ def walk(panorama: Panorama, shot: Shot, *, changes: int = 4, start: int = 0, lo
     """
     if not 1 <= changes <= 10_000:
         raise InputError(f"{changes} changes is out of range", hint="use 1 to 10000")
-    first, last = start // panorama.anchor_px, -(-(start + shot.view_px) // panorama.anchor_px)
+    first, last = start // panorama.anchor_px, -(-(start + settings.view_px) // panorama.anchor_px)
     sketch = panorama.sketch
 
     def code(anchor: int, variant: int):  # type: ignore[no-untyped-def]
@@ -145,24 +151,24 @@ def walk(panorama: Panorama, shot: Shot, *, changes: int = 4, start: int = 0, lo
             Draw(sketch.seed, anchor, variant % changes if loop else variant), sketch.psi, sketch.cluster
         )
 
-    for frame in range(shot.num_frames):
-        way = changes * frame / (shot.num_frames if loop else max(shot.num_frames - 1, 1))
+    for frame in range(settings.num_frames):
+        way = changes * frame / (settings.num_frames if loop else max(settings.num_frames - 1, 1))
         variant, part = min(int(way), changes - 1), way - min(int(way), changes - 1)
         eased = part * part * (3 - 2 * part)
         codes = {i: code(i, variant).lerp(code(i, variant + 1), eased) for i in range(first, last + 1)}
-        yield panorama.with_edits(codes)[start : start + shot.view_px]
+        yield panorama.with_edits(codes)[start : start + settings.view_px]
 
 
-def film(
+def video_frames(
     panorama: Panorama,
-    shot: Shot,
+    settings: VideoSettings,
     *,
     speed: float | None = None,
     changes: int | None = None,
     start: int = 0,
     loop: bool = False,
 ) -> Iterator[Pixels]:
-    """Frames of `walk` if `changes` is given, else of `pan`; the default speed is a quarter of a frame per second.
+    """Frames of `morph` if `changes` is given, else of `pan`; the default speed is a quarter of a frame per second.
 
     Raises:
         InputError: both `speed` and `changes` were given.
@@ -170,11 +176,11 @@ def film(
     if changes is not None:
         if speed is not None:
             raise InputError("--speed and --changes were both given", hint="give one of them")
-        return walk(panorama, shot, changes=changes, start=start, loop=loop)
-    return pan(panorama, shot, speed=panorama.height / 4 if speed is None else speed, start=start, loop=loop)
+        return morph(panorama, settings, changes=changes, start=start, loop=loop)
+    return pan(panorama, settings, speed=panorama.height / 4 if speed is None else speed, start=start, loop=loop)
 
 
-def write(path: str | Path, frames: Iterator[Pixels], shot: Shot, *, overwrite: bool = False) -> None:
+def write(path: str | Path, frames: Iterator[Pixels], settings: VideoSettings, *, overwrite: bool = False) -> None:
     """Encode frames as H.264 (.mp4) or VP9 (.webm); the file gets its name only when it is complete.
 
     Raises:
@@ -190,19 +196,19 @@ def write(path: str | Path, frames: Iterator[Pixels], shot: Shot, *, overwrite: 
     av = require_package("av", path)
     codec, options = _CODECS[path.suffix.lower()]
     try:
-        with atomic_path(path) as part, av.open(str(part), "w", options={}) as film:
-            stream = film.add_stream(codec, rate=shot.fps)
-            stream.width, stream.height, stream.pix_fmt = shot.width, shot.height, "yuv420p"
+        with atomic_path(path) as part, av.open(str(part), "w", options={}) as container:
+            stream = container.add_stream(codec, rate=settings.fps)
+            stream.width, stream.height, stream.pix_fmt = settings.width, settings.height, "yuv420p"
             stream.options = options
             _tag(stream.codec_context)
-            with progress_bar(f"film {path.name}", shot.num_frames, "frames") as advance:
+            with progress_bar(f"video {path.name}", settings.num_frames, "frames") as advance:
                 for pixels in frames:
                     picture = Image.fromarray(pixels)
-                    if picture.size != (shot.width, shot.height):
-                        picture = picture.resize((shot.width, shot.height), Image.Resampling.LANCZOS)
-                    film.mux(stream.encode(_frame(av, picture)))
+                    if picture.size != (settings.width, settings.height):
+                        picture = picture.resize((settings.width, settings.height), Image.Resampling.LANCZOS)
+                    container.mux(stream.encode(_frame(av, picture)))
                     advance(1)
-            film.mux(stream.encode(None))
+            container.mux(stream.encode(None))
     except OSError as error:
         if error.errno in FULL:
             raise RunError(f"{path}: the disk is full", hint="free some space and run the same command again") from None

@@ -115,13 +115,13 @@ def choose(size: int, hours: float, num_images: int, machine: Machine) -> Tables
     return chosen
 
 
-def flat(tables: Tables) -> dict[str, Any]:
+def flatten(tables: Tables) -> dict[str, Any]:
     """`{"loss": {"r1_gamma": 5.0}}` → `{"loss.r1_gamma": 5.0}`, the keys of flags."""
     return {f"{section}.{name}": value for section, values in tables.items() for name, value in values.items()}
 
 
 def _config(tables: Tables) -> TrainConfig:
-    return recipe.read(None, flat(tables))
+    return recipe.read(None, flatten(tables))
 
 
 def _tables(size: int, hours: float, num_images: int, machine: Machine, base: int) -> Tables:

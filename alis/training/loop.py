@@ -25,7 +25,7 @@ from alis.training.run_folder import StartingPoint
 from alis.training.snapshots import Measure, Snapshots
 from alis.training.state import State
 from alis.training.step import Step, build
-from alis.training.stop import StopRequest, listening
+from alis.training.stop import StopRequest, stop_on_signals
 
 log = logging.getLogger("alis")
 CHECK_EVERY = 8  # steps between two checks of all processes' stop requests and of process 0's clock
@@ -64,16 +64,16 @@ def train(
     where = dist.start(device)
     resolved = config.resolved(dist.world_size())
     with run_folder.locked(run) if dist.rank() == 0 else nullcontext():
-        catalogue = _same_data(data, resolved)
+        catalogue = _open_same_dataset(data, resolved)
         s = build(resolved, where)
-        beginning = _begin(s, run, resume, resolved)
+        beginning = _restore_start(s, run, resume, resolved)
         schedule = _Schedule(resolved, began)
         board = dist.run_on_all(
-            lambda: None if dist.rank() else _introduce(run, resolved, catalogue, s, schedule, beginning)
+            lambda: None if dist.rank() else _open_monitor(run, resolved, catalogue, s, schedule, beginning)
         )
         last = None if dist.rank() else run_folder.newest(run)
         snapshots = Snapshots(run, s, resolved.run, data, board, measure, last)
-        with _open_loader(catalogue, resolved, s) as loader, listening() as request:
+        with _open_loader(catalogue, resolved, s) as loader, stop_on_signals() as request:
             _loop(s, resolved, loader, schedule, snapshots, request)
         if board is not None:
             board.close()
@@ -93,7 +93,7 @@ def _loop(
     """Run steps until enough images were seen, the time is over, or a signal came."""
     step, board = Step(s, config), snapshots.board
     while s.images < schedule.total:
-        figures = advance(s, config, step, loader)
+        figures = train_step(s, config, step, loader)
         if board is not None:
             board.add(**figures)
         is_told, is_over, is_due = schedule.asks(s.step, request, snapshots)
@@ -101,7 +101,7 @@ def _loop(
         is_tick = is_end or schedule.crosses(schedule.tick, s.images)
         is_wanted = schedule.crosses(schedule.snapshot, s.images) or (is_tick and snapshots.is_overdue)
         if is_tick or is_wanted or is_due:
-            _check(s, figures, snapshots.last)
+            _check_finite(s, figures, snapshots.last)
         if is_tick:
             num_bad = dist.all_reduce_sum_(torch.tensor(float(loader.num_bad), device=s.mean_length.device))
             if board is not None:
@@ -117,7 +117,7 @@ def _loop(
             snapshots.write(is_timed=not is_wanted)
 
 
-def advance(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[str, Tensor]:
+def train_step(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[str, Tensor]:
     """One training step: load pictures, run all phases that are due, update averages, counts and augmentation.
 
     Returns the step's figures: losses, signs of logits and penalties, as scalar tensors.
@@ -143,7 +143,7 @@ def advance(s: State, config: TrainConfig, step: Step, loader: Loader) -> dict[s
     return figures
 
 
-def _check(s: State, figures: dict[str, Tensor], snapshot: Path | None) -> None:
+def _check_finite(s: State, figures: dict[str, Tensor], snapshot: Path | None) -> None:
     """Raises: TrainingDiverged: a figure or a weight is not finite, the same in every process."""
     for name, network in s.networks.items():
         sums = [parameter.detach().float().sum() for parameter in network.parameters()]
@@ -190,7 +190,7 @@ class _Schedule:
         return stop, over, due
 
 
-def _same_data(address: str, config: TrainConfig) -> Catalogue:
+def _open_same_dataset(address: str, config: TrainConfig) -> Catalogue:
     """Open the dataset and check that it is the same for every process."""
     wanted, side = config.data, config.model.resolution
     catalogue = dist.run_on_all(lambda: open_catalogue(address, wanted.column, side=side, variant=wanted.variant))
@@ -203,7 +203,7 @@ def _same_data(address: str, config: TrainConfig) -> Catalogue:
     return catalogue
 
 
-def _begin(s: State, run: Path, resume: str, config: TrainConfig) -> StartingPoint:
+def _restore_start(s: State, run: Path, resume: str, config: TrainConfig) -> StartingPoint:
     """Restore the state from where process 0 finds it, and broadcast it."""
 
     def own_images() -> int:
@@ -226,7 +226,7 @@ def _begin(s: State, run: Path, resume: str, config: TrainConfig) -> StartingPoi
             )
         if beginning.folder is not None:
             state.restore(s, beginning.folder)
-            _count(s, beginning, config)
+            _set_image_count(s, beginning, config)
         return beginning
 
     beginning = dist.run_on_all(restore)
@@ -234,7 +234,7 @@ def _begin(s: State, run: Path, resume: str, config: TrainConfig) -> StartingPoi
     return beginning
 
 
-def _count(s: State, beginning: StartingPoint, config: TrainConfig) -> None:
+def _set_image_count(s: State, beginning: StartingPoint, config: TrainConfig) -> None:
     """Set the image count of a start and log where it starts from."""
     total, was = round(config.run.kimg * 1000), s.images
     if beginning.is_own:
@@ -256,7 +256,7 @@ def _count(s: State, beginning: StartingPoint, config: TrainConfig) -> None:
         log.info("starting at 0 images from the state of %s%s", beginning.folder, after)
 
 
-def _introduce(
+def _open_monitor(
     run: Path, config: TrainConfig, catalogue: Catalogue, s: State, schedule: _Schedule, beginning: StartingPoint
 ) -> Monitor:
     """Write run.json and open the monitor of this start."""

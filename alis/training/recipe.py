@@ -259,7 +259,7 @@ class TrainConfig(Settings):
         )
 
 
-def known() -> list[str]:
+def shipped_configs() -> list[str]:
     """Names of the shipped configs."""
     return sorted(path.stem for path in CONFIGS.glob("*.toml"))
 
@@ -278,12 +278,14 @@ def read(name_or_path: str | None, changes: Mapping[str, object] | None = None) 
     where = name_or_path or "flags"
     if name_or_path is not None:
         shipped = CONFIGS / f"{name_or_path}.toml"
-        path = shipped if name_or_path in known() else Path(name_or_path)
+        path = shipped if name_or_path in shipped_configs() else Path(name_or_path)
         try:
             table = tomllib.loads(read_text(path))
         except FileNotFoundError:
             hint = nearest.path(name_or_path, "") if path.suffix else ""
-            hint = hint or nearest.word(name_or_path, known(), f"shipped configs: {', '.join(known())}")
+            hint = hint or nearest.word(
+                name_or_path, shipped_configs(), f"shipped configs: {', '.join(shipped_configs())}"
+            )
             raise ConfigError(f"{name_or_path}: no such config", hint=hint) from None
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: not valid TOML: {error}", hint="correct that line") from None

@@ -40,7 +40,7 @@ class StopRequest:
 
 
 @contextmanager
-def listening() -> Iterator[StopRequest]:
+def stop_on_signals() -> Iterator[StopRequest]:
     """Handle stop signals inside the block; outside the main thread, which alone gets signals, do nothing."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

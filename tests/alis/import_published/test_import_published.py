@@ -22,7 +22,7 @@ import alis
 from alis.config import ModelConfig
 from alis.errors import InputError, UnsafePickle
 from alis.import_published import _filled, convert, networks
-from alis.import_published.pickles import Built, read
+from alis.import_published.pickles import InertCall, read
 from tests.alis import fixture
 from tests.alis.import_published.pickles import (
     ATTACKS,
@@ -208,7 +208,7 @@ def test_invalid_published_weights_are_refused(spoil: object, said: str) -> None
     weights = {name: value.clone() for name, value in alis.Generator(config).state_dict().items()}
     weights["mapping.fc0.weight"] = spoil(weights["mapping.fc0.weight"])  # type: ignore[operator]
     with pytest.raises(InputError, match=rf"mapping.fc0.weight .*{said}"):
-        _filled(alis.Generator, config, networks.ours(weights, config, "t"), "t")
+        _filled(alis.Generator, config, networks.convert_weights(weights, config, "t"), "t")
 
 
 def test_variants_of_the_method_are_refused(shared: Path, tmp_path: Path) -> None:
@@ -225,10 +225,10 @@ def test_every_setting_of_research_variants_is_checked(shared: Path) -> None:
     for setting, wanted in networks.FIXED.items():
         node = dict(networks.modules(described["G_ema"], "t"))["synthesis.b4.conv1"]["cfg"]
         for key in setting.split("."):
-            assert isinstance(node, Built)
+            assert isinstance(node, InertCall)
             assert isinstance(node.state, dict)
             node = node.state["_content"][key]
-        assert isinstance(node, Built)
+        assert isinstance(node, InertCall)
         assert isinstance(node.state, dict)
         assert node.state["_val"] == wanted
         node.state["_val"] = "other"

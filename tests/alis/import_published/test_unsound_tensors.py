@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from alis.errors import UnsafePickle
-from alis.import_published.pickles import Built, read
+from alis.import_published.pickles import InertCall, read
 from alis.import_published.storages import tensor
 from tests.alis.import_published.pickles import ATTACKS, CANARY, storage, zip_of
 
@@ -41,16 +41,16 @@ def test_tensors_are_read_exactly(protocol: int, dtype: torch.dtype) -> None:
 def test_zipped_storages_are_read() -> None:
     out = io.BytesIO()
     torch.save(torch.arange(6, dtype=torch.float32).storage(), out)
-    built = Built(
+    built = InertCall(
         "torch._utils._rebuild_tensor_v2",
-        (Built("torch.storage._load_from_bytes", (out.getvalue(),)), 1, (2, 2), (2, 1)),
+        (InertCall("torch.storage._load_from_bytes", (out.getvalue(),)), 1, (2, 2), (2, 1)),
     )
     assert tensor(built, "t").tolist() == [[1, 2], [3, 4]]
 
 
-def _stored(data: bytes, size: tuple[int, ...] = (2,), stride: tuple[int, ...] = (1,), offset: int = 0) -> Built:
-    storage = Built("torch.storage._load_from_bytes", (data,))
-    return Built("torch._utils._rebuild_tensor_v2", (storage, offset, size, stride))
+def _stored(data: bytes, size: tuple[int, ...] = (2,), stride: tuple[int, ...] = (1,), offset: int = 0) -> InertCall:
+    storage = InertCall("torch.storage._load_from_bytes", (data,))
+    return InertCall("torch._utils._rebuild_tensor_v2", (storage, offset, size, stride))
 
 
 def _legacy(value: torch.Tensor) -> bytes:
@@ -70,7 +70,7 @@ def _bad_zip() -> bytes:
 SOUND = _legacy(torch.zeros(4))
 
 
-STORAGES: dict[str, Built] = {
+STORAGES: dict[str, InertCall] = {
     "beyond its storage": _stored(SOUND, (5,)),
     "beyond by stride": _stored(SOUND, (2,), (4,)),
     "beyond by offset": _stored(SOUND, (2,), (1,), 3),
@@ -87,8 +87,10 @@ STORAGES: dict[str, Built] = {
         pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + ATTACKS["eval"][0]
     ),
     "pickle in pickle in pickle": _stored(storage(ATTACKS["eval"][0])),
-    "no bytes": Built("torch._utils._rebuild_tensor_v2", (Built("torch.storage._load_from_bytes", (7,)), 0, (), ())),
-    "no tensor": Built("collections.OrderedDict", ()),
+    "no bytes": InertCall(
+        "torch._utils._rebuild_tensor_v2", (InertCall("torch.storage._load_from_bytes", (7,)), 0, (), ())
+    ),
+    "no tensor": InertCall("collections.OrderedDict", ()),
 }
 
 

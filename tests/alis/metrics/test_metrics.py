@@ -21,7 +21,7 @@ from alis.config import ModelConfig
 from alis.data import open_catalogue
 from alis.errors import DataError, InputError, WeightsMissing
 from alis.features.extractors import open_features
-from alis.metrics import EvaluationPlan, Moments, frechet, kernel, precision_recall
+from alis.metrics import EvaluationPlan, Moments, frechet_distance, kernel_distance, precision_recall
 from alis.metrics.geometry import MAX_DB, equivariance_db
 from alis.metrics.reference import SampleOptions, reference_statistics
 from alis.models import Generator, sampling
@@ -55,9 +55,9 @@ def test_frechet_of_known_gaussians() -> None:
     a, b = rng.uniform(0.5, 3, 20), rng.uniform(0.5, 3, 20)
     mean = rng.standard_normal(20)
     expected = np.square(mean).sum() + np.square(np.sqrt(a) - np.sqrt(b)).sum()
-    assert frechet(np.zeros(20), np.diag(a), mean, np.diag(b)) == pytest.approx(expected, rel=1e-12)
+    assert frechet_distance(np.zeros(20), np.diag(a), mean, np.diag(b)) == pytest.approx(expected, rel=1e-12)
     full = covariance(rng, 30)
-    assert frechet(np.ones(30), full, np.ones(30), full) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(np.ones(30), full, np.ones(30), full) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("rank", [None, 10])
@@ -66,7 +66,7 @@ def test_frechet_agrees_with_scipy(rank: int | None) -> None:
     a, b = covariance(rng, 40, rank), covariance(rng, 40)
     root = scipy.linalg.sqrtm(a @ b)
     expected = np.trace(a) + np.trace(b) - 2 * np.trace(root).real
-    assert frechet(np.zeros(40), a, np.zeros(40), b) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(np.zeros(40), a, np.zeros(40), b) == pytest.approx(expected, rel=1e-6)
 
 
 def test_streamed_moments_are_numpys() -> None:
@@ -87,13 +87,13 @@ def test_streamed_moments_are_numpys() -> None:
 def test_kernel_distance_is_unbiased_and_grows_with_a_shift() -> None:
     draw = torch.Generator().manual_seed(0)
     a, b = (torch.randn(400, 16, generator=draw) for _ in range(2))
-    near, far = kernel(a, b, num_subsets=20, size=200), kernel(a, b + 1, num_subsets=20, size=200)
+    near, far = kernel_distance(a, b, num_subsets=20, size=200), kernel_distance(a, b + 1, num_subsets=20, size=200)
     assert abs(near) < 0.03
     assert far > 1
     x, y = a[:30].double(), b[:30].double()
     kx, ky, kxy = ((p @ q.T / 16 + 1) ** 3 for p, q in ((x, x), (y, y), (x, y)))
     own = (kx.sum() - kx.trace() + ky.sum() - ky.trace()) / (30 * 29)
-    assert kernel(a[:30], b[:30], num_subsets=3) == pytest.approx(float(own - 2 * kxy.mean()), rel=1e-9)
+    assert kernel_distance(a[:30], b[:30], num_subsets=3) == pytest.approx(float(own - 2 * kxy.mean()), rel=1e-9)
 
 
 def test_precision_and_recall_of_halves() -> None:

@@ -245,7 +245,7 @@ def test_gradients_equal_finite_differences() -> None:
     assert torch.autograd.gradgradcheck(lambda w: paint(w, column), (ws,), fast_mode=True)
 
 
-@pytest.mark.parametrize("name", [name for name in recipe.known() if recipe.read(name).model.start == "unit"])
+@pytest.mark.parametrize("name", [name for name in recipe.shipped_configs() if recipe.read(name).model.start == "unit"])
 def test_fresh_generators_start_in_range(name: str) -> None:
     config = recipe.read(name).model
     torch.manual_seed(0)

@@ -58,7 +58,7 @@ def test_bad_values_are_errors(g: alis.Generator) -> None:
         *(lambda n=n: strip.plan(alis.Panorama(g), width=n) for n in (1.5, True, torch.nan, "9")),
         *(lambda n=n: strip.plan(alis.Panorama(g), start=n) for n in (0.5, False, torch.inf)),
         *(lambda s=s: invert.SearchOptions(seed=s) for s in (-1, 2**64, 1.5, True)),
-        *(lambda h=h: video.shot(alis.Panorama(g), seconds=1, height=h) for h in (0, -32)),
+        *(lambda h=h: video.video_settings(alis.Panorama(g), seconds=1, height=h) for h in (0, -32)),
     ]
     for call in calls:
         with pytest.raises(InputError):
@@ -82,9 +82,9 @@ def test_invalid_clusters_are_an_error(model: Path, tmp_path: Path) -> None:
 )
 def test_an_invalid_aspect_ratio_is_an_error(g: alis.Generator, aspect: str) -> None:
     with pytest.raises(InputError):
-        video.shot(alis.Panorama(g), seconds=1, aspect=aspect)
+        video.video_settings(alis.Panorama(g), seconds=1, aspect=aspect)
     assert (
-        video.shot(alis.Panorama(g), seconds=1, aspect="2.39:1", height=100).width
+        video.video_settings(alis.Panorama(g), seconds=1, aspect="2.39:1", height=100).width
         == round(100 * Fraction("2.39") / 2) * 2
     )
 

@@ -313,13 +313,13 @@ def test_a_missing_package_is_an_error_before_any_work(
     assert not list(tmp_path.iterdir())
 
 
-# ---- films and reaches ----
+# ---- videos and reaches ----
 def test_videos_declare_their_colour_space(tmp_path: Path) -> None:
     av = pytest.importorskip("av", reason="PyAV is not installed")
-    shot = video.Shot(64, 128, 64, 1, 8)
+    settings = video.VideoSettings(64, 128, 64, 1, 8)
     pixels = np.full((64, 64, 3), (200, 60, 30), np.uint8)
     for ending in ("mp4", "webm"):
-        video.write(tmp_path / f"a.{ending}", iter([pixels] * 8), shot)
+        video.write(tmp_path / f"a.{ending}", iter([pixels] * 8), settings)
         with av.open(str(tmp_path / f"a.{ending}")) as film:
             codec = film.streams.video[0].codec_context
             assert (codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range) == (1, 1, 1, 1)

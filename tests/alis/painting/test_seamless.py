@@ -112,8 +112,8 @@ def test_rings_that_are_too_short_are_refused(g: alis.Generator) -> None:
     assert caught.value.hint == "use at least 2"
     assert alis.Panorama(painter.tiny(), ring=1).ring_px == 64
     assert strip.plan(alis.Panorama(g), width=10, loop=True).width == 2 * 64
-    shot = video.shot(alis.Panorama(g), seconds=0.1, fps=10, aspect="1:1")
-    assert len(list(video.film(alis.Panorama(g), shot, speed=1, loop=True))) == shot.num_frames
+    settings = video.video_settings(alis.Panorama(g), seconds=0.1, fps=10, aspect="1:1")
+    assert len(list(video.video_frames(alis.Panorama(g), settings, speed=1, loop=True))) == settings.num_frames
 
 
 def test_shifts_by_a_quarter_of_a_frame_are_exact(g: alis.Generator) -> None:

@@ -24,21 +24,21 @@ def panorama() -> alis.Panorama:
 
 
 def test_the_camera_shows_the_plane(panorama: alis.Panorama) -> None:
-    shot = video.shot(panorama, seconds=2, fps=10, aspect="2:1")
-    frames = list(video.pan(panorama, shot, speed=25, start=-30))
+    settings = video.video_settings(panorama, seconds=2, fps=10, aspect="2:1")
+    frames = list(video.pan(panorama, settings, speed=25, start=-30))
     assert len(frames) == 20
     for number in (0, 2, 18):
         left = -30 + int(number * 2.5)
         assert np.array_equal(frames[number], panorama[left : left + 64])
     between = (panorama[-28:36].astype(float) + panorama[-27:37]) / 2
     assert np.abs(frames[1] - between).max() <= 1, "half a column on, it is mixed"
-    back = list(video.pan(panorama, shot, speed=-25, start=-30))
+    back = list(video.pan(panorama, settings, speed=-25, start=-30))
     assert np.array_equal(back[2], panorama[-35:29])
 
 
 def test_a_loop_ends_where_it_starts(panorama: alis.Panorama) -> None:
-    shot = video.shot(panorama, seconds=2, fps=8, aspect="1:1")
-    frames = list(video.pan(panorama, shot, speed=70, loop=True))
+    settings = video.video_settings(panorama, seconds=2, fps=8, aspect="1:1")
+    frames = list(video.pan(panorama, settings, speed=70, loop=True))
     step = 128 / 16  # two anchors in sixteen frames
     ring = panorama.with_sketch(panorama.sketch.closed(2))
     assert np.array_equal(frames[-1], ring[int(128 - step) : int(128 - step) + 32])
@@ -46,42 +46,42 @@ def test_a_loop_ends_where_it_starts(panorama: alis.Panorama) -> None:
 
 
 def test_scenes_morph_into_their_variants(panorama: alis.Panorama) -> None:
-    shot = video.shot(panorama, seconds=1, fps=9, aspect="2:1")
-    frames = list(video.walk(panorama, shot, changes=2))
+    settings = video.video_settings(panorama, seconds=1, fps=9, aspect="2:1")
+    frames = list(video.morph(panorama, settings, changes=2))
     for number, variant in [(0, 0), (4, 1), (8, 2)]:
         want = panorama.with_edits(dict.fromkeys(range(3), variant))[0:64]
         assert np.abs(frames[number].astype(int) - want).max() <= 1
     assert not np.array_equal(frames[0], frames[8])
-    shot = video.shot(panorama, seconds=1, fps=8, aspect="2:1")
-    loop = list(video.walk(panorama, shot, changes=2, loop=True))
+    settings = video.video_settings(panorama, seconds=1, fps=8, aspect="2:1")
+    loop = list(video.morph(panorama, settings, changes=2, loop=True))
     assert np.abs(loop[0].astype(int) - panorama[0:64]).max() <= 1
     assert np.abs(loop[4].astype(int) - panorama.with_edits(dict.fromkeys(range(3), 1))[0:64]).max() <= 1
 
 
 @pytest.mark.parametrize(("name", "codec"), [("pan.mp4", "h264"), ("pan.webm", "vp9")])
 def test_videos_can_be_decoded(panorama: alis.Panorama, tmp_path: Path, name: str, codec: str) -> None:
-    shot = video.shot(panorama, seconds=1, fps=10, aspect="16:9", height=90)
-    assert (shot.width, shot.height) == (160, 90)
-    video.write(tmp_path / name, video.film(panorama, shot, speed=16), shot)
+    settings = video.video_settings(panorama, seconds=1, fps=10, aspect="16:9", height=90)
+    assert (settings.width, settings.height) == (160, 90)
+    video.write(tmp_path / name, video.video_frames(panorama, settings, speed=16), settings)
     with av.open(str(tmp_path / name)) as film:
         stream = film.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == (codec, 160, 90)
         pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(stream)]
     assert len(pictures) == 10
-    want = next(video.pan(panorama, shot, speed=16)).mean(axis=(0, 1))
+    want = next(video.pan(panorama, settings, speed=16)).mean(axis=(0, 1))
     assert np.abs(pictures[0].mean(axis=(0, 1)) - want).max() < 12
     assert os.listdir(tmp_path) == [name]
 
 
 def test_an_unfinished_video_leaves_no_file(panorama: alis.Panorama, tmp_path: Path) -> None:
-    shot = video.shot(panorama, seconds=1, fps=10)
+    settings = video.video_settings(panorama, seconds=1, fps=10)
 
     def some():  # type: ignore[no-untyped-def]
-        yield from list(video.pan(panorama, shot, speed=16))[:3]
+        yield from list(video.pan(panorama, settings, speed=16))[:3]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        video.write(tmp_path / "pan.mp4", some(), shot)
+        video.write(tmp_path / "pan.mp4", some(), settings)
     assert not os.listdir(tmp_path)
 
 

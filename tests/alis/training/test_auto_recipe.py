@@ -46,14 +46,14 @@ def test_more_time_gives_a_wider_network_and_a_gpu_the_published_width() -> None
     assert bases[-1] > 2048
     assert choose(256, 24, 90_000, GPU)["model"]["channel_base"] >= 16384
     tables = choose(128, 12, 90_000, CPU)
-    paid = training_cost(recipe.read(None, auto_recipe.flat(tables)), 12, CPU)
+    paid = training_cost(recipe.read(None, auto_recipe.flatten(tables)), 12, CPU)
     assert paid.kimg >= auto_recipe.WANTED_KIMG * tables["model"]["channel_base"] / 1024
 
 
 def test_rates_decay_over_the_time_if_the_devices_speed_is_known() -> None:
     for hours in (0.01, 0.5, 12):
         tables = choose(64, hours, 90_000, CPU)
-        paid = training_cost(recipe.read(None, auto_recipe.flat(tables)), hours, CPU)
+        paid = training_cost(recipe.read(None, auto_recipe.flatten(tables)), hours, CPU)
         assert tables["optim"]["lr_end"] < 0.1
         assert tables["run"]["kimg"] == pytest.approx(paid.kimg, rel=0.05)
     assert "lr_end" not in choose(64, 12, 90_000, GPU)["optim"]

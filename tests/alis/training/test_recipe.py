@@ -58,7 +58,7 @@ def test_unknown_settings_get_the_nearest_name_as_hint(tmp_path: Path) -> None:
         recipe.read(None, {"loss.r1_gamma": -1.0})
 
 
-@pytest.mark.parametrize("name", recipe.known())
+@pytest.mark.parametrize("name", recipe.shipped_configs())
 def test_shipped_configs_are_valid(name: str) -> None:
     assert recipe.read(name).resolved(4).optim.batch
 
