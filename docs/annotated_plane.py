@@ -2,10 +2,10 @@
 
     python docs/annotated_plane.py alis/demo --seed 7 --tile -3 -o tile.ppm
 
-Read it from top to bottom. A generator of landscapes paints one picture without ends, and any part of it alone: what
-decides a pixel (the scenes beside it, the waves that tell where it is, random grain) is a pure function of its column,
-so nothing has to be painted before it. It is plain on purpose; `alis/` is the same, faster, and a test holds the two
-to the same grey level (tests/alis/painting/test_annotated_plane.py).
+Read it from top to bottom. The generator paints one endless landscape, and can paint any part of it alone: everything
+that a pixel depends on (the codes of the nearest scenes, the coordinate waves, random noise) is a pure function of its
+column, so nothing has to be painted first. The code is simple on purpose; `alis/` computes the same, faster, and a test
+checks that the two agree to one grey level (tests/alis/painting/test_annotated_plane.py).
 
 The method is ALIS (Skorokhodov, Sotnikov, Elhoseiny 2021, arXiv 2104.06954) on top of StyleGAN2 (arXiv 1912.04958).
 Shapes: C channels, H rows, w columns of the part being painted, Z and S the widths of z and w.
@@ -22,7 +22,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, pad
 
 
 # ---- 1. A model: a few settings, and tensors by name ---------------------------------------------------------------
-# safetensors is a length, a table in JSON, and the numbers one after the other.
+# A safetensors file: the length of a JSON table, the table, and the numbers of all tensors.
 def read_model(folder):
     settings = json.loads((Path(folder) / "config.json").read_text())["model"]
     data = (Path(folder) / "model.safetensors").read_bytes()
@@ -37,10 +37,10 @@ def read_model(folder):
 
 
 # ---- 2. Randomness without a state ---------------------------------------------------------------------------------
-# An endless picture can't be drawn from a stream of random numbers: tile 10^12 would have to wait for all before it.
-# So every number is a hash of where it stands.
+# An endless picture can't use a sequential random generator: tile 10^12 would have to wait for all tiles before it.
+# So every random number is a hash of its position.
 def anchor_z(seed, anchor, size):
-    """What stands at an anchor: a normal z from a counter-based generator (Philox), by Box–Muller."""
+    """The z of an anchor, [size]: normal numbers from a counter-based generator (Philox), by Box–Muller."""
     counter = np.array([0, 0, 0, anchor % 2**64], np.uint64)
     words = np.random.Philox(key=seed | 0x616C6973 << 64, counter=counter).random_raw(2 * ((size + 1) // 2))
     unit = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
@@ -53,21 +53,21 @@ WORD, GOLDEN = 0xFFFFFFFF, 0x9E3779B1
 
 
 def mix(x):
-    """Scrambles 32-bit words (held in int64): Wellons' lowbias32."""
+    """A hash of 32-bit words (stored as int64): Wellons' lowbias32."""
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & WORD
     x = ((x ^ (x >> 15)) * 0x846CA68B) & WORD
     return x ^ (x >> 16)
 
 
 def column_keys(seed, stream, columns):
-    """A word for each absolute column; each layer has a stream of its own."""
+    """A 32-bit word for each absolute column; each layer has its own stream."""
     seed = torch.tensor(seed)
     key = mix(mix((seed & WORD) ^ (stream * GOLDEN & WORD)) ^ (seed >> 32))
     return mix(mix(key ^ (columns & WORD)) ^ (columns >> 32 & WORD))
 
 
 def noise(seed, layer, columns, height):
-    """Fine grain, [height, w]: two rows from each pair of words."""
+    """The noise of a layer, [height, w]: two rows from each pair of words."""
     first = mix(column_keys(seed, layer, columns) ^ (torch.arange(height // 2)[:, None] * GOLDEN & WORD))
     radius = torch.sqrt(-2 * torch.log((first.float() + 0.5) * 2.0**-32))
     angle = mix(first ^ 0x68E31DA4).float() * (2 * math.pi * 2.0**-32)
@@ -75,18 +75,18 @@ def noise(seed, layer, columns, height):
 
 
 def local_latents(seed, resolution, columns, channels, height):
-    """Variation that never comes back, [channels, height, w]: each half of a word picks one of 65,536 quantiles."""
+    """Normal noise that never repeats, [channels, height, w]: each half of a word picks one of 65,536 quantiles."""
     quantiles = torch.special.ndtri((torch.arange(1 << 16, dtype=torch.float64) + 0.5) / (1 << 16)).float()
     counter = torch.arange(channels * height // 2).view(channels, height // 2, 1) * GOLDEN & WORD
     word = mix(column_keys(seed, 0x4C617400 + resolution, columns) ^ counter)
     return quantiles[torch.stack([word & 0xFFFF, word >> 16], dim=2)].flatten(1, 2)
 
 
-# ---- 3. Where on the plane: waves of x and y -----------------------------------------------------------------------
-# x grows by 2 a frame and all waves repeat after two frames, so x is reduced as a whole number: far away is as exact
-# as near. y runs from top to bottom. In seamless models some waves of x gave way to local latents.
+# ---- 3. Positional encoding: waves of x and y ----------------------------------------------------------------------
+# x grows by 2 per frame and all waves repeat after two frames, so the column is reduced as an integer: precision is the
+# same at any distance. y runs from top to bottom. In seamless models local latents replace some of the waves of x.
 def wave_vectors(settings, resolution):
-    """The waves that a block sees, [K, 2] in radians, and how many channels of latents stand for the others."""
+    """The waves that a block sees, [K, 2] in radians, and how many channels of latents replace the others."""
     quarter, octaves = math.pi / 2, int(math.log2(resolution))
     directions = [(0.0, quarter), (quarter, 0.0), (-quarter / 2, quarter / 2), (quarter / 2, quarter / 2)]
     narrow = min(settings["channel_base"] // 4, settings["channel_max"])
@@ -105,7 +105,7 @@ def wave_vectors(settings, resolution):
 
 
 def waves(settings, vectors, columns, height):
-    """Sines and cosines at every row and column, [2K, height, w]; on this grid a frame is `height` columns wide."""
+    """Sines and cosines at every row and column, [2K, height, w]; at this resolution a frame has `height` columns."""
     x = 2 * (columns % (2 * height)).double() / height - settings["w_coord_dist"]
     y = 1 - 2 * (torch.arange(height, dtype=torch.float64) + 1) / height
     turn = vectors[:, 0, None, None] * x + vectors[:, 1, None, None] * y[:, None]
@@ -116,26 +116,26 @@ def waves(settings, vectors, columns, height):
 class Plane:
     def __init__(self, folder, seed):
         self.settings, self.tensors = read_model(folder)
-        self.seed, self.kept = seed, {}
+        self.seed, self.codes = seed, {}
         self.grid, self.resolution = self.settings["grid_size"], self.settings["resolution"]
         self.sees_plane = self.settings["padding"] == "plane"
 
     def w(self, anchor):
-        """Mapping: z on the sphere, through a few layers, gives w [S], the code of the scene at an anchor."""
-        if anchor not in self.kept:
+        """The mapping network: normalised z, through a few layers, gives w [S], the code of the scene at an anchor."""
+        if anchor not in self.codes:
             x = anchor_z(self.seed, anchor, self.settings["z_dim"])
             x = x * (x.square().mean() + 1e-8).rsqrt()
             for k in range(self.settings["mapping_layers"]):
                 weight, bias = (self.tensors[f"mapping.fc{k}.{part}"] * 0.01 for part in ("weight", "bias"))
                 x = leaky_relu(weight @ x / math.sqrt(len(x)) + bias, 0.2) * math.sqrt(2)
-            self.kept[anchor] = x
-        return self.kept[anchor]
+            self.codes[anchor] = x
+        return self.codes[anchor]
 
     def styled(self, x, name, columns, height, *, gain=1.0, normalise=False):
-        """x [C, H, w] times its columns' styles. This is the heart of it (SA-AdaIN).
+        """x [C, H, w] times its columns' styles. This is the central idea of the method (SA-AdaIN).
 
-        Anchors stand `between` columns apart. A column's style is mixed from the two beside it, by its distance from
-        each, so one scene turns into the next over the land between them.
+        Anchors are `between` columns apart. A column's style is a linear interpolation of the styles of the anchors to
+        its left and right, so one scene changes gradually into the next.
         """
         between = int(self.settings["w_coord_dist"] * height / 2)
         left = columns.div(between, rounding_mode="floor")
@@ -151,39 +151,39 @@ class Plane:
         mixed = (1 - share)[:, None] * table[left - first] + share[:, None] * table[left - first + 1]
         return x * mixed.T[:, None, :]
 
-    # What lies beside a part: in a seamless model the plane's own columns, which were painted with it; in the published
-    # ones each patch is alone and sees zeros (or its border once more). Above and below is the edge of the world.
-    def framed(self, x):
+    # Horizontal padding: a seamless model reads the plane's real neighbouring columns, painted together with it;
+    # in the published models each patch is padded alone, with zeros or its border. The rows are always padded.
+    def padded(self, x):
         if self.sees_plane:
             return torch.cat([x[:, :1], x, x[:, -1:]], dim=1)
         rows = pad(x, [0, 0, 1, 1])
         return pad(rows, [1, 1], mode="replicate" if self.settings["padding"] == "replicate" else "constant")
 
     def layer(self, x, name, layer, a, b, height, styled_at, *, up):
-        """3×3 layer of StyleGAN2, styled before and normalised after: columns a … b − 1 at `height`."""
+        """A modulated 3×3 convolution of StyleGAN2, with noise and activation: columns a … b − 1 at `height`."""
         half = self.settings["num_half_res"]
         is_half = half > 0 and height >= max(2 * self.resolution >> half, 8)
-        x = self.framed(self.styled(x, name, styled_at, x.shape[1], normalise=is_half))
+        x = self.padded(self.styled(x, name, styled_at, x.shape[1], normalise=is_half))
         weight = self.tensors[f"{name}.weight"]
         weight = weight * (weight.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).rsqrt()
-        if up:  # twice the size: columns with zeros between, the 3×3 filter, then [1, 3, 3, 1] both ways
+        if up:  # twice the size: transposed 3×3 convolution, then the filter [1, 3, 3, 1] in both directions
             x = conv_transpose2d(x[None], weight.transpose(0, 1), stride=2)
             tap = torch.tensor([1.0, 3, 3, 1]) / 4
             x = conv2d(x, (tap[:, None] * tap).expand(x.shape[1], 1, 4, 4), groups=x.shape[1])[0, :, 1:-1]
-            first = 2 * int(styled_at[0]) + (1 if self.sees_plane else -1)  # framed() added a column to patches
+            first = 2 * int(styled_at[0]) + (1 if self.sees_plane else -1)  # padded() added a column to patches
             x = x[:, :, a - first : b - first]
         else:
             x = conv2d(x[None], weight)[0]
         x = x + noise(self.seed, layer, torch.arange(a, b), height) * self.tensors[f"{name}.noise_strength"]
         x = leaky_relu(x + self.tensors[f"{name}.bias"][:, None, None], 0.2) * math.sqrt(2)
-        return self.held(x)
+        return self.clamped(x)
 
-    def held(self, x):
+    def clamped(self, x):
         most = self.settings["conv_clamp"] or math.inf
         return x.clamp(-most, most)
 
-    def placed(self, x, resolution, columns):
-        """The features with the waves of their place, and local latents, as further channels."""
+    def with_waves(self, x, resolution, columns):
+        """The features, with the coordinate waves and the local latents as further channels."""
         if resolution > self.settings["wave_limit"]:
             return x
         vectors, num = wave_vectors(self.settings, resolution)
@@ -193,31 +193,31 @@ class Plane:
     def block(self, r, a, b):
         """Features and picture of columns a … b − 1 at height r, from the block below it at half the height.
 
-        A 3×3 layer needs one column more on each side, the doubling layer a few of its input: so a part asks the block
-        below for a slightly wider part, and nothing else ever has to be known.
+        A 3×3 convolution needs one more column on each side, and the upsampling one a few more of its input: each block
+        requests a slightly wider part from the block below, and needs nothing else.
         """
         name, beside = f"synthesis.b{r}", 1 if self.sees_plane else 0
         wide_a, wide_b = a - beside, b + beside
         if r == 4:
             columns = torch.arange(wide_a, wide_b)
             x = self.tensors[f"{name}.column"][:, :, None].expand(-1, -1, len(columns))
-            x = self.placed(self.styled(x, f"{name}.input", columns, 4), 4, columns)
+            x = self.with_waves(self.styled(x, f"{name}.input", columns, 4), 4, columns)
             x, picture = self.layer(x, f"{name}.conv1", 0, a, b, 4, columns, up=False), 0
         else:
             below_a, below_b = ((wide_a - 2) // 2, (wide_b + 1) // 2 + 1) if self.sees_plane else (a // 2, b // 2)
             below, small = self.block(r // 2, below_a, below_b)
             columns, number = torch.arange(below_a, below_b), 2 * int(math.log2(r)) - 5
-            x = self.placed(below, r, columns)
+            x = self.with_waves(below, r, columns)
             x = self.layer(x, f"{name}.conv0", number, wide_a, wide_b, r, columns, up=True)
             x = self.layer(x, f"{name}.conv1", number + 1, a, b, r, torch.arange(wide_a, wide_b), up=False)
-            picture = self.doubled(small)[:, :, a - 2 * below_a : b - 2 * below_a]
+            picture = self.upsampled(small)[:, :, a - 2 * below_a : b - 2 * below_a]
         columns = torch.arange(a, b)
         rgb = self.styled(x, f"{name}.torgb", columns, r, gain=1 / math.sqrt(len(x)))
         rgb = conv2d(rgb[None], self.tensors[f"{name}.torgb.weight"])[0]
-        return x, picture + self.held(rgb + self.tensors[f"{name}.torgb.bias"][:, None, None])
+        return x, picture + self.clamped(rgb + self.tensors[f"{name}.torgb.bias"][:, None, None])
 
-    def doubled(self, picture):
-        """The picture so far at twice the size: each new pixel is ¾ of its own old one and ¼ of the next."""
+    def upsampled(self, picture):
+        """The picture so far at twice the size: each new pixel is ¾ of its own old pixel and ¼ of the nearest other."""
         for dim, sides in ((1, [0, 0, 1, 1]), (2, [1, 1])):
             is_repeated = self.sees_plane or (dim == 2 and self.settings["padding"] == "replicate")
             wide = pad(picture, sides, mode="replicate" if is_repeated else "constant")

@@ -77,7 +77,7 @@ def command(
 
         if config_name is not None:
             hint = "give one of them; to change a single value, use its own flag, e.g. --optim.batch"
-            raise ConfigError("--config and --size or --hours both choose the recipe", hint=hint)
+            raise ConfigError("--size and --hours choose the recipe, and so does --config", hint=hint)
         config, explanation = auto_recipe(data, size, hours, changes, device)
         say(explanation)
     output = launch(data, config, out, resume=resume, device=device, is_dry=dry_run)

@@ -29,7 +29,7 @@ def align_triton(x_BCHW: Tensor, styles_BAC: Tensor, shares_BAW: Tensor, *, out:
 
 def style_gradient_triton(p_BCHW: Tensor, q_BCHW: Tensor, shares_BAW: Tensor, dtype: torch.dtype) -> Tensor:
     """`alis.ops.align.style_gradient` by a Triton kernel."""
-    sums: Tensor = _Collect.apply(p_BCHW, q_BCHW, shares_BAW, dtype)
+    sums: Tensor = _StyleGradient.apply(p_BCHW, q_BCHW, shares_BAW, dtype)
     return sums
 
 
@@ -45,11 +45,11 @@ class _Align(torch.autograd.Function):
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, styles, shares = ctx.saved_tensors
         gx = _Align.apply(gy, styles, shares) if ctx.needs_input_grad[0] else None
-        gstyles = _Collect.apply(gy, x, shares, styles.dtype) if ctx.needs_input_grad[1] else None
+        gstyles = _StyleGradient.apply(gy, x, shares, styles.dtype) if ctx.needs_input_grad[1] else None
         return gx, gstyles, None
 
 
-class _Collect(torch.autograd.Function):
+class _StyleGradient(torch.autograd.Function):
     """s_a = Σ_{rows, columns} share_a · p · q: the gradient of the styles."""
 
     @staticmethod
