@@ -91,7 +91,7 @@ def test_the_command_trains_with_the_recipe_and_shows_it(data: str, tmp_path: Pa
     assert (config["model"]["resolution"], config["optim"]["lr_g"], config["run"]["minutes"]) == (32, 0.001, 30)
     both = CliRunner().invoke(COMMAND, [*line, "--config", "tiny"])
     assert isinstance(both.exception, ConfigError)
-    assert "--config and --size or --hours both choose the recipe" in str(both.exception)
+    assert "--size and --hours choose the recipe, and so does --config" in str(both.exception)
 
 
 def test_impossible_sizes_and_times_are_refused() -> None:
