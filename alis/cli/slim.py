@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 @click.argument("model", type=click.Path())
 @click.argument("out", type=click.Path())
 @click.option("--weights", type=click.Choice(["float16", "float32"]), default="float16", show_default=True)
-@click.option("--match-colours", "data", metavar="DATA", help="Give it the colours of these pictures, see below.")
-@click.option("--frames", "num", default=2000, show_default=True, help="Frames, and pictures, to compare.")
+@click.option("--match-colours", "data", metavar="DATA", help="Match the model's colours to these pictures; see below.")
+@click.option("--frames", "num", default=2000, show_default=True, help="Number of frames, and of pictures, to measure.")
 @click.option("--fit", type=click.Choice(["resize", "crop"]), default="resize", show_default=True, help="As data.fit.")
 @click.option("--variant", help="Variant of an export, e.g. 256; default: the one of the model's resolution.")
 @click.option("--force", is_flag=True, help="Replace an existing model.")
@@ -34,10 +34,10 @@ def command(
 ) -> None:
     """Write a small copy of a model, for painting only: the averaged generator and its clusters.
 
-    --match-colours takes the pictures it was trained on (an address, as `alis train --data`) and gives its colours
-    their mean and covariance, by a linear map that becomes part of the weights. Shapes stay as they are.
+    --match-colours takes the pictures that the model was trained on (an address, as for `alis train --data`) and gives
+    the model's colours their mean and covariance, by a linear map folded into the weights. Shapes do not change.
 
-    Written to alis/demo in a source checkout, it becomes the model that MODEL = demo means.
+    In a source checkout, a copy written to alis/demo becomes the model `demo`.
 
     \b
     Example:
@@ -58,7 +58,7 @@ def command(
     for match in matches:
         found["colours"] = {"before": match.before, "after": match.after, "stretch": match.stretch}
         before, after = (", ".join(f"{value:+.1f}" for value in off) for off in (match.before, match.after))
-        say(f"red, green, blue beside {match.num_real} pictures, in levels of 255: {before}; now {after}")
+        say(f"mean red, green, blue minus those of {match.num_real} pictures, in 8-bit levels: {before}; now {after}")
     result(found, str(made.folder))
     say(f"{made.size_bytes / 1e6:.1f} MB · weights rounded by at most {made.rounding:.1e} of the largest")
 

@@ -16,7 +16,7 @@ from alis.progress import Advance, no_progress
 
 BATCH = 20
 MOST_PIXELS = 1024
-"""Pixels of a picture that are looked at, on a regular grid."""
+"""Number of pixels per picture that are used, on a regular grid."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ColourStatistics:
 def of_pictures(
     catalogue: Catalogue, resolution: int, num: int, *, fit: Fit = "resize", advance: Advance = no_progress
 ) -> ColourStatistics:
-    """Of `num` pictures chosen at random (all, if there are fewer), as training sees them.
+    """The statistics of `num` random pictures (all, if there are fewer), resized as in training.
 
     Raises:
         DataError: fewer than two pictures could be read.
@@ -48,7 +48,7 @@ def of_pictures(
 
 
 def of_model(generator: Generator, num: int, *, seed: int, advance: Advance = no_progress) -> ColourStatistics:
-    """Of `num` frames at random columns of as many planes, as they are painted without truncation: cut to [-1, 1]."""
+    """The statistics of `num` frames at random columns of different planes, without truncation, clamped to [-1, 1]."""
     moments = Moments()
     for start in range(0, num, BATCH):
         few = min(BATCH, num - start)
@@ -59,7 +59,7 @@ def of_model(generator: Generator, num: int, *, seed: int, advance: Advance = no
 
 
 def _pixels(images_B3HW: Tensor) -> Tensor:
-    """[N, 3]: some pixels of each picture."""
+    """Pixels [N, 3] on a regular grid of each picture."""
     step = max(round((images_B3HW[0, 0].numel() / MOST_PIXELS) ** 0.5), 1)
     return images_B3HW[:, :, step // 2 :: step, step // 2 :: step].permute(0, 2, 3, 1).reshape(-1, 3)
 

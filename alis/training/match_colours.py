@@ -1,9 +1,9 @@
 """Generator and dataset → the same generator with the dataset's colours: one linear map, folded into its weights.
 
-What a discriminator on a frozen network's features teaches are shapes; mean and spread of colours it leaves a little
-off (docs/log.md). The map is the one that moves colours least among those that give painted pixels the mean and the
-covariance of real ones: Σ_p^(-1/2) (Σ_p^(1/2) Σ_r Σ_p^(1/2))^(1/2) Σ_p^(-1/2). A picture is the sum of its blocks'
-ToRGB layers, each linear in its weights, so the map becomes part of them, and painting costs nothing more.
+A discriminator on a frozen network's features teaches shapes, but leaves mean and covariance of the colours slightly
+wrong (docs/log.md). Of all maps that give painted pixels the mean and covariance of real ones, this one changes colours
+least: Σ_p^(-1/2) (Σ_p^(1/2) Σ_r Σ_p^(1/2))^(1/2) Σ_p^(-1/2). A picture is the sum of its blocks' ToRGB layers, which
+are linear in their weights, so the map is folded into them, and painting costs nothing extra.
 Source: Pitié and Kokaram, The linear Monge-Kantorovitch linear colour mapping for example-based colour transfer,
 CVMP 2007.
 """
@@ -25,13 +25,13 @@ from lhq.progress import OnProgress, silent
 
 LEVELS = 127.5
 """Levels of 8 bits in one unit of a picture in [-1, 1]."""
-MOST = 2.0
-"""A map that stretches any direction of colours more than this, or shrinks it to less than its inverse, is refused."""
+MAX_STRETCH = 2.0
+"""A map that scales any direction in colour space by more than this, or by less than its inverse, is refused."""
 
 
 @dataclass(frozen=True)
 class ColourMatch:
-    """Mean colours of painted minus real pixels, in levels of 8 bits for red, green and blue, before and after.
+    """Mean colours of painted minus real pixels, before and after: red, green and blue, in 8-bit levels.
 
     `after` is measured on other frames than `before`. `stretch` is the map's smallest and largest factor.
     """
@@ -52,10 +52,10 @@ def match_colours(
     seed: int = 0,
     on_progress: OnProgress = silent,
 ) -> ColourMatch:
-    """Change a generator in place, by the colours of `num` frames and of `num` real pictures, or all.
+    """Match a generator's colours, in place, measured on `num` frames and `num` real pictures (all, if fewer).
 
     Raises:
-        InputError, DataError: fewer than two pictures, or colours so far apart that the model can't be of them.
+        InputError, DataError: fewer than two pictures, or colours too different for a model trained on them.
     """
     if num < 2:
         raise InputError(f"colours of {num} frames", hint="use at least two, better a thousand")
@@ -66,7 +66,7 @@ def match_colours(
     before = colours.of_model(generator, num, seed=seed, advance=_counter(on_progress, "frames", num))
     matrix, shift = linear_map(before, real)
     factors = np.linalg.eigvalsh(matrix)
-    if not 1 / MOST <= factors[0] <= factors[-1] <= MOST:
+    if not 1 / MAX_STRETCH <= factors[0] <= factors[-1] <= MAX_STRETCH:
         raise InputError(
             f"the pictures' colours are too far from the model's (factors {factors[0]:.2f} … {factors[-1]:.2f})",
             hint="give the pictures that the model was trained on",
@@ -82,7 +82,7 @@ def linear_map(painted: ColourStatistics, real: ColourStatistics) -> tuple[np.nd
     """The symmetric matrix [3, 3] and the shift [3] that give painted colours the mean and covariance of real ones.
 
     Raises:
-        InputError: painted colours lie in a plane (a grey or untrained model), so that no map gives them spread.
+        InputError: the covariance of painted colours is singular (a grey or untrained model), so there is no map.
     """
     values, vectors = np.linalg.eigh(painted.covariance)
     if values[0] <= 1e-6 * max(values[-1], 1e-12):
