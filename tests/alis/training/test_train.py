@@ -131,7 +131,7 @@ def test_a_second_run_in_the_same_folder_is_refused(data: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("sign", "code", "said"),
     [
-        (signal.SIGTERM, 0, "told to stop after"),
+        (signal.SIGTERM, 0, "stopped after"),
         (signal.SIGUSR1, 0, "run the same command again to continue"),
         (signal.SIGINT, 130, "stopped; run the same command again to continue"),
     ],
