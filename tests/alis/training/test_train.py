@@ -133,7 +133,7 @@ def test_a_second_run_in_the_same_folder_is_refused(data: str, tmp_path: Path) -
     [
         (signal.SIGTERM, 0, "stopped after"),
         (signal.SIGUSR1, 0, "run the same command again to continue"),
-        (signal.SIGINT, 130, "stopped; run the same command again to continue"),
+        (signal.SIGINT, 130, "stopped; run the same command again"),
     ],
 )
 def test_a_stop_signal_saves_a_snapshot_first(
