@@ -1,13 +1,13 @@
 """A photograph → the code whose scene looks most like it.
 
 The scene is the frame midway between two anchors that have the same code, as in the panoramas of `alis connect`. What
-is beside the square in the photograph (mirrored at its edges) counts with a small weight, so that the landscape around
-the scene continues it. The search has three stages: of 256 random scenes, the most similar ones are optimised for a
-while, with one w for all layers; then the best of them; then, in W+, one code per layer, kept close to each other. The
-distance of two pictures is that of `alis.painting.perceptual_distance`, which downloads nothing.
+is beside the square in the photograph (mirrored at its edges) has a small weight, so that the landscape continues it.
+First, one w for all layers: the most similar of 256 random scenes are optimised for a while, then only the best. Then,
+in W+, one code per layer, kept close to each other. The distance of two pictures is that of
+`alis.painting.perceptual_distance`, which downloads nothing.
 
-A model with local latents (`alis.plane.latents`) paints a code differently at each position. So each step of the search
-paints at another position, and the result is measured at positions that the search did not use.
+Where a model draws local latents (`alis.plane.latents`), no two places paint a code alike. The search goes from place
+to place, so that no place's grain is written into the code, and what is found is judged at places that it never saw.
 Source: arXiv 1904.03189 (W+), arXiv 1912.04958 appendix D (projection).
 """
 
@@ -40,13 +40,13 @@ from alis.progress import progress_bar
 
 SPACES = ("w", "w+")
 _STARTS, _BATCH = 256, 16
-_LEARNING_RATE = 0.06
-_LAYER_PENALTY = 0.02
-_CONTEXT_WEIGHT = 0.4
+_RATE = 0.06
+_HELD = 0.02
+_BESIDE = 0.4
 _PREVIEW_EVERY = 25
-_NUM_POSITIONS = 4
-# The first of the planes that a code is judged on; the search keeps to 0 … _NUM_POSITIONS − 1.
-_HELD_OUT_SEED = 1_000
+_PLACES = 4
+# The first of the planes that a code is judged on; the search keeps to 0 … _PLACES − 1.
+_UNSEEN = 1_000
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ def margin(g: Generator) -> int:
     return max((g.config.anchor_patches - g.config.grid_size) // 2, 0)
 
 
-def num_positions(g: Generator) -> int:
+def num_places(g: Generator) -> int:
     """Number of positions on the plane that a search averages over: 1 for models without local latents.
 
     Without local latents, a code paints the same picture everywhere.
     """
-    return _NUM_POSITIONS if g.config.local_latents else 1
+    return _PLACES if g.config.local_latents else 1
 
 
 def holds_positions(g: Generator) -> bool:
@@ -191,7 +191,7 @@ class _Search:
         self.photo = photo_3RW[:, :, self.beside : self.beside + self.size]
         self.photo_distance = PerceptualDistance(self.photo, d, efficientnet)
         self.context_distance = PerceptualDistance(photo_3RW) if self.beside else None
-        self.spread, self.num_positions = 1.0, num_positions(g)
+        self.spread, self.places = 1.0, num_places(g)
 
     def starts(self, seed: int, num: int) -> tuple[Tensor, float]:
         """Starting codes [num, S]: of 256 random scenes and the mean code, those closest to the photograph.
@@ -203,8 +203,8 @@ class _Search:
             w_NS = g.map(torch.randn(_STARTS, g.config.z_dim, generator=random).to(g.device))
             w_NS = torch.cat([g.mapping.w_avg[None], w_NS])
             self.spread = float((w_NS - w_NS.mean(dim=0)).square().mean().sqrt())
-            all_layers = w_NS[:, None].expand(-1, g.num_ws, -1)
-            distances = torch.cat([self.photo_distance(scene(g, some)) for some in torch.split(all_layers, _BATCH)])
+            broad = w_NS[:, None].expand(-1, g.num_ws, -1)
+            distances = torch.cat([self.photo_distance(scene(g, some)) for some in torch.split(broad, _BATCH)])
         best = distances.argsort()[:num]
         return w_NS[best].clone(), float(distances[best[0]])
 
@@ -214,18 +214,14 @@ class _Search:
         frames = wide[..., self.beside : self.beside + self.size]
         found = self.photo_distance(frames)
         if self.context_distance:
-            found = found + _CONTEXT_WEIGHT * self.context_distance(wide[..., : self.width])
+            found = found + _BESIDE * self.context_distance(wide[..., : self.width])
         return found, frames
 
-    def optimise(
-        self,
-        parameters: list[Tensor],
-        codes: Callable[[], Tensor],
-        steps: int,
-        on_step: Callable[[Tensor, float], None],
+    def descend(
+        self, parameters: list[Tensor], codes: Callable[[], Tensor], steps: int, tell: Callable[[Tensor, float], None]
     ) -> tuple[Tensor, Tensor]:
-        """Run Adam on codes [B, L, S], whose layers are kept close to each other; return the smallest distances [B]
-        and their codes.
+        """Run Adam on codes [B, L, S], whose layers are kept close to each other; return the least distances [B] and
+        the codes that had them.
 
         Each step paints at the next position; a code's distance is the mean of the last steps, one for each position.
         """
@@ -233,15 +229,13 @@ class _Search:
         with torch.no_grad():
             found = codes().clone()
         least = torch.full([len(found)], math.inf, device=found.device)
-        last: deque[Tensor] = deque(maxlen=min(self.num_positions, max(steps, 1)))
+        last: deque[Tensor] = deque(maxlen=min(self.places, max(steps, 1)))
         for step in range(steps):
-            progress = step / steps
-            rate = _LEARNING_RATE * self.spread * math.sqrt(self.g.config.w_dim / 512)
-            optimizer.param_groups[0]["lr"] = (
-                rate * min(1, progress * 20 + 0.1) * (1 + math.cos(math.pi * progress)) / 2
-            )
+            way = step / steps
+            speed = _RATE * self.spread * math.sqrt(self.g.config.w_dim / 512)
+            optimizer.param_groups[0]["lr"] = speed * min(1, way * 20 + 0.1) * (1 + math.cos(math.pi * way)) / 2
             w_BLS = codes()
-            distance, frames = self.distance(w_BLS, step % self.num_positions)
+            distance, frames = self.distance(w_BLS, step % self.places)
             if not bool(distance.isfinite().all()):
                 raise RunError(f"the search diverged at step {step}", hint="try --space w, or another --seed")
             last.append(distance.detach())
@@ -250,35 +244,31 @@ class _Search:
             least = torch.where(is_better, mean, least)
             found = torch.where(is_better[:, None, None], w_BLS.detach(), found)
             optimizer.zero_grad()
-            deviation = (w_BLS - w_BLS.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
-            torch.autograd.backward((distance + _LAYER_PENALTY * deviation / self.spread**2).sum())
+            apart = (w_BLS - w_BLS.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2))
+            torch.autograd.backward((distance + _HELD * apart / self.spread**2).sum())
             optimizer.step()
             best = int(distance.detach().argmin())
-            on_step(frames[best].detach(), float(least.min()))
+            tell(frames[best].detach(), float(least.min()))
         return least, found
 
-    def optimise_in_stages(
-        self, base_TS: Tensor, options: SearchOptions, on_step: Callable[[Tensor, float], None]
-    ) -> Tensor:
+    def follow(self, base_TS: Tensor, options: SearchOptions, tell: Callable[[Tensor, float], None]) -> Tensor:
         """Optimise starting codes [T, S] to one code [L, S]: first all of them, then the best, then layer by layer."""
         in_w = options.steps if options.space == "w" else max(options.steps * 2 // 5, 1)
         trying = in_w // 2 if len(base_TS) > 1 else 0
 
-        def all_layers(w_TS: Tensor) -> Callable[[], Tensor]:
+        def broad(w_TS: Tensor) -> Callable[[], Tensor]:
             return lambda: w_TS[:, None].expand(-1, self.g.num_ws, -1)
 
         if trying:
             base_TS.requires_grad_()
-            least, found = self.optimise([base_TS], all_layers(base_TS), trying, on_step)
+            least, found = self.descend([base_TS], broad(base_TS), trying, tell)
             base_TS = found[int(least.argmin()), :1]
         base_1S = base_TS[:1].detach().clone().requires_grad_()
-        _, found = self.optimise([base_1S], all_layers(base_1S), in_w - trying, on_step)
+        _, found = self.descend([base_1S], broad(base_1S), in_w - trying, tell)
         if options.space == "w+" and options.steps > in_w:
             own_1S = found[0, :1].clone().requires_grad_()
-            offset_LS = torch.zeros_like(found[0]).requires_grad_()
-            _, found = self.optimise(
-                [own_1S, offset_LS], lambda: (own_1S + offset_LS)[None], options.steps - in_w, on_step
-            )
+            apart_LS = torch.zeros_like(found[0]).requires_grad_()
+            _, found = self.descend([own_1S, apart_LS], lambda: (own_1S + apart_LS)[None], options.steps - in_w, tell)
         return found[0]
 
 
@@ -310,14 +300,14 @@ def invert(
     with progress_bar("invert", chosen.steps) as advance:
         done = 0
 
-        def on_step(frame_3RR: Tensor, least: float) -> None:
+        def tell(frame_3RR: Tensor, least: float) -> None:
             nonlocal done
             if preview and done % _PREVIEW_EVERY == 0:
                 preview(frame_3RR)
             done += 1
             advance(1, f"distance {least:.3f}" if math.isfinite(least) else "")
 
-        w_LS = search.optimise_in_stages(base_TS, chosen, on_step)
+        w_LS = search.follow(base_TS, chosen, tell)
     return _measured(search, w_LS[0] if chosen.space == "w" else w_LS, at_start)
 
 
@@ -325,11 +315,11 @@ def _measured(search: _Search, w: Tensor, at_start: float) -> Inversion:
     g = search.g
     w_1LS = w.expand(g.num_ws, -1)[None]
     with torch.no_grad():
-        frames = torch.cat([scene(g, w_1LS, _HELD_OUT_SEED + k) for k in range(search.num_positions)])
+        frames = torch.cat([scene(g, w_1LS, _UNSEEN + place) for place in range(search.places)])
         loss = float(search.photo_distance(frames).mean())
-        structure = float(structural_similarity(frames, search.photo[None].expand_as(frames)).mean())
+        alike = float(structural_similarity(frames, search.photo[None].expand_as(frames)).mean())
     error = float((frames.clamp(-1, 1) - search.photo).square().mean())
-    return Inversion(w.cpu(), frames[0].cpu(), at_start, loss, 10 * math.log10(4 / max(error, 1e-12)), structure)
+    return Inversion(w.cpu(), frames[0].cpu(), at_start, loss, 10 * math.log10(4 / max(error, 1e-12)), alike)
 
 
 def side_by_side(photo_3RR: Tensor, frame_3RR: Tensor) -> Image.Image:
