@@ -31,6 +31,8 @@ from lhq.records import Lane, Photo
 Kind = Literal["string", "number", "integer", "boolean"]
 _TYPES = {"string": pa.string(), "number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}
 _PAPERS = ("id", "width_px", "height_px", "orientation", "format", "licence", "title", "description", "tags")
+_MOST_BYTES = 2**20  # of an answer
+_MOST_WAITING = 1024  # answers that were read before somebody asked for them
 _TAKEN = {"id", "error", "said"}
 
 
@@ -185,12 +187,12 @@ class _Child:
             raise RunError(
                 f"[filter.command.{name}]: {settings.run[0]} can't be started ({error})", hint="check its path"
             ) from error
-        self._lines: queue.Queue[bytes] = queue.Queue()
+        self._lines: queue.Queue[bytes] = queue.Queue(_MOST_WAITING)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
+        while line := self._process.stdout.readline(_MOST_BYTES):
             self._lines.put(line)
         self._lines.put(b"")
 
@@ -202,7 +204,13 @@ class _Child:
             self._process.stdin.flush()
 
     def ask(self, requests: Sequence[tuple[bytes, bytes]]) -> list[Mapping[str, Any]] | None:
-        """An answer each, or None where it died or took too long."""
+        """An answer each, or None where it died or took too long.
+
+        Raises:
+            RunError: it wrote what is no answer, or answers that nobody asked for.
+        """
+        if self._is_ahead():
+            raise self._ended("wrote more answers than it was asked for")
         writer = threading.Thread(target=self._write, args=(requests,), daemon=True)
         writer.start()
         answers: list[Mapping[str, Any]] = []
@@ -218,15 +226,25 @@ class _Child:
             except ValueError:
                 answer = None
             if not isinstance(answer, dict):
-                self.end()
-                said = f"{self._settings.run[0]} wrote {line[:80]!r}, which is no JSON object"
-                raise RunError(
-                    f"[filter.command.{self._name}]: {said}",
-                    hint="let it write one JSON object a photo to standard output, and all else to standard error",
-                )
+                long = f" in a line of {_MOST_BYTES:,} bytes" if len(line) == _MOST_BYTES else ""
+                raise self._ended(f"wrote {line[:80]!r}{long}, which is no JSON object")
             answers.append(answer)
         writer.join()
+        if self._is_ahead():
+            raise self._ended("wrote more answers than it was asked for")
         return answers
+
+    def _is_ahead(self) -> bool:
+        """Whether it has said more than it was asked for, as far as that was read; the mark of its end is nothing."""
+        waiting = self._lines.queue
+        return bool(waiting and waiting[0])
+
+    def _ended(self, what: str) -> RunError:
+        self.end()
+        return RunError(
+            f"[filter.command.{self._name}]: {self._settings.run[0]} {what}",
+            hint="let it write one JSON object a photo to standard output, and all else to standard error",
+        )
 
     def end(self) -> None:
         self._process.kill()

@@ -108,12 +108,14 @@ def test_bytes_come_by_the_pipe_where_that_is_wanted(file: Path) -> None:
     ("program", "match"),
     [
         (HEAD + "    print('loading the model', flush=True)\n", "loading the model.*no JSON object"),
+        (HEAD + '    print(\'{"caption": "a"}\\n\' * 9, flush=True)\n', "wrote more answers than it was asked for"),
+        (HEAD + "    print('x' * 2**21, flush=True)\n", "in a line of 1,048,576 bytes, which is no JSON object"),
         (HEAD + "    print(json.dumps({'beauty': 'very'}), flush=True)\n", "beauty = 'very'.*no number"),
         (HEAD + "    print(json.dumps({'id': 'x:9'}), flush=True)\n", "answered for x:9"),
     ],
 )
 def test_what_is_no_answer_is_said_and_nothing_is_written(file: Path, program: str, match: str) -> None:
-    done = written(file, program).filter(workers=1)
+    done = written(file, program, "batch = 1").filter(workers=1)
     assert len(done.failed) == 1
     import re
 
