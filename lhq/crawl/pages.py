@@ -10,9 +10,11 @@ Source: https://parquet.apache.org/docs/file-format/ and `parquet.thrift`, whose
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from isal.isal_zlib import crc32
 
 from lhq.crawl.arrays import array
@@ -35,6 +37,9 @@ _ONE_VALUE: Struct = {1: (I32, 1), 2: (I32, 0), 3: (I32, 3), 4: (I32, 3)}
 
 class Page(Protocol):
     """Where a photo's page lies: it is `page_bytes` long, of which the last `size_bytes` are the photo."""
+
+    @property
+    def id(self) -> str: ...
 
     @property
     def size_bytes(self) -> int: ...
@@ -125,3 +130,27 @@ def _papers_only(rows: Sequence[Sequence[Mapping[str, Any]]], sums: Sequence[int
             shard.add(pa.Table.from_arrays(arrays, schema=PHOTO_SCHEMA), sums[done : done + len(group)])
             done += len(group)
     return sink.getvalue()
+
+
+def check(path: Path, groups: Sequence[Sequence[Page]]) -> None:
+    """Read a finished file with Arrow: are its photos these, and their pages where they are?
+
+    Only the ids are read, so it costs little; of the pictures, Arrow is asked where it would look for them.
+
+    Raises:
+        ValueError, pa.ArrowException: it would not be read as it was meant.
+    """
+    page_at = len(MAGIC)
+    with pq.ParquetFile(path, memory_map=True, pre_buffer=False, page_checksum_verification=True) as file:
+        column = file.schema_arrow.get_field_index("image")
+        if file.num_row_groups != len(groups):
+            raise ValueError(f"{file.num_row_groups} row groups for {len(groups)}")
+        for number, pages in enumerate(groups):
+            ids = file.read_row_group(number, columns=["id"]).column("id").to_pylist()
+            chunk = file.metadata.row_group(number).column(column)
+            size = sum(page.page_bytes for page in pages)
+            if ids != [page.id for page in pages] or chunk.path_in_schema != "image":
+                raise ValueError(f"row group {number} holds other photos")
+            if (chunk.data_page_offset, chunk.total_compressed_size) != (page_at, size):
+                raise ValueError(f"the pictures of row group {number} are at {chunk.data_page_offset}, not {page_at}")
+            page_at += size

@@ -26,11 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow as pa
 from isal.isal_zlib import crc32
 
 from lhq import system
 from lhq.crawl import old_spool
-from lhq.crawl.pages import MAGIC, ending, page_head
+from lhq.crawl.pages import MAGIC, check, ending, page_head
 from lhq.crawl.shard_file import groups
 from lhq.errors import StoreError
 from lhq.records import ADDED
@@ -251,6 +252,7 @@ class Spool:
         try:
             _write_all(photos, [memoryview(self._ending(wanted, queries_of, self.size_bytes))], self.size_bytes)
             os.fsync(photos)
+            self._check(wanted)
         except BaseException:
             os.ftruncate(photos, self.size_bytes)
             raise
@@ -265,6 +267,16 @@ class Spool:
             return False
         system.sync_folder(folder)
         return True
+
+    def _check(self, wanted: list[Entry]) -> None:
+        try:
+            check(self.photos_path, [*groups(wanted)])
+        except (ValueError, pa.ArrowException) as error:
+            raise StoreError(
+                f"{self.photos_path}: the shard that it makes is not read as it should be by pyarrow {pa.__version__} "
+                f"({error}); its photos are safe in the spool",
+                hint="run again with the version of pyarrow that lhq was installed with, and report this",
+            ) from error
 
     def _copy(self, sink: IO[bytes], wanted: list[Entry], queries_of: QueriesOf) -> None:
         """The shard, page by page."""

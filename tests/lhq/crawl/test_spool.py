@@ -10,6 +10,7 @@ import struct
 import tempfile
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 
 from lhq.crawl import shard_file
 from lhq.crawl.frontier import Frontier, Kept
+from lhq.crawl.pages import check
 from lhq.crawl.papers import now, papers_of
 from lhq.crawl.spool import Spool, open_numbers
 from lhq.crawl.writer import PhotoWriter
@@ -226,6 +228,31 @@ def test_killed_while_a_shard_is_sealed(tmp_path: Path, killed: str) -> None:
     assert shards.read(3).drop_columns(["fetched_at"]).to_pylist()[1]["image"] == b"two"
     assert [(each.id, each.status) for each in frontier.listing((), (), ())] == [("s:p0", "kept"), ("s:p1", "kept")]
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_file_that_arrow_would_read_otherwise_gets_no_name(tmp_path: Path) -> None:
+    spool = fill(tmp_path, [b"one", b"two"])
+    entries, shards = [*spool.entries], Shards(str(tmp_path), "photos")
+    spool.seal(shards, lambda ids: {})
+    path = Path(shards.path(3))
+    check(path, [entries])
+    one, two = entries
+    wrong = {
+        "other photos": [[two, one]],
+        "1 row groups": [[one], [two]],
+        "are at": [[one, replace(two, page_bytes=9)]],
+    }
+    for said, groups in wrong.items():
+        with pytest.raises(ValueError, match=said):
+            check(path, groups)
+    whole = path.read_bytes()
+    at = whole.rindex(b"s:p1", 0, len(whole) - int.from_bytes(whole[-8:-4], "little") - 8)
+    path.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+    with pytest.raises((ValueError, OSError)):
+        check(path, [entries])
+    path.write_bytes(whole[:-8])
+    with pytest.raises(ValueError, match="Parquet"):
+        check(path, [entries])
 
 
 def test_a_remote_store(tmp_path: Path) -> None:
