@@ -7,12 +7,10 @@ every command answers to `--help`. All is read from the code: a setting's text i
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib
 import inspect
 import sys
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,89 +20,24 @@ import pydantic
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path.insert(0, str(ROOT))
+
+from lhq.pipeline.keys import Key, keys_of, tables  # noqa: E402  found by the line above
+
 _BY = "*Made by `python docs/reference.py` from the code; the test suite fails where the two differ.*"
-
-
-def described(kind: type[pydantic.BaseModel]) -> dict[str, str]:
-    """Key → the docstring below it, of a settings class and those it is made from."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        if base in (pydantic.BaseModel, object) or not issubclass(base, pydantic.BaseModel):
-            continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for line, below in zip(body.body, [*body.body[1:], None], strict=True):
-            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
-                said = below.value if isinstance(below, ast.Expr) else None
-                text = said.value if isinstance(said, ast.Constant) and isinstance(said.value, str) else ""
-                found[line.target.id] = inspect.cleandoc(text)
-    return found
-
-
-def default_of(field: pydantic.fields.FieldInfo) -> str:
-    """A field's default as TOML spells it."""
-    if field.is_required():
-        return "needed"
-    value = field.get_default(call_default_factory=True)
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, str):
-        return f'`"{value}"`'
-    if isinstance(value, list | tuple | set | frozenset):
-        return f"`[{', '.join(_spelt(one) for one in value)}]`"
-    if isinstance(value, pydantic.BaseModel | dict):
-        return ""
-    return f"`{value:_}`" if isinstance(value, int) else f"`{value}`"
-
-
-def _spelt(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def type_of(field: pydantic.fields.FieldInfo) -> str:
-    """A field's type in words of TOML, with its bounds."""
-    if str(field.annotation).startswith("dict"):
-        return "tables"
-    said = str(field.annotation) if not isinstance(field.annotation, type) else field.annotation.__name__
-    for old, new in (
-        ("typing.", ""),
-        ("NoneType", ""),
-        (" | None", ""),
-        ("tuple[str, ...]", "list of str"),
-        ("tuple[float, ...]", "list of float"),
-        ("tuple[int, ...]", "list of int"),
-        ("list[str]", "list of str"),
-        ("Literal[", "one of "),
-        ("'", '"'),
-        ('<class "', ""),
-        ("str", "string"),
-        ("bool", "true or false"),
-        ("pathlib.Path", "path"),
-        ("int", "integer"),
-        ("float", "number"),
-    ):
-        said = said.replace(old, new)
-    bounds = [
-        f"{sign} {getattr(rule, name)}"
-        for rule in field.metadata
-        for name, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
-        if getattr(rule, name, None) is not None
-    ]
-    return " ".join([said.removesuffix("]").replace("|", "or"), *bounds])
 
 
 def keys(kind: type[pydantic.BaseModel]) -> str:
     """A settings class as a Markdown table."""
-    texts = described(kind)
+    return _rows(keys_of(kind))
+
+
+def _rows(keys: Sequence[Key]) -> str:
     lines = ["| key | | default | |", "|---|---|---|---|"]
-    for name, field in kind.model_fields.items():
-        text = " ".join(texts.get(name, "").split()).replace("|", "\\|")
-        lines.append(
-            f"| `{field.alias or name}` | {type_of(field).replace('|', 'or')} | {default_of(field)} | {text} |"
-        )
-    return "\n".join(lines) if kind.model_fields else "No keys."
+    for key in keys:
+        default = key.default if key.default in {"", "needed"} else f"`{key.default}`"
+        meaning = key.meaning.replace("|", "\\|")
+        lines.append(f"| `{key.name}` | {key.type} | {default} | {meaning} |")
+    return "\n".join(lines) if keys else "No keys."
 
 
 def _about(kind: type) -> str:
@@ -112,33 +45,22 @@ def _about(kind: type) -> str:
 
 
 def pipeline_file() -> str:
-    from lhq.config import HttpSettings
-    from lhq.export import ExportSettings
-    from lhq.pipeline import file
-    from lhq.pipeline.registry import MEASURES, SOURCES
-
     parts = [
         "# The pipeline file",
         _BY,
         "One TOML file says everything but the keys of services, which come from the environment. An unknown key is an "
-        "error that names the nearest one. `lhq init` writes a commented file; [`pipelines/`](../pipelines) has nine, "
-        "which come with the package and go by their names too: `lhq run quickstart`.",
+        "error that names the nearest one. `lhq init` writes a commented file and `lhq init --keys` prints this page. "
+        "Nine files in [`pipelines/`](../pipelines) come with the package: `lhq run quickstart` runs one by its name, "
+        "`lhq init mine.toml --like quickstart` copies one for you to edit.",
         "Paths are relative to the file (`store`, `local`, `queries`, `to`, `deny`, the `path` of a source, `photos` "
         "of the sandbox); `~` is your home; so are `trusted`, `weights` and `features` "
         "where they name a file. A store that an earlier version left where lhq is run is found there, and "
         "that is said. "
         "The file, queries, papers and lists of ids may be UTF-8 with or without its mark, or UTF-16 with it.",
-        "## Outside every table",
-        keys(file._Top),
     ]
-    for registry, table in ((SOURCES, "source"), (MEASURES, "filter")):
-        for name in registry.own:
-            kind = registry.load(name).settings_class
-            title = f"{name}.NAME" if name == file.COMMAND else name
-            parts += [f"## `[{table}.{title}]`", _about(kind), keys(kind)]
-    for title, kind in (("http", HttpSettings), ("export", ExportSettings), ("sandbox", file.SandboxSettings)):
-        parts += [f"## `[{title}]`", _about(kind), keys(kind)]
-    return "\n\n".join(parts) + "\n"
+    for table in tables(own_only=True):
+        parts += [f"## `[{table.title}]`" if table.title else "## Outside every table", table.about, _rows(table.keys)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def recipe() -> str:

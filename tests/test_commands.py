@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -18,7 +19,8 @@ from click.testing import CliRunner
 import alis.cli
 import lhq.cli
 from lhq.cli.extras import EXTRAS, INCLUDES, lacking, modules_of
-from lhq.pipeline import load
+from lhq.pipeline import file, load
+from lhq.pipeline.places import shipped
 from lhq.pipeline.registry import MEASURES
 from tests.lhq.making import painted_store
 
@@ -159,7 +161,7 @@ def test_a_run_says_what_its_measures_lack_before_it_crawls(tmp_path: Path) -> N
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "lhq: p.toml [filter.objects]: needs torch (not installed); "
-        "pip install 'lhq[ml]', or take that table out of a file of your own\n"
+        "pip install 'lhq[ml]', or run a file without that table (`lhq init` writes one)\n"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.toml", "photos"], "nothing was crawled"
 
@@ -178,11 +180,50 @@ def test_init_writes_a_file_that_runs_with_what_is_installed(tmp_path: Path, tor
     words = ["lhq", "init", "mine.toml", "--source", "sandbox"]
     done = _without("" if torch_is_there else "torch", words, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert ("objects are not looked for" in done.stderr) is not torch_is_there
+    assert ("[filter.objects] is commented out" in done.stderr) is not torch_is_there
     assert ("objects" in load(tmp_path / "mine.toml").file.filters) is torch_is_there
     text = (tmp_path / "mine.toml").read_text(encoding="utf-8")
     marked = "" if torch_is_there else "# "
     assert f'{marked}[filter.objects]\n{marked}weights = "sandbox" ' in text
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_init_copies_each_pipeline_that_comes_with_lhq(name: str, tmp_path: Path) -> None:
+    """A copy means the same as the file run by its name, also where its paths lie, and is one's own to edit."""
+    done = _without("", ["lhq", "init", "mine.toml", "--like", name, "--json"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"path": "mine.toml", "like": name}
+    copy, whole = load(tmp_path / "mine.toml").file, load(name).file
+    assert copy.store == str(tmp_path / "data" / name)
+    assert (copy.filters, copy.queries, copy.want, copy.http) == (whole.filters, whole.queries, whole.want, whole.http)
+    assert [*copy.sources] == [*whole.sources]
+    for source in copy.sources.values():
+        assert Path(getattr(source, "path", "") or tmp_path).is_relative_to(tmp_path)
+    refused = _without("", ["lhq", "init", "other.toml", "--like", name, "--want", "3"], tmp_path)
+    assert (refused.returncode, (tmp_path / "other.toml").exists()) == (2, False)
+    assert "leave the other options out" in refused.stderr
+
+
+def test_init_prints_every_key(tmp_path: Path) -> None:
+    """Whoever has the package alone has no pages beside it."""
+    shown = _without("", ["lhq", "init", "--keys"], tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    told = json.loads(_without("", ["lhq", "init", "--keys", "--json"], tmp_path).stdout)["tables"]
+    assert {table["title"].partition(".")[0] for table in told} == {"", *file.TABLES}
+    for table in told:
+        assert f"[{table['title']}]" in shown.stdout or not table["title"]
+        for key in table["keys"]:
+            assert f"\n{key['name']}" in f"\n{shown.stdout}"
+    page = (ROOT / "docs/pipeline-file.md").read_text(encoding="utf-8")
+    assert [table["title"] for table in told if table["title"] and f"## `[{table['title']}]`" not in page] == []
+
+
+def test_no_message_points_to_a_page_that_a_wheel_lacks() -> None:
+    for path in (path for package in ("lhq", "alis") for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for said in getattr(node, "keywords", []):
+                if said.arg == "hint":
+                    assert "docs/" not in ast.unparse(said.value).replace("huggingface.co/docs/", ""), path
 
 
 @pytest.mark.parametrize(
@@ -232,7 +273,7 @@ def test_the_doctor_says_what_each_command_would_lack(name: str, tmp_path: Path)
     assert there.get("FLICKR_API_KEY", True) is True
     shown = CliRunner().invoke(DOORS[name], ["doctor"])
     assert shown.exit_code == 0
-    assert "ok       command  all of them have what they need" in shown.stdout
+    assert shown.stdout.splitlines()[-1] == f"ok       command  {', '.join(DOORS[name].entries)}"
 
 
 def test_quiet_silences_talk_and_nothing_else(tmp_path: Path) -> None:

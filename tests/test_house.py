@@ -61,7 +61,7 @@ INSIDE = {
         ["archives", "hub", "verify"],
         [""],
     ],
-    "lhq.pipeline": [["places"], ["registry", "queries"], ["file"], ["services"], ["run"], [""]],
+    "lhq.pipeline": [["places"], ["registry", "queries"], ["file"], ["services"], ["keys", "run"], [""]],
     "lhq.store": [["shards"], ["marks"], ["tables"], ["copies", "folders", "rechecked", "tombstones", "verdicts"]],
     "alis.training": [["recipe", "losses", "state"], ["augment", "monitor"], ["step"], ["loop"], ["launch"]],
 }

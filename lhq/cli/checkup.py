@@ -1,4 +1,4 @@
-"""What `lhq doctor` and `alis doctor` find: one line per finding, and what each command lacks."""
+"""What `lhq doctor` and `alis doctor` find: one line a finding, and what each command lacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lhq.cli.door import Entry
-from lhq.cli.extras import lacking, modules_of, version_of
+from lhq.cli.extras import EXTRAS, lacking, modules_of, version_of
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,17 @@ def lacks_of(entries: Mapping[str, Entry]) -> dict[str, list[str]]:
 
 
 def lines(findings: Iterable[Finding], lacks: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """The findings as text, and the commands that would not run."""
+    """The findings as text, then which commands run and what would make the others run."""
     for one in findings:
         mark = "ok     " if one.is_there else "missing"
         yield f"{mark}  {one.kind:<8} {one.name}{f': {one.note}' if one.note else ''}"
-    broken = {name: modules for name, modules in lacks.items() if modules}
-    for name, modules in broken.items():
-        yield f"missing  command  {name}: needs {', '.join(modules)}"
-    if not broken:
-        yield "ok       command  all of them have what they need"
+    broken: dict[str, list[str]] = {}
+    for name, modules in lacks.items():
+        if modules:
+            extra = next(extra for extra in EXTRAS if set(modules) <= set(modules_of(extra)))
+            broken.setdefault(extra, []).append(name)
+    for extra, names in broken.items():
+        yield f"missing  command  {', '.join(names)}: pip install 'lhq[{extra}]'"
+    whole = [name for name, modules in lacks.items() if not modules]
+    if whole:
+        yield f"ok       command  {', '.join(whole)}"

@@ -60,5 +60,5 @@ def _need_what_measures_need(pipeline_file: str) -> None:
             way = f"pip install 'lhq[{extra}]'" if extra else "install it"
             raise ConfigError(
                 f"{pipeline_file} [filter.{rule.name}]: needs {', '.join(lacking)} (not installed)",
-                hint=f"{way}, or take that table out of a file of your own",
+                hint=f"{way}, or run a file without that table (`lhq init` writes one)",
             )

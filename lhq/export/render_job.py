@@ -166,7 +166,10 @@ def _photos(store: str, shard: int, group: int, wanted: dict[str, str]) -> Itera
                         left.discard(id)
                         yield id, data.as_py()
     except (pa.ArrowException, OSError) as error:
-        raise ShardDamaged(f"{path}: not readable ({error})", hint="see docs/formats.md, 'A damaged shard'") from error
+        raise ShardDamaged(
+            f"{path}: not readable ({error})",
+            hint="`lhq filter` moves it to quarantine/; photos come back by: lhq crawl PIPELINE --retry-failed damaged",
+        ) from error
     if left:
         raise ShardDamaged(f"{path}: changed while it was exported", hint="run the same command again")
 

@@ -48,7 +48,7 @@ class SandboxSettings(Settings):
     """Other seeds paint other scenes."""
 
 
-class _Top(Settings):
+class TopSettings(Settings):
     """The keys of a pipeline file outside its tables."""
 
     store: str = pydantic.Field(min_length=1)
@@ -83,7 +83,7 @@ class RightsSettings(Settings):
 
 
 COMMAND = "command"  # the measure whose tables each have a name of their own
-_TABLES = ("http", "sandbox", "rights", "source", "filter", "export")
+TABLES = ("http", "sandbox", "rights", "source", "filter", "export")
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
     path = places.path
     tables = read_toml(path)
     for name in tables:
-        if name not in {*_Top.model_fields, *_TABLES}:
-            raise unknown_key(name, [*_Top.model_fields, *_TABLES], str(path))
-    top = validate(_Top, {k: v for k, v in tables.items() if k in _Top.model_fields}, str(path))
+        if name not in {*TopSettings.model_fields, *TABLES}:
+            raise unknown_key(name, [*TopSettings.model_fields, *TABLES], str(path))
+    top = validate(TopSettings, {k: v for k, v in tables.items() if k in TopSettings.model_fields}, str(path))
     if top.engine not in ENGINES.names():
         hint = nearest.word(top.engine, ENGINES.names(), f"give one of {', '.join(ENGINES.names())}")
         raise ConfigError(f'{path}: engine = "{top.engine}": no such engine', hint=hint)
@@ -144,14 +144,16 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
     )
 
 
-def _queries(top: _Top, is_given: bool, sources: Mapping[str, SourceSettings], places: Places) -> tuple[Query, ...]:
+def _queries(
+    top: TopSettings, is_given: bool, sources: Mapping[str, SourceSettings], places: Places
+) -> tuple[Query, ...]:
     """None are needed where every source offers all it has."""
     if any(SOURCES.load(name).needs_queries for name in sources) or (is_given and top.queries):
         return queries.read(top.queries, str(places.path), places)
     return ()
 
 
-def _want(top: _Top, has_queries: bool, sources: Mapping[str, SourceSettings], path: Path) -> int:
+def _want(top: TopSettings, has_queries: bool, sources: Mapping[str, SourceSettings], path: Path) -> int:
     """All where nothing is asked over a network: folders, or a store that `lhq import` alone fills."""
     is_local = all(SOURCES.load(name).is_local for name in sources) and not (has_queries and not sources)
     if top.want is None and not is_local:
@@ -233,7 +235,7 @@ def _reachable(store: str, path: Path) -> str:
     return store
 
 
-def _local(top: _Top, store: str, places: Places) -> str:
+def _local(top: TopSettings, store: str, places: Places) -> str:
     if top.local:
         return places.place(top.local)
     if "://" in top.store:

@@ -1,16 +1,18 @@
-"""A few answers → a commented pipeline file that is ready to be run, or says in it what to fill in."""
+"""A few answers, or the name of a shipped pipeline → a commented pipeline file, ready to run or to fill in."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 
-# Source → what its table says, what must be there before a crawl, and what may become of its photos.
+from lhq.pipeline.places import SHIPPED
+
+# Source → its table, with what a crawl needs in comments.
 _TABLES = {
     "sandbox": """
 # The services in a box: painted scenes on this machine, no keys and no network.
 [sandbox]
-port = 8210                     # part of every photo's URL: keep it for the life of the store
+port = 8210                     # part of every photo's URL: keep it as long as the store
 
 [source.flickr]
 """,
@@ -20,8 +22,8 @@ port = 8210                     # part of every photo's URL: keep it for the lif
 licences = ["cc-by-2.0", "cc-by-4.0", "cc-by-sa-2.0", "cc-by-sa-4.0", "cc0-1.0", "pdm-1.0", "us-gov"]
 """,
     "unsplash": """
-# Needs UNSPLASH_ACCESS_KEY in the environment (unsplash.com/oauth/applications), and Unsplash's permission to learn
-# from its photos: ask, then say here what was allowed.
+# Needs UNSPLASH_ACCESS_KEY in the environment (unsplash.com/oauth/applications), and Unsplash's permission to train
+# on its photos: ask, then write here what they allowed.
 [source.unsplash]
 # permission = { permits = ["train"], statement = "what they allowed, word for word", by = "who", on = 2026-05-01 }
 """,
@@ -31,7 +33,7 @@ licences = ["cc-by-2.0", "cc-by-4.0", "cc-by-sa-2.0", "cc-by-sa-4.0", "cc0-1.0",
 per_query = 100
 """,
     "folder": """
-# Your own photographs, where they lie.
+# Your own photographs, read where they are.
 [source.folder]
 path    = {folder}
 licence = "own"                 # for photos of others: the id of their licence, e.g. "cc-by-4.0"
@@ -51,9 +53,12 @@ NEEDS_FOLDER = ("folder", "unsplash_dataset")
 
 @dataclass(frozen=True)
 class Answers:
-    """What `lhq init` asks: `queries` is "landscapes", a path or a comma list, `folder` for sources on this disk.
-    Nothing is said of `queries` where there are none, nor of `want` where it is 0. `can_see` says whether what finds
-    objects is installed; where it is not, its table stands in comment marks."""
+    """What `lhq init` asks for.
+
+    `queries` is "landscapes", a path or a comma-separated list; where it is empty the file has no such key, and no
+    `want` where that is 0. `folder` is for sources on this disk. `can_see` says whether the object detector's packages
+    are installed; without them its table is commented out.
+    """
 
     name: str
     source: str
@@ -65,13 +70,13 @@ class Answers:
 
 
 def text(answers: Answers) -> str:
-    """The file; every line that may need a change says why."""
+    """The file, with a comment on every line that may need a change."""
     side = answers.min_side_px
     variant = next((side_px for side_px in (1024, 512, 256, 128, 64) if side_px <= side), side)
-    return f"""# Made by lhq init. Paths are relative to this file; every key is in docs/pipeline-file.md.
-# Next: lhq crawl THIS_FILE --dry-run, then lhq run THIS_FILE. Stopped? The same command goes on.
+    return f"""# Made by lhq init. Paths are relative to this file; `lhq init --keys` prints every key.
+# Next: lhq crawl THIS_FILE --dry-run, then lhq run THIS_FILE. Stopped? Run the same command again to go on.
 
-# A folder; or s3://bucket/folder, with a line local = "folder" for what must lie on this disk.
+# A folder; or s3://bucket/folder, with a line local = "folder" for the files that need this machine's disk.
 store   = {_spelt("data/" + answers.name)}
 {_search(answers)}{_TABLES[answers.source].replace("{folder}", _spelt(answers.folder))}min_side_px = {side}
 
@@ -90,8 +95,13 @@ publish  = "{_PUBLISH.get(answers.source, "manifest")}"           # "bytes", "ma
 """
 
 
+def copied(name: str) -> str:
+    """A shipped pipeline; its paths, which are meant from a folder `pipelines`, from the copy's own folder."""
+    return (SHIPPED / f"{name}.toml").read_text(encoding="utf-8").replace('"../', '"')
+
+
 def _search(answers: Answers) -> str:
-    """What is sought, how much of it, and in whose name."""
+    """The queries, how many photos to fetch, and who is asking."""
     queries, said = answers.queries.strip(), ""
     if queries:
         listed = [query.strip() for query in queries.split(",") if query.strip()]
@@ -108,17 +118,17 @@ want    = {answers.want}
     if answers.source != "folder":
         said += """
 [http]
-contact = ""                    # your address or page, for whoever wonders who is asking
+contact = ""                    # your e-mail address or page, sent to every host in the User-Agent
 """
     return said
 
 
 def _objects(answers: Answers) -> str:
-    """The measure of things in the foreground, ready where its weights are."""
+    """The object filter; commented out for a folder, and where its packages are not installed."""
     off = "# " if answers.source == "folder" or not answers.can_see else ""
-    how = "take the marks off these two lines to use it" if off else "without it, delete these two lines"
+    how = "uncomment these two lines to use it" if off else "without it, delete these two lines"
     if answers.source == "sandbox":
-        return f"""# Things in the way. Needs pip install 'lhq[ml]';
+        return f"""# Painted objects in the foreground. Needs pip install 'lhq[ml]';
 # {how}.
 {off}[filter.objects]
 {off}weights = "sandbox"             # a small detector that knows the painted scenes only"""

@@ -260,7 +260,8 @@ class Shards:
     @staticmethod
     def _damaged(path: str, error: Exception) -> ShardDamaged:
         return ShardDamaged(
-            f"{path}: not readable ({' '.join(str(error).split())})", hint="see docs/formats.md, 'A damaged shard'"
+            f"{path}: not readable ({' '.join(str(error).split())})",
+            hint="`lhq filter` moves it to quarantine/; photos come back by: lhq crawl PIPELINE --retry-failed damaged",
         )
 
 

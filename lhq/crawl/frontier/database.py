@@ -94,7 +94,7 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
                 f"{self.path}: not a frontier that can be opened ({error})",
-                hint="check the path and its permissions; see docs/formats.md",
+                hint="check its permissions; if it is damaged, move it away: the next crawl rebuilds it from photos/",
             ) from error
 
     def _open(self, read_only: bool) -> None:

@@ -98,3 +98,19 @@ def test_a_folder_that_is_gone_is_one_line(name: str, tmp_path: Path) -> None:
     assert done.stderr == (
         f"{name}: the folder that this is run in is gone (No such file or directory); cd to one that is there\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "commands"), [("torch", "ml", "panorama, connect"), ("av", "web", "serve")]
+)
+def test_commands_that_lack_one_extra_stand_in_one_line(module: str, extra: str, commands: str) -> None:
+    code = (
+        f"import sys; sys.modules['{module}'] = None; sys.argv = ['alis', 'doctor']; from alis.cli import main; main()"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    told = [line for line in done.stdout.splitlines() if "  command  " in line]
+    assert any(line.startswith(f"missing  command  {commands}") and f"'lhq[{extra}]'" in line for line in told), told
+    assert told[-1].startswith("ok       command  ")
+    assert "doctor" in told[-1]
+    assert len(told) <= 4
