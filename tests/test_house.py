@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lhq.pipeline.registry import SOURCES
+
 ROOT = Path(__file__).parents[1]
 
 # Lower rank may be imported, never the reverse; one rank does not import itself (a package's own files may).
@@ -182,6 +184,11 @@ def test_imports_go_down_inside_a_room(room: str) -> None:
             if module in ranks and target in ranks and ranks[target] >= ranks[module]:
                 wrong.append(f"{module} (rank {ranks[module]}) imports {target} (rank {ranks[target]})")
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_source_has_its_rank() -> None:
+    """So that a new one is held to import the protocol's file and no other source."""
+    assert {*SOURCES.own} == {*INSIDE["lhq.sources"][-1]}
 
 
 def test_files_hold_one_concept() -> None:
