@@ -1,4 +1,4 @@
-"""Every command has help with an example, is described in the README or in docs/, and ends as both doors promise."""
+"""Every command has help with an example, is described in the README or in docs/, and ends as both programs promise."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from lhq.pipeline.registry import MEASURES
 from tests.lhq.making import painted_store
 
 ROOT = Path(__file__).parents[1]
-DOORS = {"lhq": lhq.cli.cli, "alis": alis.cli.cli}
+PROGRAMS = {"lhq": lhq.cli.cli, "alis": alis.cli.cli}
 
 
 def _commands() -> list[tuple[str, ...]]:
     found = []
-    for name, door in DOORS.items():
-        context = click.Context(door)
-        for child in door.list_commands(context):
-            command = door.get_command(context, child)
+    for name, program in PROGRAMS.items():
+        context = click.Context(program)
+        for child in program.list_commands(context):
+            command = program.get_command(context, child)
             if isinstance(command, click.Group):
                 found += [(name, child, grandchild) for grandchild in command.list_commands(context)]
             else:
@@ -43,7 +43,7 @@ def _commands() -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("words", _commands(), ids=" ".join)
 def test_command_explains_itself(words: tuple[str, ...]) -> None:
-    shown = CliRunner().invoke(DOORS[words[0]], [*words[1:], "--help"])
+    shown = CliRunner().invoke(PROGRAMS[words[0]], [*words[1:], "--help"])
     assert shown.exit_code == 0, shown.output
     assert "Example" in shown.output, f"{' '.join(words)} --help shows no example"
 
@@ -67,21 +67,21 @@ def test_a_command_that_no_page_names_is_found() -> None:
     assert _is_told(("lhq", "report"), ["`lhq report`"])
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_the_list_says_what_the_commands_say(name: str) -> None:
     """The list is shown without importing a command, so it says the first sentences again."""
-    door = DOORS[name]
-    for command, entry in door.entries.items():
-        found = door.get_command(click.Context(door), command)
+    program = PROGRAMS[name]
+    for command, entry in program.entries.items():
+        found = program.get_command(click.Context(program), command)
         assert found is not None
         assert entry.line == found.get_short_help_str(200), command
-    listed = CliRunner().invoke(door, ["--help"]).output.partition("Commands:")[2]
+    listed = CliRunner().invoke(program, ["--help"]).output.partition("Commands:")[2]
     assert [line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line[2:3].strip()][
-        : len(door.entries)
-    ] == list(door.entries)
+        : len(program.entries)
+    ] == list(program.entries)
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_the_list_imports_no_command(name: str) -> None:
     code = f"import sys; from {name}.cli import main; sys.argv = ['{name}', '--help']\n"
     code += "try: main()\nexcept SystemExit: pass"
@@ -91,9 +91,9 @@ def test_the_list_imports_no_command(name: str) -> None:
     assert "Exit codes: 0 done; 1 something failed" in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_unknown_command_is_one_line_and_exit_2(name: str) -> None:
-    done = CliRunner().invoke(DOORS[name], ["nosuch"])
+    done = CliRunner().invoke(PROGRAMS[name], ["nosuch"])
     assert done.exit_code == 2
     assert "nosuch" in done.output
 
@@ -252,7 +252,7 @@ def test_builds_of_torch_and_torchvision_that_do_not_fit_are_one_line(words: lis
         assert (done.returncode, done.stdout) == (0, "x.png\n"), "painting needs no torchvision"
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_the_doctor_says_what_each_command_would_lack(name: str, tmp_path: Path) -> None:
     """Without torch, every command that needs it is named; keys are never shown."""
     code = f"import sys; sys.modules['torch'] = None; sys.argv = ['{name}', 'doctor', '--json']\n"
@@ -264,16 +264,16 @@ def test_the_doctor_says_what_each_command_would_lack(name: str, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert "deadbeef" not in done.stdout + done.stderr
     told = json.loads(done.stdout)
-    assert told["commands"].keys() == DOORS[name].entries.keys()
+    assert told["commands"].keys() == PROGRAMS[name].entries.keys()
     assert {command for command, lacks in told["commands"].items() if lacks} == {
-        command for command, entry in DOORS[name].entries.items() if entry.extra
+        command for command, entry in PROGRAMS[name].entries.items() if entry.extra
     }
     there = {finding["name"]: finding["is_there"] for finding in told["findings"]}
     assert there["ml"] is False
     assert there.get("FLICKR_API_KEY", True) is True
-    shown = CliRunner().invoke(DOORS[name], ["doctor"])
+    shown = CliRunner().invoke(PROGRAMS[name], ["doctor"])
     assert shown.exit_code == 0
-    assert shown.stdout.splitlines()[-1] == f"ok       command  {', '.join(DOORS[name].entries)}"
+    assert shown.stdout.splitlines()[-1] == f"ok       command  {', '.join(PROGRAMS[name].entries)}"
 
 
 def test_quiet_silences_talk_and_nothing_else(tmp_path: Path) -> None:

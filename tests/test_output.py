@@ -1,5 +1,5 @@
-"""Every command of both doors: with --json its stdout is JSON and nothing else, with --quiet its stderr is empty, and
-NO_COLOR takes the colours away."""
+"""Every command of both programs: with --json its stdout is JSON and nothing else, with --quiet its stderr is empty,
+and NO_COLOR takes the colours away."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.alis import painter as models
 from tests.alis.sets import numbered
 from tests.alis.web.npm import RUNTIME
 from tests.lhq.making import painted_store, scene
-from tests.test_commands import DOORS, _commands
+from tests.test_commands import PROGRAMS, _commands
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = """store = "{folder}/store"
@@ -129,7 +129,7 @@ def called(world: Path) -> Callable[[str], Result]:
             given = GIVEN[command].format(runtime=RUNTIME.cached, id=_id(world))
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(world)
-                done[command] = CliRunner().invoke(DOORS[program], [*words, *given.split(), "--json", "--quiet"])
+                done[command] = CliRunner().invoke(PROGRAMS[program], [*words, *given.split(), "--json", "--quiet"])
         return done[command]
 
     return call
@@ -145,7 +145,7 @@ NEEDS = {
 def _id(world: Path) -> str:
     if not (world / "store").is_dir():
         return ""
-    listed = CliRunner().invoke(DOORS["lhq"], ["list", str(world / "p.toml")])
+    listed = CliRunner().invoke(PROGRAMS["lhq"], ["list", str(world / "p.toml")])
     return listed.stdout.split("\t")[0]
 
 
@@ -169,11 +169,11 @@ def test_json_is_all_that_is_said(
 
 def test_dry_runs_are_json_too(world: Path) -> None:
     asked = [str(world / "p.toml"), "--dry-run", "--json"]
-    plan = json.loads(CliRunner().invoke(DOORS["lhq"], ["crawl", *asked]).stdout)
+    plan = json.loads(CliRunner().invoke(PROGRAMS["lhq"], ["crawl", *asked]).stdout)
     assert plan["obstacles"] == []
     assert plan["sources"][0]["source"] == "folder"
     words = ["train", "--data", str(world / "numbered"), "--config", "tiny", "--dry-run", "--json"]
-    assert json.loads(CliRunner().invoke(DOORS["alis"], words).stdout)["data"]["num_images"] == 8
+    assert json.loads(CliRunner().invoke(PROGRAMS["alis"], words).stdout)["data"]["num_images"] == 8
 
 
 def test_a_run_is_one_object_of_its_stages(called: Callable[[str], Result]) -> None:

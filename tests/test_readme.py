@@ -18,7 +18,7 @@ from tests.lhq.hubbing import hub
 from tests.lhq.making import painted_store
 
 ROOT = Path(__file__).parents[1]
-DOORS = {"lhq": lhq.cli.cli, "alis": alis.cli.cli}
+PROGRAMS = {"lhq": lhq.cli.cli, "alis": alis.cli.cli}
 RECIPES = ("build", "own", "published", "publish")
 
 
@@ -28,7 +28,7 @@ def lines(recipe: str) -> list[list[str]]:
     found = re.search(rf"<!-- recipe: {recipe} -->\n```\n(.*?)```", text, re.DOTALL)
     assert found is not None, f"no recipe {recipe}"
     words = [shlex.split(line, comments=True) for line in found[1].splitlines()]
-    return [line for line in words if line and line[0] in DOORS]
+    return [line for line in words if line and line[0] in PROGRAMS]
 
 
 def run(words: list[str], place: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -45,8 +45,8 @@ def test_every_line_is_a_command_that_takes_what_it_is_given(recipe: str) -> Non
     commands = lines(recipe)
     assert len(commands) >= 2
     for program, name, *words in commands:
-        door = DOORS[program]
-        command = door.get_command(click.Context(door), name)
+        group = PROGRAMS[program]
+        command = group.get_command(click.Context(group), name)
         assert command is not None, f"{program} {name}"
         command.make_context(name, list(words))  # click refuses unknown options and missing arguments
 

@@ -1,4 +1,4 @@
-"""The whole way through the front doors, every step a process of its own: from queries to a panorama."""
+"""The whole way through the commands, every step a process of its own: from queries to a panorama."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return int(door.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def written(folder: Path, photos: list[Path], want: int) -> Path:
@@ -63,7 +63,7 @@ def written(folder: Path, photos: list[Path], want: int) -> Path:
 
 
 def walk(folder: Path, path: Path) -> dict[str, object]:
-    """Run a pipeline file to its panorama, checking at every door; gives the status."""
+    """Run a pipeline file to its panorama, checking every stage; gives the status."""
     run("lhq", "run", path)
     status = json.loads(run("lhq", "status", path, "--json").stdout)
     parts = [sum(status[part].values()) for part in ("waiting", "kept", "failed")]

@@ -6,7 +6,7 @@ import click
 
 from alis import __version__
 from alis.errors import AlisError
-from lhq.cli.door import Door, Entry, enter
+from lhq.cli.group import CommandGroup, Entry, run
 
 # command → where it is and what the list says of it, in the order of `alis --help`.
 COMMANDS = {
@@ -73,7 +73,7 @@ COMMANDS = {
 }
 
 
-@click.command("alis", cls=Door, entries=COMMANDS)
+@click.command("alis", cls=CommandGroup, entries=COMMANDS)
 @click.version_option(__version__, prog_name="alis")
 def cli() -> None:
     """Train an endless-panorama generator and paint with it.
@@ -88,4 +88,4 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point; the end of the help lists the exit codes."""
-    enter(cli, AlisError)
+    run(cli, AlisError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lhq import __version__
-from lhq.cli.door import Door, Entry, enter
+from lhq.cli.group import CommandGroup, Entry, run
 from lhq.errors import LhqError
 
 # command → where it is and what the list says of it, in the order of `lhq --help`.
@@ -44,7 +44,7 @@ COMMANDS = {
 }
 
 
-@click.command("lhq", cls=Door, entries=COMMANDS)
+@click.command("lhq", cls=CommandGroup, entries=COMMANDS)
 @click.version_option(__version__, prog_name="lhq")
 def cli() -> None:
     """Build landscape-photo datasets: crawl, filter, export.
@@ -58,4 +58,4 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point; what the exit codes mean stands at the end of the help."""
-    enter(cli, LhqError)
+    run(cli, LhqError)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lhq.cli.door import Entry
 from lhq.cli.extras import EXTRAS, lacking, modules_of, version_of
+from lhq.cli.group import Entry
 
 
 @dataclass(frozen=True)

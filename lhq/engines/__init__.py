@@ -1,4 +1,4 @@
-"""Shard keys → shard reports: the same map on threads, processes, one worker a GPU, or a Ray cluster."""
+"""Shard keys → shard reports: the same map on local processes, on one worker per GPU, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lhq.records import Lane
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
-    """What became of one shard: rows done, rows that failed as values, or the error that stopped it.
+    """The result of one shard: rows done, rows that failed, or the error that stopped it.
 
-    `damaged` says that the shard's own file is not readable, `died` that the processes which took it did not come back.
-    `notes` name rows that cost something: one that killed a decoder, one whose bytes are not those that were fetched.
+    `damaged`: the shard's own file is unreadable. `died`: the processes working on it crashed. `notes` name single rows
+    that failed unusually: one that crashed its decoder, one whose bytes have changed.
     """
 
     key: str
@@ -29,13 +29,13 @@ class ShardReport:
 
 
 class Job(Protocol):
-    """What is done to one shard: picklable, with nothing to say but its report."""
+    """The work on one shard; picklable, and its report is its only output."""
 
     def __call__(self, key: str) -> ShardReport: ...
 
     def lacks(self) -> str:
-        """What this machine lacks to do it ("the store s3://… can't be reached"); "" if nothing. A cluster's nodes
-        are asked before work starts."""
+        """What this machine lacks to do the work ("the store s3://… can't be reached"); "" if nothing. Every node of a
+        cluster is checked before work starts."""
         return ""
 
     def modules(self) -> tuple[str, ...]:
@@ -43,16 +43,16 @@ class Job(Protocol):
         return ()
 
     def by_row(self) -> Job | None:
-        """The same with each row in a process of its own, so that one that kills a process costs that row: what an
-        engine does with a shard on which workers died. None where rows can't be told apart."""
+        """The same work with each row in its own process, so that a crash costs one row. An engine uses it for a
+        shard on which workers died. None if the work can't be split by row."""
         return None
 
 
 class Engine(Protocol):
-    """Runs one picklable job over shard keys; a shard's failure is a report, and none is swallowed."""
+    """Runs one picklable job over shard keys. A failed shard is a report; none is dropped."""
 
     shares_disk: bool = True
-    """False where workers may be on machines that do not see this one's folders: all they share is the store."""
+    """False if workers may be on machines that don't see this one's folders and share only the store."""
 
     def check(self, job: Job, lane: Lane) -> None:
         """Ask every machine that would work whether it can do `job`, before any work.
@@ -64,5 +64,5 @@ class Engine(Protocol):
             raise ConfigError(said, hint="mend it and run the same command again")
 
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
-        """Reports in completion order, exactly one a key."""
+        """Reports in completion order, exactly one per key."""
         ...

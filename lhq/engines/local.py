@@ -1,11 +1,11 @@
-"""Shard keys → shard reports on this machine: processes for the CPU lane, one worker a GPU for the GPU lane.
+"""Shard keys → shard reports on this machine: processes for the CPU lane, one worker per GPU for the GPU lane.
 
-Workers of the CPU lane are forked from a clean process that has imported the job's module once: a second of
-processor time a worker less than starting each anew, and what they imported is in memory once.
+CPU workers are forked from a clean process that has imported the job's module once. That saves a second of processor
+time per worker compared with starting each from scratch, and the imported modules are in memory only once.
 
-A worker that dies (a decoder's segfault, the kernel's out-of-memory killer) takes the whole pool with it and
-nobody knows which shard it was: the shards that were under way are run again one by one, each in a pool of its
-own. The guilty one is then taken row by row, each row in a process of its own, and costs that row alone.
+A worker that dies (a segfault in a decoder, the out-of-memory killer) breaks the whole pool, without saying which shard
+caused it. So the shards in progress are run again one by one, each in its own pool; the one that fails again is then
+processed row by row, each row in its own process, and costs only that row.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Local(Engine):
     """The engine of one machine.
 
     Args:
-        workers: processes of the CPU lane; 0: as many as this process may use cores.
-        soon: module of the jobs of the CPU lane that will come. The process that workers are forked from starts at
-            once with it (half a second of imports), while the caller is still finding out what there is to do.
+        workers: processes of the CPU lane; 0: one per core that this process may use.
+        soon: module of the CPU jobs to come. The fork server starts at once and imports it (half a second), while the
+            caller is still working out what there is to do.
     """
 
     def __init__(self, workers: int = 0, *, address: str = "", soon: str = "") -> None:
@@ -45,13 +45,13 @@ class Local(Engine):
             raise ConfigError(f"engine workers = {workers}", hint="give 0 (all cores) or a positive number")
         self.workers = workers or num_cores()
         if soon and has_fork:
-            _start_nursery(soon)
+            _start_fork_server(soon)
 
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
-        """Reports in completion order, exactly one a key.
+        """Reports in completion order, exactly one per key.
 
         Raises:
-            Exception: whatever `job` raises is a bug of ours and comes through with its traceback.
+            Exception: whatever `job` raises is our bug and is raised with its traceback.
         """
         gpus = _num_gpus() if lane == "gpu" else 0
         workers = min(len(keys), max(gpus, 1) if lane == "gpu" else self.workers)
@@ -62,29 +62,29 @@ class Local(Engine):
 
 
 def _processes(job: Job, keys: Sequence[str], workers: int, gpus: int) -> Iterator[ShardReport]:
-    """Every key through a pool; what was under way when a worker died is run again alone."""
+    """Run every key through a pool; keys in progress when a worker died are run again alone."""
     waiting = list(reversed(keys))
     suspects: list[str] = []
     while waiting:
-        under_way: dict[Future[ShardReport], str] = {}
+        in_progress: dict[Future[ShardReport], str] = {}
         pool = _pool(job, workers, gpus)
         try:
-            while waiting or under_way:
-                while waiting and len(under_way) < workers:
+            while waiting or in_progress:
+                while waiting and len(in_progress) < workers:
                     key = waiting.pop()
-                    under_way[pool.submit(job, key)] = key
-                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    in_progress[pool.submit(job, key)] = key
+                done, _ = wait(in_progress, return_when=FIRST_COMPLETED)
                 for future in done:
                     try:
                         yield future.result()
                     except BrokenProcessPool:
                         continue
-                    del under_way[future]
-                if len(done & under_way.keys()):
-                    suspects += under_way.values()
+                    del in_progress[future]
+                if len(done & in_progress.keys()):
+                    suspects += in_progress.values()
                     break
         except BrokenProcessPool:  # it broke between two submissions
-            suspects += [*under_way.values(), key]
+            suspects += [*in_progress.values(), key]
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     for key in suspects:
@@ -108,7 +108,7 @@ def _pool(job: Job, workers: int, gpus: int) -> ProcessPoolExecutor:
     # Never a fork of this process: with Arrow's threads alive that can hang. CUDA survives no fork at all.
     context = multiprocessing.get_context("spawn" if gpus or not has_fork else "forkserver")
     if not gpus and has_fork:
-        _start_nursery(type(job).__module__)
+        _start_fork_server(type(job).__module__)
     turns = context.Queue()
     for worker in range(workers):
         turns.put(worker)
@@ -117,12 +117,12 @@ def _pool(job: Job, workers: int, gpus: int) -> ProcessPoolExecutor:
     )
 
 
-def _start_nursery(module: str) -> None:
-    """The process that workers are forked from, if it does not run yet: one thread, deaf to Ctrl-C from the start."""
+def _start_fork_server(module: str) -> None:
+    """Start the process that workers are forked from, unless it runs: one thread, ignoring Ctrl-C from the start."""
     from multiprocessing import forkserver, resource_tracker
 
     forkserver.set_forkserver_preload(["__main__", module])
-    resource_tracker.ensure_running()  # started below, it would lift the block before the nursery is there
+    resource_tracker.ensure_running()  # started later, it would unblock the signal before the fork server exists
     threads, mask = os.environ.get("OMP_NUM_THREADS"), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
@@ -136,9 +136,9 @@ def _start_nursery(module: str) -> None:
 
 
 def _start_worker(turns: multiprocessing.Queue[int], gpus: int, environment: Mapping[str, str]) -> None:
-    """One thread a worker (the pool has the cores), one GPU a worker, and Ctrl-C is the parent's to handle."""
+    """Give the worker one thread (the pool uses the cores) and one GPU; the parent handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(environment)  # as it is now, not as it was when the nursery was started
+    os.environ.update(environment)  # as it is now, not as when the fork server started
     os.environ["OMP_NUM_THREADS"] = "1"
     keep_memory()
     turn = turns.get()
@@ -147,14 +147,15 @@ def _start_worker(turns: multiprocessing.Queue[int], gpus: int, environment: Map
 
 
 def keep_memory() -> None:
-    """Let this process keep memory that it frees: photos come and go by the megabyte, and asking the kernel for the
-    same pages repeatedly took a tenth of the time. Arrow's own allocator gives pages back after 10 ms without use,
-    which is less than one decode takes, so Arrow allocates as everybody else. Only glibc has the switches; elsewhere
-    nothing changes.
+    """Let this process keep memory that it frees.
+
+    Photos take megabytes each, and requesting the same pages from the kernel again and again took a tenth of the
+    time. Arrow's own allocator returns pages after 10 ms without use, less than one decode, so Arrow uses the system
+    allocator here. Only glibc has these settings; elsewhere nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
-        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the most that it takes
+        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the largest value allowed
         mallopt(_M_TRIM_THRESHOLD, 128 * 2**20)
         pa.set_memory_pool(pa.system_memory_pool())
 

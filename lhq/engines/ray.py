@@ -1,9 +1,10 @@
-"""Shard keys → shard reports on a Ray cluster: a task a shard on the CPUs, an actor a GPU that loads its network once.
+"""Shard keys → shard reports on a Ray cluster: one task per shard on CPUs, one actor per GPU that loads its network
+once.
 
-Joins the cluster that `address` or RAY_ADDRESS names, or starts one on this machine. Before work starts every node is
-asked whether it can do the job: that lhq is there in the same version, that the store can be reached, that weights are
-found. Work grows and shrinks with the cluster, and no more of it is handed out than the nodes have room for. A shard
-whose worker died is tried once more; one whose node died is simply done elsewhere.
+Joins the cluster that `address` or RAY_ADDRESS names, or starts one on this machine. Before work starts, every node
+is checked: lhq in the same version, the store within reach, weights present. The work grows and shrinks with the
+cluster and never exceeds what the nodes have room for. A shard whose worker died is tried once more; one whose node
+died is done on another node.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from lhq.records import Lane
 
 log = logging.getLogger("lhq")
 
-TASK_MEMORY_BYTES = 800 * 2**20  # a worker of the CPU lane with the largest picture that the door lets in
-_LOOK_AGAIN_S = 5.0  # how often the cluster is asked for its size
+TASK_MEMORY_BYTES = 800 * 2**20  # a CPU worker with the largest picture that is accepted
+_LOOK_AGAIN_S = 5.0  # how often to ask the cluster for its size
 _ANSWER_S = 120.0  # for a node to start a worker and import what the job needs
 _CONNECT_S = 10.0
-_MAX_NODE_DEATHS = 5  # of one shard: by then it is the shard
+_MAX_NODE_DEATHS = 5  # of one shard: after that, blame the shard
 
 
 class Ray(Engine):
     """The engine of a cluster.
 
     Args:
-        workers: shards under way at most; 0: as many as the cluster has room for.
+        workers: most shards in progress; 0: as many as the cluster has room for.
         address: of the cluster's head, as `ray start --head` prints it; empty: RAY_ADDRESS, or a cluster started here.
 
     Raises:
@@ -53,12 +54,12 @@ class Ray(Engine):
         check_nodes(join(self.address), job, lane)
 
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
-        """Reports in completion order, exactly one a key.
+        """Reports in completion order, exactly one per key.
 
         Raises:
             ConfigError: Ray is not installed, the cluster can't be joined, or a node can't do the job.
             RunError: the cluster is gone.
-            Exception: whatever `job` raises is a bug of ours and comes through with its traceback.
+            Exception: whatever `job` raises is our bug and is raised with its traceback.
         """
         if not keys:
             return
@@ -67,26 +68,26 @@ class Ray(Engine):
         wants_gpu = lane == "gpu" and _resource(ray, "GPU") > 0
         if lane == "gpu" and not wants_gpu:
             log.warning("the Ray cluster has no GPU: measures of the GPU lane run on its CPUs")
-        hands = _Actors(ray, job, wants_gpu) if lane == "gpu" else _Tasks(ray, job)
-        by_row, guilty = job.by_row(), []
+        pool = _Actors(ray, job, wants_gpu) if lane == "gpu" else _Tasks(ray, job)
+        by_row, crashed = job.by_row(), []
         try:
-            for report in _shared_out(ray, hands, keys, self.workers):
+            for report in _distribute(ray, pool, keys, self.workers):
                 if report.died and by_row is not None:
-                    guilty.append(report.key)
+                    crashed.append(report.key)
                 else:
                     yield report
         finally:
-            hands.close()
-        if guilty and by_row is not None:
-            hands = _Actors(ray, by_row, wants_gpu) if lane == "gpu" else _Tasks(ray, by_row)
+            pool.close()
+        if crashed and by_row is not None:
+            pool = _Actors(ray, by_row, wants_gpu) if lane == "gpu" else _Tasks(ray, by_row)
             try:
-                yield from _shared_out(ray, hands, guilty, self.workers)
+                yield from _distribute(ray, pool, crashed, self.workers)
             finally:
-                hands.close()
+                pool.close()
 
 
 class _Tasks:
-    """The CPU lane: every shard a task of one core and `TASK_MEMORY_BYTES`; twice as many wait as can run."""
+    """The CPU lane: one task per shard, with one core and `TASK_MEMORY_BYTES`; twice as many are queued as can run."""
 
     def __init__(self, ray: Any, job: Job) -> None:
         self._ray, self._job = ray, ray.put(job)
@@ -106,7 +107,7 @@ class _Tasks:
 
 
 class _Actors:
-    """The GPU lane: one actor a GPU (a core where there is none), each with the job's network loaded once."""
+    """The GPU lane: one actor per GPU (or core, without GPUs), each with the job's network loaded once."""
 
     def __init__(self, ray: Any, job: Job, wants_gpu: bool) -> None:
         self._ray, self._job, self._unit = ray, ray.put(job), "GPU" if wants_gpu else "CPU"
@@ -133,23 +134,23 @@ class _Actors:
             self._ray.kill(actor)
 
 
-def _shared_out(ray: Any, hands: _Tasks | _Actors, keys: Sequence[str], workers: int) -> Iterator[ShardReport]:
-    """Every key handed to `hands` as there is room; those that a death interrupted again, within bounds."""
+def _distribute(ray: Any, pool: _Tasks | _Actors, keys: Sequence[str], workers: int) -> Iterator[ShardReport]:
+    """Hand every key to `pool` as it has room, and those interrupted by a death again, within limits."""
     waiting: list[str] = list(reversed(keys))
-    under_way: dict[Any, tuple[str, set[str]]] = {}  # the key, and the nodes that were alive when it was handed out
+    in_progress: dict[Any, tuple[str, set[str]]] = {}  # the key, and the nodes alive when it was handed out
     crashes: Counter[str] = Counter()
     lost_nodes: Counter[str] = Counter()
-    room, alive, looked = hands.room(), _alive(ray), time.monotonic()
-    while waiting or under_way:
+    room, alive, looked = pool.room(), _alive(ray), time.monotonic()
+    while waiting or in_progress:
         if time.monotonic() - looked > _LOOK_AGAIN_S:
-            room, alive, looked = hands.room(), _alive(ray), time.monotonic()
-        while waiting and len(under_way) < min(room, workers or room):
+            room, alive, looked = pool.room(), _alive(ray), time.monotonic()
+        while waiting and len(in_progress) < min(room, workers or room):
             key = waiting.pop()
-            under_way[hands.start(key)] = key, alive
-        for task in ray.wait(list(under_way), num_returns=1, timeout=_LOOK_AGAIN_S)[0]:
-            key, alive_then = under_way.pop(task)
+            in_progress[pool.start(key)] = key, alive
+        for task in ray.wait(list(in_progress), num_returns=1, timeout=_LOOK_AGAIN_S)[0]:
+            key, alive_then = in_progress.pop(task)
             report = _report(ray, task, key)
-            hands.ended(task, died=not isinstance(report, ShardReport))
+            pool.ended(task, died=not isinstance(report, ShardReport))
             if isinstance(report, ShardReport):
                 yield report
                 continue
@@ -168,7 +169,7 @@ def _shared_out(ray: Any, hands: _Tasks | _Actors, keys: Sequence[str], workers:
 
 
 class _Worker:
-    """What a GPU actor holds: the job, whose measures keep their networks."""
+    """The state of a GPU actor: the job, whose measures keep their networks."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -182,11 +183,11 @@ def _run(job: Job, key: str) -> ShardReport:
 
 
 def _report(ray: Any, task: Any, key: str) -> ShardReport | Exception:
-    """What came back, or how the worker died.
+    """The task's report, or how its worker died.
 
     Raises:
         Exception: what the job raised.
-        RunError: there is no cluster any more.
+        RunError: the cluster is gone.
     """
     try:
         report: ShardReport = ray.get(task)
@@ -210,8 +211,8 @@ def _resource(ray: Any, name: str) -> float:
 
 
 def check_nodes(ray: Any, job: Job, lane: Lane) -> None:
-    """Ask every node that would work in this lane whether it can do `job`; all that can't are named at once. A node
-    that leaves meanwhile is not an error.
+    """Check that every node that would work in this lane can do `job`, and name all that can't. A node that leaves
+    meanwhile is not an error.
 
     Raises:
         ConfigError: a node lacks lhq, has another version of it, lacks what the job needs, or counts a GPU that PyTorch
@@ -237,12 +238,12 @@ def check_nodes(ray: Any, job: Job, lane: Lane) -> None:
     if lacking:
         raise ConfigError(
             f'engine = "ray": {len(lacking)} of {len(here)} nodes can\'t do the work: {"; ".join(lacking)}',
-            hint="mend these nodes or take them out of the cluster, then run the same command again",
+            hint="fix these nodes or remove them from the cluster, then run the same command again",
         )
 
 
 def _what_is_lacking(version: str, job: Job, unit: str) -> str:
-    """On the node: "" if it can do the job."""
+    """Run on the node: "" if it can do the job."""
     if version != __version__:
         return f"lhq {__version__} is installed, the command runs {version}"
     if said := job.lacks():
@@ -257,7 +258,7 @@ def _what_is_lacking(version: str, job: Job, unit: str) -> str:
 
 
 def _answer(ray: Any, task: Any) -> str | None:
-    """What a node lacks, "" for nothing; None where the node is gone, which Ray's list may not know for seconds."""
+    """What a node lacks, "" for nothing; None if the node is gone, which Ray's list may show only seconds later."""
     try:
         said: str = ray.get(task, timeout=_ANSWER_S)
         return said
@@ -279,9 +280,9 @@ def join(address: str = "") -> Any:
     Raises:
         ConfigError: Ray is not installed, or the cluster can't be joined.
     """
-    # Read when ray is imported: no statistics are sent, and no question is asked about it.
+    # Read when ray is imported: it neither sends statistics nor asks about them.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's coming default, announced by a warning: a task without a GPU keeps the devices' variable as it is.
+    # Ray's future default, which it warns about: a task without a GPU leaves CUDA_VISIBLE_DEVICES as it is.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # What its C++ part warns of while it tries to connect, twenty times, is in the one error at the end.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
@@ -316,7 +317,7 @@ def said_of(error: BaseException) -> str:
 
 
 def _refused(address: str) -> str:
-    """Why nobody answers at `host:port`; "" where somebody does. Ray itself would go on asking for minutes."""
+    """Why nothing answers at `host:port`; "" if something does. Ray itself would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return ""

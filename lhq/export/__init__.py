@@ -112,7 +112,7 @@ def export(
     table = _allowed(job, rows.table, policy or Policy())
     living = _living(job, table)
     table = living.table if living else table
-    with place.aside() as part:
+    with place.building() as part:
         _forget_debris(part)
         report.written = _variants(job, table, rows, variants, engine, on_progress)
         _forget_variants(part, {written.folder for written in report.written})

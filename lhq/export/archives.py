@@ -59,7 +59,7 @@ def write(folder: str, names: dict[str, str], format: Format, on_progress: OnPro
     jobs = [*_jobs(folder, names, format)]
     place.check({*_COPIED, *(name for _, name, _ in jobs)})
     place.put_back()
-    with place.aside() as part:
+    with place.building() as part:
         stale = place.content(part)  # of an interrupted run, which may have been of other rows
         for name in (stale.ours if stale else frozenset()) - {marks.NAME}:
             os.unlink(os.path.join(part, name))

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lhq.engines import Job, ShardReport
-from lhq.engines.apart import Died, apart
+from lhq.engines.isolated import Died, isolated
 from lhq.errors import ImageError, ShardDamaged
 from lhq.export.render import Encoding, Picture
 from lhq.export.work import WANTED, Work
@@ -99,7 +99,7 @@ class RenderJob(Job):
         try:
             if not self.is_by_row:
                 return self.rendered(data, sha256)
-            done = apart(partial(self.rendered, data, sha256))
+            done = isolated(partial(self.rendered, data, sha256))
         except ImageError as error:
             return f"{error.reason}: {error.message}"
         return f"crashed: the process that rendered it died of {done.how}" if isinstance(done, Died) else done

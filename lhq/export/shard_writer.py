@@ -67,11 +67,11 @@ class _File:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the photos are, where the unfinished dataset lies (`aside`), where an earlier export may be (`to`), the
+    """Where the photos are, where the unfinished dataset lies (`part`), where an earlier export may be (`to`), the
     variant's folder in both, and where its pictures are rendered to."""
 
     store: str
-    aside: str
+    part: str
     to: str
     folder: str
     work: Work
@@ -86,7 +86,7 @@ class Cut:
 
 
 class Assembly:
-    """Writes one variant into `<aside>/<folder>`.
+    """Writes one variant into `<part>/<folder>`.
 
     Args:
         rows: the rows to publish, sorted by place, with `PLACE_FIELDS`.
@@ -96,7 +96,7 @@ class Assembly:
     def __init__(
         self, places: Places, rows: pa.Table, columns: Sequence[pa.Field], encoding: Encoding, cut: Cut
     ) -> None:
-        self.store, self.aside, self.to, self.folder = places.store, places.aside, places.to, places.folder
+        self.store, self.part, self.to, self.folder = places.store, places.part, places.to, places.folder
         self.rows, self.encoding, self.variant, self.cut = rows, encoding, encoding.variant, cut
         self.work, self._units_rendered = places.work, list[str]()
         self.render_key = f"{_RENDER_VERSION} {encoding.key}"
@@ -110,7 +110,7 @@ class Assembly:
             StoreError: the disk is full.
         """
         done = Written(self.variant, self.folder)
-        os.makedirs(os.path.join(self.aside, self.folder), exist_ok=True)
+        os.makedirs(os.path.join(self.part, self.folder), exist_ok=True)
         files = [file for split in layout.SPLITS for file in self._files(split)]
         self._forget_others({os.path.basename(file.path) for file in files})
         missing = [file for file in files if not self._holds(file)]
@@ -154,7 +154,7 @@ class Assembly:
             cuts = edges[shard * grid.num_groups : (shard + 1) * grid.num_groups + 1]
             groups = [rows.slice(a, b - a) for a, b in itertools.pairwise(cuts) if b > a]
             mine = rows.slice(cuts[0], cuts[-1] - cuts[0])
-            path = os.path.join(self.aside, self.folder, layout.data_file(split, shard, grid.num_shards))
+            path = os.path.join(self.part, self.folder, layout.data_file(split, shard, grid.num_shards))
             files.append(_File(path, split, mine, groups, self._fingerprint(mine, grid.num_groups)))
         return files
 
@@ -168,7 +168,7 @@ class Assembly:
 
     def _forget_others(self, names: set[str]) -> None:
         """Data files of another cut, from an interrupted export with other rows or settings."""
-        folder = os.path.join(self.aside, self.folder)
+        folder = os.path.join(self.part, self.folder)
         for name in set(os.listdir(folder)) - names:
             if facts(os.path.join(folder, name)).get(FINGERPRINT):
                 os.unlink(os.path.join(folder, name))

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from lhq import images, nearest
 from lhq.engines import Engine, Job, ShardReport
-from lhq.engines.apart import Died, apart
+from lhq.engines.isolated import Died, isolated
 from lhq.errors import ImageError, InputError
 from lhq.export import layout, manifest, pages
 from lhq.export.previous import data_files, failed_rows
@@ -223,7 +223,7 @@ class FileJob(Job):
         """What is wrong with one row's picture."""
         if not self.is_by_row:
             return self.looked_at(row)
-        done = apart(partial(self.looked_at, row))
+        done = isolated(partial(self.looked_at, row))
         return (
             [f"row {row['id']}: decoding its picture kills a process ({done.how})"] if isinstance(done, Died) else done
         )

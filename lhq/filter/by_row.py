@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lhq.engines.apart import Died, apart
+from lhq.engines.isolated import Died, isolated
 from lhq.errors import ImageError, ShardDamaged
 from lhq.filter.rule import Rule
 from lhq.images import decode
@@ -27,7 +27,7 @@ def facts_by_row(photos: Sequence[Photo], rules: Sequence[Rule]) -> tuple[dict[s
     """(id → facts of the CPU measures that look at bytes, id → how the process died that measured the photo)."""
     facts, died = {}, {}
     for photo in photos:
-        done = apart(_measuring(photo, rules))
+        done = isolated(_measuring(photo, rules))
         if isinstance(done, Died):
             died[photo.id] = f"the process that measured it died of {done.how}"
         else:

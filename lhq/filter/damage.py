@@ -60,10 +60,10 @@ def is_damage(error: ShardDamaged) -> bool:
 
 
 def quarantine(store: str, number: int, room: str = "photos") -> str:
-    """Move a damaged shard aside; its new place."""
+    """Move a damaged shard to quarantine; returns its new path."""
     photos = Shards(store, room)
-    aside = Shards(store, f"quarantine/{room}")
+    target = Shards(store, f"quarantine/{room}")
     with remote.translated(photos.path(number)):
-        photos.fs.makedirs(aside.root, exist_ok=True)
-        photos.fs.mv(photos.path(number), aside.path(number))
-    return aside.path(number)
+        photos.fs.makedirs(target.root, exist_ok=True)
+        photos.fs.mv(photos.path(number), target.path(number))
+    return target.path(number)

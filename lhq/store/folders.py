@@ -111,7 +111,7 @@ class Place:
                 os.rename(self.old, self.to)
 
     @contextmanager
-    def aside(self) -> Iterator[str]:
+    def building(self) -> Iterator[str]:
         """`DIR.part`, marked, and locked against a second run; what is in it stays if the block raises.
 
         Raises:

@@ -27,8 +27,8 @@ from lhq.store.shards import Shards, write_whole
 class Erased:
     """What was deleted: `ids`, from the shards `shards`.
 
-    `waiting` ids lie in a shard that a crawl still has open; `quarantined` files could not be read when they were moved
-    aside, so what they hold is unknown.
+    `waiting` ids are in a shard that a crawl still has open; `quarantined` files were unreadable when they were
+    moved, so their contents are unknown.
     """
 
     ids: tuple[str, ...]
@@ -45,7 +45,7 @@ def erase(store: str, folder: str, *, on_progress: OnProgress = silent) -> Erase
 
     Raises:
         StoreError: a crawl is at work, or the store can't be written; shards that are done stay done.
-        ShardDamaged: a shard can't be read; run `lhq filter`, which puts it aside.
+        ShardDamaged: a shard can't be read; run `lhq filter`, which moves it to quarantine.
     """
     removed = pa.array(sorted(tombstones.removed_ids(store)), pa.string())
     sums = pa.array(sorted(tombstones.removed_sha256(store)), pa.string())
@@ -68,12 +68,12 @@ def erase(store: str, folder: str, *, on_progress: OnProgress = silent) -> Erase
         rechecked.forget(store, gone)
         waiting = [id for number in open_numbers(folder) for id in _spooled(folder, number)]
     waits = pc.is_in(pa.array(waiting, pa.string()), removed).to_pylist()
-    aside = Shards(store, "quarantine/photos")
+    quarantine = Shards(store, "quarantine/photos")
     return Erased(
         tuple(dict.fromkeys(ids)),
         tuple(shards),
         tuple(id for id, is_meant in zip(waiting, waits, strict=True) if is_meant),
-        tuple(f"{aside.root}/{name}" for name in remote.names(aside.fs, aside.root)),
+        tuple(f"{quarantine.root}/{name}" for name in remote.names(quarantine.fs, quarantine.root)),
     )
 
 

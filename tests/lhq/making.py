@@ -1,4 +1,4 @@
-"""Stores for tests of the later stages, made through the same doors as the real ones."""
+"""Stores for tests of the later stages, made by the same code as real ones."""
 
 from __future__ import annotations
 

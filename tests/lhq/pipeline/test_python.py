@@ -1,4 +1,4 @@
-"""The Python door: what docs/python.md shows works as it stands there."""
+"""The Python API: what docs/python.md shows works as written."""
 
 from __future__ import annotations
 

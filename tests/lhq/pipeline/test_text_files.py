@@ -177,8 +177,8 @@ def test_a_word_of_a_command_that_is_nearly_right(
     monkeypatch.chdir(tmp_path)
     painted_store(tmp_path / "store", 2)
     (tmp_path / "p.toml").write_text("store = 'store'\nwant = 1\nqueries = ['a']\n")
-    door = {"lhq": lhq.cli.cli, "alis": alis.cli.cli}[words[0]]
-    done = CliRunner().invoke(door, words[1:])
+    program = {"lhq": lhq.cli.cli, "alis": alis.cli.cli}[words[0]]
+    done = CliRunner().invoke(program, words[1:])
     assert done.exit_code != 0
     assert "did you mean" in (said := f"{done.output} {done.exception}")
     assert meant in said.partition("did you mean")[2]

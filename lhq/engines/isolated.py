@@ -1,7 +1,7 @@
-"""One piece of work in a process of its own: what kills that process costs that piece alone.
+"""Run one piece of work in its own process, so that a crash costs only that piece.
 
-The child is a fork, so it has everything at hand and starts in milliseconds; it does its work, writes the result into a
-pipe and ends without cleaning up after its parent. For use within a worker, which has no threads of its own.
+The child is a fork, so it has everything in memory and starts in milliseconds. It does its work, writes the result to a
+pipe and exits without running its parent's cleanup. For use inside a worker, which has no other threads.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Died:
     how: str
 
 
-def apart(work: Callable[[], T]) -> T | Died:
-    """What `work` returns (it must survive pickling), or how the process that did it died.
+def isolated(work: Callable[[], T]) -> T | Died:
+    """What `work` returns (it must be picklable), or how its process died.
 
     Raises:
         Exception: whatever `work` raised.
     """
     if not has_fork:
-        _say_that_it_is_here()
+        _warn_once()
         return work()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -61,8 +61,8 @@ def apart(work: Callable[[], T]) -> T | Died:
 
 
 @functools.cache
-def _say_that_it_is_here() -> None:
-    log.warning("no process of its own for each photo on this system: one that kills its decoder costs its shard")
+def _warn_once() -> None:
+    log.warning("this system can't fork: a photo that crashes its decoder costs its whole shard")
 
 
 def _work(work: Callable[[], object], reads: int, writes: int) -> None:
@@ -70,7 +70,7 @@ def _work(work: Callable[[], object], reads: int, writes: int) -> None:
     try:
         os.close(reads)
         quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 2)  # a dying allocator speaks to the terminal
+        os.dup2(quiet, 2)  # a failing allocator prints to the terminal
         try:
             packed = pickle.dumps((True, work()))
         except Exception as error:

@@ -36,7 +36,7 @@ class Entry:
     extra: str = ""
 
 
-class Door(click.Group):
+class CommandGroup(click.Group):
     """A group whose commands are imported when asked for, each listed with its whole first sentence."""
 
     def __init__(self, *, entries: Mapping[str, Entry], **settings: Any) -> None:
@@ -76,14 +76,14 @@ class Door(click.Group):
             formatter.write_dl([(name, entry.line) for name, entry in self.entries.items()])
 
 
-def enter(door: Door, errors: type[Exception]) -> NoReturn:
-    """Run a door as the whole program and exit.
+def run(group: CommandGroup, errors: type[Exception]) -> NoReturn:
+    """Run a group of commands as the whole program and exit.
 
     Args:
         errors: base of the errors that are not bugs; each has an `exit_code`.
     """
-    assert door.name is not None
-    name = door.name
+    assert group.name is not None
+    name = group.name
     # What stages log as they go (a fallback, a fit) goes to stderr, one line each.
     talk = logging.StreamHandler()
     talk.setFormatter(logging.Formatter(f"{name}: %(message)s"))
@@ -97,7 +97,7 @@ def enter(door: Door, errors: type[Exception]) -> NoReturn:
         )
         sys.exit(2)
     try:
-        code = door.main(prog_name=name, standalone_mode=False)
+        code = group.main(prog_name=name, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
@@ -106,8 +106,8 @@ def enter(door: Door, errors: type[Exception]) -> NoReturn:
         click.echo("stopped; run the same command again to go on", err=True)
         sys.exit(130)
     except ModuleNotFoundError as error:
-        asked = next((word for word in sys.argv[1:] if word in door.entries), "")
-        extra = extra_for((error.name or "").split(".")[0], door.entries[asked].extra if asked else "")
+        asked = next((word for word in sys.argv[1:] if word in group.entries), "")
+        extra = extra_for((error.name or "").split(".")[0], group.entries[asked].extra if asked else "")
         if not extra:
             raise
         words = f"{name} {asked}".strip()
