@@ -1,8 +1,8 @@
 """Kept photos → rows: the join of photos and verdicts, published as Parquet that `datasets` loads as it is.
 
-The folder is written beside its place (`DIR.part`) and takes its name when it is whole; until then an earlier
-export stays as it is. To go on after an interruption, run the same command again: finished shards and
-rendered pictures are found by what made them. The same inputs give the same bytes, file for file.
+The folder is built as `DIR.part` and renamed when complete; until then an earlier export stays untouched. After an
+interruption, run the same command again: finished shards and rendered pictures are recognised by their fingerprints.
+The same inputs give the same bytes, file for file.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ExportReport:
     """What an export wrote: `num_rows` of `num_kept` photos.
 
     `funnel` counts the photos that were not kept, `skipped` the kept ones left out on purpose: reason → rows.
-    `notes` are words about what was left out whole (a variant without rows). `is_withdrawn`: nothing is left to
-    publish since the last photos were taken down, and the earlier export is deleted.
+    `notes` report variants that were left out (without rows). `is_withdrawn`: the last photos were taken down,
+    nothing is left to publish, and the earlier export is deleted.
     """
 
     to: str
@@ -61,7 +61,7 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class _Job:
-    """What one export works on."""
+    """The inputs of one export."""
 
     store: str
     settings: ExportSettings
@@ -87,8 +87,8 @@ def export(
         policy: which reservations bind, who is denied, what was permitted; None: every reservation binds.
 
     Raises:
-        InputError: no verdicts yet, nothing kept, or something that is not ours is in the way.
-        RightsRefused: rows without papers, or bytes that may not be handed on.
+        InputError: no verdicts yet, nothing kept, or a file that lhq did not write is in the way.
+        RightsRefused: rows without papers, or bytes that may not be redistributed.
         StoreError: the target can't be written.
         RunError: a shard of the store could not be read; the others are rendered already.
     """
@@ -153,14 +153,15 @@ def _refuse_other(job: _Job, rows: Rows) -> None:
 
 
 def _holds_removed(place: Place, store: str) -> bool:
-    """Does the earlier export hold a photo that was taken down since? Erased ones are in no shard any more."""
+    """Whether the earlier export holds a photo that has since been taken down. Erased photos are no longer in any
+    shard."""
     ids = manifest_ids(place.to)
     removed = pa.array(sorted(tombstones.removed_ids(store)), pa.string())
     return ids is not None and bool(pc.any(pc.is_in(ids, removed)).as_py())
 
 
 def _withdrawn(job: _Job) -> ExportReport:
-    """The last photos were taken down: what was exported of them goes too."""
+    """Delete the earlier export, whose last photos were taken down."""
     job.report.is_withdrawn = job.place.withdraw()
     for kind in ("zip", "webdataset"):
         archives = ownership.archives(f"{job.place.to}-{kind}")
@@ -169,7 +170,7 @@ def _withdrawn(job: _Job) -> ExportReport:
 
 
 def _allowed(job: _Job, table: pa.Table, policy: Policy) -> pa.Table:
-    """The rows that may be published as asked: reservations and the deny list first, then papers, licences, terms."""
+    """The rows that these settings may publish: reservations and the deny list first, then papers, licences, terms."""
     keep, why = policy.allowed(table)
     job.report.skipped.update(why)
     table = table.filter(pa.array(keep))
@@ -196,10 +197,10 @@ def _allowed(job: _Job, table: pa.Table, policy: Policy) -> pa.Table:
 
 
 def _living(job: _Job, table: pa.Table) -> Refilled | None:
-    """The rows of a set that is refilled; None where it takes all rows.
+    """The rows of a refilled set; None if the export takes all rows.
 
     Raises:
-        RightsRefused: no row of the earlier export may be published any more, and none is of equal kind.
+        RightsRefused: no row of the earlier export may still be published, and no other photo is of the same kind.
     """
     if not job.settings.refill:
         return None
@@ -209,7 +210,7 @@ def _living(job: _Job, table: pa.Table) -> Refilled | None:
         return None
     if not len(found.table):
         raise RightsRefused(
-            f"{job.place.to}: none of its photos may be published any more, and no other is of equal kind",
+            f"{job.place.to}: none of its photos may still be published, and no other is of the same kind",
             hint="export without --refill to take all rows, or crawl on",
         )
     if reserve := len(table) - len(found.table):
@@ -218,7 +219,7 @@ def _living(job: _Job, table: pa.Table) -> Refilled | None:
 
 
 def _told_open(job: _Job, living: Refilled, table: pa.Table) -> dict[str, str]:
-    """Say which gaps were filled and which are open; what the manifest keeps of them."""
+    """Report which gaps were filled and which stay open; returns what the manifest records of them."""
     ids = table["id"].to_pylist()
     still = living.open_after(ids)
     num_filled = len(living.filled & set(ids))
@@ -230,7 +231,7 @@ def _told_open(job: _Job, living: Refilled, table: pa.Table) -> dict[str, str]:
 def _variants(
     job: _Job, table: pa.Table, rows: Rows, variants: list[Variant], engine: Engine, on_progress: OnProgress
 ) -> list[Written]:
-    """Every variant that has rows; one without is left out with a word, since no loader takes an empty one.
+    """Write every variant that has rows; one without is skipped with a note, since no loader accepts an empty one.
 
     Raises:
         InputError: none of them has a row.
@@ -274,7 +275,7 @@ def _adaptable(job: _Job, table: pa.Table, one: Variant) -> pa.Table:
 
 
 def _published(table: pa.Table, written: list[Written]) -> pa.Table:
-    """Rows that stand in at least one variant; all of them where no bytes are published."""
+    """Rows that are in at least one variant; all rows if no bytes are published."""
     if not written:
         return table
     out = np.zeros(len(table), bool)
@@ -284,7 +285,7 @@ def _published(table: pa.Table, written: list[Written]) -> pa.Table:
 
 
 def _forget_debris(part: str) -> None:
-    """Delete the pages and data files that a killed export had begun."""
+    """Delete the partial pages and data files of a killed export."""
     forget_debris(part)
     for name in os.listdir(part):
         if layout.is_data_folder(name) and os.path.isdir(folder := os.path.join(part, name)):
@@ -292,7 +293,7 @@ def _forget_debris(part: str) -> None:
 
 
 def _forget_variants(part: str, folders: set[str]) -> None:
-    """Delete the data files of variants that this export has not, left by an interrupted one."""
+    """Delete data files that an interrupted export left for variants that this one does not have."""
     for name in os.listdir(part):
         if layout.is_data_folder(name) and name not in folders:
             inner = os.path.join(part, name)

@@ -1,7 +1,7 @@
 """A dataset's folder → archives that other trainers read: StyleGAN's zip, WebDataset's tar shards.
 
-They are written beside it (`DIR-zip`, `DIR-webdataset`) with the manifest, credits and licences, which no copy may
-lose. The same dataset gives the same bytes: entries carry no dates.
+They are written next to it (`DIR-zip`, `DIR-webdataset`) with the manifest, credits and licences, which every copy
+must keep. The same dataset gives the same bytes: entries carry no dates.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def write(folder: str, names: dict[str, str], format: Format, on_progress: OnPro
         names: variant → its data folder, e.g. `{"256": "data"}`.
 
     Raises:
-        InputError: there are no pictures to put into archives, something that is not ours is in the way, or a variant
-            mixes formats, which no loader of tar shards takes.
+        InputError: there are no pictures to put into archives, a file that lhq did not write is in the way, or a
+        variant mixes formats, which loaders of tar shards refuse.
         StoreError: the disk is full.
     """
     if not names:
@@ -60,7 +60,7 @@ def write(folder: str, names: dict[str, str], format: Format, on_progress: OnPro
     place.check({*_COPIED, *(name for _, name, _ in jobs)})
     place.put_back()
     with place.building() as part:
-        stale = place.content(part)  # of an interrupted run, which may have been of other rows
+        stale = place.content(part)  # from an interrupted run, perhaps with other rows
         for name in (stale.ours if stale else frozenset()) - {marks.NAME}:
             os.unlink(os.path.join(part, name))
         for name in _COPIED:
@@ -88,7 +88,7 @@ def _jobs(folder: str, names: dict[str, str], format: Format) -> Iterator[tuple[
 
 
 def _refuse_mixed(variant: str, folder: str) -> None:
-    """Loaders take the entries of the first samples for those of all: one kind of picture a variant."""
+    """Loaders expect every sample to have the entries of the first: one picture format per variant."""
     counts: Counter[str] = Counter()
     for path in data_files(folder):
         with pq.ParquetFile(path, pre_buffer=False) as file:
@@ -120,7 +120,7 @@ def _write_zip(to: str, files: list[str]) -> None:
 
 
 def _write_tar(to: str, path: str) -> None:
-    """One tar a data file: `<place>.jpg` and `<place>.json` with the papers and scores."""
+    """One tar per data file: `<place>.jpg` and `<place>.json` with the papers and scores."""
 
     def write(sink: IO[bytes]) -> None:
         with tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT) as out:
@@ -138,7 +138,7 @@ def _write_tar(to: str, path: str) -> None:
 
 
 def _finite(papers: dict[str, Any]) -> dict[str, Any]:
-    """Values that JSON has: what is no number is null, a time is text."""
+    """Values as JSON: NaN becomes null, a time becomes text."""
     return {
         name: None
         if isinstance(value, float) and not math.isfinite(value)

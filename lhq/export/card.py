@@ -1,6 +1,6 @@
-"""Rows → `README.md`: the card that the Hub shows, its YAML and its text made from the rows alone.
+"""Rows → `README.md`: the card that the Hub shows, with YAML and text made from the rows alone.
 
-No date and no path of the machine stands in it: the same rows give the same card.
+It holds no dates and no local paths: the same rows give the same card.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card tells: the published `table`, the `rows` it was drawn from, what stands in each variant (none: only
+    """The contents of a card: the published `table`, the `rows` it comes from, what each variant holds (none: only
     the manifest is published), the sources' terms, and why kept rows were left out (`skipped`: reason → rows)."""
 
     table: pa.Table
@@ -49,7 +49,7 @@ class Facts:
 
 
 def write(folder: str, facts: Facts) -> None:
-    """Write the card into a local folder whose other files are all there: it holds the hash of `croissant.json`, which
+    """Write the card into a local folder that is otherwise complete: it holds the hash of `croissant.json`, which
     holds theirs.
 
     Raises:
@@ -63,7 +63,7 @@ def write(folder: str, facts: Facts) -> None:
 
 
 def _signed(text: str) -> str:
-    """A card that ends in a hash of itself, so that one which somebody edited is never written over."""
+    """A card that ends in a hash of itself, so that an edited one is never overwritten."""
     return f"{text}{_MARK}{hashlib.sha256(text.encode()).hexdigest()[:16]} -->\n"
 
 
@@ -128,7 +128,7 @@ def front_matter(
 
 
 def licence_keys(table: pa.Table) -> dict[str, object]:
-    """The card's licence, from the rows: one identifier where all rows agree, else all of them."""
+    """The card's licence, from the rows: one identifier if all rows agree, else all of them."""
     ids = sorted(set(table["licence"].to_pylist()))
     hub = sorted({LICENCES[id].hub for id in ids})
     keys: dict[str, object] = {"license": hub[0] if len(hub) == 1 else hub}
@@ -140,7 +140,7 @@ def licence_keys(table: pa.Table) -> dict[str, object]:
 
 
 def size_category(num_rows: int) -> str:
-    """The Hub's word for so many rows."""
+    """The Hub's size category for this many rows."""
     return next((word for limit, word in layout.SIZES if num_rows < limit), "n>1T")
 
 
@@ -265,7 +265,7 @@ def _sources(table: pa.Table, rights_of: Mapping[str, Rights]) -> str:
 
 
 def _reservations(table: pa.Table) -> str:
-    """How many rows were asked for each signal, and what it said."""
+    """For each signal, how many rows were checked and with what result."""
     reservations = table["reservations"].to_pylist()
     num_asked = sum(bool(said) for said in reservations)
     lines = ["## Opt-outs", ""]

@@ -50,8 +50,8 @@ def _write_text(text: str, sink: IO[bytes]) -> None:
 
 
 def credits(rows: pa.Table, written: Sequence[Written]) -> pa.Table:
-    """One credit a row: title, author, source, licence (the four that CC asks for), what was changed, and the credit
-    as its author words it where that is known."""
+    """One credit per row: title, author, source, licence (the four that CC requires), what was changed, and the
+    author's own wording of the credit, if known."""
     table = rows.select(["id", "title", "author", "author_url", "page_url", "source", "licence", "attribution"])
     known = [LICENCES[id] for id in rows["licence"].to_pylist()]
     authors = [author.strip() for author in table["author"].to_pylist()]
@@ -65,7 +65,7 @@ def credits(rows: pa.Table, written: Sequence[Written]) -> pa.Table:
 
 
 def _changes(rows: pa.Table, written: Sequence[Written]) -> list[str]:
-    """What was changed of each row, in the variants in which it stands: nothing of one that stands in `full` only."""
+    """What was changed in each row's variants: nothing if it is in `full` only."""
     parts: list[set[str]] = [set() for _ in range(len(rows))]
     for one in written:
         if said := _change(one.variant):
@@ -95,7 +95,7 @@ def sample(table: pa.Table) -> str:
 
 
 def licences_page(rows: pa.Table) -> str:
-    """Every licence that occurs, what it asks for, and how many rows have it."""
+    """Every licence in the set, what it requires, and how many rows have it."""
     counts = Counter(rows["licence"].to_pylist())
     lines = [
         "# Licences",
@@ -115,7 +115,7 @@ def licences_page(rows: pa.Table) -> str:
 
 
 def linked(text: str, address: str) -> str:
-    """Text as a Markdown link, or alone where a browser could not open the address."""
+    """Text as a Markdown link, or plain if a browser could not open the address."""
     text = plain(text)
     if not address.startswith(("https://", "http://")):
         return text

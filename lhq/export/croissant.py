@@ -1,6 +1,6 @@
-"""Rows → `croissant.json`: the dataset in the words of Croissant 1.1, with its responsible-AI fields.
+"""Rows → `croissant.json`: the dataset described in Croissant 1.1, with its responsible-AI fields.
 
-Every file is listed with its sha256, so a copy can be checked without us. No date but those of the rows.
+Every file is listed with its sha256, so anyone can check a copy. The only dates are those of the rows.
 
 Source: https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html,
 https://docs.mlcommons.org/croissant/docs/croissant-rai-spec.html
@@ -79,7 +79,7 @@ _LISTED = {
 
 
 def write(folder: str, table: pa.Table, rows: Rows, settings: ExportSettings, written: Sequence[Written]) -> None:
-    """Write `croissant.json` of a folder whose other files are all there but the card.
+    """Write `croissant.json` into a folder that is complete but for the card.
 
     Raises:
         StoreError: it can't be written.
@@ -222,8 +222,8 @@ def listed(path: str) -> dict[str, str]:
 
 
 def problems(folder: str, rows: pa.Table, name: str) -> Iterator[str]:
-    """What in a folder differs from its `croissant.json`: files that are missing or changed, a licence that is not that
-    of its `rows`, a name that is not the card's."""
+    """How a folder differs from its `croissant.json`: missing or changed files, a licence other than that of its
+    `rows`, a name other than the card's."""
     path = os.path.join(folder, layout.CROISSANT)
     found = listed(path)
     if not found:

@@ -1,6 +1,6 @@
-"""A dataset's folder → a repository of the Hugging Face Hub, in one commit: it is never seen half.
+"""A dataset's folder → a repository of the Hugging Face Hub, in one commit, so that nobody sees half of it.
 
-What was uploaded before an interruption is not sent again, nor are the chunks that an earlier version has.
+Neither uploads from before an interruption nor chunks of an earlier version are sent again.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """Where a dataset is on the Hub now: the repository's address, and the files that are ours there."""
+    """A dataset on the Hub: the repository's address, and our files in it."""
 
     address: str
     files: tuple[str, ...]
 
 
 def check_name(repository: str) -> None:
-    """`ORG/NAME`, before any work starts.
+    """Check a name `ORG/NAME` before any work starts.
 
     Raises:
         InputError: it is not one.
@@ -49,17 +49,16 @@ def check_name(repository: str) -> None:
 def push(folder: str, repository: str, *, public: bool = False) -> Pushed:
     """Upload a dataset that `lhq export` wrote.
 
-    Files that an earlier push of ours left there and this set has not are deleted by the same commit; files that others
-    added to the repository stay. The card is checked before a repository is made.
+    Files of an earlier push that this set no longer has are deleted in the same commit; files that others added stay.
+    The card is checked before a repository is created.
 
     Args:
-        repository: `ORG/NAME`; made if it is not there.
+        repository: `ORG/NAME`; created if missing.
         public: whether a new repository is public.
 
     Raises:
-        InputError: `repository` is not a name, the Hub refuses the card, or files that we did not write are in the way.
-        KeyMissing: no token, or it may not write there.
-        SourceError: the Hub can't be reached or refuses.
+        InputError: `repository` is not a name, the Hub refuses the card, or files that lhq did not write are in the
+        way. KeyMissing: no token, or it may not write there. SourceError: the Hub can't be reached or refuses.
     """
     check_name(repository)
     import httpx
@@ -101,7 +100,7 @@ def push(folder: str, repository: str, *, public: bool = False) -> Pushed:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """Relative paths of what is pushed: what the export wrote, nothing that was put beside it."""
+    """Relative paths of the files to push: what the export wrote, nothing else in the folder."""
     found = ownership.dataset(folder).content(folder)
     if found is None or not os.path.isfile(os.path.join(folder, layout.CARD)):
         raise InputError(f"{folder}: is not a dataset that lhq export wrote", hint="run lhq export first")
@@ -109,8 +108,8 @@ def _files(folder: str) -> Iterator[str]:
 
 
 def _check_card(api: HfApi, folder: str) -> None:
-    """What the Hub would refuse of the card is said before anything is made there: our own list first, which needs no
-    network, then the Hub's."""
+    """Check the card before anything is created on the Hub: first against our own list, which needs no network, then
+    by the Hub."""
     from huggingface_hub import DatasetCard
     from huggingface_hub.utils._headers import build_hf_headers
     from huggingface_hub.utils._http import get_session, hf_raise_for_status
@@ -132,8 +131,8 @@ def _check_card(api: HfApi, folder: str) -> None:
 
 
 def _stale(api: HfApi, repository: str, files: list[str]) -> list[str]:
-    """Files of an earlier push that this one has not, told by content: those that hash to what the `croissant.json`
-    there lists.
+    """Files of an earlier push that this one does not have, recognised by content: their hashes match the
+    repository's `croissant.json`.
 
     Raises:
         InputError: the repository holds files under our names that no push of ours left there, or that were changed.
@@ -180,7 +179,8 @@ def _hash(path: str) -> str:
 
 
 def _is_our_card(fetched: Callable[[str], str]) -> bool:
-    """Whether the card there is as a push left it. Cards of the first versions are unsigned, their manifest says so."""
+    """Whether the repository's card is unchanged since a push. Cards of the first versions are unsigned, as their
+    manifest says."""
     if card.is_as_written(path := fetched(layout.CARD), may_be_unsigned=False):
         return True
     return (

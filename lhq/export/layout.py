@@ -1,7 +1,7 @@
-"""The published folder: its names, its columns, and where a photo stands in it for life.
+"""The published folder: its names, its columns, and each photo's permanent place.
 
-A photo's split and place depend on its id alone (and the seed), never on which other photos there are. The
-order is that of a keyed hash, which is a shuffle; shards and row groups are equal slices of the hash's range,
+A photo's split and place depend on its id alone (and the seed), never on the other photos. Rows are ordered by a
+keyed hash, which shuffles them; shards and row groups are equal slices of the hash's range,
 powers of two of them. So a later export with new photos inserts rows and moves none: row groups without a new
 photo keep their bytes, and content-defined chunking finds the rest.
 """
@@ -47,16 +47,16 @@ SIZES = [
 SIZE_CATEGORIES = frozenset({*(word for _, word in SIZES), "n>1T"})
 
 IMAGE_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
-# The columns of a published row that speak of its picture; `sha256`, `width_px` … speak of the photo as fetched.
+# The columns that describe the published picture; `sha256`, `width_px` … describe the photo as fetched.
 PICTURE_FIELDS = [
     pa.field("image_sha256", pa.string(), nullable=False),
     pa.field("image_width_px", pa.int32(), nullable=False),
     pa.field("image_height_px", pa.int32(), nullable=False),
 ]
-# Time as text: a tensor library makes nothing of a time, but leaves text alone.
+# As text: tensor libraries fail on times but leave text alone.
 FETCHED_AT = pa.field("fetched_at", pa.string(), nullable=False)
 PAPER_FIELDS = [FETCHED_AT if name == "fetched_at" else PHOTO_SCHEMA.field(name) for name in PUBLISHED_PAPERS]
-# No column of a measure may have one of these names: two columns of one name are a table that nobody can read.
+# Names that no measure's column may have: nothing can read a table with two columns of one name.
 TAKEN_COLUMNS = frozenset({*PHOTO_SCHEMA.names, *(field.name for field in PICTURE_FIELDS)})
 ENDINGS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
@@ -77,7 +77,7 @@ class Variant:
 
     @property
     def key(self) -> str:
-        """What makes this variant's bytes, but quality: equal keys, equal pixels."""
+        """Everything that decides this variant's bytes, except quality: equal keys, equal pixels."""
         return "full" if self.side_px is None else f"square-{self.side_px}-{self.format}"
 
 
@@ -90,7 +90,7 @@ def variant(name: str, default_format: str) -> Variant:
     match = _VARIANT.fullmatch(name)
     if match is None or (match[1] == "full" and match[2]):
         raise ConfigError(
-            f'[export]: variants: "{name}" is none',
+            f'[export]: variants: "{name}" is not a variant',
             hint=nearest.word(name, _known(name), _HINT),
         )
     if match[1] == "full":
@@ -102,7 +102,7 @@ _HINT = 'give "full" or a side in pixels ("1024", "256"), with a format if it is
 
 
 def _known(name: str) -> list[str]:
-    """Variants that may have been meant, with the side that was given."""
+    """Variants with the given side that may have been meant."""
     side = re.search(r"[1-9]\d{0,4}", name)
     return ["full", *([side[0], *(f"{side[0]}-{format}" for format in ENDINGS)] if side else [])]
 
@@ -113,12 +113,12 @@ def variants(names: Iterable[str], default_format: str) -> list[Variant]:
 
 
 def is_data_folder(name: str) -> bool:
-    """Whether an entry of a dataset's folder is named as the data folder of a variant."""
+    """Whether an entry of a dataset's folder has the name of a variant's data folder."""
     return name == "data" or (name.startswith("data-") and bool(_VARIANT.fullmatch(name.removeprefix("data-"))))
 
 
 def folder(variants: list[Variant], one: Variant) -> str:
-    """The variant's folder: the first variant is `data`, so that a trainer finds it without asking."""
+    """The variant's folder: the first variant is `data`, so that a trainer finds it without configuration."""
     return "data" if one == variants[0] else f"data-{one.name}"
 
 
@@ -183,7 +183,7 @@ def row_schema(more: Iterable[pa.Field], facts: dict[str, str]) -> pa.Schema:
 
 
 def _feature(field: pa.Field) -> dict[str, Any] | list[dict[str, Any]]:
-    """The column in the words of `datasets.Features`."""
+    """The column as `datasets.Features` spells it."""
     if field.type == IMAGE_TYPE:
         return {"_type": "Image"}
     if pa.types.is_list(field.type):
@@ -193,7 +193,7 @@ def _feature(field: pa.Field) -> dict[str, Any] | list[dict[str, Any]]:
 
 
 def value_dtype(kind: pa.DataType) -> str:
-    """An Arrow scalar type in the words of `datasets.Value`: `float` is float32, `double` is float64."""
+    """An Arrow scalar type as `datasets.Value` spells it: `float` is float32, `double` is float64."""
     if pa.types.is_timestamp(kind):
         return f"timestamp[{kind.unit}, tz={kind.tz}]" if kind.tz else f"timestamp[{kind.unit}]"
     return {"float": "float32", "double": "float64", "halffloat": "float16"}.get(str(kind), str(kind))

@@ -1,4 +1,4 @@
-"""`manifest.parquet`: every row's papers and scores without its picture; alone it suffices to rebuild the set."""
+"""`manifest.parquet`: every row's papers and scores without its picture; enough to rebuild the set."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write(folder: str, rows: pa.Table, metadata: Mapping[str, str]) -> None:
 
 
 def read(where: str) -> pa.Table:
-    """A manifest: a file, a dataset's folder, or an address of either.
+    """Read a manifest, given as a file, a dataset's folder, or an address of either.
 
     Raises:
         InputError: it is not there, not Parquet, or lacks columns that a manifest has.
@@ -65,7 +65,8 @@ def read(where: str) -> pa.Table:
         raise InputError(f"{path}: not readable ({error})", hint="fetch it again") from error
     missing = [name for name in PAPERS if name not in table.column_names and name not in ADDED]
     if missing:
-        raise InputError(f"{path}: is no manifest: it lacks {', '.join(missing)}", hint="lhq export writes manifests")
+        said = f"{path}: is not a manifest: it lacks {', '.join(missing)}"
+        raise InputError(said, hint="lhq export writes manifests")
     for name in PAPERS:
         field = PHOTO_SCHEMA.field(name)
         if name in table.column_names:

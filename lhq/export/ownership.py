@@ -1,8 +1,8 @@
-"""A folder → what in it `lhq export` wrote, told by content alone.
+"""A folder → which of its files `lhq export` wrote, recognised by content alone.
 
-Data files carry our fingerprint in their footer; pages hash to what `croissant.json` lists, and that page is ours if it
-lists a manifest which does, and hashes to what the card says. The card ends in a hash of itself. Everything else is
-somebody's.
+Data files carry our fingerprint in their footer; pages match their hashes in `croissant.json`, which is ours if it
+lists a manifest that matches and if the card holds its hash. The card ends in a hash of itself. Everything else
+belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ARCHIVE = re.compile(r".+-(train|validation)(-\d{6})?\.(zip|tar)")
 
 
 def dataset(to: str) -> Place:
-    """The folder of a dataset, and what of it is ours."""
+    """The folder of a dataset, and which of its files are ours."""
     return Place.at(to, DATASET, of_dataset, keeps_mark=False)
 
 
@@ -40,7 +40,7 @@ def archives(to: str) -> Place:
 
 
 def of_dataset(folder: str) -> Content | None:
-    """What of a dataset's folder, whole or unfinished, is ours; None if nothing is."""
+    """Our files in a dataset's folder, complete or unfinished; None if there are none."""
     pages = _pages(folder)
     ours = {path for path in marks.files_below(folder) if _is_ours(folder, path, pages)}
     return _content(folder, ours)

@@ -134,8 +134,8 @@ def _kinds(rows: pa.Table) -> list[Kind]:
 
 
 def _best_first(table: pa.Table) -> np.ndarray:
-    """Rows by what the measures say, int64 [N]: the likeliest landscape by `outliers`, then the least told apart by
-    `connectability`, then the most pixels; photos without a score come after those with one."""
+    """Rows from best to worst, int64 [N]: the likeliest by `outliers`, then the lowest scores of `connectability`,
+    then the most pixels; photos without a score come last."""
     keys, order = {}, []
     for names, direction in _SCORES:
         there = [table[name] for name in names if name in table.column_names]

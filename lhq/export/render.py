@@ -18,10 +18,10 @@ from lhq.errors import ImageError
 from lhq.export.layout import Variant
 from lhq.images.metadata import without_metadata
 
-Image.preinit()  # Pillow's plugins, here and not in every worker that is forked with this module
+Image.preinit()  # Pillow's plugins, loaded once here and not in every forked worker
 _OVERSAMPLING = 3
 _ONLY_TO_CHECK_PX = 96  # every byte is read at any scale
-_LEAST_WANTED = 2  # what images.decode keeps of the short side that it is asked for
+_LEAST_WANTED = 2  # what images.decode keeps of the requested short side
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How a variant's bytes are made: `quality` of JPEG and WebP, 1-100; `is_stripped` of their metadata, which is a
-    choice for `full` alone."""
+    """How a variant's bytes are made: `quality` of JPEG and WebP, 1-100; `is_stripped`: without metadata, an option
+    only for `full`."""
 
     variant: Variant
     quality: int
@@ -72,7 +72,7 @@ def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "", kee
         sha256: what the bytes must hash to, if known.
 
     Raises:
-        ImageError: they can't be decoded, are smaller than the square, or are not the bytes once fetched.
+        ImageError: they can't be decoded, are smaller than the square, or have changed since they were fetched.
     """
     header = images.inspect(data)
     if sha256 and header.sha256 != sha256:

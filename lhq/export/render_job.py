@@ -1,8 +1,8 @@
-"""Rendered pictures on their way from photo shards to export shards: bytes one after the other, an index beside.
+"""Photo shards → rendered pictures, concatenated in files with an index each.
 
-Photos lie in the order of the crawl and are published in the order of a shuffle. So they are rendered in the
-order in which they lie, by row group, one process each, into files that can be read at any place; the export
-shards are then written from these one row group at a time. Memory stays flat however many photos there are.
+Photos are stored in crawl order and published in shuffled order. So each row group is rendered by one process, in
+stored order, into a file with random access; the export shards are then written from these files, one row group at a
+time. Memory does not grow with the number of photos.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _READ_AHEAD_BYTES = 4 * 2**20
 
 
 def unit(shard: int, group: int) -> str:
-    """The key of one row group of one photo shard: what one job renders."""
+    """The key of one row group of one photo shard, the unit of rendering."""
     return f"{shard:06d}-{group:04d}"
 
 
 @dataclass(frozen=True)
 class RenderJob(Job):
-    """Renders the wanted photos of one row group; picklable, and done at once where it was done before.
+    """Renders the wanted photos of one row group; picklable. Returns at once if that was done before.
 
     Args:
         store: the store whose photos are rendered.
-        work: where the rendered pictures of this variant lie, and what is to be rendered (`write_wanted`).
+        work: holds this variant's rendered pictures and the list of photos to render (`write_wanted`).
     """
 
     store: str
@@ -55,7 +55,7 @@ class RenderJob(Job):
         return replace(self, is_by_row=True)
 
     def lacks(self) -> str:
-        """The store or the folder of the work, where this machine can't reach them."""
+        """The store or the work folder, if this machine can't reach it."""
         if not Shards(self.store, "photos").numbers():
             return f"no photos at {self.store}: every node must reach the store by this address"
         return self.work.lacks()
@@ -114,13 +114,14 @@ class RenderJob(Job):
 
 
 def names_of(keys: Iterable[str]) -> list[str]:
-    """All files that the work of these units leaves."""
+    """All files that rendering these units creates."""
     found = {f"{WANTED}/{key[:6]}.parquet" for key in keys}
     return sorted(found.union(*({f"{key}.bin", f"{key}.json"} for key in keys)))
 
 
 def write_wanted(work: Work, wanted: pa.Table) -> None:
-    """Write which photos are to be rendered (`id`, `sha256`, `unit`), a file a photo shard: jobs read no other."""
+    """Write the list of photos to render (`id`, `sha256`, `unit`), one file per photo shard, so that jobs read only
+    their own."""
     shards = pc.utf8_slice_codeunits(wanted["unit"], 0, 6)
     for shard in pc.unique(shards):
         mine = wanted.filter(pc.equal(shards, shard))
@@ -138,7 +139,7 @@ def _wanted(work: Work, key: str) -> dict[str, str]:
 
 
 def _entry(id: str, start: int, picture: Picture, reason: str) -> dict[str, Any]:
-    """A photo in the index: where its bytes lie, or why there are none."""
+    """A photo in the index: where its bytes are, or why there are none."""
     return {
         "id": id,
         "start": start,
@@ -175,7 +176,7 @@ def _photos(store: str, shard: int, group: int, wanted: dict[str, str]) -> Itera
 
 
 def _index(work: Work, key: str, fingerprint: str = "") -> list[dict[str, Any]] | None:
-    """The entries of one unit, None where it is not rendered (from what `fingerprint` says, if given).
+    """The entries of one unit; None if it is not rendered, or not from `fingerprint` where that is given.
 
     JSON, as making an Arrow table imports pandas: a quarter of a second in every worker.
     """

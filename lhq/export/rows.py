@@ -1,7 +1,7 @@
-"""Verdicts × papers × facts → the rows to export: everything but the pictures, in memory, in their order for life.
+"""Verdicts × papers × facts → the rows to export: everything but the pictures, in memory, in their permanent order.
 
-Only columns before `image` are read, so 90,000 rows take seconds and some hundred MB, whatever the number of photos
-that were not kept.
+Only columns before `image` are read, so 90,000 rows take seconds and a few hundred MB, however many photos were not
+kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LOCAL_PATH = re.compile(r"file:|[/~\\]|[A-Za-z]:[\\/]", re.IGNORECASE)
 _FILE_ADDRESS = r"(?i)\bfile:[/\\]+[^\s\"'<>)\]]*"  # in a sentence; read by Python and by RE2 alike
 _BLANK = r"^[\s\pZ\pC]*$"  # to RE2: spaces of any script, and letters without a shape
 _SOMEBODYS_WORDS = ("author", "title", "description", "attribution", "permission", "permission_by", "tags", "queries")
-# Beside the papers: where the bytes lie, and where the row stands. Not published, but for `split`.
+# Besides the papers: where the bytes are, and the row's place. Not published, except `split`.
 PLACE_FIELDS = [
     pa.field("shard", pa.int32()),
     pa.field("row", pa.int32()),
@@ -43,8 +43,8 @@ PLACE_FIELDS = [
 class Rows:
     """Kept photos, sorted by `place`: the papers, the scores, and `PLACE_FIELDS`.
 
-    `all_ids` [num photos] are those of all photos of the store, kept or not. `funnel` counts the ones that are not:
-    reason → photos, the most frequent first. `extra` are the columns that were asked for beside papers and scores.
+    `all_ids` [num photos] are the ids of all photos in the store, kept or not. `funnel` counts those not kept: reason
+    → photos, most frequent first. `extra` are the requested columns besides papers and scores.
     """
 
     table: pa.Table
@@ -56,7 +56,7 @@ class Rows:
 
     @property
     def columns(self) -> tuple[pa.Field, ...]:
-        """What a published row has beside its papers."""
+        """The columns of a published row besides its papers."""
         return (*self.extra, *self.scores)
 
 
@@ -69,13 +69,13 @@ def kept_rows(
     permissions: Mapping[str, Permission] | None = None,
     none_left: bool = False,
 ) -> Rows:
-    """The rows that the verdicts keep and nobody took down, as they may leave the machine; none where the last ones
-    were taken down.
+    """The rows that the verdicts keep and that were not taken down, ready to publish; none if the last ones were
+    taken down.
 
     Args:
-        none_left: allow that no row is left: photos of the earlier export were taken down and erased.
+        none_left: accept an empty result, since photos of the earlier export were taken down and erased.
         extra: more columns: papers of `records.PLACE`, or `<measure>_<column>` of facts that are not scores.
-        permissions: those stated today, by source, for rows whose own is prose of an older version.
+        permissions: those stated today, by source, for rows of an older version whose own is a sentence.
 
     Raises:
         InputError: no photos, or no verdicts yet, or none kept, or a column that is not there.
@@ -105,7 +105,7 @@ def kept_rows(
     table, more = _with_extra(store, table, extra)
     table = _in_place(restated(to_publish(table), permissions or {}), seed, validation)
 
-    # Verdicts on photos of shards that are gone since (quarantined, deleted) count for nothing.
+    # Verdicts on photos of shards that are gone (quarantined, deleted) don't count.
     dropped = fates.filter(pc.and_(pc.invert(fates["kept"]), pc.is_in(fates["id"], all_ids)))
     funnel = Counter(dropped["reason"].to_pylist())
     for reason, count in (("not judged yet", unjudged), ("taken down", taken_down)):
@@ -120,7 +120,7 @@ def kept_rows(
 
 
 def _stays(table: pa.Table, store: str) -> pa.ChunkedArray:
-    """For each row whether nobody took it down, by its id or by its bytes."""
+    """For each row, whether it was not taken down, neither by id nor by content."""
     return pc.invert(
         pc.or_(
             pc.is_in(table["id"], pa.array(sorted(tombstones.removed_ids(store)), pa.string())),
@@ -130,9 +130,7 @@ def _stays(table: pa.Table, store: str) -> pa.ChunkedArray:
 
 
 def to_publish(table: pa.Table) -> pa.Table:
-    """Rows as they may leave this machine: no path of its disk in any column, no author that is blank to the eye, and
-    the time as text.
-    """
+    """Rows ready to publish: no local path in any column, no author that looks blank, and the time as text."""
     ids = table["id"].to_pylist()
     for name, instead in (("url", ids), ("page_url", [""] * len(ids)), ("author_url", [""] * len(ids))):
         column = table[name].to_pylist()
@@ -151,7 +149,7 @@ def to_publish(table: pa.Table) -> pa.Table:
 
 
 def _without_addresses(column: pa.Array, field: pa.Field) -> pa.Array:
-    """Words without addresses of files, and lists without the words that were nothing else."""
+    """Text without file addresses, and lists without the words that were only that."""
     if not pa.types.is_list(field.type):
         return pc.replace_substring_regex(column, _FILE_ADDRESS, "")
     told = [[re.sub(_FILE_ADDRESS, "", word) for word in words] for words in column.to_pylist()]
@@ -164,8 +162,8 @@ def is_local_path(address: str) -> bool:
 
 
 def _with_extra(store: str, table: pa.Table, extra: Sequence[str]) -> tuple[pa.Table, tuple[pa.Field, ...]]:
-    """The columns that were asked for, but for scores, which are there already; those of where a photo was taken that
-    were not asked for are gone."""
+    """Add the requested columns (scores are there already) and drop those on where a photo was taken unless
+    requested."""
     extra = [name for name in dict.fromkeys(extra) if name in PLACE or name not in table.column_names]
     fields = [PHOTO_SCHEMA.field(name) for name in extra if name in PLACE]
     table = table.drop_columns([name for name in PLACE if name not in extra])
@@ -194,7 +192,7 @@ def _with_extra(store: str, table: pa.Table, extra: Sequence[str]) -> tuple[pa.T
 
 
 def _papers(photos: Shards, number: int, keep: pa.BooleanArray) -> pa.Table:
-    """The kept rows of one shard, and where they lie."""
+    """The kept rows of one shard, with shard and row number."""
     papers = photos.read(number, PAPERS)
     rows = np.flatnonzero(keep.to_numpy(zero_copy_only=False)).astype(np.int32)
     return (
@@ -210,7 +208,7 @@ def _count(claims: pa.BooleanArray | pa.ChunkedArray) -> int:
 
 
 def _in_place(table: pa.Table, seed: int, validation: float) -> pa.Table:
-    """Sorted by place; of two rows with one id the first stays."""
+    """Sort by place; of two rows with the same id, keep the first."""
     ids = table["id"].to_pylist()
     _, first = np.unique(np.asarray(ids, object), return_index=True)
     places = np.asarray([layout.place(id, seed) for id in ids], np.uint64)
@@ -224,7 +222,7 @@ def _in_place(table: pa.Table, seed: int, validation: float) -> pa.Table:
 
 
 def _with_scores(store: str, table: pa.Table) -> tuple[pa.Table, tuple[pa.Field, ...]]:
-    """The score columns of every room of facts, named `<measure>_<column>`; null where a photo has no facts."""
+    """Add the score columns of all facts, named `<measure>_<column>`; null for a photo without facts."""
     shards = set(table["shard"].to_pylist())
     scores: list[pa.Field] = []
     for measure in _measures(store):
@@ -251,13 +249,13 @@ def _own_name(table: pa.Table, measure: str, column: str) -> str:
     if name in layout.TAKEN_COLUMNS or name in table.column_names:
         raise InputError(
             f'facts of "{measure}": {column} would be the column {name}, which is there already',
-            hint=f"let the measure call its column otherwise, or delete facts/{measure} if no pipeline uses it",
+            hint=f"rename the measure's column, or delete facts/{measure} if no pipeline uses it",
         )
     return name
 
 
 def _scores(facts: Shards, number: int) -> pa.Table:
-    """`id` and the scores of one shard of facts; of lists of scores (one an object found) the highest."""
+    """`id` and the scores of one shard of facts; of lists of scores (one per detected object) the highest."""
     try:
         with facts.open(number) as file:
             schema = pq.read_schema(file)

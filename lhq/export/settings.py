@@ -30,9 +30,9 @@ class ExportSettings(Settings):
     """The dataset's name on its card."""
     variants: tuple[str, ...] = pydantic.Field(("1024",), min_length=1)
     """`full` (the picture as fetched) or the side of the centre square in pixels, with a format if it is not `format`:
-    `256-png`. The first is the default one and lies in `data`."""
+    `256-png`. The first is the default and goes to `data`."""
     format: Literal["jpeg", "png", "webp"] = "jpeg"
-    """Of squares whose variant names none: "256" is JPEG, "256-png" PNG."""
+    """Of squares whose variant does not name one: "256" is JPEG, "256-png" PNG."""
     quality: int = pydantic.Field(95, ge=1, le=100)
     """Of JPEG and WebP."""
     validation: float = pydantic.Field(0.01, ge=0, lt=1)
@@ -43,22 +43,22 @@ class ExportSettings(Settings):
     """Subset by licence: `commercial-ok`, `derivatives-ok`, `redistributable`, `public-domain`, `no-share-alike`, or
     licence ids and patterns of them (`cc-by-*`)."""
     columns: tuple[str, ...] = ()
-    """More columns than papers and scores: `place` (where it was taken), `camera`, `embedding` (of the measure
+    """Columns besides papers and scores: `place` (where it was taken), `camera`, `embedding` (of the measure
     `outliers`, where its settings keep it), or `MEASURE_COLUMN` of facts (`captions_caption`)."""
     metadata: Literal["strip", "keep"] = "strip"
-    """What becomes of EXIF, XMP and IPTC in `full`: places, names and serial numbers are left out without touching a
-    pixel, or kept, which the card tells. Squares never have any."""
+    """EXIF, XMP and IPTC in `full`: "strip" removes locations, names and serial numbers without touching a pixel,
+    "keep" keeps them, and the card says so. Squares never have any."""
     refill: bool = False
-    """Keep the rows of the earlier export, and take other photos only to fill the gaps of those that may be published
-    no more: the next best of equal source, licence, split and query."""
+    """Keep the rows of the earlier export, and use other photos only to replace those that may no longer be
+    published: the best of the same source, licence, split and query."""
     seed: int = 0
     """Of the shuffle."""
     shard_mb: float = pydantic.Field(500, gt=0)
-    """About how large a data file is."""
+    """Approximate size of a data file."""
     row_group_mb: float = pydantic.Field(64, gt=0)
-    """About how large a row group is: what a reader holds at once."""
+    """Approximate size of a row group, which a reader holds in memory at once."""
 
-    # A mistake here must not come to light after two weeks of crawling.
+    # A mistake here must not surface after two weeks of crawling.
     @pydantic.field_validator("variants")
     @classmethod
     def _are_variants(cls, variants: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Rows + pictures → the data files of one variant.
 
-Every data file states what made it (`lhq.fingerprint`): a file that holds already, in the unfinished folder
-or in the earlier export, is taken over whole; of the others, pictures that were rendered before are taken over
-one by one, and only the rest is rendered. Row groups are cells of `layout.Grid`.
+Every data file records what made it (`lhq.fingerprint`): an up-to-date file in the unfinished folder or the earlier
+export is reused; of the others, pictures rendered before are reused one by one, and only the rest is rendered. Row
+groups are cells of `layout.Grid`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PLACE = [field.name for field in PLACE_FIELDS]
 
 @dataclass
 class Written:
-    """What became of one variant: rows and bytes by split, `failed` id → reason, and how much was new."""
+    """The result for one variant: rows and bytes by split, `failed` id → reason, and how much was new."""
 
     variant: Variant
     folder: str
@@ -67,7 +67,7 @@ class _File:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the photos are, where the unfinished dataset lies (`part`), where an earlier export may be (`to`), the
+    """Where the photos are, where the unfinished dataset is (`part`), where an earlier export may be (`to`), the
     variant's folder in both, and where its pictures are rendered to."""
 
     store: str
@@ -79,7 +79,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Cut:
-    """About how large a data file and a row group may be, in bytes."""
+    """Approximate largest size of a data file and a row group, in bytes."""
 
     shard_bytes: int
     group_bytes: int
@@ -159,7 +159,7 @@ class Assembly:
         return files
 
     def _fingerprint(self, rows: pa.Table, num_groups: int) -> str:
-        """Of everything that makes the file's bytes: the rows, the way of rendering, the columns, the cut."""
+        """A hash of everything that decides the file's bytes: rows, rendering, columns, row groups."""
         made = hashlib.sha256(f"{self.render_key} {num_groups} {self.schema}".encode())
         sink = io.BytesIO()
         pq.write_table(rows.drop_columns(["shard", "row"]), sink, compression="none", store_schema=False)
@@ -167,7 +167,7 @@ class Assembly:
         return made.hexdigest()
 
     def _forget_others(self, names: set[str]) -> None:
-        """Data files of another cut, from an interrupted export with other rows or settings."""
+        """Delete data files of an interrupted export with other rows or settings."""
         folder = os.path.join(self.part, self.folder)
         for name in set(os.listdir(folder)) - names:
             if facts(os.path.join(folder, name)).get(FINGERPRINT):
@@ -188,7 +188,7 @@ class Assembly:
     def _render(
         self, missing: list[_File], earlier: Published, engine: Engine, on_progress: OnProgress, done: Written
     ) -> Rendered:
-        """What the missing files need and no earlier export has, by photo row group, through the engine."""
+        """Render what the missing files need and no earlier export has, by photo row group, on the engine."""
         rows = pa.concat_tables([file.rows for file in missing]).select(["id", "sha256", "shard", "row"])
         has = zip(rows["id"].to_pylist(), rows["sha256"].to_pylist(), strict=True)
         rows = rows.filter(pa.array([key not in earlier for key in has], pa.bool_()))
@@ -206,7 +206,7 @@ class Assembly:
         if errors:
             raise RunError(
                 f"{len(errors)} of {len(keys)} row groups could not be rendered, the first: {errors[0]}",
-                hint="mend them and run the same command again: what is rendered is kept",
+                hint="fix them and run the same command again: rendered pictures are kept",
             )
         rendered = Rendered(self.work, keys)
         done.pictures_rendered = len(rows) - len(rendered.failed)
@@ -272,7 +272,7 @@ def _file_name(id: str, format: str) -> str:
 
 
 def _options(schema: pa.Schema) -> dict[str, Any]:
-    """How the Hub wants its Parquet: pictures as they are, page index, content-defined chunks."""
+    """Parquet as the Hub recommends: pictures as they are, page index, content-defined chunks."""
     words = [f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name for field in schema]
     words.remove("image")
     return {

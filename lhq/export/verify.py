@@ -1,7 +1,7 @@
-"""A dataset's folder → its problems: nothing in it is believed, every picture is hashed and decoded.
+"""A dataset's folder → its problems: everything is checked, every picture is hashed and decoded.
 
-Works on what `lhq export` writes, wherever it was copied since. A problem is a line that names the file and
-the row; none means that the folder is whole.
+Works on what `lhq export` writes, wherever it was copied. A problem is a line that names file and row; none means
+that the folder is intact.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _READ_AHEAD_BYTES = 4 * 2**20
 _NAMED_A_FILE = 20
 _ANY = 2**62
 _ONLY_TO_CHECK_PX = 96  # every byte is read at any scale
-# Papers that must be word for word those of the manifest: what may be done with the photo, and where it is.
+# Papers that must equal those of the manifest: what may be done with the photo, and where it is.
 _SAME = tuple(name for name in PUBLISHED_PAPERS if name not in {"id", "fetched_at"})
 _OLD_TYPES = {"fetched_at": [pa.timestamp("ms", tz="UTC")]}
 
 
 @dataclass
 class VerifyReport:
-    """What was looked at, and `problems`, one line each."""
+    """What was checked, and `problems`, one line each."""
 
     folder: str
     num_rows: int = 0
@@ -95,7 +95,7 @@ def _folders(folder: str) -> list[str]:
 
 
 def _extra(folder: str) -> Iterator[str]:
-    """Files that no page lists; hidden ones (a `.git`) are their owner's business."""
+    """Files that no page lists; hidden ones (a `.git`) are ignored."""
     for path in files_below(folder):
         first, *rest = path.split("/")
         if first.startswith(".") or (not rest and first in layout.PAGES) or layout.is_data_folder(first):
@@ -104,7 +104,7 @@ def _extra(folder: str) -> Iterator[str]:
 
 
 def _missing_rows(folder: str, rows: pa.Table, configs: dict[str, Any]) -> Iterator[str]:
-    """Rows of the manifest that stand in no data file, and rows that a variant lacks without a word."""
+    """Rows of the manifest that are in no data file, and rows missing from a variant without explanation."""
     if not configs:
         return
     everywhere: set[str] = set()
@@ -131,13 +131,13 @@ def _missing_rows(folder: str, rows: pa.Table, configs: dict[str, Any]) -> Itera
 
 
 def _failed_splits(config: dict[str, Any], rows: pa.Table) -> set[str]:
-    """Rows of splits that a variant has not: none of their photos could be rendered, or it has no such rows."""
+    """Rows of splits that a variant does not have: none of their photos could be rendered, or it has no such rows."""
     there = {str(one["split"]) for one in config["data_files"]}
     return {row["id"] for row in rows.select(["id", "split"]).to_pylist() if row["split"] not in there}
 
 
 def _names(folder: str, name: str) -> Iterator[str]:
-    """Every data file of a split is there, once, and nothing else is."""
+    """Check that every data file of a split is there, once, and nothing else."""
     numbers: dict[str, set[int]] = {}
     totals: dict[str, set[int]] = {}
     for file in sorted(os.listdir(os.path.join(folder, name))):
@@ -158,7 +158,7 @@ def _names(folder: str, name: str) -> Iterator[str]:
 
 
 def _counts(folder: str, card: dict[str, Any], configs: dict[str, Any]) -> Iterator[str]:
-    """The card's rows a split against those in the files, and no folder that the card doesn't know."""
+    """Compare the card's row counts with the files, and find folders that the card does not list."""
     infos = {str(one.get("config_name")): one for one in card.get("dataset_info", []) if isinstance(one, dict)}
     known = set()
     for name, config in configs.items():
@@ -183,7 +183,7 @@ def _counts(folder: str, card: dict[str, Any], configs: dict[str, Any]) -> Itera
 
 @dataclass(frozen=True)
 class FileJob(Job):
-    """Checks one data file against the manifest; picklable. The report's `error` holds a line a problem."""
+    """Checks one data file against the manifest; picklable. The report's `error` holds one line per problem."""
 
     folder: str
     is_by_row: bool = False
@@ -240,7 +240,7 @@ def _columns(schema: pa.Schema) -> Iterator[str]:
     wanted = [pa.field("image", layout.IMAGE_TYPE), *layout.PAPER_FIELDS]
     for one in [*wanted, *layout.PICTURE_FIELDS]:
         if one.name not in schema.names:
-            if one.name not in ADDED:  # a set that an older lhq wrote is as whole as it was
+            if one.name not in ADDED:  # a set written by an older lhq is still intact
                 yield f"no column {one.name}"
         elif schema.field(one.name).type not in [one.type, *_OLD_TYPES.get(one.name, ())]:
             yield f"column {one.name} is {schema.field(one.name).type}, not {one.type}"

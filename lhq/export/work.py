@@ -1,8 +1,6 @@
-"""Where rendered pictures lie on their way into the data files: on this machine's disk, or where all nodes reach it.
-
-A local folder is read by the system's own calls, which costs nothing a picture; any other address by ranges, one
-request a picture. Only what was written here is ever deleted here.
-"""
+"""The folder of rendered pictures that are not yet in data files: on this machine's disk, or where all nodes reach
+it. A local folder is read by system calls at no extra cost; any other address by byte ranges, one request per
+picture. Only files written here are ever deleted here."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ _AGAIN = "run the same command again: what is rendered is kept"
 class Work:
     """A folder by its address; picklable.
 
-    Raises, in everything that reads: FileNotFoundError, where the file is not there.
+    Raises, in every reading method: FileNotFoundError if the file is missing.
     """
 
     address: str
@@ -51,7 +49,7 @@ class Work:
         return posixpath.join(self._place[1], name)
 
     def write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
-        """A file that has its name if and only if it is complete. Raises: StoreError, as `write_whole`."""
+        """A file that gets its name only when complete. Raises: StoreError, as `write_whole`."""
         write_whole(self._place[0], self.path(name), write)
 
     def read(self, name: str) -> bytes:
@@ -81,7 +79,7 @@ class Work:
         return io.BytesIO(self.read(name))
 
     def lacks(self) -> str:
-        """Why this machine can't work here; "" if it can."""
+        """Why this machine can't use the folder; "" if it can."""
         fs, root = self._place
         try:
             return "" if fs.exists(root) else f"{self.address}: not there on this machine; nodes must share the store"
@@ -101,7 +99,7 @@ class Work:
 
 
 def is_work(folder: str, path: str) -> bool:
-    """Whether a file in the local folder of one variant's work is named as the work of a render job, whole or begun."""
+    """Whether a file in a variant's local work folder has the name of a render job's output, complete or partial."""
     if cut := debris_of(os.path.join(folder, path)):
         path = posixpath.join(posixpath.dirname(path), cut)
     return bool(_NAMES.fullmatch(path))

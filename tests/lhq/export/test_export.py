@@ -333,7 +333,7 @@ PHOTO_IMAGE = PHOTO_SCHEMA.names.index("image")
 
 def test_settings_are_checked(tmp_path: Path) -> None:
     store = painted_store(tmp_path / "store", 2)
-    with pytest.raises(ValueError, match='"huge" is none'):
+    with pytest.raises(ValueError, match='"huge" is not a variant'):
         run(store, tmp_path / "out", variants=("huge",))
     with pytest.raises(ValueError, match="named twice"):
         run(store, tmp_path / "out", variants=("64", "64"))

@@ -98,7 +98,7 @@ def test_no_manifest_and_no_foreign_store(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not readable"):
             rebuild(tmp_path / "manifest.parquet", tmp_path / "rebuilt", pictures)
         pq.write_table(pa.table({"id": ["a"]}), tmp_path / "manifest.parquet")
-        with pytest.raises(InputError, match="is no manifest: it lacks source"):
+        with pytest.raises(InputError, match="is not a manifest: it lacks source"):
             rebuild(tmp_path / "manifest.parquet", tmp_path / "rebuilt", pictures)
         out = published(tmp_path / "it", pictures)
         with pytest.raises(InputError, match="this store was filtered"):
