@@ -1,6 +1,8 @@
-"""The folder of rendered pictures that are not yet in data files: on this machine's disk, or where all nodes reach
-it. A local folder is read by system calls at no extra cost; any other address by byte ranges, one request per
-picture. Only files written here are ever deleted here."""
+"""The folder of rendered pictures that are not yet in data files, on this machine's disk or within reach of all nodes.
+
+A local folder is read by system calls at no extra cost; any other address by byte ranges, one request per picture.
+Only files written here are ever deleted here.
+"""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_a_folder_that_is_gone_is_one_line(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "extra", "commands"), [("torch", "ml", "panorama, connect"), ("av", "web", "serve")]
+    ("module", "extra", "commands"), [("torch", "ml", "train, panorama, connect"), ("av", "web", "serve, export-web")]
 )
 def test_commands_that_lack_one_extra_stand_in_one_line(module: str, extra: str, commands: str) -> None:
     code = (
