@@ -8,11 +8,11 @@ from lhq import __version__
 from lhq.cli.group import CommandGroup, Entry, run
 from lhq.errors import LhqError
 
-# command → where it is and what the list says of it, in the order of `lhq --help`.
+# command → its module and its line in the list, in the order of `lhq --help`.
 COMMANDS = {
     "run": Entry("lhq.cli.run", "Crawl, filter and export, one after the other."),
     "crawl": Entry("lhq.cli.crawl", "Search the sources and fetch photos until the store holds as many as wanted."),
-    "filter": Entry("lhq.cli.filter", "Measure what was not measured, judge all of it, and write verdicts.parquet."),
+    "filter": Entry("lhq.cli.filter", "Measure what has no facts yet, judge everything, and write verdicts.parquet."),
     "export": Entry("lhq.cli.export", "Publish the kept photos as Parquet that `datasets` loads as it is."),
     "status": Entry(
         "lhq.cli.status",
@@ -23,7 +23,7 @@ COMMANDS = {
     ),
     "show": Entry("lhq.cli.show", "Show one photo with all its facts and verdicts."),
     "report": Entry("lhq.cli.report", "Show what the filter does, as one page that opens from disk."),
-    "rights": Entry("lhq.cli.rights", "One page, for a lawyer, on what the photos' papers allow."),
+    "rights": Entry("lhq.cli.rights", "Write one page, for a lawyer, on what the photos' licences and sources allow."),
     "verify": Entry(
         "lhq.cli.verify", "Check a dataset that `lhq export` wrote: schema, counts, card, every sha256, every picture."
     ),
@@ -33,14 +33,14 @@ COMMANDS = {
     ),
     "recheck": Entry(
         "lhq.cli.recheck",
-        "Ask the photos' hosts and sources: is each photo still there and unchanged, and is its licence the same?",
+        "Check at the photos' hosts and sources what has changed: photos, licences, opt-outs.",
     ),
-    "import": Entry("lhq.cli.import_", "Take photos of another collection into a pipeline's store, with their papers."),
+    "import": Entry(
+        "lhq.cli.import_", "Import photos of another collection into a pipeline's store, with licence and author."
+    ),
     "init": Entry("lhq.cli.init", "Write a pipeline file, with a comment on every line that may need a change."),
     "doctor": Entry("lhq.cli.doctor", "Say what is installed, which keys are set, and what each command would lack."),
-    "sandbox": Entry(
-        "lhq.cli.sandbox", "The services in a box: Unsplash and Flickr on loopback, without keys or network."
-    ),
+    "sandbox": Entry("lhq.cli.sandbox", "Run a local stand-in for Unsplash and Flickr, without keys or network."),
 }
 
 
@@ -57,5 +57,5 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point; what the exit codes mean stands at the end of the help."""
+    """Entry point; the end of the help explains the exit codes."""
     run(cli, LhqError)

@@ -15,8 +15,8 @@ from lhq.cli.talk import is_quiet, result, say
 
 @click.command()
 @click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
-@click.option("--dry-run", is_flag=True, help="Ask nobody; print the plan: calls, hours, bytes, disk.")
-@click.option("--want", type=click.IntRange(min=1), help="Photos to keep in all, instead of the file's.")
+@click.option("--dry-run", is_flag=True, help="Send nothing; print the plan: calls, hours, bytes, disk.")
+@click.option("--want", type=click.IntRange(min=1), help="How many photos to keep in total; overrides the file.")
 @click.option(
     "--retry-failed",
     "retry",
@@ -27,8 +27,8 @@ from lhq.cli.talk import is_quiet, result, say
 def command(pipeline_file: str, dry_run: bool, want: int | None, retry: tuple[str, ...]) -> int:
     """Search the sources and fetch photos until the store holds as many as wanted.
 
-    After any stop, the same command goes on where it was: nothing is asked for or fetched twice. Ctrl-C stops
-    cleanly, a second one at once. Keys are read from UNSPLASH_ACCESS_KEY, FLICKR_API_KEY and FLICKR_API_SECRET.
+    After any stop, run the same command again: it resumes, and fetches nothing twice. Ctrl-C stops cleanly, a second
+    one at once. Keys are read from UNSPLASH_ACCESS_KEY, FLICKR_API_KEY and FLICKR_API_SECRET.
 
     \b
     Example:
@@ -44,7 +44,7 @@ def command(pipeline_file: str, dry_run: bool, want: int | None, retry: tuple[st
         for error in obstacles:
             say(f"lhq: {error}")
         return obstacles[0].exit_code if obstacles else 0
-    # Which hosts rest: the bar shows it where there is one.
+    # Which hosts are resting; on a terminal the bar shows it.
     is_shown = sys.stderr.isatty() or is_quiet()
     logging.getLogger("lhq.crawl.hosts").setLevel(logging.WARNING if is_shown else logging.NOTSET)
     gc.freeze()  # what was imported stays to the end: no collection needs to walk through it

@@ -11,8 +11,8 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def engine_options(command: Command) -> Command:
-    """`--engine` and `--address`, as `engine: str` and `address: str`, both empty where not given."""
+    """`--engine` and `--address`, as `engine: str` and `address: str`, both empty if not given."""
     where = click.option("--address", default="", help="Head of the Ray cluster, HOST:PORT; by default RAY_ADDRESS.")
-    return click.option("--engine", default="", help="local, ray, or one of your own; instead of the file's.")(
+    return click.option("--engine", default="", help="local, ray, or one of an installed package; overrides the file.")(
         where(command)
     )

@@ -17,21 +17,25 @@ from lhq.pipeline.publishing import Push
 
 @click.command()
 @click.argument("pipeline", type=click.Path())
-@click.option("--to", help="Folder of the dataset; instead of the pipeline file's.")
+@click.option("--to", help="Folder of the dataset; overrides the pipeline file.")
 @click.option("--variants", help='Comma list, e.g. "1024,256,full,256-png".')
-@click.option("--publish", type=click.Choice(["bytes", "manifest", "private"]), help="What may leave the house.")
-@click.option("--licences", help='Comma list of subsets and licences, e.g. "commercial-ok" or "cc0-1.0,cc-by-*".')
+@click.option(
+    "--publish",
+    type=click.Choice(["bytes", "manifest", "private"]),
+    help="Pictures, ids and URLs, or nothing.",
+)
+@click.option("--licences", help='Comma-separated subsets and licences, e.g. "commercial-ok" or "cc0-1.0,cc-by-*".')
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["parquet", "zip", "webdataset"]),
     default="parquet",
     show_default=True,
-    help="Archives for other trainers, written beside the dataset.",
+    help="Archives for other trainers, written next to the dataset.",
 )
-@click.option("--refill", is_flag=True, help="Keep the earlier export's rows; fill the gaps of those that are gone.")
+@click.option("--refill", is_flag=True, help="Keep the earlier export's rows; replace those that are gone.")
 @click.option("--push-to-hub", "repository", metavar="ORG/NAME", default="", help="Upload to the Hugging Face Hub.")
-@click.option("--public", is_flag=True, help="A repository that is made by the push is public, not private.")
+@click.option("--public", is_flag=True, help="Make a new repository public instead of private.")
 @engine_options
 def command(
     pipeline: str,
@@ -48,8 +52,8 @@ def command(
 ) -> int:
     """Publish the kept photos as Parquet that `datasets` loads as it is.
 
-    Interrupted? Run the same command again: finished work is found. An earlier export stays whole until
-    the new one is.
+    If interrupted, run the same command again: finished work is reused. An earlier export stays intact until the new
+    one is complete.
 
     \b
     Example:
@@ -102,7 +106,7 @@ def _tell(report: ExportReport) -> None:
     for note in report.notes:
         say(note)
     if report.is_withdrawn:
-        say(f"{report.to}: the last photos were taken down; what was exported of them is deleted")
+        say(f"{report.to}: the last photos were taken down; the earlier export is deleted")
     for reason, count in report.skipped.items():
         say(f"left out: {count:,} rows: {reason}")
     dropped = "".join(f" · {reason} {count:,}" for reason, count in report.funnel.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 
-# extra → the modules it makes importable; `INCLUDES` says which extras bring others along. As in pyproject.toml.
+# extra → the modules it makes importable; `INCLUDES`: extras that include others. As in pyproject.toml.
 EXTRAS = {
     "ml": ("torch", "torchvision", "safetensors", "scipy"),
     "train": (
@@ -33,8 +33,8 @@ def modules_of(extra: str) -> tuple[str, ...]:
 
 
 def extra_for(module: str, asked: str = "") -> str:
-    """The extra to install where `module` is missing: the one that the command asks for if it has the module, else the
-    smallest that does; "" if none has it.
+    """The extra to install if `module` is missing: the one the command needs if it has the module, else the smallest
+    that does; "" if none has it.
     """
     if module in modules_of(asked):
         return asked
@@ -47,7 +47,7 @@ def lacking(extra: str) -> list[str]:
 
 
 def version_of(module: str) -> str:
-    """The version of a module's package; "" where nobody says."""
+    """The version of a module's package; "" if unknown."""
     try:
         return importlib.metadata.version(module.replace("_", "-"))
     except importlib.metadata.PackageNotFoundError:

@@ -12,15 +12,13 @@ from lhq.cli.talk import result
 
 @click.command()
 @click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
-@click.option(
-    "--judge-only", is_flag=True, help="Measure nothing: judge the facts that are there by the file's limits."
-)
-@click.option("--workers", default=0, help="Processes for measures without a GPU; 0: one a core.", show_default=True)
+@click.option("--judge-only", is_flag=True, help="Measure nothing: judge the existing facts by the file's limits.")
+@click.option("--workers", default=0, help="Processes for CPU measures; 0: one per core.", show_default=True)
 @engine_options
 def command(pipeline_file: str, judge_only: bool, workers: int, engine: str, address: str) -> int:
-    """Measure what was not measured, judge all of it, and write verdicts.parquet.
+    """Measure what has no facts yet, judge everything, and write verdicts.parquet.
 
-    Measuring is done once a photo; thresholds of the pipeline file can move at will, which only judges again.
+    Each photo is measured once; after you change a threshold in the pipeline file, only the judging is repeated.
 
     \b
     Example:

@@ -1,6 +1,6 @@
 """What the commands `lhq` and `alis` share: lazy subcommands, common flags, and how an error ends.
 
-Commands are imported when they are asked for: `--help` imports none of them, and a crawl never loads torch. Nothing
+Commands are imported on first use: `--help` imports none of them, and a crawl never loads torch. Nothing
 but this file turns an error into one line and an exit code.
 """
 
@@ -37,7 +37,7 @@ class Entry:
 
 
 class CommandGroup(click.Group):
-    """A group whose commands are imported when asked for, each listed with its whole first sentence."""
+    """A group whose commands are imported on first use and listed by their first sentence."""
 
     def __init__(self, *, entries: Mapping[str, Entry], **settings: Any) -> None:
         super().__init__(context_settings=SETTINGS, epilog=EXIT_CODES, **settings)
@@ -84,7 +84,7 @@ def run(group: CommandGroup, errors: type[Exception]) -> NoReturn:
     """
     assert group.name is not None
     name = group.name
-    # What stages log as they go (a fallback, a fit) goes to stderr, one line each.
+    # Log messages of the stages (a fallback, a fit) go to stderr, one line each.
     talk = logging.StreamHandler()
     talk.setFormatter(logging.Formatter(f"{name}: %(message)s"))
     logging.getLogger(name).addHandler(talk)

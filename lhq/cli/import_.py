@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @click.group()
 def command() -> None:
-    """Take photos of another collection into a pipeline's store, with their papers.
+    """Import photos of another collection into a pipeline's store, with licence and author.
 
     \b
     Example:
@@ -44,16 +44,16 @@ def _options(default_licence: str | None) -> Callable[[Callable[..., Any]], Call
                 "--allow-unmatched",
                 "allows_unmatched",
                 is_flag=True,
-                help="Rows of --papers that match no photo, and photos without a row, are no error.",
+                help="Accept rows of --papers that match no photo, and photos without a row.",
             ),
-            click.option("--author", default="", help="Author of all photos that --papers doesn't name."),
+            click.option("--author", default="", help="Author of all photos that are not in --papers."),
             click.option(
                 "--licence",
                 default=default_licence,
                 show_default=True,
-                help="Licence of all photos that --papers doesn't name.",
+                help="Licence of all photos that are not in --papers.",
             ),
-            click.option("--name", help="Name of the collection, part of every id; otherwise the file's."),
+            click.option("--name", help="Name of the collection, part of every id; by default the file's."),
         ):
             function = option(function)
         return click.argument("pipeline", type=click.Path())(function)
@@ -102,7 +102,7 @@ def lsun(path: str, pipeline: str, name: str | None, **stated: Any) -> int:
 @click.argument("path", metavar="DIR", type=click.Path())
 @_options(None)
 def folder(path: str, pipeline: str, name: str | None, **stated: Any) -> int:
-    """A folder of pictures, and the folders below it.
+    """A folder of pictures, with its subfolders.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`lhq list`: candidates, one a line."""
+"""`lhq list`: candidates, one per line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lhq.http import clean
 def command(pipeline_file: str, statuses: tuple[str, ...], reasons: tuple[str, ...], sources: tuple[str, ...]) -> None:
     """List candidates: id, status, reason of the last failure, attempts; separated by tabs.
 
-    With --json, one JSON object a line.
+    With --json, one JSON object per line.
 
     \b
     Example:

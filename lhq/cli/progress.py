@@ -1,4 +1,4 @@
-"""Progress for every long command: bars on a terminal, a line a minute elsewhere, both on stderr."""
+"""Progress for every long command: bars on a terminal, a line per minute elsewhere, both on stderr."""
 
 from __future__ import annotations
 

@@ -14,12 +14,12 @@ from lhq.pipeline import load
 @click.command()
 @click.argument("pipeline", type=click.Path())
 @click.option("--bytes", "reads_bytes", is_flag=True, help="Fetch every photo and compare its sha256.")
-@click.option("--limit", type=click.IntRange(1), help="Check so many photos, those asked longest ago first.")
+@click.option("--limit", type=click.IntRange(1), help="Check this many photos, those checked longest ago first.")
 def command(pipeline: str, reads_bytes: bool, limit: int | None) -> None:
-    """Ask the photos' hosts and sources: is each photo still there and unchanged, and is its licence the same?
+    """Check at the photos' hosts and sources what has changed: photos, licences, opt-outs.
 
-    Prints one change per line: id, tab, what (gone, licence, bytes, opt-out), tab, detail. What hosts say about use is
-    recorded: the next export leaves out what they now reserve.
+    Prints one change per line: id, tab, kind (gone, licence, bytes, opt-out), tab, detail. Opt-outs are recorded: the
+    next export leaves out photos that are now reserved.
 
     \b
     Example:

@@ -14,12 +14,12 @@ from lhq.pipeline import load
 @click.command()
 @click.argument("manifest", type=click.Path())
 @click.argument("pipeline", type=click.Path())
-@click.option("--take-changed", is_flag=True, help="Keep bytes that are no longer those the manifest hashes.")
+@click.option("--take-changed", is_flag=True, help="Keep pictures whose bytes no longer match the manifest.")
 def command(manifest: str, pipeline: str, take_changed: bool) -> None:
     """Fetch a manifest's photos into the pipeline's store, ready for `lhq export`.
 
-    MANIFEST is a manifest.parquet or the folder of a dataset. Photos that are gone or are no longer the same
-    are reported with their reason, one a line: id, tab, reason.
+    MANIFEST is a manifest.parquet or the folder of a dataset. Photos that are gone or have changed are reported one
+    per line: id, tab, reason.
 
     \b
     Example:

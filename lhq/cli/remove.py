@@ -17,22 +17,22 @@ from lhq.takedown.erase import Erased
 @click.command()
 @click.argument("pipeline", type=click.Path())
 @click.argument("names", metavar="[ID]...", nargs=-1)
-@click.option("--file", "path", type=click.Path(), help="A text file, one id or address a line.")
+@click.option("--file", "path", type=click.Path(), help="A text file, one id or address per line.")
 @click.option("--reason", default="", help="Recorded with the ids.")
-@click.option("--erase", is_flag=True, help="Delete the bytes too, of all photos taken down so far.")
+@click.option("--erase", is_flag=True, help="Also delete the bytes of all photos taken down so far.")
 @click.option(
     "--duplicates",
     type=click.Choice(["take", "ask", "keep"]),
     default="take",
     show_default=True,
-    help="What becomes of their near-duplicates: a copy left behind would be published in their place.",
+    help="What to do with near-duplicates, which would otherwise be published in their place.",
 )
 def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str, erase: bool, duplicates: str) -> None:
     """Take photos down: they are gone from the next export and never crawled again.
 
-    An ID is source:source_id; the address of a photo's page will do as well. Without --erase the store keeps their
-    bytes, hidden; with it they are deleted from its shards, and no ID need be given. Their near-duplicates go with
-    them, each named, and every known place that still holds a copy is listed with the next move.
+    An ID is source:source_id, or the address of a photo's page. Without --erase the store keeps the bytes, hidden;
+    with it they are deleted from its shards, and no ID is needed. Near-duplicates are removed too, each by name, and
+    every known place that still holds a copy is listed with what to do.
 
     \b
     Example:
@@ -57,7 +57,7 @@ def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str
 
 
 def _wants(duplicates: Mapping[str, str]) -> bool:
-    """Ask on the terminal whether these go too."""
+    """Ask on the terminal whether to remove these too."""
     for id, of in duplicates.items():
         say(f"{id}: {of}")
     return bool(duplicates) and click.confirm(f"take these {len(duplicates):,} down too?", default=True, err=True)
@@ -86,6 +86,6 @@ def _tell_erased(gone: Erased, pipeline: str) -> None:
         f"next lhq export {pipeline}"
     )
     for id in gone.waiting:
-        say(f"{id}: lies in an open shard; run lhq crawl {pipeline}, which seals it, then erase again")
+        say(f"{id}: is in an open shard; run lhq crawl {pipeline}, which seals it, then erase again")
     for place in gone.quarantined:
         say(f"{place}: could not be read and may hold any of them; delete it")

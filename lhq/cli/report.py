@@ -16,9 +16,9 @@ from lhq.cli.talk import result, say
 def command(pipeline_file: str, output: str) -> None:
     """Show what the filter does, as one page that opens from disk.
 
-    Funnel, histograms of the scores with their limits, the photos next to each limit, what the detector saw,
-    duplicates side by side, shares by source, licence and query. Facts are judged by the file's present limits;
-    nothing is measured and verdicts.parquet stays as it is.
+    Funnel, histograms of scores with their limits, the photos around each limit, detections, duplicates side by side,
+    shares by source, licence and query. Facts are judged by the file's current limits; nothing is measured and
+    verdicts.parquet is not changed.
 
     \b
     Example:

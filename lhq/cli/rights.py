@@ -13,11 +13,11 @@ from lhq.cli.talk import result, say, wants_json
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write the page here; HTML if it ends in .html.")
 @click.option("--summary", is_flag=True, help="Only the public summary of training content (EU AI Act).")
 def command(pipeline_file: str, output: str | None, summary: bool) -> None:
-    """One page, for a lawyer, on what the photos' papers allow.
+    """Write one page, for a lawyer, on what the photos' licences and sources allow.
 
-    Sources and their terms, licences, permissions with their words, the opt-out signals asked and answered,
-    takedowns, what each publish mode would contain, and the public summary of training content that Article
-    53(1)(d) of the EU's AI Act asks for. Nothing is changed and nobody is asked.
+    Sources and their terms, licences, permissions with their wording, opt-out signals and their answers, takedowns,
+    what each publish mode would contain, and the public summary of training content that Article 53(1)(d) of the EU's
+    AI Act requires. It changes nothing and sends nothing.
 
     \b
     Example:

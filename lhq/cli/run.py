@@ -15,12 +15,12 @@ from lhq.errors import ConfigError
 
 @click.command()
 @click.argument("pipeline_file", metavar="PIPELINE", type=click.Path())
-@click.option("--want", type=click.IntRange(min=1), help="Photos to keep in all, instead of the file's.")
+@click.option("--want", type=click.IntRange(min=1), help="How many photos to keep in total; overrides the file.")
 @click.pass_context
 def command(ctx: click.Context, pipeline_file: str, want: int | None) -> int:
     """Crawl, filter and export, one after the other.
 
-    After any stop, the same command goes on where it was. With --json, one object with the three stages' results.
+    After any stop, run the same command again to resume. With --json, one object with the results of the three stages.
 
     \b
     Example:
@@ -45,7 +45,7 @@ def command(ctx: click.Context, pipeline_file: str, want: int | None) -> int:
 
 
 def _need_what_measures_need(pipeline_file: str) -> None:
-    """Check what the filter needs before a crawl of hours, not after it.
+    """Check before a long crawl, not after it, that the filter has what it needs.
 
     A store that already holds photos may have been measured elsewhere, so it is not refused.
 

@@ -1,4 +1,4 @@
-"""`lhq sandbox`: the services in a box."""
+"""`lhq sandbox`: a local stand-in for Unsplash and Flickr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lhq.sandbox import Sandbox
 
 @click.group()
 def command() -> None:
-    """The services in a box: Unsplash and Flickr on loopback, without keys or network.
+    """Run a local stand-in for Unsplash and Flickr, without keys or network.
 
     \b
     Example:
@@ -27,11 +27,11 @@ def command() -> None:
     "--photos",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Serve the pictures of this folder instead of painted scenes (may be repeated).",
+    help="Serve the pictures in this folder instead of painted scenes (may be repeated).",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8210, show_default=True, help="0 picks a free one.")
 @click.option("--scenes", type=click.IntRange(1, 1_000_000), default=300, show_default=True, help="Painted scenes.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other scenes.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Each seed paints different scenes.")
 @click.option("--rate-limit", type=click.IntRange(1), default=5000, show_default=True, help="Unsplash calls an hour.")
 def serve(photos: tuple[Path, ...], port: int, scenes: int, seed: int, rate_limit: int) -> None:
     """Serve until interrupted; open the printed address in a browser to see the pictures.

@@ -58,7 +58,7 @@ def gathered() -> Iterator[list[Mapping[str, Any]]]:
 
 
 def _finite(value: Any) -> Any:
-    """The value as JSON has it: what is not a number there (NaN, infinity) becomes null."""
+    """The value with NaN and infinity, which JSON lacks, as null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

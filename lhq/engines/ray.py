@@ -1,5 +1,4 @@
-"""Shard keys → shard reports on a Ray cluster: one task per shard on CPUs, one actor per GPU that loads its network
-once.
+"""Shard keys → shard reports on a Ray cluster: one task per shard on CPUs, one actor per GPU with its network loaded.
 
 Joins the cluster that `address` or RAY_ADDRESS names, or starts one on this machine. Before work starts, every node
 is checked: lhq in the same version, the store within reach, weights present. The work grows and shrinks with the

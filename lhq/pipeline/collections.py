@@ -1,4 +1,4 @@
-"""A collection of others and the papers that the user states → photos that an import can take in."""
+"""Somebody else's collection + the licence and author that the user states → photos to import."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _OPENERS = {"lsun": importing.lsun, "folder": importing.folder, "zip": importing
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What the user says of a collection's papers.
+    """What the user states about a collection's photos.
 
     Args:
-        licence, author: of all photos that the table doesn't name.
-        table: path of a table of papers, photo by photo, see `lhq.intake.papers.read_papers`.
-        allows_unmatched: rows of the table that match no photo, and photos without a row, are no error.
+        licence, author: of all photos that are not in the table.
+        table: path of a metadata table, one row per photo; see `lhq.intake.papers.read_papers`.
+        allows_unmatched: rows that match no photo, and photos without a row, are accepted.
     """
 
     licence: str | None = None

@@ -1,6 +1,6 @@
 """TOML → a checked pipeline file: its keys, its tables, its queries.
 
-Nothing is imported that the file does not name, and nobody is asked for anything.
+Only what the file names is imported, and nothing is sent over the network.
 """
 
 from __future__ import annotations
@@ -32,45 +32,43 @@ from lhq.sources import SourceSettings
 
 
 class SandboxSettings(Settings):
-    """`[sandbox]`: the services in a box, started with the crawl and stopped after it.
-
-    With this table the APIs of Unsplash and Flickr are spoken by a server on loopback. The port is part of
-    every photo's URL, so it must stay the same from run to run of one store.
+    """`[sandbox]`: a local stand-in for Unsplash and Flickr, started with the crawl and stopped after it. A server on
+    loopback speaks both APIs. Its port is part of every photo's URL, so it must stay the same for one store.
     """
 
     port: int = pydantic.Field(8210, gt=0, lt=65536)
-    """Of the sandbox on loopback; part of every photo's address, so it stays the same for one store."""
+    """Port of the sandbox on loopback; part of every photo's URL, so keep it as long as the store."""
     photos: Annotated[str | tuple[str, ...], BESIDE] = ()
     """Folders of pictures to serve; none: painted scenes."""
     num_scenes: int = pydantic.Field(300, gt=0)
     """How many painted photos the services offer."""
     seed: int = 0
-    """Other seeds paint other scenes."""
+    """Each seed paints different scenes."""
 
 
 class TopSettings(Settings):
     """The keys of a pipeline file outside its tables."""
 
     store: str = pydantic.Field(min_length=1)
-    """Folder or address (`s3://…`) of everything that is gathered."""
+    """Folder or address (`s3://…`) for photos, facts and verdicts."""
     queries: str | list[str] = queries.SHIPPED
     """A `.txt` file, a folder of them, a list, or `landscapes`, the 400 that come with the package."""
     want: int | None = pydantic.Field(None, gt=0)
-    """How many photos the crawl keeps; the filter keeps fewer of them. Needed where photos come over a network; from
-    folders alone, all are taken."""
+    """How many photos the crawl keeps; the filter keeps some of those. Required for sources on a network; without it,
+    folders give all they have."""
     local: str = ""
-    """Folder of frontier and spool, which must be on this machine's disk; empty: the store, if that is a folder."""
+    """Folder for frontier and spool, on this machine's disk; empty: the store, if that is a folder."""
     engine: str = "local"
-    """What spreads the work of filter and export: local, ray, or one of an installed package."""
+    """What runs filter and export: local, ray, or an engine of an installed package."""
 
 
 class RightsSettings(Settings):
-    """`[rights]`: which reservations bind, and who is denied."""
+    """`[rights]`: which opt-outs apply, and whose photos to leave out."""
 
     honour: tuple[str, ...] = tuple(SIGNALS)
-    """Opt-out signals that keep a photo out; those left out of the list are asked and recorded all the same."""
+    """Opt-out signals that keep a photo out; signals not listed are still checked and recorded."""
     deny: Place = ""
-    """A file of authors, pages and domains to leave alone, one a line; relative to the pipeline file."""
+    """A file of authors, pages and domains to leave out, one per line; relative to the pipeline file."""
 
     @pydantic.field_validator("honour")
     @classmethod
@@ -147,14 +145,14 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
 def _queries(
     top: TopSettings, is_given: bool, sources: Mapping[str, SourceSettings], places: Places
 ) -> tuple[Query, ...]:
-    """None are needed where every source offers all it has."""
+    """No queries are needed if every source offers all it has."""
     if any(SOURCES.load(name).needs_queries for name in sources) or (is_given and top.queries):
         return queries.read(top.queries, str(places.path), places)
     return ()
 
 
 def _want(top: TopSettings, has_queries: bool, sources: Mapping[str, SourceSettings], path: Path) -> int:
-    """All where nothing is asked over a network: folders, or a store that `lhq import` alone fills."""
+    """All photos, if nothing comes over a network: folders, or a store that only `lhq import` fills."""
     is_local = all(SOURCES.load(name).is_local for name in sources) and not (has_queries and not sources)
     if top.want is None and not is_local:
         raise ConfigError(f'{path}: "want" is missing', hint="add a line want = …, how many photos to fetch")
@@ -223,7 +221,7 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 def _reachable(store: str, path: Path) -> str:
-    """`store`, if there is a filesystem for its kind of address; nothing is asked of it yet."""
+    """`store`, if there is a filesystem for its kind of address; it is not contacted yet."""
     try:
         fsspec.get_filesystem_class(fsspec.utils.get_protocol(store))
     except ValueError:
@@ -240,7 +238,7 @@ def _local(top: TopSettings, store: str, places: Places) -> str:
         return places.place(top.local)
     if "://" in top.store:
         raise ConfigError(
-            f"{places.path}: store = {top.store!r} is remote, and the crawl's memory needs a disk of this machine",
-            hint='add local = "data/NAME", a folder for the frontier and for photos on their way',
+            f"{places.path}: store = {top.store!r} is remote, and the frontier needs this machine's disk",
+            hint='add local = "data/NAME", a folder for the frontier and the spool',
         )
     return store

@@ -1,4 +1,4 @@
-"""Single files that a command writes where the user says: a page, a picture. None of the user's own is replaced."""
+"""Single files that a command writes to a given path: a page, a picture. It never replaces a file of the user's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEAD = 4096
 
 
 def check(output: str, option: str) -> None:
-    """A file may be written there; asked before any work is done for it.
+    """Check that a file may be written there, before any work is done for it.
 
     Raises:
         InputError: a file is there that lhq did not write.
@@ -41,7 +41,7 @@ def check(output: str, option: str) -> None:
 
 
 def write(output: str, data: bytes, option: str) -> None:
-    """Write a file whole, at a path or an address.
+    """Write a complete file to a path or an address.
 
     Raises:
         InputError: it can't be written.

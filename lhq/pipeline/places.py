@@ -1,4 +1,4 @@
-"""Where the things that a pipeline file names lie: the file itself, the paths in it, what comes with the package."""
+"""Where a pipeline file, the paths in it, and the files of the package are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LANDSCAPES = PACKAGE / "queries"
 
 
 def shipped() -> list[str]:
-    """The pipelines that come with the package, by the name that stands for their file."""
+    """Names of the pipelines that come with the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
@@ -31,7 +31,7 @@ class Places:
     def place(self, given: str) -> str:
         """A path of the file, absolute; an address with `://` stays as it is.
 
-        What lies where lhq is run and not beside the file is found there, as files of earlier versions mean it.
+        A path that exists in the working directory but not next to the file is found there, as in earlier versions.
         """
         if "://" in given:
             return given
@@ -39,7 +39,7 @@ class Places:
         beside, here = os.path.abspath(os.path.join(self.folder, given)), os.path.abspath(given)
         if beside != here and not os.path.exists(beside) and os.path.exists(here):
             log.warning(
-                '%s: "%s" lies where lhq is run, not beside the file; "%s" is found from anywhere',
+                '%s: "%s" is in the working directory, not next to the file; "%s" is found from anywhere',
                 self.path,
                 given,
                 os.path.relpath(here, os.path.abspath(self.folder)),
@@ -49,10 +49,10 @@ class Places:
 
 
 def find(given: str | os.PathLike[str]) -> Places:
-    """A pipeline file by its path, or one that comes with the package by its name.
+    """Find a pipeline file by its path, or a shipped one by its name.
 
     Raises:
-        ConfigError: there is none, with the nearest that there is.
+        ConfigError: there is none; the hint names the nearest.
     """
     path = Path(given)
     if path.is_file():

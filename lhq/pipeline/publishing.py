@@ -1,4 +1,4 @@
-"""Pipeline file → a dataset's folder, archives beside it, a repository of the Hub; each is noted."""
+"""Pipeline file → a dataset's folder, archives, a repository on the Hub; each copy is recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from lhq.store.copies import Copy
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export left: its report, the folder of archives and the repository's address ("" if not asked for)."""
+    """The results of an export: its report, the folder of archives and the repository's address ("" if not
+    requested)."""
 
     report: ExportReport
     archives: str
@@ -27,14 +28,14 @@ class Exported:
 
 @dataclass(frozen=True)
 class Push:
-    """Where a dataset goes: ORG/NAME of the Hub, "" for nowhere; made private if it is not there, unless `public`."""
+    """Where to push a dataset: ORG/NAME on the Hub, "" for nowhere. A new repository is private unless `public`."""
 
     repository: str
     public: bool = False
 
 
 def check_push(settings: ExportSettings, repository: str) -> None:
-    """A set may go where it is to be pushed; checked before any work starts.
+    """Check that a set may be pushed, before any work starts.
 
     Raises:
         InputError: `repository` is not a name.

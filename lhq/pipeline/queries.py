@@ -1,4 +1,4 @@
-"""Text files → queries: one a line, `#` starts a comment, the file's stem is their theme."""
+"""Text files → queries, one per line; `#` starts a comment, and the file's stem is their theme."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def read(given: str | list[str], where: str, places: Places) -> tuple[Query, ...
             found += [Query(text, file.stem) for line in lines if (text := line.split("#")[0].strip())]
     unique = {" ".join(query.text.split()).casefold(): query for query in reversed(found) if query.text.strip()}
     if not unique:
-        raise ConfigError(f"{where}: queries = {given!r} holds no query", hint="one query a line, # starts a comment")
+        raise ConfigError(f"{where}: queries = {given!r} holds no query", hint="one query per line, # starts a comment")
     return tuple(reversed(unique.values()))

@@ -1,4 +1,4 @@
-"""Name in a pipeline file → the class it stands for: our own in one table, everybody else's by entry points.
+"""Name in a pipeline file → the class it stands for: built-in ones from a table, others from entry points.
 
 A package adds a source, a measure or an engine by naming its class in the entry-point group of the registry:
 
@@ -38,7 +38,7 @@ class Registry:
     members: tuple[str, ...]
 
     def names(self) -> list[str]:
-        """All names that a pipeline file may use: ours first, then those of installed packages, sorted."""
+        """All names that a pipeline file may use: built-in ones first, then those of installed packages, sorted."""
         found = {entry.name for entry in _entries(self.group, tuple(sys.path))}
         return [*self.own, *sorted(found - self.own.keys())]
 
@@ -49,7 +49,7 @@ class Registry:
             where: what an error starts with, e.g. `pipelines/a.toml [filter.size]`.
 
         Raises:
-            ConfigError: nobody knows the name, two packages claim it, or the package's class can't be used.
+            ConfigError: the name is unknown, two packages claim it, or the package's class can't be used.
         """
         where = where or f"{self.noun} {name}"
         entries = [entry for entry in _entries(self.group, tuple(sys.path)) if entry.name == name]
@@ -134,10 +134,10 @@ def open_engine(name: str, workers: int = 0, *, address: str = "", soon: str = "
     Args:
         workers: 0: as many as there is room for.
         address: of a cluster.
-        soon: module of the jobs to come; this machine's engine starts loading it at once.
+        soon: module of the jobs to come; the local engine starts loading it at once.
 
     Raises:
-        ConfigError: nobody knows the name, or it takes no address.
+        ConfigError: the name is unknown, or the engine takes no address.
     """
     if name == "local":
         return Local(workers, address=address, soon=soon)
@@ -146,7 +146,7 @@ def open_engine(name: str, workers: int = 0, *, address: str = "", soon: str = "
 
 
 class SourceRights(Mapping[str, Rights]):
-    """What each source's terms allow, by the source's name in a photo's papers; imported when asked for."""
+    """What each source's terms allow, by source name; sources are imported on first use."""
 
     def __getitem__(self, name: str) -> Rights:
         if name in importing.RIGHTS and name not in SOURCES.names():

@@ -1,4 +1,4 @@
-"""Pipeline file → stages: what each stage is given, and nothing else.
+"""Pipeline file → stages, each given just what it needs.
 
 pipeline = lhq.load("pipelines/quickstart.toml")
 pipeline.crawl()
@@ -78,7 +78,7 @@ def verify(
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The stages of one pipeline file; each goes on where an earlier run of it was stopped."""
+    """The stages of one pipeline file; each resumes where an earlier run stopped."""
 
     file: PipelineFile
 
@@ -124,7 +124,7 @@ class Pipeline:
             return lhq.crawl.crawl(job, served.client, on_progress=on_progress)
 
     def plan(self, *, want: int | None = None) -> lhq.crawl.plan.Plan:
-        """What a crawl will cost; nobody is asked, no key is needed (`obstacles` says what else is).
+        """What a crawl will cost. Sends nothing and needs no key (`obstacles` lists what is missing).
 
         Raises:
             ConfigError: the file names no source.
@@ -143,11 +143,11 @@ class Pipeline:
         return {**self.plan(want=want).as_json(), "kept_bytes": sum(seen.size_bytes.values())}
 
     def obstacles(self) -> list[UserError]:
-        """What would keep a crawl from asking anybody: a key, permission, contact or folder that is missing."""
+        """What would stop a crawl before its first request: a missing key, permission, contact or folder."""
         return obstacles(self.file)
 
     def free_bytes(self) -> int:
-        """Space left on the disk that holds frontier and spool, there already or not."""
+        """Free space on the disk of frontier and spool, whether they exist yet or not."""
         place = Path(self.file.local)
         while not place.exists():
             place = place.parent
@@ -189,10 +189,10 @@ class Pipeline:
         address: str = "",
         on_progress: OnProgress = silent,
     ) -> lhq.filter.Filtered:
-        """Measure what was not measured, judge all of it, and write `verdicts.parquet`; see `lhq.filter.run`.
+        """Measure what has no facts yet, judge everything, and write `verdicts.parquet`; see `lhq.filter.run`.
 
         Args:
-            workers: processes for measures without a GPU; 0: one a core.
+            workers: processes for CPU measures; 0: one per core.
             engine: instead of the file's, with the `address` of its cluster.
 
         Raises:
@@ -204,7 +204,7 @@ class Pipeline:
             return lhq.filter.run(store, self.rules(), hands, judge_only=judge_only, on_progress=on_progress)
 
     def _judgement(self) -> dict[str, MeasureSettings]:
-        """The settings that judge, which may prefer sources in the file's order."""
+        """The settings to judge by; some prefer sources in the file's order."""
         sources = tuple(self.file.sources)
         return {name: settings.preferring(sources) for name, settings in self.file.filters.items()}
 
@@ -228,7 +228,7 @@ class Pipeline:
         return len(page)
 
     def show(self, id: str) -> lhq.report.show.Shown:
-        """One photo with all its facts, judged by the file's present limits; see `lhq.report.show.find`.
+        """One photo with all its facts, judged by the file's current limits; see `lhq.report.show.find`.
 
         Raises:
             InputError: the store holds no such photo.
@@ -282,14 +282,14 @@ class Pipeline:
         """Write the dataset of the kept photos; see `lhq.export.export`.
 
         Args:
-            changes: settings of `[export]` to take instead of the file's.
-            format: archives to write beside the dataset, if not `parquet`.
-            repository: ORG/NAME of the Hub to push to; made private if it is not there. `Push("ORG/NAME", public=True)`
-                makes a public one.
+            changes: settings that override the file's `[export]`.
+            format: archives to write next to the dataset, if not `parquet`.
+            repository: ORG/NAME on the Hub to push to; a new one is private. `Push("ORG/NAME", public=True)` makes it
+            public.
             engine: instead of the file's, with the `address` of its cluster.
 
         Raises:
-            RightsRefused: also where a private set is to be pushed.
+            RightsRefused: also for a push of a private set.
             LhqError: see `lhq.export.export`, `lhq.export.archives.write`, `lhq.export.hub.push`.
         """
         given = {**self.file.export.model_dump(), **(changes or {})}
@@ -329,7 +329,7 @@ class Pipeline:
         """Take a collection into the store; see `lhq.intake.importing`.
 
         Args:
-            stated: licence and author of its photos, or a table of their papers.
+            stated: licence and author of its photos, or a metadata table.
             name: of the collection; None: its file's.
 
         Raises:
@@ -360,7 +360,7 @@ class Pipeline:
     # --- takedown ---------------------------------------------------------------------------------------------------
 
     def near_duplicates(self, names: Sequence[str]) -> NearDuplicates:
-        """The other versions in the store of the photos that `names` would take down; nothing is changed."""
+        """The near-duplicates in the store of the photos that `names` would remove; changes nothing."""
         self._store()
         return takedown.versions(self.file, names)
 
@@ -368,19 +368,19 @@ class Pipeline:
         """Take photos down, in the frontier too where a crawl made one; see `lhq.takedown.remove.remove`.
 
         Args:
-            takes_duplicates: their near-duplicates go too, so that no copy takes their place.
+            takes_duplicates: remove near-duplicates too, so that none takes their place.
         """
         self._store()
         return takedown.remove(self.file, names, reason=reason, takes_duplicates=takes_duplicates)
 
     def erase(self, *, on_progress: OnProgress = silent) -> lhq.takedown.erase.Erased:
-        """Delete what was taken down from the store; see `lhq.takedown.erase.erase`."""
+        """Delete the bytes of removed photos from the store; see `lhq.takedown.erase.erase`."""
         return lhq.takedown.erase.erase(self._store(writes=True), self.file.local, on_progress=on_progress)
 
     def recheck(
         self, *, reads_bytes: bool = False, limit: int | None = None, on_progress: OnProgress = silent
     ) -> lhq.takedown.recheck.RecheckReport:
-        """What changed at the photos' hosts and sources; see `lhq.takedown.recheck.recheck`."""
+        """What has changed at the photos' hosts and sources; see `lhq.takedown.recheck.recheck`."""
         store = self._store(writes=True)
         with services(self.file) as served:
             return lhq.takedown.recheck.recheck(

@@ -1,4 +1,4 @@
-"""Pipeline file → what its stages talk to: the sandbox if it asks for one, the HTTP client, the sources."""
+"""Pipeline file → the services its stages use: the sandbox if it has one, the HTTP client, the sources."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lhq.sources import Source
 
 @dataclass(frozen=True)
 class Services:
-    """One HTTP client, and the sources that would use it."""
+    """One HTTP client and the sources that use it."""
 
     file: PipelineFile
     client: Client
 
     def sources(self) -> dict[str, Source]:
-        """The file's sources by name, in its order, ready to be asked.
+        """The file's sources by name, in its order, ready to search.
 
         Raises:
             KeyMissing: a source's key or permission is not there.
@@ -31,7 +31,7 @@ class Services:
 
 @contextmanager
 def services(file: PipelineFile) -> Iterator[Services]:
-    """The services of a pipeline; with `[sandbox]` they are started here, and stopped at the end.
+    """The services of a pipeline; a `[sandbox]` is started here and stopped at the end.
 
     Raises:
         UserError: the sandbox's port is in use.
@@ -47,11 +47,11 @@ def services(file: PipelineFile) -> Iterator[Services]:
 
 @contextmanager
 def _sandboxed(file: PipelineFile) -> Iterator[PipelineFile]:
-    """The file as it is to be run: its sources pointed at the sandbox, if it asks for one."""
+    """The file with its sources pointed at the sandbox, if it has one."""
     if file.sandbox is None:
         yield file
         return
-    from lhq.sandbox import Sandbox  # the painter is only loaded by those who ask for it
+    from lhq.sandbox import Sandbox  # loads the painter, so only on demand
 
     asked = file.sandbox
     photos = [asked.photos] if isinstance(asked.photos, str) and asked.photos else list(asked.photos)
@@ -60,7 +60,7 @@ def _sandboxed(file: PipelineFile) -> Iterator[PipelineFile]:
 
 
 def obstacles(file: PipelineFile) -> list[UserError]:
-    """What would keep a crawl of this file from asking anybody; nothing is started, nobody is asked."""
+    """What would stop a crawl of this file before its first request; starts and sends nothing."""
     file = pointed_at_sandbox(file)
     try:
         client = Client(file.http)
@@ -77,7 +77,7 @@ def obstacles(file: PipelineFile) -> list[UserError]:
 
 
 def pointed_at_sandbox(file: PipelineFile, url: str = "") -> PipelineFile:
-    """The file with its services' addresses in the sandbox, if it asks for one; it need not run yet.
+    """The file with the sandbox's addresses, if it has one; the sandbox need not run yet.
 
     Args:
         url: where the sandbox answers; "" for where it will.

@@ -1,4 +1,4 @@
-"""Pipeline file + ids → photos taken down: in the store, in the frontier, and named wherever a copy is left."""
+"""Pipeline file + ids → photos removed from store and frontier, with a list of remaining copies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lhq.takedown.remove import Removed
 
 
 def versions(file: PipelineFile, names: Sequence[str]) -> NearDuplicates:
-    """The near-duplicates of what `names` stand for, by the settings of `[filter.duplicates]`."""
+    """The near-duplicates of the photos in `names`, by the settings of `[filter.duplicates]`."""
     settings = file.filters.get("duplicates")
     known = settings if isinstance(settings, DuplicatesSettings) else DuplicatesSettings.model_validate({})
     return near_duplicates(file.store, lhq.takedown.remove.ids_of(file.store, names), known)
@@ -46,7 +46,7 @@ def remove(file: PipelineFile, names: Sequence[str], *, reason: str, takes_dupli
 
 
 def _refuse(file: PipelineFile, ids: Sequence[str]) -> None:
-    """Let the frontier know, where a crawl made one, so that none of them is fetched again."""
+    """Tell the frontier, if there is one, so that none of them is fetched again."""
     place = Path(file.local) / lhq.crawl.FRONTIER
     if place.exists():
         frontier = Frontier(place)

@@ -96,7 +96,7 @@ publish  = "{_PUBLISH.get(answers.source, "manifest")}"           # "bytes", "ma
 
 
 def copied(name: str) -> str:
-    """A shipped pipeline; its paths, which are meant from a folder `pipelines`, from the copy's own folder."""
+    """A shipped pipeline, with paths relative to the copy's folder instead of the parent of `pipelines`."""
     return (SHIPPED / f"{name}.toml").read_text(encoding="utf-8").replace('"../', '"')
 
 

@@ -1,7 +1,7 @@
 """Verdicts → one self-contained page: what was kept, what was dropped and why, and whether the limits are right.
 
-The page holds its pictures, opens from disk and asks nobody for anything. Its size is bounded (about 6 MB)
-however large the store: it shows samples, and counts everything.
+The page contains its pictures, opens from disk and makes no requests. Its size is bounded (about 6 MB) however large
+the store: pictures are samples, counts are complete.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def render(
     """The page as HTML.
 
     Args:
-        table: verdicts joined, `VERDICT_SCHEMA`; `verdicts` are the same rows measure by measure, in file order.
+        table: joined verdicts, `VERDICT_SCHEMA`; `verdicts` are the same rows measure by measure, in file order.
         judged_by: each measure with the settings that judged, by its name.
     """
     page = build(store, title, table, verdicts, judged_by, now or datetime.datetime.now(datetime.UTC))

@@ -1,4 +1,4 @@
-"""The axis of a measure's score, with its limit by the present settings."""
+"""The axis of a measure's score, with the current limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def axis_of(
 
 
 def _between(score: npt.NDArray[np.float64], kept: npt.NDArray[np.bool_], drops: str) -> float | None:
-    """The limit of a measure that drops a share of all photos: half way between the last dropped and the first kept."""
+    """The limit of a measure that drops a share of all photos: halfway between the last dropped and the first kept."""
     finite = np.isfinite(score)
     dropped, stayed = score[finite & ~kept], score[finite & kept]
     if not len(dropped) or not len(stayed):

@@ -1,7 +1,7 @@
-"""Scores → a histogram that a page draws in per cent of its own width, so that it fits a phone and a wall.
+"""Scores → a histogram in per cent of the page's width, so that it fits any screen.
 
-Bars are stacked: kept below, dropped above. Where the tallest bar would flatten all others, heights are
-logarithmic, and the page says so.
+Bars are stacked: kept below, dropped above. If the tallest bar would flatten all others, heights are logarithmic, and
+the page says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 Scale = Literal["linear", "log", "sqrt"]
 Doubles = npt.NDArray[np.float64]
 _BINS = 48
-# How a scale lays values out, and back.
+# Each scale and its inverse.
 _BENDS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "linear": (np.asarray, np.asarray),
     "log": (np.log, np.exp),
@@ -36,7 +36,7 @@ class Axis:
     drops: Literal["above", "below"]
 
     def words(self, value: float) -> str:
-        """A value as people write it."""
+        """A value formatted for people."""
         if self.unit == "%":
             return f"{100 * value:.3g} %"
         shown = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -45,7 +45,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bin; places and heights in per cent of the chart."""
+    """One bin; positions and heights in per cent of the chart."""
 
     left: float
     width: float
@@ -58,7 +58,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A histogram ready to be drawn; `ticks` and `limit` are (place in per cent, words)."""
+    """A histogram ready to draw; `ticks` and `limit` are (position in per cent, label)."""
 
     axis: Axis
     bars: list[Bar]
@@ -69,7 +69,7 @@ class Chart:
 
 
 def histogram(score: Doubles, kept: npt.NDArray[np.bool_], axis: Axis) -> Chart | None:
-    """The chart of these scores; None where there is nothing to draw. NaN scores are only counted."""
+    """The chart of these scores; None if there is nothing to draw. NaN scores are only counted."""
     finite = np.isfinite(score)
     if np.unique(score[finite][:100_000]).size < 2:
         return None
@@ -108,7 +108,7 @@ def histogram(score: Doubles, kept: npt.NDArray[np.bool_], axis: Axis) -> Chart 
 
 
 def _range(finite: Doubles, axis: Axis) -> tuple[float, float]:
-    """Half a per cent at either end is heaped at the edge; the limit is always inside."""
+    """Clip half a per cent at either end to the edge; the limit is always inside."""
     low, high = (float(v) for v in np.quantile(finite, [0.005, 0.995]))
     if axis.limit is not None and math.isfinite(axis.limit):
         low, high = min(low, axis.limit), max(high, axis.limit)

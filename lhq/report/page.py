@@ -24,7 +24,7 @@ from lhq.rights.reservations import SIGNALS, Asked
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of the funnel: how many photos came, and how many this measure was the first to drop."""
+    """One step of the funnel: how many photos reached this measure, and how many it was the first to drop."""
 
     name: str
     num_in: int
@@ -33,7 +33,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything the template reads. `pictures` and `drawn` are keyed by row of the store."""
+    """The template's data. `pictures` and `drawn` are keyed by row of the store."""
 
     title: str
     made_at: str
@@ -100,7 +100,7 @@ def build(
 def _pictures(
     store: str, shard: npt.NDArray[np.int32], shown: Sequence[int], objects: ObjectsSettings | None
 ) -> tuple[dict[int, Picture], dict[int, list[Drawn]]]:
-    """The pictures of the rows that are shown, and what the detector saw on them, by row."""
+    """The pictures of the rows shown, and the detections on them, by row."""
     first = {int(number): int(np.searchsorted(shard, number)) for number in np.unique(shard)}
     wanted: dict[int, list[int]] = collections.defaultdict(list)
     for row in shown:

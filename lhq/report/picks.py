@@ -1,6 +1,6 @@
-"""Verdicts → the few photos worth looking at: a bounded number, however large the store.
+"""Verdicts → the few photos worth looking at, a bounded number however large the store.
 
-Near a threshold is where a wrong limit shows: the last that were kept and the first that were dropped.
+A wrong limit shows near the threshold: in the last photos kept and the first dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from lhq.measures import Verdicts
 
 NEAR, FAR, RANDOM, CLUSTERS, MEMBERS = 12, 6, 18, 12, 6
-# How `lhq.measures.duplicates` words a verdict; the id of the keeper ends it.
+# The wording of a verdict of `lhq.measures.duplicates`, which ends in the id of the photo kept.
 _KEEPER = re.compile(r"(?:same bytes as|likeness [\d.]+ to) (.+)")
 Rows = npt.NDArray[np.int64]
 
@@ -31,7 +31,7 @@ class Mosaic:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Rows of one scene: the keeper, then its other versions (at most `MEMBERS` shown of `size`)."""
+    """Rows of one scene: the one kept, then its other versions (at most `MEMBERS` shown of `size`)."""
 
     keeper: int
     others: list[int]
@@ -44,9 +44,8 @@ def near(
     others_keep: npt.NDArray[np.bool_],
     limit: float | None,
 ) -> list[Mosaic]:
-    """The kept and the dropped nearest to the limit, and the dropped furthest from it.
-
-    Photos that no other measure drops come alone where there are any: only their fate hangs on this limit.
+    """The kept and dropped photos nearest to the limit, and the dropped ones furthest from it. Only photos that no
+    other measure drops, if there are any, since only they depend on this limit.
     """
     finite = np.isfinite(score)
 
@@ -69,7 +68,7 @@ def near(
 
 
 def at_random(rows: Rows, num: int, seed: int = 0) -> list[int]:
-    """`num` of `rows`, the same ones every time, in order."""
+    """A fixed sample of `num` of `rows`, in order."""
     chosen = np.random.default_rng(seed).choice(rows, min(num, len(rows)), replace=False)
     return [int(row) for row in np.sort(chosen)]
 

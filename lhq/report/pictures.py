@@ -1,4 +1,4 @@
-"""Rows → what is shown of them: a small picture, the papers, and the detections drawn over it.
+"""Rows → what the page shows of them: a small picture, the papers, and the detections drawn over it.
 
 Only the row groups that hold the wanted rows are read, a few at a time.
 """
@@ -44,7 +44,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A photo as the page shows it; `data_uri` is empty where the bytes don't decode (`said` says why)."""
+    """A photo as the page shows it; `data_uri` is empty if the bytes don't decode (`said` says why)."""
 
     id: str
     title: str
@@ -63,7 +63,7 @@ class Picture:
 def read(store: str, wanted: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, int, Picture]]:
     """(shard, row in it, picture) of every wanted row; `wanted` maps a shard's number to rows in it.
 
-    A damaged shard is said and left out.
+    A damaged shard is reported and skipped.
     """
     photos = Shards(store, "photos")
     for number, rows in sorted(wanted.items()):
@@ -147,7 +147,8 @@ def detections(store: str, wanted: Mapping[int, Sequence[int]]) -> Iterator[tupl
 
 
 def draw(found: Mapping[str, object], picture: Picture, least: float, allowed: Sequence[str]) -> list[Drawn]:
-    """The detections to draw: those from `least` on, largest first; `allowed` ones are shown as not counting."""
+    """The detections to draw: those with a score of at least `least`, largest first; `allowed` ones are marked as not
+    counting."""
     classes, scores, areas, masks = (found[name] or [] for name in ("classes", "scores", "areas", "masks"))
     boxes = np.reshape(np.asarray(found["boxes"] or [], np.float64), (-1, 4))
     rows = zip(classes, scores, areas, boxes, masks, strict=True)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""A store's papers → what a lawyer asks: sources, terms, licences, signals, permissions, takedowns, what may leave."""
+"""A store's papers → what a lawyer asks about: sources, terms, licences, signals, permissions, takedowns, publishing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _COLUMNS = [
 
 @dataclass(frozen=True)
 class Amount:
-    """So many photos, and the bytes of them as fetched."""
+    """A number of photos, and their size in bytes as fetched."""
 
     photos: int
     size_bytes: int
@@ -87,7 +87,7 @@ class RightsFacts:
     domains: dict[str, Amount] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
-        """In JSON's types."""
+        """In JSON types."""
         return asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""Facts about rights → one page to hand to a lawyer, and the public summary that the EU's AI Act asks for.
+"""Facts about rights → one page for a lawyer, and the public summary that the EU's AI Act requires.
 
 The summary follows the headings of the Commission's template for Article 53(1)(d) of Regulation (EU) 2024/1689.
 """
@@ -32,7 +32,7 @@ def text(facts: RightsFacts, name: str, user_agent: str, only_summary: bool) -> 
 
 
 def html(markdown: str) -> str:
-    """Markdown as a page that opens from disk and prints well; markup in the text stays text."""
+    """Markdown as an HTML page that opens from disk and prints well; markup in the text is escaped."""
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
@@ -48,7 +48,7 @@ def page(facts: RightsFacts, name: str, user_agent: str) -> str:
 
     Args:
         name: of the dataset.
-        user_agent: what the crawler called itself.
+        user_agent: the User-Agent of the crawler.
     """
     parts = [
         f"# Rights: {_plain(name)}",

@@ -42,8 +42,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Rows:
-    """All judged photos, column by column: their ids and shards, whether they are kept, the first measure that drops
-    them ("" if none does), how many measures do, and what `shares.papers` reads of them."""
+    """All judged photos, by column: ids and shards, whether they are kept, the first measure that drops each ("" if
+    none), how many measures do, and the papers that `shares.papers` reads."""
 
     ids: list[str]
     shard: npt.NDArray[np.int32]
@@ -56,7 +56,7 @@ class Rows:
 def section(measure: Measure[Any], settings: MeasureSettings, given: Verdicts, rows: Rows) -> Section:
     """One measure's section, from its verdicts on all photos."""
     name, score = measure.name, given.score
-    if name == "size":  # its score is that of the test failed; the short side is what a histogram can show
+    if name == "size":  # its score is that of the failed test; the short side is what a histogram can show
         sides = [np.array(rows.papers[side], np.float64) for side in ("width_px", "height_px")]
         score = np.where(np.isnan(score), np.nan, np.minimum(*sides))
     axis = axis_of(measure.score, settings, score, given.kept)

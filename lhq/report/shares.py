@@ -1,4 +1,4 @@
-"""Verdicts by source, licence and query: how many photos there are of each, and how many are kept."""
+"""Verdicts by source, licence and query: the photos of each, and how many are kept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BLANKS: dict[str, object] = {"queries": [], "width_px": 0, "height_px": 0, "res
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many photos of one source, licence or query there are, and how many are kept."""
+    """The photos of one source, licence or query, and how many are kept."""
 
     name: str
     num: int
@@ -29,7 +29,7 @@ class Share:
 
 
 def papers(store: str, shard: npt.NDArray[np.int32]) -> dict[str, list[object]]:
-    """What shares, opt-outs and the size chart need, of every row; blanks for a shard that can't be read any more."""
+    """The columns that shares, opt-outs and the size chart need, of every row; blank for an unreadable shard."""
     columns = ["id", "source", "licence", "queries", "width_px", "height_px", *rechecked.COLUMNS]
     found: dict[str, list[object]] = {name: [] for name in columns}
     photos, answers = Shards(store, "photos"), rechecked.read(store)
@@ -64,7 +64,7 @@ def shares(papers: Mapping[str, list[object]], kept: npt.NDArray[np.bool_]) -> l
 
 
 def opt_outs(papers: Mapping[str, list[object]], kept: npt.NDArray[np.bool_]) -> tuple[dict[str, Asked], int]:
-    """Signal → what it said of the kept photos; and for how many of them nobody was asked."""
+    """Signal → its answers for the kept photos; and how many photos were not checked."""
     reservations = [str(said) for said, is_kept in zip(papers["reservations"], kept, strict=True) if is_kept]
     reserved = [_list(names) for names, is_kept in zip(papers["reserved"], kept, strict=True) if is_kept]
     return counted(reservations, reserved), reservations.count("")

@@ -1,4 +1,4 @@
-"""Photo → everything the store knows of it: papers, facts of every measure, verdicts, and the picture itself."""
+"""Photo → everything in the store about it: papers, facts of every measure, verdicts, and the picture itself."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Shown:
         return next((name for name, verdict in self.verdicts.items() if not verdict.kept), "")
 
     def as_dict(self) -> dict[str, Any]:
-        """What `--json` prints: plain values, bytes as base64."""
+        """The photo as `--json` prints it: plain values, bytes as base64."""
         return {
             "id": self.papers["id"],
             "shard": self.shard,
@@ -58,7 +58,7 @@ def find(store: str, id: str, measures: Mapping[str, Measure[Any]]) -> Shown:
     """The photo with this id, without verdicts.
 
     Args:
-        measures: whose facts are read, in file order.
+        measures: whose facts to read, in file order.
 
     Raises:
         InputError: the store holds no such photo.
@@ -78,7 +78,7 @@ def find(store: str, id: str, measures: Mapping[str, Measure[Any]]) -> Shown:
 
 
 def _image(photos: Shards, number: int, row: int) -> bytes:
-    """The bytes of one row, without holding those of the others."""
+    """The bytes of one row, without loading those of the others."""
     return next(itertools.islice(photos.pictures(number), row, None))
 
 

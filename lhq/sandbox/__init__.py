@@ -1,7 +1,7 @@
-"""The services in a box: an offline server that speaks the Unsplash and Flickr APIs over painted landscapes.
+"""A local stand-in for Unsplash and Flickr: an offline server that speaks both APIs and serves painted landscapes.
 
-`with Sandbox(port=0) as box:` gives `box.url`; see docs/sandbox.md. The painter is numpy and pillow; torch
-is needed by `lhq.sandbox.detector` alone.
+`with Sandbox(port=0) as box:` gives `box.url`; see docs/sandbox.md. The painter needs numpy and pillow; only
+`lhq.sandbox.detector` needs torch.
 """
 
 from lhq.sandbox.scenes import Scene

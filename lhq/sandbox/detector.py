@@ -1,7 +1,7 @@
-"""The sandbox's own Mask R-CNN: a small torchvision one that knows the six things the sandbox draws.
+"""The sandbox's own Mask R-CNN: a small torchvision one that knows the six kinds of objects that the sandbox draws.
 
-It is for the demo and the tests alone: trained on painted scenes by `python -m lhq.sandbox.train_detector`, so
-that the true object filter runs offline. On photographs it knows nothing; real crawls use COCO weights.
+It is only for the demo and the tests: `python -m lhq.sandbox.train_detector` trained it on painted scenes, so that
+the real object filter runs offline. It knows nothing about photographs; real crawls use COCO weights.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lhq.sandbox.objects import OBJECTS
 CLASSES: tuple[str, ...] = tuple(OBJECTS)
 """Names of the labels 1, 2, …; 0 is the background."""
 MIN_SCORE = 0.5
-"""The score from which a detection should count."""
+"""The lowest score of a detection that should count."""
 WEIGHTS = Path(__file__).with_name("detector.safetensors")
 _CHANNELS = 64
 
@@ -35,8 +35,8 @@ _CHANNELS = 64
 def build() -> MaskRCNN:
     """The untrained network: MobileNetV3-Small to stride 32, a pyramid of 64 channels, light heads; 1.7 M weights.
 
-    Pictures go in as torchvision takes them (a list of float [3, H, W] in 0 … 1) and are shown at a short side
-    of 256 px; out come its usual dicts of boxes, labels, scores and masks.
+    Takes pictures as torchvision does (a list of float [3, H, W] in 0 … 1), scales them to a short side of 256 px,
+    and returns its usual dicts of boxes, labels, scores and masks.
     """
     stages = mobilenet_v3_small(weights=None).features
     body = BackboneWithFPN(stages, {"3": "0", "8": "1", "11": "2"}, [24, 48, 96], _CHANNELS)
@@ -87,13 +87,13 @@ def load(path: Path | None = None) -> tuple[MaskRCNN, tuple[str, ...]]:
             hint=f"train them anew: python -m lhq.sandbox.train_detector --out {path}",
         )
     model = build()
-    missing = model.load_state_dict(state, strict=False).missing_keys  # counters of batches are of no use any more
+    missing = model.load_state_dict(state, strict=False).missing_keys  # batch counters are no longer needed
     assert all(name.endswith("num_batches_tracked") for name in missing), missing
     return model.eval(), CLASSES
 
 
 def save(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
-    """Half-precision weights with a plain word about what they are for."""
+    """Save half-precision weights, with a note on their purpose."""
     from safetensors.torch import save_file
 
     state = {name: one.half().contiguous() for name, one in model.state_dict().items() if one.is_floating_point()}
@@ -108,8 +108,8 @@ def save(model: nn.Module, path: Path, facts: dict[str, Any]) -> None:
 
 
 def dropped_at(model: MaskRCNN, image: torch.Tensor, scores: Iterable[float], max_area: float = 0.01) -> list[bool]:
-    """Whether a picture (float [3, H, W], 0 … 1) holds things over `max_area` of it, as the object filter judges,
-    for each least score that a detection must have to count."""
+    """Whether objects cover more than `max_area` of a picture (float [3, H, W], 0 … 1), as the object filter judges
+    it, for each minimum score of a detection."""
     with torch.inference_mode():
         (found,) = model([image])
     shares = (found["masks"] >= 0.5).flatten(1).float().mean(dim=1)

@@ -1,4 +1,4 @@
-"""The Flickr REST API as it speaks: XML or JSON from one tree, numbers as strings or not, the 4,000-result wall.
+"""The Flickr REST API as the service behaves: XML or JSON from one tree, numbers as strings or not, 4,000 results.
 
 Source: https://www.flickr.com/services/api/, and recorded answers of the service.
 """
@@ -42,7 +42,7 @@ Tree = Mapping[str, object]
 
 
 class Flickr:
-    """The service over the photos that are on it."""
+    """The service and the photos on it."""
 
     def __init__(self, papers: Sequence[Papers], quota: Quota, url: str) -> None:
         self._papers = {one.flickr_id: one for one in papers if one.on_flickr}
@@ -149,7 +149,7 @@ class Flickr:
         return row
 
     def _size(self, one: Papers, suffix: str) -> tuple[str, int, int] | None:
-        """URL, width and height of one size, None where the photo has none (too small, or the original is closed)."""
+        """URL, width and height of one size; None if the photo lacks it (too small, or the original is not public)."""
         picture = one.picture
         base = f"{self._url}/images/flickr/65535/{one.flickr_id}"
         if suffix == "o":
@@ -241,7 +241,7 @@ class Flickr:
 
 
 def image(name: str) -> tuple[str, str, int | None] | None:
-    """Photo id, secret and longest side (None: the original) that an image's file name asks for."""
+    """The photo id, secret and longest side (None: the original) in an image's file name."""
     parts = name.rsplit(".", 1)[0].split("_")
     if len(parts) == 2:
         return parts[0], parts[1], 500

@@ -1,6 +1,6 @@
-"""Trees and boulders: small pictures drawn once a scene, stood on the land far to near.
+"""Trees and boulders: small pictures drawn once per scene and placed on the land from far to near.
 
-They are landscape, not objects: clean scenes are full of them, and whoever looks for objects must let them pass.
+They are landscape, not objects: clean scenes are full of them, and an object detector must ignore them.
 """
 
 from __future__ import annotations
@@ -38,10 +38,9 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[float, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sprite:
-    """A drawn thing; its foot is the middle of the bottom row.
-
-    `picture` (mode RGBa) is its unlit colour over `_BRIGHTEST`, times its alpha, and its alpha: what is scaled so
-    has no fringe, and in 8 bits it is scaled in a fifth of the time.
+    """A drawn plant or rock; its foot is the middle of the bottom row. `picture` (mode RGBa) holds its unlit colour
+    over `_BRIGHTEST`, premultiplied by alpha, so that scaling leaves no fringe; in 8 bits that takes a fifth of the
+    time.
     """
 
     picture: Image.Image
@@ -60,13 +59,13 @@ class Sprite:
         return cls(Image.frombytes("RGBa", (columns, rows), packed.tobytes()))
 
     def mirrored(self, strength: float) -> Sprite:
-        """Its mirror image in water, `strength` as solid."""
+        """Its mirror image in water, with opacity `strength`."""
         return Sprite._packed((np.asarray(self.picture)[::-1] * np.float32(strength)).astype(np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """Many of one kind: how many feet are tried, between which distances, below which height, how clumped.
+    """Many sprites of one kind: how many positions to try, at which distances, below which height, how clustered.
 
     `clump` 0 (anywhere) … 1 (only where the noise is high); `size` multiplies the natural height.
     """
@@ -93,7 +92,7 @@ class Planted:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """What a sprite is lit by [3], and the share `air` of the colour `haze` [3] that it is seen through."""
+    """The light on a sprite [3], and the share `air` of the colour `haze` [3] in front of it."""
 
     colour: Floats
     haze: Floats
@@ -103,7 +102,7 @@ class Light:
 def plant(
     rng: np.random.Generator, sky: Sky, view: View, heights: Heights, stands: tuple[Stand, ...], is_by_water: bool
 ) -> list[Planted]:
-    """Where the stands' sprites grow, far to near; by water none grows in it."""
+    """The positions of all sprites, far to near, none of them in water."""
     planted = []
     for number, stand_ in enumerate(stands):
         side = float(np.sign(sky.azimuth)) * (0.4 if sky.behind else 1.0)
@@ -152,7 +151,7 @@ def _tint(text: str) -> Floats:
 
 
 def draw(rng: np.random.Generator, kind: str, light_from: float) -> Sprite:
-    """One individual of a kind; `light_from` -1 (left) … 1 (right)."""
+    """A single sprite of a kind; `light_from` -1 (left) … 1 (right)."""
     colours = _KINDS[kind][0]
     leaf = _tint(colours[int(rng.integers(len(colours)))]) * rng.uniform(0.85, 1.15, 3).astype(np.float32)
     rows = _TALL if "boulder" not in kind and kind != "bush" else _TALL // 2

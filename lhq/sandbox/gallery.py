@@ -1,7 +1,7 @@
-"""What the services have to show: painted scenes, or folders of real pictures.
+"""The services' pictures: painted scenes, or folders of real pictures.
 
-A gallery is a fixed list of pictures and a way to their bytes. Painted bytes are made on demand and are a
-pure function of (seed, index); a folder's bytes are the files' own, whatever they are.
+A gallery is a fixed list of pictures and gives their bytes. Painted bytes are made on demand and are a pure function
+of (seed, index); a folder's bytes are those of its files, whatever they are.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Painted:
 
 
 def _papers_of(scene: scenes.Scene, num_scenes: int) -> Picture:
-    """What the services say of a scene. Every other small one claims twice its size: claims are not to be trusted."""
+    """What the services claim about a scene. Every other small one claims twice its size, since claims can't be
+    trusted."""
     boast = 2 if scene.kind == "small" and scene.index % 2 else 1
     stamp = f"{scenes.VERSION}-{scene.seed}-{num_scenes}-{scene.index}"
     return Picture(
@@ -93,7 +94,7 @@ def _papers_of(scene: scenes.Scene, num_scenes: int) -> Picture:
 
 
 class Folder:
-    """Every file of some folders but plain texts, in path order, with papers made up from its name.
+    """Every file in some folders except plain text, in path order, with papers derived from its name.
 
     Raises:
         InputError: a folder is missing, unreadable or holds no file.
@@ -139,26 +140,27 @@ def _is_text(path: Path) -> bool:
 
 
 def _upright_size(path: Path) -> tuple[int, int]:
-    """What the header says, turned upright; a file without a readable header gets a made-up size, as a service's
-    record of a since damaged upload would."""
+    """The size in the header, upright; a file without a readable header gets an invented size, like a service's
+    record of an upload that was damaged later."""
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else (image.width, image.height)
-    except Exception:  # whatever a broken file does to a decoder, the service goes on
+    except Exception:  # whatever a broken file does to a decoder, the service continues
         return 1620, 1080
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes on the wire and what they are said to be."""
+    """The bytes sent and their declared type."""
 
     data: bytes
     content_type: str
 
 
 class Renditions:
-    """Originals and smaller versions of them, with a small cache; each is made once however many ask at once."""
+    """Originals and their smaller versions, with a small cache; each is made once, however many requests arrive at
+    once."""
 
     def __init__(self, gallery: Gallery, cache_bytes: int = 96 * 2**20) -> None:
         self._gallery = gallery
@@ -208,6 +210,6 @@ class Renditions:
             image.thumbnail((width or image.width, height or image.height), Image.Resampling.LANCZOS)
             buffer = io.BytesIO()
             image.save(buffer, format or "jpeg", quality=quality)
-        except Exception:  # a damaged upload has no smaller version: the service hands out what it has
+        except Exception:  # a damaged upload has no smaller version: the service sends what it has
             return original
         return Blob(buffer.getvalue(), _TYPES[format or "jpeg"])

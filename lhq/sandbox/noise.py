@@ -1,8 +1,7 @@
 """Smooth randomness: one tileable noise tile, sampled anywhere, added up into clouds, hills and grain.
 
-All of it is numpy on one band-limited tile made once per process from a fixed seed; a scene's variety comes
-from where, turned how and at which scale the tile is read. That costs a gather an octave instead of a
-transform a scene.
+All of it is numpy on one band-limited tile, made once per process from a fixed seed; scenes differ in where, at which
+angle and at which scale they read the tile. That costs one gather per octave instead of one transform per scene.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ Floats = npt.NDArray[Any]  # always float32 here; numpy's own promotion is too e
 
 _SIDE = 512
 _FEATURE = 16.0  # tile pixels a unit of noise space: the tile repeats every 32 units
-_BLOCK = 32768  # points that are looked up at once
-_TURN = (0.8, 0.6)  # cosine and sine of the turn between octaves, so that their grids never line up
+_BLOCK = 32768  # points looked up at once
+_TURN = (0.8, 0.6)  # cosine and sine of the rotation between octaves, so that their grids never line up
 
 
 @lru_cache(maxsize=4)
@@ -39,12 +38,12 @@ def tile(which: int = 0) -> Floats:
 
 @lru_cache(maxsize=1)
 def _wrapped() -> Floats:
-    """The tile with its first row and column once more at the end, flat: neighbours need no wrapping."""
+    """The tile with its first row and column repeated at the end, flat, so that neighbours need no wrapping."""
     return np.ascontiguousarray(np.pad(tile(), ((0, 1), (0, 1)), mode="wrap")).ravel()
 
 
 def _in_blocks(made: Callable[[Floats, Floats], Floats], x: Floats, y: Floats) -> Floats:
-    """`made` of (x, y), a block at a time: what lies between stays in the cache, twice as quick as all at once."""
+    """`made` of (x, y), block by block: intermediate results stay in the cache, twice as fast as all at once."""
     x, y = np.broadcast_arrays(x, y)
     flat_x, flat_y = x.ravel(), y.ravel()
     found = np.empty(flat_x.size, np.float32)
@@ -60,7 +59,7 @@ def sample(x: Floats, y: Floats) -> Floats:
 
 
 def _sample(x: Floats, y: Floats) -> Floats:
-    """`take` on one running index is 4x as quick as four fancy look-ups."""
+    """`take` on one flat index is 4x as fast as four fancy look-ups."""
     flat = _wrapped()
     x, y = x * np.float32(_FEATURE), y * np.float32(_FEATURE)
     x0, y0 = np.floor(x), np.floor(y)
@@ -91,7 +90,7 @@ def _sample(x: Floats, y: Floats) -> Floats:
 
 
 def grain(x: Floats, y: Floats) -> Floats:
-    """The finer tile at the nearest point of (x, y): quicker than `sample`, for detail that is small anyway."""
+    """The finer tile at the nearest point of (x, y): faster than `sample`, for small detail."""
     column = (x * np.float32(_FEATURE)).astype(np.int32)
     row = (y * np.float32(_FEATURE)).astype(np.int32)
     column &= _SIDE - 1
@@ -103,7 +102,7 @@ def grain(x: Floats, y: Floats) -> Floats:
 
 
 def fractal(x: Floats, y: Floats, octaves: int, gain: float = 0.5, lacunarity: float = 2.0) -> Floats:
-    """Octaves of the tile added up, about -2 … 2 (deviation near 1)."""
+    """The sum of octaves of the tile, about -2 … 2 (deviation near 1)."""
     sizes = [gain**octave for octave in range(octaves)]
 
     def made(x: Floats, y: Floats) -> Floats:
@@ -154,7 +153,8 @@ def smoothstep(low: float, high: float, x: Floats) -> Floats:
 
 
 def mix(a: Floats, b: Floats, t: Floats) -> Floats:
-    """a where t is 0, b where t is 1; `t` [...] against colours [..., 3]. Colour by colour: 5x as quick as at once."""
+    """a where t is 0, b where t is 1; `t` [...] against colours [..., 3]. One colour channel at a time, 5x as fast as
+    all at once."""
     mixed = np.empty(np.broadcast_shapes(a.shape, b.shape, (*t.shape, 3)), np.float32)
     for colour in range(3):
         part = b[..., colour] - a[..., colour]

@@ -1,7 +1,7 @@
-"""Things that are not landscape: people, cars, houses, animals, boats, balloons, drawn with light and shade.
+"""Objects that are not landscape: people, cars, houses, animals, boats, balloons, drawn with light and shade.
 
-Each is drawn at twice its final size or more; posture, build and colours are drawn by lot. What a
-detector must find and the object filter must drop.
+Each is drawn at twice its final size or more, with random posture, build and colours. A detector must find them and
+the object filter must drop their scenes.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def _balloon(pen: _Pen, rng: np.random.Generator) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """How one class is drawn and where it belongs: width in heights, the share of its box that it fills."""
+    """How one class is drawn and where it stands: width in heights, the share of its box that it fills."""
 
     draw: Callable[[_Pen, np.random.Generator], None]
     wide: float
@@ -278,7 +278,7 @@ def draw(rng: np.random.Generator, label: str, tall_px: int, light_from: float) 
 
 
 def _rounded(rng: np.random.Generator, rgb: Floats, alpha: Floats, light_from: float, tall_px: int) -> Floats:
-    """Flat colours → lit from one side, softer below, with a little cloth or paint in them."""
+    """Flat colours → lit from one side, softer below, with a slight texture."""
     rows, columns = alpha.shape
     blurred = Image.fromarray((alpha * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(max(1, tall_px // 40)))
     soft = np.asarray(blurred, np.float32) / 255

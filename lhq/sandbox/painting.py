@@ -1,4 +1,4 @@
-"""Place → picture: sky, land, trees and water in order, then the things that stand in them, then the film."""
+"""Place → picture: sky, land, trees and water in order, then objects, then camera noise."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lhq.sandbox import places, sky, staging, terrain
 from lhq.sandbox.noise import Floats
 from lhq.sandbox.view import View
 
-_BAND = 32  # rows developed at once: they stay in the cache
+_BAND = 32  # rows processed at once, so that they stay in the cache
 
 
 @dataclass(slots=True)
 class Ground:
-    """A landscape before anything stands in it; `rng` goes on where the landscape's own draws ended."""
+    """A landscape without objects; `rng` continues after the landscape's own draws."""
 
     land: terrain.Land
     above: sky.Sky
@@ -40,12 +40,12 @@ def lay(seed: int, place: int, width: int, height: int, bright: bool) -> Ground:
 
 
 def populate(ground: Ground, rng: np.random.Generator) -> tuple[staging.Thing, ...]:
-    """Objects onto the landscape, in place; what they are and where."""
+    """Paint objects onto the landscape, in place; returns what and where they are."""
     return staging.stage(rng, ground.land, ground.above, ground.horizon, ground.solid)
 
 
 def develop(rng: np.random.Generator, pixels: Floats) -> Image.Image:
-    """Float colours 0 … 1 → an 8-bit picture with a camera's noise; `pixels` is used up."""
+    """Float colours 0 … 1 → an 8-bit picture with a camera's noise; `pixels` is overwritten."""
     height, width, _ = pixels.shape
     square, rows = _film(rng, height, width)
     developed = np.empty(pixels.shape, np.uint8)

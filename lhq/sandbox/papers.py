@@ -1,7 +1,7 @@
-"""Picture → papers: the made-up but lasting record that each service keeps of it.
+"""Picture → papers: the invented but permanent record that each service keeps of it.
 
 Ids, authors, licences, dates and secrets are pure functions of the gallery's seed and the picture's index.
-Most pictures are on one service; about one in seven is on both, so that the same bytes are met twice.
+Most pictures are on one service; about one in seven is on both, so that a crawl finds the same bytes twice.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _LAST = (
     "Usman",
     "Weber",
 )
-# Flickr licence id → how many in a hundred; LHQ's own choice (2, 4, 8, 9, 10) is most of them.
+# Flickr licence id → share in per cent; most are those that LHQ used (2, 4, 8, 9, 10).
 _LICENCES = {4: 26, 2: 18, 9: 10, 10: 8, 8: 8, 0: 10, 5: 5, 1: 3, 3: 3, 6: 3, 7: 2, 11: 2, 12: 1, 14: 1}
 _EPOCH, _NOW = calendar.timegm((2006, 1, 1, 0, 0, 0)), calendar.timegm((2024, 6, 1, 0, 0, 0))
 

@@ -1,4 +1,4 @@
-"""(seed, place) → plan and hour: the table of every kind of landscape, and the draw from it."""
+"""(seed, place) → plan and hour: the table of every kind of landscape, and a random choice from it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DARK = ("night", "blue hour", "dusk")
 
 
 def plan(seed: int, place: int, bright: bool) -> tuple[plans.Plan, sky.Hour]:
-    """The landscape of a place and its hour; `bright` leaves the night out (objects must be seen)."""
+    """The landscape of a place and its hour; `bright` excludes the night (objects must be visible)."""
     rng = np.random.default_rng([seed, place, 14])
     kinds, weights = list(_PLACES), np.array(list(_PLACES.values()))
     shares = weights / weights.sum()

@@ -1,7 +1,7 @@
-"""The plan of a landscape: where the eye stands, how the land lies, what it is made of, under which hours.
+"""The plan of a landscape: viewpoint, terrain, materials and possible hours.
 
-And what plans are built from: ranges, plains, colours. World units are about ten metres: mountains are 25-60
-high and 100-300 away.
+Also what plans are built from: ranges, plains, colours. World units are about ten metres: mountains are 25-60 high
+and 100-300 away.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def tint(text: str) -> Floats:
 
 
 def pick(rng: np.random.Generator, *texts: str) -> Floats:
-    """One of the colours, a little varied."""
+    """One of the colours, slightly varied."""
     return tint(texts[int(rng.integers(len(texts)))]) * rng.uniform(0.9, 1.1, 3).astype(np.float32)
 
 

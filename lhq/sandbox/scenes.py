@@ -1,7 +1,7 @@
-"""(seed, index) → scene: what each picture of the sandbox is, and its papers' facts. The table of truth.
+"""(seed, index) → scene: what each picture of the sandbox shows: the ground truth.
 
 About two thirds are clean landscapes; the rest is work for the later stages: objects in the picture, near
-duplicates of others, too small, corrupt. `catalogue` says which is which; nothing is drawn until `encode`.
+duplicates of others, too small, corrupt. `catalogue` says which is which; nothing is painted until `encode`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from lhq.sandbox import places
 
-VERSION = 2  # of everything painted: a new number whenever the same scene would have other bytes
+VERSION = 2  # raised whenever the same scene would have other bytes
 
 Kind = Literal["clean", "objects", "near-duplicate", "small", "corrupt"]
 _SHARES: dict[Kind, float] = {"objects": 0.16, "near-duplicate": 0.10, "small": 0.06, "corrupt": 0.05}
@@ -37,8 +37,8 @@ _CHANGES = ("re-encoded", "resized", "cropped", "brightened", "as webp", "as png
 class Scene:
     """One picture of the sandbox and the truth about it.
 
-    `place` is the index whose landscape is painted: its own, or for a near duplicate the original's;
-    `change` says what was done to the bytes ("" nothing). `orientation` is the EXIF value of the stored file;
+    `place` is the index whose landscape is painted: its own, or the original's for a near duplicate; `change` names
+    the change to the bytes ("": none). `orientation` is the EXIF value of the stored file;
     `width_px`, `height_px` are upright.
     """
 

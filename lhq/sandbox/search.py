@@ -1,6 +1,6 @@
-"""Query → pictures: words against tags, then some that merely sound alike, as real search engines do.
+"""Query → pictures: matches of words and tags, then loosely related ones, as real search engines do.
 
-Every query has an answer, many queries share pictures, and the order is the same every time.
+Every query has results, many queries share pictures, and the order is always the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from lhq.sandbox.papers import Papers
 
-# Words of queries → the word that scenes are tagged with.
+# Words in queries → the tag of scenes.
 _SAME = {
     "alpine": "mountain",
     "alp": "mountain",

@@ -1,7 +1,7 @@
-"""The services in a box: one HTTP server on loopback that is Unsplash, Flickr and their image hosts.
+"""One HTTP server on loopback that stands in for Unsplash, Flickr and their image hosts.
 
-Loopback only, keep-alive, a thread a connection. Everything that a test may ask afterwards is kept:
-the requests in order, the tracked downloads, and the truth about every picture.
+Loopback only, keep-alive, one thread per connection. It records what a test may want to check: requests in order,
+tracked downloads, and the ground truth of every picture.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Seen:
 class Sandbox:
     """The offline services, as a context manager: `with Sandbox(port=0) as box: requests.get(box.url)`.
 
-    The Unsplash API is at `{url}/unsplash`, Flickr's REST endpoint at `{url}/flickr/services/rest/`. Any
-    non-empty key is taken; the key `expired` is refused.
+    The Unsplash API is at `{url}/unsplash`, Flickr's REST endpoint at `{url}/flickr/services/rest/`. Any non-empty
+    key except `expired` is accepted.
 
     Args:
         photos: a folder of pictures, or several; None: `num_scenes` painted scenes of `seed`.
@@ -136,7 +136,7 @@ class Sandbox:
         return self._ids
 
     def truth(self, photo_id: str) -> scenes.Scene | None:
-        """What a painted picture is; None for real ones and unknown ids."""
+        """The ground truth of a painted picture; None for real ones and unknown ids."""
         index = self._ids.get(photo_id)
         return None if index is None else self._gallery.pictures[index].truth
 
@@ -201,7 +201,7 @@ class Sandbox:
         return f"/images/flickr/65535/{one.flickr_id}_{one.secret}_{'n' if width <= 400 else 'b'}.jpg"
 
     def _front(self, request: Request) -> Answer:
-        """A contact sheet for human eyes."""
+        """A contact sheet for people."""
         start = whole(request.params.get("from"), 0, 0, len(self._papers))
         shown = self._papers[start : start + 60]
         tiles = []
@@ -217,7 +217,7 @@ class Sandbox:
         return _html(f"lhq sandbox: {len(self._papers)} pictures", "<h1>lhq sandbox</h1>" + "\n".join(tiles) + more)
 
     def note(self, request: Request, answer: Answer) -> None:
-        """Write one answered request down."""
+        """Record one answered request."""
         seen = Seen(
             request.method,
             request.path,
@@ -262,7 +262,7 @@ class _Server(ThreadingHTTPServer):
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # it closed by itself
+                pass  # the client closed it
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):

@@ -96,8 +96,8 @@ class _Rows:
 class Sky:
     """One painted sky and the light it throws.
 
-    `image` is [H, W, 3] float32 for the whole picture (below the horizon it goes on as haze);
-    `sun_xy` is where the sun stands in pixels; `azimuth` is its side (-1 left … 1 right), `height` its
+    `image` is [H, W, 3] float32 for the whole picture (below the horizon it continues as haze);
+    `sun_xy` is the sun's position in pixels; `azimuth` is its side (-1 left … 1 right), `height` its
     height over the horizon as a share of the sky, `behind` says that it lights the land from the back; `haze`
     [W, 3] is the colour of the air over the horizon, column by column, so that glow reaches the land.
     """

@@ -1,4 +1,4 @@
-"""Request → answer: the shapes that both services and the server share."""
+"""Request → answer: the types that both services and the server share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back: a status, a body and its type, and headers beyond the usual."""
+    """A response: status, body, type and additional headers."""
 
     status: int
     body: bytes
@@ -34,7 +34,7 @@ def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None 
 
 
 def whole(text: str | None, default: int, low: int, high: int) -> int:
-    """A number of a query string, kept within its bounds as the services do; nonsense is the default."""
+    """A number of a query string, kept within its bounds as the services do; an invalid one becomes the default."""
     try:
         return min(high, max(low, int(text))) if text else default
     except ValueError:
@@ -51,7 +51,7 @@ class Quota:
         self._lock = threading.Lock()
 
     def take(self, key: str) -> int:
-        """Calls left after this one; -1 if there was none left for it."""
+        """Calls left after this one; -1 if this one exceeds the limit."""
         with self._lock:
             now = time.monotonic()
             started, used = self._used.get(key, (now, 0))

@@ -1,6 +1,6 @@
 """Height field → picture: the land seen in perspective, lit by its sky, with fog, water and reflections.
 
-For every picture column the ground is looked at in steps that grow with distance. The running maximum of the
+For every picture column the ground is sampled in steps that grow with distance. The running maximum of the
 projected heights says which step each pixel sees (a count, not a search), so a whole picture is a handful of
 array operations. Letters: S steps away from the eye, G ground columns, H x W the picture.
 """
@@ -45,7 +45,7 @@ class Terrain:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Where the ground is looked at: `x_SG`; `z_S`, the same for all columns; the noise is moved by `shift` (x, z)."""
+    """Where the ground is sampled: `x_SG`; `z_S`, the same for all columns; the noise is moved by `shift` (x, z)."""
 
     x_SG: Floats
     z_S: Floats
@@ -74,7 +74,7 @@ def paint(rng: np.random.Generator, sky: Sky, view: View, terrain: Terrain) -> L
     x_SG, z_SG = grid.x_SG, grid.z_SG
     h_SG = terrain.heights(x_SG, z_SG).astype(np.float32)
     clear = np.float32(view.eye * 0.3) + z_SG * np.float32(0.1) + (z_SG / np.float32(30)) ** 4
-    h_SG = np.minimum(h_SG, clear)  # nothing stands in front of the eye
+    h_SG = np.minimum(h_SG, clear)  # nothing is in front of the viewer
     wet_SG = h_SG <= 0.0 if water is not None else np.zeros(h_SG.shape, bool)
     if water is not None:
         h_SG = np.maximum(h_SG, 0.0)
@@ -89,7 +89,7 @@ def paint(rng: np.random.Generator, sky: Sky, view: View, terrain: Terrain) -> L
     four[:, :3] = colour_SG3.reshape(-1, 3)
     packed = four.view(np.complex128).ravel()
     x, z, air = (np.empty(near.shape, np.float32) for _ in range(3))
-    for top_row in range(0, near.shape[0], _BAND):  # bands of rows stay in the cache: 1.5x as quick as all at once
+    for top_row in range(0, near.shape[0], _BAND):  # bands of rows stay in the cache: 1.5x as fast as all at once
         rows = slice(top_row, top_row + _BAND)
         seen, x[rows], z[rows], air[rows] = _coloured(sky, view, packed, grid, near[rows], part[first:][rows])
         for colour in range(3):
@@ -154,7 +154,7 @@ def _visible(view: View, rise_SG: Floats) -> tuple[np.ndarray, Floats, Floats]:
     flat = rows * view.width + np.arange(view.width, dtype=np.int32)
     counts = np.bincount(flat.ravel(), minlength=(view.height + 1) * view.width).astype(np.int16)
     counts = counts.reshape(view.height + 1, view.width)
-    for row in range(view.height - 1, 0, -1):  # a sum from below; row by row it is 5x as quick as `cumsum`
+    for row in range(view.height - 1, 0, -1):  # a sum from below; row by row it is 5x as fast as `cumsum`
         counts[row] += counts[row + 1]
     index = counts[1:]  # steps whose top lies below this pixel
     skyline = row_SW[-1]

@@ -1,9 +1,9 @@
 """Painted scenes → the sandbox's detector: `python -m lhq.sandbox.train_detector --work DIR --out FILE`.
 
-Landscapes are painted once, small, and kept in DIR; three casts of objects stand on each, and each also goes in
-empty, beside many more empty ones: suns, moons, trees and rocks are what the network must learn to let pass.
-Seeds from 1,000,000 on are training's own, so that every sandbox a user starts is unseen. An interrupted run
-goes on from its last checkpoint. About forty minutes of one core.
+Landscapes are painted once, small, and kept in DIR. Each is used with three sets of objects and empty, along with
+many more empty ones, so that the network learns to ignore suns, moons, trees and rocks. Seeds from 1,000,000 on are
+reserved for training, so that a user's sandbox is always unseen. An interrupted run resumes from its last checkpoint.
+Takes about forty minutes on one core.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _example(rng: np.random.Generator, pixels: np.ndarray, things: tuple[Thing, 
 
 
 def cached(work: Path, lands: range) -> list[Example]:
-    """Every example of some landscapes, painted where it is not on disk yet."""
+    """Every example of some landscapes, painted if not yet on disk."""
     work.mkdir(parents=True, exist_ok=True)
     examples: list[Example] = []
     for number in lands:
@@ -92,7 +92,7 @@ def cached(work: Path, lands: range) -> list[Example]:
 
 
 def read(example: Example, rng: random.Random) -> tuple[Tensor, dict[str, Tensor]]:
-    """One example as torchvision trains on it: cropped, mirrored, relit by lot."""
+    """One example for torchvision: randomly cropped, mirrored and relit."""
     pixels = np.asarray(Image.open(io.BytesIO(example.picture)), np.float32) / 255
     marks = np.asarray(Image.open(io.BytesIO(example.map)))
     height, width = marks.shape

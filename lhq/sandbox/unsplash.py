@@ -1,4 +1,4 @@
-"""The Unsplash API as it speaks: search, one photo, download tracking; quota and pages in the headers.
+"""The Unsplash API as the service behaves: search, one photo, download tracking; quota and pages in the headers.
 
 Source: https://unsplash.com/documentation, and recorded answers of the service.
 """
@@ -18,7 +18,7 @@ _IXID = "M3wxfDB8MXxzZWFyY2h8MXx8"
 
 
 class Unsplash:
-    """The service over the photos that are on it; `downloads` counts the tracked ones by photo id."""
+    """The service and the photos on it; `downloads` counts the tracked ones by photo id."""
 
     def __init__(self, papers: Sequence[Papers], quota: Quota, url: str) -> None:
         self._papers = {one.unsplash_id: one for one in papers if one.on_unsplash}

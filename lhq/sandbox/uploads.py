@@ -1,4 +1,4 @@
-"""Scene → bytes: what its author uploaded, as it is stored: encoded, changed, turned, damaged."""
+"""Scene → the stored bytes of its upload: encoded, changed, rotated, damaged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def paint(scene: Scene) -> Painting:
 
 
 def _changed(scene: Scene, image: Image.Image) -> Image.Image:
-    """A near duplicate's own look; everything else as it is."""
+    """Apply a near duplicate's change; leave everything else as it is."""
     if scene.kind != "near-duplicate":
         return image
     size = scene.width_px, scene.height_px

@@ -1,4 +1,4 @@
-"""Where the eye stands: the numbers that turn the world into rows and columns."""
+"""The viewpoint: the numbers that turn world coordinates into rows and columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where the eye stands and how far it sees; `eye` in world units over the water's level."""
+    """The viewpoint and how far it sees; `eye` in world units over the water's level."""
 
     width: int
     height: int

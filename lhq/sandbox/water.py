@@ -1,6 +1,6 @@
 """Still and moving water: the mirror of what stands above it, ripples, the sun's path.
 
-Painted last, over the pixels that are wet, from the picture as it is by then (trees included).
+Painted last, over the wet pixels, from the picture so far (trees included).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lhq.sandbox.noise import Floats, fractal, mix, smoothstep
 from lhq.sandbox.sky import Colour, Sky
 from lhq.sandbox.view import View
 
-_BLOCK = 32768  # pixels painted at once: they stay in the cache
+_BLOCK = 32768  # pixels painted at once, so that they stay in the cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Query → candidates of Flickr: the search API through `flickrapi`, by licence, past the wall of 4,000 results.
+"""Query → candidates of Flickr: the search API through `flickrapi`, by licence, past the limit of 4,000 results.
 
 Flickr lets only the first 4,000 results of a search be reached. Those are taken in the order asked for; then the
-upload-date interval is split into halves, each a search of its own, until every part is under the wall. A half that
+upload-date interval is split into halves, each a search of its own, until every part is under the limit. A half that
 is still above it is split at its first page. The cursor is the list of intervals still to do. Sizes carry their own
 secret, so the URL is taken from the answer, never built. Source: www.flickr.com/services/api.
 """
@@ -43,9 +43,9 @@ class FlickrSettings(SourceSettings):
     """`[source.flickr]`; key and secret are read from FLICKR_API_KEY and FLICKR_API_SECRET."""
 
     api: ServiceUrl = "https://api.flickr.com/services/rest/"
-    """Address of the service; another one for tests and mirrors."""
+    """Address of the service; change it for tests and mirrors."""
     licences: tuple[str, ...] = ("cc-by-2.0", "cc-by-nc-2.0", "us-gov", "cc0-1.0", "pdm-1.0")
-    """Which licences to ask for, by their ids."""
+    """Which licences to search for, by id."""
     sort: str = pydantic.Field(
         "relevance", pattern="^(relevance|interestingness-(desc|asc)|date-(posted|taken)-(desc|asc))$"
     )

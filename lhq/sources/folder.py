@@ -1,7 +1,7 @@
 """A folder of pictures → candidates: your own photos, read in place, with the papers that you state.
 
-Every picture below the folder is offered once, whatever the queries; the bytes pass the same door as photos from
-the network. The rights are your word, and every row says so.
+Every picture in the folder is offered once, whatever the queries; the bytes pass the same checks as photos from the
+network. The rights are what you state, and every row says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lhq.sources import Limits, Page, Source, SourceSettings
 from lhq.system import O_BINARY
 
 PAGE_SIZE = 1000
-# Every kind of picture that the door knows by its bytes; what it does not keep is a failure with a reason.
+# Every kind of picture that is recognised by its bytes; those that are not kept fail with a reason.
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".hif"),
     *(".avif", ".jp2", ".j2k", ".j2c", ".jpx", ".jxl", ".psd", ".qoi"),
@@ -40,13 +40,13 @@ class FolderSettings(SourceSettings):
     path: Place
     """The folder; every picture below it is offered."""
     author: str = ""
-    """Stands in every row as the author."""
+    """The author in every row."""
     licence: str = "own"
     """An id of the licence table; "own" where the rights are yours."""
     permission: Permission | None = None
     """What the rights holder allows beyond the licence, where the photos are not yours."""
     per_query: int = pydantic.Field(10_000_000, gt=0)
-    """Photos taken at most; a folder is one query."""
+    """Most photos taken; a folder is one query."""
 
     _listed = pydantic.field_validator("permission", mode="before")(from_setting)
 
@@ -85,7 +85,7 @@ class Folder(Source):
             )
 
     def queries(self, asked: Sequence[Query]) -> Sequence[Query]:
-        """The folder itself is the one query; its name changes with its files, so that new ones are seen."""
+        """The folder is a single query; its name changes with its files, so that new ones are noticed."""
         listing = hashlib.sha256(b"\0".join(os.fsencode(path) for path in self._paths)).hexdigest()[:8]
         return [Query(f"folder {_word(self._root.name)} {listing}")]
 
@@ -100,7 +100,7 @@ class Folder(Source):
     def read(self, candidate: Candidate) -> bytes:
         path = os.fsdecode(unquote_to_bytes(urlsplit(candidate.url).path))
         try:
-            # Opened without waiting and then asked what it is: a pipe or a device must not hold the crawl.
+            # Open without blocking, then check the type: a pipe or a device must not stall the crawl.
             handle = os.open(path, os.O_RDONLY | _AT_ONCE)
             with open(handle, "rb") as file:
                 found = os.fstat(handle)
@@ -157,7 +157,7 @@ _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | O_BINARY
 
 
 def _word(path: str) -> str:
-    """A path as an id: itself where it is clean text, else its readable part and a hash of its bytes."""
+    """A path as an id: itself if it is clean text, else its readable part and a hash of its bytes."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
 """An Unsplash image URL → the same picture as a JPEG, no larger than wanted.
 
-The image host (imgix) makes a smaller picture from the parameters of the URL, so a photo of 50 megapixels costs the
-bytes of the size that is kept. Source: docs.imgix.com, parameters w, h, fit, fm, q.
+The image host (imgix) renders the size given in the URL, so a photo of 50 megapixels costs only the bytes of the size
+kept. Source: docs.imgix.com, parameters w, h, fit, fm, q.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ def sized(raw: str, width_px: int | None, height_px: int | None, *, max_side: in
     """`raw` with its long side at `max_side` at most, and its short side at `min_side` at least even for a panorama.
 
     Args:
-        width_px, height_px: the original's size, None where it is not known.
+        width_px, height_px: the original's size, None if unknown.
     """
     params = {"fm": "jpg", "q": str(quality)}
     if width_px is None or height_px is None or max(width_px, height_px) > max_side:

@@ -29,7 +29,7 @@ class UnsplashSettings(SourceSettings):
     """`[source.unsplash]`; the key is read from UNSPLASH_ACCESS_KEY."""
 
     api: ServiceUrl = "https://api.unsplash.com"
-    """Address of the service; another one for tests and mirrors."""
+    """Address of the service; change it for tests and mirrors."""
     permission: Permission | None = None
     """What Unsplash allows you beyond its guidelines: a list, the words, by whom and when."""
     app_name: str = "lhq"
@@ -39,14 +39,14 @@ class UnsplashSettings(SourceSettings):
     orientation: str = pydantic.Field("landscape", pattern="^(landscape|portrait|squarish|)$")
     """landscape, portrait or squarish; empty: any."""
     max_side_px: int = pydantic.Field(4096, ge=256)
-    """Photos larger than this are asked for at this size of the longer side (imgix w and h, fit=max)."""
+    """Larger photos are requested with this longer side (imgix w and h, fit=max)."""
     quality: int = pydantic.Field(92, ge=1, le=100)
-    """JPEG quality that photos above `max_side_px` are asked for in."""
+    """JPEG quality to request for photos above `max_side_px`."""
     _listed = pydantic.field_validator("permission", mode="before")(from_setting)
     calls_per_hour: float = pydantic.Field(50.0, gt=0)
-    """What your key allows, for `--dry-run`; the crawl itself goes by the answers' headers."""
+    """What your key allows, for `--dry-run`; the crawl itself obeys the response headers."""
     quota_window_s: float = pydantic.Field(3600.0, gt=0)
-    """How long the service's quota lasts before it is full again."""
+    """How long until the service's quota is full again."""
 
 
 class Unsplash(Source):
@@ -123,7 +123,7 @@ class Unsplash(Source):
         return Page(tuple(found), None if is_last else str(page + 1), number(body.get("total")), skips.all())
 
     def licence_of(self, source_id: str) -> str | None:
-        """Unsplash has one licence; what can change is that a photo is gone."""
+        """Unsplash has a single licence; only a photo's existence can change."""
         url = f"{self._api}/photos/{source_id}"
         answer = self._client.api("GET", url, headers=self._headers)
         if answer.status == 404:
@@ -150,8 +150,8 @@ class Unsplash(Source):
                 return self._client.read_json(url, answer)
 
     def _wait_for_quota(self, url: str, headers: Headers, is_over: bool) -> None:
-        """Unsplash says how many calls are left but not when more come: an hour after the first of them at the
-        latest. A run that starts over the limit doesn't know when that was and asks again six times in the hour."""
+        """Unsplash says how many calls are left but not when the quota is reset: within an hour of the first call. A
+        run that starts over the limit doesn't know when that was, and tries six times an hour."""
         window_s = self.settings.quota_window_s
         left_s = self._window_began + window_s - time.monotonic()
         if is_over and left_s > 0.98 * window_s:
@@ -203,5 +203,5 @@ class Unsplash(Source):
         )
 
     def _credit(self, url: str) -> str:
-        """Credit links carry where they were used, as the guidelines ask."""
+        """Add to credit links where they were used, as the guidelines require."""
         return with_params(url, {"utm_source": self.settings.app_name, "utm_medium": "referral"}) if url else ""

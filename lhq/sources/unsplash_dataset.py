@@ -1,7 +1,7 @@
 """The Unsplash Dataset's tables → candidates: every photo of `photos.tsv*`, no key and no API.
 
 The provider gives the tables on request: Lite (25,000 nature photos, any use) and Full (millions, non-commercial).
-The image URLs are inside. Rows are read where they lie, a page at a time; the cursor is a place in a file.
+The image URLs are inside. Rows are read in place, a page at a time; the cursor is an offset in a file.
 Source: github.com/unsplash/datasets, DOCS.md and TERMS.md.
 """
 
@@ -35,15 +35,15 @@ class UnsplashDatasetSettings(SourceSettings):
     path: Place
     """The folder with `photos.tsv000` … (or `photos.csv000` …), as unpacked."""
     edition: Literal["lite", "full"] = "lite"
-    """Which edition the tables are: it decides what its terms allow."""
+    """The edition, which decides what its terms allow."""
     words: tuple[str, ...] = ()
     """Take only photos whose description holds one of these words; empty: all."""
     max_side_px: int = pydantic.Field(4096, ge=256)
-    """Photos larger than this are asked for at this size of the longer side."""
+    """Larger photos are requested with this longer side."""
     quality: int = pydantic.Field(92, ge=1, le=100)
-    """JPEG quality that photos above `max_side_px` are asked for in."""
+    """JPEG quality to request for photos above `max_side_px`."""
     per_query: int = pydantic.Field(10_000_000, gt=0)
-    """Photos taken at most; the tables are one query."""
+    """Most photos taken; the tables are one query."""
 
 
 class UnsplashDataset(Source):
@@ -90,7 +90,7 @@ class UnsplashDataset(Source):
             with open(table, "rb") as file:
                 first = file.readline(1 << 20)
                 if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                    raise InputError(f"{table}: is UTF-16", hint="save it as UTF-8, or unpack it anew")
+                    raise InputError(f"{table}: is UTF-16", hint="save it as UTF-8, or unpack it again")
                 head = first.decode("utf-8-sig", "replace").rstrip("\r\n")
                 mark = "\t" if "\t" in head else ","
                 names = head.split(mark)

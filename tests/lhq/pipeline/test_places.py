@@ -54,7 +54,8 @@ def test_a_store_of_an_earlier_version_is_found_where_lhq_is_run(
     monkeypatch.chdir(tmp_path)
     assert lhq.load("project/set.toml").file.store == str(tmp_path / "data/set")
     assert [record.getMessage() for record in caplog.records] == [
-        'project/set.toml: "data/set" lies where lhq is run, not beside the file; "../data/set" is found from anywhere'
+        'project/set.toml: "data/set" is in the working directory, not next to the file; '
+        '"../data/set" is found from anywhere'
     ]
     (tmp_path / "project/data/set").mkdir(parents=True)
     assert lhq.load("project/set.toml").file.store == str(tmp_path / "project/data/set"), "beside the file goes first"
