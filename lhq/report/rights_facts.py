@@ -1,4 +1,4 @@
-"""A store's papers → what a lawyer asks about: sources, terms, licences, signals, permissions, takedowns, publishing."""
+"""A store's papers → what a lawyer asks about: sources, terms, licences, signals, permissions, takedowns, use."""
 
 from __future__ import annotations
 
