@@ -1,7 +1,7 @@
-"""Photo → facts → verdicts: one file a measure.
+"""Photo → facts → verdicts: one file per measure.
 
-Measuring is costly and writes facts once; judging is a threshold over facts and is re-run at will. Nothing
-is deleted by a judgement.
+Measuring is costly and writes facts once; judging applies thresholds to facts and can be repeated at will. A
+judgement deletes nothing.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from lhq.records import Lane, Photo, Verdict
 from lhq.store.shards import Shards
 
 Judges = Literal["alone", "by-share", "among"]
-"""How a measure judges: each photo alone by its own facts; by a bar that may be a share of all photos; or among all
-photos, of which it chooses (duplicates), so that it must know which of them the other measures keep."""
+"""How a measure judges: each photo alone by its own facts; by a limit that may be a share of all photos; or by
+choosing among all photos (duplicates), for which it must know which ones the other measures keep."""
 
 
 class MeasureSettings(Settings):
-    """Base of a measure's settings: `judgement` names the keys that only move the judgement.
+    """Base of a measure's settings: `judgement` names the keys that affect only the judgement.
 
-    All other keys decide the facts: when one of them changes, the facts are made again.
+    All other keys affect the facts, which are made again when one of them changes.
     """
 
     judgement: ClassVar[frozenset[str]] = frozenset()
 
     def preferring(self, sources: Sequence[str]) -> Self:
-        """These settings where the pipeline file names its sources in this order; most measures don't care."""
+        """These settings, given the order of sources in the pipeline file; most measures ignore it."""
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What the score of a measure's verdicts is, for the report: its title, its unit (`px`, `%`, ``), how it is best
-    laid out, the key of the settings that holds the limit, and on which side of it photos are dropped."""
+    """The score of a measure's verdicts, for the report: title, unit (`px`, `%`, ``), scale, the settings key with
+    the limit, and the side of it on which photos are dropped."""
 
     title: str
     limit: str
@@ -53,8 +53,8 @@ S_contra = TypeVar("S_contra", bound=Settings, contravariant=True)
 class Verdicts(Sequence[Verdict]):
     """Verdicts of one measure as columns: 450,000 of them are decided without 450,000 objects.
 
-    Reads as a sequence of `Verdict`. `kept` is bool [N], `score` float64 [N]; `detail(row)` says row `row`
-    in words and is only called for rows that somebody reads.
+    Reads as a sequence of `Verdict`. `kept` is bool [N], `score` float64 [N]; `detail(row)` describes row `row` in
+    words and is called only for rows that are read.
     """
 
     def __init__(
@@ -110,35 +110,35 @@ class Measure(Protocol[S_contra]):
     """Its key in a pipeline file (`[filter.NAME]`) and its folder of facts."""
     settings_class: type[MeasureSettings]
     schema: pa.Schema
-    """Of the facts: `id` first, then the measure's own columns, one row a photo, in the shard's order."""
+    """Schema of the facts: `id` first, then the measure's own columns, one row per photo, in the shard's order."""
     judged: Sequence[str]
     """The columns that `judge` reads; all others stay on disk."""
     lane: Lane = "cpu"
     version: int = 1
-    """Raised when the code gives other facts for the same photo and settings: facts are measured again when it,
+    """Raise it when the code gives other facts for the same photo and settings. Facts are measured again when it,
     `schema` or a key outside the settings' `judgement` changes."""
     rows: int = 32
-    """How many photos one call of `measure` takes at most: large where decoding must run ahead of a GPU."""
+    """Most photos per call of `measure`: large if decoding must run ahead of a GPU."""
     needs_bytes: bool = True
-    """False for a measure that looks at papers only: no bytes are read for it."""
+    """False for a measure that uses only papers, so that no bytes are read for it."""
     needs: Sequence[str] = ()
-    """Modules that it imports and lhq's core does not bring, so that a run can say so before it begins."""
+    """Modules that it imports beyond lhq's core, so that a run can check for them before it begins."""
     is_apart: bool = False
-    """True for a measure whose work is done in a process of its own: what kills that does not kill a worker."""
+    """True for a measure that works in its own process, whose crash does not kill a worker."""
     judges: Judges = "alone"
     question: str = ""
-    """What it asks of a photo, as a sentence for the report."""
+    """The question it asks about a photo, as a sentence for the report."""
     score: Score | None = None
-    """None where its verdicts have no figure to draw."""
+    """None if its verdicts have no number to plot."""
 
     def prepare(self, shards: Shards) -> None:
-        """The one look over everything (fit a Gaussian, train a classifier), in the parent process before the
-        first shard is measured; most measures need none."""
+        """A pass over all photos (fit a Gaussian, train a classifier), in the parent process before the first shard
+        is measured; most measures need none."""
         return
 
     def lacks(self) -> str:
         """What this machine lacks to measure ("objects: weights r50.pth are not on disk"); "" if nothing. Every node
-        of a cluster is asked, where `prepare` ran on the first one only."""
+        of a cluster is checked; `prepare` ran only on the first."""
         return ""
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
@@ -146,13 +146,12 @@ class Measure(Protocol[S_contra]):
         ...
 
     def judge(self, facts: pa.Table, settings: S_contra) -> Sequence[Verdict]:
-        """One verdict a row of `facts`, in order: thresholds of `settings`, no look at pixels.
-
-        Return `Verdicts` where the rows can be many.
+        """One verdict per row of `facts`, in order, from the thresholds in `settings`; pixels are not read. Return
+        `Verdicts` if there can be many rows.
         """
         ...
 
     def judge_among(self, facts: pa.Table, settings: S_contra, kept_by_others: np.ndarray) -> Sequence[Verdict]:
-        """Like `judge`, for a measure that `judges` among photos; `kept_by_others` is bool [N], true where no other
+        """Like `judge`, for a measure that `judges` among photos; `kept_by_others` is bool [N], true if no other
         measure drops the photo."""
         return self.judge(facts, settings)

@@ -1,4 +1,4 @@
-"""Pairs → clusters: union-find by numpy, all pairs at once."""
+"""Pairs → clusters: union-find in numpy, all pairs at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The eighty things that COCO's detectors know, and the nearest name to one they don't.
+"""The eighty classes of COCO detectors, and the nearest name to an unknown one.
 
 Order and spelling are COCO 2017's (`instances_val2017.json`), which is also that of every model here.
 Source: https://cocodataset.org, Lin et al. 2014.
@@ -92,7 +92,7 @@ CLASSES: tuple[str, ...] = (
     "toothbrush",
 )
 
-# Words people write for a COCO class, beyond misspellings.
+# Common synonyms of COCO classes.
 _SYNONYMS = {
     "people": "person",
     "human": "person",
@@ -120,7 +120,7 @@ def check(names: Iterable[str], known: Sequence[str] = CLASSES, whose: str = "CO
     """Nothing, if `known` holds every name.
 
     Raises:
-        ValueError: names the first that is missing and the nearest one that is not.
+        ValueError: names the first unknown one and the nearest known one.
     """
     for name in names:
         if name in known:

@@ -1,10 +1,10 @@
-"""Photo → whatever a command of the user's says of it: captions, scores, tags, by a program that this project needs not
-know.
+"""Photo → whatever a command of the user's says of it: captions, scores, tags, by a program that this project needs
+not know.
 
-The command is started once a worker and kept. For each photo it reads one line of JSON from its standard input, and for
-each it writes one line of JSON to its standard output, in the same order; what it says on standard error is shown. It
-may read ahead: a batch of photos is written before the first answer is awaited. When it dies, it is started again, and
-the batch is given to it photo by photo; a photo on which it dies alone is a row with an error.
+Each worker starts the command once and keeps it running. For each photo it reads one line of JSON from its standard
+input, and for each it writes one line of JSON to its standard output, in the same order; its standard error is shown.
+It may read ahead: a batch of photos is written before the first answer is awaited. If it dies, it is restarted and
+given the batch photo by photo; a photo that kills it by itself becomes a row with an error.
 """
 
 from __future__ import annotations
@@ -44,21 +44,22 @@ class CommandSettings(MeasureSettings):
     run: tuple[str, ...] = pydantic.Field(min_length=1)
     """The command and its arguments."""
     columns: dict[str, Kind] = pydantic.Field(min_length=1)
-    """What each answer holds: name → `string`, `number`, `integer` or `boolean`."""
+    """Columns of each answer: name → `string`, `number`, `integer` or `boolean`."""
     input: Literal["path", "bytes"] = "path"
-    """`path`: each line names a file of the photo as it was fetched. `bytes`: it says how many bytes follow it."""
+    """`path`: each line names a file with the photo as fetched. `bytes`: each line gives the number of bytes that
+    follow it."""
     batch: int = pydantic.Field(32, ge=1, le=4096)
-    """Photos that are given to it at a time."""
+    """Photos given to it at a time."""
     lane: Lane = "cpu"
-    """`gpu`: one process of it a GPU instead of one a core."""
+    """`gpu`: one process per GPU instead of one per core."""
     timeout_s: float = pydantic.Field(600.0, gt=0)
-    """How long one answer may take before the command counts as dead."""
+    """Longest wait for one answer before the command counts as dead."""
     version: int = 1
-    """Raise it when the command changes: its facts are then made again."""
+    """Raise it when the command changes, so that its facts are made again."""
     least: dict[str, float] = pydantic.Field(default_factory=dict)
-    """A photo is dropped where one of these numbers is lower."""
+    """Drop photos with a lower value in one of these columns."""
     most: dict[str, float] = pydantic.Field(default_factory=dict)
-    """A photo is dropped where one of these numbers is higher."""
+    """Drop photos with a higher value in one of these columns."""
 
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
@@ -72,7 +73,7 @@ class CommandSettings(MeasureSettings):
 
 
 class Command(Measure[CommandSettings]):
-    """Facts: what the command said of each photo, in the columns that its settings name."""
+    """Facts: the command's answer for each photo, in the columns of its settings."""
 
     name = "command"
     settings_class = CommandSettings
@@ -94,27 +95,27 @@ class Command(Measure[CommandSettings]):
         return Command, (self.settings, self.name)  # each worker starts the command itself
 
     def lacks(self) -> str:
-        """The program, where it is not on this machine."""
+        """The program, if it is missing on this machine."""
         from shutil import which
 
         program = self.settings.run[0]
         return "" if which(program) else f"{self.name}: no program {program}"
 
     def measure(self, photos: Sequence[Photo]) -> pa.RecordBatch:
-        """What the command says of these photos.
+        """The command's answers for these photos.
 
         Raises:
             RunError: it can't be started, or its answer is not JSON or does not match `columns`.
         """
         with tempfile.TemporaryDirectory(prefix="lhq-command-") as folder:
             answers = self._ask(photos, folder)
-            if answers is None:  # it died: each photo alone, so that the one that killed it is known
+            if answers is None:  # it died: try each photo alone to find the one that killed it
                 answers = [(self._ask([photo], folder) or [_DIED])[0] for photo in photos]
         rows = [{"id": photo.id, **self._row(photo, answer)} for photo, answer in zip(photos, answers, strict=True)]
         return pa.RecordBatch.from_pylist(rows, self.schema)
 
     def judge(self, facts: pa.Table, settings: CommandSettings) -> Verdicts:
-        """Within every limit; without limits all are kept, whatever was said or failed."""
+        """Keep photos within every limit; without limits keep all, whatever the answer."""
         kept, score = np.ones(len(facts), bool), np.full(len(facts), np.nan)
         details: dict[int, str] = {}
         for limits, is_beyond, word in ((settings.least, np.less, "below"), (settings.most, np.greater, "above")):
@@ -130,7 +131,7 @@ class Command(Measure[CommandSettings]):
         return Verdicts(self.name, facts["id"], kept, score, lambda row: details.get(row, ""))
 
     def _ask(self, photos: Sequence[Photo], folder: str) -> list[Mapping[str, Any]] | None:
-        """One answer a photo; None where the command died meanwhile."""
+        """One answer per photo; None if the command died meanwhile."""
         if self._child is None:
             self._child = _Child(self.settings, self.name)
         answers = self._child.ask([_request(photo, self.settings.input, folder) for photo in photos])
@@ -177,7 +178,7 @@ def _request(photo: Photo, how: str, folder: str) -> tuple[bytes, bytes]:
 
 
 class _Child:
-    """The running command. Answers are read on a thread, as it may fill one pipe while the other is being filled."""
+    """The running command. A thread reads its answers, since it may fill one pipe while we fill the other."""
 
     def __init__(self, settings: CommandSettings, name: str) -> None:
         self._settings, self._name = settings, name

@@ -1,7 +1,7 @@
 """Photo → how well its halves can be told apart → can its sides be continued.
 
-The score is max(P(left | left half), P(right | right half)): a side that is surely recognised, whichever it is,
-has no neighbour to go on with. Scores are cross-fitted: photos fall into folds by their id, and each fold is
+The score is max(P(left | left half), P(right | right half)): a side recognised with confidence, left or right, can't
+be continued. Scores are cross-fitted: photos fall into folds by their id, and each fold is
 scored by a classifier that saw none of it, so every photo gets a score and none a memorised one.
 The paper's best model was trained on photos with a score of at most 0.95.
 Source: Skorokhodov, Sotnikov, Elhoseiny 2021, Algorithm 1 (whose published script took P(right | left half)).
@@ -41,42 +41,42 @@ class ConnectabilitySettings(MeasureSettings):
     judgement: ClassVar[frozenset[str]] = frozenset({"max_score", "batch", "num_threads", "device"})
 
     backbone: str = "wide_resnet50_2"
-    """`wide_resnet50_2` with ImageNet's weights, `tiny` (from scratch, needs no weights), or a state dict's path."""
+    """`wide_resnet50_2` with ImageNet weights, `tiny` (from scratch, needs no weights), or the path of a state dict."""
     folds: int = pydantic.Field(2, ge=2, le=10)
-    """Classifiers trained; each photo is scored by the one that saw no photo of its fold."""
+    """Number of classifiers; each photo is scored by the one that was not trained on its fold."""
     side_px: int = pydantic.Field(256, ge=32, multiple_of=2)
-    """Side that photos are scaled to; the paper has 256."""
+    """Side that photos are scaled to; 256 in the paper."""
     train_share: float = pydantic.Field(0.15, gt=0, le=0.45)
-    """Share of all photos that one classifier is trained on."""
+    """Share of all photos to train each classifier on."""
     validation_share: float = pydantic.Field(0.05, gt=0, le=0.45)
-    """Share of all photos that choose the best epoch."""
+    """Share of all photos for choosing the best epoch."""
     max_train_rows: int = pydantic.Field(60_000, ge=2)
-    """The training photos of a fold wait as pixels in a temporary file: 0.2 MB each at 256 px."""
+    """The training photos of a fold are kept as pixels in a temporary file, 0.2 MB each at 256 px."""
     epochs: int = pydantic.Field(10, ge=1)
-    """Passes over the training photos; the paper has 10."""
+    """Passes over the training photos; 10 in the paper."""
     train_batch: int = pydantic.Field(64, ge=2)
-    """Halves a training step; the paper has 64."""
+    """Halves per training step; 64 in the paper."""
     lr_backbone: float | None = pydantic.Field(None, gt=0)
     """Empty: 1e-5, or 1e-3 from scratch."""
     lr_head: float | None = pydantic.Field(None, gt=0)
     """Empty: 1e-4, or 1e-3 from scratch."""
     seed: int = 0
-    """Decides which photos train, which validate, and the order."""
+    """Decides which photos are for training or validation, and their order."""
     batch: int = pydantic.Field(64, ge=1)
-    """Photos a forward pass when scoring."""
+    """Photos per forward pass when scoring."""
     num_threads: int = pydantic.Field(0, ge=0)
-    """Decoding threads; 0: as many as there are cores."""
+    """Decoding threads; 0: one per core."""
     device: str = pydantic.Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
-    """auto (CUDA where there is one), cpu, cuda, cuda:1, mps."""
+    """auto (CUDA if there is a GPU), cpu, cuda, cuda:1, mps."""
 
     max_score: float = pydantic.Field(0.95, ge=0, le=1)
-    """Photos above are dropped. Published thresholds: 0.5, 0.7, 0.95 and 0.99."""
+    """Drop photos with a higher score. Published thresholds: 0.5, 0.7, 0.95 and 0.99."""
 
 
 class Connectability(Measure[ConnectabilitySettings]):
     """`p_left` = P(left | left half), `p_right` = P(right | right half), by the classifier of `fold`.
 
-    The photo is seen as it is exported: short side to `side_px`, middle square.
+    The classifier sees the photo as exported: short side scaled to `side_px`, centre square.
     """
 
     name = "connectability"
@@ -170,7 +170,7 @@ class Connectability(Measure[ConnectabilitySettings]):
                 held = self._squares(shards, ids, validation, other)
                 if len(seen) < 2 or not len(held):
                     raise InputError(
-                        f"[filter.connectability]: of {len(training)} training photos {len(seen)} decode",
+                        f"[filter.connectability]: only {len(seen)} of {len(training)} training photos decode",
                         hint="look at the facts of [filter.size], and crawl more",
                     )
                 log.info("connectability: fold %d of %d: training on %d photos", fold + 1, given.folds, len(seen))
@@ -219,7 +219,7 @@ class Connectability(Measure[ConnectabilitySettings]):
         return pa.RecordBatch.from_pylist(rows, self.schema)
 
     def judge(self, facts: pa.Table, settings: ConnectabilitySettings) -> Verdicts:
-        """The score is the larger of the two chances."""
+        """The score is the larger of the two probabilities."""
         chances = [facts[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("p_left", "p_right")]
         score = np.maximum(*chances)
         with np.errstate(invalid="ignore"):
@@ -235,7 +235,7 @@ class Connectability(Measure[ConnectabilitySettings]):
 
 
 def fold_of(id: str, folds: int) -> int:
-    """The fold of a photo: a function of its id alone, so it holds for photos that come later."""
+    """The fold of a photo: a function of its id alone, so later photos don't change it."""
     return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8, person=b"fold").digest()) % folds
 
 

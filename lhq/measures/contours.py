@@ -1,4 +1,4 @@
-"""Mask bits → a smooth outline: what an SVG path or a painter needs, a few hundred bytes instead of a bitmap."""
+"""Mask bits → a smooth outline for an SVG path or for drawing, a few hundred bytes instead of a bitmap."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _loops(bits: npt.NDArray[np.bool_]) -> list[Points]:
 
 
 def _smooth(loop: Points) -> Points:
-    """Straight runs without their inner points, corners cut twice. Source: Chaikin 1974."""
+    """Remove inner points of straight runs and cut corners twice. Source: Chaikin 1974."""
     before, after = np.roll(loop, 1, axis=0), np.roll(loop, -1, axis=0)
     bends = ((loop - before) != (after - loop)).any(axis=1)
     loop = loop[bends]
@@ -70,5 +70,5 @@ def _smooth(loop: Points) -> Points:
 
 
 def hue_of(label: str) -> int:
-    """A colour of its own for each class, in degrees, the same on every picture."""
+    """The hue of a class in degrees, the same on every picture."""
     return sum(ord(c) * 47 * (i + 1) for i, c in enumerate(label)) % 360

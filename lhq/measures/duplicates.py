@@ -1,8 +1,8 @@
-"""Photo → is it the best version of its scene: exact by sha256, near by perceptual hashes and a second look.
+"""Photo → is it the best version of its scene: exact by sha256, near by perceptual hashes and a comparison.
 
-Landscapes collide at 64 bits (sky over horizon), so whatever a hash proposes is confirmed on small pictures of
-both. Confirmed pairs are joined into clusters, and every member must be confirmed against the keeper itself,
-so that a chain of small steps can't swallow another scene.
+Landscapes collide at 64 bits (sky over horizon), so every pair that a hash proposes is confirmed on small pictures of
+both. Confirmed pairs form clusters, and every member must be confirmed against the photo kept, so that a chain of
+small differences can't drop another scene.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ class DuplicatesSettings(MeasureSettings):
     judgement: ClassVar[frozenset[str]] = frozenset({"radius", "min_likeness", "turned", "mirrored", "sources"})
 
     radius: int = pydantic.Field(6, ge=0, le=12)
-    """Bits of 64 in which the hashes of two whole pictures may differ for a second look."""
+    """Most differing bits of 64 between the hashes of two whole pictures to compare them."""
     min_likeness: float = pydantic.Field(0.92, gt=0, le=1)
-    """Correlation of what two pictures share from which on they are one scene."""
+    """Least correlation of the common part of two pictures of the same scene."""
     turned: bool = True
-    """Whether a picture turned by 90°, 180° or 270° is a version of it."""
+    """Whether copies rotated by 90°, 180° or 270° are versions."""
     mirrored: bool = True
-    """Whether its mirror image is one."""
+    """Whether mirror images are versions."""
     sources: tuple[str, ...] = ()
-    """Sources from preferred to least, for the choice of the keeper; empty: the pipeline file's order."""
+    """Sources in order of preference, for choosing the photo to keep; empty: the pipeline file's order."""
 
     def preferring(self, sources: Sequence[str]) -> Self:
         return self if self.sources else self.model_copy(update={"sources": tuple(sources)})
 
 
 class Duplicates(Measure[DuplicatesSettings]):
-    """Facts: sha256, the 64-bit perceptual hash, keypoint hashes with their places, a small grey picture; and what
-    the choice of the keeper needs."""
+    """Facts: sha256, the 64-bit perceptual hash, keypoint hashes with their positions, a small grey picture; and what
+    choosing the photo to keep needs."""
 
     name = "duplicates"
     settings_class = DuplicatesSettings
@@ -83,12 +83,12 @@ class Duplicates(Measure[DuplicatesSettings]):
         return pa.RecordBatch.from_pylist(_facts(photos), self.schema)
 
     def judge(self, facts: pa.Table, settings: DuplicatesSettings) -> Verdicts:
-        """Like `judge_among` where no other measure drops anything."""
+        """Like `judge_among`, as if no other measure dropped anything."""
         return self.judge_among(facts, settings, np.ones(len(facts), bool))
 
     def judge_among(self, facts: pa.Table, settings: DuplicatesSettings, kept_by_others: np.ndarray) -> Verdicts:
-        """Keeps the best of each cluster: one that all other measures keep, then the largest, then the freest
-        licence, then source order, then id. The score of a dropped photo is its likeness to the keeper."""
+        """Keeps the best of each cluster: one that all other measures keep, then the largest, then the most
+        permissive licence, then source order, then id. The score of a dropped photo is its likeness to the one kept."""
         rank = _rank(facts, settings, kept_by_others)
         same, alike = _exact(facts, rank)
         one_each = np.flatnonzero((same == np.arange(len(same))) & pc.is_valid(facts["phash"]).to_numpy())

@@ -1,9 +1,8 @@
-"""Pictures → feature vectors, for measures that ask how usual a picture is.
+"""Pictures → feature vectors, for measures of how typical a picture is.
 
 `inception` is the paper's choice, `dinov2` today's; a path takes any TorchScript or torch.export program.
-`thumbnail` needs no weights and no torch: colour, contrast and edge directions by hand. It tells a screenshot
-or a night shot from a meadow, not a field from a golf course; it is there for demos and for machines without
-weights.
+`thumbnail` needs no weights and no torch: handmade colour, contrast and edge features. It tells a screenshot or a
+night shot from a meadow, but not a field from a golf course; it is for demos and machines without weights.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Extractor(Protocol):
     num_features: int
 
     def extract(self, images: Sequence[Pixels]) -> Floats:
-        """One row of features a picture, [B, D]."""
+        """One row of features per picture, [B, D]."""
         ...
 
 
@@ -59,7 +58,7 @@ def open_extractor(kind: str, device: str) -> Extractor:
     path = Path(kind)
     if not path.is_file():
         raise InputError(
-            f"[filter.outliers]: features = {kind!r} is no file",
+            f"[filter.outliers]: features = {kind!r} is not a file",
             hint="set inception, dinov2, thumbnail, or the path of a TorchScript or torch.export program",
         )
     import torch
@@ -96,7 +95,7 @@ def _inception(path: Path) -> tuple[Any, str]:
 
 
 class Network:
-    """A torch module in eval mode as an extractor; the picture is pressed into a square, as FID does it."""
+    """A torch module in eval mode as an extractor; the picture is resized to a square, as for FID."""
 
     def __init__(
         self, model: Any, name: str, *, side_px: int, mean: Sequence[float], std: Sequence[float], device: str
@@ -111,7 +110,7 @@ class Network:
         blank = np.zeros((side_px, side_px, 3), np.uint8)
         shape = self.extract([blank, blank]).shape
         if len(shape) != 2 or shape[0] != 2:
-            raise InputError(f"{name}: gives features of shape {shape}", hint="one row a picture: [B, D]")
+            raise InputError(f"{name}: gives features of shape {shape}", hint="one row per picture: [B, D]")
         self.num_features = shape[1]
 
     def extract(self, images: Sequence[Pixels]) -> Floats:

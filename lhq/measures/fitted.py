@@ -1,7 +1,7 @@
-"""What a measure learned in its one pass over all photos: `fits/<measure>-<fingerprint>.safetensors` in the store.
+"""What a measure learned in its pass over all photos: `fits/<measure>-<fingerprint>.safetensors` in the store.
 
-A fit is made once and kept: photos added later are measured by it too, so that facts stay comparable. A new one is
-made when a setting that it depends on changes, or when its file is deleted (delete the facts that it gave as well).
+A fit is made once and kept: photos added later are measured with it too, so that facts stay comparable. A new one is
+made when a setting that it depends on changes, or when its file is deleted (then also delete the facts made with it).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def path_of(store: str, key: str) -> str:
 
 
 def save(store: str, key: str, arrays: Mapping[str, Array], notes: Mapping[str, str]) -> None:
-    """Write a fit whole.
+    """Write a fit.
 
     Raises:
         StoreError: the store can't be written.

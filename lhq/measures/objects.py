@@ -1,8 +1,8 @@
-"""Photo → things in it (Mask R-CNN) → is it still a landscape.
+"""Photo → objects in it (Mask R-CNN) → is it still a landscape.
 
-Facts are all detections over a low score with class, score, box, area and mask, so that thresholds and the
-list of allowed classes move without a GPU. A judgement adds up the area of what counts: one person far away
-on a beach may stay, a crowd may not.
+Facts are all detections above a low score with class, score, box, area and mask, so that thresholds and the list of
+allowed classes can change without a GPU. A judgement adds up the area of the detections that count: one person far
+away on a beach may stay, a crowd may not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lhq.records import Lane, Photo
 
 
 class ClassLimits(Settings):
-    """`[filter.objects.classes.<name>]`: one class judged by its own limits instead of the common ones."""
+    """`[filter.objects.classes.<name>]`: limits for a single class."""
 
     min_score: float | None = pydantic.Field(None, ge=0, le=1)
     max_area: float | None = pydantic.Field(None, ge=0, le=1)
@@ -39,35 +39,35 @@ class ObjectsSettings(MeasureSettings):
     )
 
     backend: Backend = "auto"
-    """detectron2 where it can be imported, else torchvision; or one of them by name."""
+    """auto (detectron2 if installed, else torchvision), detectron2 or torchvision."""
     weights: WordOrFile = "coco"
     """`coco` (the backend's best R50), `coco-v1`, `coco-v2` (torchvision), `coco-r50`, `coco-x101` (detectron2),
     `sandbox`, or the path of a state dict (.safetensors, .pth)."""
     names: tuple[str, ...] = ()
-    """Names of the classes of weights of your own, in their order; empty: COCO's."""
+    """Class names of your own weights, in order; empty: COCO's."""
     low_score: float = pydantic.Field(0.05, gt=0, lt=1)
-    """Detections below are not kept as facts."""
+    """Detections with a lower score are not kept as facts."""
     short_side_px: int | None = pydantic.Field(None, ge=64, le=4096)
-    """The size a picture is shown at; empty: what the weights were trained at (800, long side at most 1333)."""
+    """Short side of the detector's input; empty: as the weights were trained (800, long side at most 1333)."""
     long_side_px: int | None = pydantic.Field(None, ge=64, le=8192)
-    """Longest side that a photo is scaled to for the detector; by default the backend's own rule."""
+    """Longest side of the detector's input; empty: the backend's own rule."""
     batch: int = pydantic.Field(8, ge=1)
-    """Photos a forward pass; halved by itself where memory runs out."""
+    """Photos per forward pass; halved automatically when memory runs out."""
     num_threads: int = pydantic.Field(0, ge=0)
-    """Decoding threads; 0: one a core."""
+    """Decoding threads; 0: one per core."""
     device: str = pydantic.Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
-    """auto (CUDA where there is one), cpu, cuda, cuda:1, mps."""
+    """auto (CUDA if there is a GPU), cpu, cuda, cuda:1, mps."""
     precision: Literal["auto", "half", "full"] = "auto"
     """`auto`: half on CUDA, full elsewhere."""
 
     min_score: float = pydantic.Field(0.5, ge=0, le=1)
-    """A detection counts from this score on."""
+    """Lowest score of a detection that counts."""
     max_area: float = pydantic.Field(0.01, ge=0, le=1)
-    """A photo is dropped if what counts covers more than this share of it (overlaps count twice)."""
+    """Drop a photo if the detections that count cover more than this share of it (overlaps count twice)."""
     allow: tuple[str, ...] = ()
     """Classes that never count."""
     per_class: dict[str, ClassLimits] = pydantic.Field(default_factory=dict, alias="classes")
-    """Limits of single classes: `[filter.objects.classes.bird]` with `min_score` and `max_area` of its own."""
+    """Limits for single classes: `[filter.objects.classes.bird]` with its own `min_score` and `max_area`."""
 
     @pydantic.field_validator("allow", "per_class")
     @classmethod
@@ -98,9 +98,9 @@ class ObjectsSettings(MeasureSettings):
 class Objects(Measure[ObjectsSettings]):
     """Detections of a Mask R-CNN.
 
-    Columns of one photo's N detections, by falling score: `classes`, `scores`, `areas` (share of the picture
+    Columns of one photo's N detections, by descending score: `classes`, `scores`, `areas` (share of the picture
     under the mask), `boxes` (4 N numbers: x0, y0, x1, y1 as shares of width and height), `masks` (28 x 28
-    packed bits in the box, rows from the top); `detector` says what saw them.
+    packed bits in the box, rows from the top); `detector` identifies the detector.
     """
 
     name = "objects"
@@ -129,7 +129,7 @@ class Objects(Measure[ObjectsSettings]):
         self.settings = settings
 
     def lacks(self) -> str:
-        """The detector's weights, if this machine has not got them."""
+        """The detector's weights, if missing on this machine."""
         try:
             _open(self.settings)
         except LhqError as error:
@@ -194,7 +194,7 @@ class Objects(Measure[ObjectsSettings]):
 
 @functools.lru_cache(maxsize=1)
 def _opened(backend: Backend, wanted: Wanted, batch: int) -> tuple[Detector, Halving[Pixels, Detections]]:
-    """One detector a process: engines hand a fresh copy of the measure to every shard."""
+    """One detector per process, since engines give every shard a fresh copy of the measure."""
     detector = open_detector(backend, wanted)
     return detector, Halving(detector.detect, batch, "[filter.objects]")
 
@@ -238,7 +238,7 @@ def _rows(lists: pa.ListArray) -> np.ndarray:
 
 
 def _limits(known: list[str], settings: ObjectsSettings) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """For every class that occurs: its least score and its group; and the area limit of every group.
+    """For every class that occurs, its minimum score and its group; and the area limit of every group.
 
     Group 0 is everything under the common limit, -1 is allowed, any other is one class with limits of its own.
     """

@@ -1,8 +1,8 @@
-"""Photo → how usual its features are among trusted photos → not too unusual.
+"""Photo → how typical its features are among trusted photos → drop the least typical.
 
 One Gaussian is fitted to the features of trusted photos and kept in the store; every photo gets its
-log-likelihood under it. The paper dropped the least likely; LHQ is published sorted by it, and so is usable
-unshuffled by nobody: here the score stays a column.
+log-likelihood under it. The paper dropped the least likely. The published LHQ is sorted by it, so it must be shuffled
+before use; here the score is a column.
 """
 
 from __future__ import annotations
@@ -43,31 +43,31 @@ class OutliersSettings(MeasureSettings):
     )
 
     features: WordOrFile = "inception"
-    """`inception` (the paper's), `dinov2`, `thumbnail` (by hand, needs no weights), or a TorchScript file."""
+    """`inception` (the paper's), `dinov2`, `thumbnail` (handmade, needs no weights), or a TorchScript file."""
     trusted: WordOrFile = "all"
-    """Which photos the Gaussian is fitted to: `all`, `kept` (what the last `lhq filter` keeps, this measure
-    aside), or a file of photo ids, one a line."""
+    """Photos to fit the Gaussian to: `all`, `kept` (by the last `lhq filter`, ignoring this measure), or a file of
+    photo ids, one per line."""
     trusted_queries: tuple[str, ...] = ()
-    """Only photos found by one of these queries are trusted; empty: whatever the query."""
+    """Trust only photos found by one of these queries; empty: by any query."""
     fit_rows: int = pydantic.Field(20_000, ge=2)
-    """At most so many trusted photos are looked at, the same ones every time."""
+    """Most trusted photos to use, always the same ones."""
     shrinkage: Literal["auto"] | float = "auto"
-    """Of the covariance towards the identity, 0..1; `auto`: by the oracle-approximating rule."""
+    """Shrinkage of the covariance towards the identity, 0..1; `auto`: by the oracle-approximating rule."""
     batch: int = pydantic.Field(64, ge=1)
-    """Photos a forward pass; halved by itself where memory runs out."""
+    """Photos per forward pass; halved automatically when memory runs out."""
     num_threads: int = pydantic.Field(0, ge=0)
-    """Decoding threads; 0: as many as there are cores."""
-    # Left out of dumps: without it a store's facts, fits and verdicts are what they were before it was known.
+    """Decoding threads; 0: one per core."""
+    # Left out of dumps, so that facts, fits and verdicts of older stores stay valid without it.
     keep_features: bool = pydantic.Field(False, exclude=True)
     """Keep every photo's features as a column of facts, `embedding` (float32): `[export] columns = ["embedding"]`
-    publishes them. Switched on, all photos are measured again."""
+    publishes them. Switching it on measures all photos again."""
     device: str = pydantic.Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
-    """auto (CUDA where there is one), cpu, cuda, cuda:1, mps."""
+    """auto (CUDA if there is a GPU), cpu, cuda, cuda:1, mps."""
 
     drop_share: float = pydantic.Field(0.05, ge=0, lt=1)
-    """This share of the photos, the least likely, is dropped."""
+    """Drop this share of the photos, the least likely."""
     min_log_likelihood: float | None = None
-    """A fixed bar instead of a share."""
+    """Drop photos below this log-likelihood instead of a share."""
 
     @pydantic.field_validator("shrinkage")
     @classmethod
@@ -111,7 +111,7 @@ class Outliers(Measure[OutliersSettings]):
         return {**self.__dict__, "_gaussian": None}
 
     def lacks(self) -> str:
-        """The extractor's weights, if this machine has not got them."""
+        """The extractor's weights, if missing on this machine."""
         try:
             _open(self.settings)
         except LhqError as error:
@@ -224,7 +224,7 @@ class Outliers(Measure[OutliersSettings]):
 
 @functools.lru_cache(maxsize=1)
 def _opened(kind: str, device: str, batch: int) -> tuple[Extractor, Halving[Pixels, Floats]]:
-    """One extractor a process: engines hand a fresh copy of the measure to every shard."""
+    """One extractor per process, since engines give every shard a fresh copy of the measure."""
     extractor = open_extractor(kind, device)
     return extractor, Halving(lambda images: list(extractor.extract(images)), batch, "[filter.outliers]")
 
@@ -234,7 +234,7 @@ def _open(settings: OutliersSettings) -> tuple[Extractor, Halving[Pixels, Floats
 
 
 def device(wanted: str) -> str:
-    """`auto` as CUDA where there is one, else the CPU."""
+    """`auto` as CUDA if there is a GPU, else the CPU."""
     if wanted != "auto":
         return wanted
     import torch
@@ -289,7 +289,7 @@ def _trust(shards: Shards, trusted: str) -> Callable[[str], bool]:
         table = verdicts.read(shards.store, ["id", "failed"])
         if table is None:
             raise InputError(
-                '[filter.outliers]: trusted = "kept", but nothing was judged yet',
+                '[filter.outliers]: trusted = "kept", but nothing has been judged yet',
                 hint="run lhq filter once without [filter.outliers]",
             )
         pairs = zip(table["id"].to_pylist(), table["failed"].to_pylist(), strict=True)

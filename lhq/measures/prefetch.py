@@ -33,9 +33,8 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How large a picture is shown to a model.
-
-    The short side becomes `short_px`, unless the long side would pass `long_px`, which then rules.
+    """The size of a model's input. The short side becomes `short_px`, unless the long side would exceed `long_px`,
+    which then decides.
     """
 
     short_px: int
@@ -43,7 +42,7 @@ class Fit:
     canvas_px: int = 64
     """Batches hold pictures whose sides are equal after rounding up to this."""
     square: Literal["no", "pressed", "cropped"] = "no"
-    """A square of `short_px`: of the whole picture, whatever its proportions, or of its middle."""
+    """A square of `short_px`: the whole picture resized, or its centre."""
 
     def size(self, width_px: int, height_px: int) -> tuple[int, int]:
         """Width and height of the shown picture, at least 1."""
@@ -141,10 +140,8 @@ class Batch:
 
 
 class Halving(Generic[T, R]):
-    """A batch function that survives the GPU's memory: on out-of-memory the batch is halved for good.
-
-    Says so once. One picture alone that does not fit is the run's failure, not the row's: the machine is
-    too small for the setting.
+    """A batch function that survives out-of-memory on the GPU: the batch is permanently halved, with one message. If
+    a single picture does not fit, the run fails and not the row: the machine is too small for the setting.
     """
 
     def __init__(self, run: Callable[[Sequence[T]], Sequence[R]], batch: int, what: str) -> None:
@@ -152,7 +149,7 @@ class Halving(Generic[T, R]):
         self._has_said = False
 
     def __call__(self, items: Sequence[T]) -> list[R]:
-        """One result an item, in order.
+        """One result per item, in order.
 
         Raises:
             RunError: a single item does not fit.
@@ -175,6 +172,8 @@ class Halving(Generic[T, R]):
             self.batch = len(part) // 2
             torch.cuda.empty_cache()
             if not self._has_said:
-                log.warning("%s: GPU memory ran out at %d pictures; going on with %d", self.what, len(part), self.batch)
+                log.warning(
+                    "%s: GPU memory ran out at %d pictures; continuing with %d", self.what, len(part), self.batch
+                )
                 self._has_said = True
         return done

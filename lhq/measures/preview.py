@@ -1,7 +1,7 @@
 """Photo → preview: one decode at reduced scale that reads the whole file, shared by every measure that needs pixels.
 
 A JPEG is decoded at an eighth of its scale straight from its DCT: entropy decoding still reads every byte, so a
-file cut short or broken inside is found, for about a quarter of a full decode's time. The strict decoder goes
+truncated or corrupt file is found, in about a quarter of the time of a full decode. The strict decoder goes
 first because it reports broken data segments that Pillow silently paints grey; where it only objects to the form
 (stray bytes between markers, an unusual colour model), Pillow decides.
 `lhq.images.decoders` says which files it may see; all others are decoded by Pillow in strips, which are averaged.
@@ -31,7 +31,7 @@ _BROKEN = ("premature end", "huffman", "bad progression", "inconsistent progress
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What one reduced decode of a photo gave.
+    """The result of one reduced decode of a photo.
 
     `rgbx` is uint8 [h, w, 4], turned upright, None when `error` is set; the fourth channel is padding: Pillow stores
     four bytes a pixel, so it takes this array without a copy. `error` is a reason (`truncated`,
@@ -53,8 +53,8 @@ _latest: deque[tuple[bytes, Preview]] = deque(maxlen=ROWS)
 def preview(photo: Photo) -> Preview:
     """The preview of a photo; asked again for the same bytes object, it comes from memory.
 
-    Several measures that see the same batch of at most `ROWS` photos therefore share one decode. Never raises for
-    what is in the bytes: an undecodable photo is a preview with `error`.
+    Several measures that see the same batch of at most `ROWS` photos therefore share one decode. Never raises because
+    of the bytes: an undecodable photo is a preview with `error`.
     """
     for data, seen in _latest:
         if data is photo.data:

@@ -1,8 +1,8 @@
 """Photo → is it whole, large enough, still, coloured, without borders, and sharp.
 
-The figures of sharpness and noise are those of the reduced picture (an eighth of the scale): what looks soft
-there is soft beyond rescue, and noise that shows there survived an average over 64 pixels. They cost nothing
-beside the decode; a finer look would double it.
+Sharpness and noise are measured on the reduced picture (an eighth of the size): what is blurred there is blurred
+beyond rescue, and noise that shows there survived averaging over 64 pixels. They cost almost nothing compared with
+the decode; a finer measurement would double it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class SizeSettings(MeasureSettings):
     )
 
     min_side_px: int = pydantic.Field(1024, ge=1)
-    """Least short side, in true pixels."""
+    """Least short side of the original, in pixels."""
     max_aspect: float = pydantic.Field(4.0, ge=1)
-    """Long side over short side at most; beyond are stitched strips."""
+    """Largest ratio of long to short side; beyond it are stitched strips."""
     allow_grey: bool = True
-    """False drops photos without colour (toned ones count as grey when the tone is one)."""
+    """False drops photos without colour (a uniform tone such as sepia counts as grey)."""
     max_border: float = pydantic.Field(0.04, ge=0, le=1)
-    """Share of the height or width that flat bars (letterbox, frame) may take."""
+    """Largest share of height or width taken by flat bars (letterbox, frame)."""
     min_sharpness: float = pydantic.Field(0.0, ge=0)
     """Least `sharpness`; 0 keeps all."""
     max_noise: float = pydantic.Field(1.0, gt=0)
-    """Most `noise`; 1 keeps all."""
+    """Largest `noise`; 1 keeps all."""
 
 
 _FIGURES = {
@@ -86,8 +86,8 @@ class Size(Measure[SizeSettings]):
         return pa.RecordBatch.from_pylist([_facts(*each) for each in zip(photos, previews, strict=True)], self.schema)
 
     def judge(self, facts: pa.Table, settings: SizeSettings) -> Verdicts:
-        """Whole, then large enough, then the rest; the score is the figure of the first test failed, else the
-        short side in pixels."""
+        """Whole, then large enough, then the rest; the score is the value of the first failed test, else the short
+        side in pixels."""
         failed = pc.is_valid(facts["error"]).to_numpy()
         figure = {name: _column(facts, name) for name in _JUDGED}
         short = np.minimum(figure["width_px"], figure["height_px"])

@@ -1,8 +1,8 @@
-"""Photo → what its title, tags and description say, and whether that betrays something else than a landscape.
+"""Photo → the words of its title, tags and description → do they say that it is not a landscape.
 
 Words are compared whole, without case and accents ("Hochzeitstal" does not match "Hochzeit"; "WÉDDING" matches
-"wedding"); scripts without spaces are compared sign by sign. The facts are the folded words, so lists can change
-without a look at the photos.
+"wedding"); scripts without spaces are compared character by character. The facts are the folded words, so lists can
+change without measuring again.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ class TextSettings(MeasureSettings):
     )
 
     fields: tuple[Field, ...] = _FIELDS
-    """Where words are sought."""
+    """Fields to search."""
     builtin: bool = True
-    """Use the list of words that betray non-landscapes, `lhq/measures/non_landscape_words.txt`."""
+    """Use the built-in list of words that suggest something else than a landscape,
+    `lhq/measures/non_landscape_words.txt`."""
     blacklist: tuple[str, ...] = ()
     """More words or phrases that drop a photo."""
     whitelist: tuple[str, ...] = ()
-    """Phrases that are no reason to drop: they are taken out before blacklisted words are sought, so "car" may be
-    whitelisted to lift it from the list, or "car park" to excuse only that."""
+    """Phrases to ignore: they are removed before the search for blacklisted words, so that "car" cancels that word
+    and "car park" only that phrase."""
     require: tuple[str, ...] = ()
     """A photo needs one of these words or phrases; empty: none."""
     max_words: int = pydantic.Field(0, ge=0)
-    """So many blacklisted words are put up with."""
+    """Number of blacklisted words to tolerate."""
 
     @pydantic.field_validator("blacklist", "whitelist", "require")
     @classmethod

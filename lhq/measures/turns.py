@@ -1,4 +1,4 @@
-"""The eight ways to lay a picture: turned by 90° and mirrored; how its hashes and places change with each.
+"""The eight orientations of a picture: rotated by 90° and mirrored; how its hashes and places change with each.
 
 A way is a number 0-7 whose bits say: 1 the x axis is flipped, 2 the y axis is flipped, 4 the axes are swapped. The
 picture laid so shows at q what the picture as it is shows at `source(q)`: swapped first, then flipped. Hashes

@@ -1,4 +1,4 @@
-"""A model's weights: from the cache, else fetched once and checked, else an error that says how to bring them.
+"""A model's weights: from the cache, else downloaded once and checked, else an error that says how to provide them.
 
 Only tensors are ever read (safetensors, `torch.load(weights_only=True)`, or a pickle of numpy arrays opened
 with nothing but numpy in reach): a weights file is data, and never runs code here.
@@ -54,7 +54,7 @@ def _digest_in(name: str) -> str | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a published `.pth` file is all there: by the sha256 that its name carries, else by its last bytes, where
+    """Whether a published `.pth` file is complete: by the sha256 that its name carries, else by its last bytes, where
     the format has its table."""
     try:
         digest = _digest_in(path.name)
@@ -67,7 +67,7 @@ def is_whole(path: Path) -> bool:
 
 
 def place_of(url: str) -> Path:
-    """Where the file behind `url` lies, or would: torch's own cache."""
+    """The path of the file behind `url` in torch's own cache, there or not."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlsplit(url).path)
@@ -97,7 +97,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"{path}: not a file of tensors ({first})",
-            hint="fetch it anew if it was cut short; your own weights are best saved with safetensors",
+            hint="download it again if it is incomplete; save your own weights with safetensors",
         ) from None
     for key in ("model", "state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):

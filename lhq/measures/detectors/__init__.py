@@ -1,6 +1,6 @@
-"""Pictures → detections: the one small protocol in front of every object detector, and the choice among them.
+"""Pictures → detections: the protocol of all object detectors, and the choice among them.
 
-`auto` takes detectron2 where it can be imported, as the paper did, else torchvision; the log says which, once.
+`auto` uses detectron2 if it can be imported, as the paper did, else torchvision; the log says which, once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OWNED: dict[str, Literal["detectron2", "torchvision"]] = {
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What a detector saw in one picture: N things by falling score.
+    """Detections in one picture: N objects by descending score.
 
     boxes_N4: x0, y0, x1, y1 as shares of width and height, 0..1. areas_N: share of the picture's area under
     the mask, 0..1. masks_N: the mask inside the box on a 28 x 28 grid, packed bits, rows from the top, uint8 [N, 98].
@@ -53,7 +53,7 @@ class Detector(Protocol):
     fit: Fit
 
     def detect(self, images: Sequence[Pixels]) -> list[Detections]:
-        """One result an image; images are upright RGB uint8 [H, W, 3], already fitted, of one canvas."""
+        """One result per image; images are upright RGB uint8 [H, W, 3], already fitted, of one canvas."""
         ...
 
 

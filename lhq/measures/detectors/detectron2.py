@@ -1,4 +1,4 @@
-"""Mask R-CNN by detectron2, as the paper did: R50 and X101 of its model zoo, or a file of one's own.
+"""Mask R-CNN by detectron2, as the paper did: R50 and X101 of its model zoo, or your own file.
 
 The zoo's module needs `pkg_resources`, which setuptools has dropped; the configs beside it are read directly.
 """

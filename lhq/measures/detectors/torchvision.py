@@ -1,4 +1,4 @@
-"""Mask R-CNN by torchvision: COCO v1 and v2 weights, a state dict of one's own, or the sandbox's.
+"""Mask R-CNN by torchvision: COCO v1 and v2 weights, your own state dict, or the sandbox's.
 
 The architecture is read off the state dict. Masks stay on their 28 x 28 grid: pasting them into the full
 picture costs more than the network and adds nothing to an area or an outline.

@@ -213,7 +213,7 @@ def test_out_of_memory_halves_the_batch_says_so_once_and_goes_on(caplog: pytest.
     assert gpu.asked == [16, 8, 4, *[2] * 8, 2, 2, 1]
     assert run.batch == 2
     assert [record.getMessage() for record in caplog.records] == [
-        "[filter.objects]: GPU memory ran out at 16 pictures; going on with 8"
+        "[filter.objects]: GPU memory ran out at 16 pictures; continuing with 8"
     ]
 
 

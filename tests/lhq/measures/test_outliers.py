@@ -214,7 +214,7 @@ def test_bad_input_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         prepare(features="thumbnail", trusted=str(tmp_path / "none.txt"))
     with pytest.raises(InputError, match="0 trusted photos are too few"):
         prepare(features="thumbnail", trusted_queries=["desert"])
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is not a file"):
         prepare(features="incepton")
     (tmp_path / "no.pt").write_text("not a program")
     with pytest.raises(InputError, match="not a TorchScript or torch"):
