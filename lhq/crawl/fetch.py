@@ -1,4 +1,4 @@
-"""Candidate → photo: threads that fetch, run the door check, and hand photos to the writer.
+"""Candidate → photo: threads that fetch, check the bytes, and hand photos to the writer.
 
 A failure is recorded with its reason; a temporary one is retried, waiting three times longer each time. A local file is
 read once: what is wrong with it will not fix itself.
@@ -34,7 +34,7 @@ THROTTLE_LONGEST_S = 60.0
 MOST_OWN_THROTTLES = 8
 MOST_THROTTLES = 50
 MOST_WORKERS = 64
-# Door-check failures that another attempt may cure.
+# Failed checks that another attempt may cure.
 _MAY_PASS = {"truncated", "corrupt-header", "empty"}
 
 

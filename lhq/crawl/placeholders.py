@@ -1,6 +1,6 @@
 """Pictures that say "gone": one picture under many ids, or the end of a redirect to a service's placeholder.
 
-Services answer for a deleted photo with a picture, and status 200. Such a picture passes every check of the door. It
+Services answer for a deleted photo with a picture, and status 200. Such a picture passes every check on arrival. It
 gives itself away by its bytes, which come under other ids of the same source too: at the third id all of them are
 failures, also those that were kept before it was known. Its sha256 is remembered among the store's tombstones.
 """

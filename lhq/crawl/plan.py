@@ -14,7 +14,7 @@ from lhq.crawl.progress import gigabytes, span
 from lhq.records import ALL
 from lhq.sources import Limits, SourceSettings
 
-# Of what a search offers, so much is new: the rest was met under another query, or fails at the door.
+# Share of search results that are new: the rest was found by another query, or fails the checks.
 NEW_SHARE = 0.8
 NEW_SHARE_AT_WORST = 0.5
 SPOOL_BYTES = 2 * 512 * 2**20

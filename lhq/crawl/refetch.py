@@ -1,8 +1,9 @@
 """Photos that the filter found broken → the same rows with fresh bytes: `lhq crawl --retry-failed corrupt`.
 
-The door check decodes nothing, so a photo can look complete by its structure and still be corrupt inside. The filter's
-facts say which and why. Such a photo is fetched once more; if other bytes come, they take the old ones' place in its
-shard, so that number, order and id stay, and the shard's facts are removed, which makes the filter measure it again.
+The check on arrival decodes nothing, so a photo can look complete by its structure and still be corrupt inside. The
+filter's facts say which and why. Such a photo is fetched once more; if other bytes come, they take the old ones'
+place in its shard, so that number, order and id stay, and the shard's facts are removed, which makes the filter
+measure it again.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ MEMORY_CAP = 48 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A photo that passed the door: its number in the frontier, its papers, its bytes and their CRC-32."""
+    """A photo that passed the checks: its number in the frontier, its papers, its bytes and their CRC-32."""
 
     number: int
     papers: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Bytes → header facts at the door (`inspect`), and upright RGB pixels behind it (`decode`)."""
+"""Bytes → facts from the header, on arrival (`inspect`), and upright RGB pixels, later (`decode`)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Bytes → header facts at the door.
+"""Bytes → facts from the header, checked on arrival.
 
-The door check believes no name and no Content-Type: it sniffs the type, parses the header for true size, colour and
+The check ignores names and Content-Type: it sniffs the type, parses the header for true size, colour and
 EXIF orientation, and follows the file's structure to its end marker (EOI, IEND, RIFF length). No pixel is decoded, so
 it costs little more than the sha256. JPEG, PNG and WebP are pictures here; other types are named and refused.
 """
@@ -76,7 +76,7 @@ _allowed = MAX_PIXELS
 
 
 def allow(max_pixels: int) -> None:
-    """Set this process's cap: what `[http] max_pixels` says holds for every later stage as it does at the door."""
+    """Set this process's cap: what `[http] max_pixels` says applies to every later stage as it does on arrival."""
     global _allowed
     _allowed = max_pixels
 

@@ -1,4 +1,4 @@
-"""Photos that no crawl fetched (imported, rehydrated) → the store's shards, through the same door and spool.
+"""Photos that no crawl fetched (imported, rehydrated) → the store's shards, through the same checks and spool.
 
 What is taken in survives a kill at once, as in a crawl; run again, what is held is passed over. The store's crawl
 must not be at work, nor have left an open shard: its frontier would not know of ours.
