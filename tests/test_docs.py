@@ -71,7 +71,7 @@ class _Unexplained(pydantic.BaseModel):
         ("filter.md", [f"[filter.{name}" for name in MEASURES.own]),
     ],
 )
-def test_every_source_and_measure_is_told_of(page: str, names: list[str]) -> None:
+def test_every_source_and_measure_is_described(page: str, names: list[str]) -> None:
     """Beyond its table of keys: where it comes from, or what it drops, in words."""
     said = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert [name for name in names if name not in said] == []

@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> Path:
     return pipeline_of(unpacked("store", tmp_path))
 
 
-def test_a_store_goes_on(file: Path) -> None:
+def test_a_store_is_continued(file: Path) -> None:
     pipeline = lhq.load(file)
     status = pipeline.status()
     assert (status.num_kept, status.failed, status.judged) == (5, {"http-404": 1, "removed": 1}, {"": 3})
@@ -96,7 +96,7 @@ def test_a_run_paints_as_it_did(tmp_path: Path) -> None:
     assert np.abs(tile.astype(np.int16) - was).max() <= SAME_PIXELS
 
 
-def test_a_run_is_trained_on(tmp_path: Path) -> None:
+def test_a_run_is_resumed(tmp_path: Path) -> None:
     from alis.cli import cli
 
     folder = unpacked("run", tmp_path)

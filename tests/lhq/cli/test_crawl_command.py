@@ -1,4 +1,4 @@
-"""The commands as they are typed: one clear line on mistakes, data on stdout, talk on stderr, exact exit codes."""
+"""The commands as typed: one clear line on mistakes, data on stdout, messages on stderr, exact exit codes."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_missing_key_is_named_and_a_given_one_never_shown(
     assert "Traceback" not in done.stderr
 
 
-def test_a_service_that_does_not_run(tmp_path: Path, lhq: Lhq) -> None:
+def test_a_service_that_is_down(tmp_path: Path, lhq: Lhq) -> None:
     with Server() as server:
         serve(server, {"a": photo(1)})
         path = pipeline(tmp_path, server, want=3, max_attempts=2)

@@ -1,4 +1,4 @@
-"""`lhq doctor` where something is odd: the home, the proxies, the keys, the weights, the folder itself."""
+"""`lhq doctor` in odd surroundings: home, proxies, keys, weights, the folder itself."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def doctor(**environment: str) -> dict[str, dict[str, object]]:
     return {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
 
 
-def test_proxies_are_told_without_their_passwords_and_blank_keys_are_none(tmp_path: Path) -> None:
+def test_proxies_are_shown_without_passwords_and_blank_keys_count_as_missing(tmp_path: Path) -> None:
     found = doctor(HTTPS_PROXY="http://me:secret@127.0.0.1:3128", FLICKR_API_KEY=" ", FLICKR_API_SECRET="s3")
     assert found["HTTPS_PROXY"]["note"] == "127.0.0.1:3128"
     assert "secret" not in json.dumps(found)
@@ -47,7 +47,7 @@ def test_proxies_are_told_without_their_passwords_and_blank_keys_are_none(tmp_pa
         ("SSL_CERT_FILE", str(ROOT / "LICENSE"), "no certificates can be read from it"),
     ],
 )
-def test_a_network_that_cannot_be_used_is_told(name: str, value: str, said: str) -> None:
+def test_an_unusable_network_is_reported(name: str, value: str, said: str) -> None:
     found = doctor(**{name: value})["environment"]
     assert found["is_there"] is False
     assert said in str(found["note"])

@@ -1,4 +1,4 @@
-"""Where stderr is no terminal: whole lines, now and then, instead of a bar."""
+"""Where stderr is not a terminal: whole lines now and then instead of a bar."""
 
 from __future__ import annotations
 

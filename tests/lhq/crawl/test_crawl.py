@@ -1,4 +1,4 @@
-"""The crawl as a whole, on real sockets: what is kept, what is not and why, and that the sums are exact."""
+"""The whole crawl on real sockets: what is kept, what is not and why, and exact sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A crawl of the sandbox through a network that is late, cuts, resets, drips and never closes: nothing is lost."""
+"""A crawl of the sandbox through a network that delays, cuts, resets, drips and never closes: nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frontier by itself: pages and candidates together, the order of offers, back-off, a million rows."""
+"""The frontier alone: pages and candidates together, the order of offers, back-off, a million rows."""
 
 from __future__ import annotations
 

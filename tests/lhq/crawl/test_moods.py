@@ -1,4 +1,4 @@
-"""What hosts do to a crawl for hours: one page that is always throttled, pictures that say gone, a clock set back."""
+"""Hosts over hours: a page that is always throttled, pictures that say gone, a clock set back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way in which a host, a file or an author says no keeps a photo out, and every answer is kept as evidence."""
+"""Every opt-out by a host, a file or an author keeps a photo out, and every answer is kept as evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans that are true: a range, the calls that take the time, the pace that was seen, and what came of it."""
+"""Plans: a range, the calls that take the time, the observed pace, and how they compare with what happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reasons are a closed list: what the code gives, what the page says and what the commands take are the same."""
+"""The reasons are a closed list: the same in the code, on the page and in the commands."""
 
 from __future__ import annotations
 

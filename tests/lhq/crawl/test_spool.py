@@ -1,4 +1,4 @@
-"""The spool: what is in it survives, what is torn is cut, and a sealed shard is exactly what was fetched."""
+"""The spool: its photos survive, an incomplete record is cut, and a sealed shard is exactly what was fetched."""
 
 from __future__ import annotations
 

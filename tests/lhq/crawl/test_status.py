@@ -1,4 +1,4 @@
-"""The funnel adds up whatever was done to the store: imports, takedowns, shards that vanished, a disk to read only."""
+"""The funnel adds up whatever happens to the store: imports, takedowns, lost shards, a read-only disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stop is a stop: SIGTERM ends a crawl in its five seconds whatever the servers do, and nothing is lost by it."""
+"""SIGTERM ends a crawl within five seconds whatever the servers do, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a crawl finds in its store: another's files, lost ones, leavings of the killed, no room."""
+"""What a crawl may find in its store: foreign files, lost ones, leftovers of kills, a full disk."""
 
 from __future__ import annotations
 

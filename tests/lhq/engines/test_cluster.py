@@ -1,4 +1,4 @@
-"""The stages on a cluster of two nodes: the bytes of one machine, in a folder and in a bucket; drivers that die."""
+"""The stages on a cluster of two nodes give the bytes of a single machine, in a folder and a bucket; drivers die."""
 
 from __future__ import annotations
 

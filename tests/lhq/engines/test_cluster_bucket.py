@@ -1,4 +1,4 @@
-"""A store in a bucket, filtered and exported by a cluster whose nodes share no disk with anybody."""
+"""A store in a bucket, filtered and exported by a cluster whose nodes share no disk."""
 
 from __future__ import annotations
 

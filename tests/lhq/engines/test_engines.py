@@ -1,4 +1,4 @@
-"""Engines: exactly one report a key, whatever becomes of the workers."""
+"""Engines: exactly one report per key, whatever happens to the workers."""
 
 from __future__ import annotations
 

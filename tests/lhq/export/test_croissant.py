@@ -1,4 +1,4 @@
-"""`croissant.json` against the validator and loader of its own makers."""
+"""`croissant.json` against the official validator and loader."""
 
 from __future__ import annotations
 

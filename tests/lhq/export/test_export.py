@@ -1,4 +1,4 @@
-"""Export as its users meet it: a folder that loads, stays stable, survives kills, and refuses what it must."""
+"""Export from the outside: a folder that loads, stays stable, survives kills, and refuses what it must."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pushing to a Hub on loopback, by the command as a user gives it."""
+"""Pushing to a Hub on loopback, with the command as users type it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_what_was_edited_there_is_not_written_over(tmp_path: Path) -> None:
         assert made.files["org/set"][data] == b"another"
 
 
-def test_a_card_of_a_version_that_signed_none_is_ours(tmp_path: Path) -> None:
+def test_a_card_of_a_version_without_signatures_is_ours(tmp_path: Path) -> None:
     store = painted_store(tmp_path / "store", 3)
     pipeline = write_pipeline(tmp_path, store)
     with hub() as made:

@@ -1,4 +1,4 @@
-"""What a dataset must not let slip: paths of this machine, places in files, wrong words in credits."""
+"""What a dataset must not reveal: local paths, locations in files, wrong credits."""
 
 from __future__ import annotations
 

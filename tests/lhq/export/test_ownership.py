@@ -1,4 +1,4 @@
-"""Nothing of the user's is touched: whatever its name, what we did not write stays, or is refused by name."""
+"""No file of the user's is touched: what lhq did not write stays, whatever its name, or is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A living set: what is gone is replaced by the next best of its kind, and nothing else moves."""
+"""A refilled set: what is gone is replaced by the next best of its kind, and nothing else moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variants against what a viewer shows: turned, in sRGB, without metadata; and close to decoding in full."""
+"""Variants look as in a viewer: upright, in sRGB, without metadata, and close to a full decode."""
 
 from __future__ import annotations
 

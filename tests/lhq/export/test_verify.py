@@ -1,4 +1,4 @@
-"""Verify finds what is wrong in a dataset's folder, and names it."""
+"""Verify finds and names what is wrong in a dataset's folder."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def point_outside(out: Path) -> None:
         (credit_somebody_else, "1 credits are of no row, for instance flickr:gone"),
     ],
 )
-def test_harm_is_found_and_named(whole: Path, tmp_path: Path, harm: Callable[[Path], None], said: str) -> None:
+def test_damage_is_found_and_named(whole: Path, tmp_path: Path, harm: Callable[[Path], None], said: str) -> None:
     out = shutil.copytree(whole, tmp_path / "out")
     harm(out)
     problems = verify(str(out), engine=Here()).problems

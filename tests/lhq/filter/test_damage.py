@@ -1,4 +1,4 @@
-"""Photos that kill a decoder, bytes that rot, facts that change by themselves: each costs itself and is named."""
+"""Photos that crash a decoder, bytes and facts that change on disk: each costs only itself and is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards whose bytes are wrong are moved aside; those that can't be read for another reason stay."""
+"""Shards with wrong bytes are quarantined; those unreadable for another reason stay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.lhq.filter.running import ROOT, run
 
 
 @pytest.mark.parametrize("harm", ["cut", "foreign", "empty", "other columns"])
-def test_a_damaged_shard_is_moved_aside_and_the_rest_goes_on(store: Path, harm: str) -> None:
+def test_a_damaged_shard_is_quarantined_and_the_rest_is_processed(store: Path, harm: str) -> None:
     path = store / "photos/000003.parquet"
     data = path.read_bytes()
     if harm == "other columns":
@@ -117,7 +117,7 @@ def test_only_what_is_wrong_with_the_bytes_is_damage(cause: Exception, damaged: 
     assert is_damage(error) is damaged
 
 
-def test_all_shards_damaged_leaves_no_verdicts_of_nothing(store: Path) -> None:
+def test_no_verdicts_are_written_if_every_shard_is_damaged(store: Path) -> None:
     for number in (0, 3):
         (store / f"photos/{number:06d}.parquet").write_bytes(b"")
     done = run(store)

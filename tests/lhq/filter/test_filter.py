@@ -1,4 +1,4 @@
-"""Measure once, judge at will: what is measured again and what is not, damaged shards, verdicts, the command."""
+"""Measure once, judge often: what is measured again and what is not, damaged shards, verdicts, the command."""
 
 from __future__ import annotations
 

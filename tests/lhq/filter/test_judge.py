@@ -1,4 +1,4 @@
-"""Judging as columns: many rows in seconds, the same as row by row, and never a photo kept without all verdicts."""
+"""Judging by column: many rows in seconds, the same as row by row, and no photo kept without all verdicts."""
 
 from __future__ import annotations
 

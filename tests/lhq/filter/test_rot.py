@@ -1,4 +1,4 @@
-"""A photo that rots in its shard, by the commands: named by the filter, fetched again, missed by an export."""
+"""A photo whose bytes change in its shard: named by the filter, fetched again, left out of an export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the client's connections may go: never inside, however the address is spelt."""
+"""Which addresses the client may connect to: never a private one, however it is spelt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP as servers speak it: codings, interim answers, odd header lines, redirects in raw UTF-8, proxies."""
+"""HTTP as servers speak it: encodings, interim answers, odd header lines, redirects in raw UTF-8, proxies."""
 
 from __future__ import annotations
 

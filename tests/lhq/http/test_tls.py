@@ -1,4 +1,4 @@
-"""Limits over TLS: the handshake, the headers and the body all end in time, and private authorities are believed."""
+"""Limits over TLS: handshake, headers and body all end in time, and private authorities are trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the numbers in a file mean: ours against Chromium's pixels, and rows read one by one against the whole."""
+"""Colours: our pixels against Chromium's, and rows read one by one against the whole picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which decoder may see which file. A wrong one corrupts the heap, so each case runs in a process of its own."""
+"""Which decoder handles which file. A wrong one corrupts the heap, so each case runs in its own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door check and the safe decode, on real encodings and on a thousand broken files."""
+"""The header check and the safe decode, on real encodings and on a thousand broken files."""
 
 from __future__ import annotations
 

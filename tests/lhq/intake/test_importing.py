@@ -1,4 +1,4 @@
-"""Collections of others come in whole, with papers, once; bad files are named and the rest goes on."""
+"""Other collections are imported completely, with metadata, once; bad files are named and skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A set rebuilt from its manifest alone; what the web lost since is named."""
+"""A set rebuilt from its manifest alone; what has disappeared from the web is named."""
 
 from __future__ import annotations
 

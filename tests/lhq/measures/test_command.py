@@ -1,4 +1,4 @@
-"""A command of the user's as a measure: one line in, one line out, whatever becomes of the command."""
+"""A user's command as a measure: one line in, one line out, whatever happens to the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sides that can be told and sides that can't, and that no photo is scored by a classifier that saw it."""
+"""Recognisable and unrecognisable sides; no photo is scored by a classifier that was trained on it."""
 
 from __future__ import annotations
 

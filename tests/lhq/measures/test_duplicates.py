@@ -1,4 +1,4 @@
-"""Which photos are versions of one scene, who is kept of them, and that piles and chains do no harm."""
+"""Which photos are versions of one scene, which one is kept, and that large groups and chains do no harm."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_the_same_bytes_are_found_even_where_nothing_decodes() -> None:
     assert (verdict.score, verdict.detail) == (1, "same bytes as a:0")
 
 
-def test_who_is_kept() -> None:
+def test_which_version_is_kept() -> None:
     large, small = terrain(1), terrain(1).resize((1000, 600))
     rows = [photo(small, "a:s"), photo(large, "b:l", quality=60), photo(large, "a:l", licence="cc-by-nc-2.0")]
     assert keepers(rows) == {"a:s": "b:l", "b:l": "", "a:l": "b:l"}, "size, then freedom"

@@ -1,4 +1,4 @@
-"""All pairs within a Hamming radius: exact against comparing all with all, on friendly and hostile inputs."""
+"""All pairs within a Hamming radius, exactly as by comparing all with all, on ordinary and adversarial inputs."""
 
 from __future__ import annotations
 

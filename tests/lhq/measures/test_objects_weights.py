@@ -1,4 +1,4 @@
-"""Weights of the object filter: missing, wrong, hostile, or another backend's; every one is named."""
+"""Weights of the object filter that are missing, wrong, malicious or another backend's; each is named."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_weights_file_runs_no_code(tmp_path: Path) -> None:
     assert tensors(tmp_path / "zoo.pkl")["w"].tolist() == [1, 1, 1]
 
 
-def test_unnamed_classes_are_asked_for(tmp_path: Path) -> None:
+def test_unnamed_classes_must_be_named(tmp_path: Path) -> None:
     weights = tmp_path / "mine.pth"
     torch.save(
         detection.maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4).state_dict(), weights

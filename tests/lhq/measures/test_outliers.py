@@ -1,4 +1,4 @@
-"""The Gaussian against scipy, and outliers of a real store by hand-made and by network features."""
+"""The Gaussian against scipy, and outliers of a real store by handmade and by network features."""
 
 from __future__ import annotations
 

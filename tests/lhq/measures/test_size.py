@@ -1,4 +1,4 @@
-"""The whole-file check and its figures, on painted pictures with known flaws, on photographs and on nasty files."""
+"""The check of the whole file and its figures, on painted pictures with known flaws, photographs and broken files."""
 
 from __future__ import annotations
 

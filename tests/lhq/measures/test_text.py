@@ -1,4 +1,4 @@
-"""Words that betray non-landscapes: whole, folded, excused; and the list that comes with the package."""
+"""Words that suggest something else than a landscape: whole, folded, whitelisted; and the built-in list."""
 
 from __future__ import annotations
 

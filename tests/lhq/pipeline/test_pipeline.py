@@ -1,4 +1,4 @@
-"""A pipeline file's mistakes come to light when it is read, each as one line with the next move."""
+"""Mistakes in a pipeline file are found when it is read, each in one line with the next move."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_plan_without_sources_is_none(tmp_path: Path, lhq: Lhq) -> None:
     assert "no source to crawl; add [source.NAME]: unsplash, flickr" in done.stderr
 
 
-def test_export_says_that_the_verdicts_are_of_other_settings(tmp_path: Path, lhq: Lhq) -> None:
+def test_export_warns_that_the_verdicts_were_made_with_other_settings(tmp_path: Path, lhq: Lhq) -> None:
     painted_store(tmp_path / "s", 3)
     file = tmp_path / "p.toml"
     text = f'store = "{tmp_path}/s"\nwant = 3\nqueries = ["a"]\n[export]\nvariants = ["64"]\n[filter.size]\n'

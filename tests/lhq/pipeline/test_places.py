@@ -1,4 +1,4 @@
-"""Where a pipeline file's things lie, and text files as people have them."""
+"""Where the files of a pipeline are, and text files in common encodings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands around a dataset, as a user gives them: import, export, verify, remove, recheck."""
+"""The commands around a dataset as users type them: import, export, verify, remove, recheck."""
 
 from __future__ import annotations
 

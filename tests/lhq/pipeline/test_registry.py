@@ -1,4 +1,4 @@
-"""Names of one's own: a measure, a source and an engine that are packages, and every way in which one can be wrong."""
+"""Measures, sources and engines of installed packages, and every way in which one can be wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings are judged when the file is read, and a plan says what a crawl would stumble over."""
+"""Settings are checked when the file is read, and a plan says what would stop a crawl."""
 
 from __future__ import annotations
 

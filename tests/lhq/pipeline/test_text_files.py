@@ -1,4 +1,4 @@
-"""Text files as people have them, every kind that is read; and the nearest name wherever one is typed."""
+"""Text files in every encoding that is read; and the nearest name for every typo."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def use(path: Path) -> None:
     pipeline.export()
 
 
-def test_a_file_that_may_be_a_word_lies_beside_the_pipeline_file(
+def test_a_value_may_be_a_known_word_or_a_file_next_to_the_pipeline_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As every other path of the file; one that is there from where lhq is run stays what it was."""

@@ -1,4 +1,4 @@
-"""The page in a real browser, from a store made by the real filter; that it stays small, safe and self-contained."""
+"""The page in a real browser, from a store made by the real filter: small, safe and self-contained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lhq rights`: counts that add up, words that can't break the page, nobody's disk in it."""
+"""`lhq rights`: counts add up, text can't break the page, and no local path is in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The deny list: every spelling of a name or an address meets its line, and nobody else does."""
+"""The deny list: every spelling of a name or an address matches its line, and nothing else does."""
 
 from __future__ import annotations
 

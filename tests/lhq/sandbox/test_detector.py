@@ -1,4 +1,4 @@
-"""The sandbox's detector finds what the sandbox draws and lets landscapes pass (a small version of the benchmark)."""
+"""The sandbox's detector finds the painted objects and ignores landscapes (a small version of the benchmark)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The services in a box, through their public interfaces: HTTP on loopback, flickrapi, the command."""
+"""The sandbox through its public interfaces: HTTP on loopback, flickrapi, the command."""
 
 from __future__ import annotations
 

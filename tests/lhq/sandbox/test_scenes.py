@@ -1,4 +1,4 @@
-"""Painted scenes are what their table of truth says they are."""
+"""Painted scenes show what their ground truth says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flickr through the real flickrapi: the wall, the papers, the sizes, the errors it names."""
+"""Flickr through the real flickrapi: the result limit, licences and authors, sizes, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unsplash: permission before anything, papers of every photo, the quota read from the headers."""
+"""Unsplash: permission first, licence and author of every photo, the quota from the headers."""
 
 from __future__ import annotations
 

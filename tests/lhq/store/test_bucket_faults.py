@@ -1,4 +1,4 @@
-"""A bucket that is busy, slow, cuts its answers short or finds our clock wrong: asked again, or told."""
+"""A bucket that is busy, slow, cuts its answers short or rejects our clock: retried, or reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def table() -> pa.Table:
 
 
 @pytest.mark.parametrize("fault", ["busy", "cut", "slow"])
-def test_reads_outlive_a_spoilt_answer(spoilt: Between, fault: Fault) -> None:
+def test_reads_survive_a_corrupted_answer(spoilt: Between, fault: Fault) -> None:
     facts = Shards("s3://lhq/set", "facts/size")
     facts.write(0, table())
     first = spoilt.asked.get("GET", -1) + 1
@@ -69,7 +69,7 @@ def test_what_stays_spoilt_is_told_and_is_no_empty_store(
 
 
 @pytest.mark.parametrize("size_bytes", [10, 12 * 2**20])  # in one call, and in parts
-def test_a_write_is_whole_or_not_there(spoilt: Between, size_bytes: int) -> None:
+def test_a_write_is_complete_or_absent(spoilt: Between, size_bytes: int) -> None:
     fs, path = fsspec.core.url_to_fs(f"s3://lhq/write-{size_bytes}/000000.parquet")
 
     def busy(method: str, path: str, number: int) -> Fault | None:

@@ -41,7 +41,7 @@ def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         fsspec.get_filesystem_class("gs").clear_instance_cache()
 
 
-def test_a_store_is_one_as_in_a_folder(gcs: str, tmp_path: Path) -> None:
+def test_a_remote_store_works_like_a_folder(gcs: str, tmp_path: Path) -> None:
     local = painted_store(tmp_path / "store", 6)
     painted_store(local, 6, first=6, shard=1)
     fsspec.filesystem("gs").put(str(local), f"{gcs}/set", recursive=True)
@@ -81,7 +81,7 @@ def table() -> pa.Table:
 
 
 @pytest.mark.parametrize("fault", ["busy", "cut", "slow"])
-def test_reads_outlive_a_spoilt_answer(spoilt: Between, fault: Fault) -> None:
+def test_reads_survive_a_corrupted_answer(spoilt: Between, fault: Fault) -> None:
     facts = Shards("gs://lhq/set", "facts/size")
     facts.write(0, table())
     first = spoilt.asked.get("GET", -1) + 1
@@ -127,7 +127,7 @@ def test_refused_credentials_are_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size_bytes", [10, 6 * 2**20])  # in one call, and in parts
-def test_a_write_is_whole_or_not_there(spoilt: Between, size_bytes: int) -> None:
+def test_a_write_is_complete_or_absent(spoilt: Between, size_bytes: int) -> None:
     fs, path = fsspec.core.url_to_fs(f"gs://lhq/write-{size_bytes}/000000.parquet")
     spoilt.spoil = lambda method, path, number: "busy" if method in {"PUT", "POST"} else None
     with pytest.raises(StoreError, match=r"000000\.parquet: can't be reached"):

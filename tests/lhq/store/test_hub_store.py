@@ -50,7 +50,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield found
 
 
-def test_a_store_is_one_as_in_a_folder(made: Hub, tmp_path: Path) -> None:
+def test_a_remote_store_works_like_a_folder(made: Hub, tmp_path: Path) -> None:
     local = painted_store(tmp_path / "store", 6)
     painted_store(local, 6, first=6, shard=1)
     remote.check(STORE)

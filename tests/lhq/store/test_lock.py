@@ -1,4 +1,4 @@
-"""One worker of a kind a store, in a folder and in a bucket: seconds are refused by name, the dead are taken over."""
+"""One worker of a kind per store, in a folder and in a bucket: a second is refused by name, a dead one replaced."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def left_by(bucket: str, owner: dict[str, object]) -> str:
     return f"{bucket}/set"
 
 
-def test_another_machines_lock_stands_until_it_is_stale(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machines_lock_holds_until_it_is_stale(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = left_by(bucket, {"host": "elsewhere", "pid": os.getpid(), "token": "x"})
     with pytest.raises(StoreError, match="on elsewhere"):
         locked(store, "filter").__enter__()

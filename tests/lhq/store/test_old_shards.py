@@ -1,4 +1,4 @@
-"""Stores written before a column was added open as they are: photos, open spools, waiting candidates, manifests."""
+"""Stores written before a column was added still open: photos, open spools, waiting candidates, manifests."""
 
 from __future__ import annotations
 

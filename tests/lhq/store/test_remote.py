@@ -1,4 +1,4 @@
-"""A bucket that is not there, keys that are refused, answers that break off: told in one line, or asked again."""
+"""A missing bucket, refused keys, answers that break off: reported in one line, or retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reading a shard of photos costs: memory stays flat, pictures are laid down as they are."""
+"""Reading a shard of photos takes constant memory, and pictures are stored as received."""
 
 from __future__ import annotations
 

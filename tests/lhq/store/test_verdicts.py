@@ -1,4 +1,4 @@
-"""Verdicts on disk, and what every command says where they, or facts, can't be read."""
+"""Verdicts on disk, and what every command says if they, or facts, can't be read."""
 
 from __future__ import annotations
 

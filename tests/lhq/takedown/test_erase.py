@@ -1,4 +1,4 @@
-"""What was taken down can be deleted: no byte of it stays in the store, and nothing else changes."""
+"""Removed photos can be deleted: no byte stays in the store, and nothing else changes."""
 
 from __future__ import annotations
 

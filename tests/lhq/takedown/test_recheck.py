@@ -1,4 +1,4 @@
-"""What changed at hosts and sources since the photos were fetched."""
+"""What has changed at hosts and sources since the photos were fetched."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_host_is_asked_with_the_manners_of_a_crawl(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reads_bytes", [False, True])
-def test_what_hosts_reserve_now_holds_for_the_next_export(tmp_path: Path, reads_bytes: bool) -> None:
+def test_reservations_found_by_recheck_apply_to_the_next_export(tmp_path: Path, reads_bytes: bool) -> None:
     """A photo that is reserved since stays out, by each kind of signal and at each step of a redirect; one whose
     reservation is gone comes back. What only the file says stays as it was, where only its host was asked."""
     store, names = tmp_path / "store", "abcde"

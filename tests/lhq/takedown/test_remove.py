@@ -1,4 +1,4 @@
-"""What is taken down is gone from the next export, under any id, and stays out of crawls."""
+"""A removed photo is gone from the next export, under any id, and stays out of crawls."""
 
 from __future__ import annotations
 
