@@ -210,7 +210,7 @@ def _living(job: _Job, table: pa.Table) -> Refilled | None:
         return None
     if not len(found.table):
         raise RightsRefused(
-            f"{job.place.to}: none of its photos may still be published, and no other is of the same kind",
+            f"{job.place.to}: none of its photos may be published any longer, and no other is of the same kind",
             hint="export without --refill to take all rows, or crawl on",
         )
     if reserve := len(table) - len(found.table):
