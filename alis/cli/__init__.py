@@ -6,7 +6,7 @@ import click
 
 from alis import __version__
 from alis.errors import AlisError
-from lhq.cli.group import CommandGroup, Entry, run
+from lhq.cli.group import CommandGroup, Entry, run_program
 
 # command → where it is and what the list says of it, in the order of `alis --help`.
 COMMANDS = {
@@ -88,4 +88,4 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point; the end of the help lists the exit codes."""
-    run(cli, AlisError)
+    run_program(cli, AlisError)

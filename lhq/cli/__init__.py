@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lhq import __version__
-from lhq.cli.group import CommandGroup, Entry, run
+from lhq.cli.group import CommandGroup, Entry, run_program
 from lhq.errors import LhqError
 
 # command → its module and its line in the list, in the order of `lhq --help`.
@@ -58,4 +58,4 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point; the end of the help explains the exit codes."""
-    run(cli, LhqError)
+    run_program(cli, LhqError)

@@ -76,7 +76,7 @@ class CommandGroup(click.Group):
             formatter.write_dl([(name, entry.line) for name, entry in self.entries.items()])
 
 
-def run(group: CommandGroup, errors: type[Exception]) -> NoReturn:
+def run_program(group: CommandGroup, errors: type[Exception]) -> NoReturn:
     """Run a group of commands as the whole program and exit.
 
     Args:

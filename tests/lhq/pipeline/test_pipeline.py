@@ -24,7 +24,10 @@ GOOD = 'store = "s"\nwant = 3\nqueries = ["lake"]\n'
         (GOOD.replace('["lake"]', "5"), "queries = 5: "),
         (GOOD + "[filter.size]\nmax_aspect = false\n", "[filter.size]: max_aspect = false: "),
         (GOOD + "[filter]\nsize = 3\n", "[filter.size] = 3 is not a table; write [filter.size]"),
-        (GOOD + '[export]\nvariants = ["1024", "huge"]\n', "[export]: variants = ['1024', 'huge']: \"huge\" is none"),
+        (
+            GOOD + '[export]\nvariants = ["1024", "huge"]\n',
+            "[export]: variants = ['1024', 'huge']: \"huge\" is not a variant",
+        ),
         (GOOD + '[export]\nvariants = ["64", "64"]\n', "one is named twice"),
         (GOOD + '[export]\nlicences = ["comercial-ok"]\n', '"comercial-ok" is neither a subset nor a licence'),
     ],
