@@ -208,7 +208,7 @@ def test_bad_input_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def prepare(**table: object) -> None:
         Outliers(validate(OutliersSettings, table, WHERE)).prepare(shards)
 
-    with pytest.raises(InputError, match="nothing was judged yet"):
+    with pytest.raises(InputError, match="nothing has been judged yet"):
         prepare(features="thumbnail", trusted="kept")
     with pytest.raises(InputError, match="no such file"):
         prepare(features="thumbnail", trusted=str(tmp_path / "none.txt"))
