@@ -73,33 +73,37 @@ def bring(
         policy: which reservations bind, and who is denied; None: every reservation binds.
 
     Raises:
-        InputError: a photo's licence is not stated.
+        InputError: a photo's licence is not stated, or there are no photos.
         StoreError: the store can't be written, or a crawl is at work in it.
     """
     report = ImportReport()
-    with intake(into, policy=policy) as door:
+    with intake(into, policy=policy) as opened:
         for name, read in collection.entries:
             candidate = collection.papers.of(collection.source, collection.name, name)
             try:
-                if door.has(candidate.id):
-                    if differs := _difference(door, candidate, read):
+                if opened.has(candidate.id):
+                    if differs := _difference(opened, candidate, read):
                         report.conflicts[shown(name)] = differs
                     else:
                         report.held += 1
                 else:
-                    door.add(candidate, read())
+                    opened.add(candidate, read())
                     report.new += 1
             except (ImageError, FetchError) as error:
                 report.failed[shown(name)] = f"{error.reason}: {error.message}"
             done = report.new + report.held + len(report.failed) + len(report.conflicts)
             on_progress(f"importing {collection.name}", done, collection.total)
+    if not (report.new or report.held or report.failed or report.conflicts):
+        raise InputError(
+            f"{collection.name}: holds no pictures", hint="look whether it is the right place, and unpacked"
+        )
     return report
 
 
-def _difference(door: Intake, candidate: Candidate, read: Callable[[], bytes]) -> str:
+def _difference(opened: Intake, candidate: Candidate, read: Callable[[], bytes]) -> str:
     """What differs between a photo that the store holds and one of the same name that is to come in; "" if nothing
     does, or if the photo is kept out."""
-    held = door.held.get(candidate.id)
+    held = opened.held.get(candidate.id)
     if held is None:
         return ""
     found = hashlib.sha256(read()).hexdigest()

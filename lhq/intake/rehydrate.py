@@ -74,20 +74,20 @@ def rehydrate(
     _refuse_judged(store)
     report = RehydrateReport(len(rows))
     outcomes: list[tuple[str, str]] = []
-    with intake(into, max_pixels=client.settings.max_pixels, policy=client.policy) as door:
+    with intake(into, max_pixels=client.settings.max_pixels, policy=client.policy) as opened:
         todo = []
         for row in rows.select(PAPERS).to_pylist():
-            if door.is_removed(row["id"]):
+            if opened.is_removed(row["id"]):
                 report.removed += 1
                 outcomes.append((row["source"], "removed"))
-            elif door.has(row["id"]):
+            elif opened.has(row["id"]):
                 report.held += 1
                 outcomes.append((row["source"], "here"))
             else:
                 todo.append(row)
         on_progress("fetching", report.held, len(rows))
         for row, data in _fetched(todo, client):
-            reason = data if isinstance(data, str) else _take(door, row, data, takes_changed)
+            reason = data if isinstance(data, str) else _take(opened, row, data, takes_changed)
             if reason:
                 report.lost[row["id"]] = reason
             else:
@@ -100,14 +100,14 @@ def rehydrate(
     return report
 
 
-def _take(door: Intake, row: dict[str, Any], data: bytes | bytearray, takes_changed: bool) -> str:
+def _take(opened: Intake, row: dict[str, Any], data: bytes | bytearray, takes_changed: bool) -> str:
     """Keep one photo; the reason if it is not what it was."""
     try:
         header = inspect(data)
         if header.sha256 == row["sha256"]:
-            door.put({**row, "fetched_at": int(row["fetched_at"].timestamp() * 1000)}, data)
+            opened.put({**row, "fetched_at": int(row["fetched_at"].timestamp() * 1000)}, data)
         elif takes_changed:
-            door.put_changed(row, header, data)
+            opened.put_changed(row, header, data)
         else:
             return f"changed: sha256 is {header.sha256}, not {row['sha256']}"
     except ImageError as error:

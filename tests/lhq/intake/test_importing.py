@@ -337,3 +337,19 @@ def test_a_permission_comes_with_its_words_or_not_at_all(tmp_path: Path) -> None
     for wrong, said in (({"permits": ""}, "allows nothing by itself"), ({"permits": "trian"}, 'did you mean "train"')):
         with pytest.raises(InputError, match=said):
             Papers({}, {"a.jpg": row | wrong}).of("folder", "in", "a.jpg")
+
+
+def test_a_collection_without_pictures_is_an_error(tmp_path: Path) -> None:
+    """A folder one level too high, or an archive of texts, is no success."""
+    (tmp_path / "photos" / "notes").mkdir(parents=True)
+    (tmp_path / "photos" / "notes" / "list.csv").write_text("a,b\n")
+    num, entries = importing.folder(str(tmp_path / "photos"))
+    assert num == 0
+    with pytest.raises(InputError, match="photos: holds no pictures"):
+        bring(Collection("folder", "photos", entries, OWN), into(tmp_path / "store"))
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as file:
+        file.writestr("readme.md", "nothing here")
+    _, entries = importing.archive(str(tmp_path / "texts.zip"))
+    with pytest.raises(InputError, match="texts: holds no pictures"):
+        bring(Collection("zip", "texts", entries, OWN), into(tmp_path / "store"))
+    assert rows(tmp_path / "store") == []
