@@ -154,5 +154,5 @@ def test_nothing_is_enlarged() -> None:
 
 @pytest.mark.parametrize("name", ["0", "-1", "256.png", "full-png", "256-gif", ""])
 def test_no_variant(name: str) -> None:
-    with pytest.raises(ConfigError, match="is none"):
+    with pytest.raises(ConfigError, match="is not a variant"):
         variant(name, "jpeg")
