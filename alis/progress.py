@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lhq.cli.progress import progress
+from lhq.progress import OnProgress
 
 Advance = Callable[..., object]
 """Called with the amount done since the last call, e.g. a number of pictures."""
@@ -14,6 +15,22 @@ Advance = Callable[..., object]
 
 def no_progress(amount: int) -> None:
     """An `Advance` that shows nothing."""
+
+
+def counter(on_progress: OnProgress, label: str, total: int, *, times: int = 1) -> Advance:
+    """An `Advance` that tells `on_progress(label, done, total)`.
+
+    Args:
+        times: processes that do as much meanwhile.
+    """
+    done = 0
+
+    def advance(amount: int) -> None:
+        nonlocal done
+        done = min(done + amount * times, total)
+        on_progress(label, done, total)
+
+    return advance
 
 
 @contextmanager

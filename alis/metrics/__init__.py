@@ -21,7 +21,7 @@ from alis.metrics.geometry import equivariance_db, path_length
 from alis.metrics.moments import Moments
 from alis.metrics.reference import ReferenceStatistics, SampleOptions, reference_statistics
 from alis.models import Generator, sampling
-from alis.progress import Advance
+from alis.progress import Advance, counter
 from lhq import nearest
 from lhq.progress import OnProgress, silent
 
@@ -279,14 +279,7 @@ class _Progress:
         Args:
             shared: whether processes share the pictures; then the others are assumed to do as many meanwhile.
         """
-        done, others = 0, dist.world_size() if shared else 1
-
-        def advance(num: int) -> None:
-            nonlocal done
-            done = min(done + num * others, total)
-            self._on_progress(what, done, total)
-
-        return advance
+        return counter(self._on_progress, what, total, times=dist.world_size() if shared else 1)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from alis.errors import InputError
 from alis.metrics import colours
 from alis.metrics.colours import ColourStatistics
 from alis.models import Generator
-from alis.progress import Advance
+from alis.progress import counter
 from lhq.progress import OnProgress, silent
 
 LEVELS = 127.5
@@ -61,9 +61,9 @@ def match_colours(
         raise InputError(f"colours of {num} frames", hint="use at least two, better a thousand")
     side, num_real = generator.config.resolution, min(num, catalogue.num_images)
     real = colours.of_pictures(
-        catalogue, side, num_real, fit=fit, advance=_counter(on_progress, "real pictures", num_real)
+        catalogue, side, num_real, fit=fit, advance=counter(on_progress, "real pictures", num_real)
     )
-    before = colours.of_model(generator, num, seed=seed, advance=_counter(on_progress, "frames", num))
+    before = colours.of_model(generator, num, seed=seed, advance=counter(on_progress, "frames", num))
     matrix, shift = linear_map(before, real)
     factors = np.linalg.eigvalsh(matrix)
     if not 1 / MAX_STRETCH <= factors[0] <= factors[-1] <= MAX_STRETCH:
@@ -72,7 +72,7 @@ def match_colours(
             hint="give the pictures that the model was trained on",
         )
     fold(generator, matrix, shift)
-    after = colours.of_model(generator, num, seed=seed + 1, advance=_counter(on_progress, "frames again", num))
+    after = colours.of_model(generator, num, seed=seed + 1, advance=counter(on_progress, "frames again", num))
     return ColourMatch(
         _off(before, real), _off(after, real), (float(factors[0]), float(factors[-1])), real.num, before.num
     )
@@ -110,14 +110,3 @@ def fold(generator: Generator, matrix: np.ndarray, shift: np.ndarray) -> None:
 
 def _off(painted: ColourStatistics, real: ColourStatistics) -> tuple[float, ...]:
     return tuple(float(value) for value in LEVELS * (painted.mean - real.mean))
-
-
-def _counter(on_progress: OnProgress, label: str, total: int) -> Advance:
-    done = 0
-
-    def advance(amount: int) -> None:
-        nonlocal done
-        done += amount
-        on_progress(label, done, total)
-
-    return advance

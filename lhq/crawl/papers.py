@@ -45,6 +45,13 @@ def papers_of(
         "longitude": candidate.longitude,
         "camera": candidate.camera,
         **(evidence or Evidence({})).papers(),
+        **papers_of_bytes(header, fetched_at),
+    }
+
+
+def papers_of_bytes(header: Header, fetched_at: datetime) -> dict[str, Any]:
+    """The columns that the fetched bytes alone decide; `fetched_at` in milliseconds since 1970."""
+    return {
         "fetched_at": int(fetched_at.timestamp() * 1000),
         "sha256": header.sha256,
         "size_bytes": header.size_bytes,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lhq.crawl import FRONTIER
-from lhq.crawl.papers import now, papers_of
+from lhq.crawl.papers import now, papers_of, papers_of_bytes
 from lhq.crawl.spool import Spool, open_numbers
 from lhq.errors import ImageError, StoreError
 from lhq.images import Header, inspect
@@ -96,16 +96,7 @@ class Intake:
 
     def put_changed(self, papers: Mapping[str, Any], header: Header, data: bytes | bytearray) -> None:
         """Take in a photo whose bytes are no longer those that its papers speak of: fetched now, papers mended."""
-        mended = {
-            "fetched_at": int(now().timestamp() * 1000),
-            "sha256": header.sha256,
-            "size_bytes": header.size_bytes,
-            "format": header.format,
-            "width_px": header.width_px,
-            "height_px": header.height_px,
-            "orientation": header.orientation,
-        }
-        self.put({**papers, **mended}, data)
+        self.put({**papers, **papers_of_bytes(header, now())}, data)
 
     def put(self, papers: Mapping[str, Any], data: bytes | bytearray) -> None:
         """Take one photo in whose papers are complete (`PHOTO_SCHEMA` but `image`; `fetched_at` in ms since 1970).

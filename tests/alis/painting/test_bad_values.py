@@ -16,19 +16,6 @@ from alis.errors import InputError
 from alis.models.slim import slim
 from alis.painting import clusters, invert, strip, video
 from alis.plane.anchors import Draw, SavedCode, Sketch
-from tests.alis import painter
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    alis.save(folder, painter.tiny(padding="plane", local_latents=0.5))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def g(model: Path) -> alis.Generator:
-    return alis.load(model)
 
 
 def test_bad_values_are_errors(g: alis.Generator) -> None:

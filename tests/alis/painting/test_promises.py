@@ -25,18 +25,6 @@ from tests.alis import painter
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    alis.save(folder, painter.tiny(padding="plane", local_latents=0.5))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def g(model: Path) -> alis.Generator:
-    return alis.load(model)
-
-
-@pytest.fixture(scope="module")
 def strips(g: alis.Generator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("strips")
     for ending in ("png", "tif", "jpg", "webp", "dzi"):

@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import fsspec
-import pyarrow as pa
 import pytest
 
 from lhq.engines.local import Local
@@ -18,6 +17,7 @@ from lhq.store import remote
 from lhq.store.shards import Shards, write_whole
 from tests.lhq.making import RIGHTS, files, painted_store
 from tests.lhq.spoilt_bucket import Between, Fault, between
+from tests.lhq.store.uploads import reads_survive_a_corrupted_answer, table
 from tests.lhq.typed import Lhq
 
 
@@ -34,22 +34,9 @@ def spoilt(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
         yield made
 
 
-def table() -> pa.Table:
-    return pa.table({"id": [str(n) for n in range(5000)], "error": [None] * 5000})
-
-
 @pytest.mark.parametrize("fault", ["busy", "cut", "slow"])
 def test_reads_survive_a_corrupted_answer(spoilt: Between, fault: Fault) -> None:
-    facts = Shards("s3://lhq/set", "facts/size")
-    facts.write(0, table())
-    first = spoilt.asked.get("GET", -1) + 1
-    spoilt.spoil = lambda method, path, number: fault if method == "GET" and number < first + 2 else None
-    assert facts.numbers() == [0]
-    assert facts.read(0).equals(table())
-    assert len(spoilt.spoilt) == 2
-    spoilt.spoil = lambda method, path, number: fault if ".parquet" in path and number % 2 else None
-    assert facts.read(0).equals(table())
-    assert pa.Table.from_batches(list(facts.batches(0, rows=500))).equals(table())
+    reads_survive_a_corrupted_answer("s3://lhq/set", spoilt, fault, counts=lambda path: ".parquet" in path)
 
 
 @pytest.mark.parametrize("fault", ["busy", "cut"])

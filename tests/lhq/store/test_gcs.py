@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import fsspec
-import pyarrow as pa
 import pytest
 
 from lhq.engines.local import Local
@@ -21,7 +20,7 @@ from lhq.store.shards import Shards, write_whole
 from tests.lhq.google_storage import google_storage
 from tests.lhq.making import RIGHTS, files, painted_store
 from tests.lhq.spoilt_bucket import Between, Fault, between
-from tests.lhq.store.uploads import a_cut_upload_leaves_what_was_there
+from tests.lhq.store.uploads import a_cut_upload_leaves_what_was_there, reads_survive_a_corrupted_answer, table
 from tests.lhq.typed import Lhq
 from tests.loopback import Handler, serving_on_loopback
 
@@ -76,21 +75,9 @@ def spoilt(gcs: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
         yield made
 
 
-def table() -> pa.Table:
-    return pa.table({"id": [str(n) for n in range(5000)], "error": [None] * 5000})
-
-
 @pytest.mark.parametrize("fault", ["busy", "cut", "slow"])
 def test_reads_survive_a_corrupted_answer(spoilt: Between, fault: Fault) -> None:
-    facts = Shards("gs://lhq/set", "facts/size")
-    facts.write(0, table())
-    first = spoilt.asked.get("GET", -1) + 1
-    spoilt.spoil = lambda method, path, number: fault if method == "GET" and number < first + 2 else None
-    assert facts.numbers() == [0]
-    assert facts.read(0).equals(table())
-    assert len(spoilt.spoilt) == 2
-    spoilt.spoil = lambda method, path, number: fault if number % 2 else None
-    assert pa.Table.from_batches(list(facts.batches(0, rows=500))).equals(table())
+    reads_survive_a_corrupted_answer("gs://lhq/set", spoilt, fault)
 
 
 @pytest.mark.parametrize("fault", ["busy", "skewed"])
