@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lhq.errors import ImageError
 from lhq.images import FORMATS, MAX_PIXELS, decode, sniff
-from lhq.images.decoders import fast_jpeg
+from lhq.images.decoders import probe_for_simplejpeg
 
 Fit = Literal["resize", "crop", "refuse"]
 
@@ -41,7 +41,7 @@ def decode_into(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chance:
         BadImage, WrongSize
     """
     size = out_HWC.shape[0]
-    fast = fast_jpeg(data)
+    fast = probe_for_simplejpeg(data)
     if fast is not None and (fast.height_px, fast.width_px) == (size, size) and not (fast.has_exif or fast.has_profile):
         try:
             simplejpeg.decode_jpeg(data, "RGB", buffer=out_HWC)

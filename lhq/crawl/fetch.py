@@ -24,7 +24,7 @@ from lhq.crawl.writer import Fetched, PhotoWriter
 from lhq.errors import FetchError, ImageError
 from lhq.http import Client
 from lhq.images import Header, inspect
-from lhq.images.metadata import beside_pixels, xmp
+from lhq.images.metadata import metadata_bytes, xmp_packets
 from lhq.rights.reservations import Evidence, of_photo
 from lhq.sources import Source
 
@@ -92,7 +92,7 @@ class Fetcher:
             data, evidence = self._bytes(waiting)
             header = inspect(data, max_pixels=self._client.settings.max_pixels)
             self._judge(waiting, header)
-            evidence = evidence.joined(of_photo(waiting.candidate, beside_pixels(data), xmp(data)))
+            evidence = evidence.joined(of_photo(waiting.candidate, metadata_bytes(data), xmp_packets(data)))
             if binding := evidence.binding(self._client.policy.honour):
                 raise _refusal(waiting, binding, "opt-out")
         except FetchError as error:

@@ -16,7 +16,7 @@ from PIL import Image
 from lhq import images
 from lhq.errors import ImageError
 from lhq.export.layout import Variant
-from lhq.images.metadata import without_metadata
+from lhq.images.metadata import strip_metadata
 
 Image.preinit()  # Pillow's plugins, loaded once here and not in every forked worker
 _OVERSAMPLING = 3
@@ -80,7 +80,7 @@ def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "", kee
     width, height = header.upright_px
     if variant.side_px is None:
         images.decode(data, header=header, short_side_px=_ONLY_TO_CHECK_PX)
-        bare = data if keeps_metadata else without_metadata(data, header)
+        bare = data if keeps_metadata else strip_metadata(data, header)
         return Picture(bare, hashlib.sha256(bare).hexdigest(), width, height)
     side = variant.side_px
     if min(width, height) < side:
@@ -88,13 +88,13 @@ def render(data: bytes, variant: Variant, quality: int, *, sha256: str = "", kee
             f"{width} x {height} is smaller than {side}", hint="raise [filter.size] min_side_px", reason="too-small"
         )
     wanted = -(-side * _OVERSAMPLING // _LEAST_WANTED)
-    image = images.decode(data, short_side_px=wanted, header=header, is_turned=False)  # the square is turned, not all
+    image = images.decode(data, short_side_px=wanted, header=header, is_upright=False)  # the square is turned, not all
     width, height = header.width_px, header.height_px
     scale = round(width / image.width)
     left, top = (width - min(width, height)) / 2 / scale, (height - min(width, height)) / 2 / scale
     edge = min(width / scale, height / scale)
     image = image.resize((side, side), Image.Resampling.LANCZOS, box=(left, top, left + edge, top + edge))
-    image = images.turn(image, header.orientation)
+    image = images.apply_orientation(image, header.orientation)
     encoded = _encode(image, variant.format, quality)
     return Picture(encoded, hashlib.sha256(encoded).hexdigest(), side, side)
 

@@ -24,7 +24,7 @@ from lhq.engines.isolated import Died, isolated
 from lhq.errors import ImageError, ShardDamaged
 from lhq.export.render import Encoding, Picture
 from lhq.export.work import WANTED, Work
-from lhq.images import allow, allowed
+from lhq.images import max_pixels_limit, set_max_pixels
 from lhq.store.shards import Shards
 
 _BATCH_ROWS = 8
@@ -49,7 +49,7 @@ class RenderJob(Job):
     work: Work
     encoding: Encoding
     is_by_row: bool = False
-    max_pixels: int = field(default_factory=allowed)
+    max_pixels: int = field(default_factory=max_pixels_limit)
 
     def by_row(self) -> RenderJob:
         return replace(self, is_by_row=True)
@@ -62,7 +62,7 @@ class RenderJob(Job):
 
     def __call__(self, key: str) -> ShardReport:
         began = time.perf_counter()
-        allow(self.max_pixels)
+        set_max_pixels(self.max_pixels)
         wanted = _wanted(self.work, key)
         fingerprint = hashlib.sha256(f"{self.encoding.key} {sorted(wanted.items())}".encode()).hexdigest()
         entries = _index(self.work, key, fingerprint)

@@ -19,7 +19,7 @@ from lhq.errors import RunError, ShardDamaged
 from lhq.filter.by_row import Facts, crashed_before, facts_by_row
 from lhq.filter.damage import ROTTEN, is_damage
 from lhq.filter.rule import MADE, Rule, is_measured
-from lhq.images import allow, allowed
+from lhq.images import max_pixels_limit, set_max_pixels
 from lhq.progress import OnProgress, silent
 from lhq.records import Photo
 from lhq.store.shards import Shards, key
@@ -41,11 +41,11 @@ class MeasureShard(Job):
     rules: tuple[Rule, ...]
     earlier: tuple[Rule, ...] = ()
     is_by_row: bool = False
-    max_pixels: int = field(default_factory=allowed)
+    max_pixels: int = field(default_factory=max_pixels_limit)
 
     def __call__(self, shard: str) -> ShardReport:
         start, number = time.perf_counter(), int(shard)
-        allow(self.max_pixels)
+        set_max_pixels(self.max_pixels)
         todo = [rule for rule in self.rules if not is_measured(self.store, rule, number)]
         try:
             rows, failed_rows, notes = self._measure(number, todo)

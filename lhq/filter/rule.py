@@ -9,7 +9,7 @@ from typing import Any
 
 import lhq.store.verdicts
 from lhq.errors import ShardDamaged
-from lhq.images import MAX_PIXELS, allowed
+from lhq.images import MAX_PIXELS, max_pixels_limit
 from lhq.measures import Measure, MeasureSettings
 from lhq.store.shards import Shards
 
@@ -44,8 +44,8 @@ class Rule:
             "settings": measuring,
             "schema": schema,
         }
-        if self.measure.needs_bytes and allowed() != MAX_PIXELS:
-            made["max_pixels"] = allowed()  # which photos are refused for their size
+        if self.measure.needs_bytes and max_pixels_limit() != MAX_PIXELS:
+            made["max_pixels"] = max_pixels_limit()  # which photos are refused for their size
         return json.dumps(made, sort_keys=True)
 
 

@@ -1,21 +1,21 @@
-"""Bytes → facts from the header, on arrival (`inspect`), and upright RGB pixels, later (`decode`)."""
+"""Image bytes → header facts on arrival (`inspect`), and upright RGB pixels once they are needed (`decode`)."""
 
 from __future__ import annotations
 
 from lhq.errors import ImageError
-from lhq.images.decode import decode, resize, turn
-from lhq.images.header import FORMATS, MAX_PIXELS, Header, allow, allowed, inspect, sniff
+from lhq.images.decode import apply_orientation, decode, resize
+from lhq.images.header import FORMATS, MAX_PIXELS, Header, inspect, max_pixels_limit, set_max_pixels, sniff
 
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "Header",
     "ImageError",
-    "allow",
-    "allowed",
+    "apply_orientation",
     "decode",
     "inspect",
+    "max_pixels_limit",
     "resize",
+    "set_max_pixels",
     "sniff",
-    "turn",
 ]

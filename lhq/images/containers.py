@@ -1,7 +1,6 @@
-"""A file's structure → what it says of its picture: JPEG, PNG and WebP, from the first marker to the last.
+"""Parsers of JPEG, PNG and WebP containers: size, colour model, coding and EXIF, without decoding a pixel.
 
-No pixel is decoded. Each parser follows its format to the end marker, so a file that was cut short is known without
-looking at a pixel.
+Each parser walks the file to its end marker, so that a truncated file is detected without decoding it.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from lhq.errors import ImageError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_SCANS = 100
-"""A photograph has one scan, or about ten where it is progressive; hundreds cost a minute and show nothing more."""
+"""A baseline photograph has one scan, a progressive one about ten; hundreds take a minute to decode and add nothing."""
 
-# Frame types of JPEG (ITU-T T.81, table B.1), by the names of their coding; those without one no decoder here reads.
+# JPEG frame markers (ITU-T T.81, table B.1): those that our decoders read, and those that none of them reads.
 _CODINGS = {
     0xC0: "baseline",
     0xC1: "extended",
@@ -26,7 +25,7 @@ _CODINGS = {
     0xC9: "arithmetic",
     0xCA: "progressive arithmetic",
 }
-_UNREAD = {
+_UNSUPPORTED_CODINGS = {
     0xC5: "hierarchical",
     0xC6: "hierarchical progressive",
     0xC7: "hierarchical lossless",
@@ -36,109 +35,122 @@ _UNREAD = {
     0xCF: "hierarchical lossless arithmetic",
 }
 _MAX_JUNK = 64 * 1024
-_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # of a pixel in Pillow's memory; of all other modes four
+_BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in Pillow's memory; 4 in every other mode
 _COLOUR_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP"}
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What a file says of its picture: the size as stored, Pillow's word for the colour model, how the pixels are
-    coded, the bytes that a decoder must hold besides the picture, and the EXIF block where there is one."""
+    """An image's properties as its container states them.
+
+    `width_px` and `height_px` are as stored; `mode` is Pillow's name of the colour model; `coding` says how the pixels
+    are compressed; `decoder_bytes` is the memory that a decoder needs besides the decoded image.
+    """
 
     width_px: int
     height_px: int
     mode: str
     coding: str
-    held_bytes: int = 0
+    decoder_bytes: int = 0
     exif: memoryview | None = None
 
 
-def corrupt(kind: str, what: str) -> ImageError:
-    return ImageError(f"{kind} header: {what}", hint="fetch it again", reason="corrupt-header")
+def corrupt(kind: str, problem: str) -> ImageError:
+    return ImageError(f"{kind} header: {problem}", hint="fetch it again", reason="corrupt-header")
 
 
 def truncated(kind: str, marker: str) -> ImageError:
     return ImageError(f"{kind} has no {marker}: the end is missing", hint="fetch it again", reason="truncated")
 
 
-def _unread(what: str) -> ImageError:
-    return ImageError(what, hint="only JPEG, PNG and WebP that browsers show are kept", reason="unsupported-type")
+def _unsupported(problem: str) -> ImageError:
+    return ImageError(problem, hint="only JPEG, PNG and WebP that browsers show are kept", reason="unsupported-type")
 
 
 # --- JPEG -------------------------------------------------------------------------------------------------------
 
 
-def jpeg(view: memoryview) -> Structure:
-    """Source: ITU-T T.81 annex B. Entropy-coded data holds no FF D9, so EOI is sought after the first scan's
-    header only: the one of an EXIF thumbnail, which lies before it, doesn't count."""
-    found, at = jpeg_frame(view)
-    # The marker of a whole file is in its last bytes; trailing bytes (a second MPO frame) are rare.
-    if bytes(view[max(at, len(view) - 64) :]).rfind(b"\xff\xd9") < 0 and bytes(view[at:]).rfind(b"\xff\xd9") < 0:
+def parse_jpeg(view: memoryview) -> Structure:
+    """Parse a JPEG. Source: ITU-T T.81, annex B.
+
+    Entropy-coded data can't contain FF D9, so EOI is searched for only after the first scan's header: the EOI of an
+    EXIF thumbnail comes before it and doesn't count.
+    """
+    structure, offset = parse_jpeg_header(view)
+    # EOI is usually in the last few bytes; trailing data (a second MPO frame) is rare.
+    if (
+        bytes(view[max(offset, len(view) - 64) :]).rfind(b"\xff\xd9") < 0
+        and bytes(view[offset:]).rfind(b"\xff\xd9") < 0
+    ):
         raise truncated("jpeg", "EOI marker")
-    if "progressive" in found.coding and bytes(view[at:]).count(b"\xff\xda") >= MAX_SCANS:
+    if "progressive" in structure.coding and bytes(view[offset:]).count(b"\xff\xda") >= MAX_SCANS:
         raise ImageError(
             f"jpeg of more than {MAX_SCANS} scans", hint="photographs have about ten", reason="too-many-scans"
         )
-    return found
+    return structure
 
 
-def jpeg_frame(view: memoryview) -> tuple[Structure, int]:
-    """What stands before the first scan, and where that begins.
+def parse_jpeg_header(view: memoryview) -> tuple[Structure, int]:
+    """Parse a JPEG up to its first scan; return its structure and the scan's offset in bytes.
 
     Raises:
-        ImageError: a frame that no decoder here reads, or no frame at all.
+        ImageError: there is no frame header, or it is of a coding that our decoders don't read.
         IndexError, struct.error: the file ends before its first scan.
     """
-    found: Structure | None = None
-    num_parts, samples = 0, 0
+    structure: Structure | None = None
+    num_components, samples = 0, 0
     exif = None
-    at = 2
+    offset = 2
     while True:
-        if view[at] != 0xFF:
-            # Some writers leave junk between segments; decoders and browsers skip it.
-            junk = bytes(view[at : at + _MAX_JUNK]).find(0xFF)
+        if view[offset] != 0xFF:
+            # Some encoders leave junk between segments; decoders and browsers skip it.
+            junk = bytes(view[offset : offset + _MAX_JUNK]).find(0xFF)
             if junk < 0:
-                raise corrupt("jpeg", f"no marker at byte {at}")
-            at += junk
-        while view[at + 1] == 0xFF:
-            at += 1
-        marker = view[at + 1]
+                raise corrupt("jpeg", f"no marker at byte {offset}")
+            offset += junk
+        while view[offset + 1] == 0xFF:
+            offset += 1
+        marker = view[offset + 1]
         if marker == 0xD9:
             raise corrupt("jpeg", "no scan before EOI")
         if marker <= 0x01 or 0xD0 <= marker <= 0xD8:
-            at += 2
+            offset += 2
             continue
-        (length,) = struct.unpack_from(">H", view, at + 2)
+        (length,) = struct.unpack_from(">H", view, offset + 2)
         if length < 2:
-            raise corrupt("jpeg", f"segment of length {length} at byte {at}")
-        if marker in _UNREAD:
-            raise _unread(f"a {_UNREAD[marker]} JPEG")
+            raise corrupt("jpeg", f"segment of length {length} at byte {offset}")
+        if marker in _UNSUPPORTED_CODINGS:
+            raise _unsupported(f"a {_UNSUPPORTED_CODINGS[marker]} JPEG")
         if marker in _CODINGS:
-            if found is not None:
+            if structure is not None:
                 raise corrupt("jpeg", "two frames")
-            found, num_parts, samples = _frame(view[at + 4 : at + 2 + length], _CODINGS[marker])
-        elif marker == 0xE1 and exif is None and bytes(view[at + 4 : at + 10]) == b"Exif\0\0":
-            exif = view[at + 10 : at + 2 + length]
+            structure, num_components, samples = _frame(view[offset + 4 : offset + 2 + length], _CODINGS[marker])
+        elif marker == 0xE1 and exif is None and bytes(view[offset + 4 : offset + 10]) == b"Exif\0\0":
+            exif = view[offset + 10 : offset + 2 + length]
         if marker == 0xDA:
             break
-        at += 2 + length
-    if found is None:
+        offset += 2 + length
+    if structure is None:
         raise corrupt("jpeg", "no frame header before the scan")
-    # More than one scan: the coefficients of the whole picture are held, two bytes each, until the last has come.
-    held = 2 * samples if "progressive" in found.coding or view[at + 4] < num_parts else 0
-    if found.coding not in {"baseline", "extended", "progressive"}:
-        held += found.width_px * found.height_px * _BYTES.get(found.mode, 4)  # read whole, at full size
-    return Structure(found.width_px, found.height_px, found.mode, found.coding, held, exif), at + 2 + length
+    # With several scans, the decoder keeps all coefficients (two bytes each) in memory until the last scan.
+    held = 2 * samples if "progressive" in structure.coding or view[offset + 4] < num_components else 0
+    if structure.coding not in {"baseline", "extended", "progressive"}:
+        held += (
+            structure.width_px * structure.height_px * _BYTES_PER_PIXEL.get(structure.mode, 4)
+        )  # read whole, at full size
+    return Structure(
+        structure.width_px, structure.height_px, structure.mode, structure.coding, held, exif
+    ), offset + 2 + length
 
 
 def _frame(body: memoryview, coding: str) -> tuple[Structure, int, int]:
-    """(frame, components, samples of all components)."""
+    """Parse a frame header: (structure, number of components, number of samples of all components)."""
     bits, height, width, parts = struct.unpack_from(">BHHB", body)
     mode = {1: "L", 3: "RGB", 4: "CMYK"}.get(parts)
     if mode is None or len(body) != 6 + 3 * parts:
         raise corrupt("jpeg", f"{parts} components of {bits} bits in {len(body)} bytes")
     if bits != 8:
-        raise _unread(f"a JPEG of {bits} bits a sample")
+        raise _unsupported(f"a JPEG of {bits} bits a sample")
     across, down = zip(*((body[7 + 3 * n] >> 4, body[7 + 3 * n] & 15) for n in range(parts)), strict=True)
     if not all(1 <= factor <= 4 for factor in across + down):
         raise corrupt("jpeg", f"sampling of {across} by {down}")
@@ -149,8 +161,8 @@ def _frame(body: memoryview, coding: str) -> tuple[Structure, int, int]:
 # --- PNG --------------------------------------------------------------------------------------------------------
 
 
-def png(view: memoryview) -> Structure:
-    """Source: W3C PNG, third edition, 5 and 11."""
+def parse_png(view: memoryview) -> Structure:
+    """Parse a PNG. Source: W3C PNG, third edition, 5 and 11."""
     chunks = png_chunks(view)
     kind, body = next(chunks)
     if kind != b"IHDR" or len(body) != 13:
@@ -176,62 +188,62 @@ def png(view: memoryview) -> Structure:
         raise corrupt("png", "no IDAT")
     if not interlace:
         return Structure(width, height, mode, "plain", 0, exif)
-    return Structure(width, height, mode, "interlaced", width * height * _BYTES.get(mode, 4), exif)
+    return Structure(width, height, mode, "interlaced", width * height * _BYTES_PER_PIXEL.get(mode, 4), exif)
 
 
 def png_chunks(view: memoryview, *, is_checked: bool = True) -> Iterator[tuple[bytes, memoryview]]:
-    """Every chunk before IEND: (name, body).
+    """Yield (type, data) of every chunk before IEND.
 
     Raises:
-        ImageError: `truncated`, or `corrupt-header` where the checksum of a critical chunk is wrong.
+        ImageError: `truncated`; `corrupt-header` if `is_checked` and the checksum of a critical chunk is wrong.
     """
-    at = len(PNG_SIGNATURE)
+    offset = len(PNG_SIGNATURE)
     while True:
-        if at + 12 > len(view):
+        if offset + 12 > len(view):
             raise truncated("png", "IEND chunk")
-        length, kind = struct.unpack_from(">I4s", view, at)
-        end = at + 12 + length
+        length, kind = struct.unpack_from(">I4s", view, offset)
+        end = offset + 12 + length
         if end > len(view):
             raise truncated("png", "IEND chunk")
-        # Bit 5 of the first letter: ancillary chunks may be wrong without harm to the picture.
+        # Bit 5 of the first letter marks ancillary chunks, which may be corrupt without harm to the pixels.
         if is_checked and not kind[0] & 0x20:
             (crc,) = struct.unpack_from(">I", view, end - 4)
-            if zlib.crc32(view[at + 4 : end - 4]) != crc:
+            if zlib.crc32(view[offset + 4 : end - 4]) != crc:
                 raise corrupt("png", f"checksum of {kind.decode('latin-1')!r} is wrong")
         if kind == b"IEND":
             return
-        yield kind, view[at + 8 : end - 4]
-        at = end
+        yield kind, view[offset + 8 : end - 4]
+        offset = end
 
 
 def png_colour_chunks(view: memoryview) -> dict[bytes, bytes]:
-    """Name → body of the first of each chunk before IDAT that says what the numbers mean, but iCCP."""
-    found: dict[bytes, bytes] = {}
+    """Type → data of the first chunk of each type before IDAT that describes colours, except iCCP."""
+    structure: dict[bytes, bytes] = {}
     for kind, body in png_chunks(view, is_checked=False):
         if kind == b"IDAT":
             break
         if kind in _COLOUR_CHUNKS:
-            found.setdefault(kind, bytes(body))
-    return found
+            structure.setdefault(kind, bytes(body))
+    return structure
 
 
 # --- WebP -------------------------------------------------------------------------------------------------------
 
-# Bytes a pixel that libwebp's canvas decoder and one copy of what it shows hold; measured on 30 megapixels.
-_WEBP_BYTES = {"lossy": 12, "lossless": 14}
+# Memory of libwebp's canvas decoder and one copy of its output; measured on 30 megapixels.
+_WEBP_BYTES_PER_PIXEL = {"lossy": 12, "lossless": 14}
 
 
-def webp(view: memoryview) -> Structure:
-    """Source: RFC 9649."""
+def parse_webp(view: memoryview) -> Structure:
+    """Parse a WebP. Source: RFC 9649."""
     (riff,) = struct.unpack_from("<I", view, 4)
     if riff + 8 > len(view):
         raise truncated("webp", f"byte {riff + 8:,} that its RIFF header promises")
     size: tuple[int, int, str] | None = None
-    exif, at, coding = None, 12, ""
-    while at + 8 <= riff + 8:
-        kind, length = struct.unpack_from("<4sI", view, at)
-        body = view[at + 8 : at + 8 + length]
-        if at + 8 + length > riff + 8:
+    exif, offset, coding = None, 12, ""
+    while offset + 8 <= riff + 8:
+        kind, length = struct.unpack_from("<4sI", view, offset)
+        body = view[offset + 8 : offset + 8 + length]
+        if offset + 8 + length > riff + 8:
             raise truncated("webp", f"end of its {kind.decode('latin-1')!r} chunk")
         if kind == b"VP8X":
             if body[0] & 0x02:
@@ -255,27 +267,27 @@ def webp(view: memoryview) -> Structure:
             coding = "lossless"
         elif kind == b"EXIF":
             exif = body[6:] if bytes(body[:6]) == b"Exif\0\0" else body
-        at += 8 + length + (length & 1)
+        offset += 8 + length + (length & 1)
     if size is None or not coding:
         raise corrupt("webp", "no picture chunk")
-    return Structure(*size, coding, size[0] * size[1] * _WEBP_BYTES[coding], exif)
+    return Structure(*size, coding, size[0] * size[1] * _WEBP_BYTES_PER_PIXEL[coding], exif)
 
 
-PARSERS = {"jpeg": jpeg, "png": png, "webp": webp}
+PARSERS = {"jpeg": parse_jpeg, "png": parse_png, "webp": parse_webp}
 
 
-def orientation_of(exif: memoryview) -> int:
-    """Tag 0x0112 of IFD0; 1 where the block is absent, odd or broken: a wrong tag must not lose a photo."""
+def exif_orientation(exif: memoryview) -> int:
+    """EXIF orientation 1-8 (tag 0x0112 of IFD0); 1 if missing or invalid, since a bad tag must not lose a photo."""
     order = {b"II": "<", b"MM": ">"}.get(bytes(exif[:2]))
     if order is None:
         return 1
     try:
         (start,) = struct.unpack_from(f"{order}I", exif, 4)
         (num_tags,) = struct.unpack_from(f"{order}H", exif, start)
-        for at in range(start + 2, start + 2 + 12 * num_tags, 12):
-            tag, kind, count = struct.unpack_from(f"{order}HHI", exif, at)
+        for offset in range(start + 2, start + 2 + 12 * num_tags, 12):
+            tag, kind, count = struct.unpack_from(f"{order}HHI", exif, offset)
             if tag == 0x0112:
-                (value,) = struct.unpack_from(f"{order}H" if kind != 4 else f"{order}I", exif, at + 8)
+                (value,) = struct.unpack_from(f"{order}H" if kind != 4 else f"{order}I", exif, offset + 8)
                 return int(value) if count == 1 and 1 <= value <= 8 else 1
     except struct.error:
         pass

@@ -1,8 +1,8 @@
-"""Bytes → upright RGB pixels, at the scale that is needed and no larger.
+"""Image bytes → upright RGB pixels, no larger than the caller needs.
 
-Pixels are read only after the header's size was judged against the cap, by a decoder that the table of
-`lhq.images.decoders` names for the file's coding, and turned into sRGB strip by strip: of a picture of 200 megapixels
-no more is ever held than its decoder must.
+The header's size is checked against the limit first. `lhq.images.decoders` says which decoders may read the file's
+coding. Pixels are converted to sRGB strip by strip, so that decoding 200 megapixels needs little more memory than the
+decoder itself.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Iterator
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from lhq.errors import ImageError
-from lhq.images.colour import Space, space_of_png, to_srgb
+from lhq.images.colour import ColourSpace, png_colour_space, to_srgb
 from lhq.images.containers import png_colour_chunks
-from lhq.images.decoders import ROUTES
-from lhq.images.header import MAX_HELD_BYTES, Header, inspect
-from lhq.images.png_rows import strips
+from lhq.images.decoders import DECODER_SUPPORT
+from lhq.images.header import MAX_DECODER_BYTES, Header, inspect
+from lhq.images.png_rows import png_strips
 
-# Pillow warns of odd metadata and of large pictures; sizes are judged here, by our own cap, before decoding.
+# Pillow warns about odd metadata and large images; `inspect` has already checked the size against our own limit.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _STRIP_PX = 2**20
-_WHOLE_PX = 2**20  # a PNG so small is read whole: a tenth quicker
-_MOST_TIMES = 8
+_SMALL_PNG_PX = 2**20  # up to here Pillow decodes a PNG at once, a tenth faster than by rows
+_MAX_REDUCTION = 8
 
 
 def decode(
@@ -34,30 +34,30 @@ def decode(
     max_pixels: int = 0,
     short_side_px: int | None = None,
     header: Header | None = None,
-    is_turned: bool = True,
+    is_upright: bool = True,
 ) -> Image.Image:
-    """The picture: 8-bit sRGB (mode `RGB`), turned upright, alpha laid over white.
+    """Decode an image to 8-bit sRGB (mode `RGB`), upright, with transparency composited over white.
 
     Args:
-        max_pixels: the cap on width times height; 0: this process's (`lhq.images.allow`).
-        short_side_px: the caller needs no more than this on the short side; the picture is then decoded at 1/2, 1/4
-            or 1/8 (a JPEG, several times quicker) or averaged over up to 8 x 8 pixels where its short side stays at
-            least twice that.
-        header: what `inspect` found in these bytes, where it was asked already.
-        is_turned: False leaves it as stored, for who makes it smaller before turning it.
+        max_pixels: limit on width times height; 0: the process's limit (`lhq.images.set_max_pixels`).
+        short_side_px: the caller needs at most this many pixels on the short side. If the short side stays at least
+            twice that, the image is decoded at 1/2, 1/4 or 1/8 (JPEG, several times faster) or averaged over up to
+            8 x 8 pixels.
+        header: the result of `inspect` on the same bytes, if the caller has it.
+        is_upright: False skips the EXIF orientation, for callers that shrink the image before rotating it.
 
     Raises:
-        ImageError: as `inspect`; `corrupt` where the pixels can't be decoded; `too-much-memory` where `short_side_px`
-            was given and the picture would still be too large.
+        ImageError: as `inspect`; `corrupt` if the pixels can't be decoded; `too-much-memory` if `short_side_px` is
+            given and decoding would still take more than `MAX_DECODER_BYTES`.
     """
     if header is None or not header.coding:
         header = inspect(data, max_pixels=max_pixels)
     try:
-        image = _read(data, header, short_side_px, header.orientation if is_turned else 1)
-        return turn(image, header.orientation) if is_turned else image
+        image = _decode(data, header, short_side_px, header.orientation if is_upright else 1)
+        return apply_orientation(image, header.orientation) if is_upright else image
     except (MemoryError, RecursionError, ImageError):
         raise
-    except Exception as error:  # decoders of hostile bytes raise a dozen kinds (SyntaxError, struct.error, …)
+    except Exception as error:  # on hostile bytes, decoders raise a dozen types (SyntaxError, struct.error, …)
         raise ImageError(
             f"{header.format} can't be decoded ({type(error).__name__}: {error})",
             hint="fetch it again: lhq crawl --retry-failed corrupt",
@@ -65,49 +65,61 @@ def decode(
         ) from error
 
 
-def _read(
+def _decode(
     data: bytes | bytearray | memoryview, header: Header, short_side_px: int | None, orientation: int
 ) -> Image.Image:
-    """As stored, sRGB, reduced. The plugins are asked by name: `Image.open` would judge by a cap of its own."""
-    route = ROUTES[header.format, header.coding]
-    size, times = (header.width_px, header.height_px), 1
+    """Decode to sRGB in stored orientation, reduced. Uses Pillow's plugins directly: `Image.open` has its own limit."""
+    support = DECODER_SUPPORT[header.format, header.coding]
+    size, reduction = (header.width_px, header.height_px), 1
     if header.format == "jpeg":
         image: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
-        if short_side_px is not None and route.has_scales:
+        if short_side_px is not None and support.scales_in_decoder:
             scale = min(image.size) / (2 * short_side_px)
             if scale >= 2:
                 image.draft(None, (int(image.width / scale), int(image.height / scale)))
             size = image.size
     if short_side_px is not None:
-        if not route.has_scales:
-            times = max(1, min(_MOST_TIMES, min(size) // (2 * short_side_px)))
-        _judge_memory(header, size, times, orientation)
+        if not support.scales_in_decoder:
+            reduction = max(1, min(_MAX_REDUCTION, min(size) // (2 * short_side_px)))
+        _check_memory(header, size, reduction, orientation)
     if header.format == "jpeg":
         image.load()
-        space = Space(image.info.get("icc_profile") or b"")
-        return _assembled(_cut(image, times), image.size, times, image, space)
+        space = ColourSpace(image.info.get("icc_profile") or b"")
+        return _assemble_strips(_crop_strips(image, reduction), image.size, reduction, image, space)
     if header.format == "webp":
         image = _webp(data)
-        return _assembled(_cut(image, times), image.size, times, image, Space(image.info.get("icc_profile") or b""))
-    return _png(data, header, times)
+        return _assemble_strips(
+            _crop_strips(image, reduction),
+            image.size,
+            reduction,
+            image,
+            ColourSpace(image.info.get("icc_profile") or b""),
+        )
+    return _png(data, header, reduction)
 
 
-def _png(data: bytes | bytearray | memoryview, header: Header, times: int) -> Image.Image:
+def _png(data: bytes | bytearray | memoryview, header: Header, reduction: int) -> Image.Image:
     view, size = memoryview(data), (header.width_px, header.height_px)
     image = PngImagePlugin.PngImageFile(io.BytesIO(data))
     chunks = png_colour_chunks(view)
-    space = space_of_png(chunks, image.info.get("icc_profile"))
-    is_deep = header.mode in {"RGB;16", "RGBA;16", "LA;16"}
-    if ROUTES["png", header.coding].is_in_rows and (is_deep or size[0] * size[1] > _WHOLE_PX):
-        return _assembled(strips(view, chunks, space, _strip_rows(size[0], times)), size, times, None, space)
+    space = png_colour_space(chunks, image.info.get("icc_profile"))
+    is_16_bit = header.mode in {"RGB;16", "RGBA;16", "LA;16"}
+    if DECODER_SUPPORT["png", header.coding].reads_by_rows and (is_16_bit or size[0] * size[1] > _SMALL_PNG_PX):
+        return _assemble_strips(
+            png_strips(view, chunks, space, _rows_per_strip(size[0], reduction)),
+            size,
+            reduction,
+            None,
+            space,
+        )
     image.load()
     if image.size != size:
         raise ValueError(f"it is {image.size[0]} x {image.size[1]}, not {size[0]} x {size[1]}")
-    return _assembled(_cut(image, times), size, times, image, space)
+    return _assemble_strips(_crop_strips(image, reduction), size, reduction, image, space)
 
 
 def _webp(data: bytes | bytearray | memoryview) -> Image.Image:
-    """Through the plugin's decoder, which is let go before its pixels are used: it holds two more pictures."""
+    """Decode by the plugin's decoder and free that before using the pixels: it holds two more copies of the image."""
     opened = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
     frame = opened._decoder.get_next()
     opened._decoder = None
@@ -119,60 +131,67 @@ def _webp(data: bytes | bytearray | memoryview) -> Image.Image:
     return image
 
 
-def _judge_memory(header: Header, size: tuple[int, int], times: int, orientation: int) -> None:
-    pixels = 4 * size[0] * size[1] // times**2
-    needed = header.held_bytes + pixels * (1 if orientation == 1 else 2)
-    if needed > MAX_HELD_BYTES:
+def _check_memory(header: Header, size: tuple[int, int], reduction: int, orientation: int) -> None:
+    pixels = 4 * size[0] * size[1] // reduction**2
+    needed = header.decoder_bytes + pixels * (1 if orientation == 1 else 2)
+    if needed > MAX_DECODER_BYTES:
         raise ImageError(
             f"{header.format} of {header.width_px} x {header.height_px} pixels: {needed / 1e6:.0f} MB at the scale "
-            f"that is needed, more than the {MAX_HELD_BYTES / 1e6:.0f} MB that one picture may take",
+            f"that is needed, more than the {MAX_DECODER_BYTES / 1e6:.0f} MB that one picture may take",
             hint="drop it: [filter.size] max_aspect leaves out strips",
             reason="too-much-memory",
         )
 
 
-def _strip_rows(width: int, times: int) -> int:
-    return max(1, _STRIP_PX // (width * times)) * times
+def _rows_per_strip(width: int, reduction: int) -> int:
+    return max(1, _STRIP_PX // (width * reduction)) * reduction
 
 
-def _cut(image: Image.Image, times: int) -> Iterator[Image.Image]:
-    """A whole picture in strips."""
-    rows = _strip_rows(image.width, times)
+def _crop_strips(image: Image.Image, reduction: int) -> Iterator[Image.Image]:
+    """Yield a decoded image in strips, from top to bottom."""
+    rows = _rows_per_strip(image.width, reduction)
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
         strip.info = image.info
         yield strip
 
 
-def _assembled(
-    parts: Iterator[Image.Image], size: tuple[int, int], times: int, whole: Image.Image | None, space: Space
+def _assemble_strips(
+    parts: Iterator[Image.Image],
+    size: tuple[int, int],
+    reduction: int,
+    whole: Image.Image | None,
+    space: ColourSpace,
 ) -> Image.Image:
-    """The picture in sRGB from its strips, averaged over `times` x `times` pixels; `whole` where it is held already and
-    may need nothing."""
-    if whole is not None and times == 1:
-        if whole.mode == "RGB" and not space.profile and not space.transparent:
+    """Join strips to an image in sRGB, averaged over `reduction` x `reduction` pixels.
+
+    Args:
+        whole: the decoded image, if there is one; returned as it is if it needs no conversion.
+    """
+    if whole is not None and reduction == 1:
+        if whole.mode == "RGB" and not space.profile and not space.transparent_colour:
             return whole
         if size[0] * size[1] <= _STRIP_PX:
             return to_srgb(whole, space)
-    out = Image.new("RGB", (-(-size[0] // times), -(-size[1] // times)))
+    out = Image.new("RGB", (-(-size[0] // reduction), -(-size[1] // reduction)))
     top = 0
     for part in parts:
         rgb = to_srgb(part, space)
-        rgb = rgb.reduce(times) if times > 1 else rgb
+        rgb = rgb.reduce(reduction) if reduction > 1 else rgb
         out.paste(rgb, (0, top))
         top += rgb.height
     return out
 
 
 def resize(image: Image.Image, short_side_px: int) -> Image.Image:
-    """`image` with its short side at `short_side_px`, proportions kept, Lanczos; the same object if already so."""
+    """Resize by Lanczos to a short side of `short_side_px`, keeping proportions; `image` itself if it has that size."""
     width, height = image.size
     scale = short_side_px / min(width, height)
     size = (max(short_side_px, round(width * scale)), max(short_side_px, round(height * scale)))
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -183,7 +202,7 @@ _TURNS = {
 }
 
 
-def turn(image: Image.Image, orientation: int) -> Image.Image:
-    """Upright by the EXIF orientation 1-8."""
-    how = _TURNS.get(orientation)
-    return image if how is None else image.transpose(how)
+def apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
+    """Rotate or flip an image as stored so that it is upright, by its EXIF orientation 1-8."""
+    transpose = _TRANSPOSES.get(orientation)
+    return image if transpose is None else image.transpose(transpose)

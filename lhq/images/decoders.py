@@ -1,9 +1,8 @@
-"""Kind of file → the decoders that may see it: the one table that every reader of pixels asks.
+"""Image format and coding → what decoders support: the one table that every reader of pixels consults.
 
-A decoder that is handed a kind that it was not made for answers with anything from grey pixels to a corrupted heap:
-libjpeg-turbo's scaled decoder sizes its buffer for a DCT, and a lossless JPEG (SOF3) has none. So only the codings
-below are read at all (`inspect` refuses the others by name), and only those marked so are read at a scale or by the
-fast decoder.
+A decoder that is given a coding it doesn't support may return grey pixels or corrupt the heap: libjpeg-turbo's scaled
+decoder sizes its buffer for a DCT, and a lossless JPEG (SOF3) has none. So only the codings below are decoded
+(`inspect` refuses the others by name), and only those marked here are scaled in the decoder or read by simplejpeg.
 """
 
 from __future__ import annotations
@@ -12,47 +11,46 @@ import struct
 from dataclasses import dataclass
 
 from lhq.errors import ImageError
-from lhq.images.containers import jpeg_frame
+from lhq.images.containers import parse_jpeg_header
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """What may be done with one coding.
+class DecoderSupport:
+    """How one coding can be decoded; if neither field is set, Pillow decodes the whole image.
 
-    `has_scales`: libjpeg may decode it at 1/2, 1/4 or 1/8, Pillow's `draft` and simplejpeg alike. `is_in_rows`: its
-    rows can be read one after another, so that the whole picture is never held. Neither: Pillow reads it whole.
+    `scales_in_decoder`: libjpeg can decode it at 1/2, 1/4 or 1/8 (Pillow's `draft`, simplejpeg). `reads_by_rows`:
+    rows are decoded one after another, so that the whole image is never in memory.
     """
 
-    has_scales: bool = False
-    is_in_rows: bool = False
+    scales_in_decoder: bool = False
+    reads_by_rows: bool = False
 
 
-ROUTES = {
-    ("jpeg", "baseline"): Route(has_scales=True),
-    ("jpeg", "extended"): Route(has_scales=True),
-    ("jpeg", "progressive"): Route(has_scales=True),
-    ("jpeg", "arithmetic"): Route(),
-    ("jpeg", "progressive arithmetic"): Route(),
-    ("jpeg", "lossless"): Route(),
-    ("png", "plain"): Route(is_in_rows=True),
-    ("png", "interlaced"): Route(),
-    ("webp", "lossy"): Route(),
-    ("webp", "lossless"): Route(),
+DECODER_SUPPORT = {
+    ("jpeg", "baseline"): DecoderSupport(scales_in_decoder=True),
+    ("jpeg", "extended"): DecoderSupport(scales_in_decoder=True),
+    ("jpeg", "progressive"): DecoderSupport(scales_in_decoder=True),
+    ("jpeg", "arithmetic"): DecoderSupport(),
+    ("jpeg", "progressive arithmetic"): DecoderSupport(),
+    ("jpeg", "lossless"): DecoderSupport(),
+    ("png", "plain"): DecoderSupport(reads_by_rows=True),
+    ("png", "interlaced"): DecoderSupport(),
+    ("webp", "lossy"): DecoderSupport(),
+    ("webp", "lossless"): DecoderSupport(),
 }
-# Colour models that simplejpeg turns into RGB as browsers do; CMYK it does not.
+# Colour models that simplejpeg converts to RGB as browsers do; its conversion of CMYK differs.
 _FAST_MODES = {"RGB", "L"}
 
 
-def may_go_fast(format: str, coding: str, mode: str) -> bool:
-    """Whether simplejpeg may see such a file, at full size or at a scale."""
-    route = ROUTES.get((format, coding))
-    return route is not None and route.has_scales and mode in _FAST_MODES
+def simplejpeg_can_read(format: str, coding: str, mode: str) -> bool:
+    """Whether simplejpeg supports such a file, at full size and scaled."""
+    support = DECODER_SUPPORT.get((format, coding))
+    return support is not None and support.scales_in_decoder and mode in _FAST_MODES
 
 
 @dataclass(frozen=True, slots=True)
-class FastJpeg:
-    """A JPEG that simplejpeg may see: its size as stored, and whether it has an EXIF block (which may turn it) or a
-    colour profile."""
+class SimpleJpegHeader:
+    """A JPEG that simplejpeg supports: size as stored, and whether it has EXIF (maybe an orientation) or a profile."""
 
     width_px: int
     height_px: int
@@ -60,18 +58,16 @@ class FastJpeg:
     has_profile: bool
 
 
-def fast_jpeg(data: bytes | memoryview) -> FastJpeg | None:
-    """What a loader asks of each picture before it takes the fast way; None where it must not. A few microseconds: the
-    file's end is not looked at.
-    """
+def probe_for_simplejpeg(data: bytes | memoryview) -> SimpleJpegHeader | None:
+    """The header of a JPEG that simplejpeg supports, or None. Takes microseconds: doesn't look for the file's end."""
     view = memoryview(data)
     if bytes(view[:3]) != b"\xff\xd8\xff":
         return None
     try:
-        found, scan = jpeg_frame(view)
+        structure, scan = parse_jpeg_header(view)
     except (ImageError, IndexError, struct.error):
         return None
-    if not may_go_fast("jpeg", found.coding, found.mode):
+    if not simplejpeg_can_read("jpeg", structure.coding, structure.mode):
         return None
     has_profile = b"ICC_PROFILE\0" in bytes(view[:scan])
-    return FastJpeg(found.width_px, found.height_px, found.exif is not None, has_profile)
+    return SimpleJpegHeader(structure.width_px, structure.height_px, structure.exif is not None, has_profile)

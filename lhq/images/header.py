@@ -1,8 +1,8 @@
-"""Bytes → facts from the header, checked on arrival.
+"""Image bytes → header facts: the check of every photo on arrival.
 
-The check ignores names and Content-Type: it sniffs the type, parses the header for true size, colour and
-EXIF orientation, and follows the file's structure to its end marker (EOI, IEND, RIFF length). No pixel is decoded, so
-it costs little more than the sha256. JPEG, PNG and WebP are pictures here; other types are named and refused.
+`inspect` ignores file names and Content-Type. It sniffs the format, parses size, colour model and EXIF orientation, and
+walks the container to its end marker (EOI, IEND, RIFF length). It decodes no pixels, so it takes little longer than the
+sha256. Only JPEG, PNG and WebP are accepted; other formats are named in the error.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import struct
 from dataclasses import dataclass, field
 
 from lhq.errors import ImageError
-from lhq.images.containers import PARSERS, PNG_SIGNATURE, corrupt, orientation_of
+from lhq.images.containers import PARSERS, PNG_SIGNATURE, corrupt, exif_orientation
 
 MAX_PIXELS = 200_000_000
-"""The cap on width times height where no `[http] max_pixels` says otherwise."""
-MAX_HELD_BYTES = 400_000_000
-"""What a decoder may hold of one picture: a worker stays below 600 MB with Python, Arrow and the file itself."""
+"""Limit on width times height unless `[http] max_pixels` sets another."""
+MAX_DECODER_BYTES = 400_000_000
+"""Limit on a decoder's memory: a worker stays below 600 MB, including Python, Arrow and the file itself."""
 FORMATS = ("jpeg", "png", "webp")
 
 _ISO_BRANDS = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"mif1": "heic", b"msf1": "heic"}
-_SIGNS = [
+_SIGNATURES = [
     (b"\xff\xd8\xff", "jpeg"),
     (PNG_SIGNATURE, "png"),
     (b"GIF87a", "gif"),
@@ -46,12 +46,12 @@ _MARKUP = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|\?xml
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the bytes say about themselves.
+    """An image's properties as its header states them.
 
-    `width_px`, `height_px` are as stored, before the EXIF turn; `orientation` is the EXIF value 1-8 (1 where
-    there is none or it is nonsense); `mode` is the stored colour in Pillow's words (`RGB`, `L`, `CMYK`, `P`,
-    `LA`, `RGBA`, `1`, `I;16`, `RGB;16` …). `coding` says how the pixels are stored, by which
-    `lhq.images.decoders` chooses who may read them, and `held_bytes` what its decoder must hold besides the picture.
+    `width_px`, `height_px` are as stored, before applying the orientation; `orientation` is the EXIF value 1-8 (1 if
+    missing or invalid); `mode` is the stored colour model by Pillow's name (`RGB`, `L`, `CMYK`, `P`, `LA`, `RGBA`, `1`,
+    `I;16`, `RGB;16` …). `coding` is a key of `lhq.images.decoders`; `decoder_bytes` is the memory that the decoder
+    needs besides the decoded image.
     """
 
     format: str
@@ -62,11 +62,11 @@ class Header:
     size_bytes: int
     sha256: str
     coding: str = field(default="", compare=False)
-    held_bytes: int = field(default=0, compare=False)
+    decoder_bytes: int = field(default=0, compare=False)
 
     @property
     def upright_px(self) -> tuple[int, int]:
-        """(width, height) as a viewer shows it, after the EXIF turn."""
+        """(width, height) as a viewer shows it, after applying the orientation."""
         if self.orientation >= 5:
             return self.height_px, self.width_px
         return self.width_px, self.height_px
@@ -75,36 +75,36 @@ class Header:
 _allowed = MAX_PIXELS
 
 
-def allow(max_pixels: int) -> None:
-    """Set this process's cap: what `[http] max_pixels` says applies to every later stage as it does on arrival."""
+def set_max_pixels(max_pixels: int) -> None:
+    """Set the process's limit on width times height (`[http] max_pixels`), on arrival and in all later stages."""
     global _allowed
     _allowed = max_pixels
 
 
-def allowed() -> int:
-    """This process's cap on width times height."""
+def max_pixels_limit() -> int:
+    """The process's limit on width times height."""
     return _allowed
 
 
 def sniff(data: bytes | bytearray | memoryview) -> str:
-    """The type that the first bytes show: `jpeg`, `png`, `webp`, another picture type, `markup`, or ``."""
+    """The format by its first bytes: `jpeg`, `png`, `webp`, another image format, `pdf`, `markup`, or "" if unknown."""
     head = bytes(data[:512])
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:8] == b"ftyp":
         return _ISO_BRANDS.get(head[8:12], "")
-    for sign, name in _SIGNS:
-        if head.startswith(sign):
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
             return name
     return "markup" if _MARKUP.match(head) else ""
 
 
 def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = 0, sha256: str = "") -> Header:
-    """Header facts of one photo's bytes, whole to the end marker.
+    """Parse an image's header and check that the file is complete to its end marker.
 
     Args:
-        max_pixels: the cap on width times height; 0: this process's (`allow`).
-        sha256: the bytes' hash where it is known; then it is not computed again (half a second a gigabyte).
+        max_pixels: limit on width times height; 0: the process's limit (`set_max_pixels`).
+        sha256: of the bytes, if known; it isn't computed again (0.5 s per GB).
 
     Raises:
         ImageError: `reason` is `empty`, `not-an-image`, `unsupported-type`, `animated`, `corrupt-header`,
@@ -120,11 +120,11 @@ def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = 0, sha256
             raise ImageError(f"not a picture: {shown}", hint="only JPEG, PNG and WebP are kept", reason="not-an-image")
         raise ImageError(f"a {kind} picture", hint="only JPEG, PNG and WebP are kept", reason="unsupported-type")
     try:
-        found = PARSERS[kind](view)
-        orientation = orientation_of(found.exif) if found.exif else 1
+        structure = PARSERS[kind](view)
+        orientation = exif_orientation(structure.exif) if structure.exif else 1
     except (struct.error, IndexError):
         raise ImageError(f"{kind} ends within its header", hint="fetch it again", reason="truncated") from None
-    width, height = found.width_px, found.height_px
+    width, height = structure.width_px, structure.height_px
     if width <= 0 or height <= 0:
         raise corrupt(kind, f"size {width} x {height}")
     if width * height > max_pixels:
@@ -133,10 +133,11 @@ def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = 0, sha256
             hint="raise [http] max_pixels if such a picture is meant",
             reason="too-many-pixels",
         )
-    if found.held_bytes > MAX_HELD_BYTES:
+    if structure.decoder_bytes > MAX_DECODER_BYTES:
         raise ImageError(
-            f"{found.coding} {kind} of {width} x {height} pixels: decoding it takes {found.held_bytes / 1e6:.0f} MB, "
-            f"more than the {MAX_HELD_BYTES / 1e6:.0f} MB that one picture may take",
+            f"{structure.coding} {kind} of {width} x {height} pixels: decoding it takes "
+            f"{structure.decoder_bytes / 1e6:.0f} MB, "
+            f"more than the {MAX_DECODER_BYTES / 1e6:.0f} MB that one picture may take",
             hint="store it as a baseline JPEG or a PNG that is not interlaced",
             reason="too-much-memory",
         )
@@ -145,9 +146,9 @@ def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = 0, sha256
         width,
         height,
         orientation,
-        found.mode,
+        structure.mode,
         len(view),
         sha256 or hashlib.sha256(view).hexdigest(),
-        found.coding,
-        found.held_bytes,
+        structure.coding,
+        structure.decoder_bytes,
     )

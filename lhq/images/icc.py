@@ -1,4 +1,4 @@
-"""Primaries and a tone curve → an ICC profile, for files that name their colours without carrying one."""
+"""Primaries and a tone curve → an ICC profile, for files that define their colour space without embedding one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 _STEPS = 4096
 
 Curve = float | tuple[float, ...]
-"""Stored value → light: an exponent, or values 0..1 at equal steps."""
+"""Maps stored values to linear light: an exponent, or samples in 0..1 at equal steps."""
 
 
-def curve_of(transfer: int) -> Curve | None:
-    """The curve of a transfer function by its number in ITU-T H.273, table 3; None for those of high dynamic range."""
+def transfer_curve(transfer: int) -> Curve | None:
+    """The curve of a transfer function by its code in ITU-T H.273, table 3; None if unknown or high dynamic range."""
     stored = np.linspace(0, 1, _STEPS)
     if transfer == 13:
         return tuple(np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4))
@@ -34,13 +34,17 @@ def curve_of(transfer: int) -> Curve | None:
 
 
 @functools.lru_cache(maxsize=16)
-def matrix_profile(places: tuple[float, ...], curve: Curve) -> bytes:
-    """An ICC profile of these primaries (white, red, green and blue as x, y) and one curve.
+def matrix_profile(primaries: tuple[float, ...], curve: Curve) -> bytes:
+    """Build an ICC profile.
+
+    Args:
+        primaries: x, y of white, red, green and blue: 8 numbers.
+        curve: of all three channels.
 
     Raises:
-        ValueError: the primaries span no space of colours.
+        ValueError: the primaries are degenerate.
 
-    Source: ICC.1:2001-04, sections 6.1 and 6.3; adaptation to D50 by Bradford's matrix.
+    Source: ICC.1:2001-04, sections 6.1 and 6.3; Bradford adaptation to D50.
     """
     tags = {b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"made\0" + bytes(78)}
     tags[b"cprt"] = b"text" + bytes(4) + b"none\0"
@@ -49,40 +53,40 @@ def matrix_profile(places: tuple[float, ...], curve: Curve) -> bytes:
         values = np.round(np.clip(curve, 0, 1) * 65_535).astype(">u2")
         stored = b"curv" + bytes(4) + struct.pack(">I", len(values)) + values.tobytes()
     else:
-        # A one-number curve holds 256ths and no more: a table where that would lose the exponent.
+        # A curve of one number is stored in 256ths; use a table if that would round the exponent.
         exact = abs(curve * 256 - round(curve * 256)) < 1e-6 and 0 < curve < 256
         if not exact:
-            return matrix_profile(places, tuple(np.linspace(0, 1, _STEPS) ** curve))
+            return matrix_profile(primaries, tuple(np.linspace(0, 1, _STEPS) ** curve))
         stored = b"curv" + bytes(4) + struct.pack(">IH", 1, round(curve * 256))
-    for name, column in zip("rgb", _to_d50(places).T, strict=True):
+    for name, column in zip("rgb", _to_d50(primaries).T, strict=True):
         tags[f"{name}XYZ".encode()] = _xyz(column)
         tags[f"{name}TRC".encode()] = stored
-    return _packed(tags)
+    return _serialise(tags)
 
 
-def _to_d50(places: Sequence[float]) -> np.ndarray:
-    """Linear RGB → XYZ at D50, [3, 3]."""
-    points = np.array([[x, y, 1 - x - y] for x, y in np.reshape(places, (4, 2))]).T
+def _to_d50(primaries: Sequence[float]) -> np.ndarray:
+    """Matrix from linear RGB to XYZ, adapted to D50: [3, 3]."""
+    points = np.array([[x, y, 1 - x - y] for x, y in np.reshape(primaries, (4, 2))]).T
     if abs(np.linalg.det(points[:, 1:])) < 1e-4 or points[1, 0] <= 0:
-        raise ValueError(f"primaries {places} span no space")
+        raise ValueError(f"primaries {primaries} span no space")
     white = points[:, 0] / points[1, 0]
     matrix = points[:, 1:] * np.linalg.solve(points[:, 1:], white)
     adapt = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white)) @ _BRADFORD
-    found: np.ndarray = adapt @ matrix
-    if not np.isfinite(found).all() or np.abs(found).max() > 8:
-        raise ValueError(f"primaries {places} span no space")
-    return found
+    matrix_d50: np.ndarray = adapt @ matrix
+    if not np.isfinite(matrix_d50).all() or np.abs(matrix_d50).max() > 8:
+        raise ValueError(f"primaries {primaries} span no space")
+    return matrix_d50
 
 
 def _xyz(values: np.ndarray) -> bytes:
     return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(float(value) * 65_536) for value in values))
 
 
-def _packed(tags: dict[bytes, bytes]) -> bytes:
-    at, table, body = 128 + 4 + 12 * len(tags), b"", b""
+def _serialise(tags: dict[bytes, bytes]) -> bytes:
+    offset, table, body = 128 + 4 + 12 * len(tags), b"", b""
     for name, data in tags.items():
-        table += name + struct.pack(">II", at + len(body), len(data))
+        table += name + struct.pack(">II", offset + len(body), len(data))
         body += data + bytes(-len(data) % 4)
-    head = struct.pack(">I4xI", at + len(body), 0x02100000) + b"mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28)
+    head = struct.pack(">I4xI", offset + len(body), 0x02100000) + b"mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28)
     head += struct.pack(">3i", *(round(float(value) * 65_536) for value in _D50))
     return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body

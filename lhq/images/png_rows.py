@@ -1,9 +1,8 @@
-"""A PNG's rows → strips of the picture, one after another: a poster of 200 megapixels in a few megabytes.
+"""Decode a PNG strip by strip: a poster of 200 megapixels in a few megabytes of memory.
 
-Pillow's decoder wants the whole picture. Rows are packed by zlib and told apart by filters that look at the row above
-alone, so a strip is a picture of its own once the last row of the strip before is put on top of it: such strips are
-handed to Pillow's own unfiltering. Sixteen bits a channel are read in full, which Pillow does for greys only.
-Source: W3C PNG, third edition, 9 and 10.
+Pillow decodes only whole images. A PNG's filters refer to the previous row alone, so a strip that starts with the last
+row of the strip before it is an image in itself, which Pillow can unfilter. 16 bits a channel are decoded in full;
+Pillow does so for greys only. Source: W3C PNG, third edition, 9 and 10.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from PIL import Image
 
-from lhq.images.colour import Space, eight_bits
+from lhq.images.colour import ColourSpace, to_8_bit
 from lhq.images.containers import png_chunks
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-# Bytes a pixel, of which filters speak → Pillow's mode of as many channels and its words for the bytes' order.
-_LANES = {
+# Bytes per pixel, the unit of filters → Pillow's mode with as many channels, and the raw modes that read all bytes.
+_FILTER_MODES = {
     1: ("L", ("L",)),
     2: ("LA", ("LA",)),
     3: ("RGB", ("RGB",)),
@@ -27,71 +26,74 @@ _LANES = {
     6: ("RGB", ("RGB;16B", "RGB;16L")),
     8: ("RGBA", ("RGBA;16B", "RGBA;16L")),
 }
-_FEED_BYTES = 256 * 2**10
+_INPUT_BYTES = 256 * 2**10
 
 
-def strips(data: memoryview, chunks: Mapping[bytes, bytes], space: Space, num_rows: int) -> Iterator[Image.Image]:
-    """The picture in strips of `num_rows` rows (the last may have fewer), as stored but for 16 bits of colour, which
-    come as 8; the colour that means transparent among those is alpha already.
+def png_strips(
+    data: memoryview, chunks: Mapping[bytes, bytes], space: ColourSpace, num_rows: int
+) -> Iterator[Image.Image]:
+    """Yield the image in strips of `num_rows` rows (the last may have fewer).
+
+    Colours are as stored, except that 16 bits a channel are rounded to 8 and their transparent colour is made alpha.
 
     Args:
-        chunks: of `containers.png_colour_chunks`.
+        chunks: from `containers.png_colour_chunks`.
 
     Raises:
-        ValueError, zlib.error: the data is broken or ends too early.
+        ValueError, zlib.error: the data is corrupt or ends too early.
     """
     head = chunks[b"IHDR"]
     width, height = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big")
     bits, colour = head[8], head[9]
     row_bytes = (width * bits * _CHANNELS[colour] + 7) // 8
-    lanes = max(1, bits * _CHANNELS[colour] // 8)
+    bytes_per_pixel = max(1, bits * _CHANNELS[colour] // 8)
     inflater = _Inflater(data)
-    above = np.zeros(row_bytes, np.uint8)
+    previous_row = np.zeros(row_bytes, np.uint8)
     for top in range(0, height, num_rows):
         rows = min(num_rows, height - top)
-        packed = zlib.compress(b"\0" + above.tobytes() + inflater.read(rows * (row_bytes + 1)), 0)
-        stored = _unfiltered(packed, row_bytes, rows + 1, lanes)
-        above = stored[-1]
-        yield _picture(stored[1:], width, bits, colour, chunks, space)
+        packed = zlib.compress(b"\0" + previous_row.tobytes() + inflater.read(rows * (row_bytes + 1)), 0)
+        stored = _unfilter(packed, row_bytes, rows + 1, bytes_per_pixel)
+        previous_row = stored[-1]
+        yield _strip_image(stored[1:], width, bits, colour, chunks, space)
 
 
 class _Inflater:
-    """What IDAT chunks hold, by the number of bytes asked for."""
+    """Reads the decompressed data of all IDAT chunks as one stream."""
 
     def __init__(self, data: memoryview) -> None:
         self._bodies = (body for kind, body in png_chunks(data, is_checked=False) if kind == b"IDAT")
-        self._engine = zlib.decompressobj()
+        self._decompressor = zlib.decompressobj()
         self._rest = memoryview(b"")
 
     def read(self, num: int) -> bytes:
         out = bytearray()
         while len(out) < num:
-            packed = self._engine.unconsumed_tail
+            packed = self._decompressor.unconsumed_tail
             if not packed:
                 if not self._rest:
                     self._rest = next(self._bodies, memoryview(b""))
-                    if not self._rest and self._engine.eof:
+                    if not self._rest and self._decompressor.eof:
                         raise ValueError("its data ends before its last row")
-                packed, self._rest = bytes(self._rest[:_FEED_BYTES]), self._rest[_FEED_BYTES:]
+                packed, self._rest = bytes(self._rest[:_INPUT_BYTES]), self._rest[_INPUT_BYTES:]
             before = len(out)
-            out += self._engine.decompress(packed, num - len(out))
-            if len(out) == before and (self._engine.eof or not (packed or self._rest)):
+            out += self._decompressor.decompress(packed, num - len(out))
+            if len(out) == before and (self._decompressor.eof or not (packed or self._rest)):
                 raise ValueError("its data ends before its last row")
         return bytes(out)
 
 
-def _unfiltered(packed: bytes, row_bytes: int, rows: int, lanes: int) -> np.ndarray:
-    """Rows as stored before filtering: uint8 [rows, row_bytes]."""
-    mode, orders = _LANES[lanes]
-    size = (row_bytes // lanes, rows)
+def _unfilter(packed: bytes, row_bytes: int, rows: int, bytes_per_pixel: int) -> np.ndarray:
+    """Undo the row filters: uint8 [rows, row_bytes]."""
+    mode, orders = _FILTER_MODES[bytes_per_pixel]
+    size = (row_bytes // bytes_per_pixel, rows)
     planes = [np.asarray(Image.frombytes(mode, size, packed, "zip", order)).reshape(rows, -1) for order in orders]
     if len(planes) == 1:
         return planes[0]
     return np.stack(planes, axis=2).reshape(rows, row_bytes)
 
 
-def _picture(
-    stored: np.ndarray, width: int, bits: int, colour: int, chunks: Mapping[bytes, bytes], space: Space
+def _strip_image(
+    stored: np.ndarray, width: int, bits: int, colour: int, chunks: Mapping[bytes, bytes], space: ColourSpace
 ) -> Image.Image:
     rows = len(stored)
     if bits < 8:
@@ -106,17 +108,17 @@ def _picture(
             picture.info["transparency"] = chunks[b"tRNS"]
         return picture
     if bits == 16:
-        return _sixteen(stored.reshape(rows, width, _CHANNELS[colour], 2), space)
+        return _strip_from_16_bit(stored.reshape(rows, width, _CHANNELS[colour], 2), space)
     shape = (rows, width) if colour == 0 else (rows, width, _CHANNELS[colour])
     return Image.fromarray(np.ascontiguousarray(stored).reshape(shape))
 
 
-def _sixteen(pairs: np.ndarray, space: Space) -> Image.Image:
-    """`pairs` is uint8 [rows, width, channels, high and low byte]."""
+def _strip_from_16_bit(pairs: np.ndarray, space: ColourSpace) -> Image.Image:
+    """`pairs` is uint8 [rows, width, channels, 2]: high and low byte."""
     values = np.ascontiguousarray(pairs).view(">u2")[..., 0].astype(np.uint16)
     if values.shape[2] == 1:
         return Image.fromarray(values[..., 0])
-    if space.transparent:
-        opaque = np.where((values == np.array(space.transparent)).all(axis=2, keepdims=True), 0, 65_535)
+    if space.transparent_colour:
+        opaque = np.where((values == np.array(space.transparent_colour)).all(axis=2, keepdims=True), 0, 65_535)
         values = np.concatenate([values, opaque.astype(np.uint16)], axis=2)
-    return Image.fromarray(eight_bits(values))
+    return Image.fromarray(to_8_bit(values))

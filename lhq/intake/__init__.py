@@ -17,7 +17,7 @@ from lhq.crawl.papers import now, papers_of, papers_of_bytes
 from lhq.crawl.spool import Spool, open_numbers
 from lhq.errors import ImageError, StoreError
 from lhq.images import Header, inspect
-from lhq.images.metadata import beside_pixels, xmp
+from lhq.images.metadata import metadata_bytes, xmp_packets
 from lhq.records import Candidate
 from lhq.rights.policy import Policy
 from lhq.rights.reservations import of_photo
@@ -86,7 +86,7 @@ class Intake:
             StoreError: the disk is full; what was taken in before stays.
         """
         header = inspect(data, max_pixels=self._max_pixels)
-        evidence = of_photo(candidate, beside_pixels(data), xmp(data))
+        evidence = of_photo(candidate, metadata_bytes(data), xmp_packets(data))
         if binding := evidence.binding(self._policy.honour):
             raise ImageError(binding, hint="leave it out, or see [rights] honour", reason="opt-out")
         addresses = (candidate.page_url, candidate.author_url, candidate.url)

@@ -17,7 +17,7 @@ import simplejpeg
 
 from lhq.errors import ImageError
 from lhq.images import decode, inspect
-from lhq.images.decoders import may_go_fast
+from lhq.images.decoders import simplejpeg_can_read
 from lhq.records import Photo
 
 # A preview's short side is at least this where the picture's is: enough for every hash and figure made from it.
@@ -67,7 +67,7 @@ def preview(photo: Photo) -> Preview:
 def _decoded(photo: Photo) -> Preview:
     try:
         header = inspect(photo.data, sha256=photo.sha256)
-        if may_go_fast(header.format, header.coding, header.mode):
+        if simplejpeg_can_read(header.format, header.coding, header.mode):
             rgbx = _jpeg(photo.data)
             if rgbx is not None:
                 return Preview(_turn(rgbx, header.orientation), header.mode, *header.upright_px)

@@ -34,7 +34,7 @@ from lhq.crawl.frontier import Listed
 from lhq.errors import ConfigError, InputError, StoreError, UserError
 from lhq.export.render_job import RenderJob
 from lhq.filter import Rule
-from lhq.images import allow
+from lhq.images import set_max_pixels
 from lhq.intake import Into, importing
 from lhq.measures import MeasureSettings
 from lhq.pipeline import collections, publishing, takedown
@@ -64,7 +64,7 @@ def load(path: str | os.PathLike[str]) -> Pipeline:
     Raises:
         ConfigError: names file, table, key and next move.
     """
-    allow((file := read(path)).http.max_pixels)  # whatever this process and its workers decode from here on
+    set_max_pixels((file := read(path)).http.max_pixels)  # whatever this process and its workers decode from here on
     return Pipeline(file)
 
 
@@ -177,7 +177,7 @@ class Pipeline:
 
     def rules(self) -> list[Rule]:
         """The `[filter.<name>]` tables as rules, in file order."""
-        allow(self.file.http.max_pixels)
+        set_max_pixels(self.file.http.max_pixels)
         return [Rule(open_measure(name, settings), settings) for name, settings in self._judgement().items()]
 
     def filter(

@@ -15,7 +15,7 @@ from typing import Any
 
 from lhq.errors import FetchError, InputError, SourceError
 from lhq.http import Answer, Client, OptedOut
-from lhq.images.metadata import beside_pixels, xmp
+from lhq.images.metadata import metadata_bytes, xmp_packets
 from lhq.progress import OnProgress, silent
 from lhq.rights.reservations import Evidence, from_file
 from lhq.sources import Source
@@ -157,7 +157,7 @@ def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool, chec
 
 
 def _in_file(answer: Answer) -> Evidence:
-    return Evidence(from_file(beside_pixels(answer.body), xmp(answer.body)))
+    return Evidence(from_file(metadata_bytes(answer.body), xmp_packets(answer.body)))
 
 
 def _of_answer(row: dict[str, Any], answer: Answer, client: Client, reads_bytes: bool) -> Iterator[Change]:

@@ -25,7 +25,7 @@ def from_file(data: bytes | bytearray | memoryview, packets: Sequence[bytes] = (
 
     Args:
         data: the file; words that stand in it uncompressed are found whatever holds them.
-        packets: its XMP, as `lhq.images.metadata.xmp` finds it.
+        packets: its XMP, as `lhq.images.metadata.xmp_packets` finds it.
     """
     raw = bytes(data)
     words: list[str] = []

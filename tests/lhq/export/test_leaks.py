@@ -22,7 +22,7 @@ from lhq.errors import InputError, RightsRefused
 from lhq.export import ExportReport, ExportSettings, archives, card, export, layout
 from lhq.export.verify import verify
 from lhq.images import inspect
-from lhq.images.metadata import without_metadata
+from lhq.images.metadata import strip_metadata
 from lhq.progress import silent
 from lhq.store.shards import Shards
 from tests.lhq.making import RIGHTS, Here, add_shard, judge, painted_store, photo, scene
@@ -118,7 +118,7 @@ def with_metadata(kind: str, orientation: int) -> bytes:
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_places_and_names_are_left_out_of_full_without_touching_a_pixel(kind: str, orientation: int) -> None:
     data = with_metadata(kind, orientation)
-    bare = without_metadata(data, inspect(data))
+    bare = strip_metadata(data, inspect(data))
     assert b"SECRET" in data
     assert b"SECRET" not in bare
     before, after = (Image.open(io.BytesIO(one)) for one in (data, bare))
@@ -126,7 +126,7 @@ def test_places_and_names_are_left_out_of_full_without_touching_a_pixel(kind: st
     assert dict(after.getexif()) == ({0x0112: 6} if orientation == 6 else {})
     assert not after.getexif().get_ifd(0x8825)
     assert inspect(bare).orientation == orientation
-    assert without_metadata(bare, inspect(bare)) == bare
+    assert strip_metadata(bare, inspect(bare)) == bare
 
 
 def test_a_colour_profile_stays_and_a_second_picture_goes() -> None:
@@ -135,7 +135,7 @@ def test_a_colour_profile_stays_and_a_second_picture_goes() -> None:
     out = io.BytesIO()
     profile.save(out, "JPEG", icc_profile=icc, progressive=True)
     data = out.getvalue() + with_metadata("JPEG", 1)  # as multi-picture files hold their second one
-    bare = without_metadata(data, inspect(data))
+    bare = strip_metadata(data, inspect(data))
     assert bare == out.getvalue()
     assert Image.open(io.BytesIO(bare)).info["icc_profile"] == icc
 

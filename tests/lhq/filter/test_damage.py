@@ -176,7 +176,7 @@ max_border = 1.0
 variants = ["64"]
 """)
     yield tmp_path / "store", file
-    images.allow(images.MAX_PIXELS)
+    images.set_max_pixels(images.MAX_PIXELS)
 
 
 def test_the_cap_of_the_pipeline_file_holds_in_every_stage(poster: tuple[Path, Path]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lhq.errors import ImageError
 from lhq.images import decode, inspect
-from lhq.images.decoders import ROUTES, fast_jpeg, may_go_fast
+from lhq.images.decoders import DECODER_SUPPORT, probe_for_simplejpeg, simplejpeg_can_read
 from tests.lhq.images import odd
 
 ROOT = Path(__file__).parents[3]
@@ -55,7 +55,7 @@ def test_a_lossless_jpeg_hurts_no_reader_and_comes_out_exact(tmp_path: Path, sha
         data = odd.lossless_jpeg(COLOUR[..., :parts])
         files.append(tmp_path / f"{parts}.jpg")
         files[-1].write_bytes(data)
-        assert (inspect(data).coding, fast_jpeg(data)) == ("lossless", None)
+        assert (inspect(data).coding, probe_for_simplejpeg(data)) == ("lossless", None)
         whole = np.asarray(decode(data))
         assert np.array_equal(whole, np.broadcast_to(COLOUR[..., :parts], whole.shape))
     done = through_every_reader(*files)
@@ -67,7 +67,7 @@ def test_arithmetic_coding_takes_the_slow_way_at_full_size(data: str) -> None:
     packed = base64.b64decode(data)
     header = inspect(packed)
     assert "arithmetic" in header.coding
-    assert not may_go_fast(header.format, header.coding, header.mode)
+    assert not simplejpeg_can_read(header.format, header.coding, header.mode)
     y, x = np.mgrid[:16, :24]
     wanted = np.stack([x * 10, y * 15, x * y % 256], axis=-1)
     assert np.abs(np.asarray(decode(packed)).astype(int) - wanted)[:, :16].mean() < 6
@@ -101,7 +101,7 @@ def test_every_coding_of_the_door_is_in_the_table() -> None:
     seen = {(inspect(data).format, inspect(data).coding) for data in odd.pictures().values()}
     seen |= {("jpeg", inspect(base64.b64decode(data)).coding) for data in (odd.ARITHMETIC, odd.ARITHMETIC_PROGRESSIVE)}
     seen |= {("jpeg", "lossless"), ("jpeg", "extended"), ("webp", "lossy")}
-    assert seen == set(ROUTES)
+    assert seen == set(DECODER_SUPPORT)
 
 
 def test_hundreds_of_scans_are_refused_and_a_photograph_of_ten_is_not(shared: Path) -> None:
@@ -151,7 +151,7 @@ def patched(data: bytes, width: int, height: int) -> bytes:
 def test_what_would_take_too_much_memory_is_refused_at_the_door(name: str, most_megapixels: int) -> None:
     data = odd.lossless_jpeg(COLOUR) if name == "lossless" else odd.pictures()[name]
     side = int((most_megapixels * 1e6) ** 0.5)
-    assert inspect(patched(data, side, side)).held_bytes <= 400e6
+    assert inspect(patched(data, side, side)).decoder_bytes <= 400e6
     with pytest.raises(ImageError, match=r"may take|than the cap") as caught:
         inspect(patched(data, side, int(side * 1.05)))
     assert caught.value.reason == ("too-many-pixels" if most_megapixels == 200 else "too-much-memory")

@@ -10,7 +10,7 @@ import zlib
 import pytest
 from PIL import Image, PngImagePlugin
 
-from lhq.images.metadata import beside_pixels, xmp
+from lhq.images.metadata import metadata_bytes, xmp_packets
 from lhq.rights import reservations
 from lhq.rights.reservations import Evidence, Said, from_file, from_headers, from_robots, from_tdmrep, from_words
 from lhq.rights.reservations.sites import fits
@@ -199,8 +199,8 @@ def test_xmp_of_every_container() -> None:
         Image.new("RGB", (64, 64)).save(out, "PNG", pnginfo=raw)
         files[name] = out.getvalue()
     for kind, data in files.items():
-        assert [one.strip() for one in xmp(data)] == [packet], kind
-        said = from_file(data, xmp(data))["metadata"]
+        assert [one.strip() for one in xmp_packets(data)] == [packet], kind
+        said = from_file(data, xmp_packets(data))["metadata"]
         assert said == Said("DMI-PROHIBITED-AIMLTRAINING", reserves=True), kind
 
 
@@ -208,19 +208,19 @@ def test_compressed_text_is_unpacked_whatever_its_keyword_and_whatever_stands_be
     word = "DMI-PROHIBITED-AIMLTRAINING"
     text = PngImagePlugin.PngInfo()
     text.add_itxt("Description", word, zip=True)
-    assert from_file(b"", xmp(png(text)))["metadata"].reserves
+    assert from_file(b"", xmp_packets(png(text)))["metadata"].reserves
     text = PngImagePlugin.PngInfo()
     text.add(b"zTXt", b"Comment\0\0no deflate")
     text.add(b"tEXt", b"Raw profile type xmp\0\nxmp\n 2\nxx")
     text.add_text("Comment", word.lower(), zip=True)
-    assert from_file(b"", xmp(png(text)))["metadata"] == Said(word, reserves=True)
+    assert from_file(b"", xmp_packets(png(text)))["metadata"] == Said(word, reserves=True)
 
 
 def test_a_file_that_unpacks_to_gigabytes_does_not() -> None:
     text = PngImagePlugin.PngInfo()
     for _ in range(20):
         text.add(b"zTXt", b"Comment\0\0" + zlib.compress(b" " * 8 * 2**20))
-    assert sum(map(len, xmp(png(text)))) == 16 * 2**20
+    assert sum(map(len, xmp_packets(png(text)))) == 16 * 2**20
 
 
 def png(text: PngImagePlugin.PngInfo) -> bytes:
@@ -233,7 +233,7 @@ def test_what_is_broken_hides_no_packet_before_it() -> None:
     head = b"http://ns.adobe.com/xap/1.0/\0"
     whole = jpeg(head + attribute("DMI-PROHIBITED"))
     data = whole[: whole.index(b"\xff\xe1")] + whole[whole.index(b"\xff\xe1") :][: 4 + len(head) + 300] + b"\xff\xe1"
-    assert from_file(b"", xmp(data))["metadata"].reserves
+    assert from_file(b"", xmp_packets(data))["metadata"].reserves
 
 
 def test_extended_xmp_is_put_together() -> None:
@@ -242,15 +242,15 @@ def test_extended_xmp_is_put_together() -> None:
     head = b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32
     pieces = [(cut, packet[cut:]), (0, packet[:cut])]
     data = jpeg(*[head + struct.pack(">II", len(packet), at) + part for at, part in pieces])
-    assert xmp(data) == [packet]
-    assert from_file(data, xmp(data))["metadata"].reserves
+    assert xmp_packets(data) == [packet]
+    assert from_file(data, xmp_packets(data))["metadata"].reserves
 
 
 def test_pixels_are_left_out_of_the_search_and_nothing_else() -> None:
     word = b"DMI-PROHIBITED-AIMLTRAINING"
     plain, progressive = jpeg(b"words " + word), io.BytesIO()
     Image.open(io.BytesIO(plain)).save(progressive, "JPEG", progressive=True)
-    assert len(beside_pixels(plain)) < len(plain) / 2
+    assert len(metadata_bytes(plain)) < len(plain) / 2
     end = len(plain) - 2
     files = {
         "before the scan": plain,
@@ -261,7 +261,7 @@ def test_pixels_are_left_out_of_the_search_and_nothing_else() -> None:
         "no end": plain[:end] + word,
     }
     for where, data in files.items():
-        assert from_file(beside_pixels(data))["metadata"].reserves, where
+        assert from_file(metadata_bytes(data))["metadata"].reserves, where
 
 
 @pytest.mark.parametrize(
@@ -296,12 +296,12 @@ def test_other_fields_of_a_file() -> None:
 @pytest.mark.parametrize("cut", range(0, 700, 23))
 def test_a_broken_file_holds_what_can_be_read(cut: int) -> None:
     whole = attribute("DMI-ALLOWED")
-    found = xmp(jpeg(b"http://ns.adobe.com/xap/1.0/\0" + whole)[:cut])
+    found = xmp_packets(jpeg(b"http://ns.adobe.com/xap/1.0/\0" + whole)[:cut])
     assert all(whole.startswith(packet) for packet in found), "nothing is read that was not in it"
     packed = zlib.compress(attribute("DMI-ALLOWED"))[: cut // 4]
     chunk = b"XML:com.adobe.xmp\0\1\0\0\0" + packed
     data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4s", len(chunk), b"iTXt") + chunk + b"\0" * 30
-    assert all(whole.startswith(packet) for packet in xmp(data)), "what was unpacked is what was packed"
+    assert all(whole.startswith(packet) for packet in xmp_packets(data)), "what was unpacked is what was packed"
 
 
 @pytest.mark.parametrize(
