@@ -33,7 +33,7 @@ class Candidate:
 
     `width_px`, `height_px` are what the source claims (None where it says nothing). `licence` is an id of
     `lhq.rights.licences.LICENCES`. `permits` lists what a permission beyond the licence allows (words of
-    `lhq.rights.permissions.WORDS`), `permission` is its statement, word for word. `attribution` is the author's own
+    `lhq.rights.permissions.PERMITS`), `permission` is its statement, word for word. `attribution` is the author's own
     wording where it differs from the name. `report_use_url` is fetched once with the source's key after the photo is
     kept (Unsplash's download_location); None where a source asks for nothing.
     """

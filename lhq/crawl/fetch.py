@@ -25,7 +25,7 @@ from lhq.errors import FetchError, ImageError
 from lhq.http import Client
 from lhq.images import Header, inspect
 from lhq.images.metadata import metadata_bytes, xmp_packets
-from lhq.rights.reservations import Evidence, of_photo
+from lhq.rights.reservations import Evidence, evidence_of_photo
 from lhq.sources import Source
 
 RETRY_LONGEST_S = 3600.0
@@ -92,7 +92,7 @@ class Fetcher:
             data, evidence = self._bytes(waiting)
             header = inspect(data, max_pixels=self._client.settings.max_pixels)
             self._judge(waiting, header)
-            evidence = evidence.joined(of_photo(waiting.candidate, metadata_bytes(data), xmp_packets(data)))
+            evidence = evidence.merge(evidence_of_photo(waiting.candidate, metadata_bytes(data), xmp_packets(data)))
             if binding := evidence.binding(self._client.policy.honour):
                 raise _refusal(waiting, binding, "opt-out")
         except FetchError as error:
@@ -111,7 +111,7 @@ class Fetcher:
         """The photo's bytes, and what its host said about using them."""
         candidate = waiting.candidate
         source, url = self._sources[candidate.source], candidate.url
-        if why := self._client.policy.denied.why(
+        if why := self._client.policy.deny_list.matching_entry(
             [candidate.author, candidate.attribution], [candidate.page_url, candidate.author_url, url]
         ):
             if not source.is_local:

@@ -171,7 +171,7 @@ def _withdrawn(job: _Job) -> ExportReport:
 
 def _allowed(job: _Job, table: pa.Table, policy: Policy) -> pa.Table:
     """The rows that these settings may publish: reservations and the deny list first, then papers, licences, terms."""
-    keep, why = policy.allowed(table)
+    keep, why = policy.allowed_rows(table)
     job.report.skipped.update(why)
     table = table.filter(pa.array(keep))
     if not len(table):
@@ -268,7 +268,7 @@ def _adaptable(job: _Job, table: pa.Table, one: Variant) -> pa.Table:
     """The rows of one variant: a licence without derivatives keeps its photos out of published crops."""
     if one.side_px is None or job.settings.publish != "bytes":
         return table
-    keep = rules.ruled(table, job.rights_of, rules.may_adapt)
+    keep = rules.evaluate(table, job.rights_of, rules.may_adapt)
     if not keep.all():
         job.report.skipped[f"{one.name}: licence forbids derivatives"] = int((~keep).sum())
     return table.filter(pa.array(keep))

@@ -23,7 +23,7 @@ from lhq.export.rows import Rows
 from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
 from lhq.rights.licences import LICENCES, Rights
-from lhq.rights.reservations import counted
+from lhq.rights.reservations import count_signals
 from lhq.store.shards import write_whole
 
 _MARK = "\n<!-- written by lhq export: "
@@ -273,7 +273,7 @@ def _reservations(table: pa.Table) -> str:
         return "\n".join([*lines, "No host was asked: these rows are older than the question, or come from a disk."])
     lines += [f"Asked for {num_asked:,} of {len(table):,} rows; `reservations` holds each answer and its time."]
     lines += ["", "| signal | asked | silent | answered | said no |", "|---|---:|---:|---:|---:|"]
-    for name, one in counted(reservations, table["reserved"].to_pylist()).items():
+    for name, one in count_signals(reservations, table["reserved"].to_pylist()).items():
         if one.asked:
             lines.append(f"| {name} | {one.asked:,} | {one.silent:,} | {one.answered:,} | {one.reserved:,} |")
     return "\n".join(lines)

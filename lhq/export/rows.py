@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from lhq.errors import InputError, ShardDamaged
 from lhq.export import layout
 from lhq.records import PAPERS, PHOTO_SCHEMA, PLACE
-from lhq.rights.permissions import Permission, restated
+from lhq.rights.permissions import Permission, replace_prose_permissions
 from lhq.store import rechecked, remote, tombstones, verdicts
 from lhq.store.shards import Shards
 from lhq.system import num_cores
@@ -103,7 +103,7 @@ def kept_rows(
     table = rechecked.updated(staying, rechecked.read(store))
     table, scores = _with_scores(store, table)
     table, more = _with_extra(store, table, extra)
-    table = _in_place(restated(to_publish(table), permissions or {}), seed, validation)
+    table = _in_place(replace_prose_permissions(to_publish(table), permissions or {}), seed, validation)
 
     # Verdicts on photos of shards that are gone (quarantined, deleted) don't count.
     dropped = fates.filter(pc.and_(pc.invert(fates["kept"]), pc.is_in(fates["id"], all_ids)))

@@ -26,7 +26,7 @@ from lhq.http.robots import MAX_BYTES as ROBOTS_MAX_BYTES
 from lhq.http.robots import Robots
 from lhq.http.session import through
 from lhq.rights.policy import Policy
-from lhq.rights.reservations import Evidence, of_answer
+from lhq.rights.reservations import Evidence, evidence_of_headers
 
 API_MAX_BYTES = 32 * 2**20
 API_ATTEMPTS = 3
@@ -154,7 +154,7 @@ class Client:
                     if not is_mine:
                         raise _stopped(target)
                     answer = self._photo(host, target)
-            said = said.stricter(answer.evidence)
+            said = said.merge_strictest(answer.evidence)
             if answer.status == 200:
                 return replace(answer, evidence=said)
             target, before = self._redirected(target, answer), host
@@ -179,12 +179,12 @@ class Client:
             with self.hosts.slot(host, self.is_stopped) as is_mine:
                 if not is_mine:
                     raise _stopped(target)
-                said = said.stricter(self._asked(host, target))
+                said = said.merge_strictest(self._asked(host, target))
                 answer = self._ask(host, Request("HEAD", target, headers), max_bytes=0)
             if answer.status == 429 or answer.status >= 500:
                 raise self._bad_status(target, answer.status)
             if answer.status not in _REDIRECTS or not answer.headers.get("location"):
-                return replace(answer, evidence=said.joined(of_answer(answer.headers)))
+                return replace(answer, evidence=said.merge(evidence_of_headers(answer.headers)))
             target = self._redirected(target, answer)
         raise self._too_many_redirects(target)
 
@@ -207,13 +207,15 @@ class Client:
                 return
             if status != 200:
                 raise self._bad_status(target, status)
-            if (found := of_answer(headers)).binding(self.policy.honour):
-                raise self._opted_out(target, said.joined(found))
+            if (found := evidence_of_headers(headers)).binding(self.policy.honour):
+                raise self._opted_out(target, said.merge(found))
 
         headers = {"User-Agent": self.user_agent, "Accept": "image/*", "Accept-Encoding": "identity"}
         answer = self._ask(host, Request("GET", target, headers), max_bytes=self.settings.max_bytes, judge=judge)
         # A redirect's own headers speak of the address that it leaves, most often of a page.
-        return replace(answer, evidence=said if answer.status != 200 else said.joined(of_answer(answer.headers)))
+        return replace(
+            answer, evidence=said if answer.status != 200 else said.merge(evidence_of_headers(answer.headers))
+        )
 
     def _opted_out(self, target: Target, said: Evidence) -> OptedOut:
         what = f"{self.clean(target.url)}: {said.binding(self.policy.honour)}"

@@ -11,8 +11,8 @@ from protego import Protego
 
 from lhq.errors import FetchError
 from lhq.http.guard import Target
-from lhq.rights.reservations import Answers, Evidence, Said, asked_now, from_robots, from_tdmrep
-from lhq.rights.reservations.sites import TDMREP
+from lhq.rights.reservations import Evidence, Statement, Statements, from_robots, from_tdmrep, timestamp
+from lhq.rights.reservations.host_files import TDMREP
 
 FRESH_S = 24 * 3600.0
 MAX_BYTES = 512 * 1024
@@ -26,7 +26,7 @@ class _Site:
 
     rules: Protego
     text: str
-    tdmrep: bytes | Said | None
+    tdmrep: bytes | Statement | None
     asked_at: str
     at_s: float
 
@@ -65,12 +65,12 @@ class Robots:
             FetchError: as `allows`.
         """
         site = self._site(target)
-        answers: Answers = from_robots(site.text, target.path, self._user_agent)
-        if isinstance(site.tdmrep, Said):
-            answers["tdmrep"] = site.tdmrep
+        statements: Statements = from_robots(site.text, target.path, self._user_agent)
+        if isinstance(site.tdmrep, Statement):
+            statements["tdmrep"] = site.tdmrep
         elif self._asks_tdmrep:
-            answers |= from_tdmrep(site.tdmrep, target.path)
-        return Evidence(answers, host_asked_at=site.asked_at)
+            statements |= from_tdmrep(site.tdmrep, target.path)
+        return Evidence(statements, host_asked_at=site.asked_at)
 
     def _site(self, target: Target) -> _Site:
         with self._lock:
@@ -94,13 +94,13 @@ class Robots:
                 permanent=error.reason == "forbidden-address",
             ) from error
         tdmrep = self._tdmrep(target) if self._asks_tdmrep else None
-        return _Site(Protego.parse(text), text, tdmrep, asked_now(), time.monotonic())
+        return _Site(Protego.parse(text), text, tdmrep, timestamp(), time.monotonic())
 
-    def _tdmrep(self, target: Target) -> bytes | Said | None:
+    def _tdmrep(self, target: Target) -> bytes | Statement | None:
         """The file; None where there is none. A host that fails to say is not one that reserves: noted, and gone on."""
         try:
             return self._fetch(Target(target.scheme, target.host, target.port, TDMREP))
         except FetchError as error:
             if error.reason == "stopped":
                 raise
-            return Said.of(f"no answer ({error.reason})", reserves=False)
+            return Statement.of(f"no answer ({error.reason})", reserves=False)

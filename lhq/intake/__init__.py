@@ -20,7 +20,7 @@ from lhq.images import Header, inspect
 from lhq.images.metadata import metadata_bytes, xmp_packets
 from lhq.records import Candidate
 from lhq.rights.policy import Policy
-from lhq.rights.reservations import of_photo
+from lhq.rights.reservations import evidence_of_photo
 from lhq.store import tombstones
 from lhq.store.lock import locked
 from lhq.store.shards import Shards
@@ -86,11 +86,11 @@ class Intake:
             StoreError: the disk is full; what was taken in before stays.
         """
         header = inspect(data, max_pixels=self._max_pixels)
-        evidence = of_photo(candidate, metadata_bytes(data), xmp_packets(data))
+        evidence = evidence_of_photo(candidate, metadata_bytes(data), xmp_packets(data))
         if binding := evidence.binding(self._policy.honour):
             raise ImageError(binding, hint="leave it out, or see [rights] honour", reason="opt-out")
         addresses = (candidate.page_url, candidate.author_url, candidate.url)
-        if why := self._policy.denied.why([candidate.author, candidate.attribution], addresses):
+        if why := self._policy.deny_list.matching_entry([candidate.author, candidate.attribution], addresses):
             raise ImageError(why, hint="see the file of [rights] deny", reason="denied")
         self.put(papers_of(candidate, header, candidate.url, now(), evidence), data)
 

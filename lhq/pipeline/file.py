@@ -24,7 +24,7 @@ from lhq.pipeline import queries
 from lhq.pipeline.places import Places, find
 from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, Registry
 from lhq.records import ALL, Query
-from lhq.rights import denied
+from lhq.rights import deny_list
 from lhq.rights.permissions import Permission
 from lhq.rights.policy import Policy
 from lhq.rights.reservations import SIGNALS
@@ -163,7 +163,7 @@ def _policy(settings: RightsSettings, sources: Mapping[str, SourceSettings], pat
     stated = {name: getattr(one, "permission", None) for name, one in sources.items()}
     return Policy(
         honour=settings.honour,
-        denied=denied.read(Path(settings.deny), f"{path} [rights]") if settings.deny else denied.Denied(),
+        deny_list=deny_list.read(Path(settings.deny), f"{path} [rights]") if settings.deny else deny_list.DenyList(),
         permissions={name: one for name, one in stated.items() if isinstance(one, Permission)},
     )
 

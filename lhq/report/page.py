@@ -19,7 +19,7 @@ from lhq.report import picks, pictures
 from lhq.report.pictures import Drawn, Picture
 from lhq.report.sections import Rows, Section, section
 from lhq.report.shares import Share, opt_outs, papers, shares
-from lhq.rights.reservations import SIGNALS, Asked
+from lhq.rights.reservations import SIGNALS, SignalCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Page:
     parts: list[Section]
     kept_rows: list[int]
     shares: list[tuple[str, list[Share], int]]
-    signals: Mapping[str, Asked]
+    signals: Mapping[str, SignalCounts]
     num_unasked: int
     where: Mapping[str, str]
     reasons: Mapping[int, str]

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from lhq.errors import InputError
 from lhq.rights import rules
 from lhq.rights.licences import LICENCES, Rights
-from lhq.rights.permissions import restated
+from lhq.rights.permissions import replace_prose_permissions
 from lhq.rights.policy import Policy
-from lhq.rights.reservations import SIGNALS, Asked, counted
+from lhq.rights.reservations import SIGNALS, SignalCounts, count_signals
 from lhq.store import rechecked, tombstones, verdicts
 from lhq.store.shards import Shards
 
@@ -76,7 +76,7 @@ class RightsFacts:
     terms: dict[str, str]
     licences: dict[str, Amount]
     permissions: list[Permitted]
-    signals: dict[str, Asked]
+    signals: dict[str, SignalCounts]
     num_unasked: int
     honoured: tuple[str, ...]
     obeys_robots: bool
@@ -114,7 +114,7 @@ def gather(store: str, rights_of: Mapping[str, Rights], policy: Policy, *, obeys
     )
     removed = tombstones.read(store)
     rows = rows.filter(pc.invert(pc.is_in(rows["id"], removed["id"].combine_chunks())))
-    rows = restated(rechecked.updated(rows, rechecked.read(store)), policy.permissions)
+    rows = replace_prose_permissions(rechecked.updated(rows, rechecked.read(store)), policy.permissions)
     days = pc.strftime(rows["fetched_at"], "%Y-%m-%d")
     last = pc.max(removed["removed_at"]).as_py()
     sources = sorted(set(rows["source"].to_pylist()))
@@ -127,11 +127,11 @@ def gather(store: str, rights_of: Mapping[str, Rights], policy: Policy, *, obeys
         terms={name: rights_of[name].note if name in rights_of else "unknown source" for name in sources},
         licences=_by(rows, rows["licence"].to_pylist()),
         permissions=_permissions(rows),
-        signals=counted(rows["reservations"].to_pylist(), rows["reserved"].to_pylist()),
+        signals=count_signals(rows["reservations"].to_pylist(), rows["reserved"].to_pylist()),
         num_unasked=sum(not said for said in rows["reservations"].to_pylist()),
         honoured=tuple(name for name in SIGNALS if name in policy.honour),
         obeys_robots=obeys_robots,
-        denied=len(policy.denied),
+        denied=len(policy.deny_list),
         takedowns=dict(Counter(removed["reason"].to_pylist()).most_common()),
         last_takedown=last.strftime("%Y-%m-%d") if last else "",
         modes=_modes(rows, rights_of, policy),
@@ -165,13 +165,13 @@ def _permissions(rows: pa.Table) -> list[Permitted]:
 
 def _modes(rows: pa.Table, rights_of: Mapping[str, Rights], policy: Policy) -> dict[str, dict[str, int]]:
     """What each mode of `publish` would contain, and why the rest would be refused or left out."""
-    allowed, why = policy.allowed(rows)
+    allowed, why = policy.allowed_rows(rows)
     table = rows.filter(pa.array(allowed))
     known = np.asarray([licence in LICENCES and source in rights_of for licence, source in _pairs(table)], bool)
     papers = table.filter(pa.array(known))
-    train = rules.ruled(papers, rights_of, rules.may_train)
-    hand_on = train & rules.ruled(papers, rights_of, rules.may_redistribute)
-    adapt = hand_on & rules.ruled(papers, rights_of, rules.may_adapt)
+    train = rules.evaluate(papers, rights_of, rules.may_train)
+    hand_on = train & rules.evaluate(papers, rights_of, rules.may_redistribute)
+    adapt = hand_on & rules.evaluate(papers, rights_of, rules.may_adapt)
     base = dict(why)
     if not known.all():
         base["no papers: refused"] = int((~known).sum())

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lhq.errors import ShardDamaged
 from lhq.rights.licences import LICENCES
-from lhq.rights.reservations import Asked, counted
+from lhq.rights.reservations import SignalCounts, count_signals
 from lhq.store import rechecked
 from lhq.store.shards import Shards
 
@@ -63,11 +63,11 @@ def shares(papers: Mapping[str, list[object]], kept: npt.NDArray[np.bool_]) -> l
     return found
 
 
-def opt_outs(papers: Mapping[str, list[object]], kept: npt.NDArray[np.bool_]) -> tuple[dict[str, Asked], int]:
+def opt_outs(papers: Mapping[str, list[object]], kept: npt.NDArray[np.bool_]) -> tuple[dict[str, SignalCounts], int]:
     """Signal → its answers for the kept photos; and how many photos were not checked."""
     reservations = [str(said) for said, is_kept in zip(papers["reservations"], kept, strict=True) if is_kept]
     reserved = [_list(names) for names, is_kept in zip(papers["reserved"], kept, strict=True) if is_kept]
-    return counted(reservations, reserved), reservations.count("")
+    return count_signals(reservations, reserved), reservations.count("")
 
 
 def _list(value: object) -> list[str]:

@@ -1,1 +1,1 @@
-"""What may be done with a photo: its licence, the rules of its source, the reservations its host stated."""
+"""What may be done with a photo: its licence, its source's terms, its host's reservations, the user's deny list."""

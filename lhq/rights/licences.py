@@ -1,8 +1,8 @@
-"""The table of licences and of what each allows; and what a source's own terms allow on top.
+"""The table of licences and what each allows, and the type of what a source's terms allow.
 
-Two questions are kept apart: what a photo's *licence* allows (`Licence`), and what the *source's terms of
-use* allow (`Rights`). Export needs a yes from both. Ids are lower-case SPDX words with their version and, for a
-ported licence, its jurisdiction (`cc-by-sa-3.0-de`), so that a row states its papers without a look-up.
+A photo's licence (`Licence`) and its source's terms of use (`Rights`) are separate; export needs both to agree. Ids are
+lower-case SPDX identifiers with version and, for ported licences, jurisdiction (`cc-by-sa-3.0-de`), so that a row's
+licence is unambiguous without a lookup.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
-Answer = Literal["yes", "no", "by-licence", "by-permission", "non-commercial", "user"]
+Allowance = Literal["yes", "no", "by-licence", "by-permission", "non-commercial", "user"]
 
-# The Creative Commons identifiers that a dataset card may name; any other is "other" with its name and link.
+# The Creative Commons licences that a dataset card may name; any other is "other" with a name and a link.
 # Source: https://huggingface.co/docs/hub/repositories-licenses
 HUB_LICENCES = frozenset(
     {
@@ -34,10 +34,10 @@ HUB_LICENCES = frozenset(
 class Licence:
     """What one licence allows.
 
-    `freedom` orders licences from free (0) to closed (9): the keeper of a duplicate cluster is the freest.
-    `hub` is the identifier the Hugging Face card uses ("other" where it has none). `learning` says whether a
-    machine may learn from the photo: "not-said" where no licence speaks, which only a source's own terms or the
-    owner's word can open. `public_domain` is a claim about the work, not the lack of a known restriction.
+    `freedom` ranks licences from free (0) to closed (9); of a cluster of duplicates, the freest is kept. `hub` is the
+    licence's identifier on the Hugging Face Hub ("other" if it has none). `learning` says whether models may be trained
+    on the photo; "not-said" (no licence is stated) can be overridden by the source's terms or by the folder's owner.
+    `public_domain` is a claim about the work, not the mere absence of known restrictions.
     """
 
     id: str
@@ -63,16 +63,15 @@ class Licence:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a source's terms of use allow, whatever the licence of the single photo.
+    """What a source's terms of use allow, independent of each photo's licence.
 
-    `by-licence` leaves it to each photo's licence, `by-permission` needs the permission of the
-    pipeline file, `user` is the word of whoever owns the folder. `note` is the sentence that reports and
-    refusals quote.
+    `by-licence` defers to the photo's licence, `by-permission` requires a permission in the pipeline file, `user`
+    relies on the owner of the folder. `note` is a sentence for reports and errors.
     """
 
-    train: Answer
-    redistribute: Answer
-    commercial: Answer
+    train: Allowance
+    redistribute: Allowance
+    commercial: Allowance
     note: str
 
 
@@ -89,11 +88,11 @@ _CC_FREEDOM = {
     "nc-nd": 7,
     "by-nc-nd": 7,
 }
-# Version 1.0 alone had licences without attribution, and wrote the two last of BY-NC-ND the other way round.
+# Only version 1.0 has licences without attribution; it also writes BY-NC-ND as BY-ND-NC.
 _WITHOUT_ATTRIBUTION = ("sa", "nc", "nd", "nc-sa", "nc-nd")
-_WORDS_OF_1_0 = {"by-nc-nd": "by-nd-nc", "nc-nd": "nd-nc"}
+_NAMES_IN_1_0 = {"by-nc-nd": "by-nd-nc", "nc-nd": "nd-nc"}
 _VERSIONS = ("1.0", "2.0", "2.5", "3.0", "4.0")
-# Where Creative Commons licences were ported to; 4.0 has no ports. Source: creativecommons.org/licenses/list.en
+# Jurisdictions with ported Creative Commons licences; 4.0 has no ports. Source: creativecommons.org/licenses/list.en
 _JURISDICTIONS = (
     "am ar at au az be bg br ca ch cl cn co cr cz de dk ec ee eg es fi fr ge gr gt hk hr hu ie igo il in it jp kr lu "
     "mk mt mx my nl no nz pe ph pl pr pt ro rs scotland se sg si th tw ug uk us ve vn za"
@@ -104,7 +103,7 @@ _PORTED_VERSIONS = ("1.0", "2.0", "2.1", "2.5", "3.0")
 
 def _cc(kind: str, version: str) -> Licence:
     parts, id = kind.split("-"), f"cc-{kind}-{version}"
-    word = _WORDS_OF_1_0.get(kind, kind) if version == "1.0" else kind
+    word = _NAMES_IN_1_0.get(kind, kind) if version == "1.0" else kind
     return Licence(
         id=id,
         name=f"CC {word.upper()} {version}",
@@ -127,21 +126,21 @@ def _ported(id: str) -> Licence | None:
         return None
     if kind in _WITHOUT_ATTRIBUTION and version not in {"1.0", "2.0"}:
         return None
-    one = _cc(kind, version)
-    return replace(one, id=id, name=f"{one.name} {port.upper()}", url=f"{one.url}{port}/", hub="other")
+    licence = _cc(kind, version)
+    return replace(licence, id=id, name=f"{licence.name} {port.upper()}", url=f"{licence.url}{port}/", hub="other")
 
 
 class Licences(Mapping[str, Licence]):
-    """Licences by id. Ported Creative Commons licences are looked up like all others, but not listed."""
+    """Licences by id. Ported Creative Commons licences can be looked up, but iteration leaves them out."""
 
     def __init__(self, listed: dict[str, Licence]) -> None:
         self._listed = listed
 
     def __getitem__(self, id: str) -> Licence:
-        found = self._listed.get(id) or _ported(id)
-        if found is None:
+        licence = self._listed.get(id) or _ported(id)
+        if licence is None:
             raise KeyError(id)
-        return found
+        return licence
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._listed)
@@ -250,14 +249,14 @@ FLICKR: dict[int, str] = {
 
 
 def matching(pattern: str, ids: Mapping[str, object] | set[str]) -> set[str]:
-    """Those of `ids` that a pattern such as `cc-by-*` matches."""
+    """The ids that match a pattern such as `cc-by-*`."""
     return {id for id in ids if fnmatch.fnmatchcase(id, pattern)}
 
 
 def from_url(url: str) -> Licence | None:
-    """The licence that a Creative Commons address names, with its jurisdiction, or None.
+    """The licence of a Creative Commons URL, including its jurisdiction, or None.
 
-    Any scheme will do, or none; `deed` and `legalcode` with their language, queries and fragments are ignored.
+    The scheme may be missing; `deed`, `legalcode`, their language, query and fragment are ignored.
     """
     try:
         parsed = urlsplit(url.strip() if "//" in url else f"//{url.strip()}")
@@ -273,6 +272,6 @@ def from_url(url: str) -> Licence | None:
         return LICENCES.get({"zero": "cc0-1.0", "mark": "pdm-1.0"}.get(kind, ""))
     if family != "licenses":
         return None
-    kind = next((known for known, word in _WORDS_OF_1_0.items() if word == kind), kind)
+    kind = next((known for known, word in _NAMES_IN_1_0.items() if word == kind), kind)
     is_port = bool(rest) and not rest[0].startswith(("deed", "legalcode", "rdf")) and version != "4.0"
     return LICENCES.get(f"cc-{kind}-{version}" + (f"-{rest[0]}" if is_port else ""))

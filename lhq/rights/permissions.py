@@ -1,6 +1,6 @@
-"""A permission beyond the licence, as data: what it allows is a list, its words are kept as evidence.
+"""A rights holder's permission beyond the licence: a list of what it allows, and its wording as evidence.
 
-Prose can't be trusted to a search for words ("publishing is prohibited" holds "publish"), so only the list counts.
+Only the list counts: a keyword search can't be trusted with prose ("publishing is prohibited" contains "publish").
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pydantic
 
 from lhq import nearest
 
-WORDS = {
+PERMITS = {
     "train": "machines may learn from the photos",
     "redistribute": "their bytes may be handed on",
     "commercial": "they may be used commercially",
@@ -30,9 +30,9 @@ class Permission(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     permits: tuple[str, ...] = pydantic.Field(min_length=1)
-    """What is allowed, in words of `WORDS`; nothing else is."""
+    """What is allowed, as keys of `PERMITS`; nothing else is."""
     statement: str
-    """What the rights holder said, word for word; it travels with every row."""
+    """What the rights holder wrote, verbatim; exported with every row."""
     by: str = ""
     """Who gave it."""
     on: datetime.date | None = None
@@ -40,25 +40,25 @@ class Permission(pydantic.BaseModel):
 
     @pydantic.field_validator("permits")
     @classmethod
-    def _are_words(cls, permits: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_permits(cls, permits: tuple[str, ...]) -> tuple[str, ...]:
         for word in permits:
-            check_word(word)
-        return tuple(word for word in WORDS if word in permits)
+            check_permit(word)
+        return tuple(word for word in PERMITS if word in permits)
 
     @pydantic.field_validator("statement")
     @classmethod
-    def _says_something(cls, statement: str) -> str:
+    def _check_statement(cls, statement: str) -> str:
         if not statement.strip():
             raise ValueError("a permission without its words is none: quote what was allowed")
         return statement.strip()
 
     @pydantic.field_validator("on")
     @classmethod
-    def _was_given(cls, on: datetime.date | None) -> datetime.date | None:
-        return _given(on)
+    def _check_date(cls, on: datetime.date | None) -> datetime.date | None:
+        return _not_in_future(on)
 
     def papers(self) -> dict[str, Any]:
-        """The columns of a row's papers that hold it."""
+        """The permission as columns of a row's papers."""
         return {
             "permits": self.permits,
             "permission": self.statement,
@@ -67,25 +67,25 @@ class Permission(pydantic.BaseModel):
         }
 
 
-def check_word(word: str) -> None:
-    """Raises ValueError, with the nearest word, for one that no permission can list."""
-    if word not in WORDS:
-        hint = nearest.word(word, WORDS, f"known words: {', '.join(WORDS)}")
+def check_permit(word: str) -> None:
+    """Raise ValueError, with the nearest known word, unless `word` is a key of `PERMITS`."""
+    if word not in PERMITS:
+        hint = nearest.word(word, PERMITS, f"known words: {', '.join(PERMITS)}")
         raise ValueError(f'permits = "{word}": {hint}')
 
 
-def _given(on: datetime.date | None) -> datetime.date | None:
-    """The day of a permission. Raises ValueError for one that is still to come, where it is today already."""
+def _not_in_future(on: datetime.date | None) -> datetime.date | None:
+    """Return the date of a permission; raise ValueError if it is in the future in every time zone."""
     if on and on > datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1):
         raise ValueError(f"a permission counts once it was given, and {on.isoformat()} is still to come")
     return on
 
 
 def from_setting(value: object) -> object:
-    """The value of a `permission` key, ready to be validated; None for an empty one.
+    """Prepare the value of a `permission` key for validation; None if it is empty.
 
     Raises:
-        ValueError: it is prose; says what to write instead.
+        ValueError: it is prose, or not a table; the message says what to write instead.
     """
     if isinstance(value, str):
         if not value.strip():
@@ -97,11 +97,14 @@ def from_setting(value: object) -> object:
 
 
 def from_columns(row: Mapping[str, str]) -> dict[str, Any]:
-    """The columns `permits` (words apart by spaces or commas), `permission`, `permission_by`, `permission_on` of a
-    table of papers.
+    """Parse the columns of a table of papers: `permits` (separated by spaces, commas or semicolons), `permission`,
+    `permission_by`, `permission_on`.
+
+    Returns:
+        The same columns as `Permission.papers`, or {} if both `permits` and `permission` are empty.
 
     Raises:
-        ValueError: a statement without a list, a list without a statement, an unknown word, or no date.
+        ValueError: only one of `permits` and `permission` is given, an unknown word, or an invalid date.
     """
     words = row.get("permits", "").replace(",", " ").replace(";", " ").split()
     statement = row.get("permission", "").strip()
@@ -110,34 +113,38 @@ def from_columns(row: Mapping[str, str]) -> dict[str, Any]:
     if not words:
         raise ValueError(
             'column "permission" without "permits": a sentence allows nothing by itself; '
-            f"list what it allows: {', '.join(WORDS)}"
+            f"list what it allows: {', '.join(PERMITS)}"
         )
     if not statement:
         raise ValueError('column "permits" without "permission": quote the words that allow it')
     for word in words:
-        check_word(word)
-    said = row.get("permission_on", "").strip()
+        check_permit(word)
+    given = row.get("permission_on", "").strip()
     try:
-        on = datetime.date.fromisoformat(said) if said else None
+        on = datetime.date.fromisoformat(given) if given else None
     except ValueError:
-        raise ValueError(f'permission_on = "{said}": no date; write it as 2026-05-01') from None
+        raise ValueError(f'permission_on = "{given}": no date; write it as 2026-05-01') from None
     return Permission(
-        permits=tuple(words), statement=statement, by=row.get("permission_by", ""), on=_given(on)
+        permits=tuple(words), statement=statement, by=row.get("permission_by", ""), on=_not_in_future(on)
     ).papers()
 
 
-def restated(rows: pa.Table, stated: Mapping[str, Permission]) -> pa.Table:
-    """Rows whose permission is prose of an older version, with the present permission of their source (source →
-    permission) in its place; the others as they are."""
-    if not stated:
+def replace_prose_permissions(rows: pa.Table, present: Mapping[str, Permission]) -> pa.Table:
+    """Replace prose permissions of older versions by the present permission of their source; keep all other rows.
+
+    Args:
+        rows: with the columns `source`, `permits`, `permission`, `permission_by`, `permission_on`.
+        present: source → permission of the pipeline file.
+    """
+    if not present:
         return rows
     old = pc.and_(
         pc.and_(pc.not_equal(rows["permission"], ""), pc.equal(pc.list_value_length(rows["permits"]), 0)),
-        pc.is_in(rows["source"], pa.array(list(stated), pa.string())),
+        pc.is_in(rows["source"], pa.array(list(present), pa.string())),
     ).to_pylist()
     if not any(old):
         return rows
-    papers = {source: permission.papers() for source, permission in stated.items()}
+    papers = {source: permission.papers() for source, permission in present.items()}
     sources = rows["source"].to_pylist()
     for name in ("permits", "permission", "permission_by", "permission_on"):
         column = rows[name].to_pylist()

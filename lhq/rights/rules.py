@@ -1,8 +1,7 @@
-"""Papers + licence + source's terms → what may be done with a photo; refusals name source, licence and rows.
+"""Licence, source's terms and permissions → what may be done with a photo; errors name source, licence and rows.
 
-Every question needs a yes from both sides: the photo's licence (`lhq.rights.licences`) and the terms of the source it
-came from (`Rights`). A permission of the rights holder stands in for both, for what its list names and nothing else;
-against a source whose terms say no it counts for nothing.
+A use must be allowed both by the photo's licence (`lhq.rights.licences`) and by its source's terms (`Rights`). A
+permission of the rights holder replaces both for the uses that it lists, unless the source's terms say no.
 """
 
 from __future__ import annotations
@@ -15,40 +14,40 @@ import pyarrow.compute as pc
 
 from lhq import nearest
 from lhq.errors import ConfigError, RightsRefused
-from lhq.rights.licences import LICENCES, Answer, Licence, Rights, matching
+from lhq.rights.licences import LICENCES, Allowance, Licence, Rights, matching
 from lhq.rights.permissions import EXAMPLE
 
 _SHOWN = 5
 
 Ruling = Callable[[Licence, Rights, Collection[str]], bool]
-"""(licence, terms of the source, what a permission lists) → may it be done?"""
+"""(licence, source's terms, uses that a permission lists) → whether a use is allowed."""
 
 
 def may_redistribute(licence: Licence, rights: Rights, permits: Collection[str]) -> bool:
-    """Whether the picture's bytes may be handed on."""
-    return _may(rights.redistribute, licence.redistribute, "redistribute" in permits)
+    """Whether the photo's bytes may be redistributed."""
+    return _is_allowed(rights.redistribute, licence.redistribute, "redistribute" in permits)
 
 
 def may_sell(licence: Licence, rights: Rights, permits: Collection[str]) -> bool:
     """Whether commercial use is allowed."""
-    return _may(rights.commercial, licence.commercial, "commercial" in permits)
+    return _is_allowed(rights.commercial, licence.commercial, "commercial" in permits)
 
 
 def may_adapt(licence: Licence, rights: Rights, permits: Collection[str]) -> bool:
-    """Whether a changed (scaled, cropped) version may be published."""
+    """Whether an adapted (scaled, cropped) version may be published."""
     return licence.derivatives or ("adapt" in permits and rights.redistribute != "no")
 
 
 def may_train(licence: Licence, rights: Rights, permits: Collection[str]) -> bool:
-    """Whether machines may learn from the photo."""
+    """Whether models may be trained on the photo."""
     if rights.train == "non-commercial":
         return licence.learning != "no" or "train" in permits
-    # Where no licence speaks, a source's own terms or the owner's word can open learning, "by licence" can't.
+    # If no licence is stated, the source's terms or the folder's owner can allow training; "by-licence" can't.
     is_open = licence.learning == "yes" or (licence.learning == "not-said" and rights.train in {"yes", "user"})
-    return _may(rights.train, is_open, "train" in permits)
+    return _is_allowed(rights.train, is_open, "train" in permits)
 
 
-def _may(terms: Answer, licence_allows: bool, is_permitted: bool) -> bool:
+def _is_allowed(terms: Allowance, licence_allows: bool, is_permitted: bool) -> bool:
     if terms in {"no", "non-commercial"}:
         return False
     return is_permitted or (licence_allows and terms != "by-permission")
@@ -67,8 +66,8 @@ SUBSETS: dict[str, Ruling] = {
 }
 
 
-def ruled(rows: pa.Table, rights: Mapping[str, Rights], ruling: Ruling) -> np.ndarray:
-    """`ruling` on every row (bool [N]); decided once for each (source, licence, permission) that occurs."""
+def evaluate(rows: pa.Table, rights: Mapping[str, Rights], ruling: Ruling) -> np.ndarray:
+    """Apply `ruling` to every row: bool [N]. Evaluated once per combination of source, licence and permission."""
     answers: dict[tuple[str, str, tuple[str, ...]], bool] = {}
     out = np.empty(len(rows), bool)
     papers = (rows[name].to_pylist() for name in ("source", "licence", "permits"))
@@ -81,17 +80,17 @@ def ruled(rows: pa.Table, rights: Mapping[str, Rights], ruling: Ruling) -> np.nd
 
 
 def subset(rows: pa.Table, rights: Mapping[str, Rights], words: Sequence[str]) -> np.ndarray:
-    """Rows that `--licences` asks for, bool [N].
+    """Rows selected by `--licences`: bool [N].
 
-    Words of `SUBSETS` must all hold; licence ids and patterns of them (`cc-by-*`) are joined by "or".
+    A row must satisfy every key of `SUBSETS` given, and one of the licence ids or patterns (`cc-by-*`) if any is given.
 
     Raises:
-        ConfigError: a word that is none of these.
+        ConfigError: a word is none of these.
     """
     check_words(words)
     keep = np.ones(len(rows), bool)
     for word in set(words) & SUBSETS.keys():
-        keep &= ruled(rows, rights, SUBSETS[word])
+        keep &= evaluate(rows, rights, SUBSETS[word])
     if patterns := [word for word in words if word not in SUBSETS]:
         found = set(rows["licence"].to_pylist())
         chosen = {id for pattern in patterns for id in matching(pattern, found)}
@@ -100,10 +99,10 @@ def subset(rows: pa.Table, rights: Mapping[str, Rights], words: Sequence[str]) -
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Every word is a subset's, a licence's id or a pattern of such ids.
+    """Check that every word is a key of `SUBSETS`, a licence's id or a pattern that matches one.
 
     Raises:
-        ConfigError: one is neither.
+        ConfigError: a word is none of these.
     """
     for word in words:
         if word not in SUBSETS and word not in LICENCES and not matching(word, LICENCES):
@@ -116,45 +115,48 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def check_papers(rows: pa.Table, rights: Mapping[str, Rights]) -> None:
-    """Every row has its papers, and its source's terms allow learning from it.
+    """Check that every row has its papers, and that models may be trained on it.
 
     Raises:
-        RightsRefused: names the rows and what they lack.
+        RightsRefused: names rows and what is missing or forbidden.
     """
     for name in ("source", "source_id", "url", "sha256", "licence"):
-        _refuse(rows, pc.equal(pc.utf8_trim_whitespace(rows[name]), ""), f"have no {name}")
+        _refuse_rows(rows, pc.equal(pc.utf8_trim_whitespace(rows[name]), ""), f"have no {name}")
     licences = set(rows["licence"].to_pylist())
-    strange = pa.array([id for id in licences if id not in LICENCES], pa.string())
-    _refuse(rows, pc.is_in(rows["licence"], strange), "have a licence that lhq.rights.licences does not know")
-    _refuse(rows, pc.invert(pc.is_in(rows["source"], pa.array(list(rights), pa.string()))), "have an unknown source")
+    unknown = pa.array([id for id in licences if id not in LICENCES], pa.string())
+    _refuse_rows(rows, pc.is_in(rows["licence"], unknown), "have a licence that lhq.rights.licences does not know")
+    _refuse_rows(
+        rows, pc.invert(pc.is_in(rows["source"], pa.array(list(rights), pa.string()))), "have an unknown source"
+    )
     attribution = pa.array([id for id in licences if LICENCES[id].attribution], pa.string())
-    nobody = pc.and_(
+    unattributed = pc.and_(
         pc.is_in(rows["licence"], attribution),
         pc.and_(
             pc.equal(pc.utf8_trim_whitespace(rows["author"]), ""),
             pc.equal(pc.utf8_trim_whitespace(rows["attribution"]), ""),
         ),
     )
-    _refuse(rows, nobody, "have no author though their licence asks for attribution")
-    closed = rows.filter(pa.array(~ruled(rows, rights, may_train)))
-    if len(closed):
+    _refuse_rows(rows, unattributed, "have no author though their licence asks for attribution")
+    forbidden = rows.filter(pa.array(~evaluate(rows, rights, may_train)))
+    if len(forbidden):
         raise RightsRefused(
-            f"machines may not learn from {len(closed):,} kept photos: their licence, or the terms of their source "
-            f"without a permission that lists train, forbid it: {_named(closed)}",
-            hint=_restate(closed, rights) or "remove them (lhq remove ID …), or state the permission that allows it",
+            f"machines may not learn from {len(forbidden):,} kept photos: their licence, or the terms of their source "
+            f"without a permission that lists train, forbid it: {_examples(forbidden)}",
+            hint=_suggest_permission(forbidden, rights)
+            or "remove them (lhq remove ID …), or state the permission that allows it",
         )
 
 
-def _restate(rows: pa.Table, rights: Mapping[str, Rights]) -> str:
-    """What to write in place of the sentences that rows of older stores hold as permissions; "" if there are none."""
+def _suggest_permission(rows: pa.Table, rights: Mapping[str, Rights]) -> str:
+    """The hint for rows of older stores that hold a sentence as their permission; "" if there are none."""
     papers = zip(rows["source"].to_pylist(), rows["permission"].to_pylist(), rows["permits"].to_pylist(), strict=True)
-    said = {source: words for source, words, permits in papers if words.strip() and not permits}
+    sentences = {source: words for source, words, permits in papers if words.strip() and not permits}
     # Pipeline files state permissions for sources whose terms ask for one, and for the user's own folder.
-    stated = [source for source in sorted(said) if source == "folder" or rights[source].train == "by-permission"]
+    stated = [source for source in sorted(sentences) if source == "folder" or rights[source].train == "by-permission"]
     if not stated:
         return ""
     tables = " and ".join(f"[source.{source}]" for source in stated)
-    words = said[stated[0]]
+    words = sentences[stated[0]]
     return (
         f"the sentence “{words[:80]}{'…' if len(words) > 80 else ''}” allows nothing by itself; list what it allows in "
         f"the pipeline file, {tables}: permission = {EXAMPLE}"
@@ -162,36 +164,36 @@ def _restate(rows: pa.Table, rights: Mapping[str, Rights]) -> str:
 
 
 def check_publishing(rows: pa.Table, rights: Mapping[str, Rights]) -> None:
-    """The bytes of every row may be handed on.
+    """Check that the bytes of every row may be redistributed.
 
     Raises:
-        RightsRefused: names sources, licences, how many rows each, and what their terms say.
+        RightsRefused: names sources, licences, their number of rows, and the terms.
     """
-    closed = rows.filter(pa.array(~ruled(rows, rights, may_redistribute)))
-    if not len(closed):
+    forbidden = rows.filter(pa.array(~evaluate(rows, rights, may_redistribute)))
+    if not len(forbidden):
         return
-    counts = closed.group_by(["source", "licence"]).aggregate([([], "count_all")]).to_pylist()
+    counts = forbidden.group_by(["source", "licence"]).aggregate([([], "count_all")]).to_pylist()
     counts.sort(key=lambda count: (-count["count_all"], count["source"], count["licence"]))
     parts = [f"{one['count_all']:,} of source {one['source']} under {one['licence']}" for one in counts[:_SHOWN]]
     notes = sorted({rights[one["source"]].note for one in counts} - {""})
     raise RightsRefused(
-        f'publish = "bytes": the bytes of {len(closed):,} rows may not be handed on: {", ".join(parts)}'
-        f" (for instance {_named(closed)}){''.join(f'; {note}' for note in notes)}",
-        hint=_restate(closed, rights)
+        f'publish = "bytes": the bytes of {len(forbidden):,} rows may not be handed on: {", ".join(parts)}'
+        f" (for instance {_examples(forbidden)}){''.join(f'; {note}' for note in notes)}",
+        hint=_suggest_permission(forbidden, rights)
         or 'publish = "manifest" gives ids and URLs instead, --licences redistributable leaves these rows out',
     )
 
 
-def _refuse(rows: pa.Table, wrong: pa.Array | pa.ChunkedArray, what: str) -> None:
+def _refuse_rows(rows: pa.Table, wrong: pa.Array | pa.ChunkedArray, problem: str) -> None:
     found = rows.filter(wrong)
     if len(found):
         raise RightsRefused(
-            f"{len(found):,} kept photos {what}: {_named(found)}",
+            f"{len(found):,} kept photos {problem}: {_examples(found)}",
             hint="no papers, no row: remove them (lhq remove ID …) or mend the source that gave them",
         )
 
 
-def _named(rows: pa.Table) -> str:
+def _examples(rows: pa.Table) -> str:
     shown = [
         f"{row['id']} ({row['source']}, {row['licence'] or 'no licence'})"
         for row in rows.slice(0, _SHOWN).select(["id", "source", "licence"]).to_pylist()

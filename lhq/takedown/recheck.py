@@ -121,7 +121,7 @@ class _Checked:
 
 
 def _asked_last(row: Mapping[str, Any]) -> tuple[str, str]:
-    evidence = Evidence.of_papers(row["reserved"], row["reservations"])
+    evidence = Evidence.from_papers(row["reserved"], row["reservations"])
     return max(evidence.asked_at, row["fetched_at"].strftime("%Y-%m-%dT%H:%M:%SZ")), row["id"]
 
 
@@ -137,12 +137,12 @@ def _rows(store: str) -> list[dict[str, Any]]:
 def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool, checked: _Checked) -> None:
     if not row["url"].startswith(("http://", "https://")):
         return
-    before = Evidence.of_papers(row["reserved"], row["reservations"])
+    before = Evidence.from_papers(row["reserved"], row["reservations"])
     try:
         answer = _asked(client.fetch if reads_bytes else client.head, row["url"], client)
     except FetchError as error:
         if isinstance(error, OptedOut):
-            checked.papers = before.joined(error.evidence).papers()
+            checked.papers = before.merge(error.evidence).papers()
         if error.reason in {"http-404", "http-410"}:
             checked.changes.append(Change(row["id"], "gone", error.reason))
         elif error.reason in {"opt-out", "robots"}:
@@ -153,7 +153,7 @@ def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool, chec
     checked.changes += _of_answer(row, answer, client, reads_bytes)
     if answer.status == 200 and not any(one.what == "gone" for one in checked.changes):
         in_file = _in_file(answer) if reads_bytes else Evidence({})
-        checked.papers = before.joined(answer.evidence.joined(in_file)).papers()
+        checked.papers = before.merge(answer.evidence.merge(in_file)).papers()
 
 
 def _in_file(answer: Answer) -> Evidence:

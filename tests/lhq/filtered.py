@@ -11,7 +11,7 @@ import pyarrow as pa
 from lhq import filter as filter_room
 from lhq import pipeline
 from lhq.measures.objects import Objects
-from lhq.rights.reservations import Evidence, Said
+from lhq.rights.reservations import Evidence, Statement
 from lhq.store import rechecked, verdicts
 from lhq.store.shards import Shards
 
@@ -98,7 +98,7 @@ drop_share = 0.1
     fates = verdicts.read(loaded.file.store)
     assert fates is not None
     kept = fates.filter(fates["kept"])["id"].to_pylist()[:3]
-    said = [Said("/ 1", reserves=True), Said(None), Said(None)]
+    said = [Statement("/ 1", reserves=True), Statement(None), Statement(None)]
     answers = {
         id: Evidence({"tdmrep": one}, host_asked_at="2026-06-01T00:00:00Z") for id, one in zip(kept, said, strict=True)
     }

@@ -1,10 +1,10 @@
-"""What a photo's host, file and author said about machines that learn: every signal asked, its answer, and when.
+"""Opt-outs from machine learning: what a photo's host, file and author state, by which signal, and when it was checked.
 
-Seven signals are in use on the web and none is the standard, so all are read, and one that says no is enough. Where
-two contradict each other, the stricter one binds: losing one photo harms nobody.
+Several signals are in use on the web and none is the standard, so all of them are read, and one opt-out is enough. If
+two contradict each other, the stricter one binds.
 
-The functions here are pure; `lhq.http` asks the hosts. Evidence is kept of silence too: that a host was asked on a
-day and said nothing is what a row's papers must show.
+The functions here are pure; `lhq.http` makes the requests. Silence is recorded as well: a row's papers must show that
+its host was asked on some day and stated nothing.
 """
 
 from __future__ import annotations
@@ -17,94 +17,94 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lhq.records import Candidate
-from lhq.rights.reservations.answers import Answers, Said
-from lhq.rights.reservations.files import from_file
+from lhq.rights.reservations.author_text import from_words
+from lhq.rights.reservations.file_metadata import from_file
 from lhq.rights.reservations.headers import from_headers
-from lhq.rights.reservations.sites import from_robots, from_tdmrep
-from lhq.rights.reservations.words import from_words
+from lhq.rights.reservations.host_files import from_robots, from_tdmrep
+from lhq.rights.reservations.statements import Statement, Statements
 
 __all__ = [
-    "OF_HOST",
     "SIGNALS",
-    "Answers",
-    "Asked",
     "Evidence",
-    "Said",
+    "SignalCounts",
+    "Statement",
+    "Statements",
     "asked",
-    "asked_now",
-    "counted",
+    "count_signals",
+    "evidence_of_headers",
+    "evidence_of_photo",
     "from_file",
     "from_headers",
     "from_robots",
     "from_tdmrep",
     "from_words",
-    "of_answer",
-    "of_photo",
+    "timestamp",
 ]
 
 SIGNALS: dict[str, str] = {
     "robots-content-usage": "Content-Usage in robots.txt (IETF AIPREF)",
     "content-signal": "Content-Signal in robots.txt (Cloudflare)",
     "tdmrep": "/.well-known/tdmrep.json (W3C TDM Reservation Protocol)",
-    "x-robots-tag": "X-Robots-Tag in the answer's header: noai, noimageai, noml, noindex, noimageindex, none",
-    "tdm-reservation": "TDM-Reservation in the answer's header (W3C TDM Reservation Protocol)",
-    "content-usage": "Content-Usage in the answer's header (IETF AIPREF)",
+    "x-robots-tag": "X-Robots-Tag in the response headers: noai, noimageai, noml, noindex, noimageindex, none",
+    "tdm-reservation": "TDM-Reservation in the response headers (W3C TDM Reservation Protocol)",
+    "content-usage": "Content-Usage in the response headers (IETF AIPREF)",
     "metadata": "data-mining fields in the file itself (IPTC and PLUS in XMP, C2PA)",
     "words": "noai, noimageai among the author's tags, title and description",
 }
-"""Signal → where it stands; the names that `[rights] honour` takes, in the order in which they are asked."""
-
-OF_HOST = ("robots-content-usage", "content-signal", "tdmrep")
+"""Signal → where it is found. The keys are the values of `[rights] honour`, in the order in which they are checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The answers of one photo. `asked_at` is when its own signals were asked, `host_asked_at` when its host's
-    files were (they are kept for a day); ISO 8601, "" where nobody was asked."""
+    """The statements about one photo, by signal.
 
-    answers: Mapping[str, Said]
+    `asked_at` is when the photo's own signals were checked, `host_asked_at` when its host's files were fetched (they
+    are cached for a day): ISO 8601, or "" if that didn't happen.
+    """
+
+    statements: Mapping[str, Statement]
     asked_at: str = ""
     host_asked_at: str = ""
 
     @property
     def reserved(self) -> tuple[str, ...]:
-        """The signals that say no."""
-        return tuple(name for name in SIGNALS if name in self.answers and self.answers[name].reserves)
+        """The signals that opt out."""
+        return tuple(name for name in SIGNALS if name in self.statements and self.statements[name].reserves)
 
     def binding(self, honour: Iterable[str]) -> str:
-        """The first signal that says no and is honoured, with its words ("tdmrep: 1"); "" where none does."""
+        """The first opt-out among the honoured signals, with its wording ("tdmrep: 1"), or ""."""
         honoured = set(honour)
         for name in self.reserved:
             if name in honoured:
-                return f"{name}: {self.answers[name].words}"
+                return f"{name}: {self.statements[name].words}"
         return ""
 
-    def joined(self, other: Evidence) -> Evidence:
-        """Both; of a signal that was asked twice the later answer."""
+    def merge(self, other: Evidence) -> Evidence:
+        """Merge with later evidence: for a signal in both, `other`'s statement."""
         return Evidence(
-            {**self.answers, **other.answers},
+            {**self.statements, **other.statements},
             other.asked_at or self.asked_at,
             other.host_asked_at or self.host_asked_at,
         )
 
-    def stricter(self, other: Evidence) -> Evidence:
-        """Both, of two addresses that a photo came by: of a signal asked at each, the answer that reserves."""
-        answers = {**self.answers, **other.answers}
-        answers |= {name: said for name, said in self.answers.items() if said.reserves}
-        return Evidence(answers, other.asked_at or self.asked_at, other.host_asked_at or self.host_asked_at)
+    def merge_strictest(self, other: Evidence) -> Evidence:
+        """Merge with evidence of another URL of a redirect chain: for a signal in both, the statement that opts out."""
+        statements = {**self.statements, **other.statements}
+        statements |= {name: said for name, said in self.statements.items() if said.reserves}
+        return Evidence(statements, other.asked_at or self.asked_at, other.host_asked_at or self.host_asked_at)
 
     @classmethod
-    def of_papers(cls, reserved: Sequence[str], reservations: str) -> Evidence:
-        """The evidence that a row's columns `reserved` and `reservations` hold."""
+    def from_papers(cls, reserved: Sequence[str], reservations: str) -> Evidence:
+        """Parse a row's columns `reserved` and `reservations`."""
         found = json.loads(reservations) if reservations else {}
-        answers = {name: Said(words, name in reserved) for name, words in found.get("answers", {}).items()}
-        return cls(answers, found.get("asked_at", ""), found.get("host_asked_at", ""))
+        statements = {name: Statement(words, name in reserved) for name, words in found.get("answers", {}).items()}
+        return cls(statements, found.get("asked_at", ""), found.get("host_asked_at", ""))
 
     def papers(self) -> dict[str, Any]:
-        """The columns `reserved` and `reservations` of a row's papers."""
-        if not self.answers:
+        """The evidence as the columns `reserved` and `reservations` of a row's papers."""
+        if not self.statements:
             return {"reserved": [], "reservations": ""}
-        said = {name: self.answers[name].words for name in SIGNALS if name in self.answers}
+        said = {name: self.statements[name].words for name in SIGNALS if name in self.statements}
         times = {"asked_at": self.asked_at, "host_asked_at": self.host_asked_at}
         found = {**{name: at for name, at in times.items() if at}, "answers": said}
         return {
@@ -113,25 +113,25 @@ class Evidence:
         }
 
 
-def asked_now() -> str:
-    """The time that evidence records, in seconds."""
+def timestamp() -> str:
+    """The present time as evidence records it: ISO 8601, UTC, in seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def of_answer(headers: Mapping[str, str]) -> Evidence:
-    """What the headers of a photo's answer say, asked now."""
-    return Evidence(from_headers(headers), asked_at=asked_now())
+def evidence_of_headers(headers: Mapping[str, str]) -> Evidence:
+    """Evidence from the headers of a photo's response, checked now."""
+    return Evidence(from_headers(headers), asked_at=timestamp())
 
 
-def of_photo(candidate: Candidate, data: bytes | bytearray, packets: Sequence[bytes]) -> Evidence:
-    """What a photo's own bytes (and their XMP packets) and its author's words say, asked now."""
-    answers = from_file(data, packets) | from_words(candidate.title, candidate.description, candidate.tags)
-    return Evidence(answers, asked_at=asked_now())
+def evidence_of_photo(candidate: Candidate, data: bytes | bytearray, packets: Sequence[bytes]) -> Evidence:
+    """Evidence from a photo's bytes, their XMP packets and its author's text, checked now."""
+    statements = from_file(data, packets) | from_words(candidate.title, candidate.description, candidate.tags)
+    return Evidence(statements, asked_at=timestamp())
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One signal: photos for which it was asked, was silent, answered, and said no."""
+class SignalCounts:
+    """Numbers of photos for which one signal was checked, was silent, stated something, and opted out."""
 
     asked: int
     silent: int
@@ -139,18 +139,21 @@ class Asked:
     reserved: int
 
 
-def counted(reservations: Iterable[str], reserved: Iterable[Sequence[str]]) -> dict[str, Asked]:
-    """Every signal's counts, from these columns of photos' papers."""
+def count_signals(reservations: Iterable[str], reserved: Iterable[Sequence[str]]) -> dict[str, SignalCounts]:
+    """Counts by signal, from these columns of photos' papers."""
     silent, answered, said_no = Counter[str](), Counter[str](), Counter[str]()
     for said in reservations:
         for name, words in asked(said).items():
             (silent if words is None else answered)[name] += 1
     for names in reserved:
         said_no.update(names)
-    return {name: Asked(silent[name] + answered[name], silent[name], answered[name], said_no[name]) for name in SIGNALS}
+    return {
+        name: SignalCounts(silent[name] + answered[name], silent[name], answered[name], said_no[name])
+        for name in SIGNALS
+    }
 
 
 def asked(reservations: str) -> dict[str, str | None]:
-    """Signal → its words (None: it was asked and said nothing), from a row's `reservations`."""
+    """Parse a row's `reservations`: signal → wording, or None if the signal was silent."""
     found = json.loads(reservations)["answers"] if reservations else {}
     return {str(name): words for name, words in found.items()}

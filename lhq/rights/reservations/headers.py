@@ -1,11 +1,11 @@
-"""Headers of a photo's answer → what they reserve. They come before the bytes: none of a reserved photo is read."""
+"""Opt-outs in the headers of a photo's response; checked before the body, so that a reserved photo isn't downloaded."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-from lhq.rights.reservations.answers import SILENT, Answers, Said, is_yes, usage_reserves
+from lhq.rights.reservations.statements import SILENT, Statement, Statements, is_yes, usage_reserves
 
 # "none" is "noindex, nofollow" in one word.
 OPT_OUTS = frozenset({"noai", "no-ai", "noimageai", "no-image-ai", "noml", "noindex", "noimageindex", "none"})
@@ -14,11 +14,11 @@ _VALUED = frozenset({"max-snippet", "max-image-preview", "max-video-preview", "u
 _SEPARATORS = re.compile(r"[\s,;\"']+")
 
 
-def from_headers(headers: Mapping[str, str]) -> Answers:
-    """The answers of `x-robots-tag`, `tdm-reservation` and `content-usage`.
+def from_headers(headers: Mapping[str, str]) -> Statements:
+    """The statements of the signals `x-robots-tag`, `tdm-reservation` and `content-usage`.
 
     Args:
-        headers: by lower-case name, repeated ones joined by commas.
+        headers: by lower-case name, repeated headers joined by commas.
     """
     return {
         "x-robots-tag": _robots_tag(headers.get("x-robots-tag")),
@@ -28,10 +28,10 @@ def from_headers(headers: Mapping[str, str]) -> Answers:
 
 
 def robots_words(tag: str) -> list[str]:
-    """The opt-outs that an X-Robots-Tag holds, whichever bot it names.
+    """The opt-out directives of an X-Robots-Tag, whichever bot it names.
 
-    Source: developers.google.com/search/docs/crawling-indexing/robots-meta-tag: directives apart by commas, a bot's
-    name before a colon, some directives with a value after one.
+    Source: developers.google.com/search/docs/crawling-indexing/robots-meta-tag: directives are separated by commas; a
+    bot's name is followed by a colon; some directives have a value after a colon.
     """
     found = []
     for word in _SEPARATORS.split(re.sub(r"\s*:\s*", ":", tag.lower())):
@@ -41,19 +41,19 @@ def robots_words(tag: str) -> list[str]:
     return found
 
 
-def _robots_tag(tag: str | None) -> Said:
+def _robots_tag(tag: str | None) -> Statement:
     if tag is None:
         return SILENT
-    return Said.of(tag, reserves=bool(robots_words(tag)))
+    return Statement.of(tag, reserves=bool(robots_words(tag)))
 
 
-def _tdm_reservation(value: str | None, policy: str) -> Said:
+def _tdm_reservation(value: str | None, policy: str) -> Statement:
     """Source: www.w3.org/community/reports/tdmrep/CG-FINAL-tdmrep-20240510: 1 reserves, 0 does not."""
     if value is None:
         return SILENT
     reserves = any(is_yes(part) for part in value.split(","))
-    return Said.of(f"{value} (policy {policy})" if policy else value, reserves=reserves)
+    return Statement.of(f"{value} (policy {policy})" if policy else value, reserves=reserves)
 
 
-def _content_usage(value: str | None) -> Said:
-    return SILENT if value is None else Said.of(value, reserves=usage_reserves(value))
+def _content_usage(value: str | None) -> Statement:
+    return SILENT if value is None else Statement.of(value, reserves=usage_reserves(value))

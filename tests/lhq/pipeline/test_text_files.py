@@ -51,7 +51,7 @@ def test_every_text_file_is_read_as_people_have_them(tmp_path: Path, save: Calla
     )
     pipeline = lhq.load(path)
     assert [query.text for query in pipeline.file.queries] == ["lac de montagne", "fjörd"]
-    denied = pipeline.file.policy.denied
+    denied = pipeline.file.policy.deny_list
     assert (denied.authors, denied.domains) == ({"josé müller"}, {"example.org"})
     ids = [each.id for each in pipeline.candidates()]
     trusted = save(tmp_path / "trusted.txt", "\n".join(ids) + "\n")

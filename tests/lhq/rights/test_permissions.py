@@ -13,7 +13,7 @@ import pytest
 from lhq.errors import RightsRefused
 from lhq.export import ExportSettings, export
 from lhq.records import ADDED, PHOTO_SCHEMA
-from lhq.rights.permissions import WORDS, Permission, check_word, from_columns
+from lhq.rights.permissions import PERMITS, Permission, check_permit, from_columns
 from lhq.rights.policy import Policy
 from lhq.store.shards import Shards
 from tests.lhq.making import RIGHTS, Here, add_shard, judge, photo, scene
@@ -58,9 +58,9 @@ def test_a_setting_and_a_row_say_the_same() -> None:
     assert said.papers() == from_columns(COLUMNS)
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", PERMITS)
 def test_known_words_pass(word: str) -> None:
-    check_word(word)
+    check_permit(word)
     assert from_columns(COLUMNS | {"permits": word})["permits"] == (word,)
 
 
@@ -74,7 +74,7 @@ def test_known_words_pass(word: str) -> None:
 )
 def test_unknown_words_are_refused(word: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        check_word(word)
+        check_permit(word)
     with pytest.raises(ValueError, match=said):
         from_columns(COLUMNS | {"permits": f"train {word}"})
 

@@ -12,8 +12,8 @@ from PIL import Image, PngImagePlugin
 
 from lhq.images.metadata import metadata_bytes, xmp_packets
 from lhq.rights import reservations
-from lhq.rights.reservations import Evidence, Said, from_file, from_headers, from_robots, from_tdmrep, from_words
-from lhq.rights.reservations.sites import fits
+from lhq.rights.reservations import Evidence, Statement, from_file, from_headers, from_robots, from_tdmrep, from_words
+from lhq.rights.reservations.host_files import matches
 from tests.lhq.making import scene
 
 AGENT = "lhq/0.1 (landscape dataset builder)"
@@ -68,12 +68,12 @@ def test_headers(name: str, value: str, reserves: bool) -> None:
     assert answers[name].words is not None
     silent = [one for other, one in answers.items() if other != name]
     assert len(silent) == 2
-    assert silent == [Said(None)] * 2
+    assert silent == [Statement(None)] * 2
 
 
 def test_a_policy_is_part_of_the_evidence() -> None:
     said = from_headers({"tdm-reservation": "1", "tdm-policy": "https://h/policy.json"})["tdm-reservation"]
-    assert said == Said("1 (policy https://h/policy.json)", reserves=True)
+    assert said == Statement("1 (policy https://h/policy.json)", reserves=True)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_broken_tdmrep_is_evidence_but_no_reservation(body: bytes) -> None:
 
 
 def test_no_tdmrep_is_silence() -> None:
-    assert from_tdmrep(None, "/") == {"tdmrep": Said(None)}
+    assert from_tdmrep(None, "/") == {"tdmrep": Statement(None)}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_no_tdmrep_is_silence() -> None:
     ],
 )
 def test_patterns(pattern: str, path: str, does: bool) -> None:
-    assert fits(pattern, path) is does
+    assert matches(pattern, path) is does
 
 
 XMP = (
@@ -201,7 +201,7 @@ def test_xmp_of_every_container() -> None:
     for kind, data in files.items():
         assert [one.strip() for one in xmp_packets(data)] == [packet], kind
         said = from_file(data, xmp_packets(data))["metadata"]
-        assert said == Said("DMI-PROHIBITED-AIMLTRAINING", reserves=True), kind
+        assert said == Statement("DMI-PROHIBITED-AIMLTRAINING", reserves=True), kind
 
 
 def test_compressed_text_is_unpacked_whatever_its_keyword_and_whatever_stands_before_it() -> None:
@@ -213,7 +213,7 @@ def test_compressed_text_is_unpacked_whatever_its_keyword_and_whatever_stands_be
     text.add(b"zTXt", b"Comment\0\0no deflate")
     text.add(b"tEXt", b"Raw profile type xmp\0\nxmp\n 2\nxx")
     text.add_text("Comment", word.lower(), zip=True)
-    assert from_file(b"", xmp_packets(png(text)))["metadata"] == Said(word, reserves=True)
+    assert from_file(b"", xmp_packets(png(text)))["metadata"] == Statement(word, reserves=True)
 
 
 def test_a_file_that_unpacks_to_gigabytes_does_not() -> None:
@@ -276,20 +276,20 @@ def test_pixels_are_left_out_of_the_search_and_nothing_else() -> None:
     ],
 )
 def test_words_of_the_vocabulary(word: str, reserves: bool) -> None:
-    assert from_file(b"", [attribute(word)])["metadata"] == Said(word, reserves)
+    assert from_file(b"", [attribute(word)])["metadata"] == Statement(word, reserves)
     element = XMP.format("").replace("></rdf:D", f"><plus:DataMining>http://x/{word}</plus:DataMining></rdf:D").encode()
-    assert from_file(b"", [element])["metadata"] == Said(word, reserves)
+    assert from_file(b"", [element])["metadata"] == Statement(word, reserves)
     assert from_file(b"", [attribute(word).decode().encode("utf-16-be")])["metadata"].reserves is reserves
 
 
 def test_other_fields_of_a_file() -> None:
-    assert from_file(scene(1, 64, 64)) == {"metadata": Said(None)}
+    assert from_file(scene(1, 64, 64)) == {"metadata": Statement(None)}
     iptc = b"\xff\xed junk 8BIM DMI-PROHIBITED-AIMLTRAINING junk"
     assert from_file(iptc)["metadata"].reserves
-    assert from_file(b"", [b'<x tdm:reservation="1">'])["metadata"] == Said("tdm:reservation 1", reserves=True)
+    assert from_file(b"", [b'<x tdm:reservation="1">'])["metadata"] == Statement("tdm:reservation 1", reserves=True)
     assert not from_file(b"", [b"<tdm:reservation>0<"])["metadata"].reserves
     c2pa = b"jumb c2pa.training-mining \xa1gentries\xa1x\x1bc2pa.ai_generative_training\xa1cusejnotAllowed"
-    assert from_file(c2pa)["metadata"] == Said("C2PA ai_generative_training notAllowed", reserves=True)
+    assert from_file(c2pa)["metadata"] == Statement("C2PA ai_generative_training notAllowed", reserves=True)
     assert not from_file(c2pa.replace(b"jnotAllowed", b"gallowed"))["metadata"].reserves
 
 
@@ -330,7 +330,7 @@ def test_evidence_says_what_was_asked_and_when() -> None:
         from_robots("User-agent: *\nContent-Signal: ai-train=no", "/", AGENT), host_asked_at="2026-05-01T00:00:00Z"
     )
     own = Evidence(from_headers({"tdm-reservation": "1"}), asked_at="2026-05-01T09:00:00Z")
-    both = host.joined(own)
+    both = host.merge(own)
     assert both.reserved == ("content-signal", "tdm-reservation")
     assert both.binding(reservations.SIGNALS) == "content-signal: ai-train=no"
     assert both.binding(["tdm-reservation"]) == "tdm-reservation: 1"

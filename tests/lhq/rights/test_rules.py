@@ -68,7 +68,7 @@ def test_a_source_can_say_no_whatever_the_licence() -> None:
     closed = {"flickr": Rights("yes", "no", "non-commercial", "closed")}
     with pytest.raises(RightsRefused, match="closed"):
         rules.check_publishing(rows({}), closed)
-    assert not rules.ruled(rows({}), closed, rules.may_sell).any()
+    assert not rules.evaluate(rows({}), closed, rules.may_sell).any()
 
 
 @pytest.mark.parametrize(

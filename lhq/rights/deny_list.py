@@ -1,9 +1,9 @@
-"""A file of authors, pages and domains → photos that are not taken: the user's own list of those who said no.
+"""The user's deny list: a text file of authors, pages and domains whose photos are excluded.
 
-# one a line
+# one entry per line
 author Jane Doe
 https://www.flickr.com/photos/janedoe/      (this page and all below it)
-https://example.com/photo.php?id=7          (this page, whatever else its query says)
+https://example.com/photo.php?id=7          (this page, with any other query parameters)
 example.org                                 (this domain and its subdomains)
 """
 
@@ -23,31 +23,34 @@ from lhq.text_file import read_text
 _DOMAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}", re.IGNORECASE)
 _AUTHOR = re.compile(r"author\s*[:\s]\s*(.+)", re.IGNORECASE)
 _TRACKING = re.compile(r"utm_\w+|fbclid|gclid|igshid|mc_[ce]id|ref_src", re.IGNORECASE)
-Queries = frozenset[tuple[str, str]]
+QueryPairs = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Denied:
-    """Who said no: `authors`, `pages` (host and path, of which all is meant), `queried` (pages that their query tells
-    apart: what it must hold) and `domains`, each in one spelling."""
+class DenyList:
+    """The entries, normalised.
+
+    `pages` are host and path and match everything below them. `pages_with_query` pair host and path, matched exactly,
+    with the query parameters that an address must have. `domains` match their subdomains too.
+    """
 
     authors: frozenset[str] = frozenset()
     pages: frozenset[str] = frozenset()
-    queried: frozenset[tuple[str, Queries]] = frozenset()
+    pages_with_query: frozenset[tuple[str, QueryPairs]] = frozenset()
     domains: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
-        return len(self.authors) + len(self.pages) + len(self.queried) + len(self.domains)
+        return len(self.authors) + len(self.pages) + len(self.pages_with_query) + len(self.domains)
 
-    def why(self, authors: Iterable[str], addresses: Iterable[str]) -> str:
-        """The line that a photo meets, by its authors' names or any of its addresses; "" where none does."""
+    def matching_entry(self, authors: Iterable[str], addresses: Iterable[str]) -> str:
+        """The first entry that one of a photo's authors or addresses matches, or ""."""
         if not self:
             return ""
         for author in authors:
-            if author.strip() and _folded(author) in self.authors:
+            if author.strip() and _normalised(author) in self.authors:
                 return f"author {author}"
         for address in addresses:
-            host, page = _place(address)
+            host, page = _host_and_page(address)
             labels = host.split(".")
             for start in range(len(labels) - 1):
                 if (domain := ".".join(labels[start:])) in self.domains:
@@ -56,20 +59,20 @@ class Denied:
             for end in range(1, len(parts) + 1):
                 if (above := "/".join(parts[:end])) in self.pages:
                     return above
-            for meant, words in self.queried:
-                if meant == page and words <= _query(address):
-                    return f"{page}?{'&'.join('='.join(word) for word in sorted(words))}"
+            for page_of_entry, pairs in self.pages_with_query:
+                if page_of_entry == page and pairs <= _query_pairs(address):
+                    return f"{page}?{'&'.join('='.join(word) for word in sorted(pairs))}"
         return ""
 
 
-def read(path: Path, where: str) -> Denied:
-    """The list of a file.
+def read(path: Path, where: str) -> DenyList:
+    """Read a deny list from a file.
 
     Args:
-        where: what an error starts with, e.g. `a.toml [rights]`.
+        where: prefix of error messages, such as `a.toml [rights]`.
 
     Raises:
-        ConfigError: it can't be read, or a line is neither author, page nor domain.
+        ConfigError: the file can't be read, or a line is neither an author, a page nor a domain.
     """
     try:
         lines = read_text(path).splitlines()
@@ -81,20 +84,20 @@ def read(path: Path, where: str) -> Denied:
         raise ConfigError(f"{where}: deny = {str(path)!r}: {error.strerror}", hint=hint) from None
     except UnicodeError as error:
         raise ConfigError(f"{where}: deny = {str(path)!r} {error}", hint="save it as UTF-8") from None
-    authors, pages, queried, domains = set(), set(), set(), set()
+    authors, pages, pages_with_query, domains = set(), set(), set(), set()
     for number, line in enumerate(lines, 1):
         line = re.split(r"(?:^|\s)#", line)[0].strip()
         if not line:
             continue
         if "://" in line:
-            if not (page := _place(line)[1]):
+            if not (page := _host_and_page(line)[1]):
                 raise ConfigError(f"{path}:{number}: {line!r} is no address", hint="write it as https://HOST/PAGE")
-            if words := _query(line):
-                queried.add((page, words))
+            if pairs := _query_pairs(line):
+                pages_with_query.add((page, pairs))
             else:
                 pages.add(page)
         elif match := _AUTHOR.fullmatch(line):
-            authors.add(_folded(match[1]))
+            authors.add(_normalised(match[1]))
         elif _DOMAIN.fullmatch(domain := _host(line).removeprefix("*.").removeprefix("www.")):
             domains.add(domain)
         else:
@@ -102,15 +105,15 @@ def read(path: Path, where: str) -> Denied:
                 f"{path}:{number}: {line!r} is no author, page or domain",
                 hint='write "author NAME", the address of a page, or a domain',
             )
-    return Denied(frozenset(authors), frozenset(pages), frozenset(queried), frozenset(domains))
+    return DenyList(frozenset(authors), frozenset(pages), frozenset(pages_with_query), frozenset(domains))
 
 
-def _folded(name: str) -> str:
+def _normalised(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
 
 
 def _host(name: str) -> str:
-    """A host's name in one spelling: lower case, without the root's dot, letters beyond ASCII as DNS has them."""
+    """Normalise a host name: lower case, no trailing dot, non-ASCII letters in IDNA encoding."""
     name = name.strip().rstrip(".").lower()
     try:
         return name if name.isascii() else name.encode("idna").decode("ascii")
@@ -118,8 +121,8 @@ def _host(name: str) -> str:
         return name
 
 
-def _place(address: str) -> tuple[str, str]:
-    """(host, host and path) of an address, whatever its scheme, port, query and last slash; ("", "") for none."""
+def _host_and_page(address: str) -> tuple[str, str]:
+    """(host, host and path) of a URL, without scheme, port, query and trailing slash; ("", "") if it has no host."""
     try:
         parsed = urlsplit(address)
         host = _host(parsed.hostname or "")
@@ -131,7 +134,7 @@ def _place(address: str) -> tuple[str, str]:
     return host, f"{host.removeprefix('www.')}{path}".casefold()
 
 
-def _query(address: str) -> Queries:
-    """What the query of an address says, in any order; marks that only tell where a visitor came from say nothing."""
+def _query_pairs(address: str) -> QueryPairs:
+    """The query parameters of a URL as a set of pairs, without tracking parameters."""
     pairs = parse_qsl(urlsplit(address).query, keep_blank_values=True)
     return frozenset((name, value) for name, value in pairs if not _TRACKING.fullmatch(name))

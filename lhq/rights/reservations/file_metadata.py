@@ -1,4 +1,4 @@
-"""A photo's own bytes → what its data-mining fields reserve: IPTC and PLUS in XMP, C2PA's training assertion."""
+"""Opt-outs in a photo's file: the data-mining fields of IPTC and PLUS in XMP, and C2PA's training assertion."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import html
 import re
 from collections.abc import Sequence
 
-from lhq.rights.reservations.answers import SILENT, Answers, Said
+from lhq.rights.reservations.statements import SILENT, Statement, Statements
 
-# http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED-AIMLTRAINING and its like. Source: IPTC Photo Metadata Standard 2023.1,
+# Such as http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED-AIMLTRAINING. Source: IPTC Photo Metadata Standard 2023.1,
 # "Data Mining"; the vocabulary is ns.useplus.org/LDF/ldf-XMPSpecification.
 _MINING = re.compile(r"\bDMI-[A-Z]+(?:-[A-Z]+)*", re.IGNORECASE)
 _TDM = re.compile(r"tdm(?:rep)?:reservation(?:\s*=\s*[\"']|\s*>)\s*([01])", re.IGNORECASE)
-# CBOR of an assertion: the key, a map, its key "use", and the word. Source: C2PA and CAWG training-and-data-mining.
+# CBOR of an assertion: key, map, its key "use", and the value. Source: C2PA and CAWG training-and-data-mining.
 _C2PA = re.compile(
     rb"(?:c2pa|cawg)\.(ai_generative_training|ai_training|data_mining).{1,8}?use.{1,2}?(notAllowed|constrained|allowed)",
     re.DOTALL,
@@ -20,12 +20,12 @@ _C2PA = re.compile(
 _RAW = b"DMI-PROHIBITED"
 
 
-def from_file(data: bytes | bytearray | memoryview, packets: Sequence[bytes] = ()) -> Answers:
-    """The answer of `metadata`.
+def from_file(data: bytes | bytearray | memoryview, packets: Sequence[bytes] = ()) -> Statements:
+    """The statement of the signal `metadata`.
 
     Args:
-        data: the file; words that stand in it uncompressed are found whatever holds them.
-        packets: its XMP, as `lhq.images.metadata.xmp_packets` finds it.
+        data: the file; uncompressed fields are found wherever they are.
+        packets: its XMP, from `lhq.images.metadata.xmp_packets`.
     """
     raw = bytes(data)
     words: list[str] = []
@@ -45,4 +45,4 @@ def from_file(data: bytes | bytearray | memoryview, packets: Sequence[bytes] = (
         or word.endswith((" notAllowed", " constrained"))
         for word in words
     )
-    return {"metadata": Said.of(", ".join(words), reserves=reserves) if words else SILENT}
+    return {"metadata": Statement.of(", ".join(words), reserves=reserves) if words else SILENT}

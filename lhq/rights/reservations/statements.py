@@ -1,4 +1,4 @@
-"""One signal's answer, and the words it may be given in."""
+"""What one signal states, and the spellings it is stated in."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a signal said: its words as they stand, None where it was asked and silent; `reserves`: it says no."""
+class Statement:
+    """What a signal states: its wording, or None if it is silent, and whether it opts out (`reserves`)."""
 
     words: str | None
     reserves: bool = False
 
     @classmethod
-    def of(cls, words: str, *, reserves: bool) -> Said:
-        """Remote words, fit to be kept: one line, cut."""
+    def of(cls, words: str, *, reserves: bool) -> Statement:
+        """Sanitise remote text: one line without control characters, at most 500 long."""
         return cls(_UNFIT.sub(" ", words).strip()[:_LONGEST], reserves)
 
 
-# As tokens, booleans of RFC 9651 or plain words: what a person meant who wrote them is not in doubt.
+# Tokens, RFC 9651 booleans and plain words: all of these leave no doubt about what was meant.
 _YES = frozenset({"1", "1.0", "01", "?1", "y", "yes", "true"})
 _NO = frozenset({"0", "?0", "n", "no", "false"})
-Answers = dict[str, Said]
-SILENT = Said(None)
+Statements = dict[str, Statement]
+SILENT = Statement(None)
 
 
 def is_yes(value: object) -> bool:
-    """Whether a flag such as TDM-Reservation's is set, in any of the spellings that are met."""
+    """Whether a flag such as TDM-Reservation's is set, in any of the spellings seen in practice."""
     return str(value).split(";")[0].strip().strip("\"'").lower() in _YES
 
 
 def preferences(text: str) -> dict[str, str]:
-    """`train-ai=n, search=y;x=1` as {"train-ai": "n", "search": "y"}; anything that is not a pair is ignored.
+    """Parse `train-ai=n, search=y;x=1` to {"train-ai": "n", "search": "y"}, ignoring anything that is not a pair.
 
-    Source: RFC 9651 dictionaries, of which AIPREF and Content-Signal use key=token; the last of a repeated key holds.
+    Source: RFC 9651 dictionaries, of which AIPREF and Content-Signal use key=token; a repeated key's last value counts.
     """
     found: dict[str, str] = {}
     for part in text.split(","):
@@ -49,10 +49,10 @@ def preferences(text: str) -> dict[str, str]:
 
 
 def usage_reserves(text: str) -> bool:
-    """Whether a Content-Usage preference says no to the training of models that draw.
+    """Whether a Content-Usage preference opts out of training, or of training generative models.
 
-    The narrowest category that is stated holds for those below it: all processing, then training, then the training
-    of generative models. A set of photographs serves the last two, so a no to either is one.
+    A category that isn't stated inherits from the wider one: all processing ⊃ training ⊃ training generative models.
+    Photo datasets serve the last two, so opting out of either counts.
     Source: draft-ietf-aipref-vocab (`bots`, `train-ai`, `train-genai`); `tdm`, `ai`, `genai` of its first drafts.
     """
     stated = preferences(text)
@@ -63,7 +63,7 @@ def usage_reserves(text: str) -> bool:
 
 
 def signal_reserves(text: str) -> bool:
-    """Whether a Content-Signal says no to training. Source: contentsignals.org (`ai-train=no`)."""
+    """Whether a Content-Signal opts out of training. Source: contentsignals.org (`ai-train=no`)."""
     return _first(preferences(text), "ai-train", "train-ai") in _NO
 
 

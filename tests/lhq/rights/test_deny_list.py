@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lhq.errors import ConfigError
-from lhq.rights.denied import Denied, read
+from lhq.rights.deny_list import DenyList, read
 
 LINES = """\ufeffauthor Jané Doe   # asked us by mail
 example.org
@@ -21,7 +21,7 @@ https://gallery.example/album.php?utm_source=mail
 
 
 @pytest.fixture
-def denied(tmp_path: Path) -> Denied:
+def denied(tmp_path: Path) -> DenyList:
     path = tmp_path / "deny.txt"
     path.write_text(LINES, encoding="utf-8")
     return read(path, "p.toml [rights]")
@@ -38,8 +38,8 @@ def denied(tmp_path: Path) -> Denied:
         ("", False),
     ],
 )
-def test_authors(denied: Denied, author: str, is_denied: bool) -> None:
-    assert bool(denied.why([author], [])) is is_denied
+def test_authors(denied: DenyList, author: str, is_denied: bool) -> None:
+    assert bool(denied.matching_entry([author], [])) is is_denied
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_authors(denied: Denied, author: str, is_denied: bool) -> None:
         ("https://[broken", False),
     ],
 )
-def test_addresses(denied: Denied, address: str, is_denied: bool) -> None:
-    assert bool(denied.why([], [address])) is is_denied
+def test_addresses(denied: DenyList, address: str, is_denied: bool) -> None:
+    assert bool(denied.matching_entry([], [address])) is is_denied
 
 
 @pytest.mark.parametrize("line", ["Jane Doe", "author", "example", "-.org", "https://", "http:///photo"])
