@@ -32,7 +32,7 @@ from crawl import make_photos, server, table
 EVERY_S = 0.002
 # (piece of the file's path, function or "" for any) → the work; the innermost frame that fits counts.
 PLACES = [
-    ("lhq/images", "", "door check and sha256"),
+    ("lhq/images", "", "header check and sha256"),
     ("lhq/crawl/pages.py", "page_head", "spool: a photo's page and papers"),
     ("lhq/crawl/spool.py", "extend", "spool: a photo's page and papers"),
     ("lhq/crawl/spool.py", "_write_all", "spool: a photo's page and papers"),

@@ -66,15 +66,15 @@ def _keys() -> Iterator[Finding]:
 
 def _network() -> Iterator[Finding]:
     """The proxies and certificate authorities from the environment that a crawl would use."""
-    from lhq.http.surroundings import Surroundings, named
+    from lhq.http.environment import NetworkEnvironment, environment_variables
 
     try:
-        surroundings = Surroundings()
-        surroundings.tls  # noqa: B018  reads the certificates
+        environment = NetworkEnvironment()
+        environment.tls  # noqa: B018  reads the certificates
     except ConfigError as error:
         yield Finding("network", "environment", False, str(error))
         return
-    for name, value in named():
+    for name, value in environment_variables():
         yield Finding("network", name, True, value)
 
 

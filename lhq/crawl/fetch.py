@@ -115,7 +115,7 @@ class Fetcher:
             [candidate.author, candidate.attribution], [candidate.page_url, candidate.author_url, url]
         ):
             if not source.is_local:
-                self._client.hosts.give_back(self._client.host_of(url))
+                self._client.hosts.release(self._client.host_of(url))
             raise _refusal(waiting, f"denied: {why}", "denied")
         if source.is_local:
             return source.read(candidate), Evidence({})
@@ -166,7 +166,7 @@ class Fetcher:
     def _throttled(self, waiting: Waiting) -> float | None:
         """Seconds until a throttled photo is tried again; None where this run gives up on it."""
         self._throttles[waiting.number] += 1
-        num_own = self._client.num_own_throttles(waiting.candidate.url)
+        num_own = self._client.num_page_throttles(waiting.candidate.url)
         if num_own >= MOST_OWN_THROTTLES or self._throttles[waiting.number] >= MOST_THROTTLES:
             return None
         return min(THROTTLE_LONGEST_S, self._client.settings.retry_delay_s * 2.0 ** min(num_own, 10))

@@ -188,7 +188,7 @@ class WorkQueue:
     def _pick(self) -> Waiting | None:
         for host in list(self._rows):
             row = self._rows[host]
-            if row.candidates and (host == LOCAL_HOST or self._client.hosts.try_take(self._client.hosts[host]) <= 0):
+            if row.candidates and (host == LOCAL_HOST or self._client.hosts.try_acquire(self._client.hosts[host]) <= 0):
                 self._rows[host] = self._rows.pop(host)  # the next turn is another host's
                 return row.candidates.popleft()
         return None

@@ -124,7 +124,7 @@ class PhotoWriter:
 
     def put(self, photo: Fetched) -> None:
         """Hand over a photo; waits while too many bytes are in flight."""
-        self._budget.take(len(photo.data))
+        self._budget.acquire(len(photo.data))
         self._queue.put(photo)
 
     def finish(self, is_overdue: Callable[[], bool]) -> bool:
@@ -192,7 +192,7 @@ class PhotoWriter:
     def _drain(self) -> None:
         """Writing is impossible: release everybody who waits for room."""
         while (photo := self._queue.get()) is not None:
-            self._budget.give_back(min(len(photo.data), MEMORY_CAP))
+            self._budget.release(min(len(photo.data), MEMORY_CAP))
 
     def _write(self, group: list[Fetched]) -> None:
         try:
@@ -206,7 +206,7 @@ class PhotoWriter:
                 left = left[num:]
         finally:
             for photo in group:
-                self._budget.give_back(min(len(photo.data), MEMORY_CAP))
+                self._budget.release(min(len(photo.data), MEMORY_CAP))
 
     def _mark_kept(self, done: list[Kept]) -> None:
         if done:

@@ -1,13 +1,13 @@
-"""URL → bytes: one client, polite to every host and safe from every server.
+"""URL → bytes: one client that is polite to every host and safe against every server.
 
-`guard` says where a connection may go, `pace` when, `exchange` moves the bytes through a `requests` session under caps,
-`robots` and the opt-out headers say what may be kept; `Client` joins them and is what sources and stages are given.
+`guard` decides where connections may go and `pace` when; `exchange` transfers bytes through a `requests` session within
+limits; `robots` and opt-out headers decide what may be kept. `Client` combines them for sources and stages.
 """
 
-from lhq.http.answer import Answer, Headers, OptedOut
 from lhq.http.body import Budget
 from lhq.http.client import Client
 from lhq.http.guard import Guard, Target, clean
 from lhq.http.pace import Host, Hosts
+from lhq.http.response import Headers, OptedOut, Response
 
-__all__ = ["Answer", "Budget", "Client", "Guard", "Headers", "Host", "Hosts", "OptedOut", "Target", "clean"]
+__all__ = ["Budget", "Client", "Guard", "Headers", "Host", "Hosts", "OptedOut", "Response", "Target", "clean"]

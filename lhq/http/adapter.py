@@ -1,9 +1,9 @@
-"""The transport under a `requests` session: urllib3's pools, whose connections go to judged addresses only.
+"""The transport adapter of a `requests` session: urllib3 pools that connect only to addresses checked by the guard.
 
-Whatever a URL is made into on its way down, the host and port that reach the socket are what the guard judges here,
-and the judged address itself is connected. Connections report to the deadline of the exchange that uses them. Two
-habits of real servers are met below the HTTP parser: interim answers (103 Early Hints) before the final one, and
-lines that are not headers, after which the parser would stop and miss later headers, such as an opt-out.
+However the layers above rewrite a URL, the guard checks the host and port that reach the socket, and the socket
+connects to the checked address itself. Connections register with the deadline of the exchange that uses them. Two
+habits of real servers are handled below the HTTP parser: interim responses (103 Early Hints), and invalid header lines,
+after which the parser would stop and miss later headers, such as an opt-out.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from requests.cookies import RequestsCookieJar
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from lhq.errors import FetchError
-from lhq.http.deadline import Deadline, Deadlines, Line
+from lhq.http.deadline import ConnectionHandle, Deadline, Deadlines
+from lhq.http.environment import NetworkEnvironment
 from lhq.http.guard import Target, clean
-from lhq.http.surroundings import Surroundings
 
 T = TypeVar("T")
 Address = tuple[socket.AddressFamily, str]
-_MOST_HOSTS = 256
-# What is asked of every pool: a certificate that is checked.
-_VERIFIED: dict[str, dict[str, Any]] = {"http": {}, "https": {"cert_reqs": "CERT_REQUIRED"}}
-_MOST_INTERIM = 20
-_MOST_ODD_LINES = 200
+_MAX_POOLS = 256
+# Every TLS connection verifies the server's certificate.
+_POOL_OPTIONS: dict[str, dict[str, Any]] = {"http": {}, "https": {"cert_reqs": "CERT_REQUIRED"}}
+_MAX_INTERIM_RESPONSES = 20
+_MAX_INVALID_LINES = 200
 _HEADER = re.compile(rb"([!-9;-~]+)[ \t]*(:.*)", re.DOTALL)
 
 
@@ -45,8 +45,8 @@ class Dialler:
     """Opens TCP connections for urllib3.
 
     Args:
-        addresses: host and port → the addresses that may be connected; raises FetchError. Asked again for every
-            connection, in a thread of its own, since a resolver can't be interrupted.
+        addresses: host and port → allowed addresses; raises FetchError. Called for every connection, in its own thread,
+            since a resolver can't be interrupted.
     """
 
     def __init__(
@@ -55,49 +55,51 @@ class Dialler:
         self.deadlines = deadlines
         self._addresses, self._timeout_s = addresses, connect_timeout_s
 
-    def dial(self, host: str, port: int) -> tuple[socket.socket, Line]:
-        """A connection to one of the host's addresses, watched by the deadline of this thread's exchange.
+    def dial(self, host: str, port: int) -> tuple[socket.socket, ConnectionHandle]:
+        """Connect to one of the host's addresses, under the deadline of this thread's exchange.
 
         Raises:
             FetchError: as `addresses`; `timeout`; `connect`.
         """
         deadline = self.deadlines.current()
-        problem: OSError | None = None
-        for family, address in within(deadline, lambda: self._addresses(host, port), f"{host}: looking up the name"):
+        last_error: OSError | None = None
+        for family, address in run_with_deadline(
+            deadline, lambda: self._addresses(host, port), f"{host}: looking up the name"
+        ):
             sock = socket.socket(family, socket.SOCK_STREAM)
-            line = Line(sock)
-            deadline.watch(line)
+            handle = ConnectionHandle(sock)
+            deadline.watch(handle)
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 _connect(sock, (address, port), self._timeout_s, deadline)
-                return sock, line
+                return sock, handle
             except OSError as error:
                 sock.close()
-                line.let_go()
-                problem = error
-                if deadline.cut:
+                handle.release()
+                last_error = error
+                if deadline.ended_by:
                     break
         raise FetchError(
-            f"{clean(host)}:{port}: can't connect ({problem})",
+            f"{clean(host)}:{port}: can't connect ({last_error})",
             hint="is the service running?",
             reason="connect",
             permanent=False,
         )
 
 
-# poll takes sockets of any number, and Windows has it not.
+# poll has no limit on file descriptors; Windows lacks it.
 _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 def _connect(sock: socket.socket, address: tuple[str, int], timeout_s: float, deadline: Deadline) -> None:
-    """Connect, but not past the deadline: a shutdown does not reach a socket that only begins to connect."""
+    """Connect, polling the deadline: shutting down a socket doesn't interrupt a pending connect."""
     sock.settimeout(0)
     error = sock.connect_ex(address)
-    until = time.monotonic() + timeout_s
+    give_up_at = time.monotonic() + timeout_s
     with _Selector() as selector:
         selector.register(sock, selectors.EVENT_WRITE)
         while error in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
-            if deadline.cut or time.monotonic() > until:
+            if deadline.ended_by or time.monotonic() > give_up_at:
                 raise TimeoutError(f"no answer in {timeout_s:g} s")
             if selector.select(0.1):
                 error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -106,32 +108,32 @@ def _connect(sock: socket.socket, address: tuple[str, int], timeout_s: float, de
     sock.settimeout(timeout_s)
 
 
-def within(deadline: Deadline, work: Callable[[], T], what: str) -> T:
-    """The result of work that can't be interrupted, or FetchError `timeout` when the deadline strikes first."""
-    found: list[T] = []
-    problems: list[BaseException] = []
+def run_with_deadline(deadline: Deadline, function: Callable[[], T], description: str) -> T:
+    """Call `function`, which can't be interrupted, in a thread; FetchError `timeout` if the deadline ends first."""
+    results: list[T] = []
+    errors: list[BaseException] = []
     done = threading.Event()
 
     def run() -> None:
         try:
-            found.append(work())
+            results.append(function())
         except BaseException as error:
-            problems.append(error)
+            errors.append(error)
         done.set()
 
     threading.Thread(target=run, name="resolve", daemon=True).start()
     while not done.wait(0.1):
-        if deadline.cut:
+        if deadline.ended_by:
             raise FetchError(
-                f"{clean(what)} took too long", hint="check the network", reason="timeout", permanent=False
+                f"{clean(description)} took too long", hint="check the network", reason="timeout", permanent=False
             )
-    if problems:
-        raise problems[0]
-    return found[0]
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
-class _Lines:
-    """The head of an answer, line by line, leaving out lines that are not headers."""
+class _HeaderLines:
+    """A response's status and header lines, skipping lines that are not valid headers."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -141,7 +143,7 @@ class _Lines:
         self.stream.close()
 
     def readline(self, limit: int = -1) -> bytes:
-        for _ in range(_MOST_ODD_LINES):
+        for _ in range(_MAX_INVALID_LINES):
             line = self.stream.readline(limit)
             if self._is_status:
                 self._is_status = False
@@ -151,20 +153,20 @@ class _Lines:
                 return line
             if line[:1] in b" \t" or len(line) >= limit > 0:
                 return line
-            if found := _HEADER.fullmatch(line):
-                return found[1] + found[2]
-        raise http.client.HTTPException(f"more than {_MOST_ODD_LINES} odd header lines")
+            if results := _HEADER.fullmatch(line):
+                return results[1] + results[2]
+        raise http.client.HTTPException(f"more than {_MAX_INVALID_LINES} odd header lines")
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer as servers speak it."""
+    """An `HTTPResponse` that tolerates interim responses and invalid header lines."""
 
     def begin(self) -> None:
         super_begin, stream = super().begin, self.fp
-        self.fp = _Lines(stream)  # type: ignore[assignment]
+        self.fp = _HeaderLines(stream)  # type: ignore[assignment]
         try:
             super_begin()
-            for _ in range(_MOST_INTERIM):
+            for _ in range(_MAX_INTERIM_RESPONSES):
                 if not 100 <= self.status < 200 or self.status == 101:
                     break
                 self.headers = self.msg = None  # type: ignore[assignment]
@@ -174,69 +176,71 @@ class _Response(http.client.HTTPResponse):
                 self.fp = stream
 
 
-class _Watched:
-    """What both kinds of connection do more than urllib3's."""
+class _WatchedConnection:
+    """Registers connections with the current exchange's deadline; mixed into urllib3's connection classes."""
 
     response_class = _Response
 
     def __init__(self, *args: Any, dialler: Dialler, **options: Any) -> None:
         super().__init__(*args, **options)
         self._dialler = dialler
-        self._line: Line | None = None
-        self._has_spoken = False
+        self._handle: ConnectionHandle | None = None
+        self._was_used = False
 
     def _new_conn(self) -> socket.socket:
-        sock, self._line = self._dialler.dial(self.host, self.port)  # type: ignore[attr-defined]
-        self._has_spoken = False
+        sock, self._handle = self._dialler.dial(self.host, self.port)  # type: ignore[attr-defined]
+        self._was_used = False
         return sock
 
     def request(self, *args: Any, **options: Any) -> None:
         deadline = self._dialler.deadlines.current()
-        deadline.is_reused = self._has_spoken and self._line is not None
-        if self._line is not None:
-            deadline.watch(self._line)
+        deadline.is_reused = self._was_used and self._handle is not None
+        if self._handle is not None:
+            deadline.watch(self._handle)
         super().request(*args, **options)  # type: ignore[misc]
-        self._has_spoken = True
+        self._was_used = True
 
     def close(self) -> None:
         super().close()  # type: ignore[misc]
-        line, self._line = self._line, None
-        if line is not None:
-            line.let_go()
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.release()
 
 
-class _Http(_Watched, HTTPConnection):  # type: ignore[misc]
+class _HttpConnection(_WatchedConnection, HTTPConnection):  # type: ignore[misc]
     pass
 
 
-class _Https(_Watched, HTTPSConnection):  # type: ignore[misc]
+class _HttpsConnection(_WatchedConnection, HTTPSConnection):  # type: ignore[misc]
     pass
 
 
-class _Pools:
-    """What both kinds of pool manager do more than urllib3's."""
+class _GuardedPools:
+    """Makes pools of such connections; mixed into urllib3's pool managers."""
 
     dialler: Dialler
-    surroundings: Surroundings
+    environment: NetworkEnvironment
 
     def _new_pool(self, scheme: str, host: str, port: int, request_context: dict[str, Any] | None = None) -> Any:
         pool = super()._new_pool(scheme, host, port, request_context)  # type: ignore[misc]
-        pool.ConnectionCls = functools.partial(_Https if scheme == "https" else _Http, dialler=self.dialler)
+        pool.ConnectionCls = functools.partial(
+            _HttpsConnection if scheme == "https" else _HttpConnection, dialler=self.dialler
+        )
         if scheme == "https":
-            pool.conn_kw["ssl_context"] = self.surroundings.tls
+            pool.conn_kw["ssl_context"] = self.environment.tls
         return pool
 
 
-class _DirectPools(_Pools, urllib3.PoolManager):
+class _DirectPools(_GuardedPools, urllib3.PoolManager):
     pass
 
 
-class _ProxyPools(_Pools, urllib3.ProxyManager):
+class _ProxyPools(_GuardedPools, urllib3.ProxyManager):
     pass
 
 
-class Asked(requests.PreparedRequest):
-    """A request whose target was taken apart already: `requests` would do it five times on the way to the socket."""
+class PreparsedRequest(requests.PreparedRequest):
+    """A request whose URL is parsed already: `requests` would parse it five times on the way to the socket."""
 
     def __init__(self, target: Target) -> None:
         super().__init__()
@@ -249,40 +253,43 @@ class Asked(requests.PreparedRequest):
 
 
 class NoCookies(RequestsCookieJar):
-    """A jar that nothing gets into."""
+    """A cookie jar that stays empty."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
-        """Nothing."""
+        """Ignore the response's cookies."""
 
 
-class JudgedAdapter(HTTPAdapter):
-    """`requests`' adapter over such pools.
+class GuardedAdapter(HTTPAdapter):
+    """The `requests` adapter over such pools.
 
     Args:
-        direct: opens connections to hosts, judged; `proxied` opens those to proxies, which the user named.
-        num_idle: connections to one host that are kept between exchanges.
+        direct: opens connections to hosts, checked by the guard.
+        proxied: opens connections to proxies, which the user configured.
+        num_idle: idle connections kept per host.
     """
 
-    def __init__(self, direct: Dialler, proxied: Dialler, surroundings: Surroundings, num_idle: int) -> None:
-        self._direct, self._proxied, self._surroundings = direct, proxied, surroundings
+    def __init__(self, direct: Dialler, proxied: Dialler, environment: NetworkEnvironment, num_idle: int) -> None:
+        self._direct, self._proxied, self._surroundings = direct, proxied, environment
         self._num_idle = num_idle
-        super().__init__(pool_connections=_MOST_HOSTS, pool_maxsize=num_idle, max_retries=0)
+        super().__init__(pool_connections=_MAX_POOLS, pool_maxsize=num_idle, max_retries=0)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         self.poolmanager = _DirectPools(num_pools=connections, maxsize=maxsize, block=block, **options)
-        self.poolmanager.dialler, self.poolmanager.surroundings = self._direct, self._surroundings
+        self.poolmanager.dialler, self.poolmanager.environment = self._direct, self._surroundings
 
     def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
         if proxies:
             return super().get_connection_with_tls_context(request, verify, proxies, cert)
         target = request.target
-        return self.poolmanager.connection_from_host(target.host, target.port, target.scheme, _VERIFIED[target.scheme])
+        return self.poolmanager.connection_from_host(
+            target.host, target.port, target.scheme, _POOL_OPTIONS[target.scheme]
+        )
 
     def request_url(self, request: Any, proxies: Any) -> str:
         return super().request_url(request, proxies) if proxies else str(request.path_url)
 
     def build_response(self, req: Any, resp: Any) -> requests.Response:
-        """The answer for whoever reads `raw` and no more."""
+        """A minimal response: only `raw` is read."""
         response = requests.Response()
         response.status_code, response.raw, response.reason = resp.status, resp, resp.reason
         response.url, response.request = req.url, req
@@ -293,17 +300,17 @@ class JudgedAdapter(HTTPAdapter):
             tls = self._surroundings.tls if proxy.startswith("https:") else None
             pools = _ProxyPools(
                 proxy,
-                num_pools=_MOST_HOSTS,
+                num_pools=_MAX_POOLS,
                 maxsize=self._num_idle,
                 proxy_headers=self.proxy_headers(proxy),
                 proxy_ssl_context=tls,
                 **options,
             )
-            pools.dialler, pools.surroundings = self._proxied, self._surroundings
+            pools.dialler, pools.environment = self._proxied, self._surroundings
             self.proxy_manager[proxy] = pools
-        found = self.proxy_manager[proxy]
-        assert isinstance(found, urllib3.ProxyManager)
-        return found
+        results = self.proxy_manager[proxy]
+        assert isinstance(results, urllib3.ProxyManager)
+        return results
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Nothing to load here: the context of the pools holds the authorities, and every certificate is checked."""
+        """Nothing to do: the pools' TLS context has the authorities and verifies every certificate."""

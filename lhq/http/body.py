@@ -1,8 +1,8 @@
-"""The body of an answer: read whole under a cap, and decoded whole or refused.
+"""Read and decode a response body completely within a size limit, or fail.
 
-Half a body is never a success: a length that is not reached, a chunk that is missing and a packed stream without its
-end are all errors. Names that are not content codings (some servers write `none`, `utf-8` or `binary`) are ignored.
-Source: IANA's registry of HTTP content codings.
+A partial body is an error: a length that is not reached, a missing chunk, a compressed stream without its end. Unknown
+content codings (some servers send `none`, `utf-8` or `binary`) are ignored. Source: IANA's registry of HTTP content
+codings.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable
 
 import urllib3
 
-from lhq.http.answer import failure, too_large
 from lhq.http.guard import Target, clean
+from lhq.http.response import failure, too_large
 
-UNKNOWN_LENGTH = 8 * 2**20
-_BLOCK = 128 * 1024
-_MOST_CODINGS = 3
-# Every name of the registry that changes the bytes and is not decoded here.
-_NOT_DECODED = {
+UNKNOWN_LENGTH_BYTES = 8 * 2**20
+_BLOCK_BYTES = 128 * 1024
+_MAX_CODINGS = 3
+# The codings of the registry that change the bytes and aren't decoded here.
+_UNSUPPORTED_CODINGS = {
     "aes128gcm",
     "br",
     "compress",
@@ -31,82 +31,86 @@ _NOT_DECODED = {
     "x-compress",
     "zstd",
 }
-_DECODED = {"gzip", "x-gzip", "deflate"}
+_SUPPORTED_CODINGS = {"gzip", "x-gzip", "deflate"}
 
 
 class Budget:
-    """Bytes of bodies in memory at once, over all threads."""
+    """A limit, shared by all threads, on the bytes of bodies in memory."""
 
-    def __init__(self, cap: int) -> None:
-        self._cap = self._free = cap
+    def __init__(self, capacity: int) -> None:
+        self._capacity = self._free = capacity
         self._changed = threading.Condition()
 
-    def take(self, size: int, is_stopped: Callable[[], bool] = lambda: False) -> int:
-        """Wait for room, until stopped; a body larger than the whole budget travels alone.
+    def acquire(self, size: int, is_stopped: Callable[[], bool] = lambda: False) -> int:
+        """Reserve `size` bytes, waiting for free capacity until stopped.
+
+        A body larger than the whole budget waits until all of it is free.
 
         Returns:
-            what to give back.
+            the number of bytes to release later.
         """
-        size = min(size, self._cap)
+        size = min(size, self._capacity)
         with self._changed:
             while self._free < size and not is_stopped():
                 self._changed.wait(0.2)
             self._free -= size
         return size
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         with self._changed:
             self._free += size
             self._changed.notify_all()
 
 
-def read(raw: urllib3.BaseHTTPResponse, target: Target, max_bytes: int, reserve: Callable[[int], None]) -> bytes:
-    """All bytes of the answer as they were sent.
+def read_body(raw: urllib3.BaseHTTPResponse, target: Target, max_bytes: int, reserve: Callable[[int], None]) -> bytes:
+    """Read the whole body as sent, still encoded.
 
     Args:
-        reserve: called with the number of bytes that memory will hold before they are read.
+        reserve: called before reading, with the number of bytes to reserve in memory.
 
     Raises:
-        FetchError: `too-large`, or `truncated`: fewer bytes came than were promised.
+        FetchError: `too-large`, or `truncated`: fewer bytes than Content-Length.
         urllib3.exceptions.HTTPError, OSError: the connection failed.
     """
-    promised = getattr(raw, "length_remaining", None)
-    if promised is not None and promised > max_bytes:
-        raise too_large(target, f"{promised:,} bytes promised", max_bytes)
-    reserve(promised if promised is not None else min(max_bytes, UNKNOWN_LENGTH))
+    content_length = getattr(raw, "length_remaining", None)
+    if content_length is not None and content_length > max_bytes:
+        raise too_large(target, f"{content_length:,} bytes promised", max_bytes)
+    reserve(content_length if content_length is not None else min(max_bytes, UNKNOWN_LENGTH_BYTES))
     blocks: list[bytes] = []
     size = 0
-    # One read of the whole length costs one allocation, and the bytes are never copied.
-    while block := raw.read(_BLOCK if promised is None else max(1, promised - size), decode_content=False):
+    # Reading the whole length at once takes one allocation and no copy.
+    while block := raw.read(
+        _BLOCK_BYTES if content_length is None else max(1, content_length - size), decode_content=False
+    ):
         blocks.append(block)
         size += len(block)
         if size > max_bytes:
             raise too_large(target, "more", max_bytes)
-        if size == promised:
+        if size == content_length:
             break
-    if promised is not None and size < promised:
-        raise failure(target, f"{size:,} bytes of {promised:,} came", "truncated")
+    if content_length is not None and size < content_length:
+        raise failure(target, f"{size:,} bytes of {content_length:,} came", "truncated")
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
-def decode(data: bytes, codings: str, target: Target, max_bytes: int) -> bytes | bytearray:
-    """`data` with every content coding undone.
+def decode_body(data: bytes, content_encoding: str, target: Target, max_bytes: int) -> bytes | bytearray:
+    """Undo every content coding of `data`.
 
     Args:
-        codings: the Content-Encoding header.
+        content_encoding: the Content-Encoding header.
 
     Raises:
-        FetchError: `truncated`, `too-large`, or `bad-answer`: a coding that nobody asked for, or broken data.
+        FetchError: `truncated`, `too-large`, or `bad-answer`: a coding that we don't accept, or corrupt data.
     """
-    names = [name.strip().lower() for name in codings.split(",")]
-    refused = next((name for name in names if name in _NOT_DECODED), None)
-    if refused is not None:
-        raise failure(target, f"content encoding {clean(refused)!r} was not asked for", "bad-answer")
-    packed = [name for name in names if name in _DECODED]
-    if len(packed) > _MOST_CODINGS:
-        raise failure(target, f"packed {len(packed)} times", "bad-answer")
+    codings = [name.strip().lower() for name in content_encoding.split(",")]
+    unsupported = next((name for name in codings if name in _UNSUPPORTED_CODINGS), None)
+    if unsupported is not None:
+        raise failure(target, f"content encoding {clean(unsupported)!r} was not asked for", "bad-answer")
+    compressed = [name for name in codings if name in _SUPPORTED_CODINGS]
+    if len(compressed) > _MAX_CODINGS:
+        raise failure(target, f"packed {len(compressed)} times", "bad-answer")
     out: bytes | bytearray = data
-    for name in reversed(packed):
+    for name in reversed(compressed):
         try:
             out = _inflate(out, target, max_bytes) if name == "deflate" else _gunzip(out, target, max_bytes)
         except zlib.error as error:
@@ -115,28 +119,30 @@ def decode(data: bytes, codings: str, target: Target, max_bytes: int) -> bytes |
 
 
 def _gunzip(data: bytes | bytearray, target: Target, max_bytes: int) -> bytearray:
-    """All members of a gzip file; what follows the last one is ignored, as gzip does."""
+    """Decompress all members of a gzip stream, ignoring trailing bytes as gzip does."""
     out = bytearray()
     while True:
-        engine = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        out += _unpacked(engine, data, target, max_bytes - len(out), max_bytes)
-        data = engine.unused_data
+        decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        out += _decompress(decompressor, data, target, max_bytes - len(out), max_bytes)
+        data = decompressor.unused_data
         if not data.startswith(b"\x1f\x8b"):
             return out
 
 
 def _inflate(data: bytes | bytearray, target: Target, max_bytes: int) -> bytes:
-    """`deflate` means zlib's format, and some servers send the bare stream."""
+    """Decompress `deflate`: zlib's format by the standard, but some servers send a raw deflate stream."""
     try:
-        return _unpacked(zlib.decompressobj(), data, target, max_bytes, max_bytes)
+        return _decompress(zlib.decompressobj(), data, target, max_bytes, max_bytes)
     except zlib.error:
-        return _unpacked(zlib.decompressobj(wbits=-zlib.MAX_WBITS), data, target, max_bytes, max_bytes)
+        return _decompress(zlib.decompressobj(wbits=-zlib.MAX_WBITS), data, target, max_bytes, max_bytes)
 
 
-def _unpacked(engine: zlib._Decompress, data: bytes | bytearray, target: Target, room: int, max_bytes: int) -> bytes:
-    out = engine.decompress(data, room + 1)
-    if len(out) > room:
+def _decompress(
+    decompressor: zlib._Decompress, data: bytes | bytearray, target: Target, max_out: int, max_bytes: int
+) -> bytes:
+    out = decompressor.decompress(data, max_out + 1)
+    if len(out) > max_out:
         raise too_large(target, "more when unpacked", max_bytes)
-    if not engine.eof:
+    if not decompressor.eof:
         raise failure(target, "the packed answer broke off", "truncated")
     return out

@@ -1,9 +1,9 @@
-"""A time limit on a whole exchange: when the time is up its connection is shut, whatever phase it is in.
+"""A time limit on a whole exchange: when it expires, its connections are shut down, in whatever phase they are.
 
-A socket's own timeout starts again with every byte, so a server that drips one byte a second outlasts it: in a header
-line, in the TLS handshake, in a proxy's answer. TLS also takes the descriptor away from the socket that was opened
-first. So every connection keeps a `Line`, a second descriptor of the same connection, and the exchange that uses the
-connection hands the line to its deadline. Shutting the line ends the connection for whoever reads from it.
+A socket's own timeout restarts with every byte, so a server that sends one byte per second defeats it: in a header
+line, in the TLS handshake, in a proxy's response. TLS also detaches the descriptor of the socket that was opened first.
+So every connection has a `ConnectionHandle`, a duplicate of its descriptor, which the exchange that uses the connection
+registers with its deadline. Shutting that down ends the connection for all readers.
 """
 
 from __future__ import annotations
@@ -14,71 +14,71 @@ import threading
 import time
 from collections.abc import Iterator
 
-_LOOK_EVERY_S = 0.1
+_POLL_S = 0.1
 
 
-class Line:
-    """A second descriptor of a connection, closed when its last holder lets go."""
+class ConnectionHandle:
+    """A reference-counted duplicate of a connection's descriptor."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock.dup()
         self._num_holders = 1
         self._lock = threading.Lock()
 
-    def hold(self) -> None:
+    def acquire(self) -> None:
         with self._lock:
             self._num_holders += 1
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         with self._lock:
             self._num_holders -= 1
             if self._num_holders == 0:
                 self._sock.close()
 
-    def shut(self) -> None:
-        """End the connection; whoever waits for it wakes up."""
+    def shut_down(self) -> None:
+        """Shut the connection down, waking threads that wait for it."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
 
 class Deadline:
-    """The limit of one exchange. `cut` says why it was ended: "" while it runs, "late" or "stopped"."""
+    """The time limit of one exchange. `ended_by` is why it was aborted: "late" or "stopped"; "" while it runs."""
 
-    def __init__(self, at: float, group: str) -> None:
-        self.at, self.group = at, group
-        self.cut = ""
+    def __init__(self, due_at: float, group: str) -> None:
+        self.due_at, self.group = due_at, group
+        self.ended_by = ""
         self.is_reused = False
-        """The exchange goes over a connection that was kept from an earlier one."""
-        self._lines: list[Line] = []
+        """The exchange uses a kept-alive connection."""
+        self._handles: list[ConnectionHandle] = []
         self._lock = threading.Lock()
 
-    def watch(self, line: Line) -> None:
-        """Shut this connection too when the time is up."""
+    def watch(self, handle: ConnectionHandle) -> None:
+        """Shut this connection down, too, when the time is up."""
         with self._lock:
-            if line not in self._lines:
-                line.hold()
-                self._lines.append(line)
-            if self.cut:
-                line.shut()
+            if handle not in self._handles:
+                handle.acquire()
+                self._handles.append(handle)
+            if self.ended_by:
+                handle.shut_down()
 
-    def end(self, why: str) -> None:
-        """Shut every connection that is watched, and every one to come."""
+    def end(self, reason: str) -> None:
+        """Shut down all watched connections, and later ones at once."""
         with self._lock:
-            if not self.cut:
-                self.cut = why
-                for line in self._lines:
-                    line.shut()
+            if not self.ended_by:
+                self.ended_by = reason
+                for handle in self._handles:
+                    handle.shut_down()
 
-    def forget(self) -> None:
-        """The exchange is over: let its connections live."""
+    def release_handles(self) -> None:
+        """The exchange is over: stop watching its connections."""
         with self._lock:
-            lines, self._lines = self._lines, []
-        for line in lines:
-            line.let_go()
+            handles, self._handles = self._handles, []
+        for handle in handles:
+            handle.release()
 
 
 class Deadlines:
-    """The deadlines of all exchanges under way, and the thread that looks after them, started at first use."""
+    """The deadlines of all exchanges in progress, and the thread that enforces them, started on first use."""
 
     def __init__(self) -> None:
         self._open: set[Deadline] = set()
@@ -90,7 +90,7 @@ class Deadlines:
 
     @contextlib.contextmanager
     def limit(self, seconds: float, group: str = "") -> Iterator[Deadline]:
-        """Limit what this thread does inside; connections find the deadline with `current`."""
+        """Limit the time of this thread's exchange; connections find the deadline by `current`."""
         deadline = Deadline(time.monotonic() + seconds, group)
         with self._lock:
             self._open.add(deadline)
@@ -98,7 +98,7 @@ class Deadlines:
                 deadline.end("stopped")
             if self._thread is None or self._closed.is_set():
                 self._closed = threading.Event()
-                self._thread = threading.Thread(target=self._look, args=(self._closed,), name="deadlines", daemon=True)
+                self._thread = threading.Thread(target=self._run, args=(self._closed,), name="deadlines", daemon=True)
                 self._thread.start()
         self._local.deadline = deadline
         try:
@@ -107,16 +107,16 @@ class Deadlines:
             self._local.deadline = None
             with self._lock:
                 self._open.discard(deadline)
-            deadline.forget()
+            deadline.release_handles()
 
     def current(self) -> Deadline:
         """The deadline of this thread's exchange."""
-        found = getattr(self._local, "deadline", None)
-        assert isinstance(found, Deadline), "a connection is used outside an exchange"
-        return found
+        deadline = getattr(self._local, "deadline", None)
+        assert isinstance(deadline, Deadline), "a connection is used outside an exchange"
+        return deadline
 
     def stop(self, group: str = "") -> None:
-        """End every exchange of `group` under way, and every later one; "" stands for all groups."""
+        """Abort exchanges of `group` in progress, and later ones; "" stands for all groups."""
         with self._lock:
             self._stopped.add(group)
             for deadline in self._open:
@@ -124,13 +124,13 @@ class Deadlines:
                     deadline.end("stopped")
 
     def close(self) -> None:
-        """End the thread; another exchange starts it again."""
+        """End the thread; the next exchange starts it again."""
         self._closed.set()
 
-    def _look(self, closed: threading.Event) -> None:
-        while not closed.wait(_LOOK_EVERY_S):
+    def _run(self, closed: threading.Event) -> None:
+        while not closed.wait(_POLL_S):
             now = time.monotonic()
             with self._lock:
-                late = [deadline for deadline in self._open if now >= deadline.at]
+                late = [deadline for deadline in self._open if now >= deadline.due_at]
             for deadline in late:
                 deadline.end("late")

@@ -1,9 +1,9 @@
-"""URL → the one address a connection may use: public, judged after resolving, pinned to the socket.
+"""Protection from server-side request forgery: URL → the addresses that a connection may use.
 
-Spelling does not matter (127.3, 0x7f000001, 2130706433, ::ffff:127.0.0.1, a name that resolves so): whatever the
-resolver makes of a host is judged, and the judged address itself is what the socket connects to, so a name
-that resolves differently a moment later (DNS rebinding) gains nothing. One forbidden address condemns the name.
-Source: IANA special-purpose address registries; metadata addresses as the cloud providers publish them.
+Addresses are checked after resolving, so spelling doesn't matter (127.3, 0x7f000001, 2130706433, ::ffff:127.0.0.1, a
+name that resolves to one of them). The socket connects to the checked address itself, so a name that resolves
+differently a moment later (DNS rebinding) gains nothing. A host with one forbidden address is refused.
+Source: IANA special-purpose address registries; metadata addresses as published by the cloud providers.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from lhq.errors import FetchError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Public by the registries, yet inside every machine of that cloud.
+# Public by the registries, but a metadata service inside every machine of Azure.
 _METADATA = {ipaddress.ip_address("168.63.129.16")}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Translation inside one network (RFC 8215), and the relays of 6to4 (RFC 7526): never a public host.
-_INSIDE = (ipaddress.ip_network("64:ff9b:1::/48"), ipaddress.ip_network("192.88.99.0/24"))
+# Network-local translation (RFC 8215) and 6to4 relays (RFC 7526): never a public host.
+_NON_PUBLIC_NETWORKS = (ipaddress.ip_network("64:ff9b:1::/48"), ipaddress.ip_network("192.88.99.0/24"))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-# What no line of ours shows either: marks that turn the direction of text, and halves of characters, which can't be
-# printed. Names of files may hold such marks, so in a URL they are percent-encoded like any letter.
-_HIDDEN = re.compile(rf"{_CONTROL.pattern}|[\u061c\u200e\u200f\ufeff\ud800-\udfff]")
+# Also escaped in our output: directional marks, and lone surrogates, which can't be printed. File names may contain
+# such marks, so in URLs they are percent-encoded like any letter.
+_UNPRINTABLE = re.compile(rf"{_CONTROL.pattern}|[\u061c\u200e\u200f\ufeff\ud800-\udfff]")
 _URL_SAFE = "%/:=&?~#+!$,;'@()*[]"
 
 
 def clean(text: object, secrets: Iterable[str] = (), limit: int = 300) -> str:
-    """Remote text fit for a log line: control characters escaped, keys replaced by ***, cut at `limit`."""
+    """Sanitise remote text for a log line: escape control characters, replace secrets by ***, cut at `limit`."""
     line = str(text)
     for secret in secrets:
         if secret:
             line = line.replace(secret, "***")
-    line = _HIDDEN.sub(_escaped, line)
+    line = _UNPRINTABLE.sub(_escape, line)
     return line if len(line) <= limit else f"{line[:limit]}…"
 
 
-def _escaped(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL taken apart. `path` carries the query; `netloc` is `host:port`, the key of pace and of allow_hosts."""
+    """A parsed URL. `path` includes the query; `netloc` is `host:port`, the key of hosts' pace and of allow_hosts."""
 
     scheme: str
     host: str
@@ -67,10 +67,10 @@ class Target:
 
 
 def parse(url: str, base: str | None = None) -> Target:
-    """`url` (relative to `base` if given) as a target.
+    """Parse a URL (relative to `base` if given).
 
     Raises:
-        FetchError: `bad-url`, permanent: not http or https, control characters, a user name inside, no host.
+        FetchError: `bad-url`, permanent: not http or https, control characters, a user name, no host.
     """
 
     def refuse(why: str) -> FetchError:
@@ -105,8 +105,11 @@ def parse(url: str, base: str | None = None) -> Target:
 
 
 def is_public(address: Address) -> bool:
-    """False for private, loopback, link-local, shared, multicast, reserved and metadata addresses, and for IPv6
-    forms that carry such an IPv4 address inside (mapped, NAT64, 6to4, Teredo)."""
+    """Whether an address is a public host's.
+
+    False for private, loopback, link-local, shared, multicast, reserved and metadata addresses, for IPv6 addresses that
+    embed such an IPv4 address (mapped, NAT64, 6to4), and for Teredo.
+    """
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
@@ -115,16 +118,16 @@ def is_public(address: Address) -> bool:
             return is_public(inner)
         if address.teredo is not None or address.is_site_local or int(address) < 2**32:
             return False
-    if any(address in network for network in _INSIDE):
+    if any(address in network for network in _NON_PUBLIC_NETWORKS):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved and address not in _METADATA
 
 
 class Guard:
-    """Where connections may go.
+    """Decides where connections may go.
 
     Args:
-        allow_hosts: exact `host:port` pairs that are exempt (tests, intranets).
+        allow_hosts: exact `host:port` pairs that are exempt from the check (tests, intranets).
     """
 
     def __init__(self, allow_hosts: Iterable[str] = ()) -> None:
@@ -134,10 +137,10 @@ class Guard:
         return target.netloc in self._exempt
 
     def addresses(self, target: Target) -> list[tuple[socket.AddressFamily, str]]:
-        """The addresses that `target` may be connected at; nothing is connected yet.
+        """Resolve `target` and return its addresses, all of them allowed; doesn't connect.
 
         Raises:
-            FetchError: `unresolved` (may pass), or `forbidden-address` (permanent).
+            FetchError: `unresolved` (may be temporary), or `forbidden-address` (permanent).
         """
         pairs = resolve(target.host, target.port)
         if not self.is_exempt(target):
@@ -151,9 +154,9 @@ class Guard:
                     )
         return pairs
 
-    def judge_behind_proxy(self, target: Target) -> None:
-        """Judge what a proxy is about to be asked for. The proxy looks names up itself, so a name that means nothing
-        here passes, and one that means an address inside is refused.
+    def check_behind_proxy(self, target: Target) -> None:
+        """Check a target that is requested through a proxy. The proxy resolves the name itself, so a name that doesn't
+        resolve here is allowed; one that resolves to a forbidden address is refused.
 
         Raises:
             FetchError: `forbidden-address`.
@@ -169,10 +172,10 @@ def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
     """Every address of a host, in the resolver's order.
 
     Raises:
-        FetchError: `unresolved` (may pass).
+        FetchError: `unresolved` (may be temporary).
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        match = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise FetchError(
             f"{clean(host)}: name not resolved ({error})",
@@ -180,4 +183,4 @@ def resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
             reason="unresolved",
             permanent=False,
         ) from None
-    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in match))

@@ -1,10 +1,10 @@
-"""Politeness belongs to the host: its slots, its pace, its pauses and its circuit breaker, whoever asks.
+"""Politeness per host: slots, pace, pauses and a circuit breaker, shared by all threads.
 
-The pace halves on 429 and 503 and comes back by 5 % a second of success. A host that fails eight times in a row
-is left alone for half a minute, then one probe decides; each failed probe doubles the wait, up to ten minutes.
+The pace halves on 429 and 503, and recovers by 5 % per second of success. After eight failures in a row a host is
+paused for half a minute, then probed by one request; each failed probe doubles the pause, up to ten minutes.
 
-Some pages are always throttled, however fast the host is asked. A page that is throttled again counts as one of those
-if the host has served others since, or has throttled no other: it is counted, and the host's pace stays as it is.
+Some URLs are always throttled, at any request rate. A URL that is throttled again is taken for one of those if the host
+has served others since, or has throttled no other; then the host's pace stays as it is.
 """
 
 from __future__ import annotations
@@ -19,38 +19,39 @@ from email.utils import parsedate_to_datetime
 
 BREAKER_FAILURES = 8
 BREAKER_WAIT_S = 30.0
-BREAKER_LONGEST_S = 600.0
-SLOWEST_PER_S = 1 / 60
-THROTTLE_LONGEST_S = 60.0
-RETRY_AFTER_LONGEST_S = 24 * 3600.0
-# Limits that a site sets for robots on every host of its domain: connections at once, and bytes a second. Source:
-# wikitech.wikimedia.org/wiki/Robot_policy.
-SITES: dict[str, tuple[int, float]] = {"wikimedia.org": (2, 25e6 / 8)}
+BREAKER_MAX_WAIT_S = 600.0
+MIN_PACE_PER_S = 1 / 60
+THROTTLE_MAX_WAIT_S = 60.0
+RETRY_AFTER_MAX_S = 24 * 3600.0
+# Limits that a site sets for robots on all hosts of its domain: (connections at once, bytes per second).
+# Source: wikitech.wikimedia.org/wiki/Robot_policy.
+SITE_LIMITS: dict[str, tuple[int, float]] = {"wikimedia.org": (2, 25e6 / 8)}
 SERVICE = " (API)"
-"""Ends the name of a service, whose manners are its own."""
-# A page throttled this often no longer says anything about the host's load.
+"""Suffix of a service's name; services have limits of their own."""
+# A URL throttled this often no longer counts as evidence of the host's load.
 SUSPECT_AFTER = 4
-MOST_PAGES = 10_000
+MAX_TRACKED_PAGES = 10_000
 
 
 @dataclass(slots=True)
-class Throttled:
-    """One throttled page: how often it was throttled, how often for its own sake, and what the host had served and
-    throttled by the last time.
+class PageThrottles:
+    """The throttles of one URL.
+
+    `num` counts all of them, `num_page_caused` those that the URL itself causes. `served` and `load_throttles` are the
+    host's `num_served` and `num_load_throttles` at the last throttle.
     """
 
     num: int = 0
-    num_own: int = 0
+    num_page_caused: int = 0
     served: int = 0
-    moods: int = 0
+    load_throttles: int = 0
 
 
 @dataclass(slots=True)
 class Host:
     """One host's limits and present state; every field is guarded by `Hosts.lock`.
 
-    `pace_per_s` is the present pace, `full_pace_per_s` what it may recover to. `paused_until` is on the
-    monotonic clock.
+    `pace_per_s` is the present pace, `full_pace_per_s` the pace it recovers to. Times are of the monotonic clock.
     """
 
     name: str
@@ -65,14 +66,14 @@ class Host:
     num_throttled: int = 0
     num_failures: int = 0
     num_probes: int = 0
-    halved_at: float = 0.0
-    raised_at: float = 0.0
+    slowed_at: float = 0.0
+    recovered_at: float = 0.0
     num_served: int = 0
-    num_moods: int = 0
-    pages: dict[str, Throttled] = field(default_factory=dict)
+    num_load_throttles: int = 0
+    pages: dict[str, PageThrottles] = field(default_factory=dict)
 
     def wait_s(self, now: float) -> float:
-        """Seconds until the host may be asked: 0 now, infinite where only a freed slot can tell."""
+        """Seconds until the next request may start; infinite if all slots are taken."""
         if self.paused_until > now:
             return self.paused_until - now
         probing = self.num_failures >= BREAKER_FAILURES
@@ -85,7 +86,7 @@ class Host:
 
 
 class Hosts:
-    """All hosts that were met, and the waiting for them."""
+    """The state of all hosts, and waiting for their slots."""
 
     def __init__(self, *, num_slots: int, pace_per_s: float) -> None:
         self._num_slots, self._pace_per_s = num_slots, pace_per_s
@@ -97,9 +98,9 @@ class Hosts:
             host = self._hosts.get(name)
             if host is None:
                 host = Host(name, self._num_slots, self._pace_per_s, self._pace_per_s)
-                asked = next((asked for site, asked in SITES.items() if _is_of(name, site)), None)
-                if asked is not None:
-                    host.num_slots, host.bytes_per_s = min(host.num_slots, asked[0]), asked[1]
+                limits = next((limits for site, limits in SITE_LIMITS.items() if _belongs_to(name, site)), None)
+                if limits is not None:
+                    host.num_slots, host.bytes_per_s = min(host.num_slots, limits[0]), limits[1]
                 self._hosts[name] = host
             return host
 
@@ -108,7 +109,7 @@ class Hosts:
             return list(self._hosts.values())
 
     def limit(self, name: str, *, num_slots: int | None, pace_per_s: float | None, bytes_per_s: float | None) -> None:
-        """Stricter limits for one host than the settings' (never looser)."""
+        """Tighten one host's limits; never loosens them."""
         host = self[name]
         with self.lock:
             if num_slots is not None:
@@ -119,13 +120,13 @@ class Hosts:
             if bytes_per_s is not None:
                 host.bytes_per_s = min(host.bytes_per_s or bytes_per_s, bytes_per_s)
 
-    def follow(self, host: Host, to: Host) -> None:
-        """A redirect leads from one host to another: the bytes that its terms allow are the same there."""
+    def inherit_limits(self, host: Host, to: Host) -> None:
+        """After a redirect from `host` to `to`: apply the rate limit on bytes to `to` as well."""
         if host.bytes_per_s is not None and to is not host:
             self.limit(to.name, num_slots=host.num_slots, pace_per_s=None, bytes_per_s=host.bytes_per_s)
 
-    def try_take(self, host: Host) -> float:
-        """Take a slot of `host` now (returns 0), or say how long to wait."""
+    def try_acquire(self, host: Host) -> float:
+        """Take a slot of `host` and return 0, or return the seconds to wait."""
         with self.lock:
             now = time.monotonic()
             wait_s = host.wait_s(now)
@@ -136,8 +137,8 @@ class Hosts:
 
     @contextmanager
     def slot(self, host: Host, is_stopped: Callable[[], bool]) -> Iterator[bool]:
-        """Hold a slot of `host`, waiting as long as its limits require; yields False if stopped meanwhile."""
-        while (wait_s := self.try_take(host)) > 0:
+        """Hold a slot of `host`, waiting as long as its limits require; yields False if stopped while waiting."""
+        while (wait_s := self.try_acquire(host)) > 0:
             with self.lock:
                 self.lock.wait(min(wait_s, 0.25))
             if is_stopped():
@@ -146,17 +147,17 @@ class Hosts:
         try:
             yield True
         finally:
-            self.give_back(host)
+            self.release(host)
 
-    def give_back(self, host: Host) -> None:
+    def release(self, host: Host) -> None:
         with self.lock:
             host.num_busy -= 1
             self.lock.notify_all()
 
-    # --- what an answer teaches ---------------------------------------------------------------------------------
+    # --- outcomes of requests -----------------------------------------------------------------------------------
 
     def pause(self, host: Host, seconds: float, reason: str) -> None:
-        """Ask nothing of `host` for so long; a longer pause that already holds stays."""
+        """Send nothing to `host` for so long; a longer pause that is under way stays."""
         with self.lock:
             until = time.monotonic() + seconds
             if until > host.paused_until:
@@ -169,46 +170,50 @@ class Hosts:
             host.num_served += 1
             if host.bytes_per_s and size_bytes:
                 host.free_at = max(now, host.free_at) + size_bytes / host.bytes_per_s
-            if host.pace_per_s < host.full_pace_per_s and now - max(host.raised_at, host.halved_at) >= 1.0:
+            if host.pace_per_s < host.full_pace_per_s and now - max(host.recovered_at, host.slowed_at) >= 1.0:
                 host.pace_per_s = min(host.full_pace_per_s, host.pace_per_s * 1.05)
-                host.raised_at = now
+                host.recovered_at = now
 
-    def throttled(self, host: Host, began_at: float, retry_after_s: float | None, status: int, page: str = "") -> None:
-        """429 or 503: halve the pace once for all requests that were under way, and pause as told.
+    def throttled(
+        self, host: Host, started_at: float, retry_after_s: float | None, status: int, page: str = ""
+    ) -> None:
+        """Handle 429 or 503: halve the pace, once for all requests in flight, and pause.
 
         Args:
-            began_at: monotonic time when the request began; those begun before the last halving teach nothing new.
-            page: what was asked for; one that is throttled for its own sake teaches nothing of the host.
+            started_at: monotonic time when the request started; the pace is halved only if this is later than the last
+                halving.
+            retry_after_s: the pause that the host asks for; None: exponential back-off.
+            page: URL of a photo; if it is throttled by itself, the host's pace stays as it is.
         """
         with self.lock:
-            if len(host.pages) > MOST_PAGES:
+            if len(host.pages) > MAX_TRACKED_PAGES:
                 host.pages.clear()
-            if page and _is_own(host, host.pages.setdefault(page, Throttled())):
+            if page and _count_page_throttle(host, host.pages.setdefault(page, PageThrottles())):
                 return
             now = time.monotonic()
-            if began_at >= host.halved_at:
-                host.pace_per_s = max(SLOWEST_PER_S, host.pace_per_s / 2)
-                host.halved_at = now
+            if started_at >= host.slowed_at:
+                host.pace_per_s = max(MIN_PACE_PER_S, host.pace_per_s / 2)
+                host.slowed_at = now
                 host.num_throttled += 1
-            told = retry_after_s is not None
-            wait_s = min(THROTTLE_LONGEST_S, 2.0 ** min(host.num_throttled, 8) / 2) * random.uniform(0.75, 1.25)
+            has_retry_after = retry_after_s is not None
+            wait_s = min(THROTTLE_MAX_WAIT_S, 2.0 ** min(host.num_throttled, 8) / 2) * random.uniform(0.75, 1.25)
             until = now + (retry_after_s if retry_after_s is not None else wait_s)
             if until > host.paused_until:
                 host.paused_until = until
-                host.pause_reason = f"{status}{', Retry-After' if told else ''}"
+                host.pause_reason = f"{status}{', Retry-After' if has_retry_after else ''}"
 
-    def num_own_throttles(self, host: Host, page: str) -> int:
-        """How often `page` was throttled for its own sake in this run."""
+    def num_page_throttles(self, host: Host, page: str) -> int:
+        """How often the URL `page` was throttled by itself in this run."""
         with self.lock:
             found = host.pages.get(page)
-            return found.num_own if found else 0
+            return found.num_page_caused if found else 0
 
     def failed(self, host: Host) -> None:
-        """No answer, or a server error: enough in a row open the circuit."""
+        """Count a missing response or a server error; enough of them in a row open the circuit breaker."""
         with self.lock:
             host.num_failures += 1
             if host.num_failures >= BREAKER_FAILURES:
-                wait_s = min(BREAKER_LONGEST_S, BREAKER_WAIT_S * 2.0**host.num_probes) * random.uniform(0.9, 1.1)
+                wait_s = min(BREAKER_MAX_WAIT_S, BREAKER_WAIT_S * 2.0**host.num_probes) * random.uniform(0.9, 1.1)
                 until = time.monotonic() + wait_s
                 if until > host.paused_until + 1:
                     host.num_probes += 1
@@ -216,24 +221,24 @@ class Hosts:
                     host.pause_reason = f"{host.num_failures} failures in a row"
 
 
-def _is_of(name: str, site: str) -> bool:
+def _belongs_to(name: str, site: str) -> bool:
     host = name.rpartition(":")[0]
     return (host == site or host.endswith(f".{site}")) and not name.endswith(SERVICE)
 
 
-def _is_own(host: Host, page: Throttled) -> bool:
-    """Count one more throttle of a page, and say whether the page causes it rather than the host's load."""
-    is_own = page.num > 0 and (host.num_served > page.served or host.num_moods == page.moods)
+def _count_page_throttle(host: Host, page: PageThrottles) -> bool:
+    """Count a throttle of a URL; return whether the URL itself causes it rather than the host's load."""
+    is_page_caused = page.num > 0 and (host.num_served > page.served or host.num_load_throttles == page.load_throttles)
     page.num += 1
-    page.num_own += is_own
-    if not is_own and page.num < SUSPECT_AFTER:
-        host.num_moods += 1
-    page.served, page.moods = host.num_served, host.num_moods
-    return is_own
+    page.num_page_caused += is_page_caused
+    if not is_page_caused and page.num < SUSPECT_AFTER:
+        host.num_load_throttles += 1
+    page.served, page.load_throttles = host.num_served, host.num_load_throttles
+    return is_page_caused
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that Retry-After or a rate-limit reset header asks for (a number, or a date), at most a day."""
+    """Seconds that Retry-After or a rate-limit reset header asks for (as a number or a date), at most a day."""
     for name in ("retry-after", "ratelimit-reset", "x-ratelimit-reset"):
         value = headers.get(name, "").split(",")[0].strip()
         if not value:
@@ -248,5 +253,5 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             except (ValueError, TypeError):
                 continue
         if seconds == seconds and seconds >= 0:
-            return min(seconds, RETRY_AFTER_LONGEST_S)
+            return min(seconds, RETRY_AFTER_MAX_S)
     return None

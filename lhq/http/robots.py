@@ -1,4 +1,4 @@
-"""What a host's own files ask for, kept for a day: robots.txt, and with it the reservations of the whole host."""
+"""A host's robots.txt and tdmrep.json, cached for a day: what may be fetched, and the host's reservations."""
 
 from __future__ import annotations
 
@@ -14,90 +14,92 @@ from lhq.http.guard import Target
 from lhq.rights.reservations import Evidence, Statement, Statements, from_robots, from_tdmrep, timestamp
 from lhq.rights.reservations.host_files import TDMREP
 
-FRESH_S = 24 * 3600.0
+MAX_AGE_S = 24 * 3600.0
 MAX_BYTES = 512 * 1024
 _ROBOTS = "/robots.txt"
-_AS_THEY_ARE = {"forbidden-address", "stopped"}
+_UNPREFIXED_REASONS = {"forbidden-address", "stopped"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Site:
-    """A host's files as they were `asked_at` (ISO 8601, and by the monotonic clock)."""
+class _HostFiles:
+    """A host's files, fetched at `fetched_at` (ISO 8601), `fetched_at_s` (monotonic clock)."""
 
     rules: Protego
     text: str
     tdmrep: bytes | Statement | None
-    asked_at: str
-    at_s: float
+    fetched_at: str
+    fetched_at_s: float
 
 
 class Robots:
-    """The files of every host, fetched once a day at most.
+    """The files of every host, fetched at most once a day.
 
     Args:
-        fetch: target → bytes of the file; None where there is none (4xx).
-            Raises FetchError where the host can't say (5xx, no answer): of robots.txt, nothing is allowed until it can.
-        asks_tdmrep: ask for `/.well-known/tdmrep.json` too.
+        fetch: target → bytes of the file; None if there is none (4xx). Raises FetchError on 5xx or no response; for
+            robots.txt, nothing is allowed until it can be fetched.
+        fetches_tdmrep: fetch `/.well-known/tdmrep.json` too.
     """
 
-    def __init__(self, user_agent: str, fetch: Callable[[Target], bytes | None], *, asks_tdmrep: bool = False) -> None:
-        self._user_agent, self._fetch, self._asks_tdmrep = user_agent, fetch, asks_tdmrep
-        self._sites: dict[str, _Site] = {}
+    def __init__(
+        self, user_agent: str, fetch: Callable[[Target], bytes | None], *, fetches_tdmrep: bool = False
+    ) -> None:
+        self._user_agent, self._fetch, self._fetches_tdmrep = user_agent, fetch, fetches_tdmrep
+        self._files: dict[str, _HostFiles] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def allows(self, target: Target) -> bool:
-        """May this URL be fetched?
+        """Whether robots.txt allows a URL.
 
         Raises:
-            FetchError: the host's robots.txt can't be had now; not permanent.
+            FetchError: robots.txt can't be fetched now; not permanent.
         """
-        return bool(self._site(target).rules.can_fetch(target.url, self._user_agent))
+        return bool(self._files_of(target).rules.can_fetch(target.url, self._user_agent))
 
     def crawl_delay_s(self, target: Target) -> float | None:
-        delay = self._site(target).rules.crawl_delay(self._user_agent)
+        delay = self._files_of(target).rules.crawl_delay(self._user_agent)
         return float(delay) if delay is not None else None
 
     def evidence(self, target: Target) -> Evidence:
-        """What the host's files reserve of this URL.
+        """What the host's files reserve of a URL.
 
         Raises:
             FetchError: as `allows`.
         """
-        site = self._site(target)
-        statements: Statements = from_robots(site.text, target.path, self._user_agent)
-        if isinstance(site.tdmrep, Statement):
-            statements["tdmrep"] = site.tdmrep
-        elif self._asks_tdmrep:
-            statements |= from_tdmrep(site.tdmrep, target.path)
-        return Evidence(statements, host_asked_at=site.asked_at)
+        files = self._files_of(target)
+        statements: Statements = from_robots(files.text, target.path, self._user_agent)
+        if isinstance(files.tdmrep, Statement):
+            statements["tdmrep"] = files.tdmrep
+        elif self._fetches_tdmrep:
+            statements |= from_tdmrep(files.tdmrep, target.path)
+        return Evidence(statements, host_asked_at=files.fetched_at)
 
-    def _site(self, target: Target) -> _Site:
+    def _files_of(self, target: Target) -> _HostFiles:
         with self._lock:
             lock = self._locks.setdefault(target.netloc, threading.Lock())
         with lock:
-            found = self._sites.get(target.netloc)
-            if found is None or time.monotonic() - found.at_s >= FRESH_S:
-                found = self._asked(target)
-                self._sites[target.netloc] = found
-            return found
+            files = self._files.get(target.netloc)
+            if files is None or time.monotonic() - files.fetched_at_s >= MAX_AGE_S:
+                files = self._fetch_files(target)
+                self._files[target.netloc] = files
+            return files
 
-    def _asked(self, target: Target) -> _Site:
-        place = Target(target.scheme, target.host, target.port, _ROBOTS)
+    def _fetch_files(self, target: Target) -> _HostFiles:
+        robots_target = Target(target.scheme, target.host, target.port, _ROBOTS)
         try:
-            text = (self._fetch(place) or b"").decode("utf-8", "replace")
+            text = (self._fetch(robots_target) or b"").decode("utf-8", "replace")
         except FetchError as error:
             raise FetchError(
-                f"{place.url}: {error.message}",
+                f"{robots_target.url}: {error.message}",
                 hint=error.hint,
-                reason=error.reason if error.reason in _AS_THEY_ARE else f"robots-{error.reason}",
+                reason=error.reason if error.reason in _UNPREFIXED_REASONS else f"robots-{error.reason}",
                 permanent=error.reason == "forbidden-address",
             ) from error
-        tdmrep = self._tdmrep(target) if self._asks_tdmrep else None
-        return _Site(Protego.parse(text), text, tdmrep, timestamp(), time.monotonic())
+        tdmrep = self._tdmrep(target) if self._fetches_tdmrep else None
+        return _HostFiles(Protego.parse(text), text, tdmrep, timestamp(), time.monotonic())
 
     def _tdmrep(self, target: Target) -> bytes | Statement | None:
-        """The file; None where there is none. A host that fails to say is not one that reserves: noted, and gone on."""
+        """The file, or None if there is none. A failure isn't an opt-out: it is recorded as a statement instead."""
         try:
             return self._fetch(Target(target.scheme, target.host, target.port, TDMREP))
         except FetchError as error:

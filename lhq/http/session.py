@@ -1,4 +1,4 @@
-"""A requests session whose calls pass the client's guard, pace and caps: for libraries that bring their own calls."""
+"""A `requests` session that goes through our client's guard, pace and limits, for libraries that use `requests`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from lhq.errors import LhqError
-from lhq.http.answer import Answer, Headers
+from lhq.http.response import Headers, Response
 
 
-class Service(Protocol):
-    """What can call a service: the client."""
+class ApiClient(Protocol):
+    """The methods of `Client` that the adapter needs."""
 
-    def api(self, method: str, url: str, *, headers: Headers | None = None, body: bytes | None = None) -> Answer: ...
+    def api(self, method: str, url: str, *, headers: Headers | None = None, body: bytes | None = None) -> Response: ...
 
-    def refusal(self, url: str, answer: Answer) -> LhqError: ...
+    def status_error(self, url: str, response: Response) -> LhqError: ...
 
 
-class ThroughService(BaseAdapter):
-    """Lets a requests session speak through the client."""
+class ClientAdapter(BaseAdapter):
+    """A transport adapter that sends requests through the client."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, client: ApiClient) -> None:
         super().__init__()
-        self._service = service
+        self._client = client
 
     def send(self, request: requests.PreparedRequest, *args: object, **kwargs: object) -> requests.Response:
         body = request.body.encode() if isinstance(request.body, str) else request.body
@@ -34,25 +34,25 @@ class ThroughService(BaseAdapter):
         headers = {k: v if isinstance(v, str) else v.decode("latin-1") for k, v in request.headers.items()}
         headers.pop("User-Agent", None)
         headers["Accept-Encoding"] = "gzip"
-        answer = self._service.api(request.method or "GET", request.url, headers=headers, body=body)
-        if answer.status != 200:
-            raise self._service.refusal(request.url, answer)
-        response = requests.Response()
-        response.status_code = answer.status
-        response.headers = CaseInsensitiveDict(answer.headers)
-        response._content = bytes(answer.body)
-        response.url, response.request, response.encoding = answer.url, request, "utf-8"
-        return response
+        response = self._client.api(request.method or "GET", request.url, headers=headers, body=body)
+        if response.status != 200:
+            raise self._client.status_error(request.url, response)
+        wrapped = requests.Response()
+        wrapped.status_code = response.status
+        wrapped.headers = CaseInsensitiveDict(response.headers)
+        wrapped._content = bytes(response.body)
+        wrapped.url, wrapped.request, wrapped.encoding = response.url, request, "utf-8"
+        return wrapped
 
     def close(self) -> None:
-        """Nothing to close: the connections are the client's, who closes them."""
+        """Nothing to close: the connections belong to the client."""
 
 
-def through(service: Service) -> requests.Session:
-    """A requests session whose every call is an `api` call of `service`."""
+def session_through(client: ApiClient) -> requests.Session:
+    """A `requests` session whose every request is an `api` call of `client`."""
     session = requests.Session()
     session.trust_env = False
-    adapter = ThroughService(service)
+    adapter = ClientAdapter(client)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session

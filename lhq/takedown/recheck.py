@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lhq.errors import FetchError, InputError, SourceError
-from lhq.http import Answer, Client, OptedOut
+from lhq.http import Client, OptedOut, Response
 from lhq.images.metadata import metadata_bytes, xmp_packets
 from lhq.progress import OnProgress, silent
 from lhq.rights.reservations import Evidence, from_file
@@ -139,7 +139,7 @@ def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool, chec
         return
     before = Evidence.from_papers(row["reserved"], row["reservations"])
     try:
-        answer = _asked(client.fetch if reads_bytes else client.head, row["url"], client)
+        response = _asked(client.fetch if reads_bytes else client.head, row["url"], client)
     except FetchError as error:
         if isinstance(error, OptedOut):
             checked.papers = before.merge(error.evidence).papers()
@@ -150,35 +150,35 @@ def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool, chec
         else:
             raise
         return
-    checked.changes += _of_answer(row, answer, client, reads_bytes)
-    if answer.status == 200 and not any(one.what == "gone" for one in checked.changes):
-        in_file = _in_file(answer) if reads_bytes else Evidence({})
-        checked.papers = before.merge(answer.evidence.merge(in_file)).papers()
+    checked.changes += _of_answer(row, response, client, reads_bytes)
+    if response.status == 200 and not any(one.what == "gone" for one in checked.changes):
+        in_file = _in_file(response) if reads_bytes else Evidence({})
+        checked.papers = before.merge(response.evidence.merge(in_file)).papers()
 
 
-def _in_file(answer: Answer) -> Evidence:
-    return Evidence(from_file(metadata_bytes(answer.body), xmp_packets(answer.body)))
+def _in_file(response: Response) -> Evidence:
+    return Evidence(from_file(metadata_bytes(response.body), xmp_packets(response.body)))
 
 
-def _of_answer(row: dict[str, Any], answer: Answer, client: Client, reads_bytes: bool) -> Iterator[Change]:
-    size = answer.headers.get("content-length", "")
-    if answer.status in {404, 410} or "unavailable" in answer.url.rsplit("/", 1)[-1]:
-        yield Change(row["id"], "gone", f"http-{answer.status} at {answer.url}")
-    elif answer.status != 200:
-        raise SourceError(f"{client.clean(answer.url)}: status {answer.status}", hint="try again later")
-    elif (binding := answer.evidence.binding(client.policy.honour)) or (
-        reads_bytes and (binding := _in_file(answer).binding(client.policy.honour))
+def _of_answer(row: dict[str, Any], response: Response, client: Client, reads_bytes: bool) -> Iterator[Change]:
+    size = response.headers.get("content-length", "")
+    if response.status in {404, 410} or "unavailable" in response.url.rsplit("/", 1)[-1]:
+        yield Change(row["id"], "gone", f"http-{response.status} at {response.url}")
+    elif response.status != 200:
+        raise SourceError(f"{client.clean(response.url)}: status {response.status}", hint="try again later")
+    elif (binding := response.evidence.binding(client.policy.honour)) or (
+        reads_bytes and (binding := _in_file(response).binding(client.policy.honour))
     ):
         yield Change(row["id"], "opt-out", binding)
     elif reads_bytes:
-        sha256 = hashlib.sha256(answer.body).hexdigest()
+        sha256 = hashlib.sha256(response.body).hexdigest()
         if sha256 != row["sha256"]:
             yield Change(row["id"], "bytes", f"sha256 is {sha256}, was {row['sha256']}")
     elif size.isdecimal() and int(size) not in {0, row["size_bytes"]}:
         yield Change(row["id"], "bytes", f"{int(size):,} bytes, were {row['size_bytes']:,}")
 
 
-def _asked(ask: Callable[[str], Answer], url: str, client: Client) -> Answer:
+def _asked(ask: Callable[[str], Response], url: str, client: Client) -> Response:
     """A photo's host is asked a few times before it counts as not answering."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:

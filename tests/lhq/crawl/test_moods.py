@@ -45,7 +45,7 @@ def test_a_page_throttled_for_its_own_sake_does_not_slow_its_host() -> None:
             found.fetch(server.url("/a"))
             refusal(found, server.url("/bad"))
         assert host.pace_per_s == slowed
-        assert found.num_own_throttles(server.url("/bad")) == 3
+        assert found.num_page_throttles(server.url("/bad")) == 3
 
 
 def test_a_line_when_a_host_begins_to_rest_and_one_when_it_is_asked_again(
@@ -69,7 +69,7 @@ def test_a_host_that_throttles_everybody_is_in_a_mood() -> None:
     for _ in range(3):
         for page in ("x", "y", "z"):
             hosts.throttled(host, time.monotonic(), 0.0, 429, page)
-    assert [hosts.num_own_throttles(host, page) for page in ("x", "y", "z")] == [0, 0, 0]
+    assert [hosts.num_page_throttles(host, page) for page in ("x", "y", "z")] == [0, 0, 0]
     assert host.pace_per_s == 64 / 2**9
 
 

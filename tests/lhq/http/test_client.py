@@ -162,7 +162,7 @@ def test_throttling_halves_the_pace_once_for_all_that_was_under_way() -> None:
     assert host.pace_per_s == 32
     hosts.throttled(host, time.monotonic(), 0.0, 429)
     assert host.pace_per_s == 16
-    host.halved_at -= 5
+    host.slowed_at -= 5
     hosts.succeeded(host)
     assert host.pace_per_s == pytest.approx(16.8)
     hosts.succeeded(host)
@@ -224,9 +224,9 @@ def test_the_circuit_opens_after_failures_and_a_probe_decides() -> None:
             refusal(found, server.url("/"))
         assert 1 < host.wait_s(time.monotonic()) < 35
         host.paused_until = 0.0
-        assert found.hosts.try_take(host) == 0
+        assert found.hosts.try_acquire(host) == 0
         assert host.wait_s(time.monotonic()) > 1e9, "one probe at a time"
-        found.hosts.give_back(host)
+        found.hosts.release(host)
         refusal(found, server.url("/"))
         assert host.wait_s(time.monotonic()) > 35, "a failed probe doubles the wait"
         host.paused_until = 0.0

@@ -1,8 +1,8 @@
-"""What the environment says of the network: proxies and private certificate authorities, as `requests` reads them.
+"""Proxies and certificate authorities from environment variables, read as `requests` reads them.
 
-Proxies come from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. Authorities come from `[http] ca_bundle`, else
-REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, SSL_CERT_FILE or SSL_CERT_DIR, else certifi. This machine itself is never asked
-through a proxy, since no proxy can reach it.
+Proxies: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. Authorities: `[http] ca_bundle`, else REQUESTS_CA_BUNDLE,
+CURL_CA_BUNDLE, SSL_CERT_FILE or SSL_CERT_DIR, else certifi. Loopback addresses bypass proxies, since no proxy can reach
+them.
 """
 
 from __future__ import annotations
@@ -24,60 +24,60 @@ from lhq.http.guard import Target
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
-class Surroundings:
-    """Proxies and authorities of one client, read once.
+class NetworkEnvironment:
+    """Proxies and certificate authorities of one client, read once.
 
     Args:
         ca_bundle: `[http] ca_bundle`, a PEM file or a folder of hashed certificates; "" for the environment's.
 
     Raises:
-        ConfigError: a bundle that is not there, or a proxy that is not an address, or of an unsupported kind.
+        ConfigError: the bundle doesn't exist, or a proxy is not a URL of http or https.
     """
 
     def __init__(self, ca_bundle: str = "") -> None:
-        self._bundle, self._bundle_name = _bundle(ca_bundle)
+        self._find_bundle, self._bundle_setting = _find_bundle(ca_bundle)
         for scheme in ("http", "https"):
-            self._of_scheme(scheme)
+            self._checked_proxy(scheme)
 
-    def proxy_of(self, target: Target) -> str | None:
-        """The proxy's URL that `target` is asked through; None where it is asked directly."""
+    def proxy_for(self, target: Target) -> str | None:
+        """The URL of the proxy for `target`; None for a direct connection."""
         proxy = _proxy(target.scheme, target.netloc)
-        return None if proxy is None or _is_here(target.host) else proxy
+        return None if proxy is None or _is_loopback(target.host) else proxy
 
-    def proxies_of(self, target: Target) -> Mapping[str, str]:
-        """The same as `requests` wants it."""
-        proxy = self.proxy_of(target)
+    def proxies_for(self, target: Target) -> Mapping[str, str]:
+        """The proxy for `target` in the form that `requests` expects."""
+        proxy = self.proxy_for(target)
         return {target.scheme: proxy} if proxy else {}
 
     def secrets(self) -> Iterator[str]:
-        """Passwords of proxies, which no message may show."""
+        """Passwords of proxies, to be hidden in messages."""
         for scheme in ("http", "https"):
-            proxy = self._of_scheme(scheme)
+            proxy = self._checked_proxy(scheme)
             if proxy:
                 yield from (part for part in (get_auth_from_url(proxy)[1], urlsplit(proxy).password) if part)
 
     @functools.cached_property
     def tls(self) -> ssl.SSLContext:
-        """The context of every TLS connection.
+        """The TLS context of every connection.
 
         Raises:
             ConfigError: the bundle holds no certificate.
         """
         context = create_urllib3_context()
         context.check_hostname = True
-        is_folder = os.path.isdir(self._bundle)
+        is_folder = os.path.isdir(self._find_bundle)
         try:
             context.load_verify_locations(
-                cafile=None if is_folder else self._bundle, capath=self._bundle if is_folder else None
+                cafile=None if is_folder else self._find_bundle, capath=self._find_bundle if is_folder else None
             )
         except (ssl.SSLError, OSError) as error:
             raise ConfigError(
-                f"{self._bundle_name} = {self._bundle!r}: no certificates can be read from it ({error})",
+                f"{self._bundle_setting} = {self._find_bundle!r}: no certificates can be read from it ({error})",
                 hint="give a PEM file of certificate authorities",
             ) from None
         return context
 
-    def _of_scheme(self, scheme: str) -> str | None:
+    def _checked_proxy(self, scheme: str) -> str | None:
         proxy = _proxy(scheme, "example.org")
         if not proxy:
             return proxy
@@ -94,13 +94,13 @@ class Surroundings:
         return proxy
 
 
-def named() -> Iterator[tuple[str, str]]:
-    """What the environment says, by the variable that says it, without a proxy's user and password."""
+def environment_variables() -> Iterator[tuple[str, str]]:
+    """Yield (name, value) of the environment variables in use, without a proxy's user and password."""
     for name in _PROXY_NAMES:
         value = os.environ.get(name, "")
         if value and name.lower().endswith("_proxy"):
             yield name, _without_user(value)
-    path, name = _bundle("")
+    path, name = _find_bundle("")
     if name in _BUNDLES:
         yield name, path
 
@@ -110,15 +110,15 @@ def _without_user(address: str) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _looked_up(scheme: str, netloc: str, environment: tuple[tuple[str, str], ...]) -> str | None:
+def _select_proxy(scheme: str, netloc: str, environment: tuple[tuple[str, str], ...]) -> str | None:
     url = f"{scheme}://{netloc}/"
     proxy = select_proxy(url, get_environ_proxies(url))
     return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
 def _proxy(scheme: str, netloc: str) -> str | None:
-    said = tuple((name, value) for name in _PROXY_NAMES if (value := os.environ.get(name)))
-    return _looked_up(scheme, netloc, said) if said else None
+    variables = tuple((name, value) for name in _PROXY_NAMES if (value := os.environ.get(name)))
+    return _select_proxy(scheme, netloc, variables) if variables else None
 
 
 _PROXY_NAMES = tuple(
@@ -128,7 +128,7 @@ _PROXY_NAMES = tuple(
 )
 
 
-def _is_here(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -137,8 +137,8 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def _bundle(setting: str) -> tuple[str, str]:
-    """(path, what names it)."""
+def _find_bundle(setting: str) -> tuple[str, str]:
+    """(path of the authorities, name of the setting that gives it)."""
     names = [("[http] ca_bundle", setting), *((name, os.environ.get(name, "")) for name in _BUNDLES)]
     for name, value in names:
         if value:

@@ -1,4 +1,4 @@
-"""What a server answered, and the error that stands for an answer that could not be had."""
+"""A server's response, and the errors of requests that failed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Headers = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A status, headers and a body; `url` is the final one.
+class Response:
+    """A complete response; `url` is the final one, after redirects.
 
-    Header names are lower-case, repeated headers joined by commas. `body` is whole and decoded.
-    `evidence` is what the host said about use, of a photo.
+    Header names are lower-case, repeated headers joined by commas. `body` is complete and decoded. `evidence` is what
+    the host states about a photo's use.
     """
 
     url: str
@@ -28,28 +28,28 @@ class Answer:
 
 
 class OptedOut(FetchError):
-    """A photo that its host reserves, by a signal that binds; `evidence` holds every answer that was had of it."""
+    """The host opts a photo out by a signal that is honoured; `evidence` holds every statement seen."""
 
     def __init__(self, message: str, *, hint: str, evidence: Evidence) -> None:
         super().__init__(message, hint=hint, reason="opt-out", permanent=True)
         self.evidence = evidence
 
 
-def failure(target: Target, what: str, reason: str, *, permanent: bool = False, hint: str = "") -> FetchError:
-    """The error of one attempt at `target`."""
+def failure(target: Target, problem: str, reason: str, *, permanent: bool = False, hint: str = "") -> FetchError:
+    """The error of a failed attempt to fetch `target`."""
     return FetchError(
-        f"{clean(target.url, limit=120)}: {what}",
+        f"{clean(target.url, limit=120)}: {problem}",
         hint=hint or "it is tried again later",
         reason=reason,
         permanent=permanent,
     )
 
 
-def too_large(target: Target, what: str, max_bytes: int) -> FetchError:
-    """The error of a body beyond the cap."""
+def too_large(target: Target, problem: str, max_bytes: int) -> FetchError:
+    """The error of a body larger than the limit."""
     return failure(
         target,
-        f"{what}, the cap is {max_bytes:,}",
+        f"{problem}, the cap is {max_bytes:,}",
         "too-large",
         permanent=True,
         hint="raise [http] max_bytes if such photos are meant",
