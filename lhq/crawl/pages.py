@@ -19,8 +19,8 @@ from isal.isal_zlib import crc32
 
 from lhq.crawl.arrays import array
 from lhq.crawl.shard_file import writer
-from lhq.crawl.thrift import I32, I64, LIST, STRUCT, Struct, decoded, encoded
 from lhq.records import PHOTO_SCHEMA
+from lhq.store.thrift import I32, I64, LIST, STRUCT, Struct, decoded, encoded
 
 MAGIC = b"PAR1"
 

@@ -28,11 +28,21 @@ def decoded(data: bytes | memoryview) -> Struct:
     Raises:
         ValueError: it is none.
     """
+    return decoded_and_end(data)[0]
+
+
+def decoded_and_end(data: bytes | memoryview) -> tuple[Struct, int]:
+    """The struct that `data` begins with, and how many bytes it takes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    reader = _Reader(bytes(data))
     try:
-        found: Struct = _Reader(bytes(data)).value(STRUCT)
+        found: Struct = reader.value(STRUCT)
     except (IndexError, struct.error) as error:
         raise ValueError(f"not a struct of Thrift's compact protocol ({error})") from None
-    return found
+    return found, reader.at
 
 
 def varint(number: int) -> bytes:
@@ -91,7 +101,7 @@ class _Reader:
     """Values from bytes, one after the other."""
 
     def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
+        self._data, self.at = data, 0
 
     def value(self, kind: int) -> Any:
         if kind in {I16, I32, I64}:
@@ -126,14 +136,14 @@ class _Reader:
         return found
 
     def _byte(self) -> int:
-        self._at += 1
-        return self._data[self._at - 1]
+        self.at += 1
+        return self._data[self.at - 1]
 
     def _bytes(self, num: int) -> bytes:
-        found = self._data[self._at : self._at + num]
+        found = self._data[self.at : self.at + num]
         if len(found) < num:
             raise IndexError("the bytes end too early")
-        self._at += num
+        self.at += num
         return found
 
     def _varint(self) -> int:

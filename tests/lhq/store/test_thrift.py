@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhq.crawl import thrift
-from lhq.crawl.thrift import BINARY, DOUBLE, FALSE, I16, I32, I64, LIST, MAP, STRUCT, TRUE, decoded, encoded
+from lhq.store import thrift
+from lhq.store.thrift import BINARY, DOUBLE, FALSE, I16, I32, I64, LIST, MAP, STRUCT, TRUE, decoded, encoded
 
 _pairs = st.lists(st.tuples(st.binary(max_size=9), st.integers(0, 9)), min_size=1, max_size=5)
 _plain = st.one_of(
