@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import io
 import struct
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,9 @@ from lhq.images.icc import PRIMARIES, matrix_profile, transfer_curve
 
 _BACKGROUND = (255, 255, 255)
 _SRGB_GAMMA = 1 / 2.2
+_RENDERING_INTENTS = {b"\0", b"\1", b"\2", b"\3"}
+_ICC_SEGMENT = b"ICC_PROFILE\0"
+_MAX_PROFILE_BYTES = 16 * 2**20
 _GAMMA_TOLERANCE = 0.05  # relative; libpng, and thus every browser, ignores a gamma this close to sRGB's
 
 
@@ -38,26 +42,51 @@ class ColourSpace:
     bits: int = 8
 
 
-def png_colour_space(chunks: Mapping[bytes, bytes], embedded: bytes | None) -> ColourSpace:
-    """The colour space of a PNG from the chunks before IDAT; `embedded` is the decompressed profile of iCCP."""
+def jpeg_profile(segments: Iterable[bytes]) -> bytes:
+    """The ICC profile in a JPEG's APP2 segments, whose parts may come in any order; b"" if one is missing or comes
+    twice. What follows a complete profile is ignored.
+
+    Source: ICC.1:2022, annex B.4.
+    """
+    parts: dict[int, bytes] = {}
+    for body in segments:
+        if not body.startswith(_ICC_SEGMENT) or len(body) < 14:
+            continue
+        number, total = body[12], body[13]
+        if number in parts or not 1 <= number <= total:
+            return b""
+        parts[number] = body[14:]
+        if len(parts) == total:
+            return b"".join(part for _, part in sorted(parts.items()))
+    return b""
+
+
+def png_colour_space(chunks: Mapping[bytes, bytes]) -> ColourSpace:
+    """The colour space of a PNG.
+
+    Args:
+        chunks: from `containers.png_colour_chunks`.
+    """
     colour, bits = chunks[b"IHDR"][9], chunks[b"IHDR"][8]
     key = chunks.get(b"tRNS", b"") if colour in {0, 2} else b""
     transparent_colour = struct.unpack(f">{len(key) // 2}H", key[: len(key) // 2 * 2])
     if len(transparent_colour) != (1 if colour == 0 else 3):
         transparent_colour = ()
-    return ColourSpace(*_profile_and_exponent(chunks, embedded), transparent_colour, bits)
+    transparent_colour = tuple(sample & 2**bits - 1 for sample in transparent_colour)
+    return ColourSpace(*_profile_and_exponent(chunks, "L" if colour in {0, 4} else "RGB"), transparent_colour, bits)
 
 
-def _profile_and_exponent(chunks: Mapping[bytes, bytes], embedded: bytes | None) -> tuple[bytes, float]:
+def _profile_and_exponent(chunks: Mapping[bytes, bytes], mode: str) -> tuple[bytes, float]:
     """(ICC profile, gamma exponent); b"" for sRGB, 0.0 unless the profile was made from gAMA."""
     cicp = chunks.get(b"cICP", b"")
     if len(cicp) == 4 and cicp[0] in PRIMARIES and cicp[2:] == b"\0\1":
         curve = transfer_curve(cicp[1])
         if curve is not None:
             return b"" if cicp[0] == 1 and cicp[1] == 13 else matrix_profile(PRIMARIES[cicp[0]], curve), 0.0
-    if embedded and is_readable_profile(embedded):
+    embedded = _png_profile(chunks.get(b"iCCP", b""))
+    if embedded and _is_usable_profile(embedded, mode):
         return embedded, 0.0
-    if b"sRGB" in chunks or len(chunks.get(b"gAMA", b"")) != 4:
+    if chunks.get(b"sRGB", b"") in _RENDERING_INTENTS or len(chunks.get(b"gAMA", b"")) != 4:
         return b"", 0.0
     gamma = struct.unpack(">I", chunks[b"gAMA"])[0] / 100_000
     if not gamma:
@@ -71,6 +100,19 @@ def _profile_and_exponent(chunks: Mapping[bytes, bytes], embedded: bytes | None)
     if abs(gamma / _SRGB_GAMMA - 1) < _GAMMA_TOLERANCE:
         return b"", 0.0
     return matrix_profile(PRIMARIES[1], 1 / gamma), 1 / gamma
+
+
+def _png_profile(iccp: bytes) -> bytes:
+    """The profile in the data of iCCP; b"" if that is invalid."""
+    name, _, rest = iccp.partition(b"\0")
+    if not 1 <= len(name) <= 79 or rest[:1] != b"\0":
+        return b""
+    decompressor = zlib.decompressobj()
+    try:
+        profile = decompressor.decompress(rest[1:], _MAX_PROFILE_BYTES)
+    except zlib.error:
+        return b""
+    return profile if decompressor.eof else b""
 
 
 def to_srgb(image: Image.Image, space: ColourSpace) -> Image.Image:
@@ -140,7 +182,7 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
         image = image.convert("RGB")
     if model != {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}[image.mode]:
         return image if image.mode == "RGB" else image.convert("RGB")
-    transform = _transform(profile, image.mode)
+    transform = _transform(profile, image.mode).from_profile
     if transform is None:
         return image if image.mode == "RGB" else image.convert("RGB")
     if image.mode == "RGB":
@@ -149,9 +191,12 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
     return ImageCms.applyTransform(image, transform) or image.convert("RGB")
 
 
-def is_readable_profile(profile: bytes) -> bool:
-    """Whether an ICC profile can be parsed."""
-    return bool(_profile_colour_model(profile))
+def _is_usable_profile(profile: bytes, mode: str) -> bool:
+    """Whether an ICC profile can be parsed and, if it is for this colour model, converted from."""
+    model = _profile_colour_model(profile)
+    if model not in {"RGB ", "GRAY"} or (model == "GRAY" and mode == "RGB"):
+        return bool(model)
+    return _transform(profile, "L" if model == "GRAY" else "RGB").is_usable
 
 
 @functools.lru_cache(maxsize=16)
@@ -164,15 +209,39 @@ def _profile_colour_model(profile: bytes) -> str:
     return str(opened.profile.xcolor_space)
 
 
+@dataclass(frozen=True, slots=True)
+class _Transform:
+    """The transform from a profile to sRGB; None if it changes nothing, or if it can't be made (browsers ignore such
+    profiles)."""
+
+    from_profile: ImageCms.ImageCmsTransform | None
+    is_usable: bool
+
+
 @functools.lru_cache(maxsize=16)
-def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform from a profile to sRGB; None if it is sRGB already or unusable (browsers ignore such profiles)."""
+def _transform(profile: bytes, mode: str) -> _Transform:
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(opened).lower():
-            return None
         # LittleCMS's optimised grey curves are off by 10 of 255 levels in the shadows.
         flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
-        return ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB", flags=flags)
+        # Of version 4, LittleCMS maps the black of perceptual conversions to zero; browsers keep that of curves.
+        intent = (
+            ImageCms.Intent.RELATIVE_COLORIMETRIC if opened.profile.is_matrix_shaper else ImageCms.Intent.PERCEPTUAL
+        )
+        made = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB", intent, flags)
+        return _Transform(None if _changes_nothing(made, mode) else made, True)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None
+        return _Transform(None, False)
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether every colour stays as it is, within one level: sRGB itself, whatever it is called."""
+    if mode == "CMYK":
+        return False
+    tones: np.ndarray = np.arange(256, dtype=np.uint8)[None]
+    if mode == "RGB":
+        few = tones[0, ::15]
+        tones = np.stack(np.meshgrid(few, few, few), axis=-1).reshape(-1, len(few), 3)
+    found = ImageCms.applyTransform(Image.fromarray(tones), transform)
+    wanted = tones if mode == "RGB" else np.repeat(tones[:, :, None], 3, axis=2)
+    return found is not None and int(np.abs(np.asarray(found).astype(int) - wanted).max()) <= 1

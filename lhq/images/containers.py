@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lhq.errors import ImageError
@@ -35,8 +35,10 @@ _UNSUPPORTED_CODINGS = {
     0xCF: "hierarchical lossless arithmetic",
 }
 _MAX_JUNK = 64 * 1024
-_BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # in Pillow's memory; 4 in every other mode
-_COLOUR_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP"}
+_PALETTE = 3  # colour type of a PNG with a palette
+# In memory, Pillow's or (16 bits of colour) our own; 4 in every other mode.
+_BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "RGB;16": 6, "RGBA;16": 8}
+_COLOUR_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"iCCP"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def parse_jpeg_header(view: memoryview) -> tuple[Structure, int]:
             if structure is not None:
                 raise corrupt("jpeg", "two frames")
             structure, num_components, samples = _frame(view[offset + 4 : offset + 2 + length], _CODINGS[marker])
-        elif marker == 0xE1 and exif is None and bytes(view[offset + 4 : offset + 10]) == b"Exif\0\0":
+        elif marker == 0xE1 and exif is None and bytes(view[offset + 4 : offset + 9]) == b"Exif\0":
             exif = view[offset + 10 : offset + 2 + length]
         if marker == 0xDA:
             break
@@ -180,7 +182,7 @@ def parse_png(view: memoryview) -> Structure:
     for kind, body in chunks:
         if kind == b"IDAT":
             num_data += 1
-        elif kind == b"eXIf":
+        elif kind == b"eXIf" and exif is None:
             exif = body
         elif kind == b"acTL" and len(body) == 8 and struct.unpack_from(">I", body)[0] > 1:
             raise ImageError("an animated PNG", hint="only still pictures are kept", reason="animated")
@@ -192,7 +194,7 @@ def parse_png(view: memoryview) -> Structure:
 
 
 def png_chunks(view: memoryview, *, is_checked: bool = True) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield (type, data) of every chunk before IEND.
+    """Yield (type, data) of every chunk before IEND; skip ancillary chunks with a wrong checksum, as browsers do.
 
     Raises:
         ImageError: `truncated`; `corrupt-header` if `is_checked` and the checksum of a critical chunk is wrong.
@@ -206,25 +208,54 @@ def png_chunks(view: memoryview, *, is_checked: bool = True) -> Iterator[tuple[b
         if end > len(view):
             raise truncated("png", "IEND chunk")
         # Bit 5 of the first letter marks ancillary chunks, which may be corrupt without harm to the pixels.
-        if is_checked and not kind[0] & 0x20:
+        is_ancillary, is_whole = bool(kind[0] & 0x20), True
+        if is_checked or is_ancillary:
             (crc,) = struct.unpack_from(">I", view, end - 4)
-            if zlib.crc32(view[offset + 4 : end - 4]) != crc:
-                raise corrupt("png", f"checksum of {kind.decode('latin-1')!r} is wrong")
+            is_whole = zlib.crc32(view[offset + 4 : end - 4]) == crc
+        if not is_whole and not is_ancillary:
+            raise corrupt("png", f"checksum of {kind.decode('latin-1')!r} is wrong")
         if kind == b"IEND":
             return
-        yield kind, view[offset + 8 : end - 4]
+        if is_whole:
+            yield kind, view[offset + 8 : end - 4]
         offset = end
 
 
 def png_colour_chunks(view: memoryview) -> dict[bytes, bytes]:
-    """Type → data of the first chunk of each type before IDAT that describes colours, except iCCP."""
+    """Type → data of the first chunk of each type before IDAT that describes colours.
+
+    The palette is extended by its last colour to every index that a pixel can have, as in browsers; transparency that
+    comes before its palette is invalid and left out.
+    """
     structure: dict[bytes, bytes] = {}
     for kind, body in png_chunks(view, is_checked=False):
         if kind == b"IDAT":
             break
-        if kind in _COLOUR_CHUNKS:
+        is_early = kind == b"tRNS" and structure[b"IHDR"][9] == _PALETTE and b"PLTE" not in structure
+        if kind in _COLOUR_CHUNKS and not is_early:
             structure.setdefault(kind, bytes(body))
+    palette, num = structure.get(b"PLTE", b""), 2 ** structure[b"IHDR"][8]
+    if structure[b"IHDR"][9] == _PALETTE and len(palette) >= 3:
+        palette = palette[: len(palette) // 3 * 3]
+        structure[b"PLTE"] = (palette + palette[-3:] * num)[: 3 * num]
     return structure
+
+
+def png_of_pixels(view: memoryview, chunks: Mapping[bytes, bytes]) -> bytes:
+    """The same PNG reduced to its pixels, so that no decoder fails on a corrupt comment or profile.
+
+    Args:
+        chunks: from `png_colour_chunks`.
+    """
+    out = [PNG_SIGNATURE]
+    out += [png_chunk(kind, chunks[kind]) for kind in (b"IHDR", b"PLTE", b"tRNS") if kind in chunks]
+    out += [png_chunk(kind, body) for kind, body in png_chunks(view, is_checked=False) if kind == b"IDAT"]
+    return b"".join([*out, png_chunk(b"IEND", b"")])
+
+
+def png_chunk(kind: bytes, body: bytes | memoryview) -> bytes:
+    """One chunk with its length and checksum."""
+    return b"".join([struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))])
 
 
 # --- WebP -------------------------------------------------------------------------------------------------------

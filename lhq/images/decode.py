@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from lhq.errors import ImageError
-from lhq.images.colour import ColourSpace, png_colour_space, to_srgb
-from lhq.images.containers import png_colour_chunks
+from lhq.images.colour import ColourSpace, jpeg_profile, png_colour_space, to_srgb
+from lhq.images.containers import png_colour_chunks, png_of_pixels
 from lhq.images.decoders import DECODER_SUPPORT
 from lhq.images.header import MAX_DECODER_BYTES, Header, inspect
-from lhq.images.png_rows import png_strips
+from lhq.images.png_rows import interlaced_strips, png_strips
 
 # Pillow warns about odd metadata and large images; `inspect` has already checked the size against our own limit.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -72,7 +72,8 @@ def _decode(
     support = DECODER_SUPPORT[header.format, header.coding]
     size, reduction = (header.width_px, header.height_px), 1
     if header.format == "jpeg":
-        image: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+        opened = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+        image: Image.Image = opened
         if short_side_px is not None and support.scales_in_decoder:
             scale = min(image.size) / (2 * short_side_px)
             if scale >= 2:
@@ -84,7 +85,7 @@ def _decode(
         _check_memory(header, size, reduction, orientation)
     if header.format == "jpeg":
         image.load()
-        space = ColourSpace(image.info.get("icc_profile") or b"")
+        space = ColourSpace(jpeg_profile(body for name, body in opened.applist if name == "APP2"))
         return _assemble_strips(_crop_strips(image, reduction), image.size, reduction, image, space)
     if header.format == "webp":
         image = _webp(data)
@@ -100,18 +101,18 @@ def _decode(
 
 def _png(data: bytes | bytearray | memoryview, header: Header, reduction: int) -> Image.Image:
     view, size = memoryview(data), (header.width_px, header.height_px)
-    image = PngImagePlugin.PngImageFile(io.BytesIO(data))
     chunks = png_colour_chunks(view)
-    space = png_colour_space(chunks, image.info.get("icc_profile"))
-    is_16_bit = header.mode in {"RGB;16", "RGBA;16", "LA;16"}
-    if DECODER_SUPPORT["png", header.coding].reads_by_rows and (is_16_bit or size[0] * size[1] > _SMALL_PNG_PX):
+    space = png_colour_space(chunks)
+    is_16_bit, by_rows = (
+        header.mode in {"RGB;16", "RGBA;16", "LA;16"},
+        DECODER_SUPPORT["png", header.coding].reads_by_rows,
+    )
+    if is_16_bit or (by_rows and size[0] * size[1] > _SMALL_PNG_PX):
+        read = png_strips if by_rows else interlaced_strips
         return _assemble_strips(
-            png_strips(view, chunks, space, _rows_per_strip(size[0], reduction)),
-            size,
-            reduction,
-            None,
-            space,
+            read(view, chunks, space, _rows_per_strip(size[0], reduction)), size, reduction, None, space
         )
+    image = PngImagePlugin.PngImageFile(io.BytesIO(png_of_pixels(view, chunks)))
     image.load()
     if image.size != size:
         raise ValueError(f"it is {image.size[0]} x {image.size[1]}, not {size[0]} x {size[1]}")

@@ -8,12 +8,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_D65 = (0.3127, 0.329)
+_C, _E, _D65, _DCI = (0.31, 0.316), (1 / 3, 1 / 3), (0.3127, 0.329), (0.314, 0.351)
+_SMPTE = (0.63, 0.34, 0.31, 0.595, 0.155, 0.07)
+_P3 = (0.68, 0.32, 0.265, 0.69, 0.15, 0.06)
 # White, red, green and blue as x, y. Source: ITU-T H.273, table 2.
 PRIMARIES = {
     1: (*_D65, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06),
+    4: (*_C, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
+    5: (*_D65, 0.64, 0.33, 0.29, 0.6, 0.15, 0.06),
+    6: (*_D65, *_SMPTE),
+    7: (*_D65, *_SMPTE),
+    8: (*_C, 0.681, 0.319, 0.243, 0.692, 0.145, 0.049),
     9: (*_D65, 0.708, 0.292, 0.17, 0.797, 0.131, 0.046),
-    12: (*_D65, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
+    10: (*_E, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0),
+    11: (*_DCI, *_P3),
+    12: (*_D65, *_P3),
+    22: (*_D65, 0.63, 0.34, 0.295, 0.605, 0.155, 0.077),
 }
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -24,13 +34,19 @@ Curve = float | tuple[float, ...]
 
 
 def transfer_curve(transfer: int) -> Curve | None:
-    """The curve of a transfer function by its code in ITU-T H.273, table 3; None if unknown or high dynamic range."""
+    """The curve of a transfer function by its code in ITU-T H.273, table 3; None if unknown, logarithmic or of high
+    dynamic range.
+
+    Images with a camera's curve (1, 6, 11, 14, 15) are shown by that of video displays, as browsers do: ITU-R BT.1886.
+    """
     stored = np.linspace(0, 1, _STEPS)
-    if transfer == 13:
+    if transfer in {12, 13}:
         return tuple(np.where(stored <= 0.04045, stored / 12.92, ((stored + 0.055) / 1.055) ** 2.4))
-    if transfer in {1, 6, 14, 15}:
-        return tuple(np.where(stored < 0.081, stored / 4.5, ((stored + 0.0993) / 1.0993) ** (1 / 0.45)))
-    return {4: 2.2, 5: 2.8, 8: 1.0}.get(transfer)
+    if transfer == 7:
+        return tuple(np.where(stored < 0.0912, stored / 4, ((stored + 0.1115) / 1.1115) ** (1 / 0.45)))
+    if transfer == 17:
+        return tuple(np.minimum(1, 52.37 / 48 * stored**2.6))
+    return {1: 2.4, 4: 2.2, 5: 2.8, 6: 2.4, 8: 1.0, 11: 2.4, 14: 2.4, 15: 2.4}.get(transfer)
 
 
 @functools.lru_cache(maxsize=16)
@@ -67,6 +83,8 @@ def matrix_profile(primaries: tuple[float, ...], curve: Curve) -> bytes:
 def _to_d50(primaries: Sequence[float]) -> np.ndarray:
     """Matrix from linear RGB to XYZ, adapted to D50: [3, 3]."""
     points = np.array([[x, y, 1 - x - y] for x, y in np.reshape(primaries, (4, 2))]).T
+    if not all(0 <= xy <= 1 for xy in np.ravel(primaries)):
+        raise ValueError(f"primaries {primaries} are not within 0 to 1")
     if abs(np.linalg.det(points[:, 1:])) < 1e-4 or points[1, 0] <= 0:
         raise ValueError(f"primaries {primaries} span no space")
     white = points[:, 0] / points[1, 0]

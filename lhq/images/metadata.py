@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from lhq.images.containers import PNG_SIGNATURE
+from lhq.images.containers import PNG_SIGNATURE, png_chunk
 from lhq.images.header import Header, sniff
 
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -207,15 +207,11 @@ def _strip_png(view: memoryview, orientation: int) -> bytes:
     orientation_exif = _orientation_exif(orientation)
     for kind, body in _png_chunks(view):
         if kind == b"IDAT" and orientation_exif:
-            out.append(_png_chunk(b"eXIf", orientation_exif))
+            out.append(png_chunk(b"eXIf", orientation_exif))
             orientation_exif = b""
         if kind in _PNG_KEPT:
-            out.append(_png_chunk(kind, bytes(body)))
+            out.append(png_chunk(kind, bytes(body)))
     return b"".join(out)
-
-
-def _png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 # --- WebP -----------------------------------------------------------------------------------------------------------
