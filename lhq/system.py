@@ -92,6 +92,18 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
         os.close(handle)
 
 
+def sync_data(file: int) -> None:
+    """Wait until what was written to a file survives a power cut."""
+    (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(file)
+
+
+def start_writing(file: int, at: int) -> None:
+    """Ask that a file from `at` on be written to disk now, and that memory be freed of what is there already. Waits for
+    nothing; where there is no such call, the system does both in its own time."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, at, 0, os.POSIX_FADV_DONTNEED)
+
+
 @contextmanager
 def common_mode(path: Path) -> Iterator[None]:
     """Give a file written to `path` inside the permissions of any new file: safetensors makes its files readable by

@@ -20,7 +20,7 @@ from isal.isal_zlib import crc32
 from lhq.crawl.arrays import array
 from lhq.crawl.shard_file import writer
 from lhq.records import PHOTO_SCHEMA
-from lhq.store.thrift import I32, I64, LIST, STRUCT, Struct, decoded, encoded
+from lhq.store.thrift import I32, I64, LIST, STRUCT, Struct, decoded, encoded, zigzag
 
 MAGIC = b"PAR1"
 
@@ -31,8 +31,12 @@ _CHUNK_OFFSET, _META = 2, 3
 _PATH, _UNCOMPRESSED, _COMPRESSED, _DATA_AT, _DICTIONARY_AT, _ENCODING_STATS, _SIZES = 3, 6, 7, 9, 11, 13, 16
 _COUNT, _BYTE_ARRAY_BYTES = 3, 1
 
-# DataPageHeader: one value, plain, and levels that there are none of as runs.
+# A PageHeader with the sizes and checksum left open: a data page, then how long it is, as it is and packed (which it
+# isn't), its checksum, and a DataPageHeader: one value, plain, and levels that there are none of as runs.
 _ONE_VALUE: Struct = {1: (I32, 1), 2: (I32, 0), 3: (I32, 3), 4: (I32, 3)}
+_DATA_PAGE = encoded({1: (I32, 0)})[:-1]
+_NEXT_I32 = bytes([1 << 4 | I32])
+_ENDS = bytes([1 << 4 | STRUCT]) + encoded(_ONE_VALUE) + b"\0"
 
 
 class Page(Protocol):
@@ -53,10 +57,8 @@ def page_head(data: bytes | bytearray) -> bytes:
     length = len(data).to_bytes(4, "little")
     checksum = crc32(data, crc32(length))
     signed = checksum - 2**32 if checksum >= 2**31 else checksum
-    size = (I32, 4 + len(data))  # as it is and packed, which it isn't
-    # PageHeader: a data page, its sizes, its checksum.
-    head = {1: (I32, 0), 2: size, 3: size, 4: (I32, signed), 5: (STRUCT, _ONE_VALUE)}
-    return encoded(head) + length
+    size = _NEXT_I32 + zigzag(4 + len(data))
+    return b"".join([_DATA_PAGE, size, size, _NEXT_I32, zigzag(signed), _ENDS, length])
 
 
 def ending(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -22,18 +23,21 @@ from lhq.records import PAPERS, Candidate
 from lhq.store.shards import Shards
 
 SYNC_EVERY_S = 3.0
+BEHIND_EVERY_S = 0.25
 _OF_CANDIDATE = {field.name for field in fields(Candidate)} & set(PAPERS)
 MEMORY_CAP = 48 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A photo that passed the checks: its number in the frontier, its papers, its bytes and their CRC-32."""
+    """A photo that passed the checks, and its number in the frontier."""
 
     number: int
-    papers: dict[str, Any]
-    data: bytes | bytearray
-    checksum: int
+    photo: Fresh
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.photo.data)
 
 
 class PhotoWriter:
@@ -124,7 +128,7 @@ class PhotoWriter:
 
     def put(self, photo: Fetched) -> None:
         """Hand over a photo; waits while too many bytes are in flight."""
-        self._budget.acquire(len(photo.data))
+        self._budget.acquire(photo.size_bytes)
         self._queue.put(photo)
 
     def finish(self, is_overdue: Callable[[], bool]) -> bool:
@@ -181,10 +185,15 @@ class PhotoWriter:
 
     def _sync(self) -> None:
         try:
-            while not self._ended.wait(SYNC_EVERY_S):
+            synced_at = time.monotonic()
+            while not self._ended.wait(BEHIND_EVERY_S):
                 spool = self._spool
-                if spool is not None:
+                if spool is None:
+                    continue
+                spool.write_behind()
+                if time.monotonic() - synced_at >= SYNC_EVERY_S:
                     spool.sync()
+                    synced_at = time.monotonic()
         except BaseException as error:
             self._is_broken = True
             self._failed(error)
@@ -192,7 +201,7 @@ class PhotoWriter:
     def _drain(self) -> None:
         """Writing is impossible: release everybody who waits for room."""
         while (photo := self._queue.get()) is not None:
-            self._budget.release(min(len(photo.data), MEMORY_CAP))
+            self._budget.release(min(photo.size_bytes, MEMORY_CAP))
 
     def _write(self, group: list[Fetched]) -> None:
         try:
@@ -201,12 +210,11 @@ class PhotoWriter:
                 if self._spool is None or self._spool.is_full:
                     self._turn_over()
                 assert self._spool is not None
-                num = self._spool.extend([Fresh(photo.papers, photo.data, photo.checksum) for photo in left])
-                self._mark_kept([Kept(photo.number, self._spool.number, len(photo.data)) for photo in left[:num]])
+                num = self._spool.extend([fetched.photo for fetched in left])
+                self._mark_kept([Kept(each.number, self._spool.number, each.size_bytes) for each in left[:num]])
                 left = left[num:]
         finally:
-            for photo in group:
-                self._budget.release(min(len(photo.data), MEMORY_CAP))
+            self._budget.release(sum(min(each.size_bytes, MEMORY_CAP) for each in group))
 
     def _mark_kept(self, done: list[Kept]) -> None:
         if done:

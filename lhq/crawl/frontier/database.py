@@ -66,9 +66,11 @@ class Database:
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self.path = Path(path)
         self._lock = threading.RLock()
+        self._glancing = threading.Lock()
         # What candidates look like, by digest, until the next transaction takes it along: that of a photo's keeping or
         # failing at the latest, so that no photo costs a transaction of its own for it.
         self._pictures: dict[bytes, set[int]] = {}
+        self._looking = threading.Lock()
         try:
             if not read_only:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,23 +81,27 @@ class Database:
                 # Even a reader of a WAL file writes beside it; where it can't, there is no writer to mind either.
                 has_wal = self._wal.exists() and self._wal.stat().st_size > 0
                 mode = "ro" if has_wal or os.access(self.path.parent, os.W_OK) else "ro&immutable=1"
-            self._db = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}",
-                uri=True,
-                check_same_thread=False,
-                isolation_level=None,
-                timeout=30,
-            )
+            self._db = self._connected(mode)
             if not read_only:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA cache_size = -16000")
             self._open(read_only)
+            self._glances = self._connected("ro" if mode == "rwc" else mode)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
                 f"{self.path}: not a frontier that can be opened ({error})",
                 hint="check its permissions; if it is damaged, move it away: the next crawl rebuilds it from photos/",
             ) from error
+
+    def _connected(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            check_same_thread=False,
+            isolation_level=None,
+            timeout=30,
+        )
 
     def _open(self, read_only: bool) -> None:
         has_meta = self._one("SELECT count(*) FROM sqlite_master WHERE name = 'meta'")[0]
@@ -122,7 +128,8 @@ class Database:
         return self.path.with_name(f"{self.path.name}-wal")
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock, self._glancing:
+            self._glances.close()
             self._db.close()
 
     def _one(self, sql: str, values: Sequence[object] = ()) -> Any:
@@ -133,6 +140,11 @@ class Database:
         with self._lock:
             return self._db.execute(sql, values).fetchall()
 
+    def _glance(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        """What was committed last, seen beside a transaction that is under way."""
+        with self._glancing:
+            return self._glances.execute(sql, values).fetchall()
+
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         """One transaction; a full disk is the user's to mend, not our bug."""
@@ -140,8 +152,9 @@ class Database:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
-                    if self._pictures:
+                    with self._looking:
                         looks = [(digest, number) for digest, numbers in self._pictures.items() for number in numbers]
+                    if looks:
                         self._db.execute(
                             "INSERT OR IGNORE INTO pictures SELECT substr(?, key * ? + 1, ?), value FROM json_each(?)",
                             (
@@ -156,7 +169,12 @@ class Database:
                     self._db.execute("ROLLBACK")
                     raise
                 self._db.execute("COMMIT")
-                self._pictures.clear()
+                with self._looking:  # others may have come meanwhile
+                    for digest, number in looks:
+                        numbers = self._pictures.get(digest, set())
+                        numbers.discard(number)
+                        if not numbers:
+                            self._pictures.pop(digest, None)
             except sqlite3.OperationalError as error:
                 raise StoreError(
                     f"{self.path}: can't be written ({error})", hint="free space or mend permissions, then run again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -162,6 +163,34 @@ def test_reading_while_another_writes(frontier: Frontier) -> None:
         assert reader.execute("SELECT count(*) FROM candidates").fetchone() == (2,)
     with pytest.raises(StoreError, match="no crawl was started"):
         Frontier(frontier.path.parent / "none.sqlite", read_only=True)
+
+
+def test_the_last_of_many_threads_sees_every_candidate_of_a_picture(frontier: Frontier) -> None:
+    """Pictures are looked up beside the transactions of others, which take the latest of them along."""
+    page(frontier, "abc", None)
+    numbers = [each.number for each in frontier.waiting("h:80", time.time(), 9, SOURCES)]
+    digests = [f"{n:064x}" for n in range(300)]
+    seen: dict[str, list[int]] = {digest: [] for digest in digests}
+    done = threading.Event()
+
+    def look(number: int) -> None:
+        for digest in digests:
+            seen[digest].append(len(frontier.same_picture(number, digest)))
+
+    def write() -> None:
+        while not done.is_set():
+            frontier.keep([Kept(numbers[0], 0, 1)])
+
+    writer = threading.Thread(target=write)
+    threads = [threading.Thread(target=look, args=(number,)) for number in numbers]
+    for thread in [writer, *threads]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done.set()
+    writer.join()
+    assert {max(found) for found in seen.values()} == {3}
+    assert all(len(frontier.same_picture(numbers[0], digest)) == 3 for digest in digests)
 
 
 def test_a_large_frontier_opens_with_flat_memory(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import struct
+import subprocess
 import tempfile
 import time
 import zlib
@@ -76,6 +80,36 @@ def test_a_sealed_shard_is_what_was_appended(tmp_path: Path, monkeypatch: pytest
     sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)]
     assert max(sizes) < 5000 + 3000 + 1000, "a group is full at 5000 bytes of photos; papers come on top"
     assert open_numbers(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system has no call for it")
+def test_bytes_on_disk_do_not_stay_in_memory(tmp_path: Path) -> None:
+    if subprocess.run(["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True).stdout.strip() == "tmpfs":
+        pytest.skip("the temporary folder is memory")
+    spool = fill(tmp_path, [os.urandom(2**20) for _ in range(24)])
+    assert in_memory(spool.photos_path) > 0.9
+    spool.sync()
+    assert in_memory(spool.photos_path) < 0.1
+    photos = spool.photos_path.stat().st_size
+    for i in range(24):
+        spool.append(record(f"q{i}", bytes(2**20)), bytes(2**20))
+        spool.write_behind()
+    spool.sync()
+    assert in_memory(spool.photos_path) < 0.1
+    assert spool.photos_path.stat().st_size > photos + 24 * 2**20
+    assert spool.seal(Shards(str(tmp_path), "photos"), lambda ids: {}) == 48
+    assert in_memory(tmp_path / "photos/000003.parquet") < 0.1
+
+
+def in_memory(path: Path) -> float:
+    """The share of a file that the system holds in memory."""
+    size = path.stat().st_size
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), size) as whole:
+        place = ctypes.addressof(ctypes.c_char.from_buffer(whole))
+        assert ctypes.CDLL(None, use_errno=True).mincore(ctypes.c_void_p(place), ctypes.c_size_t(size), pages) == 0
+        gc.collect()  # the view of the map's place
+    return sum(page & 1 for page in pages) / len(pages)
 
 
 def test_a_photo_fetched_again_into_the_same_spool_is_there_once(tmp_path: Path) -> None:
