@@ -19,17 +19,10 @@ from lhq.http.response import failure, too_large
 UNKNOWN_LENGTH_BYTES = 8 * 2**20
 _BLOCK_BYTES = 128 * 1024
 _MAX_CODINGS = 3
-# The codings of the registry that change the bytes and aren't decoded here.
+# The codings that change the bytes and aren't decoded here: the registry's, then others that servers are known to use.
 _UNSUPPORTED_CODINGS = {
-    "aes128gcm",
-    "br",
-    "compress",
-    "dcb",
-    "dcz",
-    "exi",
-    "pack200-gzip",
-    "x-compress",
-    "zstd",
+    *("aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "x-compress", "zstd"),
+    *("brotli", "x-br", "x-zstd", "lzma", "x-lzma", "xz", "x-xz", "bzip2", "x-bzip2", "bz2", "lz4", "snappy", "sdch"),
 }
 _SUPPORTED_CODINGS = {"gzip", "x-gzip", "deflate"}
 
@@ -102,7 +95,8 @@ def decode_body(data: bytes, content_encoding: str, target: Target, max_bytes: i
     Raises:
         FetchError: `truncated`, `too-large`, or `bad-answer`: a coding that we don't accept, or corrupt data.
     """
-    codings = [name.strip().lower() for name in content_encoding.split(",")]
+    # Some servers put names in quotes, or a weight behind them as in Accept-Encoding.
+    codings = [name.partition(";")[0].strip(" \t\"'").lower() for name in content_encoding.split(",")]
     unsupported = next((name for name in codings if name in _UNSUPPORTED_CODINGS), None)
     if unsupported is not None:
         raise failure(target, f"content encoding {clean(unsupported)!r} was not asked for", "bad-answer")

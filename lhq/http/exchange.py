@@ -137,6 +137,8 @@ class Exchange:
         self, raw: urllib3.BaseHTTPResponse, target: Target, max_bytes: int, on_headers: OnHeaders | None
     ) -> Response:
         headers = {name.lower(): value for name, value in raw.headers.itermerged()}
+        if locations := raw.headers.getlist("location"):
+            headers["location"] = locations[0]  # a repeated one is no list
         if on_headers is not None:
             on_headers(raw.status, headers)
         if 300 <= raw.status < 400:

@@ -22,8 +22,12 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Public by the registries, but a metadata service inside every machine of Azure.
 _METADATA = {ipaddress.ip_address("168.63.129.16")}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# Network-local translation (RFC 8215) and 6to4 relays (RFC 7526): never a public host.
-_NON_PUBLIC_NETWORKS = (ipaddress.ip_network("64:ff9b:1::/48"), ipaddress.ip_network("192.88.99.0/24"))
+# Network-local translation (RFC 8215), 6to4 relays (RFC 7526), protocol assignments (RFC 6890; with Oracle's metadata
+# service) and documentation (RFC 9637): never a public host.
+_NON_PUBLIC_NETWORKS = tuple(
+    map(ipaddress.ip_network, ("64:ff9b:1::/48", "192.88.99.0/24", "192.0.0.0/24", "3fff::/20"))
+)
+_ISATAP = {0x00005EFE, 0x02005EFE}  # before the IPv4 address in an interface identifier (RFC 5214)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # Also escaped in our output: directional marks, and lone surrogates, which can't be printed. File names may contain
 # such marks, so in URLs they are percent-encoded like any letter.
@@ -108,14 +112,17 @@ def is_public(address: Address) -> bool:
     """Whether an address is a public host's.
 
     False for private, loopback, link-local, shared, multicast, reserved and metadata addresses, for IPv6 addresses that
-    embed such an IPv4 address (mapped, NAT64, 6to4), and for Teredo.
+    embed such an IPv4 address (mapped, NAT64, 6to4, ISATAP), and for Teredo.
     """
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
+        last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+            inner = last
         if inner is not None:
             return is_public(inner)
+        if int(address) >> 32 & 0xFFFFFFFF in _ISATAP and not is_public(last):
+            return False
         if address.teredo is not None or address.is_site_local or int(address) < 2**32:
             return False
     if any(address in network for network in _NON_PUBLIC_NETWORKS):

@@ -10,11 +10,13 @@ has served others since, or has throttled no other; then the host's pace stays a
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 BREAKER_FAILURES = 8
@@ -23,6 +25,7 @@ BREAKER_MAX_WAIT_S = 600.0
 MIN_PACE_PER_S = 1 / 60
 THROTTLE_MAX_WAIT_S = 60.0
 RETRY_AFTER_MAX_S = 24 * 3600.0
+_SECONDS = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,9})?")
 # Limits that a site sets for robots on all hosts of its domain: (connections at once, bytes per second).
 # Source: wikitech.wikimedia.org/wiki/Robot_policy.
 SITE_LIMITS: dict[str, tuple[int, float]] = {"wikimedia.org": (2, 25e6 / 8)}
@@ -243,15 +246,17 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         value = headers.get(name, "").split(",")[0].strip()
         if not value:
             continue
-        try:
+        if _SECONDS.fullmatch(value):
             seconds = float(value)
-            if name.endswith("reset") and seconds > 10**8:  # a date as seconds since 1970
-                seconds -= time.time()
-        except ValueError:
+            if name.endswith("reset") and seconds > 10**8:  # a date as seconds since 1970, or as milliseconds
+                seconds = (seconds / 1000 if seconds > 10**11 else seconds) - time.time()
+        else:
             try:
-                seconds = parsedate_to_datetime(headers.get(name, "")).timestamp() - time.time()
+                date = parsedate_to_datetime(headers.get(name, ""))
             except (ValueError, TypeError):
                 continue
-        if seconds == seconds and seconds >= 0:
+            # Dates of HTTP are in GMT, which its oldest format leaves out.
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
+        if seconds >= 0:
             return min(seconds, RETRY_AFTER_MAX_S)
     return None

@@ -112,11 +112,12 @@ class Flickr(Source):
         self._codes = [number for number, licence in FLICKR.items() if licence in settings.licences]
 
     def search(self, query: Query, cursor: str | None) -> Page:
-        """Cursor: JSON list of [first second, last second, page] still to do, the present one first; a fourth number
-        marks the parts of a split."""
+        """Cursor: JSON list of [first second, last second, page] still to do, the present one first. A fourth number
+        of 1 marks the parts of a split; a fifth an interval that said on an earlier page that it is above the limit,
+        since totals change from page to page."""
         todo = _read_cursor(cursor)
-        first, last, page, *part = todo[0]
-        is_part = bool(part)
+        first, last, page, *marks = todo[0]
+        is_part = marks[:1] == [1]
         photos = self._call(query, first, last, page)
         total = number(photos.get("total")) or 0
         items = photos.get("photo")
@@ -125,10 +126,13 @@ class Flickr(Source):
         skips = Skips()
         found = [candidate for item in items if (candidate := self._candidate(fields(item), query, skips))]
         rest = todo[1:]
-        is_above = total > WALL and last > first
-        num_pages = -(-min(total, WALL) // PAGE_SIZE)
-        if items and page < num_pages and not (is_above and is_part):
-            rest = [[first, last, page + 1, *part], *rest]
+        size = min(max(number(photos.get("perpage")) or PAGE_SIZE, 1), PAGE_SIZE)
+        is_whole = len(items) >= size  # then another page may come, whatever the total says
+        most = -(-WALL // size)
+        is_above = last > first and (total > WALL or len(marks) > 1 or (is_whole and page >= most and not total))
+        has_next = page < most and (is_whole or page * size < total)
+        if items and has_next and not (is_above and is_part):
+            rest = [[first, last, page + 1, int(is_part), *([1] if is_above else [])], *rest]
         elif is_above:
             middle = (first + last) // 2
             rest = [*rest, [middle + 1, last, 1, 1], [first, middle, 1, 1]]

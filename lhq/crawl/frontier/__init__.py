@@ -240,10 +240,7 @@ class Frontier(History):
     def same_picture(self, number: int, sha256: str) -> list[int]:
         """Remember what candidate `number` looks like; the numbers of its source's candidates that look the same."""
         digest = bytes.fromhex(sha256)[:DIGEST_BYTES]
-        with self._looking:
-            pending = self._pictures.setdefault(digest, set())
-            pending.add(number)
-            is_alone = len(pending) == 1
+        is_alone = self._look_at(digest, number)
         # After that, beside any transaction: what was pending before is in the file by now, or still pending.
         known = self._glance("SELECT candidate FROM pictures WHERE digest = ? LIMIT 2", (digest,))
         if is_alone and all(each == number for (each,) in known):

@@ -145,6 +145,13 @@ class Database:
         with self._glancing:
             return self._glances.execute(sql, values).fetchall()
 
+    def _look_at(self, digest: bytes, number: int) -> bool:
+        """Note what a candidate looks like, for the next transaction; is it the only one of these that is noted?"""
+        with self._looking:
+            pending = self._pictures.setdefault(digest, set())
+            pending.add(number)
+            return len(pending) == 1
+
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         """One transaction; a full disk is the user's to mend, not our bug."""

@@ -185,6 +185,13 @@ def test_retry_after_is_obeyed_to_the_second() -> None:
         ({"retry-after": "-3"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "99999999"}, 86400),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "1e9"}, None),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": "5, 9"}, 5),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 86400),
+        ({"retry-after": "Wed, 99 Foo 2099 99:99:99 GMT"}, None),
+        ({"x-ratelimit-reset": str(round(time.time() * 1000) - 60_000)}, None),  # in milliseconds, and past
         ({"x-ratelimit-reset": "30"}, 30),
         ({}, None),
     ],

@@ -71,6 +71,15 @@ PHOTO = b"\xff\xd8\xff" + bytes(range(256)) * 400
         "100::1",
         "5f00::1",
         "2001:2::1",
+        # protocol assignments (RFC 6890; 192.0.0.192 is Oracle's metadata service), documentation (RFC 9637)
+        "192.0.0.8",
+        "192.0.0.192",
+        "::ffff:192.0.0.192",
+        "3fff::1",
+        # ISATAP (RFC 5214) around addresses inside, and IPv4-translated ones (RFC 2765)
+        "2001:470::5efe:7f00:1",
+        "2001:470::200:5efe:a9fe:a9fe",
+        "::ffff:0:10.0.0.1",
     ],
 )
 def test_addresses_inside_are_not_public(address: str) -> None:
@@ -78,7 +87,18 @@ def test_addresses_inside_are_not_public(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["151.101.1.69", "8.8.8.8", "2606:4700::6810:84e5", "64:ff9b::808:808", "2002:808:808::1", "100.128.0.1"]
+    "address",
+    [
+        "151.101.1.69",
+        "8.8.8.8",
+        "2606:4700::6810:84e5",
+        "64:ff9b::808:808",
+        "2002:808:808::1",
+        "100.128.0.1",
+        "2606:4700::5efe:808:808",
+        "192.0.1.1",
+        "::ffff:8.8.8.8",
+    ],
 )
 def test_addresses_outside_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))

@@ -39,6 +39,9 @@ def bare(data: bytes) -> bytes:
         (bare(PHOTO), "deflate"),
         (packed(zlib.compress(PHOTO)), "deflate, gzip"),
         (packed(PHOTO), "identity, gzip"),
+        (packed(PHOTO), '"gzip"'),
+        (packed(PHOTO), "gzip;q=1.0"),
+        (zlib.compress(PHOTO) + b"junk", "deflate"),
         *((PHOTO, name) for name in ("identity", "none", "utf-8", "UTF-8", "binary", "8bit", "image/jpeg", "")),
     ],
 )
@@ -51,6 +54,7 @@ def test_a_coding_is_undone_and_a_name_that_is_none_ignored(body: bytes, coding:
     ("body", "coding", "reason"),
     [
         *((PHOTO, name, "bad-answer") for name in ("br", "zstd", "compress", "gzip, br", "dcb", "gzip", "deflate")),
+        *((PHOTO, name, "bad-answer") for name in ("brotli", "lzma", "xz", "bzip2", "br;q=1")),
         (packed(PHOTO)[:-1], "gzip", "truncated"),
         (packed(PHOTO)[:20], "gzip", "truncated"),
         (packed(PHOTO) + packed(PHOTO)[:40], "gzip", "truncated"),
@@ -130,6 +134,8 @@ def test_heads_without_end_are_refused() -> None:
         (b" /a b.jpg ", "/a%20b.jpg"),
         ("/湖?größe=1".encode(), "/%E6%B9%96"),
         (b"//NETLOC/c.jpg", "/c.jpg"),
+        (b"/b.jpg\r\nLocation: /c.jpg", "/b.jpg"),
+        (b"/b,1.jpg", "/b,1.jpg"),
         (b"/%7Eann/%2F%C3%A4.jpg", "/%7Eann/%2F%C3%A4.jpg"),
     ],
 )

@@ -204,6 +204,62 @@ def test_all_that_a_stable_order_offers_is_reached(order: Callable[[int], int], 
     assert num_pages < 80
 
 
+@pytest.fixture
+def low_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the service's limits: 400 photos of a search, 50 a page."""
+    monkeypatch.setattr("lhq.sources.flickr.WALL", WALL // 10)
+    monkeypatch.setattr("lhq.sources.flickr.PAGE_SIZE", PAGE_SIZE // 10)
+
+
+def counting(uploads: list[int], per_page: int, total: Callable[[int, int], object]) -> Route:
+    """A service that shows the first 400 of each search, beyond them the last page again; `total` says what it says of
+    (how many there are, page)."""
+    ranked = sorted(range(len(uploads)), key=lambda number: number * 7919 % 10007)
+
+    def route(talk: Talk) -> None:
+        params = talk.request.params
+        low, high, page = int(params["min_upload_date"]), int(params["max_upload_date"]), int(params["page"])
+        hits = [number for number in ranked if low <= uploads[number] <= high]
+        page = min(page, max(1, -(-min(len(hits), WALL // 10) // per_page)))
+        shown = hits[: WALL // 10][(page - 1) * per_page : page * per_page]
+        body = {"total": total(len(hits), page), "perpage": per_page, "photo": [item(number) for number in shown]}
+        talk.send(200, json.dumps({"photos": body, "stat": "ok"}).encode())
+
+    return route
+
+
+ODD = {
+    "totals that shrink": (900, 50, lambda total, page: max(0, total - 30 * page)),
+    "a total that forgets": (300, 50, lambda total, page: total if page < 3 else 90),
+    "no total": (900, 50, lambda total, page: None),
+    "short pages": (460, 25, lambda total, page: str(total)),
+    "one too many": (401, 50, lambda total, page: total),
+}
+
+
+@pytest.mark.usefixtures("low_wall")
+@pytest.mark.parametrize(("num", "per_page", "total"), ODD.values(), ids=ODD)
+def test_a_service_that_counts_oddly_is_walked_to_its_end(
+    num: int, per_page: int, total: Callable[[int, int], object], tmp_path: Path
+) -> None:
+    uploads = [FIRST_UPLOAD + 10**8 + number * 400 for number in range(num)]
+    with Server({REST: counting(uploads, per_page, total)}) as server:
+        ids, num_pages = crawled(source(server, calls_per_hour=1e9), tmp_path)
+    assert ids == {f"flickr:{number}" for number in range(num)}
+    assert num_pages < 200
+
+
+@pytest.mark.usefixtures("low_wall")
+def test_more_photos_of_one_second_than_are_shown_end(tmp_path: Path) -> None:
+    """A second can't be split: as many of it come as are shown, and all of every other."""
+    uploads = [FIRST_UPLOAD + 10**8] * 1200 + [FIRST_UPLOAD + 10**8 + 9999 * number for number in range(1, 90)]
+    with Server({REST: counting(uploads, 50, lambda total, page: total)}) as server:
+        ids, num_pages = crawled(source(server, calls_per_hour=1e9), tmp_path)
+    assert ids >= {f"flickr:{number}" for number in range(1200, len(uploads))}
+    assert WALL // 10 <= len([id for id in ids if int(id.split(":")[1]) < 1200]) < 420
+    assert num_pages < 100
+
+
 def test_a_service_that_repeats_itself_for_ever_ends(tmp_path: Path) -> None:
     with Server({REST: found([item(number) for number in range(20)], total=10**6)}) as server:
         ids, num_pages = crawled(source(server), tmp_path)
