@@ -100,6 +100,15 @@ RECIPES: dict[str, Flags] = {
         "run.kimg": "94",
         "run.snapshot-ticks": "8",
     },
+    "hour-narrow-batch8": {
+        **WINNER,
+        "model.channel-base": "512",
+        "model.channel-max": "64",
+        "optim.lr-end": "0.02",
+        "ema.ramp-up": "0.1",
+        "run.kimg": "94",
+        "run.snapshot-ticks": "8",
+    },
 }
 
 

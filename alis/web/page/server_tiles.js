@@ -3,12 +3,16 @@
 import { format, tileAddress } from "./sketch.js";
 import { Missing } from "./tiles.js";
 
+// A request without an answer for this long counts as lost, and its tile is asked for again.
+const PATIENCE_MS = 120000;
+
 export function open(model) {
   return { note: Promise.resolve(""), tile: (...request) => tile(model, ...request), strip };
 }
 
 async function tile(model, sketch, k, signal) {
-  const answer = await ask(`tile/${tileAddress(sketch, k, model)}.webp?m=${model.model}`, signal);
+  const patient = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
+  const answer = await ask(`tile/${tileAddress(sketch, k, model)}.webp?m=${model.model}`, patient);
   return createImageBitmap(await answer.blob());
 }
 
@@ -22,7 +26,7 @@ async function ask(address, signal) {
     answer = await fetch(address, { signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Missing("the painter can't be reached"); // fetch throws a TypeError if there is no response
+    throw new Missing("the painter can't be reached"); // fetch throws a TypeError if there is no response, a TimeoutError after PATIENCE_MS
   }
   if (answer.ok) return answer;
   const { status } = answer, body = await answer.json().catch(() => ({}));

@@ -17,19 +17,20 @@ from alis.web.painter import Painter
 
 
 class Served:
-    """The application on a free port, in a thread."""
+    """The application in a thread, on a free port or the one given."""
 
     def __init__(
         self,
         panorama: alis.Panorama,
         *,
+        port: int = 0,
         queue_tiles: int = 256,
         per_viewer: int = 128,
         hosts: tuple[str, ...] = (),
         limits: connections.ConnectionLimits | None = None,
     ) -> None:
         self.painter = Painter(panorama, queue_tiles=queue_tiles, cache_bytes=1 << 20)
-        listener = serve.bind("127.0.0.1", 0)
+        listener = serve.bind("127.0.0.1", port)
         self.port = listener.getsockname()[1]
         page = app.create(panorama, name="tiny", max_frames=8, per_viewer=per_viewer, hosts=hosts, painter=self.painter)
         self.server = uvicorn.Server(serve.settings(page, limits))

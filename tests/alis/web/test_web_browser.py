@@ -251,10 +251,10 @@ def _middle(page: Page, label: str) -> tuple[float, float]:
 def test_a_lost_server_is_shown_and_retried(browser: Any) -> None:
     server = Served(alis.Panorama(models.tiny(), 7))
     page = Page(browser, f"http://127.0.0.1:{server.port}/#7/-/8.000")
-    page.page.route("**/tile/**", lambda route: route.abort())
+    server.close()
     page.page.keyboard.press("s")
     page.until(lambda: "can't be reached" in page.page.locator("#toast").inner_text())
-    page.page.unroute("**/tile/**")
+    server = Served(alis.Panorama(models.tiny(), 7), port=server.port)
     page.settle()
     assert "is back" in page.page.locator("#toast").inner_text()
     page.context.close()
