@@ -18,7 +18,7 @@ from alis import ops
 from alis.config import ModelConfig
 from alis.ops.align import column_styles, match_layout
 from alis.ops.bias_act import GAIN, needs_gradient
-from alis.ops.edges import layout_of
+from alis.ops.layout import conv2d, conv_transpose2d, is_column_major, layout_of
 
 
 class Dense(nn.Module):
@@ -216,9 +216,9 @@ class SynthesisConv(StyledLayer):
             x = ops.stack_written(x, own_BKC, shares_BKw, place.num_channels, write)
         weight = self.folded(x.dtype, layout_of(x))
         if not self.up:
-            return functional.conv2d(x, weight)
+            return conv2d(x, weight)
         both = min(crop)
-        x = functional.conv_transpose2d(x, weight, stride=2, padding=(1, both))
+        x = conv_transpose2d(x, weight, stride=2, padding=(1, both))
         return ops.blur(x[..., crop[0] - both : x.shape[3] - (crop[1] - both)], 0)
 
     def _on_patch(self, x: Tensor) -> Tensor:
@@ -265,7 +265,7 @@ class ToRGB(StyledLayer):
         num, height, width, stop = styles_BKC.shape[1], *x_BCHw.shape[2:], first + shares_BKw.shape[2]
         weight_BKOC = styles_BKC[:, :, None, :] * self.weight.flatten(1)
         shares_BKw = shares_BKw.to(styles_BKC.dtype)
-        if num > self.FEW:
+        if num > self.FEW or is_column_major(x_BCHw):
             rgb = self._by_column(x_BCHw[..., first:stop], weight_BKOC, shares_BKw).to(styles_BKC.dtype)
         else:
             # The few columns outside the picture are computed too: leaving them out would copy the features.
@@ -278,12 +278,13 @@ class ToRGB(StyledLayer):
     def _by_column(x_BCHw: Tensor, weight_BKOC: Tensor, shares_BKw: Tensor) -> Tensor:
         """One range and a few rows at a time, with the columns as the batch of a matrix product.
 
-        All rows at once would touch a memory page for every number of a column: four times slower, measured at
-        1024 × 4096 pixels.
+        Unless columns are stored together, all rows at once would touch a memory page for every number of a column:
+        four times slower, measured at 1024 × 4096 pixels.
         """
         weight_BwOC = torch.einsum("bkw,bkoc->bwoc", shares_BKw, weight_BKOC).to(x_BCHw.dtype)
         height = x_BCHw.shape[2]
-        num_rows = ToRGB.ROWS if x_BCHw.device.type == "cpu" else height
+        is_far = x_BCHw.device.type == "cpu" and not is_column_major(x_BCHw)
+        num_rows = ToRGB.ROWS if is_far else height
         ranges = []
         for weight_wOC, x_CHw in zip(weight_BwOC, x_BCHw, strict=True):
             rows = [x_CHw[:, top : top + num_rows].permute(2, 0, 1) for top in range(0, height, num_rows)]

@@ -2,7 +2,7 @@
 
 `align` multiplies columns by anchors' interpolated styles (SA-AdaIN), `bias_act` adds noise and bias and applies the
 activation and clamp, `resample` is the [1, 3, 3, 1] filter with up- and down-sampling, `edges` replicates the outermost
-columns, `stack` the outermost rows. All can be differentiated twice.
+columns, `stack` the outermost rows. All can be differentiated twice, and keep the layout of their maps (`layout`).
 """
 
 from alis.ops.align import align

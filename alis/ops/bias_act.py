@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alis.ops.dispatch import uses_triton
+from alis.ops.layout import is_column_major
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
@@ -82,23 +83,19 @@ def _bias_act_overwriting(
 ) -> Tensor:
     """`bias_act` in place: allocating a result would cost more than the arithmetic.
 
-    Large maps are done a few rows at a time, so that all five passes but the first find them in the cache. Measured on
-    one core, 32 channels of 1024×4096 in float32: 59 ms instead of 91.
+    Large maps are done a few rows (by column: a few columns) at a time, so that all five passes but the first find them
+    in the cache. Measured on one core, 32 channels of 1024×4096 in float32: 59 ms instead of 91.
     """
-    num_rows = _rows_at_once(x)
-    if not num_rows or torch.compiler.is_compiling():
-        return _overwrite(x, bias_C, noise, slope, gain, clamp)
-    for top in range(0, x.shape[2], num_rows):
-        rows = slice(top, top + num_rows)
-        _overwrite(x[:, :, rows], bias_C, None if noise is None else noise[:, :, rows], slope, gain, clamp)
-    return x
-
-
-def _rows_at_once(x: Tensor) -> int:
-    """How many rows of a map are `_SLICE_BYTES`, where it is large and a row lies together; 0: all at once."""
     if x.ndim != 4 or x.device.type != "cpu" or x.nbytes <= 2 * _SLICE_BYTES or x.stride(1) != 1:
-        return 0
-    return max(_SLICE_BYTES // x[:, :, 0].nbytes, 1)
+        return _overwrite(x, bias_C, noise, slope, gain, clamp)
+    if torch.compiler.is_compiling():
+        return _overwrite(x, bias_C, noise, slope, gain, clamp)
+    dim = 3 if is_column_major(x) else 2
+    num = max(_SLICE_BYTES // x.select(dim, 0).nbytes, 1)
+    noises = [None] * len(x.split(num, dim)) if noise is None else noise.split(num, dim)
+    for part, its_noise in zip(x.split(num, dim), noises, strict=True):
+        _overwrite(part, bias_C, its_noise, slope, gain, clamp)
+    return x
 
 
 def _overwrite(

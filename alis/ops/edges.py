@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alis.ops.layout import layout_of
+
 
 def extend(x_BCHw: Tensor) -> Tensor:
     """[B, C, H, w] → [B, C, H, w + 2], in x's memory format; can be differentiated any number of times."""
@@ -21,12 +23,6 @@ def shrink(x_BCHw: Tensor, num: int) -> Tensor:
     """[B, C, H, w] → [B, C, H, w − 2·num]: crop `num` columns (at least 1) on each side, in x's memory format."""
     layout = layout_of(x_BCHw)
     return x_BCHw[..., num:-num].contiguous(memory_format=layout)
-
-
-def layout_of(x: Tensor) -> torch.memory_format:
-    """The memory format of x: channels-last if it is, and differs from contiguous."""
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
 
 
 class _Extend(torch.autograd.Function):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alis.ops.dispatch import uses_triton
+from alis.ops.layout import conv2d
 
 TAPS = (0.125, 0.375, 0.375, 0.125)
 
@@ -71,7 +72,7 @@ def _filter(x_BCHW: Tensor, pad: int, gain: float, stride: int) -> Tensor:
     # An exported graph gets its own kernel: the tracer's placeholder must not get into the cache.
     kernel = _kernel.__wrapped__ if torch.compiler.is_exporting() else _kernel
     weight = kernel(x_BCHW.dtype, x_BCHW.device, gain).expand(num, 1, 4, 4)
-    return functional.conv2d(x_BCHW, weight, padding=pad, stride=stride, groups=num)
+    return conv2d(x_BCHW, weight, padding=pad, stride=stride, groups=num)
 
 
 @functools.cache

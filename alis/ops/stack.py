@@ -14,7 +14,7 @@ from torch import Tensor
 
 from alis.ops.align import align, style_gradient
 from alis.ops.bias_act import needs_gradient
-from alis.ops.edges import layout_of
+from alis.ops.layout import empty_like
 
 
 def stack(x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, rest_BMHw: Tensor | None = None) -> Tensor:
@@ -55,7 +55,7 @@ def _forward(x: Tensor, styles: Tensor, shares: Tensor, rest: Tensor | None) -> 
 
 def _empty(x: Tensor, more: int) -> Tensor:
     size = (x.shape[0], x.shape[1] + more, x.shape[2] + 2, x.shape[3])
-    return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
+    return empty_like(x, size)
 
 
 def _with_rows(y: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from alis.errors import ConfigError, InputError
 from alis.models.frame_codes import sample_frame_codes, seeded
 from alis.models.layers import SynthesisConv
 from alis.models.path_length import path_lengths
+from alis.ops import layout
 from alis.plane import coords
 from alis.plane.latents import local_latents
 from alis.plane.ranges import Ranges, anchors_seen
@@ -61,6 +62,23 @@ def test_a_range_alone_equals_the_same_columns_of_a_wider_one(
     alone = columns(g, ws, -30, start, width)
     torch.testing.assert_close(alone, wide[..., 70 : 70 + width], atol=1e-4, rtol=1e-4)
     assert wide.std() > 0.1, "a flat picture would prove nothing"
+
+
+@pytest.mark.parametrize("noise", ["none", "const"])
+def test_a_wide_range_stored_by_column_equals_narrow_ones(noise: str) -> None:
+    config = seamless(resolution=128)
+    g, ws = generator(config), anchors(config, 20)
+    stored: list[bool] = []
+    for resolution in (64, 128):
+        block = g.synthesis.get_submodule(f"b{resolution}")
+        block.register_forward_hook(lambda module, inputs, found: stored.append(layout.is_column_major(found[0])))
+    for dtype, within in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
+        g = g.to(dtype)
+        ranges = [Ranges(torch.tensor([at]), width, seed_B=torch.tensor([7])) for at, width in ((-9, 353), (-4, 64))]
+        wide, narrow = (g.frames(ws[None].to(dtype), torch.tensor([-10]), at, noise=noise) for at in ranges)
+        torch.testing.assert_close(narrow, wide[..., 160:224], atol=within, rtol=within)
+        assert wide.std() > 0.1, "a flat picture would prove nothing"
+    assert stored == [False, True, False, False] * 2, "only wide ranges, and only where rows are long"
 
 
 @pytest.mark.parametrize("far", [0, 10**12, -(10**12)])
