@@ -74,7 +74,7 @@ def make(store: Path, rules: list[Rule], num: int) -> None:
         for rule in rules:
             name, schema = rule.measure.name, rule.measure.schema
             given = {f.name: columns[name].get(f.name, pa.nulls(rows, f.type)) for f in schema}
-            table = pa.table(given, schema).replace_schema_metadata({"lhq.made": rule.made})
+            table = pa.table(given, schema).replace_schema_metadata({"lhq.made": rule.fingerprint})
             Shards(str(store), f"facts/{name}").write(number // SHARD, table)
 
 

@@ -140,7 +140,7 @@ def store(folder: Path, num: int) -> None:
             columns = {"id": ids} | given[name]
             table = pa.table({f.name: columns.get(f.name, pa.nulls(rows, f.type)) for f in schema}, schema)
             Shards(str(folder), f"facts/{name}").write(
-                number // SHARD_ROWS, table.replace_schema_metadata({"lhq.made": rule.made})
+                number // SHARD_ROWS, table.replace_schema_metadata({"lhq.made": rule.fingerprint})
             )
 
 

@@ -27,14 +27,14 @@ class Settings(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class _Beside:
+class _RelativeToFile:
     """Marks a setting that names a place of this machine."""
 
 
-BESIDE = _Beside()
-Place = Annotated[str, BESIDE]
+RELATIVE_TO_FILE = _RelativeToFile()
+PathSetting = Annotated[str, RELATIVE_TO_FILE]
 """A path; in a pipeline file it is relative to that file."""
-FILE = _Beside()
+FILE = _RelativeToFile()
 WordOrFile = Annotated[str, FILE]
 """A known word, or a path: where it is no file as it stands, the one beside the pipeline file is meant."""
 
@@ -126,14 +126,14 @@ def read_toml(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path}: not valid TOML: {error}", hint="mend that line") from None
 
 
-def placed(settings: S, place: Callable[[str], str]) -> S:
-    """`settings` with every path in them (`Place`) as `place` gives it; empty ones stay empty."""
+def resolve_paths(settings: S, resolve: Callable[[str], str]) -> S:
+    """`settings` with every path in them (`PathSetting`) as `resolve` gives it; empty ones stay empty."""
     changes: dict[str, object] = {}
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if BESIDE in field.metadata and value:
-            changes[name] = place(value) if isinstance(value, str) else tuple(place(each) for each in value)
-        elif FILE in field.metadata and value and not Path(value).exists() and Path(beside := place(value)).is_file():
+        if RELATIVE_TO_FILE in field.metadata and value:
+            changes[name] = resolve(value) if isinstance(value, str) else tuple(resolve(each) for each in value)
+        elif FILE in field.metadata and value and not Path(value).exists() and Path(beside := resolve(value)).is_file():
             changes[name] = beside
     return settings.model_copy(update=changes) if changes else settings
 

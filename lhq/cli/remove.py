@@ -11,7 +11,7 @@ from lhq.cli.progress import progress
 from lhq.cli.talk import result, say
 from lhq.pipeline import load
 from lhq.takedown import remove
-from lhq.takedown.erase import Erased
+from lhq.takedown.erase import EraseReport
 
 
 @click.command()
@@ -40,7 +40,7 @@ def command(pipeline: str, names: tuple[str, ...], path: str | None, reason: str
       lhq remove pipelines/lhq-90k.toml --file takedown.txt --erase
     """
     given = [*names, *(remove.read_names(path) if path else [])]
-    loaded, done, gone = load(pipeline), remove.Removed((), (), ()), None
+    loaded, done, gone = load(pipeline), remove.RemoveReport((), (), ()), None
     if given or not erase:
         takes = duplicates == "take" or (duplicates == "ask" and _wants(loaded.near_duplicates(given).of))
         done = loaded.remove(given, reason=reason, takes_duplicates=takes)
@@ -63,7 +63,7 @@ def _wants(duplicates: Mapping[str, str]) -> bool:
     return bool(duplicates) and click.confirm(f"take these {len(duplicates):,} down too?", default=True, err=True)
 
 
-def _tell(done: remove.Removed, pipeline: str) -> None:
+def _tell(done: remove.RemoveReport, pipeline: str) -> None:
     for id in done.unseen:
         say(f"{id}: not in the store; kept out all the same")
     for id in done.known:
@@ -80,7 +80,7 @@ def _tell(done: remove.Removed, pipeline: str) -> None:
     say(f"taken down: {num_taken:,}; lhq export {pipeline} publishes the set without them")
 
 
-def _tell_erased(gone: Erased, pipeline: str) -> None:
+def _tell_erased(gone: EraseReport, pipeline: str) -> None:
     say(
         f"erased: {len(gone.ids):,} from {len(gone.shards):,} shards; an earlier export keeps its copies until the "
         f"next lhq export {pipeline}"

@@ -91,7 +91,7 @@ def refetch(
 def _rooms(store: str) -> list[Shards]:
     """The facts rooms that exist."""
     facts = Shards(store, "facts")
-    return [Shards(store, f"facts/{name}") for name in remote.names(facts.fs, facts.root)]
+    return [Shards(store, f"facts/{name}") for name in remote.list_names(facts.fs, facts.root)]
 
 
 def _broken(store: str, number: int, reasons: Sequence[str]) -> set[str]:

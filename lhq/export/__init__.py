@@ -31,8 +31,8 @@ from lhq.progress import OnProgress, silent
 from lhq.rights import rules
 from lhq.rights.licences import Rights
 from lhq.rights.policy import Policy
-from lhq.store import marks, tombstones
-from lhq.store.folders import Place
+from lhq.store import marker, tombstones
+from lhq.store.atomic_folder import AtomicFolder
 from lhq.store.shards import forget_debris
 
 __all__ = ["ExportReport", "ExportSettings", "export", "target"]
@@ -66,7 +66,7 @@ class _Job:
     store: str
     settings: ExportSettings
     rights_of: Mapping[str, Rights]
-    place: Place
+    place: AtomicFolder
     report: ExportReport
 
 
@@ -95,7 +95,7 @@ def export(
     place = ownership.dataset(target(store, settings))
     variants = [] if settings.publish == "manifest" else layout.variants(settings.variants, settings.format)
     place.check({*layout.PAGES, *(layout.folder(variants, one) for one in variants)})
-    place.put_back()
+    place.recover()
     rows = kept_rows(
         store,
         seed=settings.seed,
@@ -104,7 +104,7 @@ def export(
         permissions=policy.permissions if policy else {},
         none_left=_holds_removed(place, store),
     )
-    report = ExportReport(place.to, dict(rows.funnel), len(rows.table))
+    report = ExportReport(place.path, dict(rows.funnel), len(rows.table))
     job = _Job(store, settings, rights_of, place, report)
     _refuse_other(job, rows)
     if not len(rows.table):
@@ -123,7 +123,7 @@ def export(
         croissant.write(part, table, rows, settings, report.written)
         card.write(part, card.Facts(table, rows, settings, report.written, rights_of, report.skipped))
         work.forget_all(os.path.join(part, ownership.WORK))
-        place.put_in_place(_files(part, report.written))
+        place.commit(_files(part, report.written))
     return report
 
 
@@ -143,19 +143,19 @@ def target(store: str, settings: ExportSettings) -> str:
 
 
 def _refuse_other(job: _Job, rows: Rows) -> None:
-    ids = manifest_ids(job.place.to)
+    ids = manifest_ids(job.place.path)
     known = pa.concat_arrays([rows.all_ids, pa.array(sorted(tombstones.removed_ids(job.store)), pa.string())])
     if ids is not None and len(ids) and not pc.any(pc.is_in(ids, known)).as_py():
         raise InputError(
-            f"{job.place.to}: holds a dataset that shares no photo with this store",
+            f"{job.place.path}: holds a dataset that shares no photo with this store",
             hint="give another folder, or remove that one",
         )
 
 
-def _holds_removed(place: Place, store: str) -> bool:
+def _holds_removed(place: AtomicFolder, store: str) -> bool:
     """Whether the earlier export holds a photo that has since been taken down. Erased photos are no longer in any
     shard."""
-    ids = manifest_ids(place.to)
+    ids = manifest_ids(place.path)
     removed = pa.array(sorted(tombstones.removed_ids(store)), pa.string())
     return ids is not None and bool(pc.any(pc.is_in(ids, removed)).as_py())
 
@@ -164,7 +164,7 @@ def _withdrawn(job: _Job) -> ExportReport:
     """Delete the earlier export, whose last photos were taken down."""
     job.report.is_withdrawn = job.place.withdraw()
     for kind in ("zip", "webdataset"):
-        archives = ownership.archives(f"{job.place.to}-{kind}")
+        archives = ownership.archives(f"{job.place.path}-{kind}")
         job.report.is_withdrawn |= archives.withdraw()
     return job.report
 
@@ -204,13 +204,13 @@ def _living(job: _Job, table: pa.Table) -> Refilled | None:
     """
     if not job.settings.refill:
         return None
-    found = refilled(job.place.to, table)
+    found = refilled(job.place.path, table)
     if found is None:
-        job.report.notes.append(f"nothing to refill: {job.place.to} holds no dataset yet, so all rows are taken")
+        job.report.notes.append(f"nothing to refill: {job.place.path} holds no dataset yet, so all rows are taken")
         return None
     if not len(found.table):
         raise RightsRefused(
-            f"{job.place.to}: none of its photos may be published any longer, and no other is of the same kind",
+            f"{job.place.path}: none of its photos may be published any longer, and no other is of the same kind",
             hint="export without --refill to take all rows, or crawl on",
         )
     if reserve := len(table) - len(found.table):
@@ -240,7 +240,7 @@ def _variants(
     cut = Cut(round(settings.shard_mb * _MB), round(settings.row_group_mb * _MB))
     for one in variants:
         folder = layout.folder(variants, one)
-        places = Places(job.store, job.place.part, job.place.to, folder, _work(job, one, engine))
+        places = Places(job.store, job.place.part, job.place.path, folder, _work(job, one, engine))
         mine = _adaptable(job, table, one)
         done = Assembly(places, mine, rows.columns, Encoding.of(one, settings.quality, settings.metadata), cut)
         found = done.write(engine, on_progress)
@@ -251,7 +251,9 @@ def _variants(
         job.report.notes.append(f"variant {one.name} is left out: it would have no rows ({why})")
         job.report.skipped.update({f"{one.name}: {why}": len(found.failed)} if found.failed else {})
     if variants and not written:
-        raise InputError(f"{job.place.to}: no row to write: {'; '.join(job.report.notes)}", hint="give other variants")
+        raise InputError(
+            f"{job.place.path}: no row to write: {'; '.join(job.report.notes)}", hint="give other variants"
+        )
     return written
 
 
@@ -260,7 +262,7 @@ def _work(job: _Job, one: Variant, engine: Engine) -> work.Work:
     on other machines."""
     if engine.shares_disk:
         return work.Work(os.path.join(job.place.part, ownership.WORK, one.name))
-    to = hashlib.sha256(job.place.to.encode()).hexdigest()[:12]
+    to = hashlib.sha256(job.place.path.encode()).hexdigest()[:12]
     return work.Work(f"{job.store}/rendering-{to}-{one.name}")
 
 
@@ -298,7 +300,7 @@ def _forget_variants(part: str, folders: set[str]) -> None:
         if layout.is_data_folder(name) and name not in folders:
             inner = os.path.join(part, name)
             ours = [one for one in os.listdir(inner) if ownership.has_fingerprint(os.path.join(inner, one))]
-            marks.delete(inner, frozenset(ours))
+            marker.delete(inner, frozenset(ours))
 
 
 def _files(part: str, written: list[Written]) -> list[str]:

@@ -26,7 +26,7 @@ from lhq.errors import InputError
 from lhq.export import layout, ownership
 from lhq.export.previous import data_files
 from lhq.progress import OnProgress
-from lhq.store import marks
+from lhq.store import marker
 from lhq.store.shards import write_whole
 
 Format = Literal["zip", "webdataset"]
@@ -58,10 +58,10 @@ def write(folder: str, names: dict[str, str], format: Format, on_progress: OnPro
     place = ownership.archives(f"{folder}-{format}")
     jobs = [*_jobs(folder, names, format)]
     place.check({*_COPIED, *(name for _, name, _ in jobs)})
-    place.put_back()
+    place.recover()
     with place.building() as part:
-        stale = place.content(part)  # from an interrupted run, perhaps with other rows
-        for name in (stale.ours if stale else frozenset()) - {marks.NAME}:
+        stale = place.contents(part)  # from an interrupted run, perhaps with other rows
+        for name in (stale.ours if stale else frozenset()) - {marker.NAME}:
             os.unlink(os.path.join(part, name))
         for name in _COPIED:
             with open(os.path.join(folder, name), "rb") as source:
@@ -72,8 +72,8 @@ def write(folder: str, names: dict[str, str], format: Format, on_progress: OnPro
                 _write_zip(os.path.join(part, name), files)
             else:
                 _write_tar(os.path.join(part, name), files[0])
-        place.put_in_place([*_COPIED, *(name for _, name, _ in jobs)])
-    return place.to
+        place.commit([*_COPIED, *(name for _, name, _ in jobs)])
+    return place.path
 
 
 def _jobs(folder: str, names: dict[str, str], format: Format) -> Iterator[tuple[str, str, list[str]]]:

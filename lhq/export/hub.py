@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from lhq.errors import InputError, KeyMissing, SourceError
 from lhq.export import card, croissant, layout, ownership
 from lhq.rights.licences import HUB_LICENCES
-from lhq.store import marks
+from lhq.store import marker
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -101,10 +101,10 @@ def push(folder: str, repository: str, *, public: bool = False) -> Pushed:
 
 def _files(folder: str) -> Iterator[str]:
     """Relative paths of the files to push: what the export wrote, nothing else in the folder."""
-    found = ownership.dataset(folder).content(folder)
+    found = ownership.dataset(folder).contents(folder)
     if found is None or not os.path.isfile(os.path.join(folder, layout.CARD)):
         raise InputError(f"{folder}: is not a dataset that lhq export wrote", hint="run lhq export first")
-    return (path for path in found.ours if path != marks.NAME)
+    return (path for path in found.ours if path != marker.NAME)
 
 
 def _check_card(api: HfApi, folder: str) -> None:

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from lhq.export import card, croissant, layout, work
 from lhq.export.previous import FINGERPRINT
 from lhq.records import ADDED, PAPERS
-from lhq.store import marks
-from lhq.store.folders import Place
-from lhq.store.marks import Content
+from lhq.store import marker
+from lhq.store.atomic_folder import AtomicFolder
+from lhq.store.marker import Contents
 from lhq.store.shards import debris_of
 
 DATASET, ARCHIVES = "dataset", "archives"
@@ -29,35 +29,35 @@ WORK = ".work"
 _ARCHIVE = re.compile(r".+-(train|validation)(-\d{6})?\.(zip|tar)")
 
 
-def dataset(to: str) -> Place:
+def dataset(to: str) -> AtomicFolder:
     """The folder of a dataset, and which of its files are ours."""
-    return Place.at(to, DATASET, of_dataset, keeps_mark=False)
+    return AtomicFolder.at(to, DATASET, of_dataset, keeps_mark=False)
 
 
-def archives(to: str) -> Place:
+def archives(to: str) -> AtomicFolder:
     """The folder of a dataset's archives."""
-    return Place.at(to, ARCHIVES, of_archives, keeps_mark=True)
+    return AtomicFolder.at(to, ARCHIVES, of_archives, keeps_mark=True)
 
 
-def of_dataset(folder: str) -> Content | None:
+def of_dataset(folder: str) -> Contents | None:
     """Our files in a dataset's folder, complete or unfinished; None if there are none."""
     pages = _pages(folder)
-    ours = {path for path in marks.files_below(folder) if _is_ours(folder, path, pages)}
+    ours = {path for path in marker.files_below(folder) if _is_ours(folder, path, pages)}
     return _content(folder, ours)
 
 
-def of_archives(folder: str) -> Content | None:
+def of_archives(folder: str) -> Contents | None:
     """What of a folder of archives is ours; None if nothing is."""
     if not _is_manifest(os.path.join(folder, layout.MANIFEST)):
         return None
     copied = {layout.MANIFEST, layout.CREDITS, layout.CREDITS_SAMPLE, layout.LICENCES_PAGE}
-    found = marks.files_below(folder)
+    found = marker.files_below(folder)
     return _content(folder, {path for path in found if path in copied or _is_archive(folder, path)})
 
 
-def _content(folder: str, ours: set[str]) -> Content | None:
-    foreign = frozenset(marks.files_below(folder)) - ours - {marks.NAME}
-    return Content(frozenset(ours | {marks.NAME}), foreign, frozenset()) if ours else None
+def _content(folder: str, ours: set[str]) -> Contents | None:
+    foreign = frozenset(marker.files_below(folder)) - ours - {marker.NAME}
+    return Contents(frozenset(ours | {marker.NAME}), foreign, frozenset()) if ours else None
 
 
 def _is_ours(folder: str, path: str, pages: dict[str, str]) -> bool:

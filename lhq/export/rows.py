@@ -100,7 +100,7 @@ def kept_rows(
         table = pa.concat_tables(pool.map(lambda number, cut: _papers(photos, number, cut), numbers, cuts))
     staying = table.filter(_stays(table, store))
     taken_down = len(table) - len(staying)
-    table = rechecked.updated(staying, rechecked.read(store))
+    table = rechecked.apply(staying, rechecked.read(store))
     table, scores = _with_scores(store, table)
     table, more = _with_extra(store, table, extra)
     table = _in_place(replace_prose_permissions(to_publish(table), permissions or {}), seed, validation)
@@ -276,7 +276,7 @@ def _scores(facts: Shards, number: int) -> pa.Table:
 
 def _measures(store: str) -> list[str]:
     facts = Shards(store, "facts")
-    return remote.names(facts.fs, facts.root)
+    return remote.list_names(facts.fs, facts.root)
 
 
 def _told(funnel: Counter[str]) -> str:

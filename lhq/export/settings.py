@@ -7,7 +7,7 @@ from typing import Literal
 
 import pydantic
 
-from lhq.config import Place, Settings
+from lhq.config import PathSetting, Settings
 from lhq.errors import ConfigError
 from lhq.export import layout
 from lhq.rights import rules
@@ -24,7 +24,7 @@ _OF_A_MEASURE = re.compile(r"[A-Za-z0-9]+_[A-Za-z_][A-Za-z0-9_]*")
 class ExportSettings(Settings):
     """`[export]`: what is published, and how."""
 
-    to: Place = ""
+    to: PathSetting = ""
     """Folder of the dataset; empty: `export` inside the store."""
     name: str = "Landscapes"
     """The dataset's name on its card."""

@@ -27,7 +27,7 @@ from lhq.export.previous import data_files, failed_rows
 from lhq.progress import OnProgress, silent
 from lhq.records import ADDED, PLACE, PUBLISHED_PAPERS
 from lhq.rights.licences import LICENCES
-from lhq.store.marks import files_below
+from lhq.store.marker import files_below
 
 _BATCH_ROWS = 8
 _READ_AHEAD_BYTES = 4 * 2**20

@@ -20,7 +20,7 @@ import fsspec
 
 from lhq.errors import StoreError
 from lhq.store import remote
-from lhq.store.marks import delete, files_below
+from lhq.store.marker import delete, files_below
 from lhq.store.remote import is_local
 from lhq.store.shards import debris_of, write_whole
 
@@ -59,7 +59,7 @@ class Work:
             with open(self.path(name), "rb") as file:
                 return file.read()
         fs, _ = self._place
-        with remote.translated(f"{self.address}/{name}"):
+        with remote.translate_errors(f"{self.address}/{name}"):
             data: bytes = fs.cat_file(self.path(name))
         return data
 
@@ -70,7 +70,7 @@ class Work:
                 file.seek(start)
                 return file.read(length)
         fs, _ = self._place
-        with remote.translated(f"{self.address}/{name}"):
+        with remote.translate_errors(f"{self.address}/{name}"):
             part: bytes = fs.cat_file(self.path(name), start=start, end=start + length)
         if len(part) != length:
             raise StoreError(f"{self.address}/{name}: {len(part)} of {length} bytes came", hint=_AGAIN)
@@ -86,7 +86,7 @@ class Work:
         try:
             return "" if fs.exists(root) else f"{self.address}: not there on this machine; nodes must share the store"
         except Exception as error:  # a bucket's library has errors of its own
-            return remote.told(self.address, error).message
+            return remote.store_error(self.address, error).message
 
     def clear(self, names: list[str]) -> None:
         """Delete the files of these names; in a local folder those of interrupted exports too."""
@@ -94,8 +94,8 @@ class Work:
         if self.is_local:
             forget(root)
             return
-        with remote.translated(self.address):
-            there = [self.path(name) for name in names if remote.fresh(fs).exists(self.path(name))]
+        with remote.translate_errors(self.address):
+            there = [self.path(name) for name in names if remote.uncached(fs).exists(self.path(name))]
             if there:
                 fs.rm(there)
 

@@ -1,6 +1,6 @@
-"""Photo → facts → verdict: measure each shard once, judge all of it at will.
+"""Photo → facts → verdict: measure each shard once, then judge it by thresholds as often as you like.
 
-A shard of photos that can't be read is moved to `quarantine/` and reported, and the rest goes on.
+A shard of photos that can't be read is moved to `quarantine/` and reported; the others are processed.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ import lhq.store.verdicts
 from lhq.engines import Engine, ShardReport
 from lhq.errors import InputError
 from lhq.filter.damage import FactsDamaged, quarantine, read_ids
-from lhq.filter.judge import Judged, judge_photos
+from lhq.filter.judge import Judgement, judge_photos
 from lhq.filter.measure import measure_shards
 from lhq.filter.photo import judge_photo
 from lhq.filter.rule import Rule, judged_by
 from lhq.progress import OnProgress, silent
 from lhq.store.shards import Shards
 
-__all__ = ["Filtered", "Judged", "Rule", "judge_photo", "judge_photos", "run"]
+__all__ = ["FilterReport", "Judgement", "Rule", "judge_photo", "judge_photos", "run"]
 
 
 @dataclass(frozen=True)
-class Filtered:
-    """What a run of the filter did. `dropped` counts photos by the first measure that dropped them, in file
-    order; `failed` are the shards that could not be measured, `quarantined` those that could not be read; `notes` name
-    photos that killed a decoder or whose bytes have rotted, and facts that were not what was written."""
+class FilterReport:
+    """The result of a filter run.
+
+    `dropped` counts photos by the first measure that drops them, in the pipeline file's order. `failed` are shards that
+    could not be measured, `quarantined` the new paths of those that could not be read. `notes` name photos that crashed
+    a decoder or whose bytes have changed on disk, and damaged facts.
+    """
 
     num_photos: int
     num_kept: int
@@ -54,15 +57,16 @@ def run(
     *,
     judge_only: bool = False,
     on_progress: OnProgress = silent,
-) -> Filtered:
-    """Measure what lacks facts, judge everything, and write `verdicts.parquet`.
+) -> FilterReport:
+    """Measure shards that lack facts, judge all photos, and write `verdicts.parquet`.
 
     Args:
         rules: in the pipeline file's order, which is the order of judgement.
-        on_progress: told how many shards of each pass are done; a pass is named by its measures.
+        judge_only: measure nothing.
+        on_progress: called with the number of shards done in each pass; a pass is named by its measures.
 
     Raises:
-        InputError: there are no photos, or with `judge_only` some facts are missing or made otherwise.
+        InputError: there are no photos, or with `judge_only` some facts are missing or of other settings.
         StoreError: the store can't be written.
     """
     start = time.perf_counter()
@@ -91,7 +95,7 @@ def run(
             failed += [report for report in again if report.error]
     lhq.store.verdicts.write(store, judged.table, judged_by=judged_by(rules))
     reasons = judged.table["reason"].to_numpy(zero_copy_only=False)
-    return Filtered(
+    return FilterReport(
         num_photos=len(judged.table),
         num_kept=int(np.count_nonzero(reasons == "")),
         dropped={rule.name: int(np.count_nonzero(reasons == rule.name)) for rule in rules},

@@ -1,7 +1,7 @@
-"""Photos of a shard on which workers died → their facts, each made in a process of its own, and which of them died.
+"""Measure photos one by one, each in a process of its own, for shards on which workers crashed.
 
-A crash is a decoder's, and decoders are the same in every lane: CPU measures make their facts in the child; for GPU
-measures, whose networks survive no fork, photos are decoded there at the scales that such measures ask for.
+Crashes come from decoders. CPU measures run in the child process; GPU measures, whose networks don't survive a fork,
+run in the parent after the child has decoded the photo at the scales that they use.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from lhq.records import Photo
 _SCALES_PX = (112, 400)
 
 Facts = dict[str, pa.RecordBatch]
-"""One photo's facts by the name of the measure."""
+"""One photo's facts by measure."""
 
 
 def facts_by_row(photos: Sequence[Photo], rules: Sequence[Rule]) -> tuple[dict[str, Facts], dict[str, str]]:
-    """(id → facts of the CPU measures that look at bytes, id → how the process died that measured the photo)."""
+    """(id → facts of the CPU measures that read bytes, id → how the photo's process died)."""
     facts, died = {}, {}
     for photo in photos:
         done = isolated(_measuring(photo, rules))
@@ -50,7 +50,7 @@ def _measuring(photo: Photo, rules: Sequence[Rule]) -> Callable[[], Facts]:
 
 
 def crashed_before(store: str, number: int, rules: Sequence[Rule]) -> dict[str, str]:
-    """Id → what was said, of photos that killed a process when `rules` measured them."""
+    """Id → error message of photos that crashed a process when `rules` measured them."""
     found: dict[str, str] = {}
     for rule in rules:
         names = [name for name in ("id", "error", "said") if name in rule.measure.schema.names]

@@ -1,4 +1,4 @@
-"""Shards of photos that can't be read → `quarantine/`, each with a report; what could only not be reached stays."""
+"""Move unreadable shards to `quarantine/`, but not those that are only out of reach."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from lhq.store import remote
 from lhq.store.shards import Shards, key
 
 READERS = 4
-"""Shards read at once where only papers or facts are wanted: while one of many small files is opened, others are
-unpacked."""
+"""Number of shards read concurrently for papers or facts: opening one small file overlaps with decompressing others."""
 
 ROTTEN = "its bytes are not those that were fetched: their sha256 is another"
 
 
 class FactsDamaged(ShardDamaged):
-    """Facts of one shard are there, but not as they were written; they can be made again."""
+    """A shard's facts exist but are damaged; they can be measured again."""
 
     def __init__(self, message: str, *, hint: str, room: str, number: int) -> None:
         super().__init__(message, hint=hint)
@@ -27,11 +26,10 @@ class FactsDamaged(ShardDamaged):
 
 
 def read_ids(store: str) -> tuple[dict[int, pa.Array], list[ShardReport]]:
-    """Ids of the photos by shard, and a report of each shard that can't even be asked for them: facts made earlier hid
-    the damage.
+    """(ids of the photos by shard, reports of damaged shards). Finds damage in shards that are measured already.
 
     Raises:
-        ShardDamaged: one that is only out of reach; verdicts without its photos would take the place of whole ones.
+        ShardDamaged: a shard is only out of reach; verdicts without its photos must not replace complete ones.
     """
     photos = Shards(store, "photos")
 
@@ -51,8 +49,10 @@ def read_ids(store: str) -> tuple[dict[int, pa.Array], list[ShardReport]]:
 
 
 def is_damage(error: ShardDamaged) -> bool:
-    """False where the file may be whole, but could not be reached: the operating system or a service says why, by a
-    number or a kind of error. What a reader finds wrong in a file's bytes has neither."""
+    """Whether the file's bytes are wrong, rather than the file out of reach.
+
+    In the latter case the cause is an `OSError` with an errno, or a permission, connection or timeout error.
+    """
     cause = error.__cause__
     if isinstance(cause, (PermissionError, ConnectionError, TimeoutError)):
         return False
@@ -63,7 +63,7 @@ def quarantine(store: str, number: int, room: str = "photos") -> str:
     """Move a damaged shard to quarantine; returns its new path."""
     photos = Shards(store, room)
     target = Shards(store, f"quarantine/{room}")
-    with remote.translated(photos.path(number)):
+    with remote.translate_errors(photos.path(number)):
         photos.fs.makedirs(target.root, exist_ok=True)
         photos.fs.mv(photos.path(number), target.path(number))
     return target.path(number)

@@ -1,4 +1,4 @@
-"""Facts → verdicts: thresholds over all facts, in seconds; no pixel is looked at and nothing is written.
+"""Facts → verdicts: apply thresholds to the facts of all photos, in seconds. Reads no pixels and writes nothing.
 
 A photo without facts is never kept.
 """
@@ -14,15 +14,15 @@ import pyarrow as pa
 
 from lhq.errors import InputError, ShardDamaged
 from lhq.filter.damage import READERS, FactsDamaged
-from lhq.filter.rule import MADE, Rule, is_measured
+from lhq.filter.rule import FACTS_ORIGIN, Rule, is_measured
 from lhq.measures import Verdicts
 from lhq.records import VERDICT_SCHEMA
 from lhq.store.shards import Shards
 
 
 @dataclass(frozen=True)
-class Judged:
-    """All verdicts: `table` is VERDICT_SCHEMA, `verdicts` the same rows measure by measure, in file order."""
+class Judgement:
+    """All verdicts: `table` (`VERDICT_SCHEMA`), and the same rows by measure in the pipeline file's order."""
 
     table: pa.Table
     verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
@@ -34,18 +34,18 @@ def judge_photos(
     *,
     unmeasured_allowed: bool = False,
     ids: Mapping[int, pa.Array] | None = None,
-) -> Judged:
-    """Verdicts over all facts, by the thresholds of `rules`; no pixel is looked at, nothing is written.
+) -> Judgement:
+    """Judge all photos by the thresholds of `rules`.
 
-    Facts are read ahead: while one measure judges, those of the next come from disk.
+    Facts are prefetched: while one measure judges, those of the next are read.
 
     Args:
-        unmeasured_allowed: photos without facts are then dropped with the detail "not measured".
-        ids: of the photos by shard, ascending, where they are known already.
+        unmeasured_allowed: drop photos without facts with the detail "not measured" instead of raising an error.
+        ids: of the photos by shard, ascending, if the caller has read them.
 
     Raises:
-        InputError: facts are missing, or were made by other settings than the rule's.
-        FactsDamaged: facts that are there can't be read, or are not what was written.
+        InputError: facts are missing, or of other settings than the rule's.
+        FactsDamaged: facts exist but are damaged.
         ShardDamaged: facts don't match the photos.
     """
     if ids is None:
@@ -54,20 +54,20 @@ def judge_photos(
     shard = np.repeat(np.array(list(ids), np.int32), [len(part) for part in ids.values()])
     verdicts: dict[str, Verdicts] = {}
     kept = np.ones(len(shard), bool)
-    in_turn = sorted(rules, key=lambda rule: rule.measure.judges == "among")
+    in_dependency_order = sorted(rules, key=lambda rule: rule.measure.judges == "among")
     readers = ThreadPoolExecutor(READERS)
     try:
-        coming = {rule.name: _read_ahead(readers, store, rule, ids) for rule in in_turn}
-        for rule in in_turn:
-            table, measured = _gathered(store, rule, ids, coming.pop(rule.name), unmeasured_allowed)
+        pending = {rule.name: _read_ahead(readers, store, rule, ids) for rule in in_dependency_order}
+        for rule in in_dependency_order:
+            table, measured = _gather(store, rule, ids, pending.pop(rule.name), unmeasured_allowed)
             answer = rule.measure.judge_among(table, rule.settings, kept)
-            verdicts[rule.name] = mine = _drop_unmeasured(Verdicts.of(rule.name, answer), measured)
-            assert len(mine) == len(shard), f"{rule.name}: {len(mine)} verdicts on {len(shard)} photos"
-            kept = kept & mine.kept
+            verdicts[rule.name] = own = _drop_unmeasured(Verdicts.of(rule.name, answer), measured)
+            assert len(own) == len(shard), f"{rule.name}: {len(own)} verdicts on {len(shard)} photos"
+            kept = kept & own.kept
     finally:
         readers.shutdown(cancel_futures=True)
     in_order = {rule.name: verdicts[rule.name] for rule in rules}
-    return Judged(_join(pa.chunked_array(ids.values(), pa.string()), shard, in_order), in_order)
+    return Judgement(_join(pa.chunked_array(ids.values(), pa.string()), shard, in_order), in_order)
 
 
 def _judged_schema(rule: Rule) -> pa.Schema:
@@ -78,29 +78,29 @@ def _judged_schema(rule: Rule) -> pa.Schema:
 def _read_ahead(
     readers: ThreadPoolExecutor, store: str, rule: Rule, ids: Mapping[int, pa.Array]
 ) -> list[Future[pa.Table | None]]:
-    """Each shard's facts in the columns that `rule` judges, as they come; see `_FactsOf`."""
-    read = _FactsOf(rule.facts(store), rule, rule.made, _judged_schema(rule))
+    """Start reading each shard's facts in the columns that `rule` judges; see `_FactsReader`."""
+    read = _FactsReader(rule.facts(store), rule, rule.fingerprint, _judged_schema(rule))
     return [readers.submit(read, number) for number in ids]
 
 
-def _gathered(
+def _gather(
     store: str,
     rule: Rule,
     ids: Mapping[int, pa.Array],
-    coming: Sequence[Future[pa.Table | None]],
+    pending: Sequence[Future[pa.Table | None]],
     unmeasured_allowed: bool,
 ) -> tuple[pa.Table, np.ndarray]:
-    """The judged columns of all shards, and bool [N]: false where there are no facts."""
+    """(judged columns of all shards, whether each photo has facts: bool [N])."""
     room, schema = rule.facts(store), _judged_schema(rule)
-    found = [one.result() for one in coming]
-    num_lacking = sum(table is None for table in found)
+    read_tables = [future.result() for future in pending]
+    num_lacking = sum(table is None for table in read_tables)
     if num_lacking and not unmeasured_allowed:
         raise InputError(
             f"{room.root}: no facts by the present settings for {num_lacking} of {len(ids)} shards",
             hint=f"run `lhq filter PIPELINE` without --judge-only to measure {rule.name}",
         )
     tables, measured = [], []
-    for (number, shard_ids), table in zip(ids.items(), found, strict=True):
+    for (number, shard_ids), table in zip(ids.items(), read_tables, strict=True):
         if table is None:
             blank = [pa.nulls(len(shard_ids), column.type) for column in schema]
             tables.append(
@@ -120,16 +120,16 @@ def _gathered(
 
 
 @dataclass(frozen=True)
-class _FactsOf:
-    """One shard's facts in the columns of `schema`; None where they lack or were not made as `made` says.
+class _FactsReader:
+    """Reads one shard's facts in the columns of `schema`; None if they are missing or have another fingerprint.
 
     Raises:
-        FactsDamaged: they were made by `rule`, but can't be read.
+        FactsDamaged: they have the fingerprint, but can't be read.
     """
 
     room: Shards
     rule: Rule
-    made: str
+    fingerprint: str
     schema: pa.Schema
 
     def __call__(self, number: int) -> pa.Table | None:
@@ -141,32 +141,38 @@ class _FactsOf:
             if is_measured(self.room.store, self.rule, number):
                 raise FactsDamaged(error.message, hint=error.hint, room=self.room.room, number=number) from error
             return None
-        made = (table.schema.metadata or {}).get(MADE, b"").decode()
-        return table.select(self.schema.names).replace_schema_metadata(None) if made == self.made else None
+        fingerprint = (table.schema.metadata or {}).get(FACTS_ORIGIN, b"").decode()
+        return (
+            table.select(self.schema.names).replace_schema_metadata(None) if fingerprint == self.fingerprint else None
+        )
 
 
-def _drop_unmeasured(given: Verdicts, measured: np.ndarray) -> Verdicts:
+def _drop_unmeasured(verdict_set: Verdicts, measured: np.ndarray) -> Verdicts:
     if measured.all():
-        return given
+        return verdict_set
     return Verdicts(
-        given.measure,
-        given.ids,
-        given.kept & measured,
-        np.where(measured, given.score, np.nan),
-        lambda row: given.detail(row) if measured[row] else "not measured",
+        verdict_set.measure,
+        verdict_set.ids,
+        verdict_set.kept & measured,
+        np.where(measured, verdict_set.score, np.nan),
+        lambda row: verdict_set.detail(row) if measured[row] else "not measured",
     )
 
 
 def _join(ids: pa.ChunkedArray, shard: np.ndarray, verdicts: Mapping[str, Verdicts]) -> pa.Table:
-    """One row a photo: the first failing measure is the reason, all failing ones are listed."""
+    """One row per photo: the first measure that drops it is the reason; `failed` lists all that do."""
     names = np.array(list(verdicts), object)
-    fails = np.stack([~given.kept for given in verdicts.values()], axis=1) if verdicts else np.zeros((len(shard), 0))
+    fails = (
+        np.stack([~verdict_set.kept for verdict_set in verdicts.values()], axis=1)
+        if verdicts
+        else np.zeros((len(shard), 0))
+    )
     first = np.where(fails.any(axis=1), fails.argmax(axis=1), -1) if verdicts else np.full(len(shard), -1)
     score, detail = np.full(len(shard), np.nan), np.full(len(shard), "", object)
-    for number, given in enumerate(verdicts.values()):
+    for number, verdict_set in enumerate(verdicts.values()):
         rows = np.flatnonzero(first == number)
-        score[rows] = given.score[rows]
-        detail[rows] = [given.detail(int(row)) for row in rows]
+        score[rows] = verdict_set.score[rows]
+        detail[rows] = [verdict_set.detail(int(row)) for row in rows]
     offsets = np.concatenate([[0], fails.sum(axis=1).cumsum()]).astype(np.int32)
     failed = pa.ListArray.from_arrays(pa.array(offsets), pa.array(names[np.nonzero(fails)[1]], pa.string()))
     reason = np.append(names, "")[first]

@@ -1,4 +1,4 @@
-"""One photo → its verdicts, without judging all the others where that can be helped."""
+"""One photo → its verdicts, without judging all other photos if possible."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from lhq.store.shards import Shards
 
 
 def judge_photo(store: str, rules: Sequence[Rule], id: str, shard: int, row: int) -> dict[str, Verdict]:
-    """What each rule says of the photo in this row of this shard, by measure.
+    """The verdict of each rule, by measure, on the photo in this row of this shard.
 
-    Most measures look at the photo's own facts only. A bar that is a share of all photos is drawn over one measure's
-    facts. Which of a cluster of duplicates stays is read from the last run where that judged by the same settings;
-    otherwise everything is judged again.
+    Most measures need the photo's own facts only; a threshold that is a share of all photos needs all facts of its
+    measure. Which photo of a cluster of duplicates is kept comes from the last filter run if its settings were the
+    same; otherwise all photos are judged again.
     """
     said: dict[str, Verdict] = {}
     last, anew = _last_run(store, rules, id, shard, row), None
@@ -48,7 +48,7 @@ def judge_photo(store: str, rules: Sequence[Rule], id: str, shard: int, row: int
 
 
 def _last_run(store: str, rules: Sequence[Rule], id: str, shard: int, row: int) -> dict[str, Any] | None:
-    """The photo's row of `verdicts.parquet`; None where other photos or other settings were judged, or not all."""
+    """The photo's row of `verdicts.parquet`; None if that is of other settings or other photos, or incomplete."""
     try:
         table = verdicts.read(store)
     except ShardDamaged:

@@ -1,4 +1,4 @@
-"""One `[filter.<name>]` table as the filter uses it: a measure, its settings, and the facts that it made."""
+"""One `[filter.<name>]` table of the pipeline file: a measure with its settings, and where its facts are."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lhq.images import MAX_PIXELS, max_pixels_limit
 from lhq.measures import Measure, MeasureSettings
 from lhq.store.shards import Shards
 
-MADE = b"lhq.made"
-"""Key in a facts file's metadata: the `Rule.made` that made it."""
+FACTS_ORIGIN = b"lhq.made"
+"""Key in a facts file's metadata: the `Rule.fingerprint` that made it."""
 
 
 @dataclass(frozen=True)
@@ -29,34 +29,34 @@ class Rule:
         return self.measure.name
 
     def facts(self, store: str) -> Shards:
-        """Where the measure's facts are kept in a store."""
+        """The measure's facts in a store."""
         return Shards(store, f"facts/{self.name}")
 
     @property
-    def made(self) -> str:
-        """What facts of this rule are made by; facts with another word in their file are stale."""
+    def fingerprint(self) -> str:
+        """Identifies measure, version, measuring settings and schema; facts with another fingerprint are stale."""
         kind = type(self.settings)
         measuring = self.settings.model_dump(mode="json", exclude=set(kind.judgement))
         schema = {column.name: str(column.type) for column in self.measure.schema}
-        made: dict[str, object] = {
+        fingerprint: dict[str, object] = {
             "measure": self.measure.name,
             "version": self.measure.version,
             "settings": measuring,
             "schema": schema,
         }
         if self.measure.needs_bytes and max_pixels_limit() != MAX_PIXELS:
-            made["max_pixels"] = max_pixels_limit()  # which photos are refused for their size
-        return json.dumps(made, sort_keys=True)
+            fingerprint["max_pixels"] = max_pixels_limit()  # which photos are refused for their size
+        return json.dumps(fingerprint, sort_keys=True)
 
 
 def is_measured(store: str, rule: Rule, number: int) -> bool:
-    """True if a shard's facts are there, readable, and made as `rule` would make them."""
+    """Whether a shard's facts exist, are readable and have the rule's fingerprint."""
     try:
-        return rule.facts(store).metadata(number).get(MADE.decode()) == rule.made
+        return rule.facts(store).metadata(number).get(FACTS_ORIGIN.decode()) == rule.fingerprint
     except (ShardDamaged, FileNotFoundError):
         return False
 
 
 def judged_by(rules: Sequence[Rule]) -> str:
-    """What `verdicts.parquet` says of its making: all settings, in the order of judgement."""
-    return lhq.store.verdicts.word({rule.name: rule.settings for rule in rules})
+    """All settings in the order of judgement, as stored in `verdicts.parquet`."""
+    return lhq.store.verdicts.describe_settings({rule.name: rule.settings for rule in rules})

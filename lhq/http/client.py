@@ -149,8 +149,8 @@ class Client:
                 finally:
                     self.hosts.release(host)
             else:
-                with self.hosts.slot(host, self.is_stopped) as has_slot:
-                    if not has_slot:
+                with self.hosts.slot(host, self.is_stopped) as acquired:
+                    if not acquired:
                         raise _stopped(target)
                     response = self._fetch_once(host, target)
             evidence = evidence.merge_strictest(response.evidence)
@@ -175,8 +175,8 @@ class Client:
         evidence = Evidence({})
         for _ in range(self.settings.max_redirects + 1):
             host = self.hosts[target.netloc]
-            with self.hosts.slot(host, self.is_stopped) as has_slot:
-                if not has_slot:
+            with self.hosts.slot(host, self.is_stopped) as acquired:
+                if not acquired:
                     raise _stopped(target)
                 evidence = evidence.merge_strictest(self._host_evidence(host, target))
                 response = self._send(host, Request("HEAD", target, headers), max_bytes=0)
@@ -277,8 +277,8 @@ class Client:
         for attempt in range(num_attempts):
             if attempt and not host.paused_until > time.monotonic():
                 self.wait(self.settings.retry_delay_s * attempt * random.uniform(0.5, 1.0))
-            with self.hosts.slot(host, self.is_stopped) as has_slot:
-                if not has_slot or self.is_stopped():
+            with self.hosts.slot(host, self.is_stopped) as acquired:
+                if not acquired or self.is_stopped():
                     raise _stopped(target)
                 try:
                     response = self._send(host, Request(method, target, all_headers, body), max_bytes=API_MAX_BYTES)

@@ -1,7 +1,7 @@
 """Photos that no crawl fetched (imported, rehydrated) → the store's shards, through the same checks and spool.
 
-What is taken in survives a kill at once, as in a crawl; run again, what is held is passed over. The store's crawl
-must not be at work, nor have left an open shard: its frontier would not know of ours.
+As in a crawl, added photos survive a kill at once, and photos that the store holds are skipped. The store's crawl must
+not be running, nor have left an open shard, since its frontier wouldn't know of ours.
 """
 
 from __future__ import annotations
@@ -29,61 +29,61 @@ RIGHTS_COLUMNS = ("licence", "author", "attribution", "permits", "permission", "
 
 
 @dataclass(frozen=True, slots=True)
-class Into:
-    """Where photos go: the address of the store, and its local folder, in which they wait to be sealed."""
+class Destination:
+    """The store's address, and its local folder, which holds the spool."""
 
     store: str
     folder: str
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What the store holds of a photo: the hash of its bytes, and the papers that bear rights."""
+class StoredPhoto:
+    """A photo in the store: the sha256 of its bytes, and the rights columns of its papers."""
 
     sha256: str
     papers: tuple[str, ...]
-    """In the order of `RIGHTS_COLUMNS`; a list as words apart by spaces."""
+    """In the order of `RIGHTS_COLUMNS`; lists are joined by spaces."""
 
     @classmethod
-    def of(cls, sha256: str, papers: Mapping[str, Any]) -> Held:
-        """Of a row of papers."""
+    def of(cls, sha256: str, papers: Mapping[str, Any]) -> StoredPhoto:
+        """From a row of papers."""
         values = (papers[name] for name in RIGHTS_COLUMNS)
         return cls(sha256, tuple(value if isinstance(value, str) else " ".join(value) for value in values))
 
 
 class Intake:
-    """An open store; made by `intake`."""
+    """A store opened for adding photos; see `intake`."""
 
-    def __init__(self, into: Into, max_pixels: int, policy: Policy) -> None:
+    def __init__(self, destination: Destination, max_pixels: int, policy: Policy) -> None:
         self._policy = policy
-        store, folder = into.store, into.folder
+        store, folder = destination.store, destination.folder
         self._shards, self._folder, self._max_pixels = Shards(store, "photos"), folder, max_pixels
         self._removed, self._removed_sha256 = tombstones.removed_ids(store), tombstones.removed_sha256(store)
         self._spool: Spool | None = None
         self._shards.forget_debris()
         for number in open_numbers(folder):
             self._seal(Spool(folder, number))
-        self.held: dict[str, Held] = {}
-        """id → what the store holds of it."""
+        self.held: dict[str, StoredPhoto] = {}
+        """The store's photos by id."""
         for number in self._shards.numbers():
             rows = self._shards.read(number, ["id", "sha256", *RIGHTS_COLUMNS])
-            self.held |= {row["id"]: Held.of(row["sha256"], row) for row in rows.to_pylist()}
+            self.held |= {row["id"]: StoredPhoto.of(row["sha256"], row) for row in rows.to_pylist()}
 
     def has(self, id: str) -> bool:
-        """Whether the store holds the photo, or keeps it out: nothing is to be done then."""
+        """Whether the store holds the photo or has a tombstone for it."""
         return id in self.held or id in self._removed
 
     def is_removed(self, id: str) -> bool:
-        """Whether the photo was taken down."""
+        """Whether the store has a tombstone for the photo."""
         return id in self._removed
 
     def add(self, candidate: Candidate, data: bytes | bytearray) -> None:
-        """Take one photo in.
+        """Check and add a photo.
 
         Raises:
-            ImageError: the bytes are not a whole picture of a supported type, were taken down, are reserved by their
-                own metadata, or belong to a denied author or host.
-            StoreError: the disk is full; what was taken in before stays.
+            ImageError: the bytes are not a complete image of a supported format, were taken down, are reserved by their
+                metadata, or match the deny list.
+            StoreError: the disk is full; photos added before stay.
         """
         header = inspect(data, max_pixels=self._max_pixels)
         evidence = evidence_of_photo(candidate, metadata_bytes(data), xmp_packets(data))
@@ -95,11 +95,11 @@ class Intake:
         self.put(papers_of(candidate, header, candidate.url, now(), evidence), data)
 
     def put_changed(self, papers: Mapping[str, Any], header: Header, data: bytes | bytearray) -> None:
-        """Take in a photo whose bytes are no longer those that its papers speak of: fetched now, papers mended."""
+        """Add a photo whose bytes differ from its papers, updating the papers to these bytes, fetched now."""
         self.put({**papers, **papers_of_bytes(header, now())}, data)
 
     def put(self, papers: Mapping[str, Any], data: bytes | bytearray) -> None:
-        """Take one photo in whose papers are complete (`PHOTO_SCHEMA` but `image`; `fetched_at` in ms since 1970).
+        """Add a photo with complete papers (`PHOTO_SCHEMA` without `image`; `fetched_at` in ms since 1970).
 
         Raises:
             ImageError: the bytes were taken down.
@@ -111,7 +111,7 @@ class Intake:
             taken = [*self._shards.numbers(), *open_numbers(self._folder)]
             self._spool = Spool(self._folder, max(taken, default=-1) + 1)
         self._spool.append(papers, data)
-        self.held[str(papers["id"])] = Held.of(str(papers["sha256"]), papers)
+        self.held[str(papers["id"])] = StoredPhoto.of(str(papers["sha256"]), papers)
         if self._spool.is_full:
             self.finish()
 
@@ -127,20 +127,20 @@ class Intake:
 
 
 @contextlib.contextmanager
-def intake(into: Into, *, max_pixels: int = 0, policy: Policy | None = None) -> Iterator[Intake]:
-    """The store, open for photos; what was taken in is sealed at the end, also after an error.
+def intake(destination: Destination, *, max_pixels: int = 0, policy: Policy | None = None) -> Iterator[Intake]:
+    """Open a store for adding photos; the open shard is sealed at the end, also after an error.
 
     Raises:
-        StoreError: a crawl or an import is at work in it, or left an open shard.
+        StoreError: a crawl or an import is running on it, or a crawl left an open shard.
     """
-    folder = into.folder
+    folder = destination.folder
     place = Path(folder)
     with locked(folder, "crawl"):
         if (place / FRONTIER).exists() and open_numbers(folder):
             raise StoreError(
                 f"{folder}: a crawl was stopped here with a shard open", hint="let it finish: run lhq crawl again"
             )
-        opened = Intake(into, max_pixels, policy or Policy())
+        opened = Intake(destination, max_pixels, policy or Policy())
         try:
             yield opened
         finally:

@@ -1,7 +1,7 @@
-"""Collections made by others (LSUN's LMDB, folders, zips) → photos in the store's shards, with papers.
+"""Existing collections (LSUN's LMDB, folders, zips) → photos in the store's shards, with papers.
 
-No papers, no photo: what a collection does not say of its photos the user states (`Papers`), for all of them or
-photo by photo in a table. The id and address of an imported photo is its place in the collection.
+The user states the licence and provenance of a collection's photos (`Papers`), for all of them or photo by photo in a
+table; photos without are refused. The id of an imported photo is made of the collection's name and the photo's path.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from lhq import nearest
 from lhq.errors import FetchError, ImageError, InputError
-from lhq.intake import RIGHTS_COLUMNS, Held, Intake, Into, intake
-from lhq.intake.papers import Papers, shown
+from lhq.intake import RIGHTS_COLUMNS, Destination, Intake, StoredPhoto, intake
+from lhq.intake.papers import Papers, printable
 from lhq.progress import OnProgress, silent
 from lhq.records import Candidate
 from lhq.rights.licences import Rights
@@ -36,13 +36,13 @@ RIGHTS = {
 }
 
 Entry = tuple[str, Callable[[], bytes]]
-"""A photo's name in its collection, and how to read its bytes (ImageError or FetchError where that fails)."""
+"""(a photo's name in its collection, a function that reads its bytes or raises ImageError or FetchError)."""
 
 
 @dataclass
 class ImportReport:
-    """What an import did; `failed` maps names to reasons, `conflicts` names that the store holds with other bytes or
-    other papers to what differs."""
+    """The result of an import. `failed` maps names to reasons; `conflicts` maps names that the store holds with other
+    bytes or papers to the difference."""
 
     new: int = 0
     held: int = 0
@@ -52,9 +52,9 @@ class ImportReport:
 
 @dataclass(frozen=True)
 class Collection:
-    """Photos that come together, with their papers.
+    """A collection of photos with their papers.
 
-    `source` is `lsun`, `zip` or `folder`, `name` is part of every id; `total` is their number, 0 if not known.
+    `source` is `lsun`, `zip` or `folder`; `name` is part of every id; `total` is the number of photos, 0 if unknown.
     """
 
     source: str
@@ -64,33 +64,33 @@ class Collection:
     total: int = 0
 
 
-def bring(
-    collection: Collection, into: Into, on_progress: OnProgress = silent, *, policy: Policy | None = None
+def import_collection(
+    collection: Collection, destination: Destination, on_progress: OnProgress = silent, *, policy: Policy | None = None
 ) -> ImportReport:
-    """Take a collection's photos into a store; run again after any stop, it goes on.
+    """Import a collection's photos into a store; run again after an interruption, it goes on.
 
     Args:
-        policy: which reservations bind, and who is denied; None: every reservation binds.
+        policy: reservations to honour and deny list; None: honour every reservation.
 
     Raises:
         InputError: a photo's licence is not stated, or there are no photos.
-        StoreError: the store can't be written, or a crawl is at work in it.
+        StoreError: the store can't be written, or a crawl is running on it.
     """
     report = ImportReport()
-    with intake(into, policy=policy) as opened:
+    with intake(destination, policy=policy) as opened:
         for name, read in collection.entries:
             candidate = collection.papers.of(collection.source, collection.name, name)
             try:
                 if opened.has(candidate.id):
                     if differs := _difference(opened, candidate, read):
-                        report.conflicts[shown(name)] = differs
+                        report.conflicts[printable(name)] = differs
                     else:
                         report.held += 1
                 else:
                     opened.add(candidate, read())
                     report.new += 1
             except (ImageError, FetchError) as error:
-                report.failed[shown(name)] = f"{error.reason}: {error.message}"
+                report.failed[printable(name)] = f"{error.reason}: {error.message}"
             done = report.new + report.held + len(report.failed) + len(report.conflicts)
             on_progress(f"importing {collection.name}", done, collection.total)
     if not (report.new or report.held or report.failed or report.conflicts):
@@ -101,15 +101,15 @@ def bring(
 
 
 def _difference(opened: Intake, candidate: Candidate, read: Callable[[], bytes]) -> str:
-    """What differs between a photo that the store holds and one of the same name that is to come in; "" if nothing
-    does, or if the photo is kept out."""
+    """The difference between a photo to import and the store's photo of the same id; "" if there is none, or if the
+    photo was taken down."""
     held = opened.held.get(candidate.id)
     if held is None:
         return ""
     found = hashlib.sha256(read()).hexdigest()
     if found != held.sha256:
         return f"its sha256 is {found}, {candidate.id} has {held.sha256}"
-    given = Held.of(found, dataclasses.asdict(candidate))
+    given = StoredPhoto.of(found, dataclasses.asdict(candidate))
     other = [
         f'{name} "{of_given}", {candidate.id} has "{of_held}"'
         for name, of_given, of_held in zip(RIGHTS_COLUMNS, given.papers, held.papers, strict=True)
@@ -119,10 +119,10 @@ def _difference(opened: Intake, candidate: Candidate, read: Callable[[], bytes])
 
 
 def lsun(path: str) -> tuple[int, Iterator[Entry]]:
-    """(number, photos) of an LSUN LMDB folder (`tower_train_lmdb`): values are JPEG or WebP files.
+    """Open an LSUN LMDB folder such as `tower_train_lmdb`, whose values are JPEG or WebP files: (number, photos).
 
     Raises:
-        InputError: it is not one, or the lmdb package is not installed.
+        InputError: it is not an LMDB folder, or the lmdb package is not installed.
     """
     try:
         lmdb = importlib.import_module("lmdb")
@@ -131,7 +131,7 @@ def lsun(path: str) -> tuple[int, Iterator[Entry]]:
     if not os.path.isfile(os.path.join(path, "data.mdb")):
         raise InputError(f"{path}: no LMDB (no data.mdb)", hint="give the unzipped folder, e.g. tower_train_lmdb")
     try:
-        # Without `lock` a read-only disc will do; `readahead` off: one pass over what is larger than memory.
+        # Without `lock` a read-only disk will do; no `readahead` for one pass over more data than memory.
         database = lmdb.open(path, readonly=True, lock=False, readahead=False, max_readers=1)
         num = int(database.stat()["entries"])
     except lmdb.Error as error:
@@ -151,10 +151,10 @@ def lsun(path: str) -> tuple[int, Iterator[Entry]]:
 
 
 def folder(path: str) -> tuple[int, Iterator[Entry]]:
-    """(number, photos) of a folder and the folders below it, by relative path; links are not followed.
+    """Open a folder with its subfolders: (number, photos by relative path). Links are not followed.
 
     Raises:
-        InputError: it is not one.
+        InputError: there is no such folder.
     """
     root = Path(path)
     if not root.is_dir():
@@ -178,9 +178,9 @@ def folder(path: str) -> tuple[int, Iterator[Entry]]:
 
 
 def archive(path: str) -> tuple[int, Iterator[Entry]]:
-    """(number, photos) of a zip: the published LHQ ones, or StyleGAN's with a dataset.json.
+    """Open a zip, such as LHQ's published ones or StyleGAN's with a dataset.json: (number, photos).
 
-    Members are read in memory by name; none becomes a path of this machine.
+    Members are read into memory; nothing is extracted to disk.
 
     Raises:
         InputError: it is not a zip.

@@ -1,4 +1,4 @@
-"""What a user states of photos that others collected: for all of them, or photo by photo in a table."""
+"""The papers that a user states for imported photos: for all of them, or photo by photo in a table."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Papers:
-    """What is known of the photos: `given` for all, `table` (name → columns) photo by photo, which goes first."""
+    """Papers of a collection: `given` for all photos, overridden by `table` (name → columns) photo by photo."""
 
     given: Mapping[str, str]
     table: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def of(self, source: str, collection: str, name: str) -> Candidate:
-        """The papers of one photo.
+        """The candidate of one photo, with its papers.
 
         Raises:
             InputError: its licence is not stated, or not one that `lhq.rights.licences` knows.
         """
         row = {**self.given, **{key: value for key, value in self._row(name).items() if value.strip()}}
-        place = f"{collection}/{quoted(name)}"
+        place = f"{collection}/{percent_encoded(name)}"
         licence = row.get("licence", "")
         if licence not in LICENCES:
             raise InputError(
-                f'{shown(name)}: licence "{licence}"' if licence else f"{shown(name)}: no licence",
+                f'{printable(name)}: licence "{licence}"' if licence else f"{printable(name)}: no licence",
                 hint=f"state it: --licence, or a column of --papers; known: {', '.join(sorted(LICENCES))}",
             )
         try:
             permission = permissions.from_columns(row)
         except ValueError as error:
-            raise InputError(f"{shown(name)}: {error}", hint="mend that row of --papers") from None
+            raise InputError(f"{printable(name)}: {error}", hint="mend that row of --papers") from None
         return Candidate(
             source=source,
             source_id=place,
@@ -74,23 +74,25 @@ class Papers:
         return bool(self._row(name))
 
     def _row(self, name: str) -> Mapping[str, str]:
-        """A photo's row, by its name as it stands, as its percent-encoded bytes, or with the system's other slash."""
-        for known in (name, quoted(name), name.replace("/", "\\"), f"./{name}"):
+        """A photo's row, by its name as it is, percent-encoded, with backslashes, or after `./`."""
+        for known in (name, percent_encoded(name), name.replace("/", "\\"), f"./{name}"):
             if known in self.table:
                 return self.table[known]
         return {}
 
     def check(self, names: Sequence[str]) -> None:
-        """Table and collection speak of the same photos.
+        """Check that the table and the collection have the same photos.
 
         Raises:
             InputError: rows that match no photo, or photos without a row; lists the first of each.
         """
         if not self.table:
             return
-        without = [shown(name) for name in names if not self.has(name)]
-        spelled = {form for name in names for form in (name, quoted(name), name.replace("/", "\\"), f"./{name}")}
-        unmatched = [shown(row) for row in self.table if row not in spelled]
+        without = [printable(name) for name in names if not self.has(name)]
+        spelled = {
+            form for name in names for form in (name, percent_encoded(name), name.replace("/", "\\"), f"./{name}")
+        }
+        unmatched = [printable(row) for row in self.table if row not in spelled]
         said = [
             f"{len(found):,} {what}: {', '.join(found[:_SHOWN])}{' …' if len(found) > _SHOWN else ''}"
             for found, what in ((unmatched, "rows of the table match no photo"), (without, "photos have no row"))
@@ -104,23 +106,23 @@ class Papers:
             )
 
 
-def quoted(name: str) -> str:
-    """A name as part of an id: its bytes percent-encoded, whatever encoding they are in."""
+def percent_encoded(name: str) -> str:
+    """Percent-encode a name's bytes, in whatever encoding they are, for use in an id."""
     return urllib.parse.quote(name.encode("utf-8", "surrogateescape"))
 
 
-def shown(name: str) -> str:
-    """A name as any terminal and any JSON can hold it."""
+def printable(name: str) -> str:
+    """Escape a name's undecodable bytes, so that terminals and JSON can hold it."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def read_papers(path: str) -> dict[str, dict[str, str]]:
-    """A table of papers, CSV, TSV or JSON lines, with a column `file`: name → its other columns.
+    """Read a table of papers (CSV, TSV or JSON lines) with a column `file`: name → the other columns.
 
-    Names of columns are read in any case. Columns that are none of `COLUMNS` are passed over, with a warning.
+    Column names are case-insensitive. Columns that aren't in `COLUMNS` are ignored with a warning.
 
     Raises:
-        InputError: it can't be read, has no column `file`, or one that is nearly the name of one that bears rights.
+        InputError: it can't be read, has no column `file`, or a column whose name resembles a rights column's.
     """
     try:
         rows = _rows_of_papers(path)
@@ -151,7 +153,7 @@ def _rows_of_papers(path: str) -> list[dict[Any, Any]]:
 
 
 def _check_columns(path: str, unknown: set[str]) -> None:
-    """A licence in a column named "license" must not be taken for none."""
+    """Refuse misspelt names of rights columns: a licence in a column "license" must not be ignored."""
     for name in sorted(unknown):
         if near := difflib.get_close_matches(name, RIGHTS_COLUMNS, n=1, cutoff=0.75):
             raise InputError(f'{path}: column "{name}"', hint=f'did you mean "{near[0]}"? Else leave the column out')

@@ -1,8 +1,8 @@
-"""Manifest → photos: a set rebuilt from its papers alone, with a report of what the web has lost since.
+"""Manifest → photos: rebuild a dataset from its manifest, and report what has disappeared from the web.
 
-Every photo is fetched from its address, politely, and kept if it still hashes to what the manifest says. Its
-papers, scores and verdict are restored with it, so an export of the rebuilt store gives the same rows in the same
-order and, where nothing is lost, the same bytes.
+Every photo is fetched from its URL, politely, and kept if its sha256 is still the manifest's. Its papers, scores and
+verdict are restored too, so an export of the rebuilt store gives the same rows in the same order and, if nothing is
+lost, the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lhq.errors import FetchError, ImageError, InputError
 from lhq.export import manifest
 from lhq.http import Client
 from lhq.images import inspect
-from lhq.intake import Intake, Into, intake
+from lhq.intake import Destination, Intake, intake
 from lhq.progress import OnProgress, silent
 from lhq.records import PAPERS, VERDICT_SCHEMA
 from lhq.store import verdicts
@@ -34,10 +34,11 @@ _DETAIL = "kept by the manifest"
 
 @dataclass
 class RehydrateReport:
-    """What became of a manifest's rows. `removed` counts those that were taken down here; `lost` maps ids to reasons:
-    `http-404`, `changed`, `no-address` …
+    """The outcome of a manifest's rows.
 
-    `by_source` counts every source's rows by outcome: `here`, `removed` or the reason.
+    `held` counts photos that the store held already, `removed` those with a tombstone; `lost` maps ids to reasons:
+    `http-404`, `changed`, `no-address` … `by_source` counts each source's rows by outcome: `here`, `removed` or the
+    reason.
     """
 
     num_rows: int
@@ -49,33 +50,33 @@ class RehydrateReport:
 
 
 def rehydrate(
-    where: str,
-    into: Into,
+    manifest_path: str,
+    destination: Destination,
     client: Client,
     *,
     takes_changed: bool = False,
     measures: Sequence[str] = (),
     on_progress: OnProgress = silent,
 ) -> RehydrateReport:
-    """Fetch a manifest's photos into a store; run again after any stop, it goes on with what is missing.
+    """Fetch a manifest's photos into a store; run again after an interruption, it fetches what is missing.
 
     Args:
-        where: the manifest, or the dataset's folder.
-        takes_changed: keep bytes that hash to something else than the manifest says (a re-encoded picture).
-        measures: names that scores may belong to (`<measure>_<column>`).
+        manifest_path: the manifest, or the dataset's folder.
+        takes_changed: keep photos whose sha256 differs from the manifest's (re-encoded by their host).
+        measures: names of measures that score columns may belong to (`<measure>_<column>`).
 
     Raises:
-        InputError: no manifest, or the store holds verdicts of another set.
-        StoreError: the store can't be written, or a crawl is at work in it.
+        InputError: there is no manifest, or the store holds verdicts of a filter.
+        StoreError: the store can't be written, or a crawl is running on it.
     """
-    rows = manifest.read(where)
-    store = into.store
+    rows = manifest.read(manifest_path)
+    store = destination.store
     Shards(store, "photos").numbers()  # a store that can't be reached is an error before any request
     _refuse_judged(store)
     report = RehydrateReport(len(rows))
     outcomes: list[tuple[str, str]] = []
-    with intake(into, max_pixels=client.settings.max_pixels, policy=client.policy) as opened:
-        todo = []
+    with intake(destination, max_pixels=client.settings.max_pixels, policy=client.policy) as opened:
+        missing = []
         for row in rows.select(PAPERS).to_pylist():
             if opened.is_removed(row["id"]):
                 report.removed += 1
@@ -84,10 +85,10 @@ def rehydrate(
                 report.held += 1
                 outcomes.append((row["source"], "here"))
             else:
-                todo.append(row)
+                missing.append(row)
         on_progress("fetching", report.held, len(rows))
-        for row, data in _fetched(todo, client):
-            reason = data if isinstance(data, str) else _take(opened, row, data, takes_changed)
+        for row, data in _fetch_all(missing, client):
+            reason = data if isinstance(data, str) else _add(opened, row, data, takes_changed)
             if reason:
                 report.lost[row["id"]] = reason
             else:
@@ -100,8 +101,8 @@ def rehydrate(
     return report
 
 
-def _take(opened: Intake, row: dict[str, Any], data: bytes | bytearray, takes_changed: bool) -> str:
-    """Keep one photo; the reason if it is not what it was."""
+def _add(opened: Intake, row: dict[str, Any], data: bytes | bytearray, takes_changed: bool) -> str:
+    """Add one photo; returns "" or why it was not added."""
     try:
         header = inspect(data)
         if header.sha256 == row["sha256"]:
@@ -115,8 +116,10 @@ def _take(opened: Intake, row: dict[str, Any], data: bytes | bytearray, takes_ch
     return ""
 
 
-def _fetched(todo: list[dict[str, Any]], client: Client) -> Iterator[tuple[dict[str, Any], bytes | bytearray | str]]:
-    """(row, bytes or reason) as they come, a few under way at a time."""
+def _fetch_all(
+    missing: list[dict[str, Any]], client: Client
+) -> Iterator[tuple[dict[str, Any], bytes | bytearray | str]]:
+    """Yield (row, bytes or reason) as downloads finish, with a few in flight."""
 
     def fetch(row: dict[str, Any]) -> bytes | bytearray | str:
         if not row["url"].startswith(("http://", "https://")):
@@ -130,32 +133,32 @@ def _fetched(todo: list[dict[str, Any]], client: Client) -> Iterator[tuple[dict[
                     return f"{error.reason}: {error.message}"
         raise AssertionError("unreachable")
 
-    rows = iter(todo)
+    rows = iter(missing)
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        under_way: dict[Future[bytes | bytearray | str], dict[str, Any]] = {}
+        in_flight: dict[Future[bytes | bytearray | str], dict[str, Any]] = {}
         try:
             while True:
-                for row in islice(rows, _IN_FLIGHT - len(under_way)):
-                    under_way[pool.submit(fetch, row)] = row
-                if not under_way:
+                for row in islice(rows, _IN_FLIGHT - len(in_flight)):
+                    in_flight[pool.submit(fetch, row)] = row
+                if not in_flight:
                     return
-                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
                 for future in done:
-                    yield under_way.pop(future), future.result()
+                    yield in_flight.pop(future), future.result()
         except BaseException:
             client.stop()
             raise
 
 
 def _refuse_judged(store: str) -> None:
-    """Verdicts that a filter made are not to be overwritten."""
+    """Raise if the store has verdicts of a filter, which must not be overwritten."""
     found = verdicts.read(store, ["detail"])
     if found is not None and pc.any(pc.not_equal(found["detail"], _DETAIL)).as_py():
         raise InputError(f"{store}: this store was filtered", hint="rehydrate into a store of its own")
 
 
 def _restore(store: str, rows: pa.Table, measures: Sequence[str]) -> None:
-    """Verdicts that keep what is here, and the scores as facts."""
+    """Write verdicts that keep the fetched photos, and their scores as facts."""
     photos = Shards(store, "photos")
     restored = []
     known = set(rows["id"].to_pylist())
@@ -174,10 +177,10 @@ def _restore(store: str, rows: pa.Table, measures: Sequence[str]) -> None:
             }
             for id in ids
         ]
-        mine = rows.take(pc.index_in(pa.array(ids, pa.string()), rows["id"].combine_chunks()))
+        own_rows = rows.take(pc.index_in(pa.array(ids, pa.string()), rows["id"].combine_chunks()))
         for measure in sorted(set(scores.values())):
-            columns = {name.removeprefix(f"{measure}_"): mine[name] for name in scores if scores[name] == measure}
-            Shards(store, f"facts/{measure}").write(number, pa.table({"id": mine["id"], **columns}))
+            columns = {name.removeprefix(f"{measure}_"): own_rows[name] for name in scores if scores[name] == measure}
+            Shards(store, f"facts/{measure}").write(number, pa.table({"id": own_rows["id"], **columns}))
     verdicts.write(store, pa.Table.from_pylist(restored, VERDICT_SCHEMA))
 
 

@@ -15,7 +15,16 @@ import fsspec
 import pydantic
 
 from lhq import nearest
-from lhq.config import BESIDE, HttpSettings, Place, Settings, placed, read_toml, unknown_key, validate
+from lhq.config import (
+    RELATIVE_TO_FILE,
+    HttpSettings,
+    PathSetting,
+    Settings,
+    read_toml,
+    resolve_paths,
+    unknown_key,
+    validate,
+)
 from lhq.errors import ConfigError
 from lhq.export import ExportSettings
 from lhq.export.layout import TAKEN_COLUMNS
@@ -38,7 +47,7 @@ class SandboxSettings(Settings):
 
     port: int = pydantic.Field(8210, gt=0, lt=65536)
     """Port of the sandbox on loopback; part of every photo's URL, so keep it as long as the store."""
-    photos: Annotated[str | tuple[str, ...], BESIDE] = ()
+    photos: Annotated[str | tuple[str, ...], RELATIVE_TO_FILE] = ()
     """Folders of pictures to serve; none: painted scenes."""
     num_scenes: int = pydantic.Field(300, gt=0)
     """How many painted photos the services offer."""
@@ -67,7 +76,7 @@ class RightsSettings(Settings):
 
     honour: tuple[str, ...] = tuple(SIGNALS)
     """Opt-out signals that keep a photo out; signals not listed are still checked and recorded."""
-    deny: Place = ""
+    deny: PathSetting = ""
     """A file of authors, pages and domains to leave out, one per line; relative to the pipeline file."""
 
     @pydantic.field_validator("honour")
@@ -134,11 +143,13 @@ def read(path: str | os.PathLike[str]) -> PipelineFile:
         http=validate(HttpSettings, _table(tables, "http", path), f"{path} [http]"),
         sandbox=None
         if sandbox is None
-        else placed(validate(SandboxSettings, sandbox, f"{path} [sandbox]"), places.place),
+        else resolve_paths(validate(SandboxSettings, sandbox, f"{path} [sandbox]"), places.place),
         sources=sources,
         filters=_named(MEASURES, _table(tables, "filter", path), f"{path} [filter", places),
-        export=placed(validate(ExportSettings, _table(tables, "export", path), f"{path} [export]"), places.place),
-        policy=_policy(placed(rights, places.place), sources, path),
+        export=resolve_paths(
+            validate(ExportSettings, _table(tables, "export", path), f"{path} [export]"), places.place
+        ),
+        policy=_policy(resolve_paths(rights, places.place), sources, path),
     )
 
 
@@ -189,7 +200,7 @@ def _named(registry: Registry, tables: Mapping[str, object], where: str, places:
         if name == COMMAND:
             settings |= _commands(kind, table, registry.names(), f"{where}.{name}")
         else:
-            settings[name] = placed(validate(kind, table, f"{where}.{name}]"), places.place)
+            settings[name] = resolve_paths(validate(kind, table, f"{where}.{name}]"), places.place)
     return settings
 
 

@@ -63,16 +63,16 @@ def export(
     )
     if not report.num_rows:
         return Exported(report, "", "")
-    copies.note(file.local, Copy("dataset", report.to))
+    copies.record(file.local, Copy("dataset", report.to))
     beside = ""
     if format != "parquet":
         names = {one.variant.name: one.folder for one in report.written}
         beside = archives.write(report.to, names, format, on_progress)
-        copies.note(file.local, Copy("archives", beside))
+        copies.record(file.local, Copy("archives", beside))
     return Exported(report, beside, _push(file, report.to, push) if push.repository else "")
 
 
 def _push(file: PipelineFile, folder: str, push: Push) -> str:
     done = hub.push(folder, push.repository, public=push.public)
-    copies.note(file.local, Copy("repository", push.repository, files=done.files))
+    copies.record(file.local, Copy("repository", push.repository, files=done.files))
     return done.address

@@ -35,7 +35,7 @@ from lhq.errors import ConfigError, InputError, StoreError, UserError
 from lhq.export.render_job import RenderJob
 from lhq.filter import Rule
 from lhq.images import set_max_pixels
-from lhq.intake import Into, importing
+from lhq.intake import Destination, importing
 from lhq.measures import MeasureSettings
 from lhq.pipeline import collections, publishing, takedown
 from lhq.pipeline import output as output_file
@@ -53,7 +53,7 @@ from lhq.store.lock import locked
 from lhq.store.remote import check
 from lhq.store.shards import Shards
 from lhq.takedown.near_duplicates import NearDuplicates
-from lhq.takedown.remove import Removed
+from lhq.takedown.remove import RemoveReport
 
 log = logging.getLogger("lhq")
 
@@ -188,7 +188,7 @@ class Pipeline:
         engine: str = "",
         address: str = "",
         on_progress: OnProgress = silent,
-    ) -> lhq.filter.Filtered:
+    ) -> lhq.filter.FilterReport:
         """Measure what has no facts yet, judge everything, and write `verdicts.parquet`; see `lhq.filter.run`.
 
         Args:
@@ -224,7 +224,7 @@ class Pipeline:
         judged_by = {rule.name: (rule.measure, rule.settings) for rule in found}
         page = lhq.report.render(store, self.file.path.stem, judged.table, judged.verdicts, judged_by).encode()
         output_file.write(output, page, "-o")
-        copies.note(self.file.local, Copy("report", os.path.abspath(output)))
+        copies.record(self.file.local, Copy("report", os.path.abspath(output)))
         return len(page)
 
     def show(self, id: str) -> lhq.report.show.Shown:
@@ -247,7 +247,7 @@ class Pipeline:
         """
         output_file.check(output, "--image")
         output_file.write(output, lhq.report.show.picture(shown, self.file.filters.get("objects")), "--image")
-        copies.note(self.file.local, Copy("picture", os.path.abspath(output)))
+        copies.record(self.file.local, Copy("picture", os.path.abspath(output)))
 
     def rights(self) -> RightsFacts:
         """What the papers of the kept photos allow, counted; see `lhq.report.rights_facts.gather`."""
@@ -307,7 +307,7 @@ class Pipeline:
         store = self.file.store
         judged = verdicts.read(store) if Shards(store, "photos").numbers() else None
         said = verdicts.judged_by(judged) if judged is not None else ""
-        if said not in {"", verdicts.word(self._judgement())}:
+        if said not in {"", verdicts.describe_settings(self._judgement())}:
             log.warning(
                 "verdicts.parquet was judged by other [filter] settings than %s has now; to judge anew: "
                 "lhq filter %s --judge-only",
@@ -333,29 +333,31 @@ class Pipeline:
             name: of the collection; None: its file's.
 
         Raises:
-            LhqError: see `lhq.intake.importing.bring`.
+            LhqError: see `lhq.intake.importing.import_collection`.
         """
         self._store(writes=True)
         collection = collections.opened(kind, path, name, stated or Stated())
-        return importing.bring(collection, Into(self.file.store, self.file.local), on_progress, policy=self.file.policy)
+        return importing.import_collection(
+            collection, Destination(self.file.store, self.file.local), on_progress, policy=self.file.policy
+        )
 
     def rehydrate(
         self, manifest: str, *, takes_changed: bool = False, on_progress: OnProgress = silent
     ) -> lhq.intake.rehydrate.RehydrateReport:
         """Fetch a manifest's photos into the store; see `lhq.intake.rehydrate.rehydrate`."""
-        into = self._into()
+        destination = self._destination()
         with services(self.file) as served:
             return lhq.intake.rehydrate.rehydrate(
                 manifest,
-                into,
+                destination,
                 served.client,
                 takes_changed=takes_changed,
                 measures=tuple(MEASURES.names()),
                 on_progress=on_progress,
             )
 
-    def _into(self) -> Into:
-        return Into(self._store(writes=True), self.file.local)
+    def _destination(self) -> Destination:
+        return Destination(self._store(writes=True), self.file.local)
 
     # --- takedown ---------------------------------------------------------------------------------------------------
 
@@ -364,7 +366,7 @@ class Pipeline:
         self._store()
         return takedown.versions(self.file, names)
 
-    def remove(self, names: Sequence[str], *, reason: str = "", takes_duplicates: bool = True) -> Removed:
+    def remove(self, names: Sequence[str], *, reason: str = "", takes_duplicates: bool = True) -> RemoveReport:
         """Take photos down, in the frontier too where a crawl made one; see `lhq.takedown.remove.remove`.
 
         Args:
@@ -373,7 +375,7 @@ class Pipeline:
         self._store()
         return takedown.remove(self.file, names, reason=reason, takes_duplicates=takes_duplicates)
 
-    def erase(self, *, on_progress: OnProgress = silent) -> lhq.takedown.erase.Erased:
+    def erase(self, *, on_progress: OnProgress = silent) -> lhq.takedown.erase.EraseReport:
         """Delete the bytes of removed photos from the store; see `lhq.takedown.erase.erase`."""
         return lhq.takedown.erase.erase(self._store(writes=True), self.file.local, on_progress=on_progress)
 

@@ -12,9 +12,9 @@ import lhq.takedown.remove
 from lhq.crawl.frontier import Frontier
 from lhq.measures.duplicates import DuplicatesSettings
 from lhq.pipeline.file import PipelineFile
-from lhq.takedown.copies import held
 from lhq.takedown.near_duplicates import NearDuplicates, near_duplicates
-from lhq.takedown.remove import Removed
+from lhq.takedown.remaining_copies import remaining_copies
+from lhq.takedown.remove import RemoveReport
 
 
 def versions(file: PipelineFile, names: Sequence[str]) -> NearDuplicates:
@@ -24,7 +24,7 @@ def versions(file: PipelineFile, names: Sequence[str]) -> NearDuplicates:
     return near_duplicates(file.store, lhq.takedown.remove.ids_of(file.store, names), known)
 
 
-def remove(file: PipelineFile, names: Sequence[str], *, reason: str, takes_duplicates: bool) -> Removed:
+def remove(file: PipelineFile, names: Sequence[str], *, reason: str, takes_duplicates: bool) -> RemoveReport:
     """Take photos down; see `Pipeline.remove`."""
     found = versions(file, names)
     done = lhq.takedown.remove.remove(file.store, names, reason=reason)
@@ -41,7 +41,7 @@ def remove(file: PipelineFile, names: Sequence[str], *, reason: str, takes_dupli
         duplicates=found.of,
         are_taken=takes_duplicates,
         num_unmeasured=found.num_unmeasured,
-        copies=tuple(held(file.local, target, gone, str(file.path))),
+        copies=tuple(remaining_copies(file.local, target, gone, str(file.path))),
     )
 
 

@@ -114,7 +114,7 @@ def gather(store: str, rights_of: Mapping[str, Rights], policy: Policy, *, obeys
     )
     removed = tombstones.read(store)
     rows = rows.filter(pc.invert(pc.is_in(rows["id"], removed["id"].combine_chunks())))
-    rows = replace_prose_permissions(rechecked.updated(rows, rechecked.read(store)), policy.permissions)
+    rows = replace_prose_permissions(rechecked.apply(rows, rechecked.read(store)), policy.permissions)
     days = pc.strftime(rows["fetched_at"], "%Y-%m-%d")
     last = pc.max(removed["removed_at"]).as_py()
     sources = sorted(set(rows["source"].to_pylist()))

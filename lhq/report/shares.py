@@ -35,7 +35,7 @@ def papers(store: str, shard: npt.NDArray[np.int32]) -> dict[str, list[object]]:
     photos, answers = Shards(store, "photos"), rechecked.read(store)
     for number, count in zip(*np.unique(shard, return_counts=True), strict=True):
         try:
-            table = rechecked.updated(photos.read(int(number), columns), answers)
+            table = rechecked.apply(photos.read(int(number), columns), answers)
             for name in columns:
                 found[name] += table[name].to_pylist()
         except (ShardDamaged, FileNotFoundError):

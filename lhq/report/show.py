@@ -70,7 +70,7 @@ def find(store: str, id: str, measures: Mapping[str, Measure[Any]]) -> Shown:
         if row < 0:
             continue
         found = photos.read(number, PAPERS).slice(row, 1)
-        papers = rechecked.updated(found, rechecked.read(store)).to_pylist()[0]
+        papers = rechecked.apply(found, rechecked.read(store)).to_pylist()[0]
         image = _image(photos, number, row)
         facts = {name: _facts(Shards(store, f"facts/{name}"), number, row) for name in measures}
         return Shown(number, row, papers, facts, {}, image)

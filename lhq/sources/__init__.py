@@ -179,21 +179,21 @@ def fields(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-class Place(TypedDict):
+class Coordinates(TypedDict):
     """Where a photo was taken, in degrees; None where it is not known."""
 
     latitude: float | None
     longitude: float | None
 
 
-def coordinates(latitude: object, longitude: object) -> Place:
+def coordinates(latitude: object, longitude: object) -> Coordinates:
     """Remote coordinates, given as numbers or text. Zero north and zero east is how services write "unknown"."""
     try:
         north, east = float(text(latitude)), float(text(longitude))
     except ValueError:
         north = east = 0.0
     is_known = abs(north) <= 90 and abs(east) <= 180 and (north, east) != (0.0, 0.0)
-    return Place(latitude=north if is_known else None, longitude=east if is_known else None)
+    return Coordinates(latitude=north if is_known else None, longitude=east if is_known else None)
 
 
 class Skips:

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import pydantic
 
 from lhq import nearest
-from lhq.config import Place
+from lhq.config import PathSetting
 from lhq.errors import FetchError, InputError
 from lhq.http import Client
 from lhq.records import Candidate, Query
@@ -37,7 +37,7 @@ SUFFIXES = {
 class FolderSettings(SourceSettings):
     """`[source.folder]`."""
 
-    path: Place
+    path: PathSetting
     """The folder; every picture below it is offered."""
     author: str = ""
     """The author in every row."""

@@ -16,7 +16,7 @@ from typing import IO, Literal
 import pydantic
 
 from lhq import nearest
-from lhq.config import Place
+from lhq.config import PathSetting
 from lhq.errors import InputError
 from lhq.http import Client
 from lhq.records import Candidate, Query
@@ -32,7 +32,7 @@ _NEEDED = {"photo_id", "photo_url", "photo_image_url"}
 class UnsplashDatasetSettings(SourceSettings):
     """`[source.unsplash_dataset]`."""
 
-    path: Place
+    path: PathSetting
     """The folder with `photos.tsv000` … (or `photos.csv000` …), as unpacked."""
     edition: Literal["lite", "full"] = "lite"
     """The edition, which decides what its terms allow."""

@@ -1,1 +1,1 @@
-"""What lies on disk: shards of photos and facts, folders with their name only when complete, verdicts, tombstones."""
+"""Files of a store: shards of photos and facts, verdicts, tombstones; files and folders are written atomically."""

@@ -1,7 +1,7 @@
-"""Where copies of a store's photos went from this machine: exports, archives, pages, repositories.
+"""A record of where this machine copied a store's photos: exports, archives, report pages, Hub repositories.
 
-`copies.json` lies beside the frontier, on this machine's disk: a path of it is nobody else's business. A takedown reads
-it to say what still holds a picture.
+`copies.json` is next to the frontier, on the local disk, since its paths are of this machine. A takedown reads it to
+list what still holds a photo.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Kind = Literal["dataset", "archives", "report", "picture", "repository"]
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One place that was given photos: `place` is a path or, of a repository, its name; `at` when last (ISO 8601);
-    `files` those that a push left there."""
+    """One copy: `place` is a path or a repository's name; `at` is when it was last written (ISO 8601); `files` are
+    those that a push uploaded."""
 
     kind: Kind
     place: str
@@ -32,28 +32,28 @@ class Copy:
 
 
 def read(folder: str) -> list[Copy]:
-    """The copies that were noted; those of a file that can't be read count as none, since it is a help and no law."""
+    """The recorded copies; [] if the record is missing or unreadable, since it is only informative."""
     try:
         with open(os.path.join(folder, NAME), encoding="utf-8") as file:
-            return [Copy(**{**one, "files": tuple(one.get("files", ()))}) for one in json.load(file)]
+            return [Copy(**{**copy, "files": tuple(copy.get("files", ()))}) for copy in json.load(file)]
     except (OSError, ValueError, TypeError, AttributeError):
         return []
 
 
-def note(folder: str, copy: Copy) -> None:
-    """Remember a copy made now, in the place of an earlier note of it.
+def record(folder: str, copy: Copy) -> None:
+    """Record a copy made now, replacing an earlier entry of the same place.
 
     Raises:
         StoreError: it can't be written.
     """
-    kept = [one for one in read(folder) if (one.kind, one.place) != (copy.kind, copy.place)]
-    made = replace(copy, at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    text = json.dumps([asdict(one) for one in [*kept, made]], indent=1) + "\n"
+    others = [other for other in read(folder) if (other.kind, other.place) != (copy.kind, copy.place)]
+    dated = replace(copy, at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    text = json.dumps([asdict(copy) for copy in [*others, dated]], indent=1) + "\n"
     write_whole(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))
 
 
 def forget(folder: str, gone: list[Copy]) -> None:
-    """Forget copies that no longer exist."""
-    kept = [one for one in read(folder) if one not in gone]
-    text = json.dumps([asdict(one) for one in kept], indent=1) + "\n"
+    """Delete the entries of copies that no longer exist."""
+    others = [copy for copy in read(folder) if copy not in gone]
+    text = json.dumps([asdict(copy) for copy in others], indent=1) + "\n"
     write_whole(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))

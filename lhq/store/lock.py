@@ -1,10 +1,10 @@
-"""One worker of a kind a store: a second crawl, filter or export of the same store is refused by name.
+"""A store's locks: a second crawl, filter or export of the same store is refused, naming the first.
 
-In a folder the lock is the kernel's and dies with its process, however that ends. A bucket has no locks, so there it is
-a small object that only one can create, and that its owner writes again every `BEAT_S`; one that was not written for
-`STALE_S` is a dead owner's and is taken over. Ages are told by the bucket's own clock, from the time it gave to an
-object written just now, so that no machine's clock matters. A bucket that knows no exclusive writes still shows the
-object to whoever comes later; only two that start within the same second can both pass.
+A local folder is locked by the operating system, which releases the lock when the process ends, however it ends. A
+bucket has no locks; there, the lock is a small object, created by an exclusive write and rewritten every `HEARTBEAT_S`
+by its owner. If it wasn't rewritten for `STALE_S`, its owner is dead and the lock is taken over. Ages are measured by
+the bucket's clock, against an object written just now, so machines' clocks don't matter. Without exclusive writes, only
+two processes that start within the same second could both get the lock.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Any
 import fsspec
 
 from lhq.errors import StoreError
-from lhq.store.remote import fresh, is_local
+from lhq.store.remote import is_local, uncached
 from lhq.system import lock
 
-BEAT_S = 30.0
+HEARTBEAT_S = 30.0
 STALE_S = 150.0
 _CHECK = "check the bucket's name and your rights to it"
 log = logging.getLogger("lhq")
@@ -36,18 +36,18 @@ log = logging.getLogger("lhq")
 
 @contextlib.contextmanager
 def locked(place: str, work: str) -> Iterator[None]:
-    """Hold the lock of `work` ("crawl", "filter", "export") on a store, a folder or a bucket's address.
+    """Hold the lock of `work` ("crawl", "filter", "export") on a store: a folder or a bucket's URL.
 
     Raises:
-        StoreError: it is held already (by which process of which machine), or the place can't be written.
+        StoreError: it is held already (names process and machine), or the store can't be written.
     """
     fs, root = fsspec.core.url_to_fs(place)
-    with _of_a_folder(root, work) if is_local(fs) else _of_a_bucket(fs, root, work):
+    with _folder_lock(root, work) if is_local(fs) else _bucket_lock(fs, root, work):
         yield
 
 
 @contextlib.contextmanager
-def _of_a_folder(root: str, work: str) -> Iterator[None]:
+def _folder_lock(root: str, work: str) -> Iterator[None]:
     folder = Path(root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def _of_a_folder(root: str, work: str) -> Iterator[None]:
             lock(file)
         except BlockingIOError:
             file.seek(0)
-            raise _refusal(root, work, f"process {file.read().strip() or 'unknown'}") from None
+            raise _held_error(root, work, f"process {file.read().strip() or 'unknown'}") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -67,74 +67,74 @@ def _of_a_folder(root: str, work: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _of_a_bucket(fs: Any, root: str, work: str) -> Iterator[None]:
+def _bucket_lock(fs: Any, root: str, work: str) -> Iterator[None]:
     path = posixpath.join(root, f"{work}.lock")
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
-    _take(fs, path, work, mine)
-    ended = threading.Event()
-    beat = threading.Thread(target=_beat, args=(fs, path, mine, ended), daemon=True)
-    beat.start()
+    own = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
+    _acquire(fs, path, work, own)
+    stopped = threading.Event()
+    heartbeat = threading.Thread(target=_keep_alive, args=(fs, path, own, stopped), daemon=True)
+    heartbeat.start()
     try:
         yield
     finally:
-        ended.set()
-        beat.join()
-        # Not ours any more, not ours to delete, or the bucket is gone: it grows stale by itself.
+        stopped.set()
+        heartbeat.join()
+        # If the lock isn't ours any more, or can't be deleted, it becomes stale by itself.
         with contextlib.suppress(StoreError, OSError):
-            if _owner(fs, path) == mine:
+            if _owner(fs, path) == own:
                 fs.rm_file(path)
 
 
-def _take(fs: Any, path: str, work: str, mine: dict[str, Any]) -> None:
-    if _create(fs, path, mine):
+def _acquire(fs: Any, path: str, work: str, own: dict[str, Any]) -> None:
+    if _create(fs, path, own):
         return
     owner, age_s = _owner(fs, path), _age_s(fs, path)
-    if owner and age_s < STALE_S and not _is_dead_here(owner):
-        said = f"process {owner.get('pid', 'unknown')} on {owner.get('host', 'unknown')}"
-        raise _refusal(path.rsplit("/", 1)[0], work, f"{said}, last seen {age_s:.0f} s ago")
+    if owner and age_s < STALE_S and not _is_dead_local_process(owner):
+        holder = f"process {owner.get('pid', 'unknown')} on {owner.get('host', 'unknown')}"
+        raise _held_error(path.rsplit("/", 1)[0], work, f"{holder}, last seen {age_s:.0f} s ago")
     if owner:
         log.warning("%s: its owner is gone, taken over", path)
-    _write(fs, path, mine)
-    if _owner(fs, path) != mine:
-        raise _refusal(path.rsplit("/", 1)[0], work, "one that started at the same moment")
+    _write(fs, path, own)
+    if _owner(fs, path) != own:
+        raise _held_error(path.rsplit("/", 1)[0], work, "one that started at the same moment")
 
 
-def _create(fs: Any, path: str, mine: dict[str, Any]) -> bool:
-    """Write the lock where there is none: by the bucket's exclusive write if it has one."""
-    data = json.dumps(mine).encode()
+def _create(fs: Any, path: str, own: dict[str, Any]) -> bool:
+    """Create the lock if there is none, by an exclusive write if the bucket supports it."""
+    data = json.dumps(own).encode()
     try:
         fs.pipe_file(path, data, mode="create")
         return True
     except FileExistsError:
         return False
     except (OSError, NotImplementedError, TypeError, ValueError) as error:
-        # A precondition that failed is told by some stores as an OSError of their own.
+        # Some stores report a failed precondition by an OSError of their own.
         if _owner(fs, path):
             return False
         if isinstance(error, PermissionError):
             raise StoreError(f"{path}: can't be written ({error})", hint=_CHECK) from error
-    _write(fs, path, mine)
-    return _owner(fs, path) == mine
+    _write(fs, path, own)
+    return _owner(fs, path) == own
 
 
-def _write(fs: Any, path: str, mine: dict[str, Any]) -> None:
+def _write(fs: Any, path: str, own: dict[str, Any]) -> None:
     try:
-        fs.pipe_file(path, json.dumps(mine).encode())
+        fs.pipe_file(path, json.dumps(own).encode())
     except OSError as error:
         raise StoreError(f"{path}: can't be written ({error})", hint=_CHECK) from error
 
 
 def _owner(fs: Any, path: str) -> dict[str, Any] | None:
-    """Who holds the lock; None where nobody does. What can't be read counts as held by an unknown."""
+    """The lock's holder; None if nobody holds it. An unparsable lock has an unknown holder."""
     try:
-        said = json.loads(fresh(fs).cat_file(path))
+        holder = json.loads(uncached(fs).cat_file(path))
     except FileNotFoundError:
         return None
     except ValueError:
         return {"pid": "unknown"}
     except OSError as error:
         raise StoreError(f"{path}: can't be read ({error})", hint=_CHECK) from error
-    return said if isinstance(said, dict) else {"pid": "unknown"}
+    return holder if isinstance(holder, dict) else {"pid": "unknown"}
 
 
 def _age_s(fs: Any, path: str) -> float:
@@ -144,7 +144,7 @@ def _age_s(fs: Any, path: str) -> float:
     try:
         now, then = _written_at(fs, probe), _written_at(fs, path)
     finally:
-        with contextlib.suppress(Exception):  # where nobody may delete, an empty object stays
+        with contextlib.suppress(Exception):  # without permission to delete, an empty object stays
             fs.rm_file(probe)
     return max((now - then).total_seconds(), 0.0) if now and then else 0.0
 
@@ -152,33 +152,33 @@ def _age_s(fs: Any, path: str) -> float:
 def _written_at(fs: Any, path: str) -> datetime | None:
     fs.invalidate_cache(path)
     try:
-        found = fs.modified(path)
+        modified = fs.modified(path)
     except (OSError, NotImplementedError):
         return None
-    return found if isinstance(found, datetime) else None
+    return modified if isinstance(modified, datetime) else None
 
 
-def _is_dead_here(owner: dict[str, Any]) -> bool:
-    """Whether the owner ran on this machine and its process is gone: no need to wait then."""
+def _is_dead_local_process(owner: dict[str, Any]) -> bool:
+    """Whether the owner was a process of this machine that no longer exists."""
     if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
         return False
-    if os.name == "nt":  # where signal 0 is Ctrl-C, and would be sent
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
         return False
     try:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # it is another user's, and alive
+    except PermissionError:  # alive, of another user
         return False
     return False
 
 
-def _beat(fs: Any, path: str, mine: dict[str, Any], ended: threading.Event) -> None:
-    while not ended.wait(BEAT_S):
-        with contextlib.suppress(StoreError):  # a bucket out of reach: what the work itself does will say so
-            if _owner(fs, path) == mine:
-                _write(fs, path, mine)
+def _keep_alive(fs: Any, path: str, own: dict[str, Any], stopped: threading.Event) -> None:
+    while not stopped.wait(HEARTBEAT_S):
+        with contextlib.suppress(StoreError):  # if the bucket is out of reach, the work itself will fail
+            if _owner(fs, path) == own:
+                _write(fs, path, own)
 
 
-def _refusal(place: str, work: str, owner: str) -> StoreError:
+def _held_error(place: str, work: str, owner: str) -> StoreError:
     return StoreError(f"{place}: another {work} is at work here ({owner})", hint="wait for it, or stop it")

@@ -1,6 +1,6 @@
-"""What hosts answered when photos were asked about again: one small Parquet file in the store, id → reservations.
+"""Results of rechecks: one small Parquet file in the store, id → reservations.
 
-Shards of photos are never rewritten for an answer: these columns take the place of theirs wherever papers are read.
+Shards are not rewritten for a recheck: these columns override theirs wherever papers are read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lhq.records import PHOTO_SCHEMA
-from lhq.store import tables
+from lhq.store import small_tables
 
 NAME = "rechecked.parquet"
 COLUMNS = ("reserved", "reservations")
@@ -20,52 +20,55 @@ SCHEMA = pa.schema([PHOTO_SCHEMA.field(name) for name in ("id", *COLUMNS)])
 
 
 def read(store: str) -> pa.Table:
-    """The latest answers (`SCHEMA`), one row a photo; empty where nothing was asked again.
+    """The latest results (`SCHEMA`), one row per photo; empty if nothing was rechecked.
 
     Raises:
-        ShardDamaged: the file is not readable: what it reserved would be exported.
+        ShardDamaged: the file is unreadable; ignoring it could export reserved photos.
     """
-    return tables.read(store, NAME, SCHEMA, hint="restore it, or delete it and run lhq recheck again")
+    return small_tables.read(store, NAME, SCHEMA, hint="restore it, or delete it and run lhq recheck again")
 
 
 def add(store: str, papers_of: Mapping[str, Mapping[str, Any]]) -> None:
-    """Keep the answers of these photos (id → `Evidence.papers()`) in place of earlier ones.
+    """Store results (id → `Evidence.papers()`), replacing earlier ones of the same photos.
 
     Raises:
         StoreError: the store can't be written.
     """
     if not papers_of:
         return
-    with tables.alone(store) as write:
-        old = read(store)
-        stays = old.filter(pc.invert(pc.is_in(old["id"], pa.array(list(papers_of), pa.string()))))
+    with small_tables.exclusive_writer(store) as write:
+        previous = read(store)
+        kept = previous.filter(pc.invert(pc.is_in(previous["id"], pa.array(list(papers_of), pa.string()))))
         new = pa.Table.from_pylist([{"id": id, **papers} for id, papers in papers_of.items()], SCHEMA)
-        write(NAME, pa.concat_tables([stays, new]))
+        write(NAME, pa.concat_tables([kept, new]))
 
 
 def forget(store: str, ids: pa.Array) -> None:
-    """Delete the answers of photos that are erased."""
-    with tables.alone(store) as write:
-        old = read(store)
-        stays = old.filter(pc.invert(pc.is_in(old["id"], ids)))
-        if len(stays) < len(old):
-            write(NAME, stays)
+    """Delete the results of erased photos."""
+    with small_tables.exclusive_writer(store) as write:
+        previous = read(store)
+        kept = previous.filter(pc.invert(pc.is_in(previous["id"], ids)))
+        if len(kept) < len(previous):
+            write(NAME, kept)
 
 
-def updated(rows: pa.Table, answers: pa.Table) -> pa.Table:
-    """Rows of papers with the latest answers in place of those from when they were fetched.
+def apply(rows: pa.Table, answers: pa.Table) -> pa.Table:
+    """Replace the reservations in rows of papers by the latest results.
 
     Args:
         answers: `read` of their store.
     """
     if not len(answers):
         return rows
-    at = pc.index_in(rows["id"], answers["id"].combine_chunks())
-    if at.null_count == len(rows):
+    positions = pc.index_in(rows["id"], answers["id"].combine_chunks())
+    if positions.null_count == len(rows):
         return rows
     for name in COLUMNS:
-        fresh, column = answers[name].to_pylist(), rows[name].to_pylist()
-        both = [old if row is None else fresh[row] for row, old in zip(at.to_pylist(), column, strict=True)]
+        latest, column = answers[name].to_pylist(), rows[name].to_pylist()
+        merged = [
+            previous if row is None else latest[row]
+            for row, previous in zip(positions.to_pylist(), column, strict=True)
+        ]
         field = rows.schema.field(name)
-        rows = rows.set_column(rows.column_names.index(name), field, pa.array(both, field.type))
+        rows = rows.set_column(rows.column_names.index(name), field, pa.array(merged, field.type))
     return rows

@@ -1,7 +1,7 @@
-"""A store in a bucket: whether it is there is said before any work, and a read outlives a broken answer.
+"""Stores in buckets: access is checked before any work, reads are retried, errors are translated.
 
-Libraries of buckets raise errors of their own (botocore's, aiohttp's), few of them an OSError. None of them leaves
-this file: they are a `StoreError` with the address, or the answer is asked for again.
+The libraries of buckets raise errors of their own (botocore's, aiohttp's), few of which are OSErrors. None of them
+leaves this file: they become a `StoreError` with the address, or the request is retried.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import fsspec
 
 from lhq.errors import LhqError, StoreError
 
-logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # or it writes a traceback beside each error it raises
+logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # without a handler, it prints a traceback for each error
 
 ATTEMPTS = 4
 _DELAY_S = 0.2
 _PROBE = ".lhq-may-write"
 _CHECK = "check its address, its permissions or credentials, and the network"
-_SKEWED = "The difference between the request time"  # how S3 and Google's own say that signatures are of another time
+_CLOCK_SKEW_MESSAGE = "The difference between the request time"  # S3's and Google's message for a wrong clock
 
 
 def is_local(fs: Any) -> bool:
-    """Whether a filesystem is this machine's own."""
+    """Whether a filesystem is the local one."""
     return "file" in _kinds(fs)
 
 
@@ -36,32 +36,31 @@ def _kinds(fs: Any) -> set[str]:
     return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
 
 
-def fresh(fs: Any) -> Any:
-    """A filesystem that has forgotten what it listed: others write to a bucket too, and a size that was true a minute
-    ago cuts a file short."""
+def uncached(fs: Any) -> Any:
+    """The filesystem with its listing cache cleared: others write to a bucket too, and a stale size truncates reads."""
     if not is_local(fs):
         fs.invalidate_cache()
     return fs
 
 
-def names(fs: Any, folder: str, store: str = "") -> list[str]:
-    """Names in a folder as it is now, ascending; none where it isn't there. Objects that only stand for a folder (their
-    names end in `/`) are no files of it.
+def list_names(fs: Any, folder: str, store: str = "") -> list[str]:
+    """Names in a folder, uncached, ascending; [] if it doesn't exist. The placeholder object of the folder itself (its
+    name ends in `/`) is left out.
 
     Raises:
-        StoreError: `store`, or the folder, can't be looked into.
+        StoreError: `store`, or the folder, can't be listed.
     """
     try:
-        with translated(store or folder):
-            found = fresh(fs).ls(folder, detail=False)
+        with translate_errors(store or folder):
+            paths = uncached(fs).ls(folder, detail=False)
     except FileNotFoundError:
         return []
-    inside = {posixpath.basename(path.rstrip("/")) for path in found if path.strip("/") != folder.strip("/")}
-    return sorted(inside)
+    entries = {posixpath.basename(path.rstrip("/")) for path in paths if path.strip("/") != folder.strip("/")}
+    return sorted(entries)
 
 
-def draw_no_bars(fs: Any) -> None:
-    """Keep the Hub's library from drawing a bar for every object written, over ours and into logs."""
+def disable_progress_bars(fs: Any) -> None:
+    """Turn off the Hub library's progress bars, one per object written, which would clutter ours and logs."""
     if "hf" in _kinds(fs):
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -69,13 +68,13 @@ def draw_no_bars(fs: Any) -> None:
 
 
 def check(store: str, *, writes: bool = False) -> None:
-    """Ask a bucket whether it is there and we may look into it; nothing is asked of a folder.
+    """Check that a bucket exists and can be listed; does nothing for a local folder.
 
     Args:
-        writes: the work will write: put an object there and delete it. Not on the Hub, where that is a commit.
+        writes: also check write access by writing and deleting an object (not on the Hub, where that is a commit).
 
     Raises:
-        StoreError: there is no such bucket, the credentials are missing or refused, or nobody answers.
+        StoreError: there is no such bucket, credentials are missing or refused, or there is no response.
     """
     fs, root = fsspec.core.url_to_fs(store)
     if is_local(fs):
@@ -83,9 +82,9 @@ def check(store: str, *, writes: bool = False) -> None:
     kinds = _kinds(fs)
     bucket = "/".join(root.split("/")[: 3 if "hf" in kinds else 1])  # hf: its kind, owner and name
     try:
-        with translated(store):
+        with translate_errors(store):
             if "s3" in kinds:
-                _list(fs, store, bucket, root[len(bucket) :].strip("/"))
+                _check_s3_listing(fs, store, bucket, root[len(bucket) :].strip("/"))
             elif kinds & {"gs", "hf"}:
                 fs.info(bucket)
             else:
@@ -93,61 +92,61 @@ def check(store: str, *, writes: bool = False) -> None:
     except FileNotFoundError:
         raise StoreError(f"{store}: there is no bucket {bucket}", hint="make it, or correct the address") from None
     if writes and kinds & {"s3", "gs"}:
-        _write(fs, store, f"{root.rstrip('/')}/{_PROBE}")
+        _check_write(fs, store, f"{root.rstrip('/')}/{_PROBE}")
 
 
-def _list(fs: Any, store: str, bucket: str, folder: str) -> None:
-    """Ask S3 for one name. Not for the bucket's head, whose refusal has no words, and which any page would pass."""
-    said = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{folder}/" if folder else "", MaxKeys=1)
-    if not said.keys() & {"Name", "Prefix", "KeyCount", "MaxKeys", "Contents"}:
-        kind = said.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "nothing")
+def _check_s3_listing(fs: Any, store: str, bucket: str, folder: str) -> None:
+    """List one name in S3. HEAD of the bucket would do, but its errors have no message, and any web page passes it."""
+    message = fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=f"{folder}/" if folder else "", MaxKeys=1)
+    if not message.keys() & {"Name", "Prefix", "KeyCount", "MaxKeys", "Contents"}:
+        kind = message.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("content-type", "nothing")
         raise StoreError(
             f"{store}: what answers there is no bucket (it sent {kind})",
             hint="check AWS_ENDPOINT_URL, and that no login page stands between",
         )
 
 
-def _write(fs: Any, store: str, path: str) -> None:
+def _check_write(fs: Any, store: str, path: str) -> None:
     try:
         fs.pipe_file(path, b"")
     except Exception as error:
-        said = " ".join(str(error).split())[:300]
+        message = " ".join(str(error).split())[:300]
         hint = "give its user the right to write, or another store"
-        raise StoreError(f"{store}: can't be written ({type(error).__name__}: {said})", hint=hint) from error
-    with contextlib.suppress(Exception):  # where nobody may delete, an empty object stays
+        raise StoreError(f"{store}: can't be written ({type(error).__name__}: {message})", hint=hint) from error
+    with contextlib.suppress(Exception):  # without permission to delete, an empty object stays
         fs.rm_file(path)
 
 
 @contextlib.contextmanager
-def translated(place: str) -> Iterator[None]:
-    """Errors of a bucket's library as a StoreError that names the place; what is not there stays FileNotFoundError.
+def translate_errors(place: str) -> Iterator[None]:
+    """Translate errors of a bucket's library to a StoreError that names the place; FileNotFoundError passes unchanged.
 
     Raises:
-        StoreError: anything else.
+        StoreError: any other error.
     """
     try:
         yield
     except (LhqError, FileNotFoundError):
         raise
     except Exception as error:
-        raise told(place, error) from error
+        raise store_error(place, error) from error
 
 
-def told(place: str, error: BaseException) -> StoreError:
-    """The error that stands for one of a bucket's library."""
-    said = " ".join(str(error).split())[:300]
-    hint = "set this machine's clock: keys are refused at a wrong time" if _SKEWED in said else _CHECK
-    return StoreError(f"{place}: can't be reached ({type(error).__name__}: {said})", hint=hint)
+def store_error(place: str, error: BaseException) -> StoreError:
+    """The StoreError for an error of a bucket's library."""
+    message = " ".join(str(error).split())[:300]
+    hint = "set this machine's clock: keys are refused at a wrong time" if _CLOCK_SKEW_MESSAGE in message else _CHECK
+    return StoreError(f"{place}: can't be reached ({type(error).__name__}: {message})", hint=hint)
 
 
 def delete(fs: Any, path: str) -> None:
     """Delete one file.
 
     Raises:
-        StoreError: we may not.
+        StoreError: it can't be deleted.
     """
     try:
-        with translated(path):
+        with translate_errors(path):
             fs.rm_file(path)
     except StoreError as error:
         if isinstance(error.__cause__, PermissionError):
@@ -157,24 +156,24 @@ def delete(fs: Any, path: str) -> None:
 
 
 def open_file(fs: Any, path: str) -> Any:
-    """An object, open for reading; what breaks off on the way is asked for again.
+    """Open an object for reading, retrying reads that fail.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: it doesn't exist.
         StoreError: it can't be opened.
     """
     if is_local(fs):
         return fs.open(path, "rb")
-    return io.BufferedReader(_Steady(fresh(fs), path), 64 * 2**10)
+    return io.BufferedReader(_RetryingReader(uncached(fs), path), 64 * 2**10)
 
 
-class _Steady(io.RawIOBase):
-    """One object by ranges: each is asked for until it comes whole, `ATTEMPTS` times at most."""
+class _RetryingReader(io.RawIOBase):
+    """Reads one object by byte ranges; each is requested up to `ATTEMPTS` times until it is complete."""
 
     def __init__(self, fs: Any, path: str) -> None:
         super().__init__()
-        self._fs, self._path, self._at = fs, path, 0
-        with translated(path):
+        self._fs, self._path, self._position = fs, path, 0
+        with translate_errors(path):
             self._size = int(fs.info(path)["size"])
 
     def readable(self) -> bool:
@@ -184,25 +183,25 @@ class _Steady(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        end = min(self._at + len(view), self._size)
-        if end <= self._at:
+        end = min(self._position + len(view), self._size)
+        if end <= self._position:
             return 0
-        data = self._range(self._at, end)
+        data = self._range(self._position, end)
         view[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)
 
     def _range(self, start: int, end: int) -> bytes:
-        problem: BaseException | None = None
+        last_error: BaseException | None = None
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(_DELAY_S * 2**attempt)
@@ -211,10 +210,10 @@ class _Steady(io.RawIOBase):
             except FileNotFoundError:
                 raise
             except Exception as error:
-                problem = error
+                last_error = error
                 continue
             if len(data) == end - start:
                 return data
-            problem = EOFError(f"{len(data):,} bytes of {end - start:,} came")
-        assert problem is not None
-        raise told(self._path, problem) from problem
+            last_error = EOFError(f"{len(data):,} bytes of {end - start:,} came")
+        assert last_error is not None
+        raise store_error(self._path, last_error) from last_error

@@ -26,7 +26,7 @@ from isal.isal_zlib import crc32
 from lhq.errors import ShardDamaged, StoreError
 from lhq.records import ADDED, with_added
 from lhq.store.plain_pages import plain_values
-from lhq.store.remote import draw_no_bars, fresh, is_local, names, open_file, translated
+from lhq.store.remote import disable_progress_bars, is_local, list_names, open_file, translate_errors, uncached
 from lhq.store.sums import SUMS, crc32s, encoded, stated_sums
 from lhq.system import sync_folder
 
@@ -72,12 +72,12 @@ class Shards:
         Raises:
             StoreError: the store can't be reached (no credentials, no network).
         """
-        found = (_NAME.fullmatch(name) for name in names(self.fs, self.root, self.store))
+        found = (_NAME.fullmatch(name) for name in list_names(self.fs, self.root, self.store))
         return sorted(int(match[1]) for match in found if match)
 
     def exists(self, number: int) -> bool:
-        with translated(self.store):
-            return bool(fresh(self.fs).exists(self.path(number)))
+        with translate_errors(self.store):
+            return bool(uncached(self.fs).exists(self.path(number)))
 
     def forget_debris(self) -> None:
         """Delete what killed writers left here; for whoever holds the lock under which this room is written."""
@@ -331,7 +331,7 @@ def write_whole(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> Non
             os.replace(aside, path)
             sync_folder(posixpath.dirname(path))
         else:
-            with translated(path):
+            with translate_errors(path):
                 _upload(fs, path, write)
     except OSError as error:
         if local:
@@ -378,7 +378,7 @@ def _checksum(name: str, digits: str) -> str:
 
 def _upload(fs: Any, path: str, write: Callable[[IO[bytes]], object]) -> None:
     """Write an object, which its store shows when it is closed; a write that fails must therefore not close it."""
-    draw_no_bars(fs)
+    disable_progress_bars(fs)
     file = fs.open(path, "wb")
     try:
         write(file)

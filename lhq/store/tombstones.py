@@ -1,7 +1,7 @@
-"""Ids that were taken down: never exported, never crawled again.
+"""Tombstones: ids that were taken down, never to be exported or crawled again.
 
-One small Parquet file in the store. It holds the sha256 too where the store knew it, so that the same bytes
-offered again under another id stay out.
+One small Parquet file in the store. It also holds the sha256 of photos that the store had, so that the same bytes are
+excluded under any other id.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from lhq.store import tables
+from lhq.store import small_tables
 
 NAME = "removed.parquet"
 SCHEMA = pa.schema(
@@ -25,12 +25,12 @@ SCHEMA = pa.schema(
 
 
 def read(store: str) -> pa.Table:
-    """All tombstones of a store (`SCHEMA`), oldest first; empty where there are none.
+    """All tombstones of a store (`SCHEMA`), oldest first; empty if there are none.
 
     Raises:
-        ShardDamaged: the file is not readable: nothing is exported or crawled until it is mended.
+        ShardDamaged: the file is unreadable; nothing is exported or crawled until it is repaired.
     """
-    return tables.read(store, NAME, SCHEMA, hint="restore it: it says what was taken down")
+    return small_tables.read(store, NAME, SCHEMA, hint="restore it: it says what was taken down")
 
 
 def removed_ids(store: str) -> frozenset[str]:
@@ -39,20 +39,20 @@ def removed_ids(store: str) -> frozenset[str]:
 
 
 def removed_sha256(store: str) -> frozenset[str]:
-    """sha256 of the bytes that were taken down, of those whose bytes the store held."""
+    """sha256 of photos that were taken down, where known."""
     return frozenset(read(store)["sha256"].to_pylist()) - {""}
 
 
 def add(store: str, sha256_of: Mapping[str, str], reason: str, at: datetime.datetime) -> int:
-    """Put up tombstones for ids (→ sha256, "" if unknown); those that stand already stay as they are.
+    """Add tombstones for ids (→ sha256, "" if unknown); existing ones stay as they are.
 
     Returns:
-        How many are new.
+        the number of new ones.
 
     Raises:
         StoreError: the store can't be written.
     """
-    with tables.alone(store) as write:
+    with small_tables.exclusive_writer(store) as write:
         old = read(store)
         known = set(old["id"].to_pylist())
         new = [

@@ -1,6 +1,6 @@
-"""`verdicts.parquet`: what the filter decided of every photo, for all who read it afterwards.
+"""`verdicts.parquet`: the filter's verdict on every photo.
 
-Its metadata says by which settings was judged, so that a reader can tell verdicts that a moved threshold left behind.
+Its metadata holds the settings of the filter, so that readers can detect verdicts of earlier thresholds.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _JUDGED = b"lhq.judged"
 
 
 def read(store: str, columns: Sequence[str] | None = None) -> pa.Table | None:
-    """One row a judged photo, in the order of the shards (`VERDICT_SCHEMA`, or only `columns` of it); None before the
+    """One row per judged photo (`VERDICT_SCHEMA`, or only `columns` of it), in the order of the shards; None before the
     first `lhq filter`.
 
     Raises:
-        ShardDamaged: the file is there but can't be read, or lacks a column.
+        ShardDamaged: the file exists but can't be read, or lacks a column.
     """
-    fs, path = _place(store)
+    fs, path = _path_in(store)
     try:
         with open_file(fs, path) as file:
-            found = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
-            missing = set(columns or ()) - set(found.schema_arrow.names)
+            file_rows = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
+            missing = set(columns or ()) - set(file_rows.schema_arrow.names)
             if missing:
                 raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")
-            return found.read(columns=columns, use_threads=False)
+            return file_rows.read(columns=columns, use_threads=False)
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError) as error:
@@ -46,29 +46,29 @@ def read(store: str, columns: Sequence[str] | None = None) -> pa.Table | None:
 
 
 def write(store: str, table: pa.Table, *, judged_by: str = "") -> None:
-    """Write them whole or not at all.
+    """Write the verdicts atomically.
 
     Args:
-        judged_by: the settings; "" where no filter of this store made them.
+        judged_by: the filter's settings (`describe_settings`); "" if no filter of this store judged.
 
     Raises:
         StoreError: the store can't be written.
     """
     table = table.replace_schema_metadata({_JUDGED: judged_by} if judged_by else None)
-    fs, path = _place(store)
+    fs, path = _path_in(store)
     write_whole(fs, path, lambda sink: pq.write_table(table, sink, compression="zstd", write_page_checksum=True))
 
 
-def word(settings: Mapping[str, Settings]) -> str:
-    """Settings by measure, in the order of judgement, as verdicts state them."""
-    return json.dumps({name: one.model_dump(mode="json") for name, one in settings.items()})
+def describe_settings(settings: Mapping[str, Settings]) -> str:
+    """Settings by measure, in the order of judgement, as JSON."""
+    return json.dumps({name: measure_settings.model_dump(mode="json") for name, measure_settings in settings.items()})
 
 
 def judged_by(table: pa.Table) -> str:
-    """The settings that verdicts were made by, "" where they don't say."""
+    """The settings that verdicts were judged by, or "" if unknown."""
     return bytes((table.schema.metadata or {}).get(_JUDGED, b"")).decode()
 
 
-def _place(store: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def _path_in(store: str) -> tuple[fsspec.AbstractFileSystem, str]:
     fs, root = fsspec.core.url_to_fs(store)
     return fs, posixpath.join(root, NAME)

@@ -1,8 +1,8 @@
-"""Tombstones → shards without the photos they stand for: the bytes are gone, not only hidden.
+"""Delete the bytes of photos that were taken down by rewriting their shards.
 
-A shard keeps its number and the order of what stays. Its facts are taken away before it is rewritten and put back,
-without the rows that are gone, after it: whatever moment is cut, facts that don't fit are never left, and the same
-command goes on. At worst one shard is measured again.
+A shard keeps its number and the order of its remaining rows. Its facts are deleted before the shard is rewritten, and
+written again afterwards without the erased rows. So an interruption never leaves facts that don't match their shard;
+run again to go on. At worst one shard is measured again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from lhq.store.shards import Shards, write_whole
 
 
 @dataclass(frozen=True)
-class Erased:
+class EraseReport:
     """What was deleted: `ids`, from the shards `shards`.
 
-    `waiting` ids are in a shard that a crawl still has open; `quarantined` files were unreadable when they were
-    moved, so their contents are unknown.
+    `waiting` ids are in a shard that a crawl has still open. `quarantined` are files in quarantine, whose contents are
+    unknown.
     """
 
     ids: tuple[str, ...]
@@ -37,14 +37,14 @@ class Erased:
     quarantined: tuple[str, ...]
 
 
-def erase(store: str, folder: str, *, on_progress: OnProgress = silent) -> Erased:
-    """Delete the bytes and papers of everything that was taken down, under whatever id.
+def erase(store: str, folder: str, *, on_progress: OnProgress = silent) -> EraseReport:
+    """Delete bytes and papers of all photos that were taken down, including the same bytes under other ids.
 
     Args:
-        folder: the local folder of the store, where a crawl's open shard lies.
+        folder: the local folder of the store, which holds a crawl's open shard.
 
     Raises:
-        StoreError: a crawl is at work, or the store can't be written; shards that are done stay done.
+        StoreError: a crawl is running, or the store can't be written; shards already rewritten stay so.
         ShardDamaged: a shard can't be read; run `lhq filter`, which moves it to quarantine.
     """
     removed = pa.array(sorted(tombstones.removed_ids(store)), pa.string())
@@ -57,23 +57,23 @@ def erase(store: str, folder: str, *, on_progress: OnProgress = silent) -> Erase
         for done, number in enumerate(numbers):
             on_progress("erasing", done, len(numbers))
             papers = photos.read(number, ["id", "sha256"])
-            goes = papers.filter(_is_removed(papers, removed, sums))["id"].to_pylist()
-            if goes:
+            erased_ids = papers.filter(_is_removed(papers, removed, sums))["id"].to_pylist()
+            if erased_ids:
                 _erase(store, photos, number, removed, sums)
-                ids += goes
+                ids += erased_ids
                 shards.append(number)
         on_progress("erasing", len(numbers), len(numbers))
         gone = pa.concat_arrays([pa.array(ids, pa.string()), removed])
         _forget_verdicts(store, gone)
         rechecked.forget(store, gone)
         waiting = [id for number in open_numbers(folder) for id in _spooled(folder, number)]
-    waits = pc.is_in(pa.array(waiting, pa.string()), removed).to_pylist()
+    are_removed = pc.is_in(pa.array(waiting, pa.string()), removed).to_pylist()
     quarantine = Shards(store, "quarantine/photos")
-    return Erased(
+    return EraseReport(
         tuple(dict.fromkeys(ids)),
         tuple(shards),
-        tuple(id for id, is_meant in zip(waiting, waits, strict=True) if is_meant),
-        tuple(f"{quarantine.root}/{name}" for name in remote.names(quarantine.fs, quarantine.root)),
+        tuple(id for id, is_removed in zip(waiting, are_removed, strict=True) if is_removed),
+        tuple(f"{quarantine.root}/{name}" for name in remote.list_names(quarantine.fs, quarantine.root)),
     )
 
 
@@ -82,14 +82,14 @@ def _is_removed(rows: pa.Table, removed: pa.Array, sums: pa.Array) -> pa.Chunked
 
 
 def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.Array) -> None:
-    """One shard, and the facts of its room by room."""
-    goes = photos.read(number, ["id", "sha256"])
-    goes = goes.filter(_is_removed(goes, removed, sums))["id"].combine_chunks()
+    """Erase the photos of one shard, and their facts of every measure."""
+    erased_ids = photos.read(number, ["id", "sha256"])
+    erased_ids = erased_ids.filter(_is_removed(erased_ids, removed, sums))["id"].combine_chunks()
     facts: list[tuple[Shards, pa.Table]] = []
-    for room in _rooms(store):
+    for room in _facts_shards(store):
         if room.exists(number):
             table = room.read(number)
-            facts.append((room, table.filter(pc.invert(pc.is_in(table["id"], goes)))))
+            facts.append((room, table.filter(pc.invert(pc.is_in(table["id"], erased_ids)))))
             remote.delete(room.fs, room.path(number))
 
     def write(sink: IO[bytes]) -> None:
@@ -97,9 +97,9 @@ def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.
             old = pq.ParquetFile(file, pre_buffer=False)
             for group in range(old.num_row_groups):
                 rows = with_added(old.read_row_group(group))
-                stays = rows.filter(pc.invert(_is_removed(rows, removed, sums)))
-                if len(stays):
-                    out.write_table(stays.cast(out.schema))
+                kept = rows.filter(pc.invert(_is_removed(rows, removed, sums)))
+                if len(kept):
+                    out.write_table(kept.cast(out.schema))
 
     write_whole(photos.fs, photos.path(number), write)
     for room, table in facts:
@@ -111,15 +111,15 @@ def _forget_verdicts(store: str, ids: pa.Array) -> None:
     table = verdicts.read(store)
     if table is None:
         return
-    stays = table.filter(pc.invert(pc.is_in(table["id"], ids)))
-    if len(stays) < len(table):
-        verdicts.write(store, stays, judged_by=verdicts.judged_by(table))
+    kept = table.filter(pc.invert(pc.is_in(table["id"], ids)))
+    if len(kept) < len(table):
+        verdicts.write(store, kept, judged_by=verdicts.judged_by(table))
 
 
-def _rooms(store: str) -> list[Shards]:
-    """The facts rooms that exist."""
+def _facts_shards(store: str) -> list[Shards]:
+    """The facts of every measure in the store."""
     facts = Shards(store, "facts")
-    return [Shards(store, f"facts/{name}") for name in remote.names(facts.fs, facts.root)]
+    return [Shards(store, f"facts/{name}") for name in remote.list_names(facts.fs, facts.root)]
 
 
 def _spooled(folder: str, number: int) -> list[str]:

@@ -17,15 +17,15 @@ import pyarrow.compute as pc
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.store.shards import Shards
 
-# How the measure's verdict names the photo's original.
+# The detail of a duplicate's verdict, which names the photo that is kept.
 _KEEPER = re.compile(r"(?:same bytes as|likeness \S+ to) (.+)")
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """`of` maps the id of every version found to what it is a version of, in words ("likeness 0.981 to flickr:1").
+    """`of` maps the id of every near-duplicate to what it is a version of ("likeness 0.981 to flickr:1").
 
-    `num_unmeasured` photos of the store have no facts: versions among them are unknown.
+    `num_unmeasured` photos of the store have no facts, so they could not be compared.
     """
 
     of: dict[str, str]
@@ -33,17 +33,17 @@ class NearDuplicates:
 
 
 def near_duplicates(store: str, ids: Collection[str], settings: DuplicatesSettings) -> NearDuplicates:
-    """The other versions of these photos, by the facts that were measured.
+    """Find the near-duplicates of these photos by the facts of the measure `duplicates`.
 
     Raises:
         ShardDamaged: facts or photos of a shard can't be read.
     """
-    photos, rooms = Shards(store, "photos"), Shards(store, "facts/duplicates")
-    measured = set(rooms.numbers())
+    photos, facts_shards = Shards(store, "photos"), Shards(store, "facts/duplicates")
+    measured = set(facts_shards.numbers())
     parts, num_unmeasured = [], 0
     for number in photos.numbers():
         if number in measured:
-            parts.append(rooms.read(number, list(Duplicates.judged)))
+            parts.append(facts_shards.read(number, list(Duplicates.judged)))
         else:
             num_unmeasured += len(photos.read(number, ["id"]))
     if not parts:
@@ -52,12 +52,12 @@ def near_duplicates(store: str, ids: Collection[str], settings: DuplicatesSettin
     wanted = pc.is_in(facts["id"], pa.array(sorted(ids), pa.string())).to_numpy()
     if not wanted.any():
         return NearDuplicates({}, num_unmeasured)
-    # Ranked first, a removed photo becomes the keeper of its cluster, and its versions are the ones dropped.
+    # Ranked first, each removed photo is the one its cluster keeps, and its near-duplicates are dropped.
     verdicts = Duplicates(settings).judge_among(facts, settings, wanted)
-    gone, found = set(ids), {}
-    names = facts["id"].to_pylist()
+    removed, versions = set(ids), {}
+    ids_of_rows = facts["id"].to_pylist()
     for row in np.flatnonzero(~verdicts.kept).tolist():
-        said = _KEEPER.fullmatch(verdicts.detail(row))
-        if said and said[1] in gone and names[row] not in gone:
-            found[names[row]] = said[0]
-    return NearDuplicates(found, num_unmeasured)
+        match = _KEEPER.fullmatch(verdicts.detail(row))
+        if match and match[1] in removed and ids_of_rows[row] not in removed:
+            versions[ids_of_rows[row]] = match[0]
+    return NearDuplicates(versions, num_unmeasured)

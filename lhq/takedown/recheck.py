@@ -1,8 +1,7 @@
-"""Kept photos → what changed since they were fetched: gone, other bytes, another licence, an opt-out.
+"""Kept photos → what has changed since they were fetched: gone, other bytes, another licence, an opt-out.
 
-What hosts say about use is written down (`rechecked.parquet`) and holds from then on: the next export leaves out photos
-that are reserved now, and includes those no longer reserved. Other changes are only reported, and can be passed to `lhq
-remove`.
+What hosts state about use is recorded in `rechecked.parquet`: the next export leaves out photos that are reserved now,
+and includes those no longer reserved. Other changes are only reported, and can be passed to `lhq remove`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _COLUMNS = ["id", "source", "source_id", "url", "licence", "sha256", "size_bytes
 _ATTEMPTS = 3
 _WINDOW = 64
 _NUM_THREADS = 16
-_WRITTEN_EVERY = 64 * _WINDOW  # at most this many photos are asked again after a kill
+_ROWS_PER_WRITE = 64 * _WINDOW  # at most this many photos are checked again after a kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class Change:
 
 @dataclass
 class RecheckReport:
-    """`changes` found among `checked` photos; `unknown` (id → reason) could not be checked this time. `recorded` counts
-    the photos whose answers about use were written down."""
+    """`changes` found among `checked` photos; `unknown` (id → reason) could not be checked. `recorded` is the number of
+    photos whose hosts' statements about use were recorded."""
 
     checked: int = 0
     recorded: int = 0
@@ -58,19 +57,19 @@ def recheck(
     limit: int | None = None,
     on_progress: OnProgress = silent,
 ) -> RecheckReport:
-    """Ask the web and the sources about the store's photos.
+    """Check the store's photos at their hosts and sources.
 
     Args:
-        sources: those whose service can be asked; for other sources only the photo's address is checked.
-        reads_bytes: fetch every photo and compare its sha256, instead of asking for its headers only.
-        limit: at most this many photos, the longest unchecked first.
+        sources: those whose service can be queried; photos of other sources are checked at their URL only.
+        reads_bytes: fetch every photo and compare its sha256, instead of requesting headers only.
+        limit: check at most this many photos, those checked longest ago first.
 
     Raises:
         InputError: the store has no photos.
-        KeyMissing: a source's key is refused.
-        StoreError: the answers can't be written.
+        KeyMissing: a source refuses its key.
+        StoreError: the results can't be written.
     """
-    rows = sorted(_rows(store), key=_asked_last)[:limit]
+    rows = sorted(_rows(store), key=_last_checked)[:limit]
     report = RecheckReport()
     answers: dict[str, dict[str, Any]] = {}
 
@@ -79,28 +78,28 @@ def recheck(
         report.recorded += len(answers)
         answers.clear()
 
-    def check(row: dict[str, Any]) -> _Checked:
-        checked = _Checked(row["id"])
+    def check_photo(row: dict[str, Any]) -> _PhotoCheck:
+        check_result = _PhotoCheck(row["id"])
         try:
-            _at_its_address(row, client, reads_bytes, checked)
-            checked.changes += _by_its_source(row, sources.get(row["source"]))
+            _check_url(row, client, reads_bytes, check_result)
+            check_result.changes += _licence_changes(row, sources.get(row["source"]))
         except (FetchError, SourceError) as error:
-            checked.unknown = error.message
-        return checked
+            check_result.unknown = error.message
+        return check_result
 
     on_progress("checking", 0, len(rows))
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         try:
             for start in range(0, len(rows), _WINDOW):
-                for one in pool.map(check, rows[start : start + _WINDOW]):
+                for result in pool.map(check_photo, rows[start : start + _WINDOW]):
                     report.checked += 1
-                    report.changes += [] if one.unknown else one.changes
-                    if one.unknown:
-                        report.unknown[one.id] = one.unknown
-                    if one.papers:
-                        answers[one.id] = one.papers
+                    report.changes += [] if result.unknown else result.changes
+                    if result.unknown:
+                        report.unknown[result.id] = result.unknown
+                    if result.papers:
+                        answers[result.id] = result.papers
                     on_progress("checking", report.checked, len(rows))
-                if len(answers) >= _WRITTEN_EVERY:
+                if len(answers) >= _ROWS_PER_WRITE:
                     record()
         except BaseException:
             client.stop()
@@ -111,8 +110,8 @@ def recheck(
 
 
 @dataclass
-class _Checked:
-    """What one photo's host and source said; `papers` is its new evidence, {} where none could be asked."""
+class _PhotoCheck:
+    """The result of checking one photo; `papers` is its new evidence, {} if the host could not be asked."""
 
     id: str
     changes: list[Change] = field(default_factory=list)
@@ -120,7 +119,7 @@ class _Checked:
     papers: dict[str, Any] = field(default_factory=dict)
 
 
-def _asked_last(row: Mapping[str, Any]) -> tuple[str, str]:
+def _last_checked(row: Mapping[str, Any]) -> tuple[str, str]:
     evidence = Evidence.from_papers(row["reserved"], row["reservations"])
     return max(evidence.asked_at, row["fetched_at"].strftime("%Y-%m-%dT%H:%M:%SZ")), row["id"]
 
@@ -128,46 +127,48 @@ def _asked_last(row: Mapping[str, Any]) -> tuple[str, str]:
 def _rows(store: str) -> list[dict[str, Any]]:
     photos, removed = Shards(store, "photos"), tombstones.removed_ids(store)
     numbers, answers = photos.numbers(), rechecked.read(store)
-    rows = [row for number in numbers for row in rechecked.updated(photos.read(number, _COLUMNS), answers).to_pylist()]
+    rows = [row for number in numbers for row in rechecked.apply(photos.read(number, _COLUMNS), answers).to_pylist()]
     if not rows:
         raise InputError(f"{store}: no photos", hint="run lhq crawl first")
     return [row for row in rows if row["id"] not in removed]
 
 
-def _at_its_address(row: dict[str, Any], client: Client, reads_bytes: bool, checked: _Checked) -> None:
+def _check_url(row: dict[str, Any], client: Client, reads_bytes: bool, check_result: _PhotoCheck) -> None:
     if not row["url"].startswith(("http://", "https://")):
         return
     before = Evidence.from_papers(row["reserved"], row["reservations"])
     try:
-        response = _asked(client.fetch if reads_bytes else client.head, row["url"], client)
+        response = _request_with_retries(client.fetch if reads_bytes else client.head, row["url"], client)
     except FetchError as error:
         if isinstance(error, OptedOut):
-            checked.papers = before.merge(error.evidence).papers()
+            check_result.papers = before.merge(error.evidence).papers()
         if error.reason in {"http-404", "http-410"}:
-            checked.changes.append(Change(row["id"], "gone", error.reason))
+            check_result.changes.append(Change(row["id"], "gone", error.reason))
         elif error.reason in {"opt-out", "robots"}:
-            checked.changes.append(Change(row["id"], "opt-out", error.message))
+            check_result.changes.append(Change(row["id"], "opt-out", error.message))
         else:
             raise
         return
-    checked.changes += _of_answer(row, response, client, reads_bytes)
-    if response.status == 200 and not any(one.what == "gone" for one in checked.changes):
-        in_file = _in_file(response) if reads_bytes else Evidence({})
-        checked.papers = before.merge(response.evidence.merge(in_file)).papers()
+    check_result.changes += _changes_in_response(row, response, client, reads_bytes)
+    if response.status == 200 and not any(result.what == "gone" for result in check_result.changes):
+        in_file = _file_evidence(response) if reads_bytes else Evidence({})
+        check_result.papers = before.merge(response.evidence.merge(in_file)).papers()
 
 
-def _in_file(response: Response) -> Evidence:
+def _file_evidence(response: Response) -> Evidence:
     return Evidence(from_file(metadata_bytes(response.body), xmp_packets(response.body)))
 
 
-def _of_answer(row: dict[str, Any], response: Response, client: Client, reads_bytes: bool) -> Iterator[Change]:
+def _changes_in_response(
+    row: dict[str, Any], response: Response, client: Client, reads_bytes: bool
+) -> Iterator[Change]:
     size = response.headers.get("content-length", "")
     if response.status in {404, 410} or "unavailable" in response.url.rsplit("/", 1)[-1]:
         yield Change(row["id"], "gone", f"http-{response.status} at {response.url}")
     elif response.status != 200:
         raise SourceError(f"{client.clean(response.url)}: status {response.status}", hint="try again later")
     elif (binding := response.evidence.binding(client.policy.honour)) or (
-        reads_bytes and (binding := _in_file(response).binding(client.policy.honour))
+        reads_bytes and (binding := _file_evidence(response).binding(client.policy.honour))
     ):
         yield Change(row["id"], "opt-out", binding)
     elif reads_bytes:
@@ -178,11 +179,11 @@ def _of_answer(row: dict[str, Any], response: Response, client: Client, reads_by
         yield Change(row["id"], "bytes", f"{int(size):,} bytes, were {row['size_bytes']:,}")
 
 
-def _asked(ask: Callable[[str], Response], url: str, client: Client) -> Response:
-    """A photo's host is asked a few times before it counts as not answering."""
+def _request_with_retries(request: Callable[[str], Response], url: str, client: Client) -> Response:
+    """Retry a request a few times before giving up."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return ask(url)
+            return request(url)
         except FetchError as error:
             if error.permanent or error.reason == "stopped" or attempt == _ATTEMPTS:
                 raise
@@ -190,7 +191,7 @@ def _asked(ask: Callable[[str], Response], url: str, client: Client) -> Response
     raise AssertionError("unreachable")
 
 
-def _by_its_source(row: dict[str, Any], source: Source | None) -> Iterator[Change]:
+def _licence_changes(row: dict[str, Any], source: Source | None) -> Iterator[Change]:
     if source is None or not source.states_licences:
         return
     licence = source.licence_of(row["source_id"])

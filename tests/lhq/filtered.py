@@ -88,7 +88,7 @@ drop_share = 0.1
     )
     loaded = pipeline.load(file)
     found = loaded.rules()
-    made = next(rule.made for rule in found if rule.measure.name == "objects")
+    made = next(rule.fingerprint for rule in found if rule.measure.name == "objects")
     for number in (0, 2):
         ids = Shards(loaded.file.store, "photos").read(number, ["id"])["id"].to_pylist()
         table = pa.Table.from_pylist(objects_facts(ids), Objects.schema).replace_schema_metadata({b"lhq.made": made})

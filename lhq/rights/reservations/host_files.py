@@ -44,8 +44,8 @@ def _lines_for(text: str, agent: str) -> list[tuple[str, str]]:
         if name == "user-agent":
             agents = [*agents, value.lower()] if in_group_header else [value.lower()]
             in_group_header = True
-            for name in agents:
-                groups.setdefault(name, [])
+            for listed in agents:
+                groups.setdefault(listed, [])
             continue
         in_group_header = False
         for lines in [groups[name] for name in agents] if agents else [common]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from lhq import filter
-from lhq.filter import Filtered, Rule
+from lhq.filter import FilterReport, Rule
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings
 from lhq.measures.text import Text, TextSettings
@@ -23,7 +23,7 @@ def rules(min_side_px: int = 300, **text: object) -> list[Rule]:
     return [Rule(Size(size), size), Rule(Text(words), words), Rule(Duplicates(near), near)]
 
 
-def run(store: Path, given: Sequence[Rule] | None = None, **options: bool) -> Filtered:
+def run(store: Path, given: Sequence[Rule] | None = None, **options: bool) -> FilterReport:
     return filter.run(str(store), given or rules(), Here(), **options)
 
 

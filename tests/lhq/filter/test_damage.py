@@ -19,7 +19,7 @@ from lhq.export.layout import Variant
 from lhq.export.render import Encoding
 from lhq.export.render_job import Rendered, unit, write_wanted
 from lhq.export.work import Work
-from lhq.filter import Filtered, Rule
+from lhq.filter import FilterReport, Rule
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings
 from lhq.records import PHOTO_SCHEMA
@@ -47,7 +47,7 @@ def verdicts(store: Path) -> dict[str, dict[str, object]]:
     return {row["id"]: row for row in pq.read_table(store / "verdicts.parquet").to_pylist()}
 
 
-def run(store: Path, **options: bool) -> Filtered:
+def run(store: Path, **options: bool) -> FilterReport:
     return filter.run(str(store), [Rule(Size(SIZE), SIZE), Rule(Duplicates(NEAR), NEAR)], Here(), **options)
 
 

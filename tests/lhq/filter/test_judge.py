@@ -53,7 +53,7 @@ def store_of(store: Path, shards: Sequence[int], rules: Sequence[Rule], fails: n
         Shards(str(store), "photos").write(number, pa.Table.from_pylist(table, PHOTO_SCHEMA))
         for column, rule in enumerate(rules):
             facts = pa.table([ids, fails[at : at + rows, column]], Drops.schema)
-            facts = facts.replace_schema_metadata({"lhq.made": rule.made})
+            facts = facts.replace_schema_metadata({"lhq.made": rule.fingerprint})
             Shards(str(store), f"facts/{rule.measure.name}").write(number, facts)
         at += rows
 
@@ -119,7 +119,7 @@ def test_a_quarter_of_a_million_photos_are_judged_at_once(tmp_path: Path) -> Non
         for rule, column in zip(rules, (columns, titles), strict=True):
             schema = rule.measure.schema
             table = pa.table({f.name: column.get(f.name, pa.nulls(shard, f.type)) for f in schema}, schema)
-            table = table.replace_schema_metadata({"lhq.made": rule.made})
+            table = table.replace_schema_metadata({"lhq.made": rule.fingerprint})
             Shards(str(tmp_path), f"facts/{rule.measure.name}").write(number, table)
     table = filter.judge_photos(str(tmp_path), rules).table
     assert len(table) == num

@@ -14,8 +14,8 @@ import pytest
 
 from lhq.errors import InputError, StoreError
 from lhq.export import ExportSettings, export
-from lhq.intake import Into, importing
-from lhq.intake.importing import Collection, bring
+from lhq.intake import Destination, importing
+from lhq.intake.importing import Collection, import_collection
 from lhq.intake.papers import Papers, read_papers
 from lhq.rights.policy import Policy
 from lhq.store.shards import Shards
@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[3]
 OWN = Papers({"licence": "own", "author": "me"})
 
 
-def into(store: str | Path) -> Into:
-    return Into(str(store), str(store))
+def destination(store: str | Path) -> Destination:
+    return Destination(str(store), str(store))
 
 
 def rows(store: Path) -> list[dict[str, object]]:
@@ -47,7 +47,9 @@ def test_lsun_comes_in_byte_for_byte_and_goes_out(tmp_path: Path) -> None:
     values = make_lsun(tmp_path / "tower_train_lmdb")
     num, entries = importing.lsun(str(tmp_path / "tower_train_lmdb"))
     store = tmp_path / "store"
-    report = bring(Collection("lsun", "tower", entries, Papers({"licence": "not-stated"})), into(store))
+    report = import_collection(
+        Collection("lsun", "tower", entries, Papers({"licence": "not-stated"})), destination(store)
+    )
     assert (num, report.new, report.failed) == (5, 5, {})
     assert {row["source_id"]: row["image"] for row in rows(store)} == {f"tower/{k}": v for k, v in values.items()}
     judge(store)
@@ -78,7 +80,7 @@ def test_zip(tmp_path: Path) -> None:
     make_zip(tmp_path / "set.zip")
     num, entries = importing.archive(str(tmp_path / "set.zip"))
     store = tmp_path / "store"
-    report = bring(Collection("zip", "set", entries, OWN), into(store))
+    report = import_collection(Collection("zip", "set", entries, OWN), destination(store))
     assert (num, report.new) == (5, 4)
     assert report.failed.keys() == {"broken.png"}
     assert report.failed["broken.png"].startswith("truncated")
@@ -94,7 +96,7 @@ def test_a_damaged_member_is_named(tmp_path: Path) -> None:
     data[200] ^= 0xFF
     (tmp_path / "set.zip").write_bytes(data)
     _, entries = importing.archive(str(tmp_path / "set.zip"))
-    report = bring(Collection("zip", "set", entries, OWN), into(tmp_path / "store"))
+    report = import_collection(Collection("zip", "set", entries, OWN), destination(tmp_path / "store"))
     assert "Bad CRC" in report.failed["00000/img00000000.png"]
     assert report.new == 3
     (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 torn")
@@ -116,7 +118,7 @@ def test_folder_with_papers_photo_by_photo(tmp_path: Path) -> None:
     papers = Papers({"licence": "own", "author": "me"}, read_papers(str(tmp_path / "papers.csv")))
     _, entries = importing.folder(str(pictures))
     store = tmp_path / "store"
-    report = bring(Collection("folder", "mine", entries, papers), into(store))
+    report = import_collection(Collection("folder", "mine", entries, papers), destination(store))
     assert (report.new, report.failed.keys()) == (2, {"page.jpg"})
     found = {row["source_id"]: (row["author"], row["licence"], row["title"]) for row in rows(store)}
     assert found == {"mine/a%20b.jpg": ("me", "own", ""), "mine/lakes/%C3%BC.jpg": ("Ada", "cc-by-4.0", "Lake")}
@@ -127,9 +129,9 @@ def test_no_papers_no_photo(tmp_path: Path, licence: str, said: str) -> None:
     (tmp_path / "a.jpg").write_bytes(scene(1))
     _, entries = importing.folder(str(tmp_path))
     with pytest.raises(InputError, match=said):
-        bring(
+        import_collection(
             Collection("folder", "mine", entries, Papers({"licence": licence})),
-            into(tmp_path / "s"),
+            destination(tmp_path / "s"),
         )
 
 
@@ -144,7 +146,7 @@ def test_papers_that_are_none(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys
-from lhq.intake import Into, importing
+from lhq.intake import Destination, importing
 from lhq.intake.papers import Papers
 from tests.lhq.making import scene
 
@@ -155,7 +157,7 @@ def entries():
         yield f"{n}.jpg", lambda: scene(n, 64, 64)
 
 photos = importing.Collection("folder", "mine", entries(), Papers({"licence": "own"}))
-importing.bring(photos, Into(sys.argv[1], sys.argv[1]))
+importing.import_collection(photos, Destination(sys.argv[1], sys.argv[1]))
 """
 
 
@@ -164,7 +166,9 @@ def test_killed_and_run_again_takes_nothing_in_twice(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", _KILLED, str(store)], cwd=ROOT, check=False)
     assert done.returncode == -9
     entries = [(f"{n}.jpg", lambda n=n: scene(n, 64, 64)) for n in range(6)]
-    report = bring(Collection("folder", "mine", iter(entries), Papers({"licence": "own"})), into(store))
+    report = import_collection(
+        Collection("folder", "mine", iter(entries), Papers({"licence": "own"})), destination(store)
+    )
     assert (report.held, report.new) == (4, 2)
     assert sorted(str(row["id"]) for row in rows(store)) == [f"folder:mine/{n}.jpg" for n in range(6)]
 
@@ -174,7 +178,9 @@ def test_what_was_taken_down_stays_out(tmp_path: Path) -> None:
     store.mkdir()
     remove(str(store), ["folder:mine/1.jpg"])
     entries = [(f"{n}.jpg", lambda n=n: scene(n, 64, 64)) for n in range(3)]
-    report = bring(Collection("folder", "mine", iter(entries), Papers({"licence": "own"})), into(store))
+    report = import_collection(
+        Collection("folder", "mine", iter(entries), Papers({"licence": "own"})), destination(store)
+    )
     assert report.new == 2
 
 
@@ -183,12 +189,12 @@ def test_a_crawl_at_work_is_respected(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "000000.spool").write_bytes(b"")
     with pytest.raises(StoreError, match="with a shard open"):
-        bring(Collection("folder", "mine", iter([]), OWN), into(tmp_path))
+        import_collection(Collection("folder", "mine", iter([]), OWN), destination(tmp_path))
 
 
 def test_every_nasty_file_is_taken_in_or_named(tmp_path: Path, shared: Path) -> None:
     num, entries = importing.folder(str(shared / "nasty"))
-    report = bring(Collection("folder", "nasty", entries, OWN), into(tmp_path))
+    report = import_collection(Collection("folder", "nasty", entries, OWN), destination(tmp_path))
     assert report.new + len(report.failed) == num
     assert report.new > 300
     assert all(": " in reason for reason in report.failed.values())
@@ -200,7 +206,7 @@ def test_a_zip_of_a_bomb_is_refused_by_size(tmp_path: Path) -> None:
             for _ in range(importing.MAX_BYTES // 2**20 + 1):
                 member.write(bytes(2**20))
     _, entries = importing.archive(str(tmp_path / "bomb.zip"))
-    report = bring(Collection("zip", "bomb", entries, OWN), into(tmp_path / "store"))
+    report = import_collection(Collection("zip", "bomb", entries, OWN), destination(tmp_path / "store"))
     assert report.failed["bomb.png"].startswith("too-large")
 
 
@@ -278,7 +284,7 @@ def test_other_papers_for_what_is_held_are_a_conflict(tmp_path: Path) -> None:
     found = []
     for papers in given:
         entries = iter([("a.jpg", lambda: scene(1, 64, 64))])
-        found.append(bring(Collection("folder", "mine", entries, Papers(papers)), into(store)))
+        found.append(import_collection(Collection("folder", "mine", entries, Papers(papers)), destination(store)))
     assert [(report.new, report.held) for report in found] == [(1, 0), (0, 0), (0, 0), (0, 0), (0, 1)]
     assert [report.conflicts.get("a.jpg", "") for report in found] == [
         "",
@@ -296,7 +302,9 @@ def test_the_same_name_with_other_bytes_is_a_conflict(tmp_path: Path) -> None:
     papers = Papers({"licence": "own"})
     for seed, expected in ((1, (1, 0, 0)), (1, (0, 1, 0)), (2, (0, 0, 1))):
         entries = iter([("a.jpg", lambda seed=seed: scene(seed, 64, 64))])
-        report = importing.bring(importing.Collection("folder", "mine", entries, papers), into(store))
+        report = importing.import_collection(
+            importing.Collection("folder", "mine", entries, papers), destination(store)
+        )
         assert (report.new, report.held, len(report.conflicts)) == expected
     assert Shards(store, "photos").read(0)["image"].to_pylist() == [scene(1, 64, 64)]
 
@@ -306,9 +314,9 @@ def test_names_in_no_encoding_come_in_and_are_told(tmp_path: Path) -> None:
     (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(scene(3, 64, 64))
     (folder / os.fsdecode(b"br\xf6ken.jpg")).write_bytes(b"no picture")
     _, entries = importing.folder(str(folder))
-    report = importing.bring(
+    report = importing.import_collection(
         importing.Collection("folder", "in", entries, Papers({"licence": "own"})),
-        into(tmp_path),
+        destination(tmp_path),
     )
     assert report.new == 2
     assert [*report.failed] == ["br\\udcf6ken.jpg"]
@@ -325,7 +333,9 @@ def test_a_file_that_reserves_itself_stays_out_by_name(tmp_path: Path) -> None:
         store = str(tmp_path / "-".join(honour))
         policy = Policy(honour=honour)
         papers = Papers({"licence": "own"})
-        report = importing.bring(importing.Collection("folder", "in", entries, papers), into(store), policy=policy)
+        report = importing.import_collection(
+            importing.Collection("folder", "in", entries, papers), destination(store), policy=policy
+        )
         assert report.new == num
     assert Shards(store, "photos").read(0)["reserved"].to_pylist() == [["metadata"]]
 
@@ -346,10 +356,10 @@ def test_a_collection_without_pictures_is_an_error(tmp_path: Path) -> None:
     num, entries = importing.folder(str(tmp_path / "photos"))
     assert num == 0
     with pytest.raises(InputError, match="photos: holds no pictures"):
-        bring(Collection("folder", "photos", entries, OWN), into(tmp_path / "store"))
+        import_collection(Collection("folder", "photos", entries, OWN), destination(tmp_path / "store"))
     with zipfile.ZipFile(tmp_path / "texts.zip", "w") as file:
         file.writestr("readme.md", "nothing here")
     _, entries = importing.archive(str(tmp_path / "texts.zip"))
     with pytest.raises(InputError, match="texts: holds no pictures"):
-        bring(Collection("zip", "texts", entries, OWN), into(tmp_path / "store"))
+        import_collection(Collection("zip", "texts", entries, OWN), destination(tmp_path / "store"))
     assert rows(tmp_path / "store") == []

@@ -12,7 +12,7 @@ import pytest
 from lhq.errors import InputError
 from lhq.export import ExportSettings, export
 from lhq.http import Client
-from lhq.intake import Into
+from lhq.intake import Destination
 from lhq.intake.rehydrate import RehydrateReport, rehydrate
 from lhq.store.shards import Shards
 from tests.lhq.making import RIGHTS, Here, add_shard, files, judge, painted_store, photo, scene
@@ -44,7 +44,7 @@ def publish(store: Path, to: Path) -> None:
 def rebuild(manifest: Path, store: Path, pictures: Pictures, **more: bool) -> RehydrateReport:
     client = Client(pictures.settings())
     try:
-        return rehydrate(str(manifest), Into(str(store), str(store)), client, measures=("outliers",), **more)
+        return rehydrate(str(manifest), Destination(str(store), str(store)), client, measures=("outliers",), **more)
     finally:
         client.close()
 

@@ -102,7 +102,7 @@ def test_another_machines_lock_holds_until_it_is_stale(bucket: str, monkeypatch:
 
 
 def test_a_lock_that_was_taken_over_is_left_to_its_new_owner(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 2.0)
+    monkeypatch.setattr(lock, "HEARTBEAT_S", 2.0)
     fs, path = fsspec.filesystem("s3"), f"{bucket}/set/filter.lock"
     with locked(f"{bucket}/set", "filter"):
         fs.pipe_file(path, b"{}")
@@ -112,7 +112,7 @@ def test_a_lock_that_was_taken_over_is_left_to_its_new_owner(bucket: str, monkey
 
 
 def test_the_owner_shows_that_it_lives(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 0.1)
+    monkeypatch.setattr(lock, "HEARTBEAT_S", 0.1)
     fs, path = fsspec.filesystem("s3"), f"{bucket}/set/filter.lock"
     with locked(f"{bucket}/set", "filter"):
         first = fs.modified(path)

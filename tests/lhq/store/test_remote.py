@@ -111,7 +111,7 @@ def test_what_others_wrote_meanwhile_is_seen(bucket: str) -> None:
     size = Shards(f"{bucket}/set", "facts/size")
     others_write("set/facts/", b"")  # as consoles stand for a folder
     others_write("set/facts/size/000000.parquet", b"short")
-    assert remote.names(facts.fs, facts.root) == ["size"]
+    assert remote.list_names(facts.fs, facts.root) == ["size"]
     assert size.numbers() == [0]
     size.fs.ls(size.root)  # as any other part of the process may
     facts.fs.ls(facts.root)
@@ -122,8 +122,8 @@ def test_what_others_wrote_meanwhile_is_seen(bucket: str) -> None:
         assert file.read() == b"longer than before"
     assert size.exists(1)
     assert size.numbers() == [0, 1]
-    assert remote.names(facts.fs, facts.root) == ["size", "text"]
-    assert remote.names(facts.fs, "lhq/set/none") == []
+    assert remote.list_names(facts.fs, facts.root) == ["size", "text"]
+    assert remote.list_names(facts.fs, "lhq/set/none") == []
 
 
 def test_refused_credentials_are_no_empty_store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

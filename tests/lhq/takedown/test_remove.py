@@ -155,7 +155,7 @@ def test_kept_duplicates_may_be_published_and_that_is_said(pair: Pipeline, lhq: 
 
 def test_every_copy_is_named_with_what_to_do(pair: Pipeline, tmp_path: Path) -> None:
     pair.report(str(tmp_path / "report.html"))
-    copies.note(pair.file.local, copies.Copy("repository", "org/set"))
+    copies.record(pair.file.local, copies.Copy("repository", "org/set"))
     out = Path(pair.file.store) / "export"
     shutil.copytree(out, out.with_name("export.old"))
     (out.with_name("export.part") / "data").mkdir(parents=True)

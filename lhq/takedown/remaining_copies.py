@@ -1,4 +1,4 @@
-"""Photos taken down → the places that still hold a copy, and what to do about each."""
+"""Photos taken down → known places that still hold a copy, and how to remove each."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from lhq.export import layout
 from lhq.store import copies
 from lhq.store.copies import Copy
 
-_BESIDE = ("-zip", "-webdataset", ".old", ".part")
+_SUFFIXES = ("-zip", "-webdataset", ".old", ".part")
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A place that holds photos that were taken down (`num` of them; None where it can't be known), and the next
-    move.
-    """
+class RemainingCopy:
+    """A place that still holds `num` of the removed photos (None: unknown), and what to do about it."""
 
     kind: str
     place: str
@@ -30,34 +28,34 @@ class Held:
     advice: str
 
 
-def held(folder: str, target: str, ids: Collection[str], pipeline: str) -> list[Held]:
+def remaining_copies(folder: str, target: str, ids: Collection[str], pipeline: str) -> list[RemainingCopy]:
     """Every known place that still holds one of `ids`.
 
     Args:
-        folder: the local folder of the store, where copies are noted.
+        folder: the local folder of the store, where copies are recorded.
         target: the folder that `lhq export` writes.
-        pipeline: the pipeline file, as commands are to name it.
+        pipeline: the pipeline file's path, for the commands in `advice`.
     """
-    found: dict[tuple[str, str], Held] = {}
-    for copy in [*copies.read(folder), *_usual(target)]:
-        num = _num_held(copy, ids)
+    remaining: dict[tuple[str, str], RemainingCopy] = {}
+    for copy in [*copies.read(folder), *_unrecorded_exports(target)]:
+        num = _count_copies(copy, ids)
         if num != 0:
-            found.setdefault((copy.kind, copy.place), Held(copy.kind, copy.place, num, _advice(copy, target, pipeline)))
-    return list(found.values())
+            remaining.setdefault(
+                (copy.kind, copy.place), RemainingCopy(copy.kind, copy.place, num, _advice(copy, target, pipeline))
+            )
+    return list(remaining.values())
 
 
-def _usual(target: str) -> Iterator[Copy]:
-    """Where an unrecorded export (by an older version, or interrupted) would lie."""
+def _unrecorded_exports(target: str) -> Iterator[Copy]:
+    """Places of exports that may be unrecorded: interrupted, or by older versions."""
     real = os.path.realpath(target)
     yield Copy("dataset", real)
-    for copy in _BESIDE:
+    for copy in _SUFFIXES:
         yield Copy("archives" if copy.startswith("-") else "dataset", f"{real}{copy}")
 
 
-def _num_held(copy: Copy, ids: Collection[str]) -> int | None:
-    """How many of `ids` are there; 0 for a place that no longer exists, None where it holds pictures but does not say
-    which.
-    """
+def _count_copies(copy: Copy, ids: Collection[str]) -> int | None:
+    """How many of `ids` the copy holds: 0 if it no longer exists, None if it doesn't list its photos."""
     if copy.kind == "repository":
         return None
     if not os.path.exists(copy.place):
@@ -82,13 +80,14 @@ def _advice(copy: Copy, target: str, pipeline: str) -> str:
         return f"lhq report {pipeline} -o {shlex.quote(copy.place)} draws it anew, or delete it"
     if copy.kind == "picture":
         return "delete it, if it shows one of them"
-    dataset, ending = next(
-        ((copy.place.removesuffix(one), one) for one in _BESIDE if copy.place.endswith(one)), (copy.place, "")
+    dataset, used_suffix = next(
+        ((copy.place.removesuffix(suffix), suffix) for suffix in _SUFFIXES if copy.place.endswith(suffix)),
+        (copy.place, ""),
     )
-    elsewhere = "" if os.path.realpath(dataset) == os.path.realpath(target) else f" --to {shlex.quote(dataset)}"
-    export = f"lhq export {pipeline}{elsewhere}"
+    target_option = "" if os.path.realpath(dataset) == os.path.realpath(target) else f" --to {shlex.quote(dataset)}"
+    export = f"lhq export {pipeline}{target_option}"
     if copy.kind == "archives":
-        return f"{export} --format {ending.removeprefix('-')} writes them anew, or delete the folder"
-    if ending:
+        return f"{export} --format {used_suffix.removeprefix('-')} writes them anew, or delete the folder"
+    if used_suffix:
         return f"left by an export that was cut short: {export} clears it"
     return f"{export} writes it without them"

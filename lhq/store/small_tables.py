@@ -1,4 +1,4 @@
-"""The store's small tables, each one Parquet file that is read and written whole; one writer at a time."""
+"""A store's small tables: Parquet files that are read and written as a whole, by one writer at a time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from lhq.system import lock_folder
 
 
 def read(store: str, name: str, schema: pa.Schema, hint: str) -> pa.Table:
-    """The table of this name in a store, as `schema`; empty where there is none.
+    """Read a table, cast to `schema`; empty if there is none.
 
     Args:
-        hint: what to do where it can't be read.
+        hint: of the error.
 
     Raises:
-        ShardDamaged: the file is not readable.
+        ShardDamaged: the file is unreadable.
     """
     fs, root = fsspec.core.url_to_fs(store)
     path = posixpath.join(root, name)
@@ -32,17 +32,17 @@ def read(store: str, name: str, schema: pa.Schema, hint: str) -> pa.Table:
         with open_file(fs, path) as file:
             return pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True).read().cast(schema)
     except FileNotFoundError:
-        return pa.Table.from_batches([], schema)  # `empty_table` would load pandas, a fifth of a second
+        return pa.Table.from_batches([], schema)  # `empty_table` imports pandas, which takes 0.2 s
     except (pa.ArrowException, OSError) as error:
         raise ShardDamaged(f"{path}: not readable ({error})", hint=hint) from error
 
 
 @contextmanager
-def alone(store: str) -> Iterator[Callable[[str, pa.Table], None]]:
-    """The only writer of a store's small tables: called with a name and a table, it puts that in its place.
+def exclusive_writer(store: str) -> Iterator[Callable[[str, pa.Table], None]]:
+    """Lock a store's small tables; yields a function (name, table) that writes one.
 
-    Of two takedowns at once the second waits, or it would write over what the first one added. A store on this
-    machine's disk is locked as a folder; a bucket has no locks, and one takedown at a time is its users' care.
+    A second takedown waits, so that it can't overwrite what the first added. A local store is locked as a folder. A
+    bucket has no such lock: its users must run one takedown at a time.
 
     Raises:
         StoreError: the store can't be opened or written.
