@@ -16,7 +16,7 @@ from lhq.cli.talk import result, say
 @click.option("--space", type=click.Choice(["w", "w+"]), default="w+", show_default=True, help="w+ comes closer.")
 @click.option("--steps", type=int, default=300, show_default=True, help="More come closer, up to a point.")
 @click.option(
-    "--crop", "place", type=float, default=0.5, show_default=True, help="Where to cut the square: 0 left, 1 right."
+    "--crop", "position", type=float, default=0.5, show_default=True, help="Where to cut the square: 0 left, 1 right."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random scenes to start from.")
 @click.option(
@@ -33,7 +33,7 @@ def command(
     out: str | None,
     space: str,
     steps: int,
-    place: float,
+    position: float,
     seed: int,
     tries: int,
     mirror: bool,
@@ -50,14 +50,14 @@ def command(
       alis connect runs/first photo.safetensors 7 -o walk.png
     """
     from alis import models
-    from alis.painting import invert
+    from alis.painting import invert, scene
     from alis.painting.panorama import choose_device
 
     g = models.load(model, device=choose_device(device))
     target = Path(out) if out else Path(Path(photo).stem + ".safetensors")
     done = invert.to_file(
         g,
-        invert.Photograph(photo, place, mirror),
+        invert.Photograph(photo, position, mirror),
         target,
         d=invert.discriminator(model, g),
         space=space,
@@ -70,5 +70,5 @@ def command(
     result({**table, "distance_at_start": done.loss_start, "distance": done.loss}, str(target))
     say(f"structure {done.structure:.2f} · {done.psnr_db:.1f} dB{' · mirrored' * done.is_mirrored}")
     say(f"distance {done.loss_start:.3f} → {done.loss:.3f}")
-    if not invert.holds_positions(g):
+    if not scene.encodes_positions(g):
         say("this model's codes hold sky, horizon, ground and colours; the plane decides where its shapes are")

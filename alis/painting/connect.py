@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alis import formats
 from alis.errors import InputError
-from alis.painting import invert, picture_writer, strip
+from alis.painting import invert, photograph, picture_writer, strip
 from alis.painting.panorama import Panorama
 from alis.painting.strip import StripPlan
 from alis.plane import codes
@@ -119,7 +119,7 @@ def with_codes(panorama: Panorama, scenes: Scenes, *, model: str | Path, out: st
     found: dict[str, Tensor] = {}
     kept = {name: Path(out).with_name(f"{Path(out).stem}-{name}.safetensors") for name in scenes.photos}
     for name, path in scenes.photos.items():  # check all photographs before inverting the first
-        invert.read_photo(path, panorama.g.config.resolution)
+        photograph.read_photo(path, panorama.g.config.resolution)
         if kept[name].exists():
             found[name] = _saved_code(kept[name], path, panorama)
         else:

@@ -14,7 +14,7 @@ import torch
 import alis
 from alis.errors import InputError
 from alis.models.slim import slim
-from alis.painting import clusters, invert, strip, video
+from alis.painting import clusters, code_search, strip, video
 from alis.plane.anchors import Draw, SavedCode, Sketch
 
 
@@ -44,7 +44,7 @@ def test_bad_values_are_errors(g: alis.Generator) -> None:
         *(lambda n=n: alis.Panorama(g).block(n) for n in (1.5, None, 2**60, -(2**60))),
         *(lambda n=n: strip.plan(alis.Panorama(g), width=n) for n in (1.5, True, torch.nan, "9")),
         *(lambda n=n: strip.plan(alis.Panorama(g), start=n) for n in (0.5, False, torch.inf)),
-        *(lambda s=s: invert.SearchOptions(seed=s) for s in (-1, 2**64, 1.5, True)),
+        *(lambda s=s: code_search.SearchOptions(seed=s) for s in (-1, 2**64, 1.5, True)),
         *(lambda h=h: video.video_settings(alis.Panorama(g), seconds=1, height=h) for h in (0, -32)),
     ]
     for call in calls:

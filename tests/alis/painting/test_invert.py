@@ -15,7 +15,7 @@ from PIL import Image
 import alis
 from alis.cli import cli
 from alis.errors import InputError, WeightsMissing
-from alis.painting import connect, invert, perceptual_distance
+from alis.painting import connect, invert, perceptual_distance, photograph, scene
 from alis.painting.perceptual_distance import PerceptualDistance, efficientnet_features
 from alis.plane import codes
 from alis.plane.anchors import SavedCode
@@ -29,8 +29,8 @@ def g() -> alis.Generator:
 
 def test_a_scene_of_the_model_is_recovered(g: alis.Generator) -> None:
     w_S = g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[0]
-    photo = invert.scene_in_context(g, w_S.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
-    mean = invert.scene(g, g.mapping.w_avg.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
+    photo = scene.scene_in_context(g, w_S.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
+    mean = scene.scene(g, g.mapping.w_avg.expand(g.num_ws, -1)[None])[0].clamp(-1, 1)
     mean_error = float((mean - photo[:, :, 16:48]).square().mean())
     torch.manual_seed(0)
     d = alis.Discriminator(g.config).eval().requires_grad_(False)
@@ -49,7 +49,7 @@ def test_the_same_arguments_find_the_same_code(g: alis.Generator) -> None:
 
 def test_the_scene_is_what_connect_paints(g: alis.Generator) -> None:
     plus = g.map(torch.randn(1, 32))[0].expand(g.num_ws, -1) + torch.randn(g.num_ws, 32) * 0.1
-    frame, wide = invert.scene(g, plus[None])[0], invert.scene_in_context(g, plus[None])[0]
+    frame, wide = scene.scene(g, plus[None])[0], scene.scene_in_context(g, plus[None])[0]
     panorama = alis.Panorama(g, noise="none").with_edits({2: plus, 3: plus})
     pixels = panorama[2 * panorama.anchor_px : 3 * panorama.anchor_px]
     want = (wide * 127.5 + 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
@@ -61,22 +61,22 @@ def test_the_scene_is_what_connect_paints(g: alis.Generator) -> None:
 def test_a_scene_in_context_has_the_scene_in_its_middle(made: Callable[[], alis.Generator]) -> None:
     g = made()
     w_1LS = g.map(torch.randn(1, 32))[:, None].expand(-1, g.num_ws, -1)
-    wide, frame = invert.scene_in_context(g, w_1LS, 3), invert.scene(g, w_1LS, 3)
+    wide, frame = scene.scene_in_context(g, w_1LS, 3), scene.scene(g, w_1LS, 3)
     assert wide.shape[3] == 64
     assert torch.allclose(wide[..., 16:48], frame, atol=1e-4)
-    assert torch.allclose(frame, g(w_1LS, w_1LS, w_1LS, invert.margin(g), seed=3), atol=1e-4)
+    assert torch.allclose(frame, g(w_1LS, w_1LS, w_1LS, scene.margin(g), seed=3), atol=1e-4)
 
 
 def test_reported_figures_hold_at_positions_the_search_did_not_use() -> None:
     g = painter.seamless(local_latents=1.0)
     w_1LS = g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[:, None].expand(-1, g.num_ws, -1)
-    photo = invert.scene_in_context(g, w_1LS, 77)[0].clamp(-1, 1)
+    photo = scene.scene_in_context(g, w_1LS, 77)[0].clamp(-1, 1)
 
     def elsewhere(w_LS: torch.Tensor) -> float:
         """The distance at forty positions, none of which the search used."""
         alike = PerceptualDistance(photo[:, :, 16:48])
         with torch.no_grad():
-            return sum(float(alike(invert.scene(g, w_LS[None], seed))[0]) for seed in range(2000, 2040)) / 40
+            return sum(float(alike(scene.scene(g, w_LS[None], seed))[0]) for seed in range(2000, 2040)) / 40
 
     many = invert.invert(g, photo, steps=60)
     assert abs(many.loss - elsewhere(many.w)) < 0.05 * many.loss, "what is told is what is met elsewhere"
@@ -88,7 +88,7 @@ def test_connect_shows_the_inverted_scene() -> None:
     panorama = alis.Panorama(g, noise="none", codes={"mine": w_LS})
     plan = connect.plan(panorama, [SavedCode("mine"), SavedCode("mine")])
     pixels = plan.panorama[plan.start : plan.start + plan.width].astype(int)
-    wide = (invert.scene_in_context(g, w_LS[None])[0] * 127.5 + 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy()
+    wide = (scene.scene_in_context(g, w_LS[None])[0] * 127.5 + 127.5).round().clamp(0, 255).permute(1, 2, 0).numpy()
     assert np.abs(pixels[:, :32] - wide[:, :32]).max() <= 1
     assert np.abs(pixels[:, -32:] - wide[:, -32:]).max() <= 1
 
@@ -118,28 +118,28 @@ def test_photographs_are_cropped_rotated_and_mirrored(tmp_path: Path) -> None:
     wide[:, :40, 0], wide[:, 40:80, 1], wide[:, 80:, 2] = 255, 255, 255
     Image.fromarray(wide).save(tmp_path / "wide.png")
     for place, channel in [(0, 0), (0.5, 1), (1, 2)]:
-        square = invert.read_photo(tmp_path / "wide.png", 32, place=place)
+        square = photograph.read_photo(tmp_path / "wide.png", 32, position=place)
         assert square.shape == (3, 32, 32)
         assert square[:, 8:24, 8:24].mean(dim=(1, 2)).argmax() == channel
-    more = invert.read_photo(tmp_path / "wide.png", 32, beside=16)
+    more = photograph.read_photo(tmp_path / "wide.png", 32, num_side_columns=16)
     assert more.shape == (3, 32, 64)
     assert [int(more[:, 16, column].argmax()) for column in (5, 30, 58)] == [0, 1, 2]
-    left = invert.read_photo(tmp_path / "wide.png", 32, place=0, beside=16)
+    left = photograph.read_photo(tmp_path / "wide.png", 32, position=0, num_side_columns=16)
     assert torch.equal(left[:, :, :16], left[:, :, 17:33].flip(2)), "beyond its edge the photograph is mirrored"
     turned = Image.fromarray(wide)
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    assert invert.read_photo(tmp_path / "turned.jpg", 32, place=0)[:, 8:24, 8:24].mean(dim=(1, 2)).argmax() == 0
+    assert photograph.read_photo(tmp_path / "turned.jpg", 32, position=0)[:, 8:24, 8:24].mean(dim=(1, 2)).argmax() == 0
     Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert float(invert.read_photo(tmp_path / "clear.png", 32).min()) == 1
+    assert float(photograph.read_photo(tmp_path / "clear.png", 32).min()) == 1
     clear = Image.new("P", (64, 64))
     clear.putpalette([255, 0, 0, 0, 0, 0])
     clear.save(tmp_path / "clear8.png", transparency=0)
-    assert float(invert.read_photo(tmp_path / "clear8.png", 32).min()) == 1
+    assert float(photograph.read_photo(tmp_path / "clear8.png", 32).min()) == 1
     for mode, value, want in [("I;16", 16_448, -0.498), ("I;16", 65_535, 1), ("I", 32_896, 0.004)]:
         Image.new(mode, (64, 64), value).save(tmp_path / "deep.tif")
-        deep = invert.read_photo(tmp_path / "deep.tif", 32)
+        deep = photograph.read_photo(tmp_path / "deep.tif", 32)
         assert deep.shape == (3, 32, 32)
         assert float(deep.min()) == float(deep.max()) == pytest.approx(want, abs=1e-3)
 
@@ -147,14 +147,14 @@ def test_photographs_are_cropped_rotated_and_mirrored(tmp_path: Path) -> None:
 def test_unreadable_photographs_are_refused(tmp_path: Path, shared: Path) -> None:
     Image.new("RGB", (31, 200)).save(tmp_path / "small.png")
     with pytest.raises(InputError, match="too small"):
-        invert.read_photo(tmp_path / "small.png", 32)
+        photograph.read_photo(tmp_path / "small.png", 32)
     with pytest.raises(InputError, match="no such file"):
-        invert.read_photo(tmp_path / "gone.png", 32)
+        photograph.read_photo(tmp_path / "gone.png", 32)
     nasty = sorted(path for path in (shared / "nasty").rglob("*") if path.is_file() and path.stat().st_size < 200_000)
     read = 0
     for path in nasty[:: max(len(nasty) // 120, 1)]:
         try:
-            assert invert.read_photo(path, 32).shape == (3, 32, 32)
+            assert photograph.read_photo(path, 32).shape == (3, 32, 32)
             read += 1
         except InputError:
             continue
@@ -254,7 +254,7 @@ def test_more_tries_are_compared_after_some_steps(g: alis.Generator) -> None:
 
 def test_the_mirrored_photograph_is_tried_too(g: alis.Generator, tmp_path: Path) -> None:
     with torch.no_grad():
-        frame = invert.scene(
+        frame = scene.scene(
             g, g.map(torch.randn(1, 32, generator=torch.Generator().manual_seed(5)))[:, None].expand(-1, g.num_ws, -1)
         )[0]
     mirrored = ((frame.flip(2).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
