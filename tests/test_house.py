@@ -64,7 +64,12 @@ INSIDE = {
         [""],
     ],
     "lhq.pipeline": [["places"], ["registry", "queries"], ["file"], ["services"], ["keys", "run"], [""]],
-    "lhq.store": [["shards"], ["marks"], ["tables"], ["copies", "folders", "rechecked", "tombstones", "verdicts"]],
+    "lhq.store": [
+        ["shards"],
+        ["marker"],
+        ["small_tables"],
+        ["atomic_folder", "copies", "rechecked", "tombstones", "verdicts"],
+    ],
     "alis.training": [["recipe", "losses", "state"], ["augment", "monitor"], ["step"], ["loop"], ["launch"]],
 }
 
