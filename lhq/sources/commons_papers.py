@@ -23,10 +23,16 @@ _MOST_LETTERS = 2000
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 _APART = {"br", "dd", "div", "dt", "hr", "li", "p", "table", "td", "th", "tr", "ul", "ol"}
 _UNSEEN = {"script", "style", "template", "noscript"}
+# What stands for the author of files from before templates were asked for.
+_ASSUMED = re.compile(r"No machine-readable author provided\.\s*(.*?)\s*assumed \(based on copyright claims\)\.?")
+_EXTENT = re.compile(r"-(?:international|universal|unported|generic|migrated)$")
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 # "Own work" in the languages of most uploads: it says where a file comes from, and some put it in the author's place.
 _OWN_WORK = {
     "own work",
+    "own work by uploader",
+    "own work by the original uploader",
+    "own work assumed",
     "own photo",
     "self",
     "self-made",
@@ -61,6 +67,8 @@ class Said:
 def read(metadata: dict[str, object]) -> Said:
     """`extmetadata` of one file, as the API gives it."""
     author, author_url = plain(_value(metadata, "Artist"))
+    if assumed := _ASSUMED.fullmatch(author):
+        author = assumed[1]
     if author.casefold().strip(" .") in _OWN_WORK:
         author = author_url = ""
     attribution, _ = plain(_value(metadata, "Attribution"))
@@ -84,7 +92,11 @@ def plain(markup: str) -> tuple[str, str]:
 
 
 def _value(metadata: dict[str, object], name: str) -> str:
-    return text(fields(metadata.get(name)).get("value"))
+    value = fields(metadata.get(name)).get("value")
+    if isinstance(value, dict):  # by language, as wikis give it that are asked for several
+        known = {language: said for language, said in value.items() if language != "_type"}
+        value = known.get("en") or next(iter(known.values()), None)
+    return text(value)
 
 
 def _licence(metadata: dict[str, object]) -> Licence | None:
@@ -93,13 +105,16 @@ def _licence(metadata: dict[str, object]) -> Licence | None:
         return found
     for name in ("License", "LicenseShortName"):
         words = re.sub(r"[\s_-]+", "-", plain(_value(metadata, name))[0].lower().strip())
+        words = _EXTENT.sub("", words.partition(",")[0])  # of several versions the latest, which stands first
         if words in LICENCES and words.startswith(("cc-", "cc0", "pdm")):
             return LICENCES[words]
         if words in {"cc0", "cc-zero", "cc-0"}:
             return LICENCES["cc0-1.0"]
         if words.startswith(("pd-usgov", "pd-us-gov")):
             return LICENCES["us-gov"]
-        if words in {"pd", "pdm", "public-domain", "cc-pd", "cc-pd-mark"} or words.startswith("pd-"):
+        if words in {"pd", "pdm", "cc-pd", "cc-pd-mark"} or words.startswith(
+            ("pd-", "pdm-", "cc-pdm", "public-domain")
+        ):
             return LICENCES["pdm-1.0"]
     return None
 
@@ -111,26 +126,28 @@ class _Reader(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.parts: list[str] = []
         self.link = ""
-        self._depth = 0
-        """How many elements are open around here, counted from the outermost hidden one."""
+        self._hidden: list[str] = []
+        """The elements that are open around here, from the outermost hidden one on."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         said = dict(attrs)
         if tag in _VOID:
             self.parts += [" "] if tag in _APART else []
-        elif self._depth or tag in _UNSEEN or _HIDDEN.search(said.get("style") or "") or "hidden" in said:
-            self._depth += 1
+        elif self._hidden or tag in _UNSEEN or _HIDDEN.search(said.get("style") or "") or "hidden" in said:
+            self._hidden.append(tag)
         elif tag in _APART:
             self.parts.append(" ")
-        elif tag == "a" and not self.link:
-            self.link = link(urljoin("https://commons.wikimedia.org/", said.get("href") or ""))
+        elif tag == "a" and not self.link and (address := said.get("href")) and "redlink=1" not in address:
+            self.link = link(urljoin("https://commons.wikimedia.org/", address))
 
     def handle_endtag(self, tag: str) -> None:
-        if self._depth:
-            self._depth -= 1
+        if self._hidden:
+            if tag in self._hidden:  # what was left open inside ends with it
+                while self._hidden.pop() != tag:
+                    pass
         elif tag in _APART:
             self.parts.append(" ")
 
     def handle_data(self, data: str) -> None:
-        if not self._depth:
+        if not self._hidden:
             self.parts.append(data)

@@ -23,7 +23,7 @@ def source(server: Server, **changes: object) -> Commons:
     return Commons(CommonsSettings.model_validate({"api": server.url(API), **changes}), Client(http))
 
 
-def said(**values: str) -> dict[str, object]:
+def said(**values: object) -> dict[str, object]:
     """`extmetadata` with these fields."""
     return {name: {"value": value, "source": "commons-desc-page"} for name, value in values.items()}
 
@@ -75,6 +75,10 @@ def only(found: dict[str, object], **changes: object) -> Candidate | dict[str, i
         ('<a href="javascript:alert(1)">Ann</a>', "Ann", ""),
         ('<a href="/wiki/User:Ann">Ann</a>', "Ann", "https://commons.wikimedia.org/wiki/User:Ann"),
         ("</div></span>Ann", "Ann", ""),
+        ('<span style="display:none"><p>x<ul><li>y</span>Ann', "Ann", ""),
+        ('<div style="display:none">x</p></div>Ann', "Ann", ""),
+        ('<a name="top">Ann</a> <a href="//x.org/">Bob</a>', "Ann Bob", "https://x.org/"),
+        ('<a href="/w/index.php?title=User:Ann&amp;redlink=1" class="new">Ann</a>', "Ann", ""),
         ("<b>Ann", "Ann", ""),
         ("", "", ""),
     ],
@@ -92,11 +96,23 @@ def test_markup_is_read_as_a_reader_sees_it(markup: str, words: str, address: st
         ({"Attribution": "Ann / example.org"}, "Ann / example.org", "Ann / example.org"),
         ({"Artist": "<span>Own work</span>", "Attribution": "Ann"}, "Ann", "Ann"),
         ({"Artist": "Eigenes Werk"}, "", ""),
+        ({"Artist": "Own work by uploader"}, "", ""),
+        ({"Artist": {"_type": "lang", "de": "Änne", "en": "Ann"}}, "Ann", ""),
+        ({"Artist": {"de": "Änne", "_type": "lang"}}, "Änne", ""),
+        (
+            {
+                "Artist": 'No machine-readable author provided. <a href="//x.org">Ann</a> assumed (based on copyright '
+                "claims).",
+                "Credit": "No machine-readable source provided. Own work assumed (based on copyright claims).",
+            },
+            "Ann",
+            "",
+        ),
         ({"Credit": "Own work"}, "", ""),
         ({"Credit": "https://example.org"}, "", ""),
     ],
 )
-def test_the_author_is_who_made_it(fields: dict[str, str], author: str, attribution: str) -> None:
+def test_the_author_is_who_made_it(fields: dict[str, object], author: str, attribution: str) -> None:
     found = read(said(**fields))
     assert (found.author, found.attribution) == (author, attribution)
 
@@ -108,6 +124,13 @@ def test_the_author_is_who_made_it(fields: dict[str, str], author: str, attribut
         ({"License": "cc-by-sa-4.0"}, "cc-by-sa-4.0"),
         ({"LicenseShortName": "CC BY-SA 4.0"}, "cc-by-sa-4.0"),
         ({"LicenseShortName": "CC BY 3.0 de"}, "cc-by-3.0-de"),
+        ({"LicenseShortName": "CC BY-SA 4.0 International"}, "cc-by-sa-4.0"),
+        ({"License": "cc-by-sa-3.0-migrated"}, "cc-by-sa-3.0"),
+        ({"License": "cc-by-sa-4.0,3.0,2.5,2.0,1.0"}, "cc-by-sa-4.0"),
+        ({"LicenseShortName": "CC0 1.0 Universal"}, "cc0-1.0"),
+        ({"LicenseShortName": "Public Domain Mark 1.0"}, "pdm-1.0"),
+        ({"License": "pdm-owner"}, "pdm-1.0"),
+        ({"LicenseShortName": "CC BY-SA"}, None),
         ({"License": "cc-by-2.0", "LicenseShortName": "CC BY-SA 4.0"}, "cc-by-2.0"),
         ({"License": "cc0"}, "cc0-1.0"),
         ({"LicenseShortName": "CC0"}, "cc0-1.0"),
