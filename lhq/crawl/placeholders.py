@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from lhq.crawl.frontier import Frontier
 from lhq.store import tombstones
@@ -19,16 +19,29 @@ REASON = "placeholder"
 # The same photo is uploaded twice now and then.
 MANY = 3
 _WHAT = r"(?:photo|image|img|picture|pic|file|media|content)s?"
-_GONE = r"(?:un|not[-_]?|no[-_]?longer[-_]?|currently[-_]?un)available|removed|deleted|missing|not[-_]?found"
-_STEM = re.compile(rf"{_WHAT}[-_]?(?:is[-_])?(?:{_GONE})(?:[-_]\w+)?|{_GONE}|placeholder|404", re.IGNORECASE)
+# A placeholder's name says that there is no picture, and nothing else: words of these, and its size.
+_GONE = re.compile(
+    rf"unavailable|removed|deleted|missing|placeholder|404|spaceball|not?-?(?:longer-?)?(?:available|found)|\bno-?{_WHAT}"
+)
+_WORDS = re.compile(
+    rf"(?:{_WHAT}|not?|longer|currently|(?:un)?available|found|removed|deleted|missing|placeholder|404|spaceball"
+    r"|this|the|is|was|has|been|by|owner|user|author|page|error)+"
+)
+_SIZE = re.compile(r"(?!404)\d+(?:x\d+)?(?:px|x)?|[a-z]|large|medium|small|thumb(?:nail)?|default|icon")
 
 
 def says_gone(asked: str, answered: str) -> bool:
     """Did a photo's address lead to a placeholder's?"""
-    if asked == answered:
+    words, name = _words(answered), "-".join(_words(answered))
+    if words == _words(asked) or not _GONE.search(name):
         return False
-    stem = urlsplit(answered).path.rsplit("/", 1)[-1].split(".")[0]
-    return _STEM.fullmatch(stem) is not None
+    return all(_WORDS.fullmatch(word) or _SIZE.fullmatch(word) for word in words)
+
+
+def _words(url: str) -> list[str]:
+    """The words of a file's name, without what follows its first dot."""
+    stem = unquote(urlsplit(url).path).rstrip("/").rsplit("/", 1)[-1].split(".")[0]
+    return [word for word in re.split(r"[\s_@+-]+", stem.lower()) if word]
 
 
 class Placeholders:

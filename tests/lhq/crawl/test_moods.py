@@ -145,6 +145,16 @@ def test_a_placeholder_in_a_sealed_shard_is_hidden_from_every_export(tmp_path: P
         "not_found.jpg",
         "placeholder.png",
         "404.jpg",
+        "no_image.jpg",
+        "noimage.png",
+        "No_image_available.png",
+        "nophoto.gif",
+        "missing_image@2x.png",
+        "image_404.png",
+        "placeholder-1024x768.png",
+        "this-photo-has-been-removed.jpg",
+        "image%20not%20found.png",
+        "spaceball.gif",
     ],
 )
 def test_a_redirect_to_a_placeholder_is_no_photo(name: str, tmp_path: Path) -> None:
@@ -157,7 +167,23 @@ def test_a_redirect_to_a_placeholder_is_no_photo(name: str, tmp_path: Path) -> N
         assert statuses(file)["p1"] == ("failed", "placeholder")
 
 
-@pytest.mark.parametrize("name", ["missing-you.jpg", "removed-from-the-city.jpg", "lake404.jpg", "unavailability.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "missing-you.jpg",
+        "removed-from-the-city.jpg",
+        "lake404.jpg",
+        "404-lake.jpg",
+        "unavailability.jpg",
+        "no-mans-land.jpg",
+        "deleted-scenes.jpg",
+        "lake-not-found-on-maps.jpg",
+        "the-page.jpg",
+        "1024x768.jpg",
+        "nopicnic.jpg",
+    ],
+)
 def test_names_of_photos_are_no_placeholders(name: str) -> None:
     assert not says_gone("https://h/a.jpg", f"https://h/{name}")
     assert not says_gone("https://h/404.jpg", "https://h/404.jpg")
+    assert not says_gone("https://h/a/removed.jpg", "https://cdn.h/b/removed.jpg"), "a photo that is called so"
