@@ -56,10 +56,11 @@ class HttpSettings(Settings):
     @classmethod
     def _are_hosts(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
         for pair in pairs:
-            found = _HOST.fullmatch(pair)
+            found = _HOST.fullmatch(_in_ascii(pair))
             if found is None or not 0 < int(found[1]) < 65536:
-                raise ValueError(f"{pair!r} is no host:port pair, such as 127.0.0.1:8210 or [::1]:8210")
-        return pairs
+                what = "a pattern, and each pair is exact" if "*" in pair else "no host:port pair"
+                raise ValueError(f"{pair!r} is {what}, such as 127.0.0.1:8210 or [::1]:8210")
+        return tuple(_in_ascii(pair).lower() for pair in pairs)
 
     @pydantic.field_validator("user_agent", "contact")
     @classmethod
@@ -104,7 +105,8 @@ class HttpSettings(Settings):
 
 
 S = TypeVar("S", bound=Settings)
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]?#]+):(\d{1,5})")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?:\[[0-9A-Fa-f:.]+\]|{_LABEL}(?:\.{_LABEL})*):([1-9][0-9]{{0,4}})")
 # What pydantic says of Python's types, in words of a TOML file.
 _MEANT = {"tuple_type": "a list is meant", "list_type": "a list is meant", "too_short": "it lists nothing"}
 _KINDS = {"str", "list[str]"}  # what pydantic adds to the place of a value that may be of several kinds
@@ -158,11 +160,17 @@ def validate(kind: type[S], table: Mapping[str, object], where: str) -> S:
             raise ConfigError(
                 f"{where}: {key} = {said}: neither true nor false is meant here", hint="correct the value"
             )
-        # And "10" for 10.
-        if isinstance(value, str) and key in kind.model_fields and _is_number(kind.model_fields[key].annotation):
-            raise ConfigError(
-                f'{where}: {key} = "{value}": a number is meant', hint=f"write {key} = {value or 1}, bare"
-            )
+        # And "10" for 10, and "no" for false.
+        meant = _bare_kind(kind.model_fields[key].annotation) if key in kind.model_fields else ""
+        if meant == "number" and isinstance(value, str):
+            bare = value if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", value) else 1
+            raise ConfigError(f'{where}: {key} = "{value}": a number is meant', hint=f"write {key} = {bare}, bare")
+        if meant == "bool" and not isinstance(value, bool):
+            shown = f'"{value}"' if isinstance(value, str) else value
+            bare = "false" if str(value).lower() in {"false", "no", "off", "0"} else "true"
+            raise ConfigError(f"{where}: {key} = {shown}: true or false is meant", hint=f"write {key} = {bare}, bare")
+        if key in kind.model_fields and {RELATIVE_TO_FILE, FILE} & {*kind.model_fields[key].metadata}:
+            _check_path(value, f"{where}: {key}", is_needed=kind.model_fields[key].is_required())
     try:
         return kind.model_validate(dict(table))
     except pydantic.ValidationError as error:
@@ -196,9 +204,32 @@ def _keys_beside(kind: type[pydantic.BaseModel], where: tuple[int | str, ...]) -
     return [f"{before}{name}" for name in kind.model_fields]
 
 
-def _is_number(annotation: object) -> bool:
-    kinds = set(get_args(annotation)) or {annotation}
-    return bool(kinds & {int, float}) and kinds <= {int, float, type(None)}
+def _bare_kind(annotation: object) -> str:
+    """`number` or `bool` for a setting that is written without quotes, else ""."""
+    kinds = (set(get_args(annotation)) or {annotation}) - {type(None)}
+    if kinds == {bool}:
+        return "bool"
+    return "number" if kinds and kinds <= {int, float} else ""
+
+
+def _check_path(value: object, where: str, *, is_needed: bool) -> None:
+    for path in value if isinstance(value, list) else [value]:
+        if isinstance(path, str) and (is_blank(path) if path or is_needed else False):
+            raise ConfigError(f"{where} = {path!r}: no path is called so", hint="correct the value")
+
+
+def is_blank(path: str) -> bool:
+    """Does this name no place: nothing but spaces, or characters that no path may hold?"""
+    return not path.strip() or any(ord(letter) < 32 for letter in path)
+
+
+def _in_ascii(pair: str) -> str:
+    """A host:port pair with its host as it is asked for on the wire."""
+    host, _, port = pair.rpartition(":")
+    try:
+        return pair if pair.isascii() else f"{host.encode('idna').decode('ascii')}:{port}"
+    except UnicodeError:
+        return pair
 
 
 def unknown_key(key: str, known: list[str], where: str) -> ConfigError:

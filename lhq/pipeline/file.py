@@ -20,6 +20,7 @@ from lhq.config import (
     HttpSettings,
     PathSetting,
     Settings,
+    is_blank,
     read_toml,
     resolve_paths,
     unknown_key,
@@ -67,6 +68,14 @@ class TopSettings(Settings):
     folders give all they have."""
     local: str = ""
     """Folder for frontier and spool, on this machine's disk; empty: the store, if that is a folder."""
+
+    @pydantic.field_validator("store", "local")
+    @classmethod
+    def _names_a_place(cls, place: str) -> str:
+        if place and is_blank(place):
+            raise ValueError("no path is called so")
+        return place
+
     engine: str = "local"
     """What runs filter and export: local, ray, or an engine of an installed package."""
 

@@ -6,6 +6,7 @@ frontier keeps the cursor, so any page can be asked for again after a crash.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 import pydantic
 
 from lhq.config import Settings
-from lhq.errors import FetchError, SourceError
+from lhq.errors import FetchError, KeyMissing, SourceError
 from lhq.records import Candidate, Query
 from lhq.rights.licences import Rights
 
@@ -35,6 +36,18 @@ def _is_service(url: str) -> str:
 
 ServiceUrl = Annotated[str, pydantic.AfterValidator(_is_service)]
 """A service's address in a settings class: judged when the file is read."""
+
+
+def secret(name: str) -> str:
+    """The key that the environment holds under a name; "" where there is none.
+
+    Raises:
+        KeyMissing: it can't be a key.
+    """
+    key = os.environ.get(name, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise KeyMissing(f"{name} holds spaces or letters that no key has", hint="export the key alone")
+    return key
 
 
 class SourceSettings(Settings):

@@ -11,7 +11,6 @@ wikitech.wikimedia.org/wiki/Robot_policy.
 from __future__ import annotations
 
 import json
-import os
 import re
 from urllib.parse import urlencode
 
@@ -35,6 +34,7 @@ from lhq.sources import (
     fields,
     link,
     number,
+    secret,
     text,
 )
 
@@ -115,7 +115,7 @@ class Commons(Source):
         for host in HOSTS:
             self._mind(host)
         client.limit_service(settings.api, num_slots=1, pace_per_s=settings.calls_per_hour / 3600)
-        token = os.environ.get("WIKIMEDIA_ACCESS_TOKEN", "").strip()
+        token = secret("WIKIMEDIA_ACCESS_TOKEN")
         client.keep_secret(token)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._width_px = next(step for step in LADDER if step >= settings.width_px)

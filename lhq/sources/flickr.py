@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 import time
 from datetime import UTC, datetime
@@ -25,7 +24,20 @@ from lhq.errors import KeyMissing, SourceError
 from lhq.http import Client
 from lhq.records import Candidate, Query
 from lhq.rights.licences import FLICKR, Rights
-from lhq.sources import Limits, Page, ServiceUrl, Skips, Source, SourceSettings, coordinates, fields, link, number, text
+from lhq.sources import (
+    Limits,
+    Page,
+    ServiceUrl,
+    Skips,
+    Source,
+    SourceSettings,
+    coordinates,
+    fields,
+    link,
+    number,
+    secret,
+    text,
+)
 
 PAGE_SIZE = 500
 WALL = 4000
@@ -100,15 +112,15 @@ class Flickr(Source):
     def __init__(self, settings: FlickrSettings, client: Client) -> None:
         self.settings = settings
         self._client = client
-        key, secret = (os.environ.get(f"FLICKR_API_{name}", "").strip() for name in ("KEY", "SECRET"))
-        if not key or not secret:
+        key, shared = secret("FLICKR_API_KEY"), secret("FLICKR_API_SECRET")
+        if not key or not shared:
             if not client.is_exempt(settings.api):
-                missing = " and ".join(n for n, v in (("FLICKR_API_KEY", key), ("FLICKR_API_SECRET", secret)) if not v)
+                missing = " and ".join(n for n, v in (("FLICKR_API_KEY", key), ("FLICKR_API_SECRET", shared)) if not v)
                 raise KeyMissing(f"{missing} not set", hint="export key and secret (www.flickr.com/services/apps)")
-            key, secret = key or "none", secret or "none"
-        client.keep_secret(key, secret)
+            key, shared = key or "none", shared or "none"
+        client.keep_secret(key, shared)
         client.limit_service(settings.api, num_slots=1, pace_per_s=settings.calls_per_hour / 3600)
-        self._api = _Api(key, secret, settings.api, client.session())
+        self._api = _Api(key, shared, settings.api, client.session())
         self._codes = [number for number, licence in FLICKR.items() if licence in settings.licences]
 
     def search(self, query: Query, cursor: str | None) -> Page:

@@ -8,7 +8,6 @@ Source: unsplash.com/documentation.
 
 from __future__ import annotations
 
-import os
 import time
 from urllib.parse import urlencode, urlsplit
 
@@ -19,7 +18,7 @@ from lhq.http import Client, Headers
 from lhq.records import Candidate, Query
 from lhq.rights.licences import Rights
 from lhq.rights.permissions import EXAMPLE, Permission, from_setting
-from lhq.sources import Limits, Page, ServiceUrl, Skips, Source, SourceSettings, fields, link, number, text
+from lhq.sources import Limits, Page, ServiceUrl, Skips, Source, SourceSettings, fields, link, number, secret, text
 from lhq.sources.imgix import sized, with_params
 
 PAGE_SIZE = 30
@@ -88,7 +87,7 @@ class Unsplash(Source):
                 hint=f"ask Unsplash, then write what they allowed in that table: permission = {EXAMPLE}",
             )
         self._permission = permission.papers()
-        key = os.environ.get("UNSPLASH_ACCESS_KEY", "").strip()
+        key = secret("UNSPLASH_ACCESS_KEY")
         if not key:
             if not client.is_exempt(self._api):
                 raise KeyMissing(

@@ -167,6 +167,8 @@ def test_an_exempt_pair_is_exact() -> None:
         assert bytes(found.fetch(server.url("/a")).body) == PHOTO
         assert refusal(found, other.url("/a")).reason == "forbidden-address"
         assert refusal(found, f"http://localhost:{server.port}/").reason == "forbidden-address"
+    named = HttpSettings(allow_hosts=("Bücher.TEST:80",)).allow_hosts
+    assert Guard(named).is_exempt(parse("http://bücher.test/a"))
 
 
 def test_the_judged_address_is_the_one_connected(monkeypatch: pytest.MonkeyPatch, connects: list[object]) -> None:

@@ -22,6 +22,12 @@ from tests.lhq.typed import Lhq
         (('allow_hosts = ["', 'allow_hosts = ["http://'), "is no host:port pair"),
         (('allow_hosts = ["', 'allow_hosts = ["localhost", "'), "'localhost' is no host:port pair"),
         (('allow_hosts = ["', 'allow_hosts = ["a:99999", "'), "'a:99999'"),
+        (('allow_hosts = ["', 'allow_hosts = ["*.a.org:80", "'), "each pair is exact"),
+        (('allow_hosts = ["', 'allow_hosts = ["a..b:80", "'), "'a..b:80' is no host:port pair"),
+        (("want = 3", 'want = "all"'), "write want = 1, bare"),
+        (("robots = false", 'robots = "no"'), "write robots = false, bare"),
+        (("store = ", 'store = " " # '), "no path is called so"),
+        (("[source.unsplash]", '[source.folder]\npath = ""\n[source.unsplash]'), "path = '': no path is called so"),
         (('api = "http', 'api = "htp'), "not the http(s) address of a service"),
         (('api = "http://', 'api = "http:///'), "not the http(s) address of a service"),
         (('api = "http://', 'api = "http://me:pw@'), "not the http(s) address of a service"),
@@ -56,12 +62,16 @@ TABLES = {
     "key": ("[source.flickr]", "FLICKR_API_KEY and FLICKR_API_SECRET not set"),
     "contact": ("[source.commons]", "contact is empty"),
     "folder": ('[source.folder]\npath = "/no/such/folder"', "no such folder"),
+    "odd key": ("[source.commons]\n[http]\ncontact = 'a@b.org'", "WIKIMEDIA_ACCESS_TOKEN holds spaces or letters"),
     "tables": ('[source.unsplash_dataset]\npath = "/no/such/folder"', "no photos.tsv*"),
 }
 
 
 @pytest.mark.parametrize(("source", "words"), TABLES.values(), ids=TABLES)
-def test_a_plan_says_what_is_missing(source: str, words: str, tmp_path: Path, lhq: Lhq) -> None:
+def test_a_plan_says_what_is_missing(
+    source: str, words: str, tmp_path: Path, lhq: Lhq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WIKIMEDIA_ACCESS_TOKEN", "token\nX-Other: header")
     file = tmp_path / "p.toml"
     file.write_text(f'store = "{tmp_path}/s"\nqueries = ["lake"]\nwant = 10\n{source}\n')
     done = lhq("crawl", file, "--dry-run")
