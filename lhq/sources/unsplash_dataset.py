@@ -78,12 +78,15 @@ class UnsplashDataset(Source):
 
     def queries(self, asked: Sequence[Query]) -> Sequence[Query]:
         """Each table is one query."""
+        return [Query(self._query(table)) for table in self._tables]
+
+    def _query(self, table: Path) -> str:
         words = f" ({', '.join(self.settings.words)})" if self.settings.words else ""
-        return [Query(f"unsplash dataset {self.settings.edition} {table.name}{words}") for table in self._tables]
+        return f"unsplash dataset {self.settings.edition} {table.name}{words}"
 
     def search(self, query: Query, cursor: str | None) -> Page:
         """Cursor: the byte in the table where the next row begins."""
-        table = next(table for table in self._tables if table.name in query.text)
+        table = next(each for each in self._tables if self._query(each) == query.text)
         skips = Skips()
         found: list[Candidate] = []
         try:
@@ -93,7 +96,7 @@ class UnsplashDataset(Source):
                     raise InputError(f"{table}: is UTF-16", hint="save it as UTF-8, or unpack it again")
                 head = first.decode("utf-8-sig", "replace").rstrip("\r\n")
                 mark = "\t" if "\t" in head else ","
-                names = head.split(mark)
+                names = [name.strip() for name in next(csv.reader([head], delimiter=mark), [])]
                 if not set(names) >= _NEEDED:
                     raise InputError(
                         f"{table}: no columns {', '.join(sorted(_NEEDED - set(names)))}",
@@ -102,7 +105,7 @@ class UnsplashDataset(Source):
                 if cursor is not None:
                     file.seek(int(cursor))
                 for _ in range(PAGE_SIZE):
-                    cells = _record(file, mark)
+                    cells = _record(file, mark, len(names))
                     if cells is None:
                         return Page(tuple(found), None, None, skips.all())
                     if len(cells) != len(names):
@@ -154,9 +157,9 @@ class UnsplashDataset(Source):
         )
 
 
-def _record(file: IO[bytes], mark: str) -> list[str] | None:
-    """The cells of the next record, None at the end. A cell in quotes may hold line breaks; one whose quotes never
-    close spoils its own line alone."""
+def _record(file: IO[bytes], mark: str, num: int) -> list[str] | None:
+    """The cells of the next record, `num` if it is a good one, None at the end. A cell in quotes may hold line breaks;
+    one whose quotes never close, or close in another row, spoils its own line alone."""
     start = file.tell()
     first = file.readline(_LONGEST)
     if not first:
@@ -170,7 +173,13 @@ def _record(file: IO[bytes], mark: str) -> list[str] | None:
         raise csv.Error("the quotes do not close")
 
     try:
-        return [cell.rstrip("\r\n") for cell in next(csv.reader(lines(), delimiter=mark, strict=False), [])]
+        cells = [cell.rstrip("\r\n") for cell in next(csv.reader(lines(), delimiter=mark, strict=False), [])]
     except csv.Error:
-        file.seek(after_first)
-        return first.decode("utf-8", "replace").rstrip("\r\n").split(mark)
+        cells = []
+    alone = first.decode("utf-8", "replace").rstrip("\r\n").split(mark)
+    # A row that is good without a look at its quotes, whose quoted cell would swallow cells of the next.
+    is_torn = mark == "\t" and len(alone) == num and any(mark in cell for cell in cells)
+    if len(cells) == num and not is_torn:
+        return cells
+    file.seek(after_first)
+    return alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -163,6 +164,24 @@ def test_cells_may_hold_line_breaks_and_stray_quotes(tmp_path: Path) -> None:
         ("b", '5" wide'),
     ]
     assert [one.source_id for one in page.candidates] == ["a", "b", "c", "d"]
+
+
+def test_stray_quotes_of_two_rows_hold_nothing_together(tmp_path: Path) -> None:
+    rows = ["\t".join(COLUMNS)]
+    rows += ["\t".join(row("a", photo_description='"opened')), "\t".join(row("b", photo_description='closed"'))]
+    (tmp_path / "photos.tsv000").write_text("\n".join(rows) + "\n", newline="")
+    source = dataset(tmp_path)
+    found = source.search(source.queries([])[0], None).candidates
+    assert [(one.source_id, one.description) for one in found] == [("a", '"opened'), ("b", 'closed"')]
+
+
+def test_tables_with_quoted_columns_and_names_that_begin_alike(tmp_path: Path) -> None:
+    for name, id in (("photos.csv", "a"), ("photos.csv1", "b"), ("photos.csv10", "c")):
+        with open(tmp_path / name, "w", newline="", encoding="utf-8-sig") as file:
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows([COLUMNS, row(id)])
+    source = dataset(tmp_path)
+    found = [one.source_id for query in source.queries([]) for one in source.search(query, None).candidates]
+    assert found == ["a", "b", "c"]
 
 
 def test_the_full_tables_are_narrowed_by_words(tmp_path: Path) -> None:
