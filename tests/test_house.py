@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 # Lower rank may be imported, never the reverse; one rank does not import itself (a package's own files may).
 RANKS = {
     "lhq": [
-        ["errors", "nearest", "records", "progress", "system", "text_file"],
+        ["errors", "nearest", "records", "progress", "system", "text_file", "printable"],
         ["config", "rights", "images"],
         ["store", "http", "sandbox"],
         ["sources", "measures", "engines"],

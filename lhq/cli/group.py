@@ -19,6 +19,7 @@ import click
 from lhq import nearest
 from lhq.cli.extras import extra_for, version_of
 from lhq.cli.talk import JSON, QUIET
+from lhq.printable import escaped_lines
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 EXIT_CODES = (
@@ -76,6 +77,13 @@ class CommandGroup(click.Group):
             formatter.write_dl([(name, entry.line) for name, entry in self.entries.items()])
 
 
+class _Printable(logging.Formatter):
+    """A record as one line that no terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped_lines(super().format(record))
+
+
 def run_program(group: CommandGroup, errors: type[Exception]) -> NoReturn:
     """Run a group of commands as the whole program and exit.
 
@@ -86,7 +94,7 @@ def run_program(group: CommandGroup, errors: type[Exception]) -> NoReturn:
     name = group.name
     # Log messages of the stages (a fallback, a fit) go to stderr, one line each.
     talk = logging.StreamHandler()
-    talk.setFormatter(logging.Formatter(f"{name}: %(message)s"))
+    talk.setFormatter(_Printable(f"{name}: %(message)s"))
     logging.getLogger(name).addHandler(talk)
     logging.getLogger(name).setLevel(logging.INFO)
     try:
@@ -121,7 +129,7 @@ def run_program(group: CommandGroup, errors: type[Exception]) -> NoReturn:
         click.echo(f"{name}: {pair} are builds that do not fit each other; {hint}", err=True)
         sys.exit(2)
     except errors as error:
-        click.echo(f"{name}: {error}", err=True)
+        click.echo(escaped_lines(f"{name}: {error}"), err=True)
         sys.exit(getattr(error, "exit_code", 1))
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from lhq import pipeline
 from lhq.cli.talk import result, say, wants_json
+from lhq.printable import escaped, escaped_lines
 from lhq.report.show import Shown
 
 
@@ -42,14 +43,14 @@ def _print(shown: Shown) -> None:
     if not console.is_terminal:
         console.width = 100_000
     fate = f"dropped by {shown.reason}" if shown.reason else "kept" if shown.verdicts else "not judged"
-    console.print(Text.assemble((shown.papers["id"], "bold"), f" · {fate} · shard {shown.shard:06d}"))
+    console.print(Text.assemble((escaped(shown.papers["id"]), "bold"), f" · {fate} · shard {shown.shard:06d}"))
     papers = Table("paper", Column("value", overflow="fold"), box=None)
     for name, value in shown.papers.items():
         papers.add_row(name, _words(value))
     verdicts = Table("measure", "verdict", "score", Column("why", overflow="fold"), box=None)
     for name, verdict in shown.verdicts.items():
         score = "" if verdict.score != verdict.score else f"{verdict.score:.6g}"
-        verdicts.add_row(name, "keeps" if verdict.kept else "drops", score, verdict.detail)
+        verdicts.add_row(name, "keeps" if verdict.kept else "drops", score, escaped(verdict.detail))
     facts = Table("measure", "fact", Column("value", overflow="fold"), box=None)
     for name, found in shown.facts.items():
         if found is None:
@@ -75,4 +76,4 @@ def _words(value: object) -> str:
             return f"{len(value)} of {len(value[0])} bytes"
         shown = ", ".join(_words(one) for one in value[:12])
         return shown if len(value) <= 12 else f"{shown}, … ({len(value)})"
-    return str(value)
+    return escaped_lines(str(value))

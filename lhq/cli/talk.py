@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from lhq.printable import escaped_lines
+
 QUIET = "quiet"
 JSON = "json"
 _GATHERED = "gathered"
@@ -28,7 +30,7 @@ def wants_json() -> bool:
 def say(text: str) -> None:
     """Print one line to stderr, unless quiet."""
     if not is_quiet():
-        click.echo(text, err=True)
+        click.echo(escaped_lines(text), err=True)
 
 
 def result(told: Mapping[str, Any], *lines: str) -> None:
@@ -40,7 +42,7 @@ def result(told: Mapping[str, Any], *lines: str) -> None:
         click.echo(json.dumps(_finite(told)))
     else:
         for line in lines:
-            click.echo(line)
+            click.echo(escaped_lines(line))
 
 
 @contextmanager

@@ -9,13 +9,13 @@ Source: IANA special-purpose address registries; metadata addresses as published
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 
 from lhq.errors import FetchError
+from lhq.printable import CONTROL, escaped
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -28,10 +28,6 @@ _NON_PUBLIC_NETWORKS = tuple(
     map(ipaddress.ip_network, ("64:ff9b:1::/48", "192.88.99.0/24", "192.0.0.0/24", "3fff::/20"))
 )
 _ISATAP = {0x00005EFE, 0x02005EFE}  # before the IPv4 address in an interface identifier (RFC 5214)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-# Also escaped in our output: directional marks, and lone surrogates, which can't be printed. File names may contain
-# such marks, so in URLs they are percent-encoded like any letter.
-_UNPRINTABLE = re.compile(rf"{_CONTROL.pattern}|[\u061c\u200e\u200f\ufeff\ud800-\udfff]")
 _URL_SAFE = "%/:=&?~#+!$,;'@()*[]"
 
 
@@ -41,13 +37,8 @@ def clean(text: object, secrets: Iterable[str] = (), limit: int = 300) -> str:
     for secret in secrets:
         if secret:
             line = line.replace(secret, "***")
-    line = _UNPRINTABLE.sub(_escape, line)
+    line = escaped(line)
     return line if len(line) <= limit else f"{line[:limit]}…"
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,7 @@ def parse(url: str, base: str | None = None) -> Target:
             f"{clean(url)}: {why}", hint="only plain http(s) URLs are fetched", reason="bad-url", permanent=True
         )
 
-    if _CONTROL.search(url):
+    if CONTROL.search(url):
         raise refuse("control characters in the URL")
     try:
         parts = urlsplit(urljoin(base, url) if base else url)

@@ -119,7 +119,8 @@ def test_control_characters_of_queries_reach_no_terminal(tmp_path: Path, lhq: Lh
     with Server() as server:
         serve(server, {"a": photo(1)}, query="lake \x1b[31m \u202e red")
         file = pipeline(tmp_path, server, want=3, queries=["lake \x1b[31m \u202e red"])
-        for command in (("crawl", "--dry-run"), ("crawl",), ("status", "--queries"), ("list",)):
-            done = lhq(command[0], file, *command[1:])
+        for command in (("crawl", "--dry-run"), ("crawl",), ("status", "--queries"), ("list",), ("show", "unsplash:a")):
+            done = lhq(command[0], *command[1:], file)
+            assert done.returncode == 0, done.stderr
             assert not {"\x1b", "\u202e"} & {*done.stdout, *done.stderr}, command
         assert "lake \\x1b[31m \\u202e red" in lhq("status", file, "--queries").stdout
