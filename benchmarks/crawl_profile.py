@@ -9,9 +9,8 @@ photo.
 2.5 ms a photo of 0.7 MB, beside other work: its page and papers 0.66, the exchange of requests 0.49, guard, pace and
 deadlines 0.49, SQLite 0.3, hand-over 0.21. Cut: every photo was written to the spool, read back and written to its
 shard, 1.6 ms of 5.2; now its bytes are the shard's page from the start. Papers were made into arrays by pyarrow.array,
-which loads pandas: half a second and 50 MB. Fresh pages of the file cache, where a virtual machine
-returns free memory to its host: filling them took 1.3 ms of 4; now what is on disk leaves the cache, and the same pages are
-filled again: 0.3.
+which loads pandas: half a second and 50 MB. Fresh pages of the file cache, where a virtual machine returns free memory
+to its host: filling them took 1.3 ms of 4; now what is on disk leaves the cache, and the same pages serve again: 0.3.
 """
 
 from __future__ import annotations
