@@ -112,8 +112,10 @@ def _without_user(address: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _select_proxy(scheme: str, netloc: str, environment: tuple[tuple[str, str], ...]) -> str | None:
     url = f"{scheme}://{netloc}/"
-    proxy = select_proxy(url, get_environ_proxies(url))
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+    proxy = (select_proxy(url, get_environ_proxies(url)) or "").strip()
+    if not proxy:
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _proxy(scheme: str, netloc: str) -> str | None:

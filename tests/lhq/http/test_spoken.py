@@ -244,6 +244,19 @@ def test_a_proxy_that_refuses_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> N
         assert (error.reason, error.permanent) == ("proxy", False)
 
 
+@pytest.mark.parametrize("value", ["", "  ", "http://PROXY\n", " PROXY "])
+def test_a_blank_proxy_is_none_and_spaces_around_one_are_no_part_of_it(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server({"/": answer(PHOTO)}) as proxy:
+        monkeypatch.setenv("http_proxy", value.replace("PROXY", proxy.netloc))
+        found = Client(HttpSettings(robots=False))
+        if value.strip():
+            assert found.fetch("http://photos.invalid/a.jpg").body == PHOTO
+        else:
+            assert refusal(found, "http://photos.invalid/a.jpg").reason == "unresolved"
+
+
 def test_a_proxy_of_another_kind_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
     with pytest.raises(ConfigError, match="socks5"):
