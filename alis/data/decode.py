@@ -9,14 +9,16 @@ Why simplejpeg: 256 px, quality 95, one core of this project's CPU: see docs/tra
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from lhq.errors import ImageError
-from lhq.images import FORMATS, MAX_PIXELS, decode, sniff
+from lhq.images import FORMATS, check_pixels, decode, sniff
+from lhq.images.colour import ColourSpace, to_srgb
 from lhq.images.decoders import probe_for_simplejpeg
 
 Fit = Literal["resize", "crop", "refuse"]
@@ -51,16 +53,9 @@ def decode_into(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chance:
     return _decode_slowly(data, out_HWC, fit, chance)
 
 
-def eight_bits(picture: Image.Image) -> Image.Image:
-    """Scale 16-bit grey pictures to 8 bits (Pillow would clip them to white); others are unchanged."""
-    if not picture.mode.startswith("I"):
-        return picture
-    return Image.fromarray((np.asarray(picture).clip(0, 65_535) / 257).round().astype(np.uint8))
-
-
 def _decode_slowly(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chance: float) -> bool:
     size = out_HWC.shape[0]
-    picture = _opened(data, size)
+    picture = open_picture(data, size)
     width, height = picture.size
     if (width, height) == (size, size):
         out_HWC[:] = np.asarray(picture)
@@ -75,22 +70,31 @@ def _decode_slowly(data: memoryview | bytes, out_HWC: np.ndarray, fit: Fit, chan
     return True
 
 
-def _opened(data: memoryview | bytes, size: int) -> Image.Image:
-    """Decode a picture, upright and RGB; a large one may be reduced, to at least twice `size` on its short side.
+def open_picture(data: memoryview | bytes, short_side_px: int) -> Image.Image:
+    """Decode a picture: upright, sRGB (mode `RGB`), transparency over white.
+
+    A large one may be reduced, to at least twice `short_side_px` on its short side.
 
     Raises:
-        BadImage
+        BadImage: it can't be decoded, or has more pixels than `lhq.images` allows.
     """
     try:
-        if sniff(data) in FORMATS:
-            return decode(data, short_side_px=size)
-        with Image.open(io.BytesIO(data)) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise BadImage(f"{opened.width}×{opened.height} pixels")
-            return eight_bits(ImageOps.exif_transpose(opened)).convert("RGB")
-    except BadImage:
-        raise
+        kind = sniff(data)
+        if kind in FORMATS:
+            return decode(data, short_side_px=short_side_px)
+        # By the plugin's class where it is known: `Image.open` has a limit of its own.
+        with _PLUGINS.get(kind, Image.open)(io.BytesIO(data)) as opened:
+            check_pixels(kind or "picture", opened.width, opened.height)
+            picture = ImageOps.exif_transpose(opened)
+            return to_srgb(picture, ColourSpace(opened.info.get("icc_profile") or b""))
     except ImageError as error:
         raise BadImage(error.message) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise BadImage(str(error) or type(error).__name__) from None
+
+
+_PLUGINS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "tiff": TiffImagePlugin.TiffImageFile,
+}

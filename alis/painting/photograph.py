@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from alis.data.decode import eight_bits
+from alis.data.decode import BadImage, open_picture
 from alis.errors import InputError
 
 
@@ -28,25 +28,15 @@ def read_photo(path: str | Path, resolution: int, *, position: float = 0.5, num_
             f"crop at {position} is outside the picture", hint="use 0 (left or top) to 1 (right or bottom)"
         )
     try:
-        with Image.open(path) as opened:
-            side = min(opened.size)
-            if side < resolution:
-                raise InputError(
-                    f"{path}: {opened.width}×{opened.height} px is too small", hint=f"give at least {resolution} a side"
-                )
-            opened.draft("RGB", (resolution, resolution))
-            has_alpha = "A" in opened.getbands() or "transparency" in opened.info
-            picture = eight_bits(ImageOps.exif_transpose(opened)).convert("RGBA" if has_alpha else "RGB")
-    except InputError:
-        raise
+        picture = open_picture(Path(path).read_bytes(), resolution)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint="give a photograph") from None
-    except Exception as error:
-        # Decoders raise all kinds of exceptions on a broken file.
+    except (OSError, BadImage) as error:
         raise InputError(f"{path}: can't be read as a picture ({error})", hint="give a JPEG, PNG or WebP") from None
-    if picture.mode == "RGBA":
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture).convert("RGB")
+    if min(picture.size) < resolution:
+        raise InputError(
+            f"{path}: {picture.width}×{picture.height} px is too small", hint=f"give at least {resolution} a side"
+        )
     scale = resolution / min(picture.size)
     size = tuple(max(resolution, round(length * scale)) for length in picture.size)
     pixels_HWC = np.array(picture.resize(size, Image.Resampling.LANCZOS))  # type: ignore[arg-type]

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from lhq.errors import ImageError
 from lhq.images.decode import apply_orientation, decode, resize
-from lhq.images.header import FORMATS, MAX_PIXELS, Header, inspect, max_pixels_limit, set_max_pixels, sniff
+from lhq.images.header import (
+    FORMATS,
+    MAX_PIXELS,
+    Header,
+    check_pixels,
+    inspect,
+    max_pixels_limit,
+    set_max_pixels,
+    sniff,
+)
 
 __all__ = [
     "FORMATS",
@@ -12,6 +21,7 @@ __all__ = [
     "Header",
     "ImageError",
     "apply_orientation",
+    "check_pixels",
     "decode",
     "inspect",
     "max_pixels_limit",

@@ -86,6 +86,21 @@ def max_pixels_limit() -> int:
     return _allowed
 
 
+def check_pixels(format: str, width_px: int, height_px: int, max_pixels: int = 0) -> None:
+    """Check an image's size against the limit, or against the process's.
+
+    Raises:
+        ImageError: `too-many-pixels`.
+    """
+    limit = max_pixels or _allowed
+    if width_px * height_px > limit:
+        raise ImageError(
+            f"{format} of {width_px} x {height_px} pixels, more than the cap of {limit:,}",
+            hint="raise [http] max_pixels if such a picture is meant",
+            reason="too-many-pixels",
+        )
+
+
 def sniff(data: bytes | bytearray | memoryview) -> str:
     """The format by its first bytes: `jpeg`, `png`, `webp`, another image format, `pdf`, `markup`, or "" if unknown."""
     head = bytes(data[:512])
@@ -127,12 +142,7 @@ def inspect(data: bytes | bytearray | memoryview, *, max_pixels: int = 0, sha256
     width, height = structure.width_px, structure.height_px
     if width <= 0 or height <= 0:
         raise corrupt(kind, f"size {width} x {height}")
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{kind} of {width} x {height} pixels, more than the cap of {max_pixels:,}",
-            hint="raise [http] max_pixels if such a picture is meant",
-            reason="too-many-pixels",
-        )
+    check_pixels(kind, width, height, max_pixels)
     if structure.decoder_bytes > MAX_DECODER_BYTES:
         raise ImageError(
             f"{structure.coding} {kind} of {width} x {height} pixels: decoding it takes "

@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pydantic
 
-from lhq.errors import RunError
+from lhq.errors import ImageError, RunError
+from lhq.images import check_pixels
 from lhq.measures import Measure, MeasureSettings, Verdicts
 from lhq.records import Lane, Photo
 
@@ -107,11 +108,14 @@ class Command(Measure[CommandSettings]):
         Raises:
             RunError: it can't be started, or its answer is not JSON or does not match `columns`.
         """
+        refused = {photo.id: said for photo in photos if (said := _refusal(photo))}
+        asked = [photo for photo in photos if photo.id not in refused]
         with tempfile.TemporaryDirectory(prefix="lhq-command-") as folder:
-            answers = self._ask(photos, folder)
+            answers = self._ask(asked, folder) if asked else []
             if answers is None:  # it died: try each photo alone to find the one that killed it
-                answers = [(self._ask([photo], folder) or [_DIED])[0] for photo in photos]
-        rows = [{"id": photo.id, **self._row(photo, answer)} for photo, answer in zip(photos, answers, strict=True)]
+                answers = [(self._ask([photo], folder) or [_DIED])[0] for photo in asked]
+        told = {photo.id: self._row(photo, answer) for photo, answer in zip(asked, answers, strict=True)} | refused
+        rows = [{"id": photo.id, **told[photo.id]} for photo in photos]
         return pa.RecordBatch.from_pylist(rows, self.schema)
 
     def judge(self, facts: pa.Table, settings: CommandSettings) -> Verdicts:
@@ -156,6 +160,15 @@ class Command(Measure[CommandSettings]):
 
 
 _DIED = {"error": "crashed", "said": "the command died on it"}
+
+
+def _refusal(photo: Photo) -> dict[str, Any]:
+    """The error of a photo with more pixels than the limit, which no command is asked about; empty for others."""
+    try:
+        check_pixels(photo.format, photo.width_px, photo.height_px)
+    except ImageError as error:
+        return {"error": error.reason, "said": error.message}
+    return {}
 
 
 def _is_of(value: object, kind: Kind) -> bool:

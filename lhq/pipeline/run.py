@@ -88,6 +88,7 @@ class Pipeline:
         Raises:
             StoreError: it is not, or the credentials are missing or refused.
         """
+        set_max_pixels(self.file.http.max_pixels)  # another pipeline of this process may have set its own
         check(self.file.store, writes=writes)
         return self.file.store
 
