@@ -141,7 +141,7 @@ class _FactsReader:
             if is_measured(self.room.store, self.rule, number):
                 raise FactsDamaged(error.message, hint=error.hint, room=self.room.room, number=number) from error
             return None
-        fingerprint = (table.schema.metadata or {}).get(FACTS_ORIGIN, b"").decode()
+        fingerprint = (table.schema.metadata or {}).get(FACTS_ORIGIN, b"").decode(errors="replace")
         return (
             table.select(self.schema.names).replace_schema_metadata(None) if fingerprint == self.fingerprint else None
         )

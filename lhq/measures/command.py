@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing.util
 import os
 import queue
+import re
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -91,6 +95,7 @@ class Command(Measure[CommandSettings]):
         self.schema = pa.schema([pa.field("id", pa.string(), nullable=False), *said, *fields])
         self.judged = ["id", "error", *dict.fromkeys([*settings.least, *settings.most])]
         self._child: _Child | None = None
+        self._has_answered, self._ending = False, ""
 
     def __reduce__(self) -> tuple[type[Command], tuple[CommandSettings, str]]:
         return Command, (self.settings, self.name)  # each worker starts the command itself
@@ -106,14 +111,16 @@ class Command(Measure[CommandSettings]):
         """The command's answers for these photos.
 
         Raises:
-            RunError: it can't be started, or its answer is not JSON or does not match `columns`.
+            RunError: it can't be started, dies or hangs whatever it is asked, or its answers are not JSON or do not
+                match `columns`.
         """
         refused = {photo.id: said for photo in photos if (said := _refusal(photo))}
         asked = [photo for photo in photos if photo.id not in refused]
         with tempfile.TemporaryDirectory(prefix="lhq-command-") as folder:
             answers = self._ask(asked, folder) if asked else []
             if answers is None:  # it died: try each photo alone to find the one that killed it
-                answers = [(self._ask([photo], folder) or [_DIED])[0] for photo in asked]
+                answers = [self._ask_alone(photo, folder) for photo in asked]
+            self._check_it_works(answers)
         told = {photo.id: self._row(photo, answer) for photo, answer in zip(asked, answers, strict=True)} | refused
         rows = [{"id": photo.id, **told[photo.id]} for photo in photos]
         return pa.RecordBatch.from_pylist(rows, self.schema)
@@ -138,28 +145,55 @@ class Command(Measure[CommandSettings]):
         """One answer per photo; None if the command died meanwhile."""
         if self._child is None:
             self._child = _Child(self.settings, self.name)
-        answers = self._child.ask([_request(photo, self.settings.input, folder) for photo in photos])
+        try:
+            answers = self._child.ask([_request(photo, self.settings.input, folder) for photo in photos])
+        except RunError:
+            self._child = None  # it was ended
+            raise
         if answers is None:
-            self._child.end()
+            self._ending = self._child.end()
             self._child = None
         return answers
+
+    def _ask_alone(self, photo: Photo, folder: str) -> Mapping[str, Any]:
+        """The answer for one photo, or how the command ended on it. One that ended by itself (exit code 0) after the
+        photo before it is started again."""
+        is_fresh = self._child is None
+        answers = self._ask([photo], folder)
+        if answers is None and not is_fresh and self._ending == _ENDED:
+            answers = self._ask([photo], folder)
+        return answers[0] if answers else {"error": "crashed", "said": f"the command {self._ending} on it"}
+
+    def _check_it_works(self, answers: Sequence[Mapping[str, Any]]) -> None:
+        """Raises: RunError: it was asked about several photos and has never answered: it is the command, not the
+        photos."""
+        self._has_answered |= any(answer.get("error") != "crashed" for answer in answers)
+        if len(answers) > 1 and not self._has_answered:
+            raise self._wrong(f"{self._ending} on each of the first {len(answers)} photos")
 
     def _row(self, photo: Photo, answer: Mapping[str, Any]) -> dict[str, Any]:
         if answer.get("id", photo.id) != photo.id:
             raise self._wrong(f"answered for {answer['id']} when it was asked about {photo.id}")
         if answer.get("error"):
-            return {"error": str(answer["error"]), "said": str(answer.get("said", ""))}
+            return {"error": _text(answer["error"]), "said": _text(answer.get("said", ""))}
+        if not answer.keys() & self.settings.columns.keys():
+            named = ", ".join(self.settings.columns)
+            raise self._wrong(f"answered {_short(answer)} for {photo.id}, with none of the columns ({named})")
         row = {name: answer.get(name) for name in self.settings.columns}
+        row = {name: None if value != value else value for name, value in row.items()}  # NaN: not known
         for name, kind in self.settings.columns.items():
-            if row[name] is not None and not _is_of(row[name], kind):
-                raise self._wrong(f"said {name} = {row[name]!r} of {photo.id}, which is no {kind}")
+            value = row[name]
+            if value is not None and not _is_of(value, kind):
+                raise self._wrong(f"said {name} = {_short(value)} of {photo.id}, which is no {kind}")
+            if kind == "number" and value is not None:
+                row[name] = float(value)
         return row
 
     def _wrong(self, what: str) -> RunError:
         return RunError(f"[filter.command.{self.name}]: {self.settings.run[0]} {what}", hint="mend the command")
 
 
-_DIED = {"error": "crashed", "said": "the command died on it"}
+_ENDED = "ended (exit code 0)"
 
 
 def _refusal(photo: Photo) -> dict[str, Any]:
@@ -172,11 +206,26 @@ def _refusal(photo: Photo) -> dict[str, Any]:
 
 
 def _is_of(value: object, kind: Kind) -> bool:
+    """Whether a value is of a column's kind and can be stored."""
     if isinstance(value, bool):
         return kind == "boolean"
-    return {"string": isinstance(value, str), "integer": isinstance(value, int), "boolean": False}.get(
-        kind, isinstance(value, (int, float))
-    )
+    if kind == "string":
+        return isinstance(value, str) and not _SURROGATES.search(value)
+    if kind == "integer":
+        return isinstance(value, int) and -(2**63) <= value < 2**63
+    return kind == "number" and isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")  # halves of a character, which no UTF-8 can hold
+
+
+def _text(value: object) -> str:
+    return _SURROGATES.sub("\ufffd", str(value))
+
+
+def _short(value: object) -> str:
+    said = ascii(value)
+    return said if len(said) <= 80 else f"{said[:80]}…"
 
 
 def _request(photo: Photo, how: str, folder: str) -> tuple[bytes, bytes]:
@@ -201,6 +250,8 @@ class _Child:
             raise RunError(
                 f"[filter.command.{name}]: {settings.run[0]} can't be started ({error})", hint="check its path"
             ) from error
+        self._is_silent = False
+        multiprocessing.util.Finalize(self, self._process.kill, exitpriority=0)  # it may not look at its input's end
         self._lines: queue.Queue[bytes] = queue.Queue(_MOST_WAITING)
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -232,12 +283,13 @@ class _Child:
             try:
                 line = self._lines.get(timeout=self._settings.timeout_s)
             except queue.Empty:
+                self._is_silent = True
                 return None
             if not line:
                 return None
             try:
                 answer = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 answer = None
             if not isinstance(answer, dict):
                 long = f" in a line of {_MOST_BYTES:,} bytes" if len(line) == _MOST_BYTES else ""
@@ -260,6 +312,25 @@ class _Child:
             hint="let it write one JSON object a photo to standard output, and all else to standard error",
         )
 
-    def end(self) -> None:
+    def end(self) -> str:
+        """Kill it, unless it has died; returns what it did, in words."""
+        if self._is_silent:
+            said = f"gave no answer in {self._settings.timeout_s:g} s"
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LAST_WORDS_S)  # its output has ended; so will it
+            code = self._process.poll()
+            said = _ENDED if code == 0 else "closed its output" if code is None else f"died ({_how(code)})"
         self._process.kill()
         self._process.wait()
+        return said
+
+
+_LAST_WORDS_S = 1.0
+
+
+def _how(code: int) -> str:
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"

@@ -36,6 +36,8 @@ CHECKSUMS = "lhq.checksums"
 """Key in the metadata of shards of photos whose pages carry checksums."""
 
 
+_UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What Arrow raises of a file with flipped bits."""
 _NAME = re.compile(r"(\d{6})\.parquet")
 _ASIDE = re.compile(r"(.+)\.([0-9a-f]{8})([0-9a-f]{8})\.part")
 _OLD_ASIDE = re.compile(r".+\.parquet\.[0-9a-f]{8}\.part")
@@ -119,20 +121,14 @@ class Shards:
                 return with_added(table, columns) if self._lacks(names, columns) else table
         except FileNotFoundError:
             raise
-        except (pa.ArrowException, OSError) as error:
+        except _UNREADABLE as error:
             raise self._damaged(path, error) from error
 
     def metadata(self, number: int) -> dict[str, str]:
-        """The key-value metadata of one shard's schema (what settings made it, for facts)."""
-        path = self.path(number)
-        try:
-            with self.open(number) as file:
-                schema = pq.read_schema(file)
-        except FileNotFoundError:
-            raise
-        except (pa.ArrowException, OSError) as error:
-            raise self._damaged(path, error) from error
-        return {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+        """The key-value metadata of one shard (what settings made it, for facts)."""
+        # Of the two copies in a file, that which `read` returns with the table; `read_schema` looks at the other.
+        found = self._about(number).metadata or {}
+        return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in found.items()}
 
     def columns(self, number: int) -> list[str]:
         """Names of one shard's columns.
@@ -146,7 +142,7 @@ class Shards:
                 return list(pq.read_schema(file).names)
         except FileNotFoundError:
             raise
-        except (pa.ArrowException, OSError) as error:
+        except _UNREADABLE as error:
             raise self._damaged(path, error) from error
 
     def batches(self, number: int, columns: Sequence[str] | None = None, rows: int = 64) -> Iterator[pa.RecordBatch]:
@@ -167,7 +163,7 @@ class Shards:
                         yield batch
         except FileNotFoundError:
             raise
-        except (pa.ArrowException, OSError) as error:
+        except _UNREADABLE as error:
             raise self._damaged(path, error) from error
 
     def pictures(self, number: int) -> Iterator[bytes]:
@@ -220,7 +216,7 @@ class Shards:
                 return pq.read_metadata(file)
         except FileNotFoundError:
             raise
-        except (pa.ArrowException, OSError) as error:
+        except _UNREADABLE as error:
             raise self._damaged(path, error) from error
 
     def _quick_pictures(self, number: int, about: pq.FileMetaData) -> Iterator[bytes]:
@@ -256,7 +252,7 @@ class Shards:
                     raise pa.ArrowInvalid(f"the last {rest} photos have no bytes")
         except FileNotFoundError:
             raise
-        except (pa.ArrowException, OSError) as error:
+        except _UNREADABLE as error:
             raise self._damaged(path, error) from error
 
     def open(self, number: int) -> Any:

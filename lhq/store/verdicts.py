@@ -39,7 +39,7 @@ def read(store: str, columns: Sequence[str] | None = None) -> pa.Table | None:
             return file_rows.read(columns=columns, use_threads=False)
     except FileNotFoundError:
         return None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ShardDamaged(
             f"{path}: not readable ({' '.join(str(error).split())})", hint="run lhq filter again: it writes a new one"
         ) from error
@@ -66,7 +66,7 @@ def describe_settings(settings: Mapping[str, Settings]) -> str:
 
 def judged_by(table: pa.Table) -> str:
     """The settings that verdicts were judged by, or "" if unknown."""
-    return bytes((table.schema.metadata or {}).get(_JUDGED, b"")).decode()
+    return bytes((table.schema.metadata or {}).get(_JUDGED, b"")).decode(errors="replace")
 
 
 def _path_in(store: str) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -55,6 +55,24 @@ def rot(store: Path) -> str:
     return str(id)
 
 
+@pytest.mark.parametrize("bit", [0, 7])
+@pytest.mark.parametrize("room", ["facts/size", "photos"])
+def test_a_footer_whose_words_rot_heals_or_is_named(file: Path, tmp_path: Path, lhq: Lhq, room: str, bit: int) -> None:
+    """The words of a footer may rot into other letters, or into what is no UTF-8."""
+    (path,) = (tmp_path / "store" / room).glob("*.parquet")
+    whole, verdicts = path.read_bytes(), (tmp_path / "store/verdicts.parquet").read_bytes()
+    word = b'"measure"' if room == "facts/size" else b"lhq.crc32"
+    places = [at for at in range(len(whole)) if whole.startswith(word, at)]
+    assert places
+    for at in places:
+        path.write_bytes(whole[: at + 3] + bytes([whole[at + 3] ^ 1 << bit]) + whole[at + 4 :])
+        done = lhq("filter", file)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "store/verdicts.parquet").read_bytes() == verdicts
+        path.write_bytes(whole)
+
+
 def test_retry_failed_damaged_brings_back_the_bytes_that_were_fetched(file: Path, tmp_path: Path, lhq: Lhq) -> None:
     store = tmp_path / "store"
     before = rows(store)

@@ -83,7 +83,7 @@ def test_what_it_says_is_facts_a_limit_and_a_column(file: Path) -> None:
     done = written(file, CAPTIONER, "least = { beauty = 0.001 }").filter(workers=1)
     found = facts(file)
     assert str(found["one"]["caption"]).startswith("one of ")
-    assert (found["killer"]["error"], found["killer"]["said"]) == ("crashed", "the command died on it")
+    assert (found["killer"]["error"], found["killer"]["said"]) == ("crashed", "the command died (exit code 3) on it")
     assert (found["shy"]["error"], found["shy"]["said"]) == ("no-words", "nothing comes to mind")
     assert done.dropped["captions"] == 2
     exported = pipeline.load(file).export({"to": str(file.parent / "out")})
@@ -112,6 +112,11 @@ def test_bytes_come_by_the_pipe_where_that_is_wanted(file: Path) -> None:
         (HEAD + "    print('x' * 2**21, flush=True)\n", "in a line of 1,048,576 bytes, which is no JSON object"),
         (HEAD + "    print(json.dumps({'beauty': 'very'}), flush=True)\n", "beauty = 'very'.*no number"),
         (HEAD + "    print(json.dumps({'id': 'x:9'}), flush=True)\n", "answered for x:9"),
+        (HEAD + '    print(\'{"captions": "a"}\', flush=True)\n', "none of the columns .caption, beauty."),
+        (HEAD + "    print('{\"beauty\": 1e999}', flush=True)\n", "beauty = inf of .*, which is no number"),
+        (HEAD + "    print('{\"beauty\": ' + 400 * '9' + '}', flush=True)\n", "beauty = 999.*, which is no number"),
+        (HEAD + '    print(r\'{"caption": "\\ud800"}\', flush=True)\n', r"caption = '.ud800' of .*no string"),
+        (HEAD + "    print('{\"caption\": ' + 9**5 * '[', flush=True)\n", "which is no JSON object"),
     ],
 )
 def test_what_is_no_answer_is_said_and_nothing_is_written(file: Path, program: str, match: str) -> None:
@@ -121,6 +126,39 @@ def test_what_is_no_answer_is_said_and_nothing_is_written(file: Path, program: s
 
     assert re.search(match, done.failed[0].error), done.failed[0].error
     assert not (file.parent / "store/facts/captions/000000.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "match"),
+    [
+        ("raise SystemExit(5)", r"died \(exit code 5\) on each of the first 5 photos"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", r"died \(SIGTERM\) on each"),
+        ("import time; time.sleep(60)", "gave no answer in 0.5 s on each"),
+    ],
+)
+def test_a_command_that_never_answers_fails_and_no_photo_is_to_blame(file: Path, program: str, match: str) -> None:
+    done = written(file, program, "timeout_s = 0.5").filter(workers=1)
+    import re
+
+    assert re.search(match, done.failed[0].error), done.failed[0].error
+    assert not (file.parent / "store/facts/captions/000000.parquet").exists()
+
+
+def test_one_that_ends_by_itself_is_started_again(file: Path) -> None:
+    ends = HEAD + "    print(json.dumps({'beauty': float('nan'), 'caption': name}), flush=True); sys.exit()\n"
+    written(file, ends).filter(workers=1)
+    assert {row["caption"]: (row["error"], row["beauty"]) for row in facts(file).values()} == dict.fromkeys(
+        ["one", "two", "killer", "three", "shy"], (None, None)
+    )
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_none_is_left_behind_that_does_not_look_at_the_end_of_its_input(file: Path) -> None:
+    lingers = HEAD + "    print(json.dumps({'caption': str(os.getpid())}), flush=True)\nimport time; time.sleep(600)\n"
+    written(file, lingers).filter(workers=1)
+    (process,) = {str(row["caption"]) for row in facts(file).values()}
+    status = Path("/proc", process, "stat")
+    assert not status.exists() or " Z " in status.read_text()
 
 
 def test_a_program_that_is_not_there_is_said(file: Path) -> None:
