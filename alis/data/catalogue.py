@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alis.errors import DataError, InputError
+from lhq.errors import StoreError
+from lhq.store.remote import open_file
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Catalogue:
         name = self.files[int(self.group_file[group])]
         # Arrow reads a local file itself, without Python in between and without further buffering.
         is_local = "file" in self.fs.protocol
-        with pa.OSFile(name) if is_local else self.fs.open(name, "rb") as stream:
+        with pa.OSFile(name) if is_local else open_file(self.fs, name) as stream:
             table = pq.ParquetFile(stream, pre_buffer=False).read_row_group(
                 int(self.group_index[group]), columns=[self.column], use_threads=False
             )
@@ -102,8 +104,10 @@ def catalogue_parquet(address: str, fs: Any, files: Sequence[str], column: str |
 
 def _footer(fs: Any, name: str) -> tuple[pq.FileMetaData, int]:
     try:
-        with fs.open(name, "rb") as stream:
+        with open_file(fs, name) as stream:
             return pq.read_metadata(stream), int(fs.size(name) or 0)
+    except StoreError as error:
+        raise DataError(error.message, hint=error.hint) from error
     except (OSError, pa.ArrowException) as error:
         raise OSError(f"{name}: not a readable Parquet file ({error})") from error
 

@@ -16,6 +16,8 @@ import fsspec
 from alis.data import pictures, variants
 from alis.data.catalogue import Catalogue, catalogue_parquet
 from alis.errors import DataError, InputError
+from lhq.errors import StoreError
+from lhq.store.remote import check, store_error
 
 _STORED = re.compile(r"photos/\d{6}\.parquet")  # the shards of a store of lhq, and what is beside them
 _BESIDE = {"frontier.sqlite", "verdicts.parquet", "crawl.lock"}
@@ -68,6 +70,7 @@ def _listed(address: str) -> tuple[Any, str, list[str]]:
     if address.startswith(("s3://", "s3a://")):  # botocore's defaults retry for minutes
         options["config_kwargs"] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
     try:
+        check(address)
         fs, root = fsspec.core.url_to_fs(address, **options)
         if any(letter in root for letter in "*?["):
             return fs, posixpath.dirname(root.split("*")[0]), fs.glob(root)
@@ -81,10 +84,8 @@ def _listed(address: str) -> tuple[Any, str, list[str]]:
     except Exception as error:  # each remote filesystem has its own exception classes
         if isinstance(error, MemoryError):
             raise
-        raise DataError(
-            f"{address}: can't be reached ({type(error).__name__}: {error})",
-            hint="check the address, the network and your credentials",
-        ) from error
+        said = error if isinstance(error, StoreError) else store_error(address, error)
+        raise DataError(said.message, hint=said.hint) from error
 
 
 def _refuse_store(address: str, root: str, files: list[str], parquet: list[str]) -> None:

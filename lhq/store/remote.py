@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import posixpath
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import fsspec
@@ -21,9 +23,11 @@ from lhq.errors import LhqError, StoreError
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # without a handler, it prints a traceback for each error
 
 ATTEMPTS = 4
+PATIENCE_S = 60.0  # for a bucket to say that it is there
 _DELAY_S = 0.2
 _PROBE = ".lhq-may-write"
 _CHECK = "check its address, its permissions or credentials, and the network"
+_ELSEWHERE = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"}
 _CLOCK_SKEW_MESSAGE = "The difference between the request time"  # S3's and Google's message for a wrong clock
 
 
@@ -77,8 +81,32 @@ def check(store: str, *, writes: bool = False) -> None:
         StoreError: there is no such bucket, credentials are missing or refused, or there is no response.
     """
     fs, root = fsspec.core.url_to_fs(store)
-    if is_local(fs):
-        return
+    if not is_local(fs):
+        _within(PATIENCE_S, store, lambda: _ask(fs, store, root, writes))
+
+
+def _within(seconds: float, store: str, ask: Callable[[], None]) -> None:
+    """Do something within a time: before a server that takes requests and says nothing, the libraries of buckets wait
+    and try again for half an hour."""
+    raised: list[BaseException | None] = []
+
+    def work() -> None:
+        try:
+            ask()
+            raised.append(None)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not raised:
+        raise StoreError(f"{store}: can't be reached (no answer in {seconds:.0f} s)", hint=_CHECK)
+    if raised[0] is not None:
+        raise raised[0]
+
+
+def _ask(fs: Any, store: str, root: str, writes: bool) -> None:
     kinds = _kinds(fs)
     bucket = "/".join(root.split("/")[: 3 if "hf" in kinds else 1])  # hf: its kind, owner and name
     try:
@@ -134,9 +162,34 @@ def translate_errors(place: str) -> Iterator[None]:
 
 def store_error(place: str, error: BaseException) -> StoreError:
     """The StoreError for an error of a bucket's library."""
+    if moved := _moved(error):
+        hint = f"set AWS_DEFAULT_REGION to its region, and AWS_ENDPOINT_URL if it has its own ({_asked_there()})"
+        return StoreError(f"{place}: can't be reached (301, {moved})", hint=hint)
     message = " ".join(str(error).split())[:300]
     hint = "set this machine's clock: keys are refused at a wrong time" if _CLOCK_SKEW_MESSAGE in message else _CHECK
     return StoreError(f"{place}: can't be reached ({type(error).__name__}: {message})", hint=hint)
+
+
+def _moved(error: BaseException) -> str:
+    """Where S3 says that the bucket is, if it sends us elsewhere; "" for any other error."""
+    if isinstance(error, RecursionError):  # a redirect that names no region has the library ask for it, and again
+        return "the bucket is not at this endpoint, and it doesn't say where"
+    seen: BaseException | None = error
+    while seen is not None:
+        answer = getattr(seen, "response", None)
+        if isinstance(answer, dict) and isinstance(answer.get("Error"), dict):
+            said, meta = answer["Error"], answer.get("ResponseMetadata", {})
+            region = said.get("Region") or meta.get("HTTPHeaders", {}).get("x-amz-bucket-region")
+            if meta.get("HTTPStatusCode") in {301, 307} or said.get("Code") in _ELSEWHERE:
+                at = f", endpoint {said['Endpoint']}" if said.get("Endpoint") else ""
+                return f"the bucket is in region {region or 'unknown'}{at}"
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+def _asked_there() -> str:
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "not set"
+    return f"asked were region {region}, endpoint {os.environ.get('AWS_ENDPOINT_URL', 'of Amazon')}"
 
 
 def delete(fs: Any, path: str) -> None:

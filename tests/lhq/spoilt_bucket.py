@@ -1,5 +1,5 @@
 """A proxy before a bucket's server that spoils chosen requests: 503s, answers cut short, slow ones, a wrong clock, a
-refusal, a login page in place of the answer."""
+refusal, a login page in place of the answer, another region's bucket, with or without its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Literal
 
 from tests.loopback import Handler, serving_on_loopback
 
-Fault = Literal["busy", "cut", "slow", "skewed", "denied", "page"]
+Fault = Literal["busy", "cut", "slow", "skewed", "denied", "page", "moved", "lost"]
 XML = (
     '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message>'
     "<RequestId>1</RequestId></Error>"
@@ -27,6 +27,7 @@ SAID = {
         "The difference between the request time and the current time is too large.",
     ),
 }
+MOVED = (301, "PermanentRedirect", "The bucket must be addressed using the specified endpoint.")
 PER_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host"}
 
 
@@ -63,6 +64,12 @@ def between(upstream: str) -> Iterator[Between]:
                 self._answer(
                     status, [("Content-Type", "application/xml")], XML.format(code=code, message=message).encode()
                 )
+                return
+            if fault in {"moved", "lost"}:
+                status, code, message = MOVED
+                there = [("x-amz-bucket-region", "eu-west-1")] if fault == "moved" else []
+                said = XML.format(code=code, message=message).encode()
+                self._answer(status, [("Content-Type", "application/xml"), *there], said)
                 return
             if fault == "page":
                 self._answer(200, [("Content-Type", "text/html")], b"<html><body>Log in to this network</body></html>")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import os
 import tracemalloc
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import fsspec
 import numpy as np
@@ -20,6 +22,7 @@ from PIL import Image
 from alis.data import Catalogue, Loader, Order, RankSlice, ReadOptions, open_catalogue
 from alis.errors import DataError, InputError
 from tests.alis import sets
+from tests.lhq.spoilt_bucket import Fault, between
 
 
 def steps(catalogue: Catalogue, num: int, *, world: int = 1, batch: int = 12, micro: int = 3, **more: object) -> list:
@@ -263,6 +266,24 @@ def test_a_bucket_is_read_like_a_folder(catalogue: Catalogue, bucket: str) -> No
     remote = open_catalogue(f"{bucket}/mine")
     assert remote.fingerprint == catalogue.fingerprint
     assert steps(remote, 6) == steps(catalogue, 6)
+
+
+@pytest.mark.parametrize("fault", ["busy", "cut"])
+def test_a_bucket_that_stumbles_loses_no_row(
+    catalogue: Catalogue, bucket: str, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3 = fsspec.filesystem("s3")
+    for file in catalogue.files:
+        s3.put_file(file, f"{bucket}/mine/data/{Path(file).name}")
+    with between(urlsplit(os.environ["AWS_ENDPOINT_URL"]).netloc) as spoilt:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", spoilt.url)
+        type(s3).clear_instance_cache()
+        spoilt.spoil = lambda method, path, number: fault if number % 3 == 1 and ".parquet" in path else None
+        assert steps(open_catalogue(f"{bucket}/mine"), 6) == steps(catalogue, 6)
+        assert spoilt.spoilt
+        spoilt.spoil = lambda method, path, number: "lost"
+        with pytest.raises(DataError, match=r"can't be reached \(301, .*AWS_DEFAULT_REGION"):
+            open_catalogue(f"{bucket}/mine")
 
 
 def test_memory_stays_within_the_buffer(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from lhq.engines import Job, ShardReport
-from lhq.engines.ray import Ray, join, said_of
+from lhq.engines import Job, ShardReport, nodes
+from lhq.engines.cluster import join, said_of
+from lhq.engines.ray import Ray
 from lhq.errors import ConfigError
 
 pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
@@ -112,9 +113,44 @@ def test_a_node_that_lacks_something_is_named_before_work_starts(engine: Ray, tm
 
 
 def test_another_version_on_the_cluster_is_named(engine: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lhq.engines.ray.__version__", "9.9.9")
+    monkeypatch.setattr("lhq.engines.nodes.__version__", "9.9.9")
     with pytest.raises(ConfigError, match=r"is installed, the command runs 9\.9\.9"):
         list(engine.map(Logged(tmp_path), KEYS, "cpu"))
+
+
+def test_other_packages_on_a_node_are_named(engine: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two versions of a decoder, a dataset's bytes would depend on which node rendered a photo."""
+    monkeypatch.setattr(nodes, "versions", lambda packages: {"pillow": "1.0"})
+    with pytest.raises(ConfigError, match=r"pillow [\d.]+ is installed, the command runs pillow 1\.0: install lhq"):
+        list(engine.map(Logged(tmp_path), KEYS, "cpu"))
+
+
+def test_a_cluster_without_room_for_a_task_is_named(
+    engine: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "TASK_MEMORY_BYTES", 2**50)
+    with pytest.raises(ConfigError, match=r"none of the 2 nodes has a CPU and 1073741824 MB of memory"):
+        list(engine.map(Logged(tmp_path), KEYS, "cpu"))
+
+
+_PRINTS = """
+import sys
+from pathlib import Path
+from lhq.engines.ray import Ray
+from tests.lhq.engines.test_ray import KEYS, Logged
+job = Logged(Path(sys.argv[2]), dies_on=KEYS[1])
+print(sum(not report.error for report in Ray(address=sys.argv[1]).map(job, KEYS, "cpu")))
+"""
+
+
+def test_what_ray_says_of_a_death_is_not_in_our_output(cluster: Any, tmp_path: Path) -> None:
+    """Standard output is data, and one line a death is all that standard error needs."""
+    words = [sys.executable, "-c", _PRINTS, cluster.address, str(tmp_path)]
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.stdout == f"{len(KEYS) - 1}\n"
+    assert done.stderr == f"shard {KEYS[1]}: its worker died (WorkerCrashedError), it is tried again\n"
 
 
 def test_a_gpu_that_is_counted_and_not_seen_is_named(cluster: Any, engine: Ray, tmp_path: Path) -> None:
@@ -145,6 +181,15 @@ def test_why_a_cluster_cannot_be_joined_is_one_line(beneath: str | None, said: s
     )
     error.__cause__ = RuntimeError(beneath) if beneath else None
     assert said_of(error) == said
+
+
+def test_a_token_that_is_not_there_is_named_with_how_to_give_it(cluster: Any) -> None:
+    """`ray start` asks for one as soon as its machine has one, and a driver brings none unless it is told to."""
+    code = f"from lhq.engines.cluster import join\njoin({cluster.address!r})"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/nowhere"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    hint = "set RAY_AUTH_MODE=token, and give the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token\n"
+    assert done.stderr.endswith(hint)
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:

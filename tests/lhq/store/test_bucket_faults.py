@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -150,6 +151,27 @@ def test_a_bucket_where_nothing_may_be_deleted_says_so(crawled: Between, lhq: Lh
     assert done.stderr.endswith("can't be deleted (Access Denied); give its user the right to delete\n")
     crawled.heal()
     assert "erased: 1 from 1 shards" in lhq("remove", "p.toml", "--erase").stderr
+
+
+@pytest.mark.parametrize(("fault", "said"), [("moved", "is in region eu-west-1"), ("lost", "doesn't say where")])
+def test_a_bucket_of_another_region_is_named(crawled: Between, lhq: Lhq, fault: Fault, said: str) -> None:
+    """Without a region in its answer, the library asks for it, is sent on, and asks until Python stops it."""
+    crawled.spoil = lambda method, path, number: fault
+    for words in (("status", "p.toml"), *WRITING[:2]):
+        done = lhq(*words)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert done.stderr.startswith("lhq: s3://lhq/set: can't be reached (301, the bucket ")
+        assert said in done.stderr
+        assert f"asked were region us-east-1, endpoint {crawled.url}" in done.stderr
+
+
+def test_a_server_that_takes_requests_and_says_nothing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PATIENCE_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        with pytest.raises(StoreError, match=r"s3://lhq/set: can't be reached \(no answer in"):
+            remote.check("s3://lhq/set")
 
 
 def test_a_wrong_clock_is_one_line_that_says_so(spoilt: Between, tmp_path: Path, lhq: Lhq) -> None:
