@@ -13,6 +13,8 @@ from typing import Any
 from lhq.errors import ConfigError
 
 _CONNECT_S = 10.0
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS_FRAME = b"\x04"
 _SETTINGS = {
     # Ray neither sends statistics nor asks about them.
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -67,15 +69,28 @@ def said_of(error: BaseException) -> str:
 
 
 def _refused(address: str) -> str:
-    """Why nothing answers at `host:port`; "" if something does. Ray itself would retry for minutes."""
+    """Why no cluster answers at `host:port`; "" if one does. Ray itself would retry for minutes, and wait for ever
+    for a server that says nothing.
+
+    A head speaks HTTP/2, where a client's greeting is answered by a frame of settings. Source: RFC 9113, section 3.4.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return ""
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "").lower() in {"1", "true"}:
+                return ""  # it would answer with a handshake
+            connection.sendall(_GREETING)
+            said = connection.recv(256)
+    except TimeoutError:
+        return f"no answer in {_CONNECT_S:.0f} s"
     except (OSError, OverflowError) as error:
         return str(error)
-    return ""
+    if said[3:4] == _SETTINGS_FRAME:
+        return ""
+    first = said.split(b"\r\n")[0].decode("ascii", "replace")
+    return f'what answers there is no head of a cluster (it says "{first}"); a dashboard has another port'
 
 
 @contextlib.contextmanager

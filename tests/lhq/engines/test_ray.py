@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -190,6 +191,32 @@ def test_a_token_that_is_not_there_is_named_with_how_to_give_it(cluster: Any) ->
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     hint = "set RAY_AUTH_MODE=token, and give the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token\n"
     assert done.stderr.endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [(b"", "no answer in"), (b"HTTP/1.1 404 Not Found\r\n\r\n", 'no head of a cluster .it says "HTTP/1.1 404')],
+)
+def test_what_answers_there_is_no_cluster(answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would wait for ever for the first, and minutes for the second: the dashboard's port is a common slip."""
+    monkeypatch.setattr("lhq.engines.cluster._CONNECT_S", 0.5)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(256)
+                if answer:
+                    client.sendall(answer)
+                else:
+                    client.recv(1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ConfigError, match=said):
+            join(f"127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ from lhq.store.shards import Shards, write_whole
 from tests.lhq.google_storage import google_storage
 from tests.lhq.making import RIGHTS, files, painted_store
 from tests.lhq.spoilt_bucket import Between, Fault, between
-from tests.lhq.store.uploads import a_cut_upload_leaves_what_was_there, reads_survive_a_corrupted_answer, table
+from tests.lhq.store.uploads import (
+    a_cut_upload_leaves_what_was_there,
+    one_worker_a_store,
+    reads_survive_a_corrupted_answer,
+    table,
+)
 from tests.lhq.typed import Lhq
 from tests.loopback import Handler, serving_on_loopback
 
@@ -123,3 +128,7 @@ def test_a_write_is_complete_or_absent(spoilt: Between, size_bytes: int) -> None
     assert not remote.uncached(fs).exists(path)
     write_whole(fs, path, lambda sink: sink.write(b"z" * size_bytes))
     assert fs.cat(path) == b"z" * size_bytes
+
+
+def test_one_worker_a_store(gcs: str) -> None:
+    one_worker_a_store(f"{gcs}/set")

@@ -17,7 +17,7 @@ from lhq.store import remote
 from lhq.store.shards import Shards
 from tests.lhq.hubbing import Hub, hub
 from tests.lhq.making import files, painted_store
-from tests.lhq.store.uploads import a_cut_upload_leaves_what_was_there
+from tests.lhq.store.uploads import a_cut_upload_leaves_what_was_there, one_worker_a_store
 
 ROOT = Path(__file__).parents[3]
 STORE = "hf://datasets/org/set"
@@ -97,3 +97,8 @@ def test_an_upload_that_is_cut_leaves_what_was_there(made: Hub) -> None:
 def test_a_repository_that_is_not_there_is_said(made: Hub) -> None:
     with pytest.raises(StoreError, match="hf://datasets/org/none: there is no bucket datasets/org/none"):
         remote.check("hf://datasets/org/none")
+
+
+def test_one_worker_a_store(made: Hub) -> None:
+    one_worker_a_store(STORE)
+    assert not made.files["org/set"]

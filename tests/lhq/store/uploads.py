@@ -9,6 +9,8 @@ import fsspec
 import pyarrow as pa
 import pytest
 
+from lhq.errors import StoreError
+from lhq.store.lock import locked
 from lhq.store.shards import Shards, write_whole
 from tests.lhq.spoilt_bucket import Between, Fault
 
@@ -59,3 +61,12 @@ def a_cut_upload_leaves_what_was_there(address: str, size_bytes: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_whole(fs, path, cut)
     assert fs.cat(path) == b"whole"
+
+
+def one_worker_a_store(store: str) -> None:
+    """A second filter is refused while one is at work, and let in when that has ended."""
+    with locked(store, "filter"):
+        with pytest.raises(StoreError, match="another filter is at work here"):
+            locked(store, "filter").__enter__()
+    with locked(store, "filter"):
+        pass
