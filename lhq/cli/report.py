@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from lhq import pipeline
@@ -24,6 +26,6 @@ def command(pipeline_file: str, output: str) -> None:
     Example:
       lhq report pipelines/quickstart.toml -o report.html
     """
-    size_bytes = pipeline.load(pipeline_file).report(output)
-    say(f"{output}: {size_bytes / 1e6:.1f} MB")
-    result({"path": output, "size_bytes": size_bytes})
+    report = pipeline.load(pipeline_file).report(output)
+    say(f"{report.path}: {report.num_kept:,} of {report.num_photos:,} photos kept, {report.size_bytes / 1e6:.1f} MB")
+    result(dataclasses.asdict(report))

@@ -211,8 +211,8 @@ class Pipeline:
 
     # --- look -------------------------------------------------------------------------------------------------------
 
-    def report(self, output: str) -> int:
-        """Write the page that shows what the filter does; its size in bytes. See `lhq.report.render`.
+    def report(self, output: str) -> lhq.report.WrittenReport:
+        """Write the page that shows what the filter does; see `lhq.report.render`.
 
         Raises:
             InputError: there are no photos, or the page can't be written.
@@ -226,7 +226,8 @@ class Pipeline:
         page = lhq.report.render(store, self.file.path.stem, judged.table, judged.verdicts, judged_by).encode()
         output_file.write(output, page, "-o")
         copies.record(self.file.local, Copy("report", os.path.abspath(output)))
-        return len(page)
+        kept = judged.table["kept"].to_numpy(zero_copy_only=False)
+        return lhq.report.WrittenReport(output, len(page), len(kept), int(kept.sum()))
 
     def show(self, id: str) -> lhq.report.show.Shown:
         """One photo with all its facts, judged by the file's current limits; see `lhq.report.show.find`.

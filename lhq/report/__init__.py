@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import importlib.resources
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -16,6 +17,16 @@ import pyarrow as pa
 
 from lhq.measures import Measure, MeasureSettings, Verdicts
 from lhq.report.page import build
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenReport:
+    """A page that was written: its path and size, and how many of the store's photos the page shows as kept."""
+
+    path: str
+    size_bytes: int
+    num_photos: int
+    num_kept: int
 
 
 def render(

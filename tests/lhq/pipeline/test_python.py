@@ -12,6 +12,7 @@ import pytest
 
 import lhq
 from lhq.errors import ConfigError
+from lhq.report import WrittenReport
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,7 +37,13 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     assert isinstance(dataset, lhq.pipeline.Exported)
     assert 0 < dataset.report.num_rows <= 24
     assert len(names["rows"]) <= dataset.report.num_rows  # type: ignore[arg-type]
-    assert (tmp_path / "report.html").stat().st_size > 10_000
+    page = names["page"]
+    assert isinstance(page, WrittenReport)
+    assert (page.path, page.size_bytes) == ("report.html", (tmp_path / "report.html").stat().st_size)
+    assert page.size_bytes > 10_000
+    strict = lhq.Pipeline(names["file"]).filter(judge_only=True)  # type: ignore[arg-type]
+    assert page.num_photos == strict.num_photos
+    assert page.num_kept == dataset.report.num_rows > strict.num_kept
 
 
 def test_import_costs_nothing_and_names_are_plain() -> None:
