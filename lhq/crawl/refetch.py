@@ -22,7 +22,7 @@ from lhq.errors import FetchError, ImageError, ShardDamaged
 from lhq.images import decode, inspect
 from lhq.records import PHOTO_SCHEMA, Candidate, with_added
 from lhq.store import remote
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards, write_atomically
 
 ROTTEN = "damaged"
 """The reason of photos whose bytes in the shard are not those that were fetched: what comes may be what once came."""
@@ -81,14 +81,14 @@ def refetch(
                 fresh[candidate.id] = row
         if fresh:
             _replace(photos, number, fresh)
-            for room in _rooms(store):
-                if room.exists(number):
-                    remote.delete(room.fs, room.path(number))
+            for facts_shards in _facts_shards(store):
+                if facts_shards.exists(number):
+                    remote.delete(facts_shards.fs, facts_shards.path(number))
             num_fresh += len(fresh)
     return Refetched(num_fresh, num_same, num_failed)
 
 
-def _rooms(store: str) -> list[Shards]:
+def _facts_shards(store: str) -> list[Shards]:
     """The facts rooms that exist."""
     facts = Shards(store, "facts")
     return [Shards(store, f"facts/{name}") for name in remote.list_names(facts.fs, facts.root)]
@@ -97,9 +97,9 @@ def _rooms(store: str) -> list[Shards]:
 def _broken(store: str, number: int, reasons: Sequence[str]) -> set[str]:
     """Ids of one shard whose facts name one of `reasons`."""
     found: set[str] = set()
-    for room in _rooms(store):
+    for facts_shards in _facts_shards(store):
         try:
-            facts = room.read(number)
+            facts = facts_shards.read(number)
         except (FileNotFoundError, ShardDamaged):
             continue  # not measured yet, or due to be measured again anyway
         if {"id", "error"} <= set(facts.column_names):
@@ -129,7 +129,7 @@ def _replace(photos: Shards, number: int, fresh: dict[str, dict[str, object]]) -
             for group in range(old.num_row_groups):
                 out.write_table(_changed(with_added(old.read_row_group(group)), fresh))
 
-    write_whole(photos.fs, photos.path(number), write)
+    write_atomically(photos.fs, photos.path(number), write)
 
 
 def _changed(table: pa.Table, fresh: dict[str, dict[str, object]]) -> pa.Table:

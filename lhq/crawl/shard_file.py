@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lhq.records import PHOTO_SCHEMA
-from lhq.store.shards import CHECKSUMS
-from lhq.store.sums import SUMS, crc32s, encoded
+from lhq.store.checksums import CRC32_KEY, crc32s, encode
+from lhq.store.shards import PAGE_CHECKSUMS_KEY
 
 ROW_GROUP_BYTES = 16 * 2**20
 
@@ -48,7 +48,9 @@ class PhotoFile(pq.ParquetWriter):  # type: ignore[misc]
 
     def __init__(self, sink: Any, is_fresh: bool, **options: Any) -> None:
         self._sums: list[int] | None = [] if is_fresh else None
-        super().__init__(sink, PHOTO_SCHEMA.with_metadata({CHECKSUMS: "pages"} if is_fresh else None), **options)
+        super().__init__(
+            sink, PHOTO_SCHEMA.with_metadata({PAGE_CHECKSUMS_KEY: "pages"} if is_fresh else None), **options
+        )
 
     def write_table(self, table: pa.Table, *args: Any, **options: Any) -> None:
         self.add(table, crc32s(table["image"]) if self._sums is not None else ())
@@ -61,7 +63,7 @@ class PhotoFile(pq.ParquetWriter):  # type: ignore[misc]
 
     def close(self) -> None:
         if self.is_open and self._sums is not None:
-            self.add_key_value_metadata({SUMS: encoded(self._sums)})
+            self.add_key_value_metadata({CRC32_KEY: encode(self._sums)})
         super().close()
 
 

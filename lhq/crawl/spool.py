@@ -36,7 +36,7 @@ from lhq.crawl.shard_file import groups
 from lhq.errors import StoreError
 from lhq.records import ADDED
 from lhq.store.remote import is_local
-from lhq.store.shards import Shards, key, write_whole
+from lhq.store.shards import Shards, key, write_atomically
 
 MAX_PHOTOS = 1000
 MAX_BYTES = 512 * 2**20
@@ -235,7 +235,7 @@ class Spool:
         try:
             wanted = self._wanted(unwanted)
             if wanted and not shards.exists(self.number) and not self._becomes(shards, wanted, queries_of):
-                write_whole(shards.fs, shards.path(self.number), lambda sink: self._copy(sink, wanted, queries_of))
+                write_atomically(shards.fs, shards.path(self.number), lambda sink: self._copy(sink, wanted, queries_of))
             # The journal last: as long as it is there, the next start looks after both.
             self.photos_path.unlink(missing_ok=True)
             self.path.unlink()

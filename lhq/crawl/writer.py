@@ -75,7 +75,7 @@ class PhotoWriter:
         """Reconcile spools, shards and frontier after any crash; returns how many photos a power cut or a vanished
         spool lost (they wait to be fetched again).
         """
-        self._shards.forget_debris()
+        self._shards.delete_partial_files()
         lost = 0
         for number in open_numbers(self._folder):
             if self._shards.exists(number):

@@ -33,7 +33,7 @@ from lhq.rights.licences import Rights
 from lhq.rights.policy import Policy
 from lhq.store import marker, tombstones
 from lhq.store.atomic_folder import AtomicFolder
-from lhq.store.shards import forget_debris
+from lhq.store.shards import delete_partial_files
 
 __all__ = ["ExportReport", "ExportSettings", "export", "target"]
 
@@ -288,10 +288,10 @@ def _published(table: pa.Table, written: list[Written]) -> pa.Table:
 
 def _forget_debris(part: str) -> None:
     """Delete the partial pages and data files of a killed export."""
-    forget_debris(part)
+    delete_partial_files(part)
     for name in os.listdir(part):
         if layout.is_data_folder(name) and os.path.isdir(folder := os.path.join(part, name)):
-            forget_debris(folder)
+            delete_partial_files(folder)
 
 
 def _forget_variants(part: str, folders: set[str]) -> None:

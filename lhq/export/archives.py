@@ -27,7 +27,7 @@ from lhq.export import layout, ownership
 from lhq.export.previous import data_files
 from lhq.progress import OnProgress
 from lhq.store import marker
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 
 Format = Literal["zip", "webdataset"]
 _COPIED = (layout.MANIFEST, layout.CREDITS, layout.CREDITS_SAMPLE, layout.LICENCES_PAGE)
@@ -65,7 +65,7 @@ def write(folder: str, names: dict[str, str], format: Format, on_progress: OnPro
             os.unlink(os.path.join(part, name))
         for name in _COPIED:
             with open(os.path.join(folder, name), "rb") as source:
-                write_whole(_DISK, os.path.join(part, name), lambda sink: shutil.copyfileobj(source, sink))
+                write_atomically(_DISK, os.path.join(part, name), lambda sink: shutil.copyfileobj(source, sink))
         for number, (variant, name, files) in enumerate(jobs):
             on_progress(f"{variant}: {format}", number, len(jobs))
             if format == "zip":
@@ -116,7 +116,7 @@ def _write_zip(to: str, files: list[str]) -> None:
                     number += 1
             out.writestr(zipfile.ZipInfo("dataset.json"), json.dumps({"labels": None}))
 
-    write_whole(_DISK, to, write)
+    write_atomically(_DISK, to, write)
 
 
 def _write_tar(to: str, path: str) -> None:
@@ -134,7 +134,7 @@ def _write_tar(to: str, path: str) -> None:
                     entry.size = len(data)
                     out.addfile(entry, io.BytesIO(data))
 
-    write_whole(_DISK, to, write)
+    write_atomically(_DISK, to, write)
 
 
 def _finite(papers: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
 from lhq.rights.licences import LICENCES, Rights
 from lhq.rights.reservations import count_signals
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 
 _MARK = "\n<!-- written by lhq export: "
 _CROISSANT = re.compile(rf"<!-- {re.escape(layout.CROISSANT)}: ([0-9a-f]{{64}}) -->")
@@ -59,7 +59,9 @@ def write(folder: str, facts: Facts) -> None:
     front = yaml.safe_dump(made, sort_keys=False, allow_unicode=True, width=120)
     text = f"---\n{front}---\n\n{_body(facts)}"
     text = _signed(f"{text}\n<!-- {layout.CROISSANT}: {sha256_of(os.path.join(folder, layout.CROISSANT))} -->")
-    write_whole(fsspec.filesystem("file"), os.path.join(folder, layout.CARD), lambda sink: sink.write(text.encode()))
+    write_atomically(
+        fsspec.filesystem("file"), os.path.join(folder, layout.CARD), lambda sink: sink.write(text.encode())
+    )
 
 
 def _signed(text: str) -> str:

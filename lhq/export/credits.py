@@ -19,7 +19,7 @@ from lhq.export import layout
 from lhq.export.layout import Variant
 from lhq.export.shard_writer import Written
 from lhq.rights.licences import LICENCES
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 
 _SAMPLE_ROWS = 100
 _IN_ADDRESSES = "%/:?#@!$&*+,;=~'-._"  # all but what ends a Markdown link
@@ -33,7 +33,7 @@ def write(folder: str, rows: pa.Table, written: Sequence[Written]) -> None:
     """
     disk = fsspec.filesystem("file")
     table = credits(rows, written)
-    write_whole(
+    write_atomically(
         disk,
         os.path.join(folder, layout.CREDITS),
         lambda sink: pq.write_table(
@@ -42,7 +42,7 @@ def write(folder: str, rows: pa.Table, written: Sequence[Written]) -> None:
     )
     pages = {layout.CREDITS_SAMPLE: sample(table), layout.LICENCES_PAGE: licences_page(rows)}
     for name, text in pages.items():
-        write_whole(disk, os.path.join(folder, name), partial(_write_text, text))
+        write_atomically(disk, os.path.join(folder, name), partial(_write_text, text))
 
 
 def _write_text(text: str, sink: IO[bytes]) -> None:

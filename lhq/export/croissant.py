@@ -24,7 +24,7 @@ from lhq.export.rows import Rows
 from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
 from lhq.rights.licences import LICENCES
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 
 _CONTEXT = {
     "@language": "en",
@@ -86,7 +86,7 @@ def write(folder: str, table: pa.Table, rows: Rows, settings: ExportSettings, wr
     """
     text = json.dumps(describe(folder, table, rows, settings.name, written), indent=2, ensure_ascii=False) + "\n"
     path = os.path.join(folder, layout.CROISSANT)
-    write_whole(fsspec.filesystem("file"), path, lambda sink: sink.write(text.encode()))
+    write_atomically(fsspec.filesystem("file"), path, lambda sink: sink.write(text.encode()))
 
 
 def describe(folder: str, table: pa.Table, rows: Rows, name: str, written: Sequence[Written]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from lhq.errors import InputError
 from lhq.export import layout
 from lhq.records import ADDED, PAPERS, PHOTO_SCHEMA
 from lhq.store.remote import open_file
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 
 _PLACE = ("shard", "row", "place")
 
@@ -38,7 +38,7 @@ def write(folder: str, rows: pa.Table, metadata: Mapping[str, str]) -> None:
         "write_page_checksum": True,
         "use_content_defined_chunking": True,
     }
-    write_whole(
+    write_atomically(
         fsspec.filesystem("file"),
         os.path.join(folder, layout.MANIFEST),
         lambda sink: pq.write_table(table, sink, row_group_size=10_000, **options),

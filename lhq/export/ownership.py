@@ -22,7 +22,7 @@ from lhq.records import ADDED, PAPERS
 from lhq.store import marker
 from lhq.store.atomic_folder import AtomicFolder
 from lhq.store.marker import Contents
-from lhq.store.shards import debris_of
+from lhq.store.shards import partial_file_of
 
 DATASET, ARCHIVES = "dataset", "archives"
 WORK = ".work"
@@ -67,7 +67,7 @@ def _is_ours(folder: str, path: str, pages: dict[str, str]) -> bool:
     parts = path.split("/")
     if parts[0] == WORK:
         return len(parts) > 2 and work.is_work(os.path.join(folder, *parts[:2]), "/".join(parts[2:]))
-    if cut := debris_of(full):
+    if cut := partial_file_of(full):
         return cut in layout.PAGES or (layout.is_data_folder(parts[0]) and bool(layout.parse_data_file(cut)))
     if len(parts) == 2 and layout.is_data_folder(parts[0]) and layout.parse_data_file(parts[1]):
         return has_fingerprint(full)

@@ -33,7 +33,7 @@ from lhq.export.render_job import Rendered, RenderJob, names_of, unit, write_wan
 from lhq.export.rows import PLACE_FIELDS
 from lhq.export.work import Work
 from lhq.progress import OnProgress
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards, write_atomically
 
 _CHUNK_BYTES = 8 * 2**20  # of pictures: those of a row group are held as Arrow's, and this much as Python's
 _RENDER_VERSION = 1  # raised when the code gives other bytes for the same photo and settings
@@ -239,7 +239,7 @@ class Assembly:
                     del table
                     pa.default_memory_pool().release_unused()  # or it would keep the largest row group for good
 
-        write_whole(_DISK, file.path, write)
+        write_atomically(_DISK, file.path, write)
 
     def _with_pictures(self, rows: pa.Table, rendered: Rendered, earlier: Published, schema: pa.Schema) -> pa.Table:
         """The rows that could be rendered, with their pictures: one row group in memory, once."""

@@ -22,7 +22,7 @@ from lhq.errors import StoreError
 from lhq.store import remote
 from lhq.store.marker import delete, files_below
 from lhq.store.remote import is_local
-from lhq.store.shards import debris_of, write_whole
+from lhq.store.shards import partial_file_of, write_atomically
 
 WANTED = "wanted"
 _NAMES = re.compile(rf"{WANTED}/\d{{6}}\.parquet|\d{{6}}-\d{{4}}\.(bin|json)")
@@ -51,8 +51,8 @@ class Work:
         return posixpath.join(self._place[1], name)
 
     def write(self, name: str, write: Callable[[IO[bytes]], object]) -> None:
-        """A file that gets its name only when complete. Raises: StoreError, as `write_whole`."""
-        write_whole(self._place[0], self.path(name), write)
+        """A file that gets its name only when complete. Raises: StoreError, as `write_atomically`."""
+        write_atomically(self._place[0], self.path(name), write)
 
     def read(self, name: str) -> bytes:
         if self.is_local:
@@ -102,7 +102,7 @@ class Work:
 
 def is_work(folder: str, path: str) -> bool:
     """Whether a file in a variant's local work folder has the name of a render job's output, complete or partial."""
-    if cut := debris_of(os.path.join(folder, path)):
+    if cut := partial_file_of(os.path.join(folder, path)):
         path = posixpath.join(posixpath.dirname(path), cut)
     return bool(_NAMES.fullmatch(path))
 

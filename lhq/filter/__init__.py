@@ -90,7 +90,9 @@ def run(
         except FactsDamaged as error:
             if judge_only:
                 raise
-            notes.append(f"{error.message}: moved to {quarantine(store, error.number, error.room)} and measured again")
+            notes.append(
+                f"{error.message}: moved to {quarantine(store, error.number, error.folder)} and measured again"
+            )
             again = list(measure_shards(store, rules, engine, on_progress))
             failed += [report for report in again if report.error]
     lhq.store.verdicts.write(store, judged.table, judged_by=judged_by(rules))

@@ -20,9 +20,9 @@ ROTTEN = "its bytes are not those that were fetched: their sha256 is another"
 class FactsDamaged(ShardDamaged):
     """A shard's facts exist but are damaged; they can be measured again."""
 
-    def __init__(self, message: str, *, hint: str, room: str, number: int) -> None:
+    def __init__(self, message: str, *, hint: str, folder: str, number: int) -> None:
         super().__init__(message, hint=hint)
-        self.room, self.number = room, number
+        self.folder, self.number = folder, number
 
 
 def read_ids(store: str) -> tuple[dict[int, pa.Array], list[ShardReport]]:
@@ -59,10 +59,10 @@ def is_damage(error: ShardDamaged) -> bool:
     return not (isinstance(cause, OSError) and cause.errno is not None)
 
 
-def quarantine(store: str, number: int, room: str = "photos") -> str:
+def quarantine(store: str, number: int, folder: str = "photos") -> str:
     """Move a damaged shard to quarantine; returns its new path."""
-    photos = Shards(store, room)
-    target = Shards(store, f"quarantine/{room}")
+    photos = Shards(store, folder)
+    target = Shards(store, f"quarantine/{folder}")
     with remote.translate_errors(photos.path(number)):
         photos.fs.makedirs(target.root, exist_ok=True)
         photos.fs.mv(photos.path(number), target.path(number))

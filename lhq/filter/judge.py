@@ -91,12 +91,12 @@ def _gather(
     unmeasured_allowed: bool,
 ) -> tuple[pa.Table, np.ndarray]:
     """(judged columns of all shards, whether each photo has facts: bool [N])."""
-    room, schema = rule.facts(store), _judged_schema(rule)
+    facts_shards, schema = rule.facts(store), _judged_schema(rule)
     read_tables = [future.result() for future in pending]
     num_lacking = sum(table is None for table in read_tables)
     if num_lacking and not unmeasured_allowed:
         raise InputError(
-            f"{room.root}: no facts by the present settings for {num_lacking} of {len(ids)} shards",
+            f"{facts_shards.root}: no facts by the present settings for {num_lacking} of {len(ids)} shards",
             hint=f"run `lhq filter PIPELINE` without --judge-only to measure {rule.name}",
         )
     tables, measured = [], []
@@ -112,7 +112,7 @@ def _gather(
             tables.append(table)
         else:
             raise ShardDamaged(
-                f"{room.path(number)}: its rows are not those of the photos",
+                f"{facts_shards.path(number)}: its rows are not those of the photos",
                 hint="delete this file and run `lhq filter PIPELINE` again",
             )
         measured.append(np.full(len(shard_ids), table is not None))
@@ -127,19 +127,21 @@ class _FactsReader:
         FactsDamaged: they have the fingerprint, but can't be read.
     """
 
-    room: Shards
+    facts_shards: Shards
     rule: Rule
     fingerprint: str
     schema: pa.Schema
 
     def __call__(self, number: int) -> pa.Table | None:
         try:
-            table = self.room.read(number, self.schema.names)
+            table = self.facts_shards.read(number, self.schema.names)
         except FileNotFoundError:
             return None
         except ShardDamaged as error:
-            if is_measured(self.room.store, self.rule, number):
-                raise FactsDamaged(error.message, hint=error.hint, room=self.room.room, number=number) from error
+            if is_measured(self.facts_shards.store, self.rule, number):
+                raise FactsDamaged(
+                    error.message, hint=error.hint, folder=self.facts_shards.folder, number=number
+                ) from error
             return None
         fingerprint = (table.schema.metadata or {}).get(FACTS_ORIGIN, b"").decode(errors="replace")
         return (

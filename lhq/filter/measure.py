@@ -179,7 +179,7 @@ def read_photos(shards: Shards, number: int, rules: Sequence[Rule]) -> Iterator[
     """
     images: Iterator[tuple[bytes, bool]] = itertools.repeat((b"", True))
     if any(rule.measure.needs_bytes for rule in rules):
-        images = shards.checked_pictures(number, shards.read(number, ["sha256"])["sha256"].to_pylist())
+        images = shards.checked_images(number, shards.read(number, ["sha256"])["sha256"].to_pylist())
     for batch in shards.batches(number, list(_PAPERS), min(rule.measure.rows for rule in rules)):
         photos, whole, num_bytes = [], [], 0
         for row in batch.to_pylist():

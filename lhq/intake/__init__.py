@@ -60,7 +60,7 @@ class Intake:
         self._shards, self._folder, self._max_pixels = Shards(store, "photos"), folder, max_pixels
         self._removed, self._removed_sha256 = tombstones.removed_ids(store), tombstones.removed_sha256(store)
         self._spool: Spool | None = None
-        self._shards.forget_debris()
+        self._shards.delete_partial_files()
         for number in open_numbers(folder):
             self._seal(Spool(folder, number))
         self.held: dict[str, StoredPhoto] = {}

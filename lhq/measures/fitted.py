@@ -18,7 +18,7 @@ import numpy.typing as npt
 from lhq.errors import StoreError
 from lhq.measures import MeasureSettings
 from lhq.store.remote import open_file
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 
 Array = npt.NDArray[np.generic]
 
@@ -46,7 +46,7 @@ def save(store: str, key: str, arrays: Mapping[str, Array], notes: Mapping[str, 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     data = pack(whole, metadata={**notes, _SUM: _checksum(whole)})
     fs, path = fsspec.core.url_to_fs(path_of(store, key))
-    write_whole(fs, path, lambda sink: sink.write(data))
+    write_atomically(fs, path, lambda sink: sink.write(data))
 
 
 def read(store: str, key: str) -> tuple[dict[str, Array], dict[str, str]] | None:

@@ -79,7 +79,7 @@ def stored_photos(shards: Shards, number: int, wanted: Callable[[str], bool]) ->
         ShardDamaged: the shard can't be read.
     """
     papers = shards.read(number, ["id", "width_px", "height_px", "orientation"]).to_pylist()
-    for row, data in zip(papers, shards.pictures(number), strict=True):
+    for row, data in zip(papers, shards.images(number), strict=True):
         if wanted(row["id"]):
             yield Photo(data=data, **row)
 

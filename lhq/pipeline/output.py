@@ -7,7 +7,7 @@ import os
 import fsspec
 
 from lhq.errors import InputError, StoreError
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 
 # What the first bytes of our own files hold: pages of the filter (of any version), of rights, a picture that was shown.
 _MARKS = (
@@ -48,6 +48,6 @@ def write(output: str, data: bytes, option: str) -> None:
     """
     fs, path = fsspec.core.url_to_fs(output)
     try:
-        write_whole(fs, path, lambda sink: sink.write(data))
+        write_atomically(fs, path, lambda sink: sink.write(data))
     except StoreError as error:
         raise InputError(error.message, hint=f"give another place with {option}") from None

@@ -79,13 +79,13 @@ def find(store: str, id: str, measures: Mapping[str, Measure[Any]]) -> Shown:
 
 def _image(photos: Shards, number: int, row: int) -> bytes:
     """The bytes of one row, without loading those of the others."""
-    return next(itertools.islice(photos.pictures(number), row, None))
+    return next(itertools.islice(photos.images(number), row, None))
 
 
-def _facts(room: Shards, number: int, row: int) -> dict[str, Any] | None:
-    if not room.exists(number):
+def _facts(facts_shards: Shards, number: int, row: int) -> dict[str, Any] | None:
+    if not facts_shards.exists(number):
         return None
-    found: dict[str, Any] = room.read(number).slice(row, 1).to_pylist()[0]
+    found: dict[str, Any] = facts_shards.read(number).slice(row, 1).to_pylist()[0]
     found.pop("id", None)
     return found
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import fsspec
 
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 
 NAME = "copies.json"
 Kind = Literal["dataset", "archives", "report", "picture", "repository"]
@@ -49,11 +49,11 @@ def record(folder: str, copy: Copy) -> None:
     others = [other for other in read(folder) if (other.kind, other.place) != (copy.kind, copy.place)]
     dated = replace(copy, at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     text = json.dumps([asdict(copy) for copy in [*others, dated]], indent=1) + "\n"
-    write_whole(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))
+    write_atomically(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))
 
 
 def forget(folder: str, gone: list[Copy]) -> None:
     """Delete the entries of copies that no longer exist."""
     others = [copy for copy in read(folder) if copy not in gone]
     text = json.dumps([asdict(copy) for copy in others], indent=1) + "\n"
-    write_whole(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))
+    write_atomically(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))

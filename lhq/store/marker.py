@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import fsspec
 
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 
 NAME = ".lhq.json"
 _EDGE_BYTES = 64 * 2**10
@@ -112,4 +112,4 @@ def delete(folder: str, ours: frozenset[str]) -> None:
 
 def _write(folder: str, record: dict[str, object]) -> None:
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-    write_whole(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))
+    write_atomically(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lhq.errors import ShardDamaged, StoreError
 from lhq.store.remote import is_local, open_file
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 from lhq.system import lock_folder
 
 
@@ -50,7 +50,9 @@ def exclusive_writer(store: str) -> Iterator[Callable[[str, pa.Table], None]]:
     fs, root = fsspec.core.url_to_fs(store)
 
     def write(name: str, table: pa.Table) -> None:
-        write_whole(fs, posixpath.join(root, name), lambda sink: pq.write_table(table, sink, write_page_checksum=True))
+        write_atomically(
+            fs, posixpath.join(root, name), lambda sink: pq.write_table(table, sink, write_page_checksum=True)
+        )
 
     if not is_local(fs):
         yield write

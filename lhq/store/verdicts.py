@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from lhq.config import Settings
 from lhq.errors import ShardDamaged
 from lhq.store.remote import open_file
-from lhq.store.shards import write_whole
+from lhq.store.shards import write_atomically
 
 NAME = "verdicts.parquet"
 _JUDGED = b"lhq.judged"
@@ -56,7 +56,7 @@ def write(store: str, table: pa.Table, *, judged_by: str = "") -> None:
     """
     table = table.replace_schema_metadata({_JUDGED: judged_by} if judged_by else None)
     fs, path = _path_in(store)
-    write_whole(fs, path, lambda sink: pq.write_table(table, sink, compression="zstd", write_page_checksum=True))
+    write_atomically(fs, path, lambda sink: pq.write_table(table, sink, compression="zstd", write_page_checksum=True))
 
 
 def describe_settings(settings: Mapping[str, Settings]) -> str:

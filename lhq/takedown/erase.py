@@ -20,7 +20,7 @@ from lhq.progress import OnProgress, silent
 from lhq.records import with_added
 from lhq.store import rechecked, remote, tombstones, verdicts
 from lhq.store.lock import locked
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards, write_atomically
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.
     erased_ids = photos.read(number, ["id", "sha256"])
     erased_ids = erased_ids.filter(_is_removed(erased_ids, removed, sums))["id"].combine_chunks()
     facts: list[tuple[Shards, pa.Table]] = []
-    for room in _facts_shards(store):
-        if room.exists(number):
-            table = room.read(number)
-            facts.append((room, table.filter(pc.invert(pc.is_in(table["id"], erased_ids)))))
-            remote.delete(room.fs, room.path(number))
+    for shards in _facts_shards(store):
+        if shards.exists(number):
+            table = shards.read(number)
+            facts.append((shards, table.filter(pc.invert(pc.is_in(table["id"], erased_ids)))))
+            remote.delete(shards.fs, shards.path(number))
 
     def write(sink: IO[bytes]) -> None:
         with photos.open(number) as file, writer(sink, is_fresh=False) as out:
@@ -101,9 +101,9 @@ def _erase(store: str, photos: Shards, number: int, removed: pa.Array, sums: pa.
                 if len(kept):
                     out.write_table(kept.cast(out.schema))
 
-    write_whole(photos.fs, photos.path(number), write)
-    for room, table in facts:
-        room.write(number, table)
+    write_atomically(photos.fs, photos.path(number), write)
+    for shards, table in facts:
+        shards.write(number, table)
 
 
 def _forget_verdicts(store: str, ids: pa.Array) -> None:

@@ -24,7 +24,7 @@ from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import ImageError
 from lhq.records import ADDED, PHOTO_SCHEMA, VERDICT_SCHEMA, Lane
 from lhq.rights.licences import LICENCES, Rights
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards, write_atomically
 
 RIGHTS = {
     "flickr": Rights("by-licence", "by-licence", "by-licence", "Flickr: by each photo's licence"),
@@ -115,7 +115,9 @@ def judge(store: Path, dropped: Mapping[str, str] | None = None) -> None:
                 }
             )
     table = pa.Table.from_pylist(rows, VERDICT_SCHEMA)
-    write_whole(fsspec.filesystem("file"), str(store / "verdicts.parquet"), lambda sink: pq.write_table(table, sink))
+    write_atomically(
+        fsspec.filesystem("file"), str(store / "verdicts.parquet"), lambda sink: pq.write_table(table, sink)
+    )
 
 
 def painted_store(store: Path, num_photos: int = 24, *, first: int = 0, shard: int = 0, **more: Any) -> Path:

@@ -139,7 +139,7 @@ def test_a_shard_holds_nothing_but_its_photos(late: str, tmp_path: Path, monkeyp
     wanted = [data for i, data in enumerate(datas) if i not in gone]
     whole = Path(shards.path(3)).read_bytes()
     assert num == len(wanted)
-    assert shards.read(3)["image"].to_pylist() == list(shards.pictures(3)) == wanted
+    assert shards.read(3)["image"].to_pylist() == list(shards.images(3)) == wanted
     assert [data in whole for data in datas] == [i not in gone for i in range(len(datas))]
     assert [path.name for path in Path(shards.path(3)).parent.iterdir()] == ["000003.parquet"]
     assert list((tmp_path / "spool").iterdir()) == []

@@ -23,8 +23,8 @@ from lhq.filter import FilterReport, Rule
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings
 from lhq.records import PHOTO_SCHEMA
-from lhq.store.shards import CHECKSUMS, Shards
-from lhq.store.sums import SUMS, encoded
+from lhq.store.checksums import CRC32_KEY, encode
+from lhq.store.shards import PAGE_CHECKSUMS_KEY, Shards
 from tests.lhq.filter.reckless import RecklessRender, RecklessSize
 from tests.lhq.images import odd
 from tests.lhq.making import Here, add_shard, photo, scene
@@ -94,15 +94,15 @@ def flip(path: Path, column: str, row_group: int = 0, num: int = 8, skip: int = 
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("has_checksums", [True, False])
-def test_a_rotten_photo_is_named_and_nothing_else_suffers(store: Path, has_checksums: bool) -> None:
+@pytest.mark.parametrize("has_page_checksums", [True, False])
+def test_a_rotten_photo_is_named_and_nothing_else_suffers(store: Path, has_page_checksums: bool) -> None:
     path = store / "photos/000002.parquet"
-    if not has_checksums:  # as shards were written before there were any
+    if not has_page_checksums:  # as shards were written before there were any
         table = pq.read_table(path)
         pq.write_table(
             table.cast(PHOTO_SCHEMA).replace_schema_metadata(None), path, compression="none", row_group_size=1
         )
-    assert Shards(str(store), "photos").has_checksums(2) is has_checksums
+    assert Shards(str(store), "photos").has_page_checksums(2) is has_page_checksums
     flip(path, "image", skip=4000)
     done = run(store)
     assert len(done.notes) == 1
@@ -116,9 +116,9 @@ def test_a_shards_sums_that_lie_cost_no_photo(store: Path) -> None:
     """The sums stand in the file's foot, which nothing guards: what fails by them is held against its own sha256."""
     path = store / "photos/000002.parquet"
     data = path.read_bytes()
-    said = pq.read_metadata(path).metadata[SUMS.encode()]
+    said = pq.read_metadata(path).metadata[CRC32_KEY.encode()]
     assert data.count(said) == 1
-    path.write_bytes(data.replace(said, encoded([1, 2, 3]).encode()))
+    path.write_bytes(data.replace(said, encode([1, 2, 3]).encode()))
     assert not run(store).notes
     flip(path, "image", skip=4000)
     for facts in store.glob("facts/*/000002.parquet"):
@@ -144,7 +144,7 @@ def test_every_file_of_a_store_carries_checksums(store: Path) -> None:
     run(store)
     for path in sorted(store.rglob("*.parquet")):
         if path.parts[-2] == "photos":
-            assert CHECKSUMS.encode() in pq.read_schema(path).metadata
+            assert PAGE_CHECKSUMS_KEY.encode() in pq.read_schema(path).metadata
         name = "image" if path.parts[-2] == "photos" else "id"
         flip(path, name, skip=0)
         with pytest.raises(OSError, match=r"CRC checksum"):

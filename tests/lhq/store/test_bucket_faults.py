@@ -15,7 +15,7 @@ from lhq.engines.local import Local
 from lhq.errors import StoreError
 from lhq.export import ExportSettings, export
 from lhq.store import remote
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards, write_atomically
 from tests.lhq.making import RIGHTS, files, painted_store
 from tests.lhq.spoilt_bucket import Between, Fault, between
 from tests.lhq.store.uploads import reads_survive_a_corrupted_answer, table
@@ -65,20 +65,20 @@ def test_a_write_is_complete_or_absent(spoilt: Between, size_bytes: int) -> None
 
     spoilt.spoil = busy
     with pytest.raises(StoreError, match=r"000000\.parquet: can't be reached \(.*educe your request rate"):
-        write_whole(fs, path, lambda sink: sink.write(b"x" * size_bytes))
+        write_atomically(fs, path, lambda sink: sink.write(b"x" * size_bytes))
     spoilt.heal()
     fs.invalidate_cache()
     assert not fs.exists(path)
-    write_whole(fs, path, lambda sink: sink.write(b"whole"))
+    write_atomically(fs, path, lambda sink: sink.write(b"whole"))
     spoilt.spoil = busy
     with pytest.raises(StoreError):
-        write_whole(fs, path, lambda sink: sink.write(b"y" * size_bytes))
+        write_atomically(fs, path, lambda sink: sink.write(b"y" * size_bytes))
     spoilt.heal()
     fs.invalidate_cache()
     assert fs.cat(path) == b"whole"
     first = spoilt.asked["PUT"] + 1
     spoilt.spoil = lambda method, path, number: "busy" if method == "PUT" and number == first else None
-    write_whole(fs, path, lambda sink: sink.write(b"z" * size_bytes))
+    write_atomically(fs, path, lambda sink: sink.write(b"z" * size_bytes))
     assert fs.cat(path) == b"z" * size_bytes
     assert ("PUT", "busy") in {(method, fault) for method, _, fault in spoilt.spoilt[-1:]}
 

@@ -16,7 +16,7 @@ from lhq.engines.local import Local
 from lhq.errors import StoreError
 from lhq.export import ExportSettings, export
 from lhq.store import remote
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards, write_atomically
 from tests.lhq.google_storage import google_storage
 from tests.lhq.making import RIGHTS, files, painted_store
 from tests.lhq.spoilt_bucket import Between, Fault, between
@@ -123,10 +123,10 @@ def test_a_write_is_complete_or_absent(spoilt: Between, size_bytes: int) -> None
     fs, path = fsspec.core.url_to_fs(f"gs://lhq/write-{size_bytes}/000000.parquet")
     spoilt.spoil = lambda method, path, number: "busy" if method in {"PUT", "POST"} else None
     with pytest.raises(StoreError, match=r"000000\.parquet: can't be reached"):
-        write_whole(fs, path, lambda sink: sink.write(b"x" * size_bytes))
+        write_atomically(fs, path, lambda sink: sink.write(b"x" * size_bytes))
     spoilt.heal()
     assert not remote.uncached(fs).exists(path)
-    write_whole(fs, path, lambda sink: sink.write(b"z" * size_bytes))
+    write_atomically(fs, path, lambda sink: sink.write(b"z" * size_bytes))
     assert fs.cat(path) == b"z" * size_bytes
 
 

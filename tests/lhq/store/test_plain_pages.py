@@ -87,7 +87,7 @@ def test_a_flipped_byte_of_a_shard_never_passes_for_a_whole_photo(tmp_path: Path
         rotten[at] ^= 1 << at % 8
         Path(shards.path(0)).write_bytes(rotten)
         try:
-            for data, (seen, is_whole) in zip(photos, shards.checked_pictures(0, sha256), strict=False):
+            for data, (seen, is_whole) in zip(photos, shards.checked_images(0, sha256), strict=False):
                 assert not is_whole or seen == data, f"byte {at}"
         except ShardDamaged:
             continue

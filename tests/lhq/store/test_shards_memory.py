@@ -41,7 +41,7 @@ def test_pictures_come_one_at_a_time(tmp_path: Path) -> None:
     shards.write(0, pa.table(rows), row_group_size=2)
     del rows
     before, most, seen = pa.total_allocated_bytes(), 0, 0
-    for data in shards.pictures(0):
+    for data in shards.images(0):
         assert data == bytes([seen]) * PICTURE_BYTES
         seen += 1
         most = max(most, pa.total_allocated_bytes() - before)
@@ -52,4 +52,4 @@ def test_pictures_come_one_at_a_time(tmp_path: Path) -> None:
 def test_a_photo_without_bytes_is_empty_and_keeps_its_row(tmp_path: Path) -> None:
     shards = Shards(str(tmp_path), "photos")
     shards.write(0, pa.table({"id": ["x:1", "x:2", "x:3"], "image": [b"a", None, b"c"]}))
-    assert list(shards.pictures(0)) == [b"a", b"", b"c"]
+    assert list(shards.images(0)) == [b"a", b"", b"c"]

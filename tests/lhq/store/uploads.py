@@ -11,7 +11,7 @@ import pytest
 
 from lhq.errors import StoreError
 from lhq.store.lock import locked
-from lhq.store.shards import Shards, write_whole
+from lhq.store.shards import Shards, write_atomically
 from tests.lhq.spoilt_bucket import Between, Fault
 
 
@@ -54,12 +54,12 @@ def a_cut_upload_leaves_what_was_there(address: str, size_bytes: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_whole(fs, path, cut)
+        write_atomically(fs, path, cut)
     fs.invalidate_cache()
     assert not fs.exists(path)
-    write_whole(fs, path, lambda sink: sink.write(b"whole"))
+    write_atomically(fs, path, lambda sink: sink.write(b"whole"))
     with pytest.raises(KeyboardInterrupt):
-        write_whole(fs, path, cut)
+        write_atomically(fs, path, cut)
     assert fs.cat(path) == b"whole"
 
 
