@@ -65,8 +65,8 @@ INSIDE = {
     ],
     "lhq.pipeline": [["places"], ["registry", "queries"], ["file"], ["services"], ["keys", "run"], [""]],
     "lhq.store": [
-        ["shards"],
-        ["marker"],
+        ["atomic_file"],
+        ["shards", "marker"],
         ["small_tables"],
         ["atomic_folder", "copies", "rechecked", "tombstones", "verdicts"],
     ],

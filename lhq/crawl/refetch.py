@@ -22,7 +22,8 @@ from lhq.errors import FetchError, ImageError, ShardDamaged
 from lhq.images import decode, inspect
 from lhq.records import PHOTO_SCHEMA, Candidate, with_added
 from lhq.store import remote
-from lhq.store.shards import Shards, write_atomically
+from lhq.store.atomic_file import write_atomically
+from lhq.store.shards import Shards
 
 ROTTEN = "damaged"
 """The reason of photos whose bytes in the shard are not those that were fetched: what comes may be what once came."""

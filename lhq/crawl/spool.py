@@ -35,8 +35,9 @@ from lhq.crawl.pages import MAGIC, check, ending, page_head
 from lhq.crawl.shard_file import groups
 from lhq.errors import StoreError
 from lhq.records import ADDED
+from lhq.store.atomic_file import write_atomically
 from lhq.store.remote import is_local
-from lhq.store.shards import Shards, key, write_atomically
+from lhq.store.shards import Shards, key
 
 MAX_PHOTOS = 1000
 MAX_BYTES = 512 * 2**20

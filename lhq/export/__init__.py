@@ -32,8 +32,8 @@ from lhq.rights import rules
 from lhq.rights.licences import Rights
 from lhq.rights.policy import Policy
 from lhq.store import marker, tombstones
+from lhq.store.atomic_file import delete_partial_files
 from lhq.store.atomic_folder import AtomicFolder
-from lhq.store.shards import delete_partial_files
 
 __all__ = ["ExportReport", "ExportSettings", "export", "target"]
 

@@ -27,7 +27,7 @@ from lhq.export import layout, ownership
 from lhq.export.previous import data_files
 from lhq.progress import OnProgress
 from lhq.store import marker
-from lhq.store.shards import write_atomically
+from lhq.store.atomic_file import write_atomically
 
 Format = Literal["zip", "webdataset"]
 _COPIED = (layout.MANIFEST, layout.CREDITS, layout.CREDITS_SAMPLE, layout.LICENCES_PAGE)

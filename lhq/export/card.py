@@ -24,7 +24,7 @@ from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
 from lhq.rights.licences import LICENCES, Rights
 from lhq.rights.reservations import count_signals
-from lhq.store.shards import write_atomically
+from lhq.store.atomic_file import write_atomically
 
 _MARK = "\n<!-- written by lhq export: "
 _CROISSANT = re.compile(rf"<!-- {re.escape(layout.CROISSANT)}: ([0-9a-f]{{64}}) -->")

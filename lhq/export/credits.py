@@ -19,7 +19,7 @@ from lhq.export import layout
 from lhq.export.layout import Variant
 from lhq.export.shard_writer import Written
 from lhq.rights.licences import LICENCES
-from lhq.store.shards import write_atomically
+from lhq.store.atomic_file import write_atomically
 
 _SAMPLE_ROWS = 100
 _IN_ADDRESSES = "%/:?#@!$&*+,;=~'-._"  # all but what ends a Markdown link

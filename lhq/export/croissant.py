@@ -24,7 +24,7 @@ from lhq.export.rows import Rows
 from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
 from lhq.rights.licences import LICENCES
-from lhq.store.shards import write_atomically
+from lhq.store.atomic_file import write_atomically
 
 _CONTEXT = {
     "@language": "en",

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from lhq.errors import InputError
 from lhq.export import layout
 from lhq.records import ADDED, PAPERS, PHOTO_SCHEMA
+from lhq.store.atomic_file import write_atomically
 from lhq.store.remote import open_file
-from lhq.store.shards import write_atomically
 
 _PLACE = ("shard", "row", "place")
 

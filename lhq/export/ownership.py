@@ -20,9 +20,9 @@ from lhq.export import card, croissant, layout, work
 from lhq.export.previous import FINGERPRINT
 from lhq.records import ADDED, PAPERS
 from lhq.store import marker
+from lhq.store.atomic_file import partial_file_of
 from lhq.store.atomic_folder import AtomicFolder
 from lhq.store.marker import Contents
-from lhq.store.shards import partial_file_of
 
 DATASET, ARCHIVES = "dataset", "archives"
 WORK = ".work"

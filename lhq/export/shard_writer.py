@@ -33,7 +33,8 @@ from lhq.export.render_job import Rendered, RenderJob, names_of, unit, write_wan
 from lhq.export.rows import PLACE_FIELDS
 from lhq.export.work import Work
 from lhq.progress import OnProgress
-from lhq.store.shards import Shards, write_atomically
+from lhq.store.atomic_file import write_atomically
+from lhq.store.shards import Shards
 
 _CHUNK_BYTES = 8 * 2**20  # of pictures: those of a row group are held as Arrow's, and this much as Python's
 _RENDER_VERSION = 1  # raised when the code gives other bytes for the same photo and settings

@@ -20,9 +20,9 @@ import fsspec
 
 from lhq.errors import StoreError
 from lhq.store import remote
+from lhq.store.atomic_file import partial_file_of, write_atomically
 from lhq.store.marker import delete, files_below
 from lhq.store.remote import is_local
-from lhq.store.shards import partial_file_of, write_atomically
 
 WANTED = "wanted"
 _NAMES = re.compile(rf"{WANTED}/\d{{6}}\.parquet|\d{{6}}-\d{{4}}\.(bin|json)")

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from lhq.errors import StoreError
 from lhq.measures import MeasureSettings
+from lhq.store.atomic_file import write_atomically
 from lhq.store.remote import open_file
-from lhq.store.shards import write_atomically
 
 Array = npt.NDArray[np.generic]
 

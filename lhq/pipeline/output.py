@@ -7,7 +7,7 @@ import os
 import fsspec
 
 from lhq.errors import InputError, StoreError
-from lhq.store.shards import write_atomically
+from lhq.store.atomic_file import write_atomically
 
 # What the first bytes of our own files hold: pages of the filter (of any version), of rights, a picture that was shown.
 _MARKS = (

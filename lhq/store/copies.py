@@ -14,7 +14,7 @@ from typing import Literal
 
 import fsspec
 
-from lhq.store.shards import write_atomically
+from lhq.store.atomic_file import write_atomically
 
 NAME = "copies.json"
 Kind = Literal["dataset", "archives", "report", "picture", "repository"]

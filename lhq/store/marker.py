@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import fsspec
 
-from lhq.store.shards import write_atomically
+from lhq.store.atomic_file import write_atomically
 
 NAME = ".lhq.json"
 _EDGE_BYTES = 64 * 2**10

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lhq.errors import ShardDamaged, StoreError
+from lhq.store.atomic_file import write_atomically
 from lhq.store.remote import is_local, open_file
-from lhq.store.shards import write_atomically
 from lhq.system import lock_folder
 
 

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from lhq.config import Settings
 from lhq.errors import ShardDamaged
+from lhq.store.atomic_file import write_atomically
 from lhq.store.remote import open_file
-from lhq.store.shards import write_atomically
 
 NAME = "verdicts.parquet"
 _JUDGED = b"lhq.judged"

@@ -19,8 +19,9 @@ from lhq.crawl.spool import Spool, open_numbers
 from lhq.progress import OnProgress, silent
 from lhq.records import with_added
 from lhq.store import rechecked, remote, tombstones, verdicts
+from lhq.store.atomic_file import write_atomically
 from lhq.store.lock import locked
-from lhq.store.shards import Shards, write_atomically
+from lhq.store.shards import Shards
 
 
 @dataclass(frozen=True)

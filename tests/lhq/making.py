@@ -24,7 +24,8 @@ from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import ImageError
 from lhq.records import ADDED, PHOTO_SCHEMA, VERDICT_SCHEMA, Lane
 from lhq.rights.licences import LICENCES, Rights
-from lhq.store.shards import Shards, write_atomically
+from lhq.store.atomic_file import write_atomically
+from lhq.store.shards import Shards
 
 RIGHTS = {
     "flickr": Rights("by-licence", "by-licence", "by-licence", "Flickr: by each photo's licence"),

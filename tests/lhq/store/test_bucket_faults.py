@@ -15,7 +15,8 @@ from lhq.engines.local import Local
 from lhq.errors import StoreError
 from lhq.export import ExportSettings, export
 from lhq.store import remote
-from lhq.store.shards import Shards, write_atomically
+from lhq.store.atomic_file import write_atomically
+from lhq.store.shards import Shards
 from tests.lhq.making import RIGHTS, files, painted_store
 from tests.lhq.spoilt_bucket import Between, Fault, between
 from tests.lhq.store.uploads import reads_survive_a_corrupted_answer, table

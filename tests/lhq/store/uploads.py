@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from lhq.errors import StoreError
+from lhq.store.atomic_file import write_atomically
 from lhq.store.lock import locked
-from lhq.store.shards import Shards, write_atomically
+from lhq.store.shards import Shards
 from tests.lhq.spoilt_bucket import Between, Fault
 
 
