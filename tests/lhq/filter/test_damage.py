@@ -51,7 +51,7 @@ def run(store: Path, **options: bool) -> FilterReport:
     return filter.run(str(store), [Rule(Size(SIZE), SIZE), Rule(Duplicates(NEAR), NEAR)], Here(), **options)
 
 
-def test_a_photo_that_kills_its_decoder_costs_that_photo(store: Path) -> None:
+def test_a_photo_that_crashes_its_decoder_loses_only_itself(store: Path) -> None:
     rules = [Rule(RecklessSize(SIZE), SIZE), Rule(Duplicates(NEAR), NEAR)]
     done = filter.run(str(store), rules, Local(2))
     assert not done.failed
@@ -64,7 +64,7 @@ def test_a_photo_that_kills_its_decoder_costs_that_photo(store: Path) -> None:
     assert pc.index(facts["error"], "crashed").as_py() == 4
 
 
-def test_an_export_leaves_it_out_by_name(store: Path, tmp_path: Path) -> None:
+def test_an_export_names_the_crashed_photo_and_leaves_it_out(store: Path, tmp_path: Path) -> None:
     photos = pq.read_table(store / "photos/000001.parquet")
     wanted = photos.select(["id", "sha256"]).append_column(
         "unit", pa.array([unit(1, row // 4) for row in range(len(photos))], pa.string())
@@ -95,7 +95,7 @@ def flip(path: Path, column: str, row_group: int = 0, num: int = 8, skip: int = 
 
 
 @pytest.mark.parametrize("has_page_checksums", [True, False])
-def test_a_rotten_photo_is_named_and_nothing_else_suffers(store: Path, has_page_checksums: bool) -> None:
+def test_a_photo_changed_on_disk_is_named_and_others_are_measured(store: Path, has_page_checksums: bool) -> None:
     path = store / "photos/000002.parquet"
     if not has_page_checksums:  # as shards were written before there were any
         table = pq.read_table(path)
@@ -112,7 +112,7 @@ def test_a_rotten_photo_is_named_and_nothing_else_suffers(store: Path, has_page_
     assert lost == [done.notes[0].split(": ")[0]]
 
 
-def test_a_shards_sums_that_lie_cost_no_photo(store: Path) -> None:
+def test_wrong_stored_crc32s_lose_no_photo(store: Path) -> None:
     """The sums stand in the file's foot, which nothing guards: what fails by them is held against its own sha256."""
     path = store / "photos/000002.parquet"
     data = path.read_bytes()
@@ -127,7 +127,7 @@ def test_a_shards_sums_that_lie_cost_no_photo(store: Path) -> None:
 
 
 @pytest.mark.parametrize("measure", ["size", "duplicates"])
-def test_facts_that_changed_by_themselves_are_made_again_and_never_judged(store: Path, measure: str) -> None:
+def test_facts_changed_on_disk_are_measured_again_and_never_judged(store: Path, measure: str) -> None:
     run(store)
     before = verdicts(store)
     flip(store / f"facts/{measure}/000001.parquet", "width_px")
@@ -179,7 +179,7 @@ variants = ["64"]
     images.set_max_pixels(images.MAX_PIXELS)
 
 
-def test_the_cap_of_the_pipeline_file_holds_in_every_stage(poster: tuple[Path, Path]) -> None:
+def test_max_pixels_of_the_pipeline_file_applies_in_every_stage(poster: tuple[Path, Path]) -> None:
     store, file = poster
     assert pipeline.load(file).filter(workers=1).num_kept == 1
     assert "too-many-pixels" in str(verdicts(store)["flickr:poster"]["detail"])

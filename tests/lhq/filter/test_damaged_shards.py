@@ -37,7 +37,7 @@ def test_a_damaged_shard_is_quarantined_and_the_rest_is_processed(store: Path, h
     assert run(store).failed == []
 
 
-def test_damage_that_earlier_facts_hide_is_found_when_judging(store: Path) -> None:
+def test_damage_of_a_measured_shard_is_found_when_judging(store: Path) -> None:
     run(store)
     (store / "photos/000003.parquet").write_bytes(b"damaged")
     done = run(store, judge_only=True)
@@ -45,7 +45,7 @@ def test_damage_that_earlier_facts_hide_is_found_when_judging(store: Path) -> No
     assert (store / "quarantine/photos/000003.parquet").exists()
 
 
-def test_a_flipped_page_is_damage_too(store: Path) -> None:
+def test_a_flipped_bit_in_a_page_is_damage(store: Path) -> None:
     """Bytes inside a column are overwritten: the footer still reads."""
     path = store / "photos/000003.parquet"
     metadata = pq.read_metadata(path)
@@ -77,7 +77,7 @@ except ShardDamaged as error:
 """
 
 
-def test_a_shard_that_may_not_be_read_is_left_where_it_is(store: Path) -> None:
+def test_a_shard_without_read_permission_is_not_quarantined(store: Path) -> None:
     """Whoever runs the filter lacks the permission: that is said, the other shard is measured, nothing is moved to
     quarantine, and verdicts of half the photos do not take the place of whole ones."""
     with tempfile.TemporaryDirectory() as open_to_all:
@@ -111,7 +111,7 @@ def test_a_shard_that_may_not_be_read_is_left_where_it_is(store: Path) -> None:
         (ConnectionResetError(), False),
     ],
 )
-def test_only_what_is_wrong_with_the_bytes_is_damage(cause: Exception, damaged: bool) -> None:
+def test_only_wrong_bytes_are_damage(cause: Exception, damaged: bool) -> None:
     error = ShardDamaged("photos/000001.parquet: not readable", hint="")
     error.__cause__ = cause
     assert is_damage(error) is damaged

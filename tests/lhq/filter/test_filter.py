@@ -24,7 +24,7 @@ from tests.lhq.filter.running import ROOT, rules, run, stamps, verdicts
 from tests.lhq.making import Here, add_shard, files, photo, scene
 
 
-def test_the_first_failing_measure_is_the_reason_and_all_are_kept(store: Path) -> None:
+def test_the_first_failing_measure_is_the_reason_and_all_are_listed(store: Path) -> None:
     done = run(store)
     assert done.funnel == "photos 7 · kept 2 · size 3 · text 1 · duplicates 1"
     rows = verdicts(store)
@@ -48,7 +48,7 @@ def test_the_order_of_rules_is_the_order_of_reasons(store: Path) -> None:
     assert verdicts(store)["flickr:small-wedding"]["failed"] == ["text", "size"]
 
 
-def test_facts_are_one_row_a_photo_in_the_shards_order(store: Path) -> None:
+def test_facts_have_one_row_per_photo_in_shard_order(store: Path) -> None:
     run(store)
     for number in (0, 3):
         ids = Shards(str(store), "photos").read(number, ["id"])["id"]
@@ -78,7 +78,7 @@ def test_new_shards_and_new_measures_only_are_measured(store: Path) -> None:
     assert set(stamps(store, "text")) == {"000000.parquet", "000003.parquet", "000004.parquet"}
 
 
-def test_facts_made_otherwise_or_damaged_are_made_again(store: Path) -> None:
+def test_facts_of_other_settings_or_damaged_are_measured_again(store: Path) -> None:
     run(store)
     before = stamps(store, "size")
 
@@ -97,20 +97,20 @@ def test_facts_made_otherwise_or_damaged_are_made_again(store: Path) -> None:
     assert verdicts(store)["flickr:wedding"]["reason"] == "text"
 
 
-def test_judging_without_facts_is_refused_by_name(store: Path) -> None:
+def test_judging_without_facts_names_the_measure(store: Path) -> None:
     run(store, rules()[:1])
     with pytest.raises(InputError, match=r"facts/text: .*for 2 of 2 shards; run `lhq filter"):
         run(store, judge_only=True)
 
 
-def test_facts_of_other_photos_are_not_believed(store: Path) -> None:
+def test_facts_of_other_photos_are_refused(store: Path) -> None:
     run(store)
     (store / "facts/size/000000.parquet").write_bytes((store / "facts/size/000003.parquet").read_bytes())
     with pytest.raises(ShardDamaged, match=r"size/000000.parquet: its rows are not those of the photos"):
         run(store, judge_only=True)
 
 
-def test_a_store_without_photos(tmp_path: Path) -> None:
+def test_a_store_without_photos_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no photos to filter; run `lhq crawl"):
         run(tmp_path)
 
@@ -140,7 +140,7 @@ def test_a_photo_that_could_not_be_measured_is_never_kept(store: Path) -> None:
     assert rows["flickr:wedding"]["detail"] == "not measured"
 
 
-def test_a_full_disk_stops_the_run_and_leaves_nothing_half(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_stops_the_run_and_leaves_no_partial_file(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(store)
     before = files(store)
     (store / "facts/size/000003.parquet").unlink()
@@ -172,7 +172,7 @@ def test_every_engine_gives_the_same_verdicts(store: Path) -> None:
     assert files(store) == here
 
 
-def test_killed_in_the_middle_it_goes_on(store: Path, tmp_path: Path) -> None:
+def test_a_killed_filter_resumes(store: Path, tmp_path: Path) -> None:
     """SIGKILL after the first shard's facts: the second run measures only the rest and ends with the same files."""
     run(store)
     whole = files(store)
@@ -217,7 +217,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_command(pipeline_file: Path, store: Path) -> None:
+def test_the_command_prints_the_funnel_and_json(pipeline_file: Path, store: Path) -> None:
     early = command(pipeline_file, "--judge-only")
     assert early.returncode == 2
     assert "run `lhq filter" in early.stderr
@@ -240,7 +240,7 @@ def test_the_command(pipeline_file: Path, store: Path) -> None:
     assert broken.stdout == "photos 4 · kept 2 · size 2 · duplicates 0\n"
 
 
-def test_the_papers_recipe() -> None:
+def test_the_recipe_of_the_lhq_paper() -> None:
     recipe = pipeline.load(ROOT / "pipelines/lhq-90k.toml")
     assert list(recipe.file.filters) == ["size", "objects", "outliers", "connectability", "text", "duplicates"]
     assert len(recipe.file.queries) == 400

@@ -60,7 +60,7 @@ def store_of(store: Path, shards: Sequence[int], rules: Sequence[Rule], fails: n
 
 @settings(max_examples=8, deadline=None)  # every file is synced to disk
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=3), st.integers(1, 3), st.booleans(), st.data())
-def test_the_join_is_what_row_by_row_would_say(
+def test_the_join_equals_a_row_by_row_reference(
     tmp_path_factory: pytest.TempPathFactory, shards: list[int], num: int, as_list: bool, data: st.DataObject
 ) -> None:
     store = tmp_path_factory.mktemp("store")
@@ -126,7 +126,7 @@ def test_a_quarter_of_a_million_photos_are_judged_at_once(tmp_path: Path) -> Non
     assert table["kept"].to_numpy().sum() < num
 
 
-def test_rules_name_a_measure_whose_facts_were_never_made(tmp_path: Path) -> None:
+def test_a_rule_without_facts_is_named(tmp_path: Path) -> None:
     one, two = (Rule(Drops(name), MeasureSettings()) for name in ("one", "two"))
     store_of(tmp_path, [3], [one], np.zeros((3, 1), bool))
     with pytest.raises(InputError, match=r"facts/two: no facts .* for 1 of 1 shards; run `lhq filter"):

@@ -73,7 +73,7 @@ def test_a_footer_whose_words_rot_heals_or_is_named(file: Path, tmp_path: Path, 
         path.write_bytes(whole)
 
 
-def test_retry_failed_damaged_brings_back_the_bytes_that_were_fetched(file: Path, tmp_path: Path, lhq: Lhq) -> None:
+def test_retry_failed_damaged_restores_the_fetched_bytes(file: Path, tmp_path: Path, lhq: Lhq) -> None:
     store = tmp_path / "store"
     before = rows(store)
     id = rot(store)
@@ -94,7 +94,7 @@ def test_retry_failed_damaged_brings_back_the_bytes_that_were_fetched(file: Path
     assert f"kept {NUM}" in healed.stdout
 
 
-def test_an_export_that_misses_a_row_for_damage_ends_with_1(file: Path, tmp_path: Path, lhq: Lhq) -> None:
+def test_an_export_that_loses_a_damaged_row_exits_with_1(file: Path, tmp_path: Path, lhq: Lhq) -> None:
     """The photo was kept, and rotted afterwards: what the filter found is of no help."""
     id = rot(tmp_path / "store")
     done = lhq("export", file)
@@ -106,7 +106,7 @@ def test_an_export_that_misses_a_row_for_damage_ends_with_1(file: Path, tmp_path
     assert id not in table["id"].to_pylist()
 
 
-def test_a_picture_that_the_settings_leave_out_is_no_damage(file: Path, tmp_path: Path, lhq: Lhq) -> None:
+def test_a_photo_excluded_by_settings_is_not_damaged(file: Path, tmp_path: Path, lhq: Lhq) -> None:
     (tmp_path / "pictures/small.jpg").write_bytes(scene(77, 48, 40))
     text = file.read_text().replace("min_side_px = 100", "min_side_px = 32")
     file.write_text(text)

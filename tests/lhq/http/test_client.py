@@ -61,20 +61,20 @@ PHOTO = b"\xff\xd8\xff" + bytes(range(256)) * 400
         (dripping(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"z" * 999), "timeout", False),
     ],
 )
-def test_each_bad_answer_has_its_reason(route: Route, reason: str, permanent: bool) -> None:
+def test_each_bad_response_has_its_reason(route: Route, reason: str, permanent: bool) -> None:
     with Server({"/": route}) as server:
         limits = {"read_timeout_s": 0.3, "total_timeout_s": 0.5} if reason == "timeout" else {}
         error = refusal(client(server, max_bytes=200_000, **limits), server.url("/p.jpg"))
         assert (error.reason, error.permanent) == (reason, permanent)
 
 
-def test_an_opt_out_is_judged_before_the_body_is_read() -> None:
+def test_an_opt_out_is_checked_before_the_body_is_read() -> None:
     with Server() as server:
         server.routes["/"] = dripping(b"HTTP/1.1 200 OK\r\nX-Robots-Tag: noimageai\r\nContent-Length: 99\r\n\r\n", b"")
         assert refusal(client(server), server.url("/")).reason == "opt-out"
 
 
-def test_a_length_that_lies_low_gives_what_was_promised_and_no_more() -> None:
+def test_a_body_longer_than_its_content_length_is_cut_there() -> None:
     with Server({"/": lambda talk: (talk.head(200, {}, 10), talk.raw(PHOTO))[0]}) as server:
         found = client(server)
         assert len(found.fetch(server.url("/a")).body) == 10
@@ -82,7 +82,7 @@ def test_a_length_that_lies_low_gives_what_was_promised_and_no_more() -> None:
         assert len(found.fetch(server.url("/b")).body) == 10
 
 
-def test_redirects_are_followed_five_times() -> None:
+def test_at_most_five_redirects_are_followed() -> None:
     with Server({"/photo": answer(PHOTO)}) as server:
         for hop in range(6):
             server.routes[f"/hop{hop}"] = redirect(f"/hop{hop - 1}" if hop else "/photo")
@@ -95,7 +95,7 @@ def test_redirects_are_followed_five_times() -> None:
         assert refusal(found, server.url("/file")).reason == "bad-url"
 
 
-def test_connections_are_kept_and_a_closed_one_is_replaced() -> None:
+def test_connections_are_kept_alive_and_a_closed_one_is_replaced() -> None:
     with Server({"/": answer(PHOTO)}) as server:
         found = client(server)
         for _ in range(5):
@@ -107,14 +107,14 @@ def test_connections_are_kept_and_a_closed_one_is_replaced() -> None:
         assert server.paths() == ["/a"] * 5 + ["/bye", "/a"]
 
 
-def test_abort_ends_what_is_under_way() -> None:
+def test_abort_ends_requests_in_flight() -> None:
     with Server({"/": stalling(PHOTO, 10)}) as server:
         found = client(server)
         threading.Timer(0.2, found.abort).start()
         assert refusal(found, server.url("/a")).reason == "stopped"
 
 
-def test_who_asks_is_said_honestly() -> None:
+def test_the_user_agent_names_lhq_and_the_contact() -> None:
     with Server({"/": answer(PHOTO)}) as server:
         client(server, user_agent="lab/1", contact="mailto:a@b.org").fetch(server.url("/"))
         assert server.seen[0].headers["user-agent"] == "lab/1 (+mailto:a@b.org)"
@@ -123,7 +123,7 @@ def test_who_asks_is_said_honestly() -> None:
 # --- robots.txt -------------------------------------------------------------------------------------------------
 
 
-def test_robots_are_asked_once_and_obeyed() -> None:
+def test_robots_txt_is_fetched_once_and_obeyed() -> None:
     rules = b"User-agent: *\nDisallow: /private/\nDisallow: /*.gif$\n"
     with Server({"/": answer(PHOTO), "/robots.txt": answer(rules)}) as server:
         found = client(server, robots=True)
@@ -135,7 +135,7 @@ def test_robots_are_asked_once_and_obeyed() -> None:
         assert [request.path for request in server.seen] == ["/robots.txt", "/a.jpg", "/b.jpg"]
 
 
-def test_no_robots_file_allows_and_a_broken_one_waits() -> None:
+def test_a_missing_robots_txt_allows_and_a_failing_one_postpones() -> None:
     with Server({"/": answer(PHOTO), "/robots.txt": answer(b"", 404)}) as server:
         client(server, robots=True).fetch(server.url("/a.jpg"))
         server.routes["/robots.txt"] = answer(b"", 500)
@@ -153,7 +153,7 @@ def test_a_crawl_delay_slows_the_host() -> None:
 # --- pace -------------------------------------------------------------------------------------------------------
 
 
-def test_throttling_halves_the_pace_once_for_all_that_was_under_way() -> None:
+def test_throttling_halves_the_pace_once_for_all_requests_in_flight() -> None:
     hosts = Hosts(num_slots=4, pace_per_s=64)
     host = hosts["a"]
     began = time.monotonic()
@@ -223,7 +223,7 @@ def test_slots_of_a_host_are_never_exceeded() -> None:
     assert most == 3
 
 
-def test_the_circuit_opens_after_failures_and_a_probe_decides() -> None:
+def test_the_circuit_breaker_opens_after_failures_and_a_probe_closes_it() -> None:
     with Server({"/": answer(b"", 500)}) as server:
         found = client(server)
         host = found.host_of(server.url())
@@ -242,7 +242,7 @@ def test_the_circuit_opens_after_failures_and_a_probe_decides() -> None:
         assert host.num_failures == 0
 
 
-def test_bytes_are_paced_where_a_host_asks_for_it() -> None:
+def test_a_hosts_limit_on_bytes_per_second_is_kept() -> None:
     with Server({"/": answer(PHOTO)}) as server:
         found = client(server)
         found.limit(server.url(), bytes_per_s=len(PHOTO) / 5)
@@ -250,7 +250,7 @@ def test_bytes_are_paced_where_a_host_asks_for_it() -> None:
         assert 4 < found.host_of(server.url()).wait_s(time.monotonic()) <= 5.1
 
 
-def test_a_site_is_spared_on_every_host_of_its_domain() -> None:
+def test_a_sites_limits_apply_to_every_host_of_its_domain() -> None:
     found = client()
     for name in ("upload.wikimedia.org", "thumb.wikimedia.org", "tomorrow.wikimedia.org"):
         host = found.host_of(f"https://{name}/a.jpg")
@@ -263,7 +263,7 @@ def test_a_site_is_spared_on_every_host_of_its_domain() -> None:
 # --- services ---------------------------------------------------------------------------------------------------
 
 
-def test_a_service_is_asked_again_after_mishaps() -> None:
+def test_a_service_call_is_retried_after_errors() -> None:
     ok = as_json({"fine": True})
     with Server({"/": in_turn(answer(b"", 429, retry_after="0"), truncated(b"x" * 9, 2), ok)}) as server:
         found = client(server)
@@ -271,7 +271,7 @@ def test_a_service_is_asked_again_after_mishaps() -> None:
         assert (body, len(server.seen)) == ({"fine": True}, 3)
 
 
-def test_a_service_that_stays_down_is_given_up() -> None:
+def test_a_service_that_stays_down_is_an_error() -> None:
     with Server({"/": answer(b"", 502)}) as server:
         with pytest.raises(SourceError, match="502"):
             client(server, max_attempts=3).api("GET", server.url("/"))
@@ -287,7 +287,7 @@ def test_a_redirect_of_a_service_is_not_followed_with_the_key() -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"a": ', b"\xff\xfe", b"[" * 100_000])
-def test_nonsense_of_a_service_is_one_error(body: bytes) -> None:
+def test_a_malformed_response_of_a_service_is_one_error(body: bytes) -> None:
     with Server({"/": answer(body)}) as server:
         found = client(server)
         with pytest.raises(SourceError, match="not JSON"):

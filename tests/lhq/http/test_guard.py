@@ -82,7 +82,7 @@ PHOTO = b"\xff\xd8\xff" + bytes(range(256)) * 400
         "::ffff:0:10.0.0.1",
     ],
 )
-def test_addresses_inside_are_not_public(address: str) -> None:
+def test_private_addresses_are_not_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
 
@@ -100,7 +100,7 @@ def test_addresses_inside_are_not_public(address: str) -> None:
         "::ffff:8.8.8.8",
     ],
 )
-def test_addresses_outside_are_public(address: str) -> None:
+def test_public_addresses_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
@@ -151,7 +151,7 @@ def connects() -> Iterator[list[object]]:
         "[fe80::1]",
     ],
 )
-def test_no_hop_leads_inside_however_it_is_spelt(host: str, connects: list[object]) -> None:
+def test_no_redirect_reaches_a_private_address_however_it_is_spelt(host: str, connects: list[object]) -> None:
     with Server(host="0.0.0.0") as trap, Server() as server:
         server.routes["/out"] = redirect(f"http://{host}:{trap.port}/secret")
         error = refusal(client(server), server.url("/out"))
@@ -161,7 +161,7 @@ def test_no_hop_leads_inside_however_it_is_spelt(host: str, connects: list[objec
         assert trap.num_connections == 0
 
 
-def test_an_exempt_pair_is_exact() -> None:
+def test_an_exemption_holds_for_exactly_one_host_and_port() -> None:
     with Server({"/": answer(PHOTO)}) as server, Server({"/": answer(PHOTO)}) as other:
         found = client(server)
         assert bytes(found.fetch(server.url("/a")).body) == PHOTO
@@ -171,7 +171,7 @@ def test_an_exempt_pair_is_exact() -> None:
     assert Guard(named).is_exempt(parse("http://bücher.test/a"))
 
 
-def test_the_judged_address_is_the_one_connected(monkeypatch: pytest.MonkeyPatch, connects: list[object]) -> None:
+def test_the_checked_address_is_the_one_connected(monkeypatch: pytest.MonkeyPatch, connects: list[object]) -> None:
     """A name that resolves differently a moment later gains nothing: it is asked once a connection."""
     with Server({"/": answer(PHOTO)}) as server:
         answers = iter(["127.0.0.1", "127.0.0.2", "127.0.0.2"])
@@ -186,7 +186,7 @@ def test_the_judged_address_is_the_one_connected(monkeypatch: pytest.MonkeyPatch
         assert next(answers) == "127.0.0.2"
 
 
-def test_one_forbidden_address_condemns_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_with_one_forbidden_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     both = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 80)) for a in ("151.101.1.69", "127.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: both)
     with pytest.raises(FetchError, match=r"127\.0\.0\.1: not a public address"):
@@ -210,11 +210,11 @@ def test_one_forbidden_address_condemns_the_name(monkeypatch: pytest.MonkeyPatch
         "",
     ],
 )
-def test_odd_urls_are_refused(url: str) -> None:
+def test_invalid_urls_are_refused(url: str) -> None:
     assert refusal(client(), url).reason == "bad-url"
 
 
-def test_urls_are_written_as_the_wire_needs_them() -> None:
+def test_urls_are_percent_encoded_for_the_wire() -> None:
     assert parse("http://Exämple.org/ä b?q=ü").url == "http://xn--exmple-cua.org/%C3%A4%20b?q=%C3%BC"
     assert parse("https://a.org:443/x").netloc == "a.org:443"
     assert parse("/b", base="http://[2606:4700::1]:81/a").url == "http://[2606:4700::1]:81/b"

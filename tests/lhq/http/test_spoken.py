@@ -45,7 +45,7 @@ def bare(data: bytes) -> bytes:
         *((PHOTO, name) for name in ("identity", "none", "utf-8", "UTF-8", "binary", "8bit", "image/jpeg", "")),
     ],
 )
-def test_a_coding_is_undone_and_a_name_that_is_none_ignored(body: bytes, coding: str) -> None:
+def test_content_codings_are_decoded_and_unknown_names_ignored(body: bytes, coding: str) -> None:
     with Server({"/": answer(body, content_encoding=coding)}) as server:
         assert bytes(client(server).fetch(server.url("/")).body) == PHOTO
 
@@ -65,12 +65,12 @@ def test_a_coding_is_undone_and_a_name_that_is_none_ignored(body: bytes, coding:
         (packed(PHOTO)[:-8] + bytes(8), "gzip", "bad-answer"),
     ],
 )
-def test_half_a_body_is_never_a_success(body: bytes, coding: str, reason: str) -> None:
+def test_a_partial_body_is_never_a_success(body: bytes, coding: str, reason: str) -> None:
     with Server({"/": answer(body, content_encoding=coding)}) as server:
         assert refusal(client(server, max_bytes=200_000), server.url("/")).reason == reason
 
 
-def test_a_transfer_coding_that_nobody_speaks_is_refused() -> None:
+def test_an_unknown_transfer_coding_is_refused() -> None:
     with Server(
         {"/": dripping(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n", b"")}
     ) as server:
@@ -102,7 +102,9 @@ ODD_HEADS = {
 
 
 @pytest.mark.parametrize("head", ODD_HEADS.values(), ids=ODD_HEADS)
-def test_odd_heads_are_understood_and_the_connection_lives(head: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_odd_response_heads_are_parsed_and_the_connection_is_reused(
+    head: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.WARNING)
     with Server({"/": raw(head)}) as server:
         found = client(server)
@@ -112,12 +114,12 @@ def test_odd_heads_are_understood_and_the_connection_lives(head: bytes, caplog: 
     assert caplog.messages == []
 
 
-def test_an_opt_out_behind_an_odd_line_is_seen() -> None:
+def test_an_opt_out_after_an_invalid_header_line_is_seen() -> None:
     with Server({"/": raw(b"HTTP/1.1 200 OK\r\nodd line\r\nX-Robots-Tag: noai\r\n" + OK)}) as server:
         assert refusal(client(server), server.url("/")).reason == "opt-out"
 
 
-def test_heads_without_end_are_refused() -> None:
+def test_endless_response_heads_are_refused() -> None:
     for endless in (b"HTTP/1.1 103 E\r\n\r\n" * 99, b"HTTP/1.1 200 OK\r\n" + b"odd\r\n" * 999):
         with Server({"/": raw(endless)}) as server:
             assert refusal(client(server), server.url("/")).reason in {"bad-answer", "http-103"}
@@ -139,7 +141,7 @@ def test_heads_without_end_are_refused() -> None:
         (b"/%7Eann/%2F%C3%A4.jpg", "/%7Eann/%2F%C3%A4.jpg"),
     ],
 )
-def test_redirects_lead_where_they_mean(location: bytes, path: str) -> None:
+def test_redirects_resolve_as_browsers_do(location: bytes, path: str) -> None:
     with Server({"/": answer(PHOTO)}) as server:
         where = location.replace(b"NETLOC", server.netloc.encode())
         server.routes["/photos/a.jpg"] = raw(
@@ -150,12 +152,12 @@ def test_redirects_lead_where_they_mean(location: bytes, path: str) -> None:
 
 
 @pytest.mark.parametrize("where", [b"http://[::1", b"ftp://x/y", b"http://a:b@c/", b"\x01"])
-def test_redirects_to_nowhere_have_a_reason(where: bytes) -> None:
+def test_redirects_without_a_valid_target_have_a_reason(where: bytes) -> None:
     with Server({"/": raw(b"HTTP/1.1 302 Found\r\nLocation: " + where + b"\r\nContent-Length: 0\r\n\r\n")}) as server:
         assert refusal(client(server), server.url("/")).reason == "bad-url"
 
 
-def test_a_refused_answer_keeps_the_connection_and_a_long_one_does_not() -> None:
+def test_a_short_refused_body_keeps_the_connection_and_a_long_one_closes_it() -> None:
     with Server({"/": answer(b"gone", 404), "/long": answer(bytes(10**6), 404)}) as server:
         found = client(server)
         for _ in range(3):
@@ -166,7 +168,7 @@ def test_a_refused_answer_keeps_the_connection_and_a_long_one_does_not() -> None
         assert server.num_connections == 2
 
 
-def test_no_cookie_comes_back_and_no_login_is_sent(
+def test_no_cookies_and_no_netrc_logins_are_sent(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path_factory.mktemp("home")
@@ -185,7 +187,7 @@ def test_no_cookie_comes_back_and_no_login_is_sent(
 # --- proxies ----------------------------------------------------------------------------------------------------
 
 
-def test_photos_come_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_are_fetched_through_the_environments_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with Server({"/": answer(PHOTO)}) as proxy:
         monkeypatch.setenv("http_proxy", f"http://me:s3cret@{proxy.netloc}")
         monkeypatch.setenv("no_proxy", "intranet.test")
@@ -200,7 +202,7 @@ def test_photos_come_through_the_proxy_of_the_environment(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "169.254.169.254", "[fd00::1]", "192.168.1.1:8080"])
-def test_no_proxy_is_asked_for_an_address_inside(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_asked_for_a_private_address(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with Server({"/": answer(PHOTO)}) as proxy:
         monkeypatch.setenv("ALL_PROXY", proxy.url())
         found = Client(HttpSettings(robots=False))
@@ -208,7 +210,7 @@ def test_no_proxy_is_asked_for_an_address_inside(host: str, monkeypatch: pytest.
         assert proxy.num_connections == 0
 
 
-def test_this_machine_is_never_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_bypasses_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with Server({"/": answer(b"proxied")}) as proxy, Server({"/": answer(PHOTO)}) as server:
         monkeypatch.setenv("HTTP_PROXY", proxy.url())
         monkeypatch.setenv("http_proxy", proxy.url())
@@ -257,7 +259,7 @@ def test_a_blank_proxy_is_none_and_spaces_around_one_are_no_part_of_it(
             assert refusal(found, "http://photos.invalid/a.jpg").reason == "unresolved"
 
 
-def test_a_proxy_of_another_kind_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_proxy_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
     with pytest.raises(ConfigError, match="socks5"):
         Client(HttpSettings())

@@ -28,7 +28,7 @@ def trusting(*servers: Server | Faulty, authority: Authority, **changes: object)
     [dripping(HEAD, bytes(999)), dripping(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"z" * 999), stalling(PHOTO, 10)],
     ids=["body", "headers", "stall"],
 )
-def test_a_drip_over_tls_is_cut(route: Route, is_kept: bool, authority: Authority) -> None:
+def test_a_dripping_body_over_tls_times_out(route: Route, is_kept: bool, authority: Authority) -> None:
     with Server({"/": answer(PHOTO), "/slow": route}, tls=authority.context) as server:
         found = trusting(server, authority=authority, total_timeout_s=0.7, read_timeout_s=20)
         if is_kept:
@@ -39,7 +39,7 @@ def test_a_drip_over_tls_is_cut(route: Route, is_kept: bool, authority: Authorit
 
 
 @pytest.mark.parametrize("start", [0, 5, 700], ids=["first byte", "server hello", "certificate"])
-def test_a_handshake_that_drips_is_cut(start: int, authority: Authority) -> None:
+def test_a_dripping_tls_handshake_times_out(start: int, authority: Authority) -> None:
     with (
         Server({"/": answer(PHOTO)}, tls=authority.context) as server,
         Faulty(server.port, (Fault(drip_after=start), Fault())) as between,
@@ -70,7 +70,7 @@ def test_photos_can_be_stopped_alone(authority: Authority) -> None:
         assert found.api("GET", server.url("/a")).status == 200
 
 
-def test_an_unknown_authority_is_refused_and_a_named_one_believed(
+def test_an_unknown_authority_is_refused_and_a_configured_one_accepted(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
@@ -91,7 +91,7 @@ def test_a_certificate_of_another_name_is_refused(authority: Authority) -> None:
         assert refusal(found, url).reason == "tls"
 
 
-def test_a_bundle_that_is_none_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_ca_bundle_is_an_error_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"\[http\] ca_bundle = .*no such file"):
         Client(HttpSettings(ca_bundle=str(tmp_path / "no.pem")))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "neither.pem"))
@@ -104,7 +104,7 @@ def test_a_bundle_that_is_none_is_said_at_once(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
-def test_faults_on_the_way(tls: bool, authority: Authority) -> None:
+def test_network_faults_have_their_reasons(tls: bool, authority: Authority) -> None:
     """Latency is borne; a cut or a reset is a failure with a reason, and the next attempt brings the photo."""
     context = authority.context if tls else None
     start = 5000 if tls else 200
@@ -125,7 +125,7 @@ def test_faults_on_the_way(tls: bool, authority: Authority) -> None:
                 found.close()
 
 
-def test_a_close_that_comes_late_is_not_waited_for(authority: Authority) -> None:
+def test_a_late_close_is_not_waited_for(authority: Authority) -> None:
     def unframed(talk: object) -> None:
         talk.raw(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc")  # type: ignore[attr-defined]
         talk.hang_up()  # type: ignore[attr-defined]

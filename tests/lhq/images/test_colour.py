@@ -54,7 +54,7 @@ def test_an_orientation_that_chromium_overlooks_counts() -> None:
 
 
 @pytest.mark.parametrize("transfer", [16, 18])
-def test_colours_of_high_dynamic_range_are_read_as_the_profile_beside_them(transfer: int) -> None:
+def test_high_dynamic_range_falls_back_to_the_embedded_profile(transfer: int) -> None:
     cicp = odd.chunk(b"cICP", bytes([9, transfer, 0, 1]))
     plain, profiled = PICTURES["rgb 8"], PICTURES["iCCP gamma 1.8"]
     for data in (plain, profiled):
@@ -87,7 +87,7 @@ def test_chromium_still_paints_what_the_table_says() -> None:
         assert np.abs(pixels.astype(int) - PAINTED[name]).max() <= 1, name
 
 
-def test_the_cases_that_browsers_showed_otherwise(shared: Path) -> None:
+def test_shared_odd_pictures_match_chromium(shared: Path) -> None:
     cases = {
         path.name: path.read_bytes() for path in (shared / "cases/pictures").glob("*.png") if "rgba" not in path.name
     }
@@ -136,7 +136,7 @@ def test_sixteen_bits_of_colour_are_rounded_whatever_their_filter(colour: str) -
     assert np.array_equal(found, np.broadcast_to(wanted, found.shape))
 
 
-def test_rows_that_lack_or_are_broken_are_said() -> None:
+def test_missing_or_corrupt_rows_are_errors() -> None:
     data = filtered("rgb", np.random.default_rng(0).integers(0, 65_536, (40, 31, 3)))
     at = data.index(b"IDAT") - 4
     (length,) = struct.unpack_from(">I", data, at)

@@ -49,7 +49,7 @@ def through_every_reader(*files: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, cwd=ROOT, check=False, text=True)
 
 
-def test_a_lossless_jpeg_hurts_no_reader_and_comes_out_exact(tmp_path: Path, shared: Path) -> None:
+def test_a_lossless_jpeg_is_decoded_exactly_by_every_reader(tmp_path: Path, shared: Path) -> None:
     files = sorted((shared / "cases/pictures").glob("lossless*.jpg"))  # those that once crashed
     for parts in (1, 3):
         data = odd.lossless_jpeg(COLOUR[..., :parts])
@@ -63,7 +63,7 @@ def test_a_lossless_jpeg_hurts_no_reader_and_comes_out_exact(tmp_path: Path, sha
 
 
 @pytest.mark.parametrize("data", [odd.ARITHMETIC, odd.ARITHMETIC_PROGRESSIVE])
-def test_arithmetic_coding_takes_the_slow_way_at_full_size(data: str) -> None:
+def test_arithmetic_coding_is_decoded_by_pillow_at_full_size(data: str) -> None:
     packed = base64.b64decode(data)
     header = inspect(packed)
     assert "arithmetic" in header.coding
@@ -78,7 +78,7 @@ def test_arithmetic_coding_takes_the_slow_way_at_full_size(data: str) -> None:
     ("frame", "name"),
     [(0xC5, "hierarchical"), (0xC7, "hierarchical lossless"), (0xCB, "lossless arithmetic"), (0xCF, "hierarchical")],
 )
-def test_codings_that_nobody_here_reads_are_refused_by_name(frame: int, name: str) -> None:
+def test_unsupported_codings_are_refused_by_name(frame: int, name: str) -> None:
     data = bytearray(odd.jpeg())
     data[data.index(b"\xff\xc0") + 1] = frame
     with pytest.raises(ImageError, match=f"a {name}.* JPEG") as caught:
@@ -97,7 +97,7 @@ def test_more_than_eight_bits_and_a_second_frame_are_refused() -> None:
         inspect(data)
 
 
-def test_every_coding_of_the_door_is_in_the_table() -> None:
+def test_every_coding_that_inspect_accepts_is_in_the_decoder_table() -> None:
     seen = {(inspect(data).format, inspect(data).coding) for data in odd.pictures().values()}
     seen |= {("jpeg", inspect(base64.b64decode(data)).coding) for data in (odd.ARITHMETIC, odd.ARITHMETIC_PROGRESSIVE)}
     seen |= {("jpeg", "lossless"), ("jpeg", "extended"), ("webp", "lossy")}
@@ -148,7 +148,7 @@ def patched(data: bytes, width: int, height: int) -> bytes:
         ("lossless", 100),
     ],
 )
-def test_what_would_take_too_much_memory_is_refused_at_the_door(name: str, most_megapixels: int) -> None:
+def test_images_that_need_too_much_memory_are_refused_by_inspect(name: str, most_megapixels: int) -> None:
     data = odd.lossless_jpeg(COLOUR) if name == "lossless" else odd.pictures()[name]
     side = int((most_megapixels * 1e6) ** 0.5)
     assert inspect(patched(data, side, side)).decoder_bytes <= 400e6

@@ -46,7 +46,7 @@ def test_a_whole_picture_passes_with_true_facts(kind: str) -> None:
     ("kind", "options"),
     [("jpeg", {}), ("jpeg", {"progressive": True}), ("png", {}), ("webp", {}), ("webp", {"lossless": True})],
 )
-def test_every_cut_is_seen(kind: str, options: dict[str, object]) -> None:
+def test_every_truncation_is_detected(kind: str, options: dict[str, object]) -> None:
     data = encode(picture(), kind, **options)
     for length in range(len(data) - 1):
         with pytest.raises(ImageError) as caught:
@@ -66,7 +66,7 @@ def test_the_end_marker_of_a_thumbnail_does_not_count() -> None:
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turned_like_a_viewer_does(kind: str, orientation: int) -> None:
+def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     data = encode(picture(), kind, exif=exif(orientation), **({"lossless": True} if kind == "webp" else {}))
     header = inspect(data)
     assert (header.width_px, header.height_px, header.orientation) == (96, 64, orientation)
@@ -97,7 +97,7 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     assert decode(encode(grey, "png")).getpixel((3, 3)) == (128, 128, 128)
 
 
-def test_alpha_lies_over_white() -> None:
+def test_alpha_is_composited_over_white() -> None:
     assert decode(encode(Image.new("RGBA", (8, 8), (0, 0, 0, 0)), "png")).getpixel((0, 0)) == (255, 255, 255)
 
 
@@ -107,7 +107,7 @@ def test_a_colour_profile_is_applied_and_a_broken_one_ignored() -> None:
         assert decode(encode(picture(), "png", icc_profile=profile)).getpixel((8, 8)) == (250, 10, 10)
 
 
-def test_a_bomb_is_refused_by_its_header() -> None:
+def test_a_decompression_bomb_is_refused_by_its_header() -> None:
     data = bytearray(encode(Image.new("L", (8, 8)), "jpeg"))
     at = data.index(b"\xff\xc0")
     struct.pack_into(">HH", data, at + 5, 60_000, 60_000)
@@ -129,42 +129,42 @@ def test_a_bomb_is_refused_by_its_header() -> None:
         (bytes(100), "", "not-an-image"),
     ],
 )
-def test_what_is_no_photo_is_named(data: bytes, name: str, reason: str) -> None:
+def test_other_formats_are_named(data: bytes, name: str, reason: str) -> None:
     assert sniff(data) == name
     with pytest.raises(ImageError) as caught:
         inspect(data)
     assert caught.value.reason == reason
 
 
-def test_an_animation_is_no_photo() -> None:
+def test_animations_are_refused() -> None:
     frames = [picture(), picture().rotate(90)]
     for kind in ("png", "webp"):
         with pytest.raises(ImageError, match="animated"):
             inspect(encode(frames[0], kind, save_all=True, append_images=frames[1:]))
 
 
-def test_a_flipped_bit_of_a_png_is_seen_and_of_a_jpeg_scan_is_left_to_the_filter() -> None:
+def test_a_flipped_bit_is_detected_in_a_png_but_not_in_a_jpeg_scan() -> None:
     png = bytearray(encode(picture(), "png"))
     png[png.index(b"IDAT") + 20] ^= 0xFF
     with pytest.raises(ImageError, match="checksum"):
         inspect(png)
 
 
-def test_draft_decoding_is_at_least_as_large_as_asked() -> None:
+def test_scaled_decoding_is_at_least_as_large_as_requested() -> None:
     data = encode(picture(1600, 1200), "jpeg")
     small = decode(data, short_side_px=100)
     assert small.size == (400, 300)
     assert decode(data, short_side_px=1200).size == (1600, 1200)
 
 
-def test_resize() -> None:
+def test_resize_keeps_proportions() -> None:
     image = resize(picture(301, 200), 100)
     assert image.size == (150, 100)
     assert resize(image, 100) is image
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBPVP8X"]))
-def test_noise_is_a_reason_never_a_crash(noise: bytes, start: bytes) -> None:
+def test_random_bytes_give_a_reason_and_never_a_crash(noise: bytes, start: bytes) -> None:
     with pytest.raises(ImageError):
         inspect(start + noise)
 
@@ -180,7 +180,7 @@ def outcome(data: bytes) -> Header | str:
     return header
 
 
-def test_nasty_files_end_as_a_header_or_a_reason(shared: Path) -> None:
+def test_hostile_files_give_a_header_or_a_reason(shared: Path) -> None:
     files = [path for path in sorted((shared / "nasty").rglob("*")) if path.is_file()]
     ends = [outcome(path.read_bytes()) for path in files]
     assert all(ends), "a reason is empty"

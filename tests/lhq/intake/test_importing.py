@@ -43,7 +43,7 @@ def make_lsun(path: Path, num: int = 5) -> dict[str, bytes]:
     return values
 
 
-def test_lsun_comes_in_byte_for_byte_and_goes_out(tmp_path: Path) -> None:
+def test_lsun_is_imported_and_exported_byte_for_byte(tmp_path: Path) -> None:
     values = make_lsun(tmp_path / "tower_train_lmdb")
     num, entries = importing.lsun(str(tmp_path / "tower_train_lmdb"))
     store = tmp_path / "store"
@@ -57,7 +57,7 @@ def test_lsun_comes_in_byte_for_byte_and_goes_out(tmp_path: Path) -> None:
     assert export(str(store), settings, rights_of=importing.RIGHTS, engine=Here()).num_rows == 5
 
 
-def test_not_an_lmdb(tmp_path: Path) -> None:
+def test_a_folder_without_lmdb_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no data\.mdb"):
         importing.lsun(str(tmp_path))
     (tmp_path / "data.mdb").write_bytes(b"\0" * 5000)
@@ -76,7 +76,7 @@ def make_zip(path: Path) -> None:
         file.writestr("broken.png", scene(8, 64, 64, "PNG")[:900])
 
 
-def test_zip(tmp_path: Path) -> None:
+def test_a_zip_is_imported_without_extracting_it(tmp_path: Path) -> None:
     make_zip(tmp_path / "set.zip")
     num, entries = importing.archive(str(tmp_path / "set.zip"))
     store = tmp_path / "store"
@@ -104,7 +104,7 @@ def test_a_damaged_member_is_named(tmp_path: Path) -> None:
         importing.archive(str(tmp_path / "no.zip"))
 
 
-def test_folder_with_papers_photo_by_photo(tmp_path: Path) -> None:
+def test_a_folder_is_imported_with_a_table_of_papers(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     (pictures / "lakes").mkdir(parents=True)
     (pictures / "a b.jpg").write_bytes(scene(1))
@@ -125,7 +125,7 @@ def test_folder_with_papers_photo_by_photo(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("licence", "said"), [("", "no licence"), ("cc-by", 'licence "cc-by"')])
-def test_no_papers_no_photo(tmp_path: Path, licence: str, said: str) -> None:
+def test_photos_without_a_licence_are_refused(tmp_path: Path, licence: str, said: str) -> None:
     (tmp_path / "a.jpg").write_bytes(scene(1))
     _, entries = importing.folder(str(tmp_path))
     with pytest.raises(InputError, match=said):
@@ -135,7 +135,7 @@ def test_no_papers_no_photo(tmp_path: Path, licence: str, said: str) -> None:
         )
 
 
-def test_papers_that_are_none(tmp_path: Path) -> None:
+def test_invalid_tables_of_papers_are_refused(tmp_path: Path) -> None:
     (tmp_path / "papers.csv").write_text("name,licence\na,own\n")
     with pytest.raises(InputError, match='no column "file"'):
         read_papers(str(tmp_path / "papers.csv"))
@@ -161,7 +161,7 @@ importing.import_collection(photos, Destination(sys.argv[1], sys.argv[1]))
 """
 
 
-def test_killed_and_run_again_takes_nothing_in_twice(tmp_path: Path) -> None:
+def test_a_killed_import_resumes_without_duplicates(tmp_path: Path) -> None:
     store = tmp_path / "store"
     done = subprocess.run([sys.executable, "-c", _KILLED, str(store)], cwd=ROOT, check=False)
     assert done.returncode == -9
@@ -173,7 +173,7 @@ def test_killed_and_run_again_takes_nothing_in_twice(tmp_path: Path) -> None:
     assert sorted(str(row["id"]) for row in rows(store)) == [f"folder:mine/{n}.jpg" for n in range(6)]
 
 
-def test_what_was_taken_down_stays_out(tmp_path: Path) -> None:
+def test_removed_photos_are_not_imported(tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     remove(str(store), ["folder:mine/1.jpg"])
@@ -184,7 +184,7 @@ def test_what_was_taken_down_stays_out(tmp_path: Path) -> None:
     assert report.new == 2
 
 
-def test_a_crawl_at_work_is_respected(tmp_path: Path) -> None:
+def test_an_import_is_refused_while_a_crawl_runs(tmp_path: Path) -> None:
     (tmp_path / "frontier.sqlite").write_bytes(b"")
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool" / "000000.spool").write_bytes(b"")
@@ -192,7 +192,7 @@ def test_a_crawl_at_work_is_respected(tmp_path: Path) -> None:
         import_collection(Collection("folder", "mine", iter([]), OWN), destination(tmp_path))
 
 
-def test_every_nasty_file_is_taken_in_or_named(tmp_path: Path, shared: Path) -> None:
+def test_every_hostile_file_is_imported_or_named(tmp_path: Path, shared: Path) -> None:
     num, entries = importing.folder(str(shared / "nasty"))
     report = import_collection(Collection("folder", "nasty", entries, OWN), destination(tmp_path))
     assert report.new + len(report.failed) == num
@@ -200,7 +200,7 @@ def test_every_nasty_file_is_taken_in_or_named(tmp_path: Path, shared: Path) -> 
     assert all(": " in reason for reason in report.failed.values())
 
 
-def test_a_zip_of_a_bomb_is_refused_by_size(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_refused_by_size(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
         with file.open("bomb.png", "w", force_zip64=True) as member:
             for _ in range(importing.MAX_BYTES // 2**20 + 1):
@@ -241,7 +241,7 @@ def test_a_table_and_a_folder_that_do_not_match_are_listed_and_refused(tmp_path:
 @pytest.mark.parametrize(
     "table", ["\ufefffile;licence;title\na.jpg;own;A, B\n", "file\tlicence\ttitle\na.jpg\town\tA, B\n"]
 )
-def test_tables_of_spreadsheets(tmp_path: Path, table: str) -> None:
+def test_tables_of_papers_as_spreadsheets_write_them(tmp_path: Path, table: str) -> None:
     path = tmp_path / "papers.csv"
     path.write_text(table, encoding="utf-8")
     assert read_papers(str(path)) == {"a.jpg": {"licence": "own", "title": "A, B"}}
@@ -264,13 +264,15 @@ def test_tables_that_are_ambiguous_are_refused(tmp_path: Path, table: str, said:
         read_papers(str(tmp_path / "papers.csv"))
 
 
-def test_columns_are_read_in_any_case_and_the_rest_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_column_names_are_case_insensitive_and_unknown_ones_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "papers.csv").write_text("File, Licence,Inventory no.,width\na.jpg,cc-by-4.0,7,640\n")
     assert read_papers(str(tmp_path / "papers.csv"))["a.jpg"]["licence"] == "cc-by-4.0"
     assert "passed over: columns inventory no., width" in caplog.text
 
 
-def test_other_papers_for_what_is_held_are_a_conflict(tmp_path: Path) -> None:
+def test_other_papers_for_a_stored_photo_are_a_conflict(tmp_path: Path) -> None:
     """The licence of the first import would stay on the row without a word."""
     store = str(tmp_path / "store")
     statement = {"permits": "train", "permission": "Do.", "permission_on": "2026-05-01"}
@@ -309,7 +311,7 @@ def test_the_same_name_with_other_bytes_is_a_conflict(tmp_path: Path) -> None:
     assert Shards(store, "photos").read(0)["image"].to_pylist() == [scene(1, 64, 64)]
 
 
-def test_names_in_no_encoding_come_in_and_are_told(tmp_path: Path) -> None:
+def test_undecodable_file_names_are_imported_and_printable(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "in", "a.jpg")
     (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(scene(3, 64, 64))
     (folder / os.fsdecode(b"br\xf6ken.jpg")).write_bytes(b"no picture")
@@ -324,7 +326,7 @@ def test_names_in_no_encoding_come_in_and_are_told(tmp_path: Path) -> None:
     assert ids == ["folder:in/a.jpg", "folder:in/caf%E9.jpg"]
 
 
-def test_a_file_that_reserves_itself_stays_out_by_name(tmp_path: Path) -> None:
+def test_a_file_that_opts_out_is_refused_by_name(tmp_path: Path) -> None:
     data = scene(1, 64, 64)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").write_bytes(data[:2] + b"\xff\xfe\0\x10DMI-PROHIBITED" + data[2:])
@@ -340,7 +342,7 @@ def test_a_file_that_reserves_itself_stays_out_by_name(tmp_path: Path) -> None:
     assert Shards(store, "photos").read(0)["reserved"].to_pylist() == [["metadata"]]
 
 
-def test_a_permission_comes_with_its_words_or_not_at_all(tmp_path: Path) -> None:
+def test_a_permission_is_imported_with_its_statement_or_refused(tmp_path: Path) -> None:
     row = {"licence": "all-rights-reserved", "author": "Jo", "permits": "train redistribute", "permission": "Go ahead"}
     found = Papers({}, {"a.jpg": row}).of("folder", "in", "a.jpg")
     assert (found.permits, found.permission) == (("train", "redistribute"), "Go ahead")

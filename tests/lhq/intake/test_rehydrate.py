@@ -60,7 +60,7 @@ def test_rebuilt_byte_for_byte_from_the_manifest_alone(tmp_path: Path) -> None:
     assert "outliers_log_likelihood" in pq.read_schema(tmp_path / "again" / "manifest.parquet").names
 
 
-def test_link_rot_is_reported_and_the_rest_is_here(tmp_path: Path) -> None:
+def test_link_rot_is_reported_and_other_photos_are_fetched(tmp_path: Path) -> None:
     with serving() as pictures:
         out = published(tmp_path, pictures)
         pictures.answers["/1.jpg"] = 404
@@ -92,7 +92,7 @@ def test_link_rot_is_reported_and_the_rest_is_here(tmp_path: Path) -> None:
     }
 
 
-def test_no_manifest_and_no_foreign_store(tmp_path: Path) -> None:
+def test_rehydrating_needs_a_manifest_and_an_unfiltered_store(tmp_path: Path) -> None:
     with serving() as pictures:
         (tmp_path / "manifest.parquet").write_bytes(b"no parquet")
         with pytest.raises(InputError, match="not readable"):
@@ -105,7 +105,7 @@ def test_no_manifest_and_no_foreign_store(tmp_path: Path) -> None:
             rebuild(out, painted_store(tmp_path / "mine", 2), pictures)
 
 
-def test_photos_without_an_address_are_named(tmp_path: Path) -> None:
+def test_photos_without_a_url_are_named(tmp_path: Path) -> None:
     add_shard(tmp_path / "store", 0, [photo(scene(1), "a/b.jpg", "folder", "own", url="folder:a/b.jpg")])
     judge(tmp_path / "store")
     publish(tmp_path / "store", tmp_path / "out")

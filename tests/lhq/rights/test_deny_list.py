@@ -38,7 +38,7 @@ def denied(tmp_path: Path) -> DenyList:
         ("", False),
     ],
 )
-def test_authors(denied: DenyList, author: str, is_denied: bool) -> None:
+def test_authors_match_in_any_spelling(denied: DenyList, author: str, is_denied: bool) -> None:
     assert bool(denied.matching_entry([author], [])) is is_denied
 
 
@@ -70,12 +70,12 @@ def test_authors(denied: DenyList, author: str, is_denied: bool) -> None:
         ("https://[broken", False),
     ],
 )
-def test_addresses(denied: DenyList, address: str, is_denied: bool) -> None:
+def test_addresses_match_pages_and_domains(denied: DenyList, address: str, is_denied: bool) -> None:
     assert bool(denied.matching_entry([], [address])) is is_denied
 
 
 @pytest.mark.parametrize("line", ["Jane Doe", "author", "example", "-.org", "https://", "http:///photo"])
-def test_a_line_that_is_neither_is_named(tmp_path: Path, line: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "deny.txt"
     path.write_text(f"# mine\n\n{line}\n")
     with pytest.raises(ConfigError, match=r"deny.txt:3: "):

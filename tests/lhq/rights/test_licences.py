@@ -24,7 +24,7 @@ from lhq.rights.licences import FLICKR, HUB_LICENCES, LICENCES, from_url
         ("HTTPS://CreativeCommons.org/Licenses/BY/2.0/?ref=openverse#x", "cc-by-2.0", "by/2.0/"),
     ],
 )
-def test_an_address_names_its_licence(url: str, id: str, canonical: str) -> None:
+def test_a_url_gives_its_licence(url: str, id: str, canonical: str) -> None:
     found = from_url(url)
     assert found is not None
     assert (found.id, found.url) == (id, f"https://creativecommons.org/licenses/{canonical}")
@@ -44,7 +44,7 @@ def test_an_address_names_its_licence(url: str, id: str, canonical: str) -> None
         "https://[",
     ],
 )
-def test_anything_else_is_no_licence(url: str) -> None:
+def test_other_urls_give_no_licence(url: str) -> None:
     assert from_url(url) is None
 
 

@@ -93,7 +93,7 @@ def outcome(tmp_path: Path, cases: list[tuple[str, str, str]], publish: str, dat
 
 
 @pytest.mark.parametrize("publish", ["private", "bytes"])
-def test_all_that_may_be_published_is(tmp_path: Path, publish: str, picture: bytes) -> None:
+def test_every_publishable_row_is_exported(tmp_path: Path, publish: str, picture: bytes) -> None:
     wanted = "W" if publish == "bytes" else "L"
     cases = [case for case in CASES if wanted in expected(*case)]
     assert len(cases) > 150
@@ -105,7 +105,7 @@ def test_all_that_may_be_published_is(tmp_path: Path, publish: str, picture: byt
 
 @pytest.mark.parametrize("publish", ["private", "bytes", "manifest"])
 @pytest.mark.parametrize("source", ALONE)
-def test_each_row_that_may_not_is_refused_by_name(tmp_path: Path, source: str, publish: str, picture: bytes) -> None:
+def test_every_unpublishable_row_is_refused_by_name(tmp_path: Path, source: str, publish: str, picture: bytes) -> None:
     wanted = "W" if publish == "bytes" else "L"
     single = {"", "prose", "train", "redistribute"}
     refused = [case for case in CASES if case[0] == source and case[2] in single and wanted not in expected(*case)]

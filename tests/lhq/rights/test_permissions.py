@@ -36,22 +36,22 @@ def test_columns_become_papers() -> None:
 
 
 @pytest.mark.parametrize("without", [{}, {"permission_on": ""}, {"permission_on": "  "}])
-def test_a_day_may_be_left_out(without: dict[str, str]) -> None:
+def test_a_permissions_date_is_optional(without: dict[str, str]) -> None:
     row = {name: value for name, value in COLUMNS.items() if name != "permission_on"} | without
     assert from_columns(row)["permission_on"] == ""
 
 
-def test_a_day_that_is_none_is_refused() -> None:
+def test_an_invalid_date_is_refused() -> None:
     with pytest.raises(ValueError, match="1 May"):
         from_columns(COLUMNS | {"permission_on": "1 May"})
 
 
-def test_a_day_that_is_still_to_come_is_refused() -> None:
+def test_a_future_date_is_refused() -> None:
     with pytest.raises(ValueError, match="a permission counts once it was given, and 2999-01-01 is still to come"):
         from_columns(COLUMNS | {"permission_on": "2999-01-01"})
 
 
-def test_a_setting_and_a_row_say_the_same() -> None:
+def test_a_setting_and_a_table_row_give_the_same_permission() -> None:
     said = Permission(
         permits=("redistribute", "train"), statement="Do learn from them.", by="Ann", on=datetime.date(2026, 5, 1)
     )
@@ -59,7 +59,7 @@ def test_a_setting_and_a_row_say_the_same() -> None:
 
 
 @pytest.mark.parametrize("word", PERMITS)
-def test_known_words_pass(word: str) -> None:
+def test_known_permits_are_accepted(word: str) -> None:
     check_permit(word)
     assert from_columns(COLUMNS | {"permits": word})["permits"] == (word,)
 
@@ -72,7 +72,7 @@ def test_known_words_pass(word: str) -> None:
         ("everything", 'permits = "everything": known words: train, redistribute, commercial, adapt'),
     ],
 )
-def test_unknown_words_are_refused(word: str, said: str) -> None:
+def test_unknown_permits_are_refused(word: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         check_permit(word)
     with pytest.raises(ValueError, match=said):
@@ -99,7 +99,7 @@ def exported(
     return {row["id"]: row for row in pq.read_table(to / "manifest.parquet").to_pylist()}
 
 
-def test_a_sentence_in_an_old_store_allows_nothing_until_it_is_listed(tmp_path: Path) -> None:
+def test_a_prose_permission_in_an_old_store_allows_nothing(tmp_path: Path) -> None:
     store = old_store(tmp_path / "store")
     with pytest.raises(RightsRefused) as caught:
         exported(store, Policy())
@@ -118,7 +118,7 @@ def test_a_sentence_in_an_old_store_allows_nothing_until_it_is_listed(tmp_path: 
         exported(store, Policy(permissions={"unsplash": train}))
 
 
-def test_what_no_table_can_state_is_removed(tmp_path: Path) -> None:
+def test_photos_whose_prose_permission_no_setting_replaces_must_be_removed(tmp_path: Path) -> None:
     add_shard(tmp_path / "store", 0, [photo(scene(1), "1", "flickr", "all-rights-reserved", permission="Go ahead")])
     judge(tmp_path / "store")
     with pytest.raises(RightsRefused, match="lhq remove ID"):

@@ -62,7 +62,7 @@ AGENT = "lhq/0.1 (landscape dataset builder)"
         ("content-usage", "!!, =n, train-ai", False),
     ],
 )
-def test_headers(name: str, value: str, reserves: bool) -> None:
+def test_headers_that_opt_out(name: str, value: str, reserves: bool) -> None:
     answers = from_headers({name: value})
     assert answers[name].reserves is reserves
     assert answers[name].words is not None
@@ -99,7 +99,7 @@ def test_a_policy_is_part_of_the_evidence() -> None:
         ("<html>Content-Usage</html>", None, None),
     ],
 )
-def test_robots(text: str, usage: bool | None, signal: bool | None) -> None:
+def test_robots_txt_lines_that_opt_out(text: str, usage: bool | None, signal: bool | None) -> None:
     found = from_robots(text, "/photos/a.jpg", AGENT)
     for name, expected in (("robots-content-usage", usage), ("content-signal", signal)):
         assert (found[name].words is None) is (expected is None)
@@ -131,7 +131,7 @@ def test_robots(text: str, usage: bool | None, signal: bool | None) -> None:
         ([], False),
     ],
 )
-def test_tdmrep(rules: object, reserves: bool) -> None:
+def test_tdmrep_rules_that_opt_out(rules: object, reserves: bool) -> None:
     assert from_tdmrep(json.dumps(rules).encode(), "/photos/a.jpg")["tdmrep"].reserves is reserves
 
 
@@ -160,7 +160,7 @@ def test_no_tdmrep_is_silence() -> None:
         ("/" + "*a" * 5000 + "$", "/" + "a" * 4999 + "b", False),
     ],
 )
-def test_patterns(pattern: str, path: str, does: bool) -> None:
+def test_robots_txt_patterns(pattern: str, path: str, does: bool) -> None:
     assert matches(pattern, path) is does
 
 
@@ -180,7 +180,7 @@ def jpeg(*segments: bytes) -> bytes:
     return data[:2] + parts + data[2:]
 
 
-def test_xmp_of_every_container() -> None:
+def test_xmp_is_found_in_every_container() -> None:
     packet = attribute("DMI-PROHIBITED-AIMLTRAINING")
     text = PngImagePlugin.PngInfo()
     text.add_itxt("XML:com.adobe.xmp", packet.decode(), zip=True)
@@ -204,7 +204,7 @@ def test_xmp_of_every_container() -> None:
         assert said == Statement("DMI-PROHIBITED-AIMLTRAINING", reserves=True), kind
 
 
-def test_compressed_text_is_unpacked_whatever_its_keyword_and_whatever_stands_before_it() -> None:
+def test_compressed_png_text_is_decompressed_whatever_its_keyword() -> None:
     word = "DMI-PROHIBITED-AIMLTRAINING"
     text = PngImagePlugin.PngInfo()
     text.add_itxt("Description", word, zip=True)
@@ -216,7 +216,7 @@ def test_compressed_text_is_unpacked_whatever_its_keyword_and_whatever_stands_be
     assert from_file(b"", xmp_packets(png(text)))["metadata"] == Statement(word, reserves=True)
 
 
-def test_a_file_that_unpacks_to_gigabytes_does_not() -> None:
+def test_decompressed_metadata_is_limited() -> None:
     text = PngImagePlugin.PngInfo()
     for _ in range(20):
         text.add(b"zTXt", b"Comment\0\0" + zlib.compress(b" " * 8 * 2**20))
@@ -229,14 +229,14 @@ def png(text: PngImagePlugin.PngInfo) -> bytes:
     return out.getvalue()
 
 
-def test_what_is_broken_hides_no_packet_before_it() -> None:
+def test_a_corrupt_segment_hides_no_earlier_packet() -> None:
     head = b"http://ns.adobe.com/xap/1.0/\0"
     whole = jpeg(head + attribute("DMI-PROHIBITED"))
     data = whole[: whole.index(b"\xff\xe1")] + whole[whole.index(b"\xff\xe1") :][: 4 + len(head) + 300] + b"\xff\xe1"
     assert from_file(b"", xmp_packets(data))["metadata"].reserves
 
 
-def test_extended_xmp_is_put_together() -> None:
+def test_extended_xmp_is_joined() -> None:
     packet = attribute("DMI-PROHIBITED")
     cut = packet.index(b"DMI-PROH") + 6
     head = b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 32
@@ -246,7 +246,7 @@ def test_extended_xmp_is_put_together() -> None:
     assert from_file(data, xmp_packets(data))["metadata"].reserves
 
 
-def test_pixels_are_left_out_of_the_search_and_nothing_else() -> None:
+def test_only_pixels_are_left_out_of_the_metadata_search() -> None:
     word = b"DMI-PROHIBITED-AIMLTRAINING"
     plain, progressive = jpeg(b"words " + word), io.BytesIO()
     Image.open(io.BytesIO(plain)).save(progressive, "JPEG", progressive=True)
@@ -275,14 +275,14 @@ def test_pixels_are_left_out_of_the_search_and_nothing_else() -> None:
         ("DMI-UNSPECIFIED", False),
     ],
 )
-def test_words_of_the_vocabulary(word: str, reserves: bool) -> None:
+def test_terms_of_the_plus_vocabulary(word: str, reserves: bool) -> None:
     assert from_file(b"", [attribute(word)])["metadata"] == Statement(word, reserves)
     element = XMP.format("").replace("></rdf:D", f"><plus:DataMining>http://x/{word}</plus:DataMining></rdf:D").encode()
     assert from_file(b"", [element])["metadata"] == Statement(word, reserves)
     assert from_file(b"", [attribute(word).decode().encode("utf-16-be")])["metadata"].reserves is reserves
 
 
-def test_other_fields_of_a_file() -> None:
+def test_tdm_and_c2pa_fields_of_a_file() -> None:
     assert from_file(scene(1, 64, 64)) == {"metadata": Statement(None)}
     iptc = b"\xff\xed junk 8BIM DMI-PROHIBITED-AIMLTRAINING junk"
     assert from_file(iptc)["metadata"].reserves
@@ -294,7 +294,7 @@ def test_other_fields_of_a_file() -> None:
 
 
 @pytest.mark.parametrize("cut", range(0, 700, 23))
-def test_a_broken_file_holds_what_can_be_read(cut: int) -> None:
+def test_readable_metadata_of_a_truncated_file_counts(cut: int) -> None:
     whole = attribute("DMI-ALLOWED")
     found = xmp_packets(jpeg(b"http://ns.adobe.com/xap/1.0/\0" + whole)[:cut])
     assert all(whole.startswith(packet) for packet in found), "nothing is read that was not in it"
@@ -321,11 +321,11 @@ def test_a_broken_file_holds_what_can_be_read(cut: int) -> None:
         (["no", "ai"], "No AI was used", False),
     ],
 )
-def test_words_of_the_author(tags: list[str], title: str, reserves: bool) -> None:
+def test_words_of_the_author_that_opt_out(tags: list[str], title: str, reserves: bool) -> None:
     assert from_words(title, "", tags)["words"].reserves is reserves
 
 
-def test_evidence_says_what_was_asked_and_when() -> None:
+def test_evidence_records_what_was_checked_and_when() -> None:
     host = Evidence(
         from_robots("User-agent: *\nContent-Signal: ai-train=no", "/", AGENT), host_asked_at="2026-05-01T00:00:00Z"
     )
@@ -352,7 +352,7 @@ def test_evidence_says_what_was_asked_and_when() -> None:
     assert Evidence({}).papers() == {"reserved": [], "reservations": ""}
 
 
-def test_remote_words_are_kept_short_and_on_one_line() -> None:
+def test_remote_text_is_kept_short_and_on_one_line() -> None:
     said = from_headers({"x-robots-tag": "noai\x00\x1b[31m" + "x" * 5000})["x-robots-tag"]
     assert said.words is not None
     assert len(said.words) == 500

@@ -48,7 +48,7 @@ def test_rows_with_papers_pass() -> None:
     rules.check_papers(rows({}, unsplash, {"source": "folder", "licence": "own", "author": ""}), RIGHTS)
 
 
-def test_bytes_need_licence_and_source() -> None:
+def test_redistribution_needs_licence_and_source() -> None:
     refused = rows(
         {"licence": "all-rights-reserved"},
         {"source": "unsplash", "licence": "unsplash", "permission": "letter", "permits": ["train"]},
@@ -64,7 +64,7 @@ def test_bytes_need_licence_and_source() -> None:
     rules.check_publishing(rows({}, allowed, {"source": "folder", "licence": "own"}), RIGHTS)
 
 
-def test_a_source_can_say_no_whatever_the_licence() -> None:
+def test_a_sources_terms_can_forbid_training_whatever_the_licence() -> None:
     closed = {"flickr": Rights("yes", "no", "non-commercial", "closed")}
     with pytest.raises(RightsRefused, match="closed"):
         rules.check_publishing(rows({}), closed)
@@ -86,7 +86,7 @@ def test_a_source_can_say_no_whatever_the_licence() -> None:
         (["redistributable"], [0, 1, 2, 3, 5, 6]),
     ],
 )
-def test_subsets(words: list[str], kept: list[int]) -> None:
+def test_subsets_select_rows(words: list[str], kept: list[int]) -> None:
     table = rows(
         {"licence": "cc-by-2.0"},
         {"licence": "cc-by-nc-2.0"},
@@ -99,12 +99,12 @@ def test_subsets(words: list[str], kept: list[int]) -> None:
     assert rules.subset(table, RIGHTS, words).nonzero()[0].tolist() == kept
 
 
-def test_unknown_subset() -> None:
+def test_an_unknown_subset_is_an_error() -> None:
     with pytest.raises(ConfigError, match='"comercial-ok" is neither'):
         rules.subset(rows({}), RIGHTS, ["comercial-ok"])
 
 
-def test_a_permission_opens_only_what_it_lists() -> None:
+def test_a_permission_allows_only_what_it_lists() -> None:
     """Selling and changing are words of their own; what a source's terms rule out, no permission opens."""
     forbids = LICENCES["cc-by-nc-nd-4.0"]
     open_terms = Rights("by-licence", "by-licence", "by-licence", "")

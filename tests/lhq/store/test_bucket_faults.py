@@ -37,12 +37,12 @@ def spoilt(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
 
 
 @pytest.mark.parametrize("fault", ["busy", "cut", "slow"])
-def test_reads_survive_a_corrupted_answer(spoilt: Between, fault: Fault) -> None:
+def test_reads_survive_a_corrupted_response(spoilt: Between, fault: Fault) -> None:
     reads_survive_a_corrupted_answer("s3://lhq/set", spoilt, fault, counts=lambda path: ".parquet" in path)
 
 
 @pytest.mark.parametrize("fault", ["busy", "cut"])
-def test_what_stays_spoilt_is_told_and_is_no_empty_store(
+def test_a_persistent_fault_is_an_error_and_not_an_empty_store(
     spoilt: Between, fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "_DELAY_S", 0.0)
@@ -84,7 +84,7 @@ def test_a_write_is_complete_or_absent(spoilt: Between, size_bytes: int) -> None
     assert ("PUT", "busy") in {(method, fault) for method, _, fault in spoilt.spoilt[-1:]}
 
 
-def test_an_export_over_a_bad_line_is_the_one_over_a_good_line(spoilt: Between, tmp_path: Path) -> None:
+def test_an_export_over_a_faulty_connection_is_byte_for_byte_the_same(spoilt: Between, tmp_path: Path) -> None:
     local = painted_store(tmp_path / "store", 6)
     painted_store(local, 6, first=6, shard=1)
     fsspec.filesystem("s3").put(str(local), "s3://lhq/set", recursive=True)
@@ -126,7 +126,7 @@ def crawled(spoilt: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("words", WRITING, ids=" ".join)
-def test_keys_that_may_only_read_are_told_before_any_work(crawled: Between, lhq: Lhq, words: tuple[str, ...]) -> None:
+def test_read_only_keys_are_reported_before_any_work(crawled: Between, lhq: Lhq, words: tuple[str, ...]) -> None:
     crawled.spoil = lambda method, path, number: "denied" if method in {"PUT", "POST"} else None
     done = lhq(*words)
     assert (done.returncode, done.stdout) == (2, "")
@@ -135,7 +135,7 @@ def test_keys_that_may_only_read_are_told_before_any_work(crawled: Between, lhq:
     assert lhq("status", "p.toml").stdout.startswith("candidates 2")
 
 
-def test_a_page_that_passes_for_a_bucket_is_no_empty_store(crawled: Between, lhq: Lhq) -> None:
+def test_a_login_page_instead_of_a_bucket_is_not_an_empty_store(crawled: Between, lhq: Lhq) -> None:
     crawled.spoil = lambda method, path, number: "page"
     for words in (("status", "p.toml"), *WRITING):
         done = lhq(*words)
@@ -143,7 +143,7 @@ def test_a_page_that_passes_for_a_bucket_is_no_empty_store(crawled: Between, lhq
         assert done.stderr.startswith("lhq: s3://lhq/set: what answers there is no bucket (it sent text/html); check")
 
 
-def test_a_bucket_where_nothing_may_be_deleted_says_so(crawled: Between, lhq: Lhq) -> None:
+def test_missing_permission_to_delete_is_reported(crawled: Between, lhq: Lhq) -> None:
     assert lhq("filter", "p.toml").returncode == 0
     assert lhq("remove", "p.toml", "flickr:0000").returncode == 0
     crawled.spoil = lambda method, path, number: "denied" if method == "DELETE" else None
@@ -175,7 +175,7 @@ def test_a_server_that_takes_requests_and_says_nothing(bucket: str, monkeypatch:
             remote.check("s3://lhq/set")
 
 
-def test_a_wrong_clock_is_one_line_that_says_so(spoilt: Between, tmp_path: Path, lhq: Lhq) -> None:
+def test_a_wrong_clock_is_reported_in_one_line(spoilt: Between, tmp_path: Path, lhq: Lhq) -> None:
     spoilt.spoil = lambda method, path, number: "skewed"
     file = tmp_path / "p.toml"
     file.write_text(f'store = "s3://lhq/set"\nlocal = "{tmp_path}/local"\nwant = 1\nqueries = ["a"]\n')

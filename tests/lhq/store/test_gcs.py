@@ -63,11 +63,11 @@ def test_a_remote_store_works_like_a_folder(gcs: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size_bytes", [10, 12 * 2**20])  # in one call, and in parts
-def test_an_upload_that_is_cut_leaves_what_was_there(gcs: str, size_bytes: int) -> None:
+def test_an_interrupted_upload_keeps_the_old_object(gcs: str, size_bytes: int) -> None:
     a_cut_upload_leaves_what_was_there(f"{gcs}/cut-{size_bytes}/000000.parquet", size_bytes)
 
 
-def test_a_bucket_that_is_not_there_is_said(gcs: str) -> None:
+def test_a_missing_bucket_is_reported(gcs: str) -> None:
     with pytest.raises(StoreError, match="gs://none/set: there is no bucket none"):
         remote.check("gs://none/set")
 
@@ -82,12 +82,12 @@ def spoilt(gcs: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Between]:
 
 
 @pytest.mark.parametrize("fault", ["busy", "cut", "slow"])
-def test_reads_survive_a_corrupted_answer(spoilt: Between, fault: Fault) -> None:
+def test_reads_survive_a_corrupted_response(spoilt: Between, fault: Fault) -> None:
     reads_survive_a_corrupted_answer("gs://lhq/set", spoilt, fault)
 
 
 @pytest.mark.parametrize("fault", ["busy", "skewed"])
-def test_what_stays_spoilt_is_one_line(spoilt: Between, fault: Fault, tmp_path: Path, lhq: Lhq) -> None:
+def test_a_persistent_fault_is_one_line(spoilt: Between, fault: Fault, tmp_path: Path, lhq: Lhq) -> None:
     Shards("gs://lhq/set", "facts/size").write(0, table())
     spoilt.spoil = lambda method, path, number: fault
     file = tmp_path / "p.toml"

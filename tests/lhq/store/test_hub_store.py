@@ -63,7 +63,7 @@ def test_a_remote_store_works_like_a_folder(made: Hub, tmp_path: Path) -> None:
     assert made.files["org/set"].keys() == {"photos/000000.parquet", "photos/000001.parquet"}
 
 
-def test_filtered_and_exported_as_from_a_folder(made: Hub, tmp_path: Path) -> None:
+def test_filter_and_export_give_the_same_as_from_a_folder(made: Hub, tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "HF_ENDPOINT": made.url,
@@ -90,11 +90,11 @@ def test_filtered_and_exported_as_from_a_folder(made: Hub, tmp_path: Path) -> No
     assert any(path.startswith("facts/size/") for path in made.files["org/set"])
 
 
-def test_an_upload_that_is_cut_leaves_what_was_there(made: Hub) -> None:
+def test_an_interrupted_upload_keeps_the_old_object(made: Hub) -> None:
     a_cut_upload_leaves_what_was_there(f"{STORE}/cut/000000.parquet", 2**20)
 
 
-def test_a_repository_that_is_not_there_is_said(made: Hub) -> None:
+def test_a_missing_repository_is_reported(made: Hub) -> None:
     with pytest.raises(StoreError, match="hf://datasets/org/none: there is no bucket datasets/org/none"):
         remote.check("hf://datasets/org/none")
 

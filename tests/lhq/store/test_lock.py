@@ -42,7 +42,7 @@ def holding(store: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_is_refused_with_the_first_ones_process(store: str) -> None:
+def test_a_second_lock_is_refused_naming_the_first_process(store: str) -> None:
     process = holding(store)
     with pytest.raises(StoreError, match=f"another filter is at work here .*process {process.pid}"):
         locked(store, "filter").__enter__()
@@ -53,7 +53,7 @@ def test_a_second_is_refused_with_the_first_ones_process(store: str) -> None:
         pass
 
 
-def test_a_killed_owner_holds_nobody_up(store: str) -> None:
+def test_the_lock_of_a_killed_process_is_free(store: str) -> None:
     process = holding(store)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -61,7 +61,7 @@ def test_a_killed_owner_holds_nobody_up(store: str) -> None:
         pass
 
 
-def test_only_one_of_many_at_once_gets_in(store: str) -> None:
+def test_only_one_of_many_concurrent_attempts_gets_the_lock(store: str) -> None:
     got, barrier = [], threading.Barrier(6)
 
     def try_it() -> None:
@@ -90,7 +90,7 @@ def left_by(bucket: str, owner: dict[str, object]) -> str:
     return f"{bucket}/set"
 
 
-def test_another_machines_lock_holds_until_it_is_stale(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machines_lock_is_respected_until_it_is_stale(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = left_by(bucket, {"host": "elsewhere", "pid": os.getpid(), "token": "x"})
     with pytest.raises(StoreError, match="on elsewhere"):
         locked(store, "filter").__enter__()
@@ -111,7 +111,7 @@ def test_a_lock_that_was_taken_over_is_left_to_its_new_owner(bucket: str, monkey
     assert fs.exists(path)
 
 
-def test_the_owner_shows_that_it_lives(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owner_renews_its_lock(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "HEARTBEAT_S", 0.1)
     fs, path = fsspec.filesystem("s3"), f"{bucket}/set/filter.lock"
     with locked(f"{bucket}/set", "filter"):
@@ -121,6 +121,6 @@ def test_the_owner_shows_that_it_lives(bucket: str, monkeypatch: pytest.MonkeyPa
             fs.invalidate_cache(path)
 
 
-def test_a_bucket_that_is_not_there_is_said(bucket: str) -> None:
+def test_a_missing_bucket_is_reported(bucket: str) -> None:
     with pytest.raises(StoreError, match=r"can't be (read|written)"):
         locked("s3://no-such-bucket-here/set", "filter").__enter__()

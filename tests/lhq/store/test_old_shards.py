@@ -84,7 +84,7 @@ def test_a_spool_left_open_by_an_older_version_is_sealed(tmp_path: Path) -> None
     assert (row["image"], row["permits"], row["latitude"]) == (data, [], None)
 
 
-def test_a_candidate_of_an_older_frontier_is_one(tmp_path: Path) -> None:
+def test_candidates_of_an_older_frontier_are_read(tmp_path: Path) -> None:
     papers = {
         "source": "flickr",
         "source_id": "1",
@@ -114,7 +114,7 @@ def test_a_candidate_of_an_older_frontier_is_one(tmp_path: Path) -> None:
     frontier.close()
 
 
-def test_an_old_manifest_is_one(tmp_path: Path) -> None:
+def test_an_old_manifest_is_read(tmp_path: Path) -> None:
     table = Shards(str(old_store(tmp_path / "store")), "photos").read(0, [n for n in OLD.names if n != "image"])
     pq.write_table(table, tmp_path / "manifest.parquet")
     found = manifest.read(str(tmp_path / "manifest.parquet"))

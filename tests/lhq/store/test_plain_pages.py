@@ -48,7 +48,7 @@ def _row(id: str, data: bytes) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_what_lies_plain_is_read_whole(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_plain_pages_are_read_completely(tmp_path: Path, options: dict[str, Any]) -> None:
     about = _file(tmp_path / "a.parquet", FIRM, **options)
     assert list(plain_values(str(tmp_path / "a.parquet"), about, "image")) == PHOTOS
 
@@ -64,12 +64,12 @@ def test_what_lies_plain_is_read_whole(tmp_path: Path, options: dict[str, Any]) 
     ],
     ids=str,
 )
-def test_what_lies_otherwise_is_left_to_arrow(tmp_path: Path, schema: pa.Schema, options: dict[str, Any]) -> None:
+def test_other_pages_are_left_to_arrow(tmp_path: Path, schema: pa.Schema, options: dict[str, Any]) -> None:
     about = _file(tmp_path / "a.parquet", schema, **options)
     assert list(plain_values(str(tmp_path / "a.parquet"), about, "image")) == []
 
 
-def test_a_flipped_byte_of_a_shard_never_passes_for_a_whole_photo(tmp_path: Path) -> None:
+def test_a_flipped_byte_of_a_shard_never_passes_for_an_intact_photo(tmp_path: Path) -> None:
     photos = [np.random.default_rng(n).bytes(size) for n, size in enumerate((9000, 40, 700, 9000))]
     rows = [_row(f"x:{n}", data) for n, data in enumerate(photos)]
     shards = Shards(str(tmp_path), "photos")
@@ -93,7 +93,7 @@ def test_a_flipped_byte_of_a_shard_never_passes_for_a_whole_photo(tmp_path: Path
             continue
 
 
-def test_of_a_file_cut_short_come_the_photos_before_the_cut(tmp_path: Path) -> None:
+def test_a_truncated_file_gives_the_photos_before_the_cut(tmp_path: Path) -> None:
     about = _file(tmp_path / "a.parquet", FIRM, write_batch_size=1, data_page_size=1)
     (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:70_000])
     assert list(plain_values(str(tmp_path / "a.parquet"), about, "image")) == PHOTOS[:4]

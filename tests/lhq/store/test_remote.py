@@ -31,7 +31,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_bucket_that_is_not_there_is_said_at_the_start_of_every_command(
+def test_every_command_reports_a_missing_bucket_at_once(
     bucket: str, tmp_path: Path, lhq: Lhq, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -79,7 +79,7 @@ class Breaking:
 
 
 @pytest.mark.parametrize("how", [0, 3, ConnectionResetError("reset"), RuntimeError("ClientPayloadError")])
-def test_a_get_that_breaks_is_asked_again_then_told(monkeypatch: pytest.MonkeyPatch, how: BaseException | int) -> None:
+def test_a_failing_read_is_retried_then_reported(monkeypatch: pytest.MonkeyPatch, how: BaseException | int) -> None:
     monkeypatch.setattr(remote, "_DELAY_S", 0.0)
     fsspec.filesystem("memory").pipe_file("/broken/a", bytes(range(200)))
     with remote.open_file(Breaking(remote.ATTEMPTS - 1, how), "/broken/a") as file:
@@ -93,14 +93,14 @@ def test_a_get_that_breaks_is_asked_again_then_told(monkeypatch: pytest.MonkeyPa
         remote.open_file(Breaking(0, 0), "/broken/none")
 
 
-def test_a_shard_in_a_bucket_reads_as_one_in_a_folder(bucket: str, tmp_path: Path) -> None:
+def test_a_shard_in_a_bucket_reads_like_one_in_a_folder(bucket: str, tmp_path: Path) -> None:
     table = pa.table({"id": [str(n) for n in range(5000)], "error": [None] * 5000})
     for store in (f"{bucket}/facts", str(tmp_path)):
         Shards(store, "facts/size").write(0, table)
     assert Shards(f"{bucket}/facts", "facts/size").read(0).equals(Shards(str(tmp_path), "facts/size").read(0))
 
 
-def test_what_others_wrote_meanwhile_is_seen(bucket: str) -> None:
+def test_objects_written_by_others_are_seen(bucket: str) -> None:
     """The bucket's library remembers listings, sizes included."""
     import boto3
 
@@ -126,7 +126,7 @@ def test_what_others_wrote_meanwhile_is_seen(bucket: str) -> None:
     assert remote.list_names(facts.fs, "lhq/set/none") == []
 
 
-def test_refused_credentials_are_no_empty_store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_credentials_are_not_an_empty_store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fs = fsspec.core.url_to_fs(bucket)[0]
 
     def refuse(*words: object, **more: object) -> None:
@@ -138,9 +138,7 @@ def test_refused_credentials_are_no_empty_store(bucket: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("store", ["hf://datasets/me/set", "hf://buckets/me/set"])
-def test_a_hub_that_nobody_answers_for_is_one_line(
-    tmp_path: Path, lhq: Lhq, monkeypatch: pytest.MonkeyPatch, store: str
-) -> None:
+def test_an_unreachable_hub_is_one_line(tmp_path: Path, lhq: Lhq, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # a port that nobody listens on
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

@@ -20,7 +20,7 @@ from tests.lhq.store.uploads import a_cut_upload_leaves_what_was_there
 from tests.lhq.typed import Lhq
 
 
-def test_a_store_in_a_bucket_is_one_as_in_a_folder(bucket: str, tmp_path: Path) -> None:
+def test_a_store_in_a_bucket_works_like_a_folder(bucket: str, tmp_path: Path) -> None:
     local = painted_store(tmp_path / "store", 6)
     painted_store(local, 6, first=6, shard=1)
     store = f"{bucket}/set"
@@ -46,12 +46,12 @@ def test_a_store_in_a_bucket_is_one_as_in_a_folder(bucket: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("size_bytes", [10, 12 * 2**20])  # in one call, and in parts
-def test_an_upload_that_is_cut_leaves_what_was_there(bucket: str, size_bytes: int) -> None:
+def test_an_interrupted_upload_keeps_the_old_object(bucket: str, size_bytes: int) -> None:
     a_cut_upload_leaves_what_was_there(f"{bucket}/cut-{size_bytes}/000000.parquet", size_bytes)
 
 
 @pytest.mark.parametrize("words", [["status"], ["crawl"], ["filter"], ["export"], ["report"], ["remove", "flickr:1"]])
-def test_a_bucket_without_credentials_is_one_line(
+def test_missing_credentials_are_one_line(
     tmp_path: Path, lhq: Lhq, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed")
@@ -79,7 +79,7 @@ def test_a_bucket_without_credentials_is_one_line(
         ("gs://bucket/set", "pip install 'lhq[gs]'"),
     ],
 )
-def test_a_store_of_no_known_kind_is_one_line(
+def test_an_unknown_url_scheme_is_one_line(
     tmp_path: Path, lhq: Lhq, monkeypatch: pytest.MonkeyPatch, store: str, words: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)

@@ -12,7 +12,7 @@ from lhq.store.shards import Shards
 PICTURE_BYTES = 2 * 2**20
 
 
-def test_batches_hold_a_row_group_and_not_the_shard(tmp_path: Path) -> None:
+def test_batches_hold_one_row_group_in_memory(tmp_path: Path) -> None:
     shards = Shards(str(tmp_path), "photos")
     rows = {"id": [f"x:{n}" for n in range(24)], "image": [bytes([n]) * PICTURE_BYTES for n in range(24)]}
     shards.write(0, pa.table(rows), row_group_size=2)
@@ -27,7 +27,7 @@ def test_batches_hold_a_row_group_and_not_the_shard(tmp_path: Path) -> None:
     assert most < 10 * PICTURE_BYTES, f"{most / PICTURE_BYTES:.1f} pictures held at once"
 
 
-def test_pictures_have_no_dictionary(tmp_path: Path) -> None:
+def test_images_have_no_dictionary(tmp_path: Path) -> None:
     shards = Shards(str(tmp_path), "photos")
     shards.write(0, pa.table({"id": ["x:1", "x:2"], "licence": ["cc0", "cc0"], "image": [b"a" * 9000, b"b" * 9000]}))
     group = pq.ParquetFile(shards.path(0)).metadata.row_group(0)
@@ -35,7 +35,7 @@ def test_pictures_have_no_dictionary(tmp_path: Path) -> None:
     assert group.column(2).compression == "UNCOMPRESSED"
 
 
-def test_pictures_come_one_at_a_time(tmp_path: Path) -> None:
+def test_images_are_read_one_at_a_time(tmp_path: Path) -> None:
     shards = Shards(str(tmp_path), "photos")
     rows = {"id": [f"x:{n}" for n in range(24)], "image": [bytes([n]) * PICTURE_BYTES for n in range(24)]}
     shards.write(0, pa.table(rows), row_group_size=2)
@@ -49,7 +49,7 @@ def test_pictures_come_one_at_a_time(tmp_path: Path) -> None:
     assert most < 8 * PICTURE_BYTES, f"{most / PICTURE_BYTES:.1f} pictures held at once"
 
 
-def test_a_photo_without_bytes_is_empty_and_keeps_its_row(tmp_path: Path) -> None:
+def test_a_photo_without_bytes_is_read_as_empty(tmp_path: Path) -> None:
     shards = Shards(str(tmp_path), "photos")
     shards.write(0, pa.table({"id": ["x:1", "x:2", "x:3"], "image": [b"a", None, b"c"]}))
     assert list(shards.images(0)) == [b"a", b"", b"c"]

@@ -42,11 +42,11 @@ _fields = st.recursive(
 
 @settings(deadline=None)
 @given(st.dictionaries(st.integers(1, 300), _fields, max_size=8))
-def test_what_is_written_is_read(fields: thrift.Struct) -> None:
+def test_a_struct_survives_encoding_and_decoding(fields: thrift.Struct) -> None:
     assert decoded(encoded(fields)) == fields
 
 
-def test_footers_of_arrow_are_the_same_bytes_again() -> None:
+def test_arrows_footers_are_encoded_to_the_same_bytes() -> None:
     columns = {
         "text": ["a", None, "c" * 500],
         "number": [1, None, 2**62],
@@ -73,6 +73,6 @@ def test_footers_of_arrow_are_the_same_bytes_again() -> None:
 
 
 @pytest.mark.parametrize("broken", [b"", b"\x15", b"\x18\x05ab", b"\x1d\x00", b"\x19\xf5\xff"])
-def test_what_is_none_is_refused(broken: bytes) -> None:
+def test_invalid_data_is_refused(broken: bytes) -> None:
     with pytest.raises(ValueError, match="compact protocol"):
         decoded(broken)

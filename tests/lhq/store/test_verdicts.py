@@ -62,7 +62,7 @@ def test_damaged_verdicts_and_facts_are_one_line_each(toml: Path, tmp_path: Path
     assert "judged" in lhq("status", file).stdout
 
 
-def test_a_picture_that_can_not_be_written_is_one_line(toml: Path, tmp_path: Path, lhq: Lhq) -> None:
+def test_an_unwritable_image_path_is_one_line(toml: Path, tmp_path: Path, lhq: Lhq) -> None:
     (tmp_path / "file").write_text("in the way")
     done = lhq("show", "flickr:p2", toml, "--image", tmp_path / "file" / "p.jpg")
     assert (done.returncode, done.stdout) == (2, "")

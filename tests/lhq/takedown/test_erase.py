@@ -48,7 +48,7 @@ def published(store: Path, to: Path) -> dict[str, str]:
     return files(to / "data")
 
 
-def test_no_byte_stays_and_nothing_else_changes(tmp_path: Path) -> None:
+def test_erased_bytes_are_gone_and_nothing_else_changes(tmp_path: Path) -> None:
     store = store_of_three_shards(tmp_path / "store")
     untouched = files(store)["photos/000000.parquet"]
     remove(str(store), ["flickr:0005", "flickr:0008", "flickr:0009", "flickr:0010", "flickr:0011"])
@@ -71,7 +71,7 @@ def test_no_byte_stays_and_nothing_else_changes(tmp_path: Path) -> None:
     assert erase(str(store), str(store)).ids == ()
 
 
-def test_the_same_bytes_under_another_id_go_too(tmp_path: Path) -> None:
+def test_the_same_bytes_under_another_id_are_erased_too(tmp_path: Path) -> None:
     store = painted_store(tmp_path / "store", 3)
     add_shard(store, 1, [photo(scene(1), "again", "folder", "own"), photo(scene(7), "other", "folder", "own")])
     judge(store)
@@ -99,7 +99,7 @@ erase.erase(sys.argv[1], sys.argv[1])
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_killed_at_any_step_and_run_again(tmp_path: Path, step: int) -> None:
+def test_an_erasure_killed_at_any_step_resumes(tmp_path: Path, step: int) -> None:
     store = store_of_three_shards(tmp_path / "store")
     remove(str(store), ["flickr:0005"])
     words = [sys.executable, "-c", _KILLED, str(store), str(step)]
@@ -128,7 +128,7 @@ def test_an_open_shard_and_quarantine_are_named(tmp_path: Path) -> None:
     assert [Path(path).name for path in done.quarantined] == ["000009.parquet"]
 
 
-def test_not_while_a_crawl_is_at_work(tmp_path: Path) -> None:
+def test_erasing_is_refused_while_a_crawl_runs(tmp_path: Path) -> None:
     store = painted_store(tmp_path / "store", 2)
     remove(str(store), ["flickr:0001"])
     before = files(store)

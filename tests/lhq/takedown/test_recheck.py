@@ -44,7 +44,7 @@ def stored(store: Path, pictures: Pictures, num: int = 6) -> None:
     add_shard(store, 0, [photo(scene(n), f"{n}", url=f"{pictures.url}/{n}.jpg") for n in range(num)])
 
 
-def test_changes_at_the_address(tmp_path: Path) -> None:
+def test_changes_at_the_url_are_found(tmp_path: Path) -> None:
     with serving() as pictures:
         stored(tmp_path, pictures)
         pictures.answers["/1.jpg"] = 404
@@ -63,7 +63,7 @@ def test_changes_at_the_address(tmp_path: Path) -> None:
         assert (report.checked, set(report.unknown)) == (6, {"flickr:5"})
 
 
-def test_the_same_size_but_other_bytes_is_found_by_reading_them(tmp_path: Path) -> None:
+def test_other_bytes_of_the_same_size_are_found_by_reading_them(tmp_path: Path) -> None:
     with serving() as pictures:
         stored(tmp_path, pictures, 3)
         other = bytearray(scene(1))
@@ -74,7 +74,7 @@ def test_the_same_size_but_other_bytes_is_found_by_reading_them(tmp_path: Path) 
         assert [(one.id, one.what) for one in changes] == [("flickr:1", "bytes")]
 
 
-def test_a_host_is_asked_with_the_manners_of_a_crawl(tmp_path: Path) -> None:
+def test_a_recheck_obeys_the_limits_of_a_crawl(tmp_path: Path) -> None:
     """By its own pace and slots, not as a service; its robots.txt holds; a mood of it is waited out."""
     data = scene(1)
     with Server() as server:
@@ -156,7 +156,7 @@ def test_reservations_found_by_recheck_apply_to_the_next_export(tmp_path: Path, 
     assert (store / "photos" / "000000.parquet").read_bytes() == shard
 
 
-def test_those_asked_longest_ago_are_asked_first(tmp_path: Path) -> None:
+def test_photos_checked_longest_ago_are_checked_first(tmp_path: Path) -> None:
     with serving() as pictures:
         stored(tmp_path, pictures)
         for _ in range(3):
@@ -165,7 +165,7 @@ def test_those_asked_longest_ago_are_asked_first(tmp_path: Path) -> None:
         assert len(pictures.asked) == 6
 
 
-def test_answers_of_photos_that_are_erased_go_with_them(tmp_path: Path) -> None:
+def test_results_of_erased_photos_are_deleted(tmp_path: Path) -> None:
     with serving() as pictures:
         stored(tmp_path, pictures, 3)
         check(tmp_path, pictures)
@@ -174,7 +174,7 @@ def test_answers_of_photos_that_are_erased_go_with_them(tmp_path: Path) -> None:
     assert rechecked.read(str(tmp_path))["id"].to_pylist() == ["flickr:0", "flickr:2"]
 
 
-def test_limit_and_tombstones(tmp_path: Path) -> None:
+def test_the_limit_is_kept_and_removed_photos_are_skipped(tmp_path: Path) -> None:
     with serving() as pictures:
         stored(tmp_path, pictures)
         remove(str(tmp_path), ["flickr:0"])
@@ -184,7 +184,7 @@ def test_limit_and_tombstones(tmp_path: Path) -> None:
             check(tmp_path / "empty", pictures)
 
 
-def test_sources_are_asked_for_licence_and_presence(tmp_path: Path) -> None:
+def test_sources_are_queried_for_licence_and_presence(tmp_path: Path) -> None:
     with Sandbox(seed=0, num_scenes=12, port=0) as box:
         host = box.url.split("://")[1]
         pictures = Pictures(host)
@@ -216,7 +216,7 @@ def test_sources_are_asked_for_licence_and_presence(tmp_path: Path) -> None:
     assert not report.unknown
 
 
-def test_commons_is_asked_page_by_page(tmp_path: Path) -> None:
+def test_commons_is_queried_page_by_page(tmp_path: Path) -> None:
     """Answers as the API gives them: a page as it was, one under another licence, one deleted, one that is refused."""
     said = {
         "11": {"LicenseUrl": {"value": "https://creativecommons.org/licenses/by-sa/4.0"}},

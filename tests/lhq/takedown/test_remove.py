@@ -30,7 +30,7 @@ def exported(store: Path, out: Path) -> set[str]:
     }
 
 
-def test_gone_from_the_next_export(tmp_path: Path) -> None:
+def test_a_removed_photo_is_not_in_the_next_export(tmp_path: Path) -> None:
     store, out = painted_store(tmp_path / "store", 6), tmp_path / "out"
     assert len(exported(store, out)) == 6
     done = remove(
@@ -47,7 +47,7 @@ def test_gone_from_the_next_export(tmp_path: Path) -> None:
     assert tombstones.removed_ids(str(store)) == {"flickr:0002", "flickr:0004"}
 
 
-def test_the_same_bytes_do_not_come_back_under_another_id(tmp_path: Path) -> None:
+def test_removed_bytes_are_not_crawled_under_another_id(tmp_path: Path) -> None:
     store = painted_store(tmp_path / "store", 3)
     remove(str(store), ["flickr:0001"])
     add_shard(store, 1, [photo(scene(1), "again", "folder", "own")])
@@ -55,7 +55,7 @@ def test_the_same_bytes_do_not_come_back_under_another_id(tmp_path: Path) -> Non
     assert exported(store, tmp_path / "out") == {"flickr:0000", "flickr:0002"}
 
 
-def test_an_id_never_seen_is_kept_out_all_the_same(tmp_path: Path) -> None:
+def test_an_id_unknown_to_the_store_is_excluded_too(tmp_path: Path) -> None:
     store = painted_store(tmp_path / "store", 2)
     done = remove(str(store), ["flickr:99"])
     assert (done.new, done.unseen) == (("flickr:99",), ("flickr:99",))
@@ -65,14 +65,14 @@ def test_an_id_never_seen_is_kept_out_all_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["99", "https://photos.example/unknown", "flickr:"])
-def test_a_name_that_is_none_takes_nothing_down(tmp_path: Path, name: str) -> None:
+def test_an_invalid_name_removes_nothing(tmp_path: Path, name: str) -> None:
     store = painted_store(tmp_path / "store", 2)
     with pytest.raises(InputError, match=name):
         remove(str(store), ["flickr:0000", name])
     assert not tombstones.removed_ids(str(store))
 
 
-def test_names_from_a_file(tmp_path: Path) -> None:
+def test_names_are_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("# asked on 1 May\nflickr:1\n\n  flickr:2  \n")
     assert read_names(str(tmp_path / "ids.txt")) == ["flickr:1", "flickr:2"]
     with pytest.raises(InputError, match="can't be read"):
@@ -87,7 +87,7 @@ def test_damaged_tombstones_stop_the_export(tmp_path: Path) -> None:
         exported(store, tmp_path / "out")
 
 
-def test_takedowns_at_once_lose_none(tmp_path: Path) -> None:
+def test_concurrent_takedowns_lose_no_tombstone(tmp_path: Path) -> None:
     store = str(painted_store(tmp_path / "store", 1))
     start = threading.Barrier(8)
 
@@ -132,7 +132,7 @@ def published(pipeline: Pipeline) -> list[str]:
     return sorted(pq.read_table(f"{out}/manifest.parquet")["source_id"].to_pylist())
 
 
-def test_its_near_duplicates_go_too_or_are_named(pair: Pipeline) -> None:
+def test_near_duplicates_are_removed_too_or_named(pair: Pipeline) -> None:
     assert pair.near_duplicates(["flickr:big"]).of.keys() == {"flickr:small", "flickr:a b"}
     done = pair.remove(["flickr:big"], reason="asked")
     assert done.duplicates.keys() == {"flickr:small", "flickr:a b"}
@@ -144,7 +144,7 @@ def test_its_near_duplicates_go_too_or_are_named(pair: Pipeline) -> None:
     assert reasons["flickr:small"].endswith("to flickr:big; asked")
 
 
-def test_kept_duplicates_may_be_published_and_that_is_said(pair: Pipeline, lhq: Lhq) -> None:
+def test_near_duplicates_left_in_the_store_are_reported(pair: Pipeline, lhq: Lhq) -> None:
     done = lhq("remove", pair.file.path, "flickr:big", "--duplicates", "keep")
     assert done.stdout.split() == ["flickr:big"]
     assert "flickr:small: likeness" in done.stderr
@@ -153,7 +153,7 @@ def test_kept_duplicates_may_be_published_and_that_is_said(pair: Pipeline, lhq: 
     assert published(pair) in (["a b", "other"], ["other", "small"])
 
 
-def test_every_copy_is_named_with_what_to_do(pair: Pipeline, tmp_path: Path) -> None:
+def test_every_remaining_copy_is_named_with_advice(pair: Pipeline, tmp_path: Path) -> None:
     pair.report(str(tmp_path / "report.html"))
     copies.record(pair.file.local, copies.Copy("repository", "org/set"))
     out = Path(pair.file.store) / "export"
@@ -176,7 +176,7 @@ def test_every_copy_is_named_with_what_to_do(pair: Pipeline, tmp_path: Path) -> 
     assert again == {("report", "report.html"), ("repository", "set")}
 
 
-def test_what_is_to_be_done_clears_each_place(pair: Pipeline, lhq: Lhq, tmp_path: Path) -> None:
+def test_following_the_advice_clears_each_copy(pair: Pipeline, lhq: Lhq, tmp_path: Path) -> None:
     """Each advice is run as it was said; then no copy is left."""
     shutil.rmtree(Path(pair.file.store) / "export-zip")
     for place in ("elsewhere", "a place"):
