@@ -35,7 +35,6 @@ from lhq.pipeline.places import Places, find
 from lhq.pipeline.registry import ENGINES, MEASURES, SOURCES, Registry
 from lhq.records import ALL, Query
 from lhq.rights import deny_list
-from lhq.rights.permissions import Permission
 from lhq.rights.policy import Policy
 from lhq.rights.reservations import SIGNALS
 from lhq.sources import SourceSettings
@@ -180,11 +179,11 @@ def _want(top: TopSettings, has_queries: bool, sources: Mapping[str, SourceSetti
 
 
 def _policy(settings: RightsSettings, sources: Mapping[str, SourceSettings], path: Path) -> Policy:
-    stated = {name: getattr(one, "permission", None) for name, one in sources.items()}
+    stated = {name: source.stated_permission() for name, source in sources.items()}
     return Policy(
         honour=settings.honour,
         deny_list=deny_list.read(Path(settings.deny), f"{path} [rights]") if settings.deny else deny_list.DenyList(),
-        permissions={name: one for name, one in stated.items() if isinstance(one, Permission)},
+        permissions={name: permission for name, permission in stated.items() if permission},
     )
 
 

@@ -17,6 +17,7 @@ from lhq.errors import InputError
 from lhq.images import decode
 from lhq.measures import Measure, MeasureSettings
 from lhq.measures.contours import contours, hue_of
+from lhq.measures.objects import ObjectsSettings
 from lhq.records import PAPERS, Verdict
 from lhq.store import rechecked
 from lhq.store.shards import Shards
@@ -112,7 +113,7 @@ def picture(shown: Shown, settings: MeasureSettings | None, long_side_px: int = 
     image.thumbnail((long_side_px, long_side_px), Image.Resampling.LANCZOS)
     facts = shown.facts.get("objects")
     if facts and facts["classes"]:
-        image = _drawn(image, facts, getattr(settings, "min_score", 0.5))
+        image = _drawn(image, facts, settings.min_score if isinstance(settings, ObjectsSettings) else 0.5)
     file = io.BytesIO()
     image.save(file, "JPEG", quality=92, comment=b"written by lhq show")
     return file.getvalue()

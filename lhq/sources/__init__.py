@@ -19,6 +19,7 @@ from lhq.config import Settings
 from lhq.errors import FetchError, KeyMissing, SourceError
 from lhq.records import Candidate, Query
 from lhq.rights.licences import Rights
+from lhq.rights.permissions import Permission
 
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -59,6 +60,10 @@ class SourceSettings(Settings):
     """Short side; judged from the source's claim where it makes one, and again from the bytes."""
     calls_per_hour: float | None = None
     """Calls that the service allows in an hour; None where it sets no limit."""
+
+    def stated_permission(self) -> Permission | None:
+        """The rights holder's permission that the table states; sources with such a key override this."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,9 @@ class FolderSettings(SourceSettings):
 
     _listed = pydantic.field_validator("permission", mode="before")(from_setting)
 
+    def stated_permission(self) -> Permission | None:
+        return self.permission
+
     @pydantic.field_validator("licence")
     @classmethod
     def _known(cls, licence: str) -> str:

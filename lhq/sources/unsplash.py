@@ -42,6 +42,10 @@ class UnsplashSettings(SourceSettings):
     quality: int = pydantic.Field(92, ge=1, le=100)
     """JPEG quality to request for photos above `max_side_px`."""
     _listed = pydantic.field_validator("permission", mode="before")(from_setting)
+
+    def stated_permission(self) -> Permission | None:
+        return self.permission
+
     calls_per_hour: float = pydantic.Field(50.0, gt=0)
     """What your key allows, for `--dry-run`; the crawl itself obeys the response headers."""
     quota_window_s: float = pydantic.Field(3600.0, gt=0)
