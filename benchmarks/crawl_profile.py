@@ -34,14 +34,14 @@ EVERY_S = 0.002
 # (piece of the file's path, function or "" for any) → the work; the innermost frame that fits counts.
 PLACES = [
     ("lhq/images", "", "header check and sha256"),
-    ("lhq/crawl/pages.py", "page_head", "spool: a photo's page and papers"),
+    ("lhq/crawl/parquet_pages.py", "page_header", "spool: a photo's page and papers"),
     ("lhq/crawl/spool.py", "extend", "spool: a photo's page and papers"),
     ("lhq/crawl/spool.py", "_write_all", "spool: a photo's page and papers"),
     ("lhq/crawl/spool.py", "of", "spool: a photo's page and papers"),
     ("lhq/crawl/spool.py", "sync", "spool: sync"),
     ("lhq/crawl/spool.py", "write_behind", "spool: sync"),
     ("lhq/crawl/spool.py", "", "shard: papers, footer, sync"),
-    ("lhq/crawl/pages.py", "", "shard: papers, footer, sync"),
+    ("lhq/crawl/parquet_pages.py", "", "shard: papers, footer, sync"),
     ("lhq/crawl/shard_file.py", "", "shard: papers, footer, sync"),
     ("lhq/store/shards.py", "", "shard: papers, footer, sync"),
     ("lhq/crawl/frontier", "", "frontier (SQLite)"),

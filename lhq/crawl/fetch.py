@@ -17,7 +17,7 @@ from lhq.crawl import placeholders
 from lhq.crawl.frontier import Frontier, Waiting
 from lhq.crawl.papers import now, papers_of
 from lhq.crawl.placeholders import Placeholders, says_gone
-from lhq.crawl.spool import Fresh
+from lhq.crawl.spool import PreparedPhoto
 from lhq.crawl.work import WorkQueue
 from lhq.crawl.writer import Fetched, PhotoWriter
 from lhq.errors import FetchError, ImageError
@@ -104,7 +104,7 @@ class Fetcher:
                 self._work.dropped(waiting.number, "")
                 return
             papers = papers_of(waiting.candidate, header, waiting.candidate.url, now(), evidence)
-            self._writer.put(Fetched(waiting.number, Fresh.of(papers, data)))
+            self._writer.put(Fetched(waiting.number, PreparedPhoto.of(papers, data)))
 
     def _bytes(self, waiting: Waiting) -> tuple[bytes | bytearray, Evidence]:
         """The photo's bytes, and what its host said about using them."""

@@ -1,4 +1,4 @@
-"""Candidate, header and evidence → the papers that a photo carries for life."""
+"""Candidate, header and evidence → a photo's papers: its provenance and rights, kept with it for good."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from lhq.rights.reservations import Evidence
 def papers_of(
     candidate: Candidate, header: Header, url: str, fetched_at: datetime, evidence: Evidence | None = None
 ) -> dict[str, Any]:
-    """The columns of PHOTO_SCHEMA for one photo, but `image` (and `queries`, which are joined on sealing).
+    """One photo's columns of PHOTO_SCHEMA except `image`; `queries` are completed when the shard is sealed.
 
     Args:
-        evidence: what its host, file and author said about use; None: nobody was asked.
+        url: the photo's final URL, after redirects.
+        evidence: what its host, file and author state about use; None: nothing was checked.
     """
     licence = LICENCES[candidate.licence]
     return {
@@ -50,7 +51,7 @@ def papers_of(
 
 
 def papers_of_bytes(header: Header, fetched_at: datetime) -> dict[str, Any]:
-    """The columns that the fetched bytes alone decide; `fetched_at` in milliseconds since 1970."""
+    """The columns that depend on the fetched bytes; `fetched_at` is in milliseconds since 1970."""
     return {
         "fetched_at": int(fetched_at.timestamp() * 1000),
         "sha256": header.sha256,
@@ -63,5 +64,5 @@ def papers_of_bytes(header: Header, fetched_at: datetime) -> dict[str, Any]:
 
 
 def now() -> datetime:
-    """The time that `fetched_at` records."""
+    """The present time, for `fetched_at`."""
     return datetime.now(UTC)

@@ -1,15 +1,15 @@
-"""Photo → page of the coming shard, on disk at once → sealed shard: two append-only files that survive any kill.
+"""The crash-safe spool of the open shard: two append-only files that become a Parquet file when it is full.
 
-A Parquet file ends with a footer, and a shard takes minutes to fill. So every fetched photo is at once appended to the
-coming shard as the page that it will be there (`spool/000123.photos`), and its papers to a journal
-(`spool/000123.spool`): there both survive whatever happens to the process; the filesystem is asked to make them survive
-a power cut every few seconds. A full spool is sealed: papers and footer are added, and the file is renamed to
-`photos/000123.parquet`. So no photo is written twice, which cost a third of a crawl's processor time. Pages are copied
-only where one is left out again, or where the store is not on the spool's disk. An incomplete last record is cut off.
+A Parquet file ends with a footer, and a shard takes minutes to fill. So each fetched photo is at once appended as a
+Parquet page to the future shard (`spool/000123.photos`), and its papers to a journal (`spool/000123.spool`). Both
+survive the end of the process; every few seconds they are synced, to survive a power cut. A full spool is sealed:
+papers and footer are added, and the file is renamed to `photos/000123.parquet`, so photos are written only once
+(writing them twice took a third of a crawl's CPU time). Pages are copied only if some must be left out, or if the store
+is on another disk. An incomplete last record is cut off.
 
-A record of the journal: `LHQ2`, length of papers (u32), place and length of the page in the other file (u64, u64),
+A record of the journal: `LHQ2`, length of the papers (u32), offset and length of the page in the other file (u64, u64),
 length of the photo (u64), CRC-32 of the photo (u32) and of the papers (u32), all little-endian; then the papers (JSON,
-the columns of PHOTO_SCHEMA but `image`), which hold the photo's sha256.
+the columns of PHOTO_SCHEMA except `image`), which include the photo's sha256.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import pyarrow as pa
 from isal.isal_zlib import crc32
 
 from lhq import system
-from lhq.crawl import old_spool
-from lhq.crawl.pages import MAGIC, check, ending, page_head
+from lhq.crawl import spool_v1
+from lhq.crawl.parquet_pages import MAGIC, check_with_arrow, page_header, papers_and_footer
 from lhq.crawl.shard_file import groups
 from lhq.errors import StoreError
 from lhq.records import ADDED
@@ -44,62 +44,62 @@ MAX_BYTES = 512 * 2**20
 
 QueriesOf = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
-_HEAD = struct.Struct("<4sIQQQII")
-_RECORD = b"LHQ2"
-_BLOCK = 4 * 2**20  # of pages that are copied
+_RECORD_HEADER = struct.Struct("<4sIQQQII")
+_MAGIC = b"LHQ2"
+_COPY_BYTES = 4 * 2**20  # of pages that are copied
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where one photo lies: its record in the journal, its page in the file of photos."""
+    """The position of one photo: its record in the journal, its page in the file of photos."""
 
     id: str
-    at: int
+    offset: int
     papers_bytes: int
-    page_at: int
+    page_offset: int
     page_bytes: int
     size_bytes: int
     crc32: int
 
     @property
     def end(self) -> int:
-        return self.at + _HEAD.size + self.papers_bytes
+        return self.offset + _RECORD_HEADER.size + self.papers_bytes
 
     @property
     def page_end(self) -> int:
-        return self.page_at + self.page_bytes
+        return self.page_offset + self.page_bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
-    """A photo to be appended, with all that can be made of it before its place is known: what its page and its record
-    hold. Many threads make these, while one appends."""
+class PreparedPhoto:
+    """A photo to append, with the parts of its page and record that don't depend on its position; prepared by many
+    threads, appended by one."""
 
     id: str
     data: bytes | bytearray
-    page_head: bytes
+    page_header: bytes
     checksum: int
     papers: bytes
     papers_checksum: int
 
     @classmethod
-    def of(cls, papers: Mapping[str, Any], data: bytes | bytearray) -> Fresh:
-        """Papers (the columns of PHOTO_SCHEMA but `image`) and bytes of one photo."""
+    def of(cls, papers: Mapping[str, Any], data: bytes | bytearray) -> PreparedPhoto:
+        """Prepare a photo from its papers (the columns of PHOTO_SCHEMA except `image`) and its bytes."""
         block = _encoder.encode(papers).encode("utf-8", "replace")
-        return cls(str(papers["id"]), data, page_head(data), crc32(data), block, zlib.crc32(block))
+        return cls(str(papers["id"]), data, page_header(data), crc32(data), block, zlib.crc32(block))
 
 
 class Spool:
-    """The open shard's files.
+    """The open shard's two files.
 
     Args:
-        folder: the local folder of the store; the spool lies in `spool/` inside.
-        number: the shard it will become.
-        is_sealed: the shard is there, so the journal is believed: a kill came between sealing and forgetting it.
+        folder: the local folder of the store; the files are in its `spool/`.
+        number: of the shard.
+        is_sealed: the shard exists already (the process was killed after sealing it), so pages aren't verified.
 
     Raises:
-        StoreError: it can't be opened or written.
+        StoreError: the files can't be opened or written.
     """
 
     def __init__(self, folder: str | os.PathLike[str], number: int, *, is_sealed: bool = False) -> None:
@@ -108,16 +108,16 @@ class Spool:
         self.photos_path = self.path.with_suffix(".photos")
         self.entries: list[Entry] = []
         self._is_dirty = False
-        self._freed_to = 0
+        self._written_to = 0
         self._syncing = threading.Lock()
         self._fds: tuple[int, int] | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if old_spool.is_one(self.path):
-                self._convert()
+            if spool_v1.is_v1(self.path):
+                self._upgrade()
             self._fds = self._open()
             photos, journal = self._fds
-            self.entries = list(_replay(self.path, None if is_sealed else photos))
+            self.entries = list(_read_entries(self.path, None if is_sealed else photos))
             self._journal_bytes = self.entries[-1].end if self.entries else 0
             self.size_bytes = self.entries[-1].page_end if self.entries else len(MAGIC)
             os.ftruncate(journal, self._journal_bytes)
@@ -134,21 +134,21 @@ class Spool:
         photos = os.open(self.photos_path, flags, 0o666)
         return photos, os.open(self.path, flags, 0o666)
 
-    def _convert(self) -> None:
-        """Write a spool of an older version anew, in which the photos lay between their papers."""
+    def _upgrade(self) -> None:
+        """Convert a spool of format 1 to the present format."""
         self.photos_path.unlink(missing_ok=True)
-        aside = self.path.with_suffix(".journal")
-        with open(self.photos_path, "wb") as photos, open(aside, "wb") as journal:
+        temporary = self.path.with_suffix(".journal")
+        with open(self.photos_path, "wb") as photos, open(temporary, "wb") as journal:
             photos.write(MAGIC)
-            for papers, data in old_spool.records(self.path):
-                head = page_head(data)
-                page = photos.tell(), len(head) + len(data), len(data), crc32(data)
-                photos.write(head + data)
-                journal.write(_HEAD.pack(_RECORD, len(papers), *page, zlib.crc32(papers)) + papers)
+            for papers, data in spool_v1.records(self.path):
+                header = page_header(data)
+                page = photos.tell(), len(header) + len(data), len(data), crc32(data)
+                photos.write(header + data)
+                journal.write(_RECORD_HEADER.pack(_MAGIC, len(papers), *page, zlib.crc32(papers)) + papers)
             for file in (photos, journal):
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(aside, self.path)
+        os.replace(temporary, self.path)
 
     @property
     def is_full(self) -> bool:
@@ -156,30 +156,30 @@ class Spool:
 
     def append(self, papers: Mapping[str, Any], data: bytes | bytearray) -> None:
         """Add one photo; as `extend`."""
-        self.extend([Fresh.of(papers, data)])
+        self.extend([PreparedPhoto.of(papers, data)])
 
-    def extend(self, photos: Sequence[Fresh]) -> int:
-        """Add photos, until the spool is full; when this returns, killing the process can't lose them.
+    def extend(self, photos: Sequence[PreparedPhoto]) -> int:
+        """Append photos until the spool is full; after that, killing the process can't lose them.
 
         Returns:
-            how many were added, one at least.
+            the number of photos appended, at least one.
 
         Raises:
-            StoreError: they can't be written (disk full); the spool is as it was before.
+            StoreError: they can't be written (disk full); the spool is unchanged.
         """
         assert self._fds is not None
-        at, page_at = self._journal_bytes, self.size_bytes
+        offset, page_offset = self._journal_bytes, self.size_bytes
         entries: list[Entry] = []
         pages: list[memoryview] = []
         records: list[memoryview] = []
         for photo in photos:
-            page = page_at, len(photo.page_head) + len(photo.data), len(photo.data), photo.checksum
-            record = _HEAD.pack(_RECORD, len(photo.papers), *page, photo.papers_checksum) + photo.papers
-            pages += [memoryview(photo.page_head), memoryview(photo.data)]
+            page = page_offset, len(photo.page_header) + len(photo.data), len(photo.data), photo.checksum
+            record = _RECORD_HEADER.pack(_MAGIC, len(photo.papers), *page, photo.papers_checksum) + photo.papers
+            pages += [memoryview(photo.page_header), memoryview(photo.data)]
             records.append(memoryview(record))
-            entries.append(Entry(photo.id, at, len(photo.papers), *page))
-            at, page_at = at + len(record), page_at + page[1]
-            if len(self.entries) + len(entries) >= MAX_PHOTOS or page_at >= MAX_BYTES:
+            entries.append(Entry(photo.id, offset, len(photo.papers), *page))
+            offset, page_offset = offset + len(record), page_offset + page[1]
+            if len(self.entries) + len(entries) >= MAX_PHOTOS or page_offset >= MAX_BYTES:
                 break
         try:
             _write_all(self._fds[0], pages, self.size_bytes)
@@ -189,55 +189,56 @@ class Spool:
             os.ftruncate(self._fds[0], self.size_bytes)
             raise _unwritable(self.path, error) from error
         self.entries += entries
-        self._journal_bytes, self.size_bytes = at, page_at
+        self._journal_bytes, self.size_bytes = offset, page_offset
         self._is_dirty = True
         return len(entries)
 
     def write_behind(self) -> None:
-        """Let the disk work on what was appended, and let go of the memory of what it has: a crawl's bytes are not read
-        again soon. Kept in memory until a sync, they pushed other programs' files out of it and took fresh pages all
-        the time, which cost a virtual machine more than everything else that is done to a photo (1.3 ms of 4).
+        """Start writing appended bytes to disk, and drop those that are written from the page cache.
+
+        A crawl's bytes aren't read again soon. Kept in the cache until a sync, they evicted other files and needed new
+        pages all the time, which on a virtual machine took 1.3 of 4 ms per photo.
         """
         with self._syncing:
-            if self._fds is not None and self.size_bytes > self._freed_to:
-                system.start_writing(self._fds[0], self._freed_to)
+            if self._fds is not None and self.size_bytes > self._written_to:
+                system.start_writing(self._fds[0], self._written_to)
 
     def sync(self) -> None:
-        """Ask that everything appended so far survives a power cut; photos may be appended meanwhile.
+        """Flush everything appended so far to disk, so that it survives a power cut; appending may continue meanwhile.
 
         Raises:
-            StoreError: the disk refuses (full, broken).
+            StoreError: the disk is full or failing.
         """
         with self._syncing:
             if self._is_dirty and self._fds is not None:
                 self._is_dirty = False
-                ends = self.size_bytes
+                pages_end = self.size_bytes
                 try:
                     for fd in self._fds:
                         system.sync_data(fd)
                 except OSError as error:
                     raise _unwritable(self.path, error) from error
-                system.start_writing(self._fds[0], self._freed_to)
-                self._freed_to = ends
+                system.start_writing(self._fds[0], self._written_to)
+                self._written_to = pages_end
 
     def seal(self, shards: Shards, queries_of: QueriesOf, unwanted: Set[str] = frozenset()) -> int:
-        """Make the shard whole, then forget the spool; closes it in any case.
+        """Write the shard, then delete the spool; closes it in any case.
 
         Args:
-            queries_of: ids → every query that each was met under, as known by now.
-            unwanted: ids that are left out.
+            queries_of: ids → all queries that found each photo, as known by now.
+            unwanted: ids to leave out.
 
         Returns:
-            how many photos the shard holds.
+            the number of photos in the shard.
 
         Raises:
-            StoreError: the shard can't be written; the spool stays as it is.
+            StoreError: the shard can't be written; the spool is unchanged.
         """
         try:
             wanted = self._wanted(unwanted)
-            if wanted and not shards.exists(self.number) and not self._becomes(shards, wanted, queries_of):
+            if wanted and not shards.exists(self.number) and not self._rename_into_store(shards, wanted, queries_of):
                 write_atomically(shards.fs, shards.path(self.number), lambda sink: self._copy(sink, wanted, queries_of))
-            # The journal last: as long as it is there, the next start looks after both.
+            # The journal last: as long as it exists, the next start handles both files.
             self.photos_path.unlink(missing_ok=True)
             self.path.unlink()
             return len(wanted)
@@ -254,18 +255,20 @@ class Spool:
                 self._fds = None
 
     def papers(self, entry: Entry) -> dict[str, Any]:
-        """The papers of one photo, as they were appended."""
+        """Read the papers of one photo."""
         assert self._fds is not None
-        return _papers(system.read_at(self._fds[1], entry.papers_bytes, entry.at + _HEAD.size))
+        return _papers(system.read_at(self._fds[1], entry.papers_bytes, entry.offset + _RECORD_HEADER.size))
 
     def _wanted(self, unwanted: Set[str]) -> list[Entry]:
-        """What the shard shall hold: every photo once, as it came last, in the order of the pages."""
+        """The entries of the shard: each photo once, its last version, in the order of pages."""
         last = {entry.id: entry for entry in self.entries if entry.id not in unwanted}
-        return sorted(last.values(), key=lambda entry: entry.page_at)
+        return sorted(last.values(), key=lambda entry: entry.page_offset)
 
-    def _becomes(self, shards: Shards, wanted: list[Entry], queries_of: QueriesOf) -> bool:
-        """Finish the file of photos and give it its name in the store; False where it must be copied: it holds what the
-        shard shall not, or the store is on another disk."""
+    def _rename_into_store(self, shards: Shards, wanted: list[Entry], queries_of: QueriesOf) -> bool:
+        """Complete the file of photos and rename it to the shard.
+
+        Returns False if it must be copied instead: it has unwanted pages, or the store is on another disk.
+        """
         assert self._fds is not None
         if wanted != self.entries or not is_local(shards.fs):
             return False
@@ -280,7 +283,7 @@ class Spool:
         except BaseException:
             os.ftruncate(photos, self.size_bytes)
             raise
-        self.close()  # an open file can't be renamed everywhere
+        self.close()  # some systems can't rename an open file
         try:
             os.replace(self.photos_path, path)
         except OSError as error:
@@ -294,7 +297,7 @@ class Spool:
 
     def _check(self, wanted: list[Entry]) -> None:
         try:
-            check(self.photos_path, [*groups(wanted)])
+            check_with_arrow(self.photos_path, [*groups(wanted)])
         except (ValueError, pa.ArrowException) as error:
             raise StoreError(
                 f"{self.photos_path}: the shard that it makes is not read as it should be by pyarrow {pa.__version__} "
@@ -303,36 +306,36 @@ class Spool:
             ) from error
 
     def _copy(self, sink: IO[bytes], wanted: list[Entry], queries_of: QueriesOf) -> None:
-        """The shard, page by page."""
+        """Write the shard by copying the wanted pages."""
         assert self._fds is not None
         sink.write(MAGIC)
-        ends = len(MAGIC)
+        pages_end = len(MAGIC)
         for entry in wanted:
-            for at in range(entry.page_at, entry.page_end, _BLOCK):
-                block = system.read_at(self._fds[0], min(_BLOCK, entry.page_end - at), at)
+            for offset in range(entry.page_offset, entry.page_end, _COPY_BYTES):
+                block = system.read_at(self._fds[0], min(_COPY_BYTES, entry.page_end - offset), offset)
                 if not block:
                     raise OSError(f"{self.photos_path} ends too early")
                 sink.write(block)
-            ends += entry.page_bytes
-        sink.write(self._ending(wanted, queries_of, ends))
+            pages_end += entry.page_bytes
+        sink.write(self._ending(wanted, queries_of, pages_end))
 
-    def _ending(self, wanted: list[Entry], queries_of: QueriesOf, ends: int) -> bytes:
-        """Papers and footer of the shard, whose pages end there."""
+    def _ending(self, wanted: list[Entry], queries_of: QueriesOf, pages_end: int) -> bytes:
+        """Papers and footer of the shard whose pages end at `pages_end`."""
         rows: list[list[dict[str, Any]]] = []
-        in_groups = list(groups(wanted))
-        for group in in_groups:
+        row_groups = list(groups(wanted))
+        for group in row_groups:
             known = queries_of([entry.id for entry in group])
             rows.append([self.papers(entry) for entry in group])
             for row in rows[-1]:
                 row["queries"] = list(known.get(row["id"]) or row["queries"])
-        return ending(in_groups, rows, [entry.crc32 for entry in wanted], ends)
+        return papers_and_footer(row_groups, rows, [entry.crc32 for entry in wanted], pages_end)
 
 
-def _write_all(fd: int, parts: Sequence[memoryview], at: int) -> None:
-    left = system.rest(parts, 0)
-    while left:
-        num = system.write_parts(fd, left, at)
-        left, at = system.rest(left, num), at + num
+def _write_all(fd: int, parts: Sequence[memoryview], offset: int) -> None:
+    remaining = system.rest(parts, 0)
+    while remaining:
+        num = system.write_parts(fd, remaining, offset)
+        remaining, offset = system.rest(remaining, num), offset + num
 
 
 def _papers(block: bytes) -> dict[str, Any]:
@@ -341,45 +344,45 @@ def _papers(block: bytes) -> dict[str, Any]:
 
 
 def open_numbers(folder: str | os.PathLike[str]) -> list[int]:
-    """Numbers of the spools that were left open, ascending."""
+    """Numbers of the open shards, ascending."""
     return sorted(
         int(path.stem) for path in (Path(folder) / "spool").glob("*.spool") if path.stem.isdigit() and path.is_file()
     )
 
 
-def _replay(path: Path, photos: int | None) -> Iterator[Entry]:
-    """Whole records from the start; stops before the first incomplete or damaged one.
+def _read_entries(path: Path, photos: int | None) -> Iterator[Entry]:
+    """Yield the entries of complete records; stops before the first incomplete or damaged one.
 
     Args:
-        photos: the file that their photos are looked at in; None: they are believed.
+        photos: descriptor of the file of photos, to verify the pages; None: don't verify them.
     """
     journal = path.read_bytes()
-    at, page_at = 0, len(MAGIC)
-    while at + _HEAD.size <= len(journal):
-        magic, papers_bytes, *page, crc = _HEAD.unpack_from(journal, at)
-        end = at + _HEAD.size + papers_bytes
-        block = journal[at + _HEAD.size : end]
-        if magic != _RECORD or end > len(journal) or zlib.crc32(block) != crc or page[0] != page_at:
+    offset, page_offset = 0, len(MAGIC)
+    while offset + _RECORD_HEADER.size <= len(journal):
+        magic, papers_bytes, *page, crc = _RECORD_HEADER.unpack_from(journal, offset)
+        end = offset + _RECORD_HEADER.size + papers_bytes
+        block = journal[offset + _RECORD_HEADER.size : end]
+        if magic != _MAGIC or end > len(journal) or zlib.crc32(block) != crc or page[0] != page_offset:
             return
         try:  # zeros after a header cut short by a power cut match the checksum of empty papers
             papers = json.loads(block)
             id, sha256 = str(papers["id"]), papers["sha256"]
         except (ValueError, KeyError, TypeError):
             return
-        entry = Entry(id, at, papers_bytes, *page)
-        if photos is not None and not _is_there(photos, entry, sha256):
+        entry = Entry(id, offset, papers_bytes, *page)
+        if photos is not None and not _is_intact(photos, entry, sha256):
             return
         yield entry
-        at, page_at = end, entry.page_end
+        offset, page_offset = end, entry.page_end
 
 
-def _is_there(photos: int, entry: Entry, sha256: str) -> bool:
-    """Whether a photo's page is whole."""
+def _is_intact(photos: int, entry: Entry, sha256: str) -> bool:
+    """Whether a photo's page is complete and its bytes are right."""
     page = bytearray(entry.page_bytes)
-    if system.read_parts(photos, [memoryview(page)], entry.page_at) != len(page):
+    if system.read_parts(photos, [memoryview(page)], entry.page_offset) != len(page):
         return False
     data = bytes(page[entry.page_bytes - entry.size_bytes :])
-    return hashlib.sha256(data).hexdigest() == sha256 and page.startswith(page_head(data))
+    return hashlib.sha256(data).hexdigest() == sha256 and page.startswith(page_header(data))
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:

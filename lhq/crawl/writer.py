@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from lhq.crawl.frontier import Frontier, Kept
-from lhq.crawl.spool import Fresh, Spool, open_numbers
+from lhq.crawl.spool import PreparedPhoto, Spool, open_numbers
 from lhq.errors import StoreError
 from lhq.http import Budget
 from lhq.records import PAPERS, Candidate
@@ -33,7 +33,7 @@ class Fetched:
     """A photo that passed the checks, and its number in the frontier."""
 
     number: int
-    photo: Fresh
+    photo: PreparedPhoto
 
     @property
     def size_bytes(self) -> int:

@@ -1,7 +1,7 @@
-"""Thrift's compact protocol, which Parquet's headers and footer are written in: read, changed in places, written again.
+"""Encode and decode Thrift's compact protocol, the encoding of Parquet's page headers and footer.
 
-A struct is a dict of field number → (type, value); a list is (type of its elements, elements). Nothing is known here of
-what a field means, so that fields of versions to come are kept as they are.
+A struct is a dict of field number → (type, value); a list is (type of its elements, elements). Fields have no schema
+here, so unknown fields of later versions are preserved.
 Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
 
@@ -16,26 +16,26 @@ Struct = dict[int, tuple[int, Any]]
 
 
 def encoded(fields: Struct) -> bytes:
-    """A struct as bytes."""
+    """Encode a struct."""
     out = bytearray()
     _write(out, STRUCT, fields)
     return bytes(out)
 
 
 def decoded(data: bytes | memoryview) -> Struct:
-    """The struct that `data` begins with.
+    """Decode the struct at the start of `data`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it isn't a struct.
     """
     return decoded_and_end(data)[0]
 
 
 def decoded_and_end(data: bytes | memoryview) -> tuple[Struct, int]:
-    """The struct that `data` begins with, and how many bytes it takes.
+    """(the struct at the start of `data`, the number of bytes it takes).
 
     Raises:
-        ValueError: it is none.
+        ValueError: it isn't a struct.
     """
     reader = _Reader(bytes(data))
     try:
@@ -46,7 +46,7 @@ def decoded_and_end(data: bytes | memoryview) -> tuple[Struct, int]:
 
 
 def varint(number: int) -> bytes:
-    """An unsigned number, seven bits a byte, the lowest first."""
+    """Encode an unsigned number in groups of seven bits, the lowest first."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -56,7 +56,7 @@ def varint(number: int) -> bytes:
 
 
 def zigzag(number: int) -> bytes:
-    """A signed number of at most 64 bits."""
+    """Encode a signed number of at most 64 bits."""
     return varint((number << 1) ^ (number >> 63))
 
 
@@ -93,12 +93,12 @@ def _write(out: bytearray, kind: int, value: Any) -> None:
                 _write(out, inner, content)
     elif kind == DOUBLE:
         out += struct.pack("<d", value)
-    else:  # a byte, or a truth value in a list
+    else:  # a byte, or a Boolean in a list
         out.append(value & 0xFF)
 
 
 class _Reader:
-    """Values from bytes, one after the other."""
+    """Decodes values from a buffer, one after the other."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self.at = data, 0

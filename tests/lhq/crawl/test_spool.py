@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 
 from lhq.crawl import shard_file
 from lhq.crawl.frontier import Frontier, Kept
-from lhq.crawl.pages import check
 from lhq.crawl.papers import now, papers_of
+from lhq.crawl.parquet_pages import check_with_arrow
 from lhq.crawl.spool import Spool, open_numbers
 from lhq.crawl.writer import PhotoWriter
 from lhq.errors import ShardDamaged, StoreError
@@ -269,7 +269,7 @@ def test_a_file_that_arrow_would_read_otherwise_gets_no_name(tmp_path: Path) -> 
     entries, shards = [*spool.entries], Shards(str(tmp_path), "photos")
     spool.seal(shards, lambda ids: {})
     path = Path(shards.path(3))
-    check(path, [entries])
+    check_with_arrow(path, [entries])
     one, two = entries
     wrong = {
         "other photos": [[two, one]],
@@ -278,15 +278,15 @@ def test_a_file_that_arrow_would_read_otherwise_gets_no_name(tmp_path: Path) -> 
     }
     for said, groups in wrong.items():
         with pytest.raises(ValueError, match=said):
-            check(path, groups)
+            check_with_arrow(path, groups)
     whole = path.read_bytes()
     at = whole.rindex(b"s:p1", 0, len(whole) - int.from_bytes(whole[-8:-4], "little") - 8)
     path.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
     with pytest.raises((ValueError, OSError)):
-        check(path, [entries])
+        check_with_arrow(path, [entries])
     path.write_bytes(whole[:-8])
     with pytest.raises(ValueError, match="Parquet"):
-        check(path, [entries])
+        check_with_arrow(path, [entries])
 
 
 def test_a_remote_store(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhq.crawl.arrays import array
+from lhq.crawl.arrow_arrays import array
 
 ROOT = Path(__file__).parents[3]
 _texts = st.text(st.characters(exclude_categories=["Cs"]))

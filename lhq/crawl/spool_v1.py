@@ -1,7 +1,7 @@
-"""Spools of versions in which photos lay between their papers, and a shard was written anew from them: read only.
+"""Reader of spools of format 1, in which papers and photos alternate in one file.
 
-A record: `LHQ1`, length of papers (u32), length of bytes (u64), CRC-32 of the papers (u32), all little-endian; then the
-papers (JSON), then the photo's bytes, whose sha256 the papers hold.
+A record: `LHQ1`, length of the papers (u32), length of the photo (u64), CRC-32 of the papers (u32), all little-endian;
+then the papers (JSON), then the photo's bytes. The papers hold the photo's sha256.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _HEAD = struct.Struct("<4sIQI")
 _MAGIC = b"LHQ1"
 
 
-def is_one(path: Path) -> bool:
-    """Whether a spool is of such a version."""
+def is_v1(path: Path) -> bool:
+    """Whether a spool is of format 1."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
@@ -26,7 +26,7 @@ def is_one(path: Path) -> bool:
 
 
 def records(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Papers and bytes of whole records from the start, up to the first incomplete or damaged one."""
+    """Yield (papers, photo) of each record up to the first incomplete or damaged one."""
     with open(path, "rb") as file:
         while len(head := file.read(_HEAD.size)) == _HEAD.size:
             magic, papers_bytes, size_bytes, crc = _HEAD.unpack(head)
