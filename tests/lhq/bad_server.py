@@ -1,4 +1,4 @@
-"""A web server with bad manners, on loopback: it truncates, stalls, drips, lies, loops and refuses on demand.
+"""A web server that misbehaves, on loopback: it truncates, stalls, drips, lies, loops and refuses on demand.
 
 Every path is answered by the first route whose prefix fits. Requests are remembered when they arrive (`seen`) and
 when they were answered whole (`answered`), so that a test can say what was asked twice.
@@ -145,7 +145,7 @@ def chunked(blocks: Sequence[bytes], *, is_whole: bool = True) -> Route:
 
 
 def in_turn(*routes: Route) -> Route:
-    """The first call goes to the first route, and so on; the last one stays."""
+    """The first call goes to the first route, and so on; the last one repeats."""
     left, lock = list(routes), threading.Lock()
 
     def route(talk: Talk) -> None:
@@ -204,7 +204,7 @@ class Server:
         return f"http{'s' if self.tls else ''}://{self.netloc}{path}"
 
     def paths(self) -> list[str]:
-        """Paths in the order in which they were asked for, the host's own files left out."""
+        """Requested paths in order, without the host's robots.txt and tdmrep.json."""
         with self._lock:
             return [request.path for request in self.seen if request.path not in _OF_HOST]
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that spoils what a server sends, as toxiproxy does: late, cut, dripping, or with an end that never comes.
+"""A TCP proxy that spoils what a server sends, as toxiproxy does: late, cut, dripping, or never closed.
 
 It knows nothing of what it carries, so TLS handshakes are spoilt like everything else.
 """
@@ -15,7 +15,7 @@ from types import TracebackType
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to the bytes of one connection, counted from the server's first.
+    """The faults of one connection; byte counts start at the server's first byte.
 
     `latency_s` before each block; after `cut_after` bytes the connection is closed, or reset; after `drip_after` bytes
     one byte comes every `every_s`; with `holds_end` the server's close is kept from the client.
@@ -32,7 +32,7 @@ class Fault:
 @dataclass
 class Faulty:
     """`with Faulty(server.port, Fault(...)) as between:` listens on `between.port`; `faults` go to connections in turn,
-    the last one stays."""
+    the last one repeats."""
 
     upstream: int
     faults: tuple[Fault, ...] = (Fault(),)

@@ -1,4 +1,4 @@
-"""Google's storage on loopback, as far as its JSON API keeps a store: objects, lists, uploads in one call and in parts.
+"""Google Cloud Storage on loopback with the calls that a store needs: objects, lists, simple and multipart uploads.
 
 Bytes are an object only when their upload is complete; a cancelled upload leaves nothing; every write is a new
 generation, and one that demands generation 0 is refused where there is an object. Source: the JSON API's reference,
@@ -56,7 +56,7 @@ class Storage:
         return 200, about
 
     def listed(self, bucket: str, prefix: str, delimiter: str) -> dict[str, Any]:
-        """Objects below a prefix, and what stands for folders of others."""
+        """Objects below a prefix, and the prefixes of the others."""
         items, prefixes = [], set()
         for name, (_, about) in sorted(self.objects[bucket].items()):
             if name.startswith(prefix):

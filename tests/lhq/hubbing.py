@@ -1,4 +1,4 @@
-"""A Hub on loopback that speaks what pushing a dataset needs: repositories, LFS storage, commits.
+"""A Hub on loopback with the API that pushing a dataset needs: repositories, LFS storage, commits.
 
 It keeps bytes, hands out parts of them, and believes nothing: every object's sha256 is checked, private or public is
 remembered, and a file is in the repository only after a commit. Source: the HTTP calls of huggingface_hub.
@@ -21,7 +21,7 @@ from tests.loopback import Handler, serving_on_loopback
 
 
 class Hub:
-    """What the server holds. `files` maps repository → path → bytes; `asked` counts calls by method and kind."""
+    """The server's contents. `files` maps repository → path → bytes; `asked` counts calls by method and kind."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -36,7 +36,7 @@ FETCHED_AT = datetime.datetime(2026, 5, 1, tzinfo=datetime.UTC)
 
 
 class Here(Engine):
-    """The engine of one process: what a test runs where it is not about processes."""
+    """An engine that runs jobs in this process, for tests that aren't about processes."""
 
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
         return map(job, keys)

@@ -62,7 +62,7 @@ def search(offers: Mapping[str, Sequence[dict[str, object]]], page_size: int = 3
 
 
 def serve(server: Server, photos: Mapping[str, bytes], query: str = "lake", page_size: int = 30) -> None:
-    """Put photos on the server, offered under one query; add routes afterwards to spoil some of them."""
+    """Put photos on the server, offered by one query; add routes afterwards to break some of them."""
     offers = [offer(server, name, f"/images/{name}") for name in photos]
     server.routes["/unsplash/search/photos"] = search({query: offers}, page_size)
     server.routes["/unsplash/photos/"] = answer(b'{"url": "x"}')

@@ -11,7 +11,7 @@ from tests.loopback import Handler, serving_on_loopback
 
 
 class Pictures:
-    """What is served: path → bytes, or a status, or (status, headers). `asked` counts requests a path."""
+    """The responses: path → bytes, or a status, or (status, headers). `asked` counts requests per path."""
 
     def __init__(self, host: str) -> None:
         self.host, self.url = host, f"http://{host}"

@@ -1,4 +1,4 @@
-"""`lhq doctor` in odd surroundings: home, proxies, keys, weights, the folder itself."""
+"""`lhq doctor` in unusual environments: home, proxies, keys, weights, the folder itself."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_home_that_cannot_be_written(home: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", ["a folder", "hf_mine"])
 def test_a_token_of_the_hub(left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `hf auth login` left counts; what can't be read is told."""
+    """What `hf auth login` left counts; what can't be read is reported."""
     token = tmp_path / "token"
     token.mkdir() if left == "a folder" else token.write_text(left)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(token))  # HF_HOME is read once, at import

@@ -1,4 +1,4 @@
-"""Kills at random moments: no photo lost, none twice, nothing that was answered asked for again but what was in flight.
+"""Kills at random moments: no photo lost, none twice, and only requests in flight repeated.
 
 A small process imports lhq once and forks a crawl on demand, so that thirty kills cost seconds; each crawl is the
 real command in a process of its own, killed with SIGKILL.
@@ -145,7 +145,7 @@ def test_thirty_kills(tmp_path: Path, nursery: subprocess.Popen[str]) -> None:
 def test_what_a_power_cut_took_is_found_missing_and_fetched_again(
     tmp_path: Path, nursery: subprocess.Popen[str], torn: str
 ) -> None:
-    """The spool's unsynced end is gone: photos that the frontier calls kept, but that are nowhere, wait again."""
+    """The spool's unsynced end is lost: photos that the frontier lists as kept but that are missing wait again."""
     photos = {f"p{i}": photo(i) for i in range(12)}
     with Server() as server:
         serve(server, photos)

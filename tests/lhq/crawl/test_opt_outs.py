@@ -29,7 +29,7 @@ RESERVED = {
 
 
 def reserved_photos(server: Server) -> None:
-    """A photo a signal, named as it, and one that nobody reserves."""
+    """One photo per signal, named after it, and one that isn't reserved."""
     names = [*RESERVED, "free"]
     serve(server, {name: photo(n) for n, name in enumerate(names)})
     server.routes["/robots.txt"] = answer(

@@ -222,7 +222,7 @@ def test_a_head_over_papers_that_say_nothing_ends_the_replay(tmp_path: Path, pap
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 200, 300])
 def test_a_spool_of_an_older_version_goes_on(tmp_path: Path, cut: int) -> None:
-    """There photos lay between their papers; one that was torn is cut as it was then."""
+    """In format 1 papers and photos alternate; an incomplete photo at the end is cut off."""
     datas, old = [bytes([i]) * 250 for i in range(4)], b""
     for i, data in enumerate(datas):
         block = json.dumps(record(f"p{i}", data), ensure_ascii=False).encode("utf-8", "replace")
@@ -319,7 +319,7 @@ def test_a_spool_whose_frontier_was_lost_is_adopted(tmp_path: Path) -> None:
 
 def test_spool_and_frontier_are_brought_together_after_a_kill(tmp_path: Path) -> None:
     """Killed between the record in the spool and the word in the frontier, and cut from the power after the word: the
-    one is kept without being fetched again, the other waits again with its reason, whatever else was kept stays."""
+    one is kept without being fetched again, the other waits again with its reason, other kept photos stay."""
     frontier, number = offered(tmp_path, 4)
     fill(tmp_path, [b"here", b"unsaid"]).close()  # p0 and p1
     frontier.keep([Kept(number["p0"], 3, 4), Kept(number["p2"], 3, 4), Kept(number["p3"], 9, 4)])

@@ -24,7 +24,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"
 
 
 def stopped(path: Path, is_under_way: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
-    """Run a crawl, ask it to stop when something is under way, and wait for its end."""
+    """Run a crawl, stop it while requests are in flight, and wait for its end."""
     with subprocess.Popen(
         [sys.executable, "-m", "lhq", "crawl", str(path)],
         cwd=ROOT,
@@ -100,7 +100,7 @@ def test_sigterm_ends_a_search_that_drips(tmp_path: Path, authority: Authority) 
 
 
 def test_enough_is_enough_while_one_host_is_slow(tmp_path: Path) -> None:
-    """The photo that is wanted last comes from whoever answers; the slow one waits on, unharmed."""
+    """The last photo comes from whichever host answers; the slow one keeps waiting."""
 
     def slow(talk: Talk) -> None:
         talk.head(200, {}, 99999)

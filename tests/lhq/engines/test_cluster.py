@@ -96,7 +96,7 @@ class Weighed(Size):
 def test_weights_that_a_later_pass_needs_are_asked_for_before_the_first(
     cluster: Any, photos: Path, tmp_path: Path, engine: str
 ) -> None:
-    """The GPU's measures come last: what they lack is told before hours of the CPU's."""
+    """GPU measures run last, but what they lack is reported before hours of CPU measures."""
     measure = Weighed(SizeSettings())
     measure.path = str(tmp_path / "weights.pt")
     rules = [Rule(Size(SizeSettings()), SizeSettings()), Rule(measure, SizeSettings())]

@@ -19,7 +19,7 @@ KEYS = [f"{number:06d}" for number in range(7)]
 
 
 class Errand(Job):
-    """Says who did it; misbehaves on the keys it is told to."""
+    """Reports the process that ran it; misbehaves on given keys."""
 
     def __init__(self, crash: str = "", bug: str = "", fail: str = "", folder: Path | None = None) -> None:
         self.crash, self.bug, self.fail, self.folder = crash, bug, fail, folder

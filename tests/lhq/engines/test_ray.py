@@ -31,7 +31,7 @@ def engine(cluster: Any) -> Ray:
 
 @dataclass
 class Logged(Job):
-    """Writes down which node did which key and whether it kept anything; dies or waits where it is told to."""
+    """Records which node ran which key and whether it kept state; dies or waits on given keys."""
 
     folder: Path
     dies_on: str = ""

@@ -1,4 +1,4 @@
-"""No file of the user's is touched: what lhq did not write stays, whatever its name, or is refused."""
+"""No file that lhq didn't write is changed, whatever its name; a conflict is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A refilled set: what is gone is replaced by the next best of its kind, and nothing else moves."""
+"""A refilled set: removed photos are replaced by the next best of the same kind, and other rows stay."""
 
 from __future__ import annotations
 

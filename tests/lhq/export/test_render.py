@@ -30,7 +30,7 @@ def psnr_db(a: Image.Image, b: Image.Image) -> float:
 
 
 def in_full(data: bytes, side: int) -> Image.Image:
-    """The plain way: decode everything, Lanczos on the centre square."""
+    """The reference: decode at full size, Lanczos on the centre square."""
     image = shown(data).convert("RGB")
     edge = min(image.size)
     left, top = (image.width - edge) / 2, (image.height - edge) / 2

@@ -160,7 +160,7 @@ def in_text(path: Path, old: str, new: str) -> None:
 
 
 def sign(out: Path) -> None:
-    """Make the card fit what was changed, as one would who knows how it is signed."""
+    """Update the card's signature, as someone who knows how it is computed could."""
     path = out / "README.md"
     text = path.read_text(encoding="utf-8").rpartition("\n<!-- written by")[0]
     sha256 = hashlib.sha256((out / "croissant.json").read_bytes()).hexdigest()

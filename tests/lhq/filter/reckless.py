@@ -1,4 +1,4 @@
-"""Jobs that hand every JPEG to the scaled decoder, as all of them once did: a lossless one corrupts the heap."""
+"""Jobs that hand every JPEG to the scaled decoder, without checking their coding: a lossless one corrupts the heap."""
 
 from __future__ import annotations
 

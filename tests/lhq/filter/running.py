@@ -1,4 +1,4 @@
-"""Three measures over a small store, and what they leave."""
+"""Run three measures over a small store, and read their results."""
 
 from __future__ import annotations
 

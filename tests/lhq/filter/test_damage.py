@@ -113,7 +113,7 @@ def test_a_photo_changed_on_disk_is_named_and_others_are_measured(store: Path, h
 
 
 def test_wrong_stored_crc32s_lose_no_photo(store: Path) -> None:
-    """The sums stand in the file's foot, which nothing guards: what fails by them is held against its own sha256."""
+    """Nothing protects the stored CRC-32s in the footer, so a photo that fails them is compared with its sha256."""
     path = store / "photos/000002.parquet"
     data = path.read_bytes()
     said = pq.read_metadata(path).metadata[CRC32_KEY.encode()]

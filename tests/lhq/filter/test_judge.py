@@ -22,7 +22,7 @@ from lhq.store.shards import Shards
 
 
 class Drops(Measure[MeasureSettings]):
-    """A measure whose facts are what it will say."""
+    """A measure whose facts are its verdicts."""
 
     settings_class = MeasureSettings
     schema = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("fails", pa.bool_())])

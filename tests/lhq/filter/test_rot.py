@@ -45,7 +45,7 @@ def rows(store: Path) -> dict[str, dict[str, object]]:
 
 
 def rot(store: Path) -> str:
-    """Change eight bytes in the middle of one photo, as it lies in its shard; its id."""
+    """Change eight bytes in the middle of one photo in its shard; return its id."""
     id, row = sorted(rows(store).items())[2]
     (path,) = store.glob("photos/*.parquet")
     data, image = bytearray(path.read_bytes()), bytes(row["image"])  # type: ignore[call-overload]
@@ -95,7 +95,7 @@ def test_retry_failed_damaged_restores_the_fetched_bytes(file: Path, tmp_path: P
 
 
 def test_an_export_that_loses_a_damaged_row_exits_with_1(file: Path, tmp_path: Path, lhq: Lhq) -> None:
-    """The photo was kept, and rotted afterwards: what the filter found is of no help."""
+    """The photo changed on disk after the filter had kept it."""
     id = rot(tmp_path / "store")
     done = lhq("export", file)
     assert done.returncode == 1

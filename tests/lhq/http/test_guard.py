@@ -172,7 +172,7 @@ def test_an_exemption_holds_for_exactly_one_host_and_port() -> None:
 
 
 def test_the_checked_address_is_the_one_connected(monkeypatch: pytest.MonkeyPatch, connects: list[object]) -> None:
-    """A name that resolves differently a moment later gains nothing: it is asked once a connection."""
+    """A name that resolves differently a moment later gains nothing: it is resolved once per connection."""
     with Server({"/": answer(PHOTO)}) as server:
         answers = iter(["127.0.0.1", "127.0.0.2", "127.0.0.2"])
 

@@ -66,7 +66,7 @@ def test_a_folder_without_lmdb_is_an_error(tmp_path: Path) -> None:
 
 
 def make_zip(path: Path) -> None:
-    """As StyleGAN's dataset tool writes them, and some of what else is met in zips."""
+    """A zip as StyleGAN's dataset tool writes it, with some other things that zips contain."""
     with zipfile.ZipFile(path, "w") as file:
         for n in range(3):
             file.writestr(f"00000/img{n:08d}.png", scene(n, 64, 64, "PNG"))
@@ -352,7 +352,7 @@ def test_a_permission_is_imported_with_its_statement_or_refused(tmp_path: Path) 
 
 
 def test_a_collection_without_pictures_is_an_error(tmp_path: Path) -> None:
-    """A folder one level too high, or an archive of texts, is no success."""
+    """A folder one level too high, or an archive of texts, is an error."""
     (tmp_path / "photos" / "notes").mkdir(parents=True)
     (tmp_path / "photos" / "notes" / "list.csv").write_text("a,b\n")
     num, entries = importing.folder(str(tmp_path / "photos"))

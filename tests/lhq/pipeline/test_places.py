@@ -49,7 +49,7 @@ def test_paths_are_relative_to_the_file_wherever_lhq_is_run(
 def test_a_store_of_an_earlier_version_is_found_where_lhq_is_run(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Until now paths were relative to the working directory: what lies there is used, and said once."""
+    """Until now paths were relative to the working directory: files there are used, with one warning."""
     (tmp_path / "data/set").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert lhq.load("project/set.toml").file.store == str(tmp_path / "data/set")
@@ -92,7 +92,7 @@ def test_a_typo_is_answered_by_the_nearest(
 
 @pytest.mark.parametrize("kind", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
 def test_text_files_as_people_have_them(tmp_path: Path, kind: str) -> None:
-    """A mark at the start and Windows line ends are no matter; what can't be told is named, never guessed."""
+    """Byte-order marks and Windows line ends are accepted; an unknown encoding is an error, never guessed."""
     text = 'store = "s"\r\nwant = 3\r\nqueries = "q.txt"\r\n# Fjällräven\r\n'
     (tmp_path / "p.toml").write_bytes(text.encode(kind))
     (tmp_path / "q.txt").write_bytes("fjäll\r\nsee # ein Kommentar\r\n".encode(kind))

@@ -57,7 +57,7 @@ def test_prints_all_of_one_photo(toml: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("edit", [("", ""), ("min_side_px = 260", "min_side_px = 300")])
 def test_one_photo_is_judged_as_among_all(toml: Path, tmp_path: Path, edit: tuple[str, str]) -> None:
-    """By the last run where it judged by these settings, else anew: what the judgement of all says, either way."""
+    """From the last run if its settings were the same, else judged again: always equal to judging all photos."""
     file = tmp_path / "p.toml"
     file.write_text(toml.read_text().replace(*edit))
     loaded = pipeline.load(file)

@@ -105,7 +105,7 @@ def test_an_unknown_subset_is_an_error() -> None:
 
 
 def test_a_permission_allows_only_what_it_lists() -> None:
-    """Selling and changing are words of their own; what a source's terms rule out, no permission opens."""
+    """Commercial use and adaptation must be listed separately; no permission overrides a source's terms."""
     forbids = LICENCES["cc-by-nc-nd-4.0"]
     open_terms = Rights("by-licence", "by-licence", "by-licence", "")
     closed = Rights("no", "no", "no", "")

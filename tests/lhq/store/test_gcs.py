@@ -1,4 +1,4 @@
-"""A store in Google's storage: one as in a folder, and what happens where it is busy, cut, slow or closed to us."""
+"""A store in Google Cloud Storage: it works like a folder, also if responses fail, are truncated, slow or refused."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_persistent_fault_is_one_line(spoilt: Between, fault: Fault, tmp_path:
 
 
 def test_refused_credentials_are_one_line(tmp_path: Path) -> None:
-    """In a process of its own: pytest takes what the library logs."""
+    """In a process of its own: pytest captures the library's log."""
 
     class Refuses(Handler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""One worker of a kind per store, in a folder and in a bucket: a second is refused by name, a dead one replaced."""
+"""A store's locks in a folder and in a bucket: a second process is refused, a dead one replaced."""
 
 from __future__ import annotations
 
