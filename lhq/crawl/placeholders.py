@@ -30,10 +30,10 @@ _WORDS = re.compile(
 _SIZE = re.compile(r"(?!404)\d+(?:x\d+)?(?:px|x)?|[a-z]|large|medium|small|thumb(?:nail)?|default|icon")
 
 
-def says_gone(asked: str, answered: str) -> bool:
+def says_gone(requested_url: str, final_url: str) -> bool:
     """Did a photo's address lead to a placeholder's?"""
-    words, name = _words(answered), "-".join(_words(answered))
-    if words == _words(asked) or not _GONE.search(name):
+    words, name = _words(final_url), "-".join(_words(final_url))
+    if words == _words(requested_url) or not _GONE.search(name):
         return False
     return all(_WORDS.fullmatch(word) or _SIZE.fullmatch(word) for word in words)
 

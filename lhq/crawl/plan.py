@@ -172,14 +172,14 @@ def _one(
         pages = math.ceil(per_query / limits.page_size) * num_queries if num_photos and limits.page_size else 0
         return pages + num_photos * limits.calls_per_kept
 
-    def asked(new_share: float, per_hour: float | None) -> float:
+    def hours_of_calls(new_share: float, per_hour: float | None) -> float:
         return calls(new_share) / per_hour if per_hour else 0.0
 
     def fetched(new_share: float, photos_per_s: float) -> float:
         return num_photos / new_share / photos_per_s / 3600
 
     slow = limits.slow_photos_per_s or limits.photos_per_s / 2
-    by_calls, by_photos = asked(NEW_SHARE, calls_per_hour), fetched(NEW_SHARE, limits.photos_per_s)
+    by_calls, by_photos = hours_of_calls(NEW_SHARE, calls_per_hour), fetched(NEW_SHARE, limits.photos_per_s)
     num_seen = seen.num_kept.get(name, 0)
     photo_bytes = seen.size_bytes[name] / num_seen if num_seen >= LEAST_PHOTOS else limits.photo_bytes
     most = limits.most_calls_per_hour if by_calls > by_photos and calls_per_hour else None
@@ -190,11 +190,11 @@ def _one(
         num_calls=calls(NEW_SHARE),
         calls_per_hour=calls_per_hour,
         hours=max(by_calls, by_photos),
-        hours_at_worst=max(asked(NEW_SHARE_AT_WORST, calls_per_hour), fetched(NEW_SHARE_AT_WORST, slow)),
+        hours_at_worst=max(hours_of_calls(NEW_SHARE_AT_WORST, calls_per_hour), fetched(NEW_SHARE_AT_WORST, slow)),
         size_bytes=int(num_photos * photo_bytes),
         is_bound_by_calls=by_calls > by_photos,
         most_calls_per_hour=most if is_more else None,
-        hours_with_most_calls=max(asked(NEW_SHARE, most), by_photos) if is_more else None,
+        hours_with_most_calls=max(hours_of_calls(NEW_SHARE, most), by_photos) if is_more else None,
     )
 
 

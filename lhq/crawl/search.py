@@ -118,38 +118,38 @@ class Searcher:
         enough = min(MOST_AHEAD, int(need * 1.25) + 10)
         return need > 0 and self._frontier.num_waiting(self.source.name, enough) < enough
 
-    def _page(self, asked: OpenQuery) -> None:
-        room = self.source.settings.per_query - asked.num_offered
+    def _page(self, open_query: OpenQuery) -> None:
+        room = self.source.settings.per_query - open_query.num_offered
         if room <= 0:
-            self._frontier.add_page(asked, Page((), None), [], is_full=True)
+            self._frontier.add_page(open_query, Page((), None), [], is_full=True)
             return
         try:
-            page = self.source.search(asked.query, asked.cursor)
+            page = self.source.search(open_query.query, open_query.cursor)
         except KeyMissing as error:
-            self._frontier.fail_query(asked.number, error.message, is_final=False)
+            self._frontier.fail_query(open_query.number, error.message, is_final=False)
             raise
         except SourceError as error:
-            self._failed(asked, error)
+            self._failed(open_query, error)
             return
         self._num_failures = 0
         self._has_answered = True
-        self._failures.pop(asked.number, None)
+        self._failures.pop(open_query.number, None)
         pairs = [pair for candidate in page.candidates if (pair := self._placed(candidate))]
         num_unusable = len(page.candidates) - len(pairs)
         if num_unusable:
             page = replace(page, skipped=(*page.skipped, ("unusable", num_unusable)))
-        self._frontier.add_page(asked, page, pairs[:room], is_full=len(pairs) > room)
+        self._frontier.add_page(open_query, page, pairs[:room], is_full=len(pairs) > room)
         self._demand.poke()
 
-    def _failed(self, asked: OpenQuery, error: SourceError) -> None:
+    def _failed(self, open_query: OpenQuery, error: SourceError) -> None:
         """A page that failed: wait, longer each time. A query rests after three failures of its own; the
         source gives up when it never answered, or after an hour of failures in a row."""
         self._num_failures += 1
         is_outage = self._num_failures > QUERY_FAILURES
         if not is_outage:
-            self._failures[asked.number] = self._failures.get(asked.number, 0) + 1
-        is_final = self._failures.get(asked.number, 0) >= QUERY_FAILURES and not is_outage
-        self._frontier.fail_query(asked.number, error.message, is_final=is_final)
+            self._failures[open_query.number] = self._failures.get(open_query.number, 0) + 1
+        is_final = self._failures.get(open_query.number, 0) >= QUERY_FAILURES and not is_outage
+        self._frontier.fail_query(open_query.number, error.message, is_final=is_final)
         if not self._has_answered or self._num_failures >= SOURCE_FAILURES:
             raise error
         if is_final:

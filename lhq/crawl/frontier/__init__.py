@@ -97,7 +97,7 @@ class Frontier(History):
         return None
 
     def add_page(
-        self, asked: OpenQuery, page: Page, candidates: Sequence[tuple[Candidate, str]], *, is_full: bool = False
+        self, open_query: OpenQuery, page: Page, candidates: Sequence[tuple[Candidate, str]], *, is_full: bool = False
     ) -> int:
         """Commit one page: those of its candidates that are wanted, each with its host, and where the query goes on.
 
@@ -110,27 +110,27 @@ class Frontier(History):
         """
         next_cursor, skipped = page.next_cursor, json.dumps(dict(page.skipped))
         with self._write() as db:
-            num_new, num_linked = _offer(db, asked.number, candidates)
+            num_new, num_linked = _offer(db, open_query.number, candidates)
             db.execute(
                 "INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?, ?, ?)",
-                (asked.number, asked.cursor or "", time.time(), len(candidates), num_new, skipped),
+                (open_query.number, open_query.cursor or "", time.time(), len(candidates), num_new, skipped),
             )
             is_loop = (
                 next_cursor is not None
                 and db.execute(
-                    "SELECT 1 FROM pages WHERE query = ? AND cursor = ?", (asked.number, next_cursor)
+                    "SELECT 1 FROM pages WHERE query = ? AND cursor = ?", (open_query.number, next_cursor)
                 ).fetchone()
             )
-            (num_stale,) = db.execute("SELECT num_stale FROM queries WHERE number = ?", (asked.number,)).fetchone()
+            (num_stale,) = db.execute("SELECT num_stale FROM queries WHERE number = ?", (open_query.number,)).fetchone()
             num_stale = num_stale + 1 if candidates and not num_linked else 0
             is_stale = num_stale >= (STALE_SPLIT_PAGES if page.may_repeat else STALE_PAGES)
             state = "done" if next_cursor is None or is_loop or is_stale else "open"
             if is_full:
-                state, next_cursor = "full", asked.cursor
+                state, next_cursor = "full", open_query.cursor
             db.execute(
                 "UPDATE queries SET cursor = ?, num_pages = num_pages + 1, num_stale = ?, state = ?, error = '', "
                 "total = coalesce(?, total), num_offered = num_offered + ? WHERE number = ?",
-                (next_cursor, num_stale, state, page.total, num_linked, asked.number),
+                (next_cursor, num_stale, state, page.total, num_linked, open_query.number),
             )
         return num_new
 
