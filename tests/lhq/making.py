@@ -131,14 +131,14 @@ def painted_store(store: Path, num_photos: int = 24, *, first: int = 0, shard: i
 _KILLED = """
 import os, signal, sys
 import fsspec
-from lhq.store.shards import write_whole
+from lhq.store.atomic_file import write_atomically
 
 def half(sink):
     sink.write(b"half a fi")
     sink.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
-write_whole(fsspec.filesystem("file"), sys.argv[1], half)
+write_atomically(fsspec.filesystem("file"), sys.argv[1], half)
 """
 
 
