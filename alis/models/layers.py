@@ -19,7 +19,6 @@ from alis.config import ModelConfig
 from alis.ops.align import column_styles, match_layout
 from alis.ops.bias_act import GAIN, needs_gradient
 from alis.ops.layout import conv2d, conv_transpose2d, is_column_major, layout_of
-from alis.plane.latents import LocalLatents
 
 
 class Dense(nn.Module):
@@ -106,20 +105,17 @@ class StyledLayer(nn.Module):
 class PositionInputs:
     """Positional inputs of a block's first layer: further channels that depend on the position on the plane.
 
-    Wave features as factors, Σ_t across[t] · down[t] (`coords.wave_tables`), and local latents: [B, M, H, w], or what
-    they are computed from.
+    Wave features as factors, Σ_t across[t] · down[t] (`coords.wave_tables`), and local latents [B, M, H, w].
     """
 
     across_2BKw: Tensor
     down_2KH: Tensor
-    latents: Tensor | LocalLatents | None = None
+    latents_BMHw: Tensor | None = None
 
     @property
     def num_channels(self) -> int:
         """Number of channels of waves and latents together."""
-        latents = self.latents
-        num = latents.num if isinstance(latents, LocalLatents) else 0 if latents is None else latents.shape[1]
-        return self.down_2KH.shape[1] + num
+        return self.down_2KH.shape[1] + (0 if self.latents_BMHw is None else self.latents_BMHw.shape[1])
 
     def aligned(self, styles_BKC: Tensor, shares_BKw: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
         """Waves and latents times their styles, [B, C, H, w]; waves' styles multiply the small factor, not the map.
@@ -129,19 +125,15 @@ class PositionInputs:
         """
         scale_BCw, num = column_styles(styles_BKC, shares_BKw), self.down_2KH.shape[1]
         across, down = (self.across_2BKw.to(scale_BCw.dtype) * scale_BCw[:, :num]).to(dtype), self.down_2KH.to(dtype)
-        latents, scale_BMw = self.latents, scale_BCw[:, num:].to(dtype)
+        latents, scale_BMw = self.latents_BMHw, scale_BCw[:, num:].to(dtype)
         if out is not None:
             across, down, scale_BMw = (match_layout(out, factor) for factor in (across, down, scale_BMw))
         across, down = across[:, :, :, None, :], down[:, None, :, :, None]
         if out is not None:
             torch.mul(across[0], down[0], out=out[:, :num]).addcmul_(across[1], down[1])
-            if isinstance(latents, LocalLatents):
-                latents.write_scaled(scale_BMw, out[:, num:], by_column=is_column_major(out))
-            elif latents is not None:
+            if latents is not None:
                 torch.mul(latents.to(dtype), scale_BMw.unsqueeze(2), out=out[:, num:])
             return out
-        if isinstance(latents, LocalLatents):
-            latents = latents.tensor()
         waves = across[0] * down[0] + across[1] * down[1]
         return waves if latents is None else torch.cat([waves, latents.to(dtype) * scale_BMw.unsqueeze(2)], dim=1)
 

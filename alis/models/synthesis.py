@@ -25,7 +25,7 @@ from alis.ops.bias_act import needs_gradient
 from alis.ops.layout import column_major
 from alis.ops.malloc import keep_freed_memory
 from alis.plane import coords
-from alis.plane.latents import LocalLatents
+from alis.plane.latents import local_latents
 from alis.plane.ranges import Ranges, anchors, anchors_seen
 from alis.plane.spans import BlockSpans, Span, spans
 
@@ -271,13 +271,11 @@ class Synthesis(nn.Module):
     def _place(self, block: Block, ranges: Ranges, at: BlockSpans, given_Bw: Tensor) -> PositionInputs | None:
         if not block.sees_place:
             return None
-        latents: Tensor | LocalLatents | None = None
+        latents = None
         if block.num_latents:
             seed_B = torch.zeros_like(ranges.column_B) if ranges.seed_B is None else ranges.seed_B
             column_Bw = given_Bw if ranges.ring_B is None else ranges.on_ring(at.given, block.width)
-            latents = LocalLatents(seed_B, block.resolution, column_Bw, block.num_latents, block.width)
-            if column_Bw.device.type != "cpu" or torch.compiler.is_compiling():
-                latents = latents.tensor()
+            latents = local_latents(seed_B, block.resolution, column_Bw, block.num_latents, block.width)
         return PositionInputs(coords.wave_columns(block.across, given_Bw), block.down, latents)
 
     def _noise(self, noise: Noise, ranges: Ranges, dtype: torch.dtype) -> list[Tensor | None]:

@@ -9,7 +9,6 @@ Source: arXiv 2104.03963 (local latents).
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -33,79 +32,20 @@ def local_latents(seed_B: Tensor, resolution: int, column_Bw: Tensor, num: int, 
         num: number of channels.
         height: number of rows, even.
     """
-    return LocalLatents(seed_B, resolution, column_Bw, num, height).tensor()
-
-
-@dataclass(frozen=True)
-class LocalLatents:
-    """The arguments of `local_latents`, for numbers that are computed where they are used."""
-
-    seed_B: Tensor
-    resolution: int
-    column_Bw: Tensor
-    num: int
-    height: int
-
-    def tensor(self) -> Tensor:
-        """All of them: `local_latents`."""
-        device, (batch, width) = self.column_Bw.device, self.column_Bw.shape
-        if device.type != "cpu" or torch.compiler.is_exporting():
-            return self._rows(slice(None))
-        found = torch.empty([batch, self.height, width, self.num], device=device).permute(0, 3, 1, 2)
-        for pairs in self._pieces(self.height // 2, batch * width):
-            found[:, :, 2 * pairs.start : 2 * pairs.stop] = self._rows(pairs)
-        return found
-
-    def write_scaled(self, scale_BMw: Tensor, out_BMHw: Tensor, *, by_column: bool = False) -> None:
-        """Write them times the scales of their columns into a map on the CPU, a piece at a time.
-
-        In a strip at 1024 px a map of them is 0.1 GB: writing and reading it takes longer than computing them.
-
-        Args:
-            by_column: whether `out` is stored column after column (`alis.ops.layout`): the pieces are then columns.
-        """
-        batch, width = self.column_Bw.shape
-        if by_column:
-            for columns in self._pieces(width, batch * self.height // 2):
-                scale_BMn = scale_BMw[:, :, None, columns]
-                torch.mul(self._columns(columns).to(out_BMHw.dtype), scale_BMn, out=out_BMHw[..., columns])
-        else:
-            for pairs in self._pieces(self.height // 2, batch * width):
-                rows = slice(2 * pairs.start, 2 * pairs.stop)
-                torch.mul(self._rows(pairs).to(out_BMHw.dtype), scale_BMw[:, :, None], out=out_BMHw[:, :, rows])
-
-    def _pieces(self, length: int, words: int) -> list[slice]:
-        step = max(_CHUNK // max(words * self.num, 1), 1)
-        return [slice(first, min(first + step, length)) for first in range(0, length, step)]
-
-    def _rows(self, pairs: slice) -> Tensor:
-        """Those of some pairs of rows, [B, num, rows, w]."""
-        word_Bpwm = _mixed(self._key_Bw[:, None, :, None] ^ self._counter_pm[None, pairs, None, :])
-        batch, num_pairs, width, num = word_Bpwm.shape
-        return self._looked_up(word_Bpwm, 2).view(batch, 2 * num_pairs, width, num).permute(0, 3, 1, 2)
-
-    def _columns(self, columns: slice) -> Tensor:
-        """Those of some columns, [B, num, height, n], stored column after column."""
-        word_Bnpm = _mixed(self._key_Bw[:, columns, None, None] ^ self._counter_pm)
-        batch, width, num_pairs, num = word_Bnpm.shape
-        return self._looked_up(word_Bnpm, 3).view(batch, width, 2 * num_pairs, num).permute(0, 3, 2, 1)
-
-    @functools.cached_property
-    def _key_Bw(self) -> Tensor:
-        return _signed(column_keys(self.seed_B, _STREAM + self.resolution, self.column_Bw))
-
-    @functools.cached_property
-    def _counter_pm(self) -> Tensor:
-        device, num_pairs = self.column_Bw.device, self.height // 2
-        channel = torch.arange(self.num, device=device) * num_pairs
-        return _signed((torch.arange(num_pairs, device=device)[:, None] + channel) * GOLDEN)
-
-    def _looked_up(self, word: Tensor, dim: int) -> Tensor:
-        """The numbers of each word's two halves, side by side in a new dimension."""
-        index = torch.stack([word & 0xFFFF, _shifted(word, 16)], dim=dim)
-        # An exported graph gets its own table: the tracer's placeholder must not get into the cache.
-        table = (quantiles.__wrapped__ if torch.compiler.is_exporting() else quantiles)(word.device)
-        return table.index_select(0, index.flatten()).view(index.shape)
+    device, (batch, width), pairs = column_Bw.device, column_Bw.shape, height // 2
+    key_Bw = _signed(column_keys(seed_B, _STREAM + resolution, column_Bw))
+    channel = torch.arange(num, device=device) * pairs
+    counter_im = _signed((torch.arange(pairs, device=device)[:, None] + channel) * GOLDEN)
+    found = torch.empty([batch, pairs, 2, width, num], device=device)
+    step = max(_CHUNK // max(batch * width * num, 1), 1) if device.type == "cpu" else pairs
+    # An exported graph gets its own table: the tracer's placeholder must not get into the cache.
+    table = (quantiles.__wrapped__ if torch.compiler.is_exporting() else quantiles)(device)
+    for first in range(0, pairs, step):
+        word = _mixed(key_Bw[:, None, :, None] ^ counter_im[None, first : first + step, None, :])
+        for half, index in enumerate((word & 0xFFFF, _shifted(word, 16))):
+            looked_up = table.index_select(0, index.flatten()).view(word.shape)
+            found[:, first : first + step, half] = looked_up
+    return found.view(batch, height, width, num).permute(0, 3, 1, 2)
 
 
 @functools.cache

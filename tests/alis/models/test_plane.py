@@ -19,7 +19,7 @@ from alis.models.layers import SynthesisConv
 from alis.models.path_length import path_lengths
 from alis.ops import layout
 from alis.plane import coords
-from alis.plane.latents import LocalLatents, local_latents
+from alis.plane.latents import local_latents
 from alis.plane.ranges import Ranges, anchors_seen
 from alis.plane.spans import halo_px, spans
 from alis.training import recipe
@@ -202,20 +202,6 @@ def _word(*, seed: int, resolution: int, column: int, channel: int, pair: int, p
     low, high = column & 0xFFFFFFFF, column >> 32 & 0xFFFFFFFF
     key = mix(mix(seed & 0xFFFFFFFF ^ (0x4C617400 + resolution) * 0x9E3779B1 & 0xFFFFFFFF) ^ seed >> 32)
     return mix(mix(mix(key ^ low) ^ high) ^ (channel * pairs + pair) * 0x9E3779B1 & 0xFFFFFFFF)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("width", [9, 3000])
-def test_latents_written_where_they_are_used_are_the_same_numbers(width: int, dtype: torch.dtype) -> None:
-    latents = LocalLatents(torch.tensor([5, -6]), 64, torch.arange(2 * width).view(2, width) - 3, 6, 32)
-    scale = torch.randn(2, 6, width, generator=torch.Generator().manual_seed(1)).to(dtype)
-    wanted = latents.tensor().to(dtype) * scale[:, :, None]
-    by_row = torch.empty(wanted.shape, dtype=dtype, memory_format=torch.channels_last)
-    by_column = layout.empty_like(layout.column_major(by_row), (2, 6, 32, width))
-    latents.write_scaled(scale, by_row)
-    latents.write_scaled(scale, by_column, by_column=True)
-    assert torch.equal(by_row, wanted)
-    assert torch.equal(by_column, wanted)
 
 
 def test_half_of_the_waves_along_x_are_replaced() -> None:

@@ -34,7 +34,21 @@ def chunk(name: bytes, body: bytes) -> bytes:
 
 def png(colour: str, bits: int, samples: np.ndarray, *extra: bytes) -> bytes:
     """A PNG of `samples` [h, w, channels], unfiltered; `extra` are chunks between IHDR and IDAT."""
-    height, width, _ = samples.shape
+    return _file(colour, bits, samples, _scanlines(bits, samples), extra, interlace=0)
+
+
+ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+
+
+def interlaced(colour: str, bits: int, samples: np.ndarray, *extra: bytes) -> bytes:
+    """`png` in Adam7: seven passes, each a small picture of its own."""
+    passes = [samples[top::down, left::across] for top, left, down, across in ADAM7]
+    raw = b"".join(_scanlines(bits, part) for part in passes if part.size)
+    return _file(colour, bits, samples, raw, extra, interlace=1)
+
+
+def _scanlines(bits: int, samples: np.ndarray) -> bytes:
+    height = len(samples)
     if bits == 16:
         rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
     elif bits == 8:
@@ -42,8 +56,12 @@ def png(colour: str, bits: int, samples: np.ndarray, *extra: bytes) -> bytes:
     else:
         of_bits = (samples[..., 0, None] >> np.arange(bits - 1, -1, -1)) & 1
         rows = np.packbits(of_bits.reshape(height, -1).astype(np.uint8), axis=1)
-    raw = b"".join(b"\0" + row.tobytes() for row in rows)
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, COLOURS[colour], 0, 0, 0))
+    return b"".join(b"\0" + row.tobytes() for row in rows)
+
+
+def _file(colour: str, bits: int, samples: np.ndarray, raw: bytes, extra: Sequence[bytes], *, interlace: int) -> bytes:
+    height, width, _ = samples.shape
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, COLOURS[colour], 0, 0, interlace))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
 
 
@@ -163,7 +181,7 @@ def pictures() -> dict[str, bytes]:
         "grey+alpha 16": png("grey+alpha", 16, ramp(65_535, 2)),
         "rgb+alpha 8": png("rgb+alpha", 8, ramp(255, 4)),
         "rgb+alpha 16": png("rgb+alpha", 16, ramp(65_535, 4)),
-        "interlaced": interlaced(),
+        "interlaced": interlaced("rgb", 8, ramp(255, 3)),
         # a colour that means transparent
         "grey 2, tRNS": png("grey", 2, ramp(3, 1), chunk(b"tRNS", b"\0\1")),
         "grey 8, tRNS": png("grey", 8, grey8, chunk(b"tRNS", struct.pack(">H", int(grey8[3, 5, 0])))),
@@ -233,27 +251,6 @@ def pictures() -> dict[str, bytes]:
         "webp, profile, alpha": saved("WEBP", rgba, lossless=True, exact=True, icc_profile=profile(1.0)),
     }
     return found
-
-
-def interlaced() -> bytes:
-    """Adam7: seven passes, each a small picture of its own."""
-    samples = ramp(255, 3).astype(np.uint8)
-    raw = b""
-    for y, x, down, across in [
-        (0, 0, 8, 8),
-        (0, 4, 8, 8),
-        (4, 0, 8, 4),
-        (0, 2, 4, 4),
-        (2, 0, 4, 2),
-        (0, 1, 2, 2),
-        (1, 0, 2, 1),
-    ]:
-        raw += b"".join(b"\0" + row.tobytes() for row in samples[y::down, x::across])
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", SIZE, SIZE, 8, 2, 0, 0, 1))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
-
-
-# --- JPEG codings that Pillow does not write ---------------------------------------------------------------------
 
 
 def lossless_jpeg(samples: np.ndarray) -> bytes:

@@ -12,7 +12,6 @@ from PIL import Image
 
 from tests.lhq.images import profiles
 from tests.lhq.images.odd import (
-    COLOURS,
     INDICES,
     P3,
     PALETTE,
@@ -23,6 +22,7 @@ from tests.lhq.images.odd import (
     flat,
     gama,
     iccp,
+    interlaced,
     jpeg,
     png,
     profile,
@@ -116,29 +116,6 @@ def _cicp() -> dict[str, bytes]:
         "cICP over iCCP": png("rgb", 8, rgb, of_p3, iccp(profile(1.0))),
         "cICP linear, grey": png("grey", 8, ramp(255, 1), chunk(b"cICP", bytes([12, 8, 0, 1]))),
     }
-
-
-def interlaced(colour: str, bits: int, samples: np.ndarray, *extra: bytes) -> bytes:
-    """Adam7: seven passes, each a small picture of its own."""
-    raw = b""
-    for top, left, down, across in [
-        (0, 0, 8, 8),
-        (0, 4, 8, 8),
-        (4, 0, 8, 4),
-        (0, 2, 4, 4),
-        (2, 0, 4, 2),
-        (0, 1, 2, 2),
-        (1, 0, 2, 1),
-    ]:
-        part = samples[top::down, left::across]
-        if part.size:
-            whole = png(colour, bits, part)
-            at = whole.index(b"IDAT") - 4
-            raw += zlib.decompress(whole[at + 8 : at + 8 + struct.unpack_from(">I", whole, at)[0]])
-    height, width, _ = samples.shape
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, COLOURS[colour], 0, 0, 1))
-    tail = chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + tail
 
 
 def _interlaced() -> dict[str, bytes]:

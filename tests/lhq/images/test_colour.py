@@ -69,7 +69,7 @@ def test_sixteen_bits_of_colour_are_put_together_from_every_pass(
     samples = np.random.default_rng(0).integers(0, 65_536, (height, width, channels))
     if channels != 3:
         samples[..., -1] = 65_535
-    found = np.asarray(decode(odder.interlaced(colour, 16, samples)))
+    found = np.asarray(decode(odd.interlaced(colour, 16, samples)))
     wanted = np.round(samples[..., : 3 if channels > 2 else 1] / 257)
     assert np.array_equal(found, np.broadcast_to(wanted, found.shape))
     assert np.array_equal(found, np.asarray(decode(odd.png(colour, 16, samples))))
