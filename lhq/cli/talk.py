@@ -19,12 +19,12 @@ _GATHERED = "gathered"
 
 def is_quiet() -> bool:
     """Whether the running command was told to keep quiet."""
-    return bool(_asked(QUIET))
+    return bool(_option(QUIET))
 
 
 def wants_json() -> bool:
     """Whether the running command was asked for JSON."""
-    return bool(_asked(JSON))
+    return bool(_option(JSON))
 
 
 def say(text: str) -> None:
@@ -35,7 +35,7 @@ def say(text: str) -> None:
 
 def result(told: Mapping[str, Any], *lines: str) -> None:
     """Print the command's result on stdout: `told` as one JSON object with --json, else `lines`."""
-    gathered = _asked(_GATHERED)
+    gathered = _option(_GATHERED)
     if gathered is not None and wants_json():
         gathered.append(told)
     elif wants_json():
@@ -70,6 +70,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _asked(what: str) -> Any:
+def _option(name: str) -> Any:
+    """The value that a flag left for this command; None outside of one."""
     context = click.get_current_context(silent=True)
-    return None if context is None else context.meta.get(what)
+    return None if context is None else context.meta.get(name)

@@ -1,4 +1,4 @@
-"""Address → the `ray` module, joined to that cluster; what Ray itself would print or retry for minutes is one error."""
+"""Connect to a Ray cluster. Ray would print pages, or retry for minutes, where this raises one error."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 from lhq.errors import ConfigError
 
 _CONNECT_S = 10.0
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS_FRAME = b"\x04"
 _SETTINGS = {
     # Ray neither sends statistics nor asks about them.
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray's newer default, which older versions warn about: a task without a GPU leaves CUDA_VISIBLE_DEVICES as it is.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # A thread of Ray's prints what became of every worker and node, pages of it, to our standard output, which is data.
+    # A thread of Ray prints the fate of every worker and node to standard output, which is for data.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
 }
 
@@ -38,41 +38,40 @@ def join(address: str = "") -> Any:
     except ImportError:
         raise ConfigError('engine = "ray": Ray is not installed', hint="pip install 'lhq[ray]'") from None
     if not ray.is_initialized():
-        wanted = address or os.environ.get("RAY_ADDRESS", "")
-        refused = _refused(wanted)
-        options: dict[str, Any] = {"address": wanted} if wanted else {"include_dashboard": False}
-        if not refused:
+        address = address or os.environ.get("RAY_ADDRESS", "")
+        problem = _probe(address)
+        options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+        if not problem:
             try:
-                with _quiet():
+                with _silent_stderr():
                     ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-            except Exception as error:  # ray raises what gRPC, the network or its own version check happen to raise
-                refused = said_of(error)
-        if refused:
-            place = f"join the cluster {wanted}" if wanted else "start Ray here"
-            raise ConfigError(f'engine = "ray": can\'t {place} ({refused})', hint=_hint(refused))
+            except Exception as error:  # ray raises whatever gRPC, the network or its own version check raise
+                problem = one_line(error)
+        if problem:
+            place = f"join the cluster {address}" if address else "start Ray here"
+            raise ConfigError(f'engine = "ray": can\'t {place} ({problem})', hint=_hint(problem))
     return ray
 
 
-def _hint(refused: str) -> str:
-    if "auth" in refused.lower():
+def _hint(problem: str) -> str:
+    if "auth" in problem.lower():
         return "set RAY_AUTH_MODE=token, and give the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
     return "give --address or RAY_ADDRESS of a running one with this Ray version, or none to start one here"
 
 
-def said_of(error: BaseException) -> str:
-    """Why a cluster can't be joined, on one line: what lies beneath says more than "failed to connect", and ends
-    with it where that is a traceback's text."""
+def one_line(error: BaseException) -> str:
+    """An error of Ray on one line; of its cause, if it has one, whose last line says more than "failed to connect"."""
     text = str(error)
     if error.__cause__ is not None and (lines := str(error.__cause__).strip().splitlines()):
         text = lines[-1]
     return " ".join(text.split()).partition(" Note: ")[0][:400] or type(error).__name__
 
 
-def _refused(address: str) -> str:
-    """Why no cluster answers at `host:port`; "" if one does. Ray itself would retry for minutes, and wait for ever
-    for a server that says nothing.
+def _probe(address: str) -> str:
+    """Why no cluster is at `host:port`; "" if one is. Ray itself would retry for minutes, and wait forever for a server
+    that never responds.
 
-    A head speaks HTTP/2, where a client's greeting is answered by a frame of settings. Source: RFC 9113, section 3.4.
+    A head speaks HTTP/2: it responds to a client's preface with a SETTINGS frame. Source: RFC 9113, section 3.4.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
@@ -80,28 +79,28 @@ def _refused(address: str) -> str:
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S) as connection:
             if os.environ.get("RAY_USE_TLS", "").lower() in {"1", "true"}:
-                return ""  # it would answer with a handshake
-            connection.sendall(_GREETING)
-            said = connection.recv(256)
+                return ""  # it would wait for a TLS handshake
+            connection.sendall(_HTTP2_PREFACE)
+            received = connection.recv(256)
     except TimeoutError:
         return f"no answer in {_CONNECT_S:.0f} s"
     except (OSError, OverflowError) as error:
         return str(error)
-    if said[3:4] == _SETTINGS_FRAME:
+    if received[3:4] == _SETTINGS_FRAME:
         return ""
-    first = said.split(b"\r\n")[0].decode("ascii", "replace")
-    return f'what answers there is no head of a cluster (it says "{first}"); a dashboard has another port'
+    first_line = received.split(b"\r\n")[0].decode("ascii", "replace")
+    return f'what answers there is no head of a cluster (it says "{first_line}"); a dashboard has another port'
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep from the terminal what Ray's C++ part writes there while it joins: a line a second where it can't."""
+def _silent_stderr() -> Iterator[None]:
+    """Discard what Ray's C++ code writes to stderr while it connects: a line per second if it can't."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    saved, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(devnull)

@@ -118,7 +118,7 @@ def export(
         _forget_variants(part, {written.folder for written in report.written})
         table = _published(table, report.written)
         report.num_rows = len(table)
-        manifest.write(part, table, _told_open(job, living, table) if living else {})
+        manifest.write(part, table, _report_gaps(job, living, table) if living else {})
         credits.write(part, table, report.written)
         croissant.write(part, table, rows, settings, report.written)
         card.write(part, card.Facts(table, rows, settings, report.written, rights_of, report.skipped))
@@ -218,7 +218,7 @@ def _living(job: _Job, table: pa.Table) -> Refilled | None:
     return found
 
 
-def _told_open(job: _Job, living: Refilled, table: pa.Table) -> dict[str, str]:
+def _report_gaps(job: _Job, living: Refilled, table: pa.Table) -> dict[str, str]:
     """Report which gaps were filled and which stay open; returns what the manifest records of them."""
     ids = table["id"].to_pylist()
     still = living.open_after(ids)

@@ -113,7 +113,8 @@ def kept_rows(
             funnel[reason] = count
     if not len(table) and not taken_down and not none_left:
         raise InputError(
-            f"{store}: no photo is kept ({_told(funnel)})", hint="see why: lhq report, then loosen a filter or crawl on"
+            f"{store}: no photo is kept ({_counts(funnel)})",
+            hint="see why: lhq report, then loosen a filter or crawl on",
         )
     num_photos = sum(funnel.values()) + len(table)
     return Rows(table, all_ids, scores, num_photos, dict(funnel.most_common()), more)
@@ -279,5 +280,5 @@ def _measures(store: str) -> list[str]:
     return remote.list_names(facts.fs, facts.root)
 
 
-def _told(funnel: Counter[str]) -> str:
+def _counts(funnel: Counter[str]) -> str:
     return " · ".join(f"{reason} {count:,}" for reason, count in funnel.most_common()) or "there are none"

@@ -34,6 +34,10 @@ class MeasureSettings(Settings):
         """These settings, given the order of sources in the pipeline file; most measures ignore it."""
         return self
 
+    def own_columns(self) -> Sequence[str]:
+        """Columns that these settings name, exported as NAME_COLUMN; most settings name none."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Score:

@@ -66,6 +66,9 @@ class CommandSettings(MeasureSettings):
     most: dict[str, float] = pydantic.Field(default_factory=dict)
     """Drop photos with a higher value in one of these columns."""
 
+    def own_columns(self) -> Sequence[str]:
+        return tuple(self.columns)
+
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
         for name in self.columns:

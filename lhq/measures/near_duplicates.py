@@ -94,7 +94,7 @@ def clusters(
         pairs = np.sort(_near(photos.phash, np.arange(num), photos, radius), axis=1)
         fits = _by_whole(photos, pairs, np.zeros(len(pairs), np.int64)) + by_key.result()
         fits = fits + turned.result() if turned else fits
-    likeness = _likeness(photos, fits)
+    likeness = _similarity(photos, fits)
     pairs, best = _best(np.stack([fits.left, fits.right], axis=1), likeness, num)
     sure = best >= min_likeness
     known = _Alike(pairs[sure], best[sure])
@@ -186,7 +186,7 @@ def _fits_of_keys(photos: Descriptors, keys: np.ndarray, apart: np.ndarray, way:
     return _Fits(left, right, scale, there[:, :2] - scale * here[:, :2], np.full(len(left), way))
 
 
-def _likeness(photos: Descriptors, fits: _Fits) -> np.ndarray:
+def _similarity(photos: Descriptors, fits: _Fits) -> np.ndarray:
     """How alike the shared part of each hypothesis is: float64 [M]; -1 where too little is shared.
 
     The correlation, or what twice the correlation of the seven eighths that agree best is above 1: a watermark or a
@@ -358,7 +358,7 @@ def _compare(photos: Descriptors, pairs: np.ndarray, ways: np.ndarray) -> np.nda
                 pair, one, two = np.nonzero(apart <= _FIT_RADIUS)
                 keys = np.stack([mine[0][pair, one], mine[1][pair, two]], axis=1)
                 fits = fits + _fits_of_keys(photos, keys, apart[pair, one, two], way)
-        found, best = _best(np.stack([fits.left, fits.right], axis=1), _likeness(photos, fits), num)
+        found, best = _best(np.stack([fits.left, fits.right], axis=1), _similarity(photos, fits), num)
         if len(found):
             code, wanted = found[:, 0] * num + found[:, 1], part[:, 0] * num + part[:, 1]
             place = np.minimum(np.searchsorted(code, wanted), len(code) - 1)

@@ -227,7 +227,7 @@ def _commands(
                 f"{where}.{name}]: no name for a command", hint="letters and digits, and no measure's name"
             )
         settings[f"{COMMAND}.{name}"] = given = validate(kind, table, f"{where}.{name}]")
-        for column in getattr(given, "columns", ()):
+        for column in given.own_columns():
             if (whole := f"{name}_{column}") in TAKEN_COLUMNS:
                 raise ConfigError(
                     f"{where}.{name}]: columns: {column} would be exported as {whole}, which every photo has already",

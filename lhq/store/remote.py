@@ -23,11 +23,11 @@ from lhq.errors import LhqError, StoreError
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())  # without a handler, it prints a traceback for each error
 
 ATTEMPTS = 4
-PATIENCE_S = 60.0  # for a bucket to say that it is there
+CHECK_TIMEOUT_S = 60.0  # for a bucket to respond
 _DELAY_S = 0.2
 _PROBE = ".lhq-may-write"
 _CHECK = "check its address, its permissions or credentials, and the network"
-_ELSEWHERE = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"}
+_REDIRECT_CODES = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"}
 _CLOCK_SKEW_MESSAGE = "The difference between the request time"  # S3's and Google's message for a wrong clock
 
 
@@ -82,12 +82,16 @@ def check(store: str, *, writes: bool = False) -> None:
     """
     fs, root = fsspec.core.url_to_fs(store)
     if not is_local(fs):
-        _within(PATIENCE_S, store, lambda: _ask(fs, store, root, writes))
+        _within(CHECK_TIMEOUT_S, store, lambda: _ask(fs, store, root, writes))
 
 
 def _within(seconds: float, store: str, ask: Callable[[], None]) -> None:
-    """Do something within a time: before a server that takes requests and says nothing, the libraries of buckets wait
-    and try again for half an hour."""
+    """Call `ask` with a time limit: with a server that accepts requests and never responds, the libraries of buckets
+    retry for half an hour.
+
+    Raises:
+        StoreError: the time is over.
+    """
     raised: list[BaseException | None] = []
 
     def work() -> None:
@@ -163,7 +167,7 @@ def translate_errors(place: str) -> Iterator[None]:
 def store_error(place: str, error: BaseException) -> StoreError:
     """The StoreError for an error of a bucket's library."""
     if moved := _moved(error):
-        hint = f"set AWS_DEFAULT_REGION to its region, and AWS_ENDPOINT_URL if it has its own ({_asked_there()})"
+        hint = f"set AWS_DEFAULT_REGION to its region, and AWS_ENDPOINT_URL if it has its own ({_requested_place()})"
         return StoreError(f"{place}: can't be reached (301, {moved})", hint=hint)
     message = " ".join(str(error).split())[:300]
     hint = "set this machine's clock: keys are refused at a wrong time" if _CLOCK_SKEW_MESSAGE in message else _CHECK
@@ -171,25 +175,25 @@ def store_error(place: str, error: BaseException) -> StoreError:
 
 
 def _moved(error: BaseException) -> str:
-    """Where S3 says that the bucket is, if it sends us elsewhere; "" for any other error."""
-    if isinstance(error, RecursionError):  # a redirect that names no region has the library ask for it, and again
+    """Where the bucket is, if the error is S3's redirect to another region or endpoint; "" for any other error."""
+    if isinstance(error, RecursionError):  # the library follows a redirect without a region forever
         return "the bucket is not at this endpoint, and it doesn't say where"
     seen: BaseException | None = error
     while seen is not None:
-        answer = getattr(seen, "response", None)
-        if isinstance(answer, dict) and isinstance(answer.get("Error"), dict):
-            said, meta = answer["Error"], answer.get("ResponseMetadata", {})
-            region = said.get("Region") or meta.get("HTTPHeaders", {}).get("x-amz-bucket-region")
-            if meta.get("HTTPStatusCode") in {301, 307} or said.get("Code") in _ELSEWHERE:
-                at = f", endpoint {said['Endpoint']}" if said.get("Endpoint") else ""
-                return f"the bucket is in region {region or 'unknown'}{at}"
+        response = getattr(seen, "response", None)
+        if isinstance(response, dict) and isinstance(response.get("Error"), dict):
+            details, metadata = response["Error"], response.get("ResponseMetadata", {})
+            region = details.get("Region") or metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region")
+            if metadata.get("HTTPStatusCode") in {301, 307} or details.get("Code") in _REDIRECT_CODES:
+                endpoint = f", endpoint {details['Endpoint']}" if details.get("Endpoint") else ""
+                return f"the bucket is in region {region or 'unknown'}{endpoint}"
         seen = seen.__cause__ or seen.__context__
     return ""
 
 
-def _asked_there() -> str:
+def _requested_place() -> str:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "not set"
-    return f"asked were region {region}, endpoint {os.environ.get('AWS_ENDPOINT_URL', 'of Amazon')}"
+    return f"the request went to region {region}, endpoint {os.environ.get('AWS_ENDPOINT_URL', 'of Amazon')}"
 
 
 def delete(fs: Any, path: str) -> None:

@@ -143,7 +143,7 @@ def count_signals(reservations: Iterable[str], reserved: Iterable[Sequence[str]]
     """Counts by signal, from these columns of photos' papers."""
     silent, answered, said_no = Counter[str](), Counter[str](), Counter[str]()
     for said in reservations:
-        for name, words in asked(said).items():
+        for name, words in answers_of(said).items():
             (silent if words is None else answered)[name] += 1
     for names in reserved:
         said_no.update(names)
@@ -153,7 +153,7 @@ def count_signals(reservations: Iterable[str], reserved: Iterable[Sequence[str]]
     }
 
 
-def asked(reservations: str) -> dict[str, str | None]:
+def answers_of(reservations: str) -> dict[str, str | None]:
     """Parse a row's `reservations`: signal → wording, or None if the signal was silent."""
     found = json.loads(reservations)["answers"] if reservations else {}
     return {str(name): words for name, words in found.items()}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from lhq.engines import Job, ShardReport, nodes
-from lhq.engines.cluster import join, said_of
+from lhq.engines.cluster import join, one_line
 from lhq.engines.ray import Ray
 from lhq.errors import ConfigError
 
@@ -181,7 +181,7 @@ def test_why_a_cluster_cannot_be_joined_is_one_line(beneath: str | None, said: s
         "This process was started with:\n    Ray: 2.60.0\n"
     )
     error.__cause__ = RuntimeError(beneath) if beneath else None
-    assert said_of(error) == said
+    assert one_line(error) == said
 
 
 def test_a_token_that_is_not_there_is_named_with_how_to_give_it(cluster: Any) -> None:

@@ -348,7 +348,7 @@ def test_evidence_records_what_was_checked_and_when() -> None:
             "content-usage": None,
         },
     }
-    assert reservations.asked(papers["reservations"])["content-signal"] == "ai-train=no"
+    assert reservations.answers_of(papers["reservations"])["content-signal"] == "ai-train=no"
     assert Evidence({}).papers() == {"reserved": [], "reservations": ""}
 
 

@@ -163,11 +163,11 @@ def test_a_bucket_of_another_region_is_named(crawled: Between, lhq: Lhq, fault: 
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert done.stderr.startswith("lhq: s3://lhq/set: can't be reached (301, the bucket ")
         assert said in done.stderr
-        assert f"asked were region us-east-1, endpoint {crawled.url}" in done.stderr
+        assert f"the request went to region us-east-1, endpoint {crawled.url}" in done.stderr
 
 
 def test_a_server_that_takes_requests_and_says_nothing(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(remote, "CHECK_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         fsspec.get_filesystem_class("s3").clear_instance_cache()
