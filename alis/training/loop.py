@@ -125,8 +125,9 @@ def train_step(s: State, config: TrainConfig, step: Step, loader: Loader) -> dic
     batch, loss = loader.share.batch, config.loss
     reals = {j: step.reals(next(loader), j, mirror=config.data.mirror) for j in step.own}
     figures: dict[str, Tensor] = {}
-    if config.optim.lr_end < 1:
-        step.set_rates(losses.cosine_decay(s.images, round(config.run.kimg * 1000), config.optim.lr_end))
+    if config.optim.has_schedule:
+        decay = losses.cosine_decay(s.images, round(config.run.kimg * 1000), config.optim.lr_end)
+        step.set_rates(decay, losses.warm_up(s.images, round(config.optim.warm_up_kimg * 1000)))
 
     figures["loss_g"], figures["sign_fake"] = step.generator()
     if loss.pl_weight and s.step % loss.pl_every == 0:

@@ -70,6 +70,11 @@ def cosine_decay(images: int, total: int, end: float) -> float:
     return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
 
 
+def warm_up(images: int, total: int) -> float:
+    """Factor of the generator's learning rate after `images`: a straight line from 0 to 1 over the first `total`."""
+    return min(images / total, 1.0) if total else 1.0
+
+
 def ema_beta(batch: int, images: int, half_life_kimg: float, ramp_up: float | None) -> float:
     """Decay of the averaged weights in one step, from the half-life in thousand images (at a batch of 32)."""
     half_life = half_life_kimg * 1000 * batch / 32

@@ -103,6 +103,9 @@ class OptimSettings(Settings):
     """Learning rate of the discriminator; by default the generator's default."""
     lr_end: float = pydantic.Field(1.0, gt=0, le=1)
     """Cosine decay: factor of all learning rates at `run.kimg`; 1: constant rates."""
+    warm_up_kimg: float = pydantic.Field(0.0, ge=0)
+    """The generator's learning rate rises from 0 over so many thousand images: for a start from a model without a
+    discriminator, whose new one has to learn first."""
     beta1: float = pydantic.Field(0.0, ge=0, lt=1)
     """Adam's decay of the mean gradient."""
     beta2: float = pydantic.Field(0.99, ge=0, lt=1)
@@ -112,6 +115,11 @@ class OptimSettings(Settings):
     freeze_d: int = pydantic.Field(0, ge=0)
     """Number of the residual discriminator's finest blocks that are not trained (FreezeD, arXiv 2002.10964): for
     fine-tuning on few pictures."""
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether learning rates change during the run."""
+        return self.lr_end < 1 or self.warm_up_kimg > 0
 
 
 class EmaSettings(Settings):

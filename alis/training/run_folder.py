@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alis.errors import InputError
-from alis.models.model_folder import CONFIG, DISCRIMINATOR, MODEL
+from alis.models.model_folder import CONFIG, DEMO, DEMO_WORD, MODEL
 from alis.training.state import PROGRESS, read_progress
 from lhq import system
 
@@ -67,8 +67,8 @@ def newest(run: Path) -> Path | None:
 
 
 def can_start_from(folder: Path) -> bool:
-    """Whether training can start from a folder: a snapshot, or a model with a discriminator (e.g. an imported one)."""
-    return (folder / PROGRESS).is_file() or all((folder / name).is_file() for name in (CONFIG, MODEL, DISCRIMINATOR))
+    """Whether training can start from a folder: a snapshot, or a model (imported, slim)."""
+    return (folder / PROGRESS).is_file() or all((folder / name).is_file() for name in (CONFIG, MODEL))
 
 
 def starting_point(run: Path, resume: str) -> StartingPoint:
@@ -85,10 +85,10 @@ def starting_point(run: Path, resume: str) -> StartingPoint:
             hint = "leave --resume out to continue, or give a new --out"
             raise InputError(f"{run}: already has snapshot {own.name}", hint=hint)
         return StartingPoint(None, is_own=True)
-    asked = Path(resume)
+    asked = DEMO if resume == DEMO_WORD else Path(resume)
     found = asked if can_start_from(asked) else newest(asked)
     if found is None:
-        hint = "give auto, never, or the folder of a run, of a snapshot, or of a model with its discriminator"
+        hint = "give auto, never, demo, or the folder of a run, of a snapshot or of a model"
         raise InputError(f"{resume}: no snapshot to start from", hint=hint)
     if found.resolve().is_relative_to(run.resolve()):
         return StartingPoint(found, is_own=True)

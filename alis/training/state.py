@@ -116,6 +116,13 @@ def restore(state: State, snapshot: Path) -> None:
         is_model = not (snapshot / PROGRESS).is_file()
         has_trained = (snapshot / TRAINED).is_file() or not is_model
         load_weights(state.generator, snapshot / (TRAINED if has_trained else MODEL))
+        if is_model and not (snapshot / DISCRIMINATOR).is_file():
+            log.warning(
+                "%s has no discriminator: a new one starts untrained; with --optim.warm-up-kimg 4 it learns before "
+                "the generator does",
+                snapshot,
+            )
+            return
         load_weights(state.discriminator, snapshot / DISCRIMINATOR)
         if state.projected is not None:
             if (snapshot / PROJECTED).is_file():

@@ -77,9 +77,9 @@ def build(config: TrainConfig, device: torch.device) -> State:
 def _adam(
     network: nn.Module, lr: float, betas: tuple[float, float], config: TrainConfig, device: torch.device
 ) -> torch.optim.Adam:
-    """Adam, fused on a GPU; its step count and a decaying learning rate are on the GPU, as CUDA graphs need them."""
+    """Adam, fused on a GPU; its step count and a rate that changes are on the GPU, as CUDA graphs need them."""
     is_gpu, eps = device.type == "cuda", config.optim.eps
-    rate = torch.tensor(lr, device=device) if is_gpu and config.optim.lr_end < 1 else lr
+    rate = torch.tensor(lr, device=device) if is_gpu and config.optim.has_schedule else lr
     adam = torch.optim.Adam(network.parameters(), rate, betas, eps, fused=is_gpu or None, capturable=is_gpu)
     adam.param_groups[0]["first_lr"] = lr
     return adam
@@ -115,11 +115,11 @@ class Step:
         self._graphs = _graphs(config, state.mean_length.device, len(self.own))
         self._static_reals: Tensor | None = None
 
-    def set_rates(self, share: float) -> None:
-        """Set all learning rates to `share` times their initial value."""
+    def set_rates(self, share: float, warm: float) -> None:
+        """Set all learning rates to `share` times their initial value, the generator's to `warm` times that."""
         for optim in (self.state.optim_g, self.state.optim_d, self.state.optim_p):
             for group in optim.param_groups if optim is not None else ():
-                rate = share * group["first_lr"]
+                rate = share * group["first_lr"] * (warm if optim is self.state.optim_g else 1.0)
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(rate)
                 else:

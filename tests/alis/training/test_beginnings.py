@@ -36,12 +36,27 @@ def test_a_run_can_start_from_a_model_with_its_discriminator(
         train(small(run__kimg=0.032), data, run, resume=str(model), device="cpu")
     assert "does not start from" in caplog.text
     assert [r["images"] for r in records(run)] == [16, 32]
-    (model / "discriminator.safetensors").unlink()
-    with pytest.raises(InputError, match="a model with its discriminator"):
-        train(small(), data, tmp_path / "other", resume=str(model), device="cpu")
     (run / "snapshots" / "000000032" / "model.safetensors").write_bytes(b"cut off")
     with pytest.raises(InputError, match="remove that folder: the run then continues from the snapshot before it"):
         train(small(), data, run, device="cpu")
+
+
+def test_a_run_can_start_from_a_model_for_painting_only(
+    data: str, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fine-tuning, as from the packaged model; the generator waits for its new discriminator."""
+    model, run = tmp_path / "model", tmp_path / "run"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(finished / "snapshots" / "000000048" / name, model)
+    config = small(run__kimg=0.016, run__tick_kimg=0.008, optim__warm_up_kimg=0.032)
+    with caplog.at_level(logging.INFO, "alis"):
+        train(config, data, run, resume=str(model), device="cpu")
+    assert "has no discriminator: a new one starts untrained; with --optim.warm-up-kimg" in caplog.text
+    was = load_file(model / "model.safetensors")["synthesis.b16.conv1.weight"]
+    first, second = (load_file(run / "snapshots" / at / "generator.safetensors") for at in ("000000008", "000000016"))
+    assert torch.equal(first["synthesis.b16.conv1.weight"], was)
+    assert 0 < (second["synthesis.b16.conv1.weight"] - was).abs().max() < 0.0025
 
 
 def test_resuming_with_other_networks_shows_the_difference(data: str, finished: Path) -> None:

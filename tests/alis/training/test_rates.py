@@ -34,6 +34,11 @@ def test_rates_decay_along_half_a_cosine() -> None:
     assert recipe.read("tiny").optim.lr_end == 1
 
 
+def test_the_generators_rate_rises_along_a_straight_line_before_it_falls() -> None:
+    assert [losses.warm_up(images, 400) for images in (0, 100, 400, 800)] == [0, 0.25, 1, 1]
+    assert losses.warm_up(0, 0) == 1
+
+
 def test_steps_are_half_as_long_at_half_the_run(data: str, tmp_path: Path) -> None:
     for name, end in (("stays", 1.0), ("falls", 1e-9)):
         train(small(optim__lr_end=end, **STEP), data, tmp_path / name, device="cpu")
