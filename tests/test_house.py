@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 RANKS = {
     "lhq": [
         ["errors", "nearest", "records", "progress", "system", "text_file", "printable"],
-        ["config", "rights", "images"],
+        ["config", "processes", "rights", "images"],
         ["store", "http", "sandbox"],
         ["sources", "measures", "engines"],
         ["crawl", "filter", "export", "report"],

@@ -151,7 +151,7 @@ POSIX = {
 }
 MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog"}
 # Reached only where the system has them: `has_fork` chooses who runs a job apart, and who starts the fork server.
-CHOSEN_BY = {"lhq/engines/isolated.py": "has_fork", "lhq/engines/local.py": "has_fork"}
+CHOSEN_BY = {"lhq/engines/isolated.py": "has_fork", "lhq/processes.py": "has_fork"}
 
 
 def unguarded(text: str) -> list[str]:

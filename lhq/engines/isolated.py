@@ -10,30 +10,22 @@ import functools
 import logging
 import os
 import pickle
-import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
+from lhq.processes import NO_MEMORY, Died
 from lhq.system import has_fork
 
 log = logging.getLogger("lhq")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Died:
-    """How the process ended: `SIGABRT`, `SIGKILL (no memory?)`, `exit code 3`."""
-
-    how: str
-
-
 def isolated(work: Callable[[], T]) -> T | Died:
     """What `work` returns (it must be picklable), or how its process died.
 
     Raises:
-        Exception: whatever `work` raised.
+        Exception: whatever `work` raised, except for a lack of memory.
     """
     if not has_fork:
         _warn_once()
@@ -48,16 +40,16 @@ def isolated(work: Callable[[], T]) -> T | Died:
     with os.fdopen(reads, "rb") as pipe:
         packed = pipe.read()
     _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        name = signal.Signals(os.WTERMSIG(status)).name
-        return Died(f"{name} (no memory?)" if name == "SIGKILL" else name)
-    if os.WEXITSTATUS(status):
-        return Died(f"exit code {os.WEXITSTATUS(status)}")
+    code = os.waitstatus_to_exitcode(status)
+    if code or not packed:  # without an answer, whatever its exit code is
+        return Died.of(code)
     is_done, result = pickle.loads(packed)
-    if not is_done:
-        raise result
-    done: T = result
-    return done
+    if is_done:
+        done: T = result
+        return done
+    if isinstance(result, MemoryError):
+        return NO_MEMORY
+    raise result
 
 
 @functools.cache

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import ConfigError
+from lhq.processes import start_fork_server
 from lhq.records import Lane
 from lhq.system import has_fork, num_cores
 
@@ -46,7 +47,7 @@ class Local(Engine):
             raise ConfigError(f"engine workers = {workers}", hint="give 0 (all cores) or a positive number")
         self.workers = workers or num_cores()
         if soon and has_fork:
-            _start_fork_server(soon)
+            start_fork_server(soon)
 
     def map(self, job: Job, keys: Sequence[str], lane: Lane) -> Iterator[ShardReport]:
         """Reports in completion order, exactly one per key.
@@ -78,7 +79,7 @@ def _processes(job: Job, keys: Sequence[str], workers: int, gpus: int) -> Iterat
                 for future in done:
                     try:
                         yield future.result()
-                    except BrokenProcessPool:
+                    except _DEATHS:
                         continue
                     del in_progress[future]
                 if len(done & in_progress.keys()):
@@ -92,6 +93,10 @@ def _processes(job: Job, keys: Sequence[str], workers: int, gpus: int) -> Iterat
         yield _alone(job, key, gpus)
 
 
+# A lack of memory is told by Python, or ends the process: whichever allocator met it first.
+_DEATHS = (BrokenProcessPool, MemoryError)
+
+
 def _alone(job: Job, key: str, gpus: int) -> ShardReport:
     by_row = job.by_row()
     for attempt in (job, by_row):
@@ -99,7 +104,7 @@ def _alone(job: Job, key: str, gpus: int) -> ShardReport:
             with _pool(job, 1, gpus) as pool:
                 try:
                     return pool.submit(attempt, key).result()
-                except BrokenProcessPool:
+                except _DEATHS:
                     continue
     said = "the worker process died twice on this shard (a crash, or out of memory)"
     return ShardReport(key, error=f"{said}, and again row by row" if by_row else said, died=True)
@@ -109,31 +114,13 @@ def _pool(job: Job, workers: int, gpus: int) -> ProcessPoolExecutor:
     # Never a fork of this process: with Arrow's threads alive that can hang. CUDA survives no fork at all.
     context = multiprocessing.get_context("spawn" if gpus or not has_fork else "forkserver")
     if not gpus and has_fork:
-        _start_fork_server(type(job).__module__)
+        start_fork_server(type(job).__module__)
     turns = context.Queue()
     for worker in range(workers):
         turns.put(worker)
     return ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(turns, gpus, dict(os.environ))
     )
-
-
-def _start_fork_server(module: str) -> None:
-    """Start the process that workers are forked from, unless it runs: one thread, ignoring Ctrl-C from the start."""
-    from multiprocessing import forkserver, resource_tracker
-
-    forkserver.set_forkserver_preload(["__main__", module])
-    resource_tracker.ensure_running()  # started later, it would unblock the signal before the fork server exists
-    threads, mask = os.environ.get("OMP_NUM_THREADS"), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if threads is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = threads
 
 
 def _start_worker(turns: multiprocessing.Queue[int], gpus: int, environment: Mapping[str, str]) -> None:

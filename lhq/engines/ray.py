@@ -158,7 +158,7 @@ def _distribute(ray: Any, pool: _Tasks | _Actors, keys: Sequence[str], workers: 
             is_of_node = isinstance(report, ray.exceptions.NodeDiedError) or bool(alive_then - alive)
             (lost_nodes if is_of_node else crashes)[key] += 1
             if crashes[key] > 1 or lost_nodes[key] > _MAX_NODE_DEATHS:
-                said = str(report).strip().splitlines()[0]
+                said = (str(report).strip() or "no memory").splitlines()[0]
                 yield ShardReport(
                     key,
                     error=f"the worker process died twice on this shard ({type(report).__name__}: {said})",
@@ -195,6 +195,8 @@ def _report(ray: Any, task: Any, key: str) -> ShardReport | Exception:
         report: ShardReport = ray.get(task)
         return report
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, MemoryError):
+            return error.cause
         raise error.as_instanceof_cause() from None
     except ray.exceptions.RaySystemError as error:
         raise RunError(

@@ -20,11 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lhq.engines import Job, ShardReport
-from lhq.engines.isolated import Died, isolated
+from lhq.engines.isolated import isolated
 from lhq.errors import ImageError, ShardDamaged
 from lhq.export.render import Encoding, Picture
 from lhq.export.work import WANTED, Work
 from lhq.images import max_pixels_limit, set_max_pixels
+from lhq.processes import Died
 from lhq.store.shards import Shards
 
 _BATCH_ROWS = 8

@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 
 from lhq import images, nearest
 from lhq.engines import Engine, Job, ShardReport
-from lhq.engines.isolated import Died, isolated
+from lhq.engines.isolated import isolated
 from lhq.errors import ImageError, InputError
 from lhq.export import layout, manifest, pages
 from lhq.export.previous import data_files, failed_rows
+from lhq.processes import Died
 from lhq.progress import OnProgress, silent
 from lhq.records import ADDED, PLACE, PUBLISHED_PAPERS
 from lhq.rights.licences import LICENCES

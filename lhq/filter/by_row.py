@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lhq.engines.isolated import Died, isolated
+from lhq.engines.isolated import isolated
 from lhq.errors import ImageError, ShardDamaged
 from lhq.filter.rule import Rule
 from lhq.images import decode
+from lhq.processes import Died
 from lhq.records import Photo
 
 _SCALES_PX = (112, 400)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -13,6 +14,8 @@ from lhq.store.shards import Shards, key
 
 READERS = 4
 """Number of shards read concurrently for papers or facts: opening one small file overlaps with decompressing others."""
+
+_MOST_BYTES = 2**32
 
 ROTTEN = "its bytes are not those that were fetched: their sha256 is another"
 
@@ -51,9 +54,13 @@ def read_ids(store: str) -> tuple[dict[int, pa.Array], list[ShardReport]]:
 def is_damage(error: ShardDamaged) -> bool:
     """Whether the file's bytes are wrong, rather than the file out of reach.
 
-    In the latter case the cause is an `OSError` with an errno, or a permission, connection or timeout error.
+    In the latter case the cause is an `OSError` with an errno, or a permission, connection or timeout error; so is a
+    lack of memory, unless it was for more than any shard holds, which only wrong bytes ask for.
     """
     cause = error.__cause__
+    if isinstance(cause, MemoryError):
+        asked = re.search(r"of size (\d+)", str(cause))
+        return asked is not None and int(asked[1]) > _MOST_BYTES
     if isinstance(cause, (PermissionError, ConnectionError, TimeoutError)):
         return False
     return not (isinstance(cause, OSError) and cause.errno is not None)

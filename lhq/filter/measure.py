@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import RunError, ShardDamaged
@@ -74,6 +75,7 @@ class MeasureShard(Job):
         facts: list[list[pa.RecordBatch]] = [[] for _ in missing]
         crashed = crashed_before(self.store, number, self.earlier)
         notes: list[str] = []
+        told: set[str] = set()
         for photos, whole in read_photos(Shards(self.store, "photos"), number, missing):
             refused = {
                 photo.id: ("damaged", ROTTEN) for photo, is_whole in zip(photos, whole, strict=True) if not is_whole
@@ -85,6 +87,7 @@ class MeasureShard(Job):
                 measured, died = facts_by_row([photo for photo in photos if photo.id not in refused], missing)
                 notes += [f"{id}: crashed: {said}" for id, said in died.items()]
                 refused |= {id: ("crashed", said) for id, said in died.items()}
+            told |= refused.keys()
             for rule, batches in zip(missing, facts, strict=True):
                 batches += _facts(rule, photos, refused, measured)
         rows, failed_rows = 0, 0
@@ -96,6 +99,7 @@ class MeasureShard(Job):
             rows = table.num_rows
             if "error" in table.column_names:
                 failed_rows = max(failed_rows, rows - table["error"].null_count)
+            notes += _crashes(rule, table, told)
         return rows, failed_rows, notes
 
 
@@ -126,6 +130,14 @@ def _facts(
         batch = rule.measure.measure(batch_photos)
         assert batch.num_rows == len(batch_photos), f"{rule.name}: {batch.num_rows} rows of {len(batch_photos)} photos"
         yield batch
+
+
+def _crashes(rule: Rule, facts: pa.Table, told: Set[str]) -> list[str]:
+    """A note for each photo that killed a helper process of the measure, except those in `told`."""
+    if rule.measure.is_apart or not {"error", "said"} <= set(facts.column_names):
+        return []
+    crashed = facts.select(["id", "error", "said"]).filter(pc.equal(facts["error"], "crashed")).to_pylist()
+    return [f"{row['id']}: crashed: {row['said']}" for row in crashed if row["id"] not in told]
 
 
 def measure_shards(

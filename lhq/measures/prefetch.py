@@ -1,4 +1,5 @@
-"""Photo → upright pixels → batch: decoding runs ahead on threads, so that the model never waits.
+"""Photo → upright pixels → batch: decoding runs ahead in helper processes, so that the model never waits, and a photo
+that kills its decoder costs itself alone.
 
 Pictures of one canvas go together: the canvas (sides rounded up) depends on the picture alone, so what a
 model sees of it does not depend on its neighbours in the batch. JPEG is decoded at the smallest of the
@@ -10,6 +11,7 @@ from __future__ import annotations
 import collections
 import itertools
 import logging
+import queue
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from lhq.errors import ImageError, RunError
-from lhq.images import decode
+from lhq.images import decode, max_pixels_limit, set_max_pixels
+from lhq.processes import Died, HelperProcess
 from lhq.records import Photo
 from lhq.store.shards import Shards
 from lhq.system import num_cores
@@ -72,6 +75,33 @@ def pixels(photo: Photo, fit: Fit) -> Pixels:
     return np.array(image.resize(fit.size(width, height), Image.Resampling.BILINEAR, box, reducing_gap=3.0))
 
 
+def _pixels(photo: Photo, fit: Fit, max_pixels: int) -> Pixels:
+    set_max_pixels(max_pixels)
+    return pixels(photo, fit)
+
+
+_idle: queue.SimpleQueue[HelperProcess[[Photo, Fit, int], Pixels]] = queue.SimpleQueue()
+
+
+def _pixels_by_helper(photo: Photo, fit: Fit) -> Pixels:
+    """As `pixels`, decoded in one of this process's helpers, of which each calling thread has one at a time.
+
+    Raises:
+        ImageError: as `pixels`; `crashed` if decoding killed the helper.
+    """
+    try:
+        helper = _idle.get_nowait()
+    except queue.Empty:
+        helper = HelperProcess(_pixels)
+    try:
+        done = helper(photo, fit, max_pixels_limit())
+    finally:
+        _idle.put(helper)
+    if isinstance(done, Died):
+        raise done.as_image_error
+    return done
+
+
 def stored_photos(shards: Shards, number: int, wanted: Callable[[str], bool]) -> Iterator[Photo]:
     """The photos of one shard whose id is wanted, in order, one in memory at a time.
 
@@ -85,7 +115,7 @@ def stored_photos(shards: Shards, number: int, wanted: Callable[[str], bool]) ->
 
 
 class Prefetcher:
-    """Batches of pixels in canvas order, decoded ahead on threads.
+    """Batches of pixels in canvas order, decoded ahead by as many helper processes as there are threads here.
 
     Args:
         fit: the size wanted.
@@ -113,7 +143,7 @@ class Prefetcher:
                 rest, ready = iter(order), Batch([], [], [])
                 while True:
                     for index in itertools.islice(rest, self.ahead - len(waiting)):
-                        waiting.append((index, pool.submit(pixels, photos[index], self.fit)))
+                        waiting.append((index, pool.submit(_pixels_by_helper, photos[index], self.fit)))
                     if not waiting:
                         break
                     index, future = waiting.popleft()

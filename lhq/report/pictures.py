@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from lhq.errors import ImageError, ShardDamaged
-from lhq.images import decode
+from lhq.images import decode, max_pixels_limit, set_max_pixels
 from lhq.measures.contours import hue_of, path
+from lhq.processes import Died, HelperProcess
 from lhq.rights.licences import LICENCES
 from lhq.store.shards import Shards
 
@@ -66,12 +67,13 @@ def read(store: str, wanted: Mapping[int, Sequence[int]]) -> Iterator[tuple[int,
     A damaged shard is reported and skipped.
     """
     photos = Shards(store, "photos")
-    for number, rows in sorted(wanted.items()):
-        try:
-            for row, papers in _rows(photos, number, sorted(set(rows)), [*_PAPERS, "image"]):
-                yield number, row, _picture(papers)
-        except ShardDamaged as error:
-            log.warning("report: left out: %s", error.message)
+    with HelperProcess(small) as helper:
+        for number, rows in sorted(wanted.items()):
+            try:
+                for row, papers in _rows(photos, number, sorted(set(rows)), [*_PAPERS, "image"]):
+                    yield number, row, _picture(papers, helper)
+            except ShardDamaged as error:
+                log.warning("report: left out: %s", error.message)
 
 
 def _rows(
@@ -94,10 +96,10 @@ def _rows(
         raise ShardDamaged(f"{shards.path(number)}: not readable ({error})", hint="run lhq filter") from error
 
 
-def _picture(papers: Mapping[str, object]) -> Picture:
+def _picture(papers: Mapping[str, object], helper: Helper) -> Picture:
     data_uri, size, said = "", (LONG_SIDE_PX, LONG_SIDE_PX * 2 // 3), ""
     try:
-        image = small(bytes(papers["image"]), LONG_SIDE_PX)  # type: ignore[call-overload]
+        image = small_by_helper(bytes(papers["image"]), LONG_SIDE_PX, helper)  # type: ignore[call-overload]
         file = io.BytesIO()
         image.save(file, "WEBP", quality=66, method=4)
         data_uri, size = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode(), image.size
@@ -121,15 +123,31 @@ def _picture(papers: Mapping[str, object]) -> Picture:
     )
 
 
-def small(data: bytes, long_side_px: int) -> Image.Image:
+def small(data: bytes, long_side_px: int, max_pixels: int) -> Image.Image:
     """The photo, upright, its long side at most `long_side_px`.
 
     Raises:
-        ImageError: the bytes don't decode.
+        ImageError: the bytes don't decode, or have more than `max_pixels`.
     """
+    set_max_pixels(max_pixels)
     image = decode(data, short_side_px=long_side_px // 2)
     image.thumbnail((long_side_px, long_side_px), Image.Resampling.LANCZOS)
     return image
+
+
+Helper = HelperProcess[[bytes, int, int], Image.Image]
+
+
+def small_by_helper(data: bytes, long_side_px: int, helper: Helper) -> Image.Image:
+    """As `small`, in a process of its own.
+
+    Raises:
+        ImageError: as `small`; `crashed` if decoding kills that process.
+    """
+    done = helper(data, long_side_px, max_pixels_limit())
+    if isinstance(done, Died):
+        raise done.as_image_error
+    return done
 
 
 def detections(store: str, wanted: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, int, dict[str, object]]]:

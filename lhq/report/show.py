@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 from PIL import Image, ImageDraw, ImageFont
 
 from lhq.errors import InputError
-from lhq.images import decode
 from lhq.measures import Measure, MeasureSettings
 from lhq.measures.contours import contours, hue_of
 from lhq.measures.objects import ObjectsSettings
+from lhq.processes import HelperProcess
 from lhq.records import PAPERS, Verdict
+from lhq.report.pictures import small, small_by_helper
 from lhq.store import rechecked
 from lhq.store.shards import Shards
 
@@ -109,8 +110,8 @@ def picture(shown: Shown, settings: MeasureSettings | None, long_side_px: int = 
     Raises:
         ImageError: the photo's bytes don't decode.
     """
-    image = decode(shown.image, short_side_px=long_side_px // 2)
-    image.thumbnail((long_side_px, long_side_px), Image.Resampling.LANCZOS)
+    with HelperProcess(small) as helper:
+        image = small_by_helper(shown.image, long_side_px, helper)
     facts = shown.facts.get("objects")
     if facts and facts["classes"]:
         image = _drawn(image, facts, settings.min_score if isinstance(settings, ObjectsSettings) else 0.5)

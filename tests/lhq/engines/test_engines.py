@@ -21,8 +21,10 @@ KEYS = [f"{number:06d}" for number in range(7)]
 class Errand(Job):
     """Reports the process that ran it; misbehaves on given keys."""
 
-    def __init__(self, crash: str = "", bug: str = "", fail: str = "", folder: Path | None = None) -> None:
-        self.crash, self.bug, self.fail, self.folder = crash, bug, fail, folder
+    def __init__(
+        self, crash: str = "", bug: str = "", fail: str = "", full: str = "", folder: Path | None = None
+    ) -> None:
+        self.crash, self.bug, self.fail, self.full, self.folder = crash, bug, fail, full, folder
 
     def __call__(self, key: str) -> ShardReport:
         if self.folder:
@@ -30,6 +32,8 @@ class Errand(Job):
                 file.write(f"{os.getpid()}\n")
         if key == self.crash:
             os.kill(os.getpid(), signal.SIGKILL)
+        if key == self.full:
+            raise MemoryError
         if key == self.bug:
             raise ZeroDivisionError("a bug of ours")
         return ShardReport(key, rows=int(key), error="shard is ill" if key == self.fail else "")
@@ -58,9 +62,11 @@ def test_no_keys(engine: Engine) -> None:
     assert list(engine.map(Errand(), [], "cpu")) == []
 
 
-@pytest.mark.parametrize("guilty", ["000000", "000006"])
-def test_a_worker_that_dies_costs_only_its_own_shard(engine: Engine, tmp_path: Path, guilty: str) -> None:
-    reports = list(engine.map(Errand(crash=guilty, folder=tmp_path), KEYS, "cpu"))
+@pytest.mark.parametrize(("guilty", "how"), [("000000", "crash"), ("000006", "crash"), ("000002", "full")])
+def test_a_worker_that_dies_or_finds_no_memory_costs_only_its_own_shard(
+    engine: Engine, tmp_path: Path, guilty: str, how: str
+) -> None:
+    reports = list(engine.map(Errand(**{how: guilty}, folder=tmp_path), KEYS, "cpu"))
     assert sorted(report.key for report in reports) == KEYS
     failed = [report for report in reports if report.error]
     assert [report.key for report in failed] == [guilty]

@@ -1,0 +1,155 @@
+"""Work in processes beside this one, so that a crash costs only the piece of work that caused it.
+
+They are forked from a clean process that has imported a module once, which takes milliseconds; where there is no fork,
+they are started from scratch. Never a fork of this process: with Arrow's threads alive that can hang.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Generic, ParamSpec, TypeVar
+
+from lhq.errors import ImageError
+from lhq.system import has_fork
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """How a process ended: `SIGABRT`, `SIGKILL (no memory?)`, `exit code 3`, `MemoryError`."""
+
+    how: str
+
+    @classmethod
+    def of(cls, code: int) -> Died:
+        """Of a process that ended before its work, by its exit code or, if negative, its signal."""
+        if code >= 0:
+            return cls(f"exit code {code}")
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return cls(f"{name} (no memory?)" if name == "SIGKILL" else name)
+
+    @property
+    def as_image_error(self) -> ImageError:
+        """The error of the photo that was decoded."""
+        return ImageError(
+            f"the process that decoded it died of {self.how}",
+            hint="fetch it again: lhq crawl --retry-failed crashed",
+            reason="crashed",
+        )
+
+
+NO_MEMORY = Died("MemoryError")
+"""Work that found no memory: to whoever asked for it, the same as one that was killed for it."""
+
+
+class HelperProcess(Generic[P, T]):
+    """Calls one function in a process of its own, which starts at the first call and again after it has died.
+
+    The function, its arguments and its result must be picklable. One thread at a time may call it.
+
+    Args:
+        soon: module that the clean process imports, if it isn't running yet.
+    """
+
+    def __init__(self, work: Callable[P, T], *, soon: str = "") -> None:
+        self._work, self._soon = work, soon
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T | Died:
+        """What the function returns, or how its process died.
+
+        Raises:
+            Exception: whatever the function raised.
+        """
+        pipe = self._pipe or self._start()
+        try:
+            pipe.send((args, kwargs))
+            is_done, result = pipe.recv()
+        except (EOFError, ConnectionError):
+            return self._ended()
+        except BaseException:  # interrupted between question and answer
+            self.close()
+            raise
+        if is_done:
+            done: T = result
+            return done
+        if isinstance(result, MemoryError):
+            return NO_MEMORY
+        raise result
+
+    def _start(self) -> Connection:
+        context = multiprocessing.get_context("forkserver" if has_fork else "spawn")
+        if has_fork:
+            start_fork_server(self._soon or self._work.__module__)
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)  # type: ignore[attr-defined]
+        self._process.start()
+        theirs.close()
+        return self._pipe
+
+    def _ended(self) -> Died:
+        assert self._process is not None
+        self._process.join()
+        code = self._process.exitcode
+        self.close()
+        return Died.of(code or 0)
+
+    def close(self) -> None:
+        """End the process; a call starts another."""
+        if self._pipe is not None:
+            self._pipe.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        self._pipe = self._process = None
+
+    def __enter__(self) -> HelperProcess[P, T]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _serve(pipe: Connection, work: Callable[..., object]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end handles Ctrl-C
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a failing allocator prints to the terminal
+    with contextlib.suppress(EOFError, ConnectionError):  # the other end is gone
+        while True:
+            args, kwargs = pipe.recv()
+            try:
+                answer: tuple[bool, object] = True, work(*args, **kwargs)
+            except Exception as error:
+                answer = False, error
+            pipe.send(answer)
+
+
+def start_fork_server(module: str) -> None:
+    """Start the process that others are forked from, unless it runs: one thread, ignoring Ctrl-C from the start."""
+    from multiprocessing import forkserver, resource_tracker
+
+    forkserver.set_forkserver_preload(["__main__", module])
+    resource_tracker.ensure_running()  # started later, it would unblock the signal before the fork server exists
+    threads, mask = os.environ.get("OMP_NUM_THREADS"), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if threads is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = threads
