@@ -13,9 +13,11 @@ from __future__ import annotations
 import ctypes
 import gc
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -87,6 +89,9 @@ def _processes(job: Job, keys: Sequence[str], workers: int, gpus: int) -> Iterat
                     break
         except BrokenProcessPool:  # it broke between two submissions
             suspects += [*in_progress.values(), key]
+        except BaseException:  # interrupted: what is not written yet is done again by the next run
+            _kill_workers(pool)
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     for key in suspects:
@@ -106,8 +111,17 @@ def _alone(job: Job, key: str, gpus: int) -> ShardReport:
                     return pool.submit(attempt, key).result()
                 except _DEATHS:
                     continue
+                except BaseException:
+                    _kill_workers(pool)
+                    raise
     said = "the worker process died twice on this shard (a crash, or out of memory)"
     return ShardReport(key, error=f"{said}, and again row by row" if by_row else said, died=True)
+
+
+def _kill_workers(pool: ProcessPoolExecutor) -> None:
+    """Don't wait for shards in progress, which can take minutes, or for ever if a decoder hangs."""
+    for process in list(pool._processes.values()):  # `kill_workers` from Python 3.14 on
+        process.kill()
 
 
 def _pool(job: Job, workers: int, gpus: int) -> ProcessPoolExecutor:
@@ -126,6 +140,7 @@ def _pool(job: Job, workers: int, gpus: int) -> ProcessPoolExecutor:
 def _start_worker(turns: multiprocessing.Queue[int], gpus: int, environment: Mapping[str, str]) -> None:
     """Give the worker one thread (the pool uses the cores) and one GPU; the parent handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment)  # as it is now, not as when the fork server started
     os.environ["OMP_NUM_THREADS"] = "1"
     keep_memory()
@@ -133,6 +148,14 @@ def _start_worker(turns: multiprocessing.Queue[int], gpus: int, environment: Map
     turn = turns.get()
     if gpus > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(turn % gpus)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next shard for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def keep_memory() -> None:

@@ -5,6 +5,7 @@ Each parser walks the file to its end marker, so that a truncated file is detect
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -85,11 +86,29 @@ def parse_jpeg(view: memoryview) -> Structure:
         and bytes(view[offset:]).rfind(b"\xff\xd9") < 0
     ):
         raise truncated("jpeg", "EOI marker")
-    if "progressive" in structure.coding and bytes(view[offset:]).count(b"\xff\xda") >= MAX_SCANS:
+    # Others have one scan a component at most, of which the decoder reads no more where the first has all components.
+    is_in_scans = "progressive" in structure.coding or structure.decoder_bytes
+    if is_in_scans and bytes(view[offset:]).count(b"\xff\xda") >= MAX_SCANS and _num_scans(view, offset) > MAX_SCANS:
         raise ImageError(
             f"jpeg of more than {MAX_SCANS} scans", hint="photographs have about ten", reason="too-many-scans"
         )
     return structure
+
+
+def _num_scans(view: memoryview, offset: int) -> int:
+    """Scans of a JPEG whose first scan's data begins at `offset`; counting ends beyond `MAX_SCANS`, and at EOI: what
+    comes after it (a film, another picture) may hold any bytes."""
+    num, data = 1, bytes(view)
+    while num <= MAX_SCANS and (found := _MARKER.search(data, offset)):
+        marker, offset = data[found.end() - 1], found.end()
+        if marker == 0xD9:
+            break
+        num += marker == 0xDA
+        offset += int.from_bytes(data[offset : offset + 2], "big")
+    return num
+
+
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart
 
 
 def parse_jpeg_header(view: memoryview) -> tuple[Structure, int]:

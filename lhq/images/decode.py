@@ -11,6 +11,7 @@ import io
 import warnings
 from collections.abc import Iterator
 
+import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from lhq.errors import ImageError
@@ -47,6 +48,7 @@ def decode(
         is_upright: False skips the EXIF orientation, for callers that shrink the image before rotating it.
 
     Raises:
+        MemoryError: there is none for the decoder.
         ImageError: as `inspect`; `corrupt` if the pixels can't be decoded; `too-much-memory` if `short_side_px` is
             given and decoding would still take more than `MAX_DECODER_BYTES`.
     """
@@ -58,6 +60,9 @@ def decode(
     except (MemoryError, RecursionError, ImageError):
         raise
     except Exception as error:  # on hostile bytes, decoders raise a dozen types (SyntaxError, struct.error, …)
+        np.empty(
+            header.decoder_bytes, np.uint8
+        )  # a decoder that found no memory says "broken data"; this says MemoryError
         raise ImageError(
             f"{header.format} can't be decoded ({type(error).__name__}: {error})",
             hint="fetch it again: lhq crawl --retry-failed corrupt",

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,56 @@ def test_an_interrupted_map_leaves_no_worker_behind(tmp_path: Path) -> None:
         for pid in path.read_text().split():
             with pytest.raises(ProcessLookupError):
                 os.kill(int(pid), 0)
+
+
+class Stuck(Job):
+    """A job that never ends, and tells which process does it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, key: str) -> ShardReport:
+        (self.folder / f"{key}.part").write_text(f"{os.getpid()}")
+        os.rename(self.folder / f"{key}.part", self.folder / key)
+        time.sleep(600)
+        return ShardReport(key)
+
+
+_MAPS = """
+import pathlib, sys
+from lhq.engines.local import Local
+from tests.lhq.engines.test_engines import Stuck
+if __name__ == "__main__":
+    list(Local(2).map(Stuck(pathlib.Path(sys.argv[1])), ["000000", "000001"], "cpu"))
+"""
+
+
+@pytest.mark.parametrize("kill", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_no_worker_outlives_a_program_that_was_stopped_however_it_hangs(tmp_path: Path, kill: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    words = [sys.executable, "-c", _MAPS, str(tmp_path)]
+    with subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, start_new_session=True) as program:
+        _wait_until(lambda: len(list(tmp_path.glob("*[0-9]"))) == 2)
+        program.send_signal(getattr(signal, kill))
+        program.wait(timeout=20)
+    for path in tmp_path.glob("*[0-9]"):
+        pid = int(path.read_text())
+        _wait_until(lambda pid=pid: not _is_alive(pid))  # type: ignore[misc]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 _STARTS = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ Run = Callable[[str], "str | Died"]
 
 
 def work(what: str) -> str:
+    faulthandler.disable()  # pytest's, which would print where
     if what.startswith("SIG"):
         os.kill(os.getpid(), getattr(signal, what))
     if what.startswith("exit"):

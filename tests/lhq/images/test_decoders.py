@@ -112,10 +112,23 @@ def test_hundreds_of_scans_are_refused_and_a_photograph_of_ten_is_not(shared: Pa
     with pytest.raises(ImageError, match="scans") as caught:
         inspect(data[:-2] + scan * 120 + b"\xff\xd9")
     assert caught.value.reason == "too-many-scans"
+    # What follows the picture's end (a film, as phones append one) may hold any bytes.
+    assert inspect(data + b"film" + 200 * scan).coding == "progressive"
     case = shared / "cases/pictures/progressive_scans.jpg"
     if case.is_file():
         with pytest.raises(ImageError, match="scans"):
             inspect(case.read_bytes())
+
+
+def test_a_baseline_jpeg_of_one_component_a_scan_is_bounded_too() -> None:
+    """Each scan of twelve bytes costs a pass over all blocks: a file of 20 MB would take hours."""
+    data = odd.jpeg()
+    at = data.index(b"\xff\xda")
+    scans = [b"\xff\xda\0\x08\x01" + bytes([n % 3 + 1, 0x11 if n % 3 else 0]) + b"\0\x3f\0" for n in range(101)]
+    assert inspect(data[:at] + b"".join(scans[:3]) + b"\xff\xd9").coding == "baseline"
+    with pytest.raises(ImageError, match="scans") as caught:
+        inspect(data[:at] + b"".join(scans) + b"\xff\xd9")
+    assert caught.value.reason == "too-many-scans"
 
 
 # --- how much of it is held -------------------------------------------------------------------------------------
