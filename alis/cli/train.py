@@ -44,7 +44,9 @@ def _every_value(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--size", type=int, help="Resolution in pixels: 32 to 1024, a power of two; chooses the recipe.")
 @click.option("--hours", type=float, help="Time to train; chooses width, batch, learning rates and augmentation.")
 @click.option("--out", default="runs/latest", show_default=True, type=click.Path(path_type=Path), help="Run folder.")
-@click.option("--resume", default="auto", show_default=True, help="auto, never, or a snapshot, run or model to start from.")
+@click.option(
+    "--resume", default="auto", show_default=True, help="auto, never, or a snapshot, run or model to start from."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--dry-run", is_flag=True, help="Show what would be trained, on which data and device, and stop.")
 @_every_value
