@@ -252,7 +252,7 @@ class ToRGB(StyledLayer):
     there each column has its own three weights, Σ_k share_k·W·style_k.
     """
 
-    FEW, ROWS = 4, 16
+    FEW, ROWS, COLUMNS = 4, 16, 32
 
     def __init__(self, num_in: int, w_dim: int, *, clamp: float | None) -> None:
         super().__init__(num_in, w_dim, bias=1.0, gain=1 / math.sqrt(num_in))
@@ -276,17 +276,22 @@ class ToRGB(StyledLayer):
 
     @staticmethod
     def _by_column(x_BCHw: Tensor, weight_BKOC: Tensor, shares_BKw: Tensor) -> Tensor:
-        """One range and a few rows at a time, with the columns as the batch of a matrix product.
+        """One range and a few rows or columns at a time, with the columns as the batch of a matrix product.
 
-        Unless columns are stored together, all rows at once would touch a memory page for every number of a column:
-        four times slower, measured at 1024 × 4096 pixels.
+        Rows where columns are stored apart: all at once would touch a memory page for every number of a column, four
+        times slower at 1024 × 4096 pixels. Columns where each is stored together: the products stay in the cache until
+        they are turned into rows, a seventh of the time that it takes for all at once.
         """
         weight_BwOC = torch.einsum("bkw,bkoc->bwoc", shares_BKw, weight_BKOC).to(x_BCHw.dtype)
-        height = x_BCHw.shape[2]
-        is_far = x_BCHw.device.type == "cpu" and not is_column_major(x_BCHw)
-        num_rows = ToRGB.ROWS if is_far else height
-        ranges = []
-        for weight_wOC, x_CHw in zip(weight_BwOC, x_BCHw, strict=True):
-            rows = [x_CHw[:, top : top + num_rows].permute(2, 0, 1) for top in range(0, height, num_rows)]
-            ranges.append(torch.cat([torch.bmm(weight_wOC, x_wCH).permute(1, 2, 0) for x_wCH in rows], dim=1))
-        return torch.stack(ranges)
+        rgb = torch.empty([len(x_BCHw), 3, *x_BCHw.shape[2:]], dtype=x_BCHw.dtype, device=x_BCHw.device)
+        every, (height, width) = slice(None), x_BCHw.shape[2:]
+        if is_column_major(x_BCHw):
+            pieces = [(every, slice(left, left + ToRGB.COLUMNS)) for left in range(0, width, ToRGB.COLUMNS)]
+        else:
+            num_rows = ToRGB.ROWS if x_BCHw.device.type == "cpu" else height
+            pieces = [(slice(top, top + num_rows), every) for top in range(0, height, num_rows)]
+        for weight_wOC, x_CHw, rgb_3Hw in zip(weight_BwOC, x_BCHw, rgb, strict=True):
+            for rows, columns in pieces:
+                x_wCH = x_CHw[:, rows, columns].permute(2, 0, 1)
+                rgb_3Hw[:, rows, columns] = torch.bmm(weight_wOC[columns], x_wCH).permute(1, 2, 0)
+        return rgb
