@@ -10,14 +10,15 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Generic, ParamSpec, TypeVar
 
-from lhq.errors import ImageError
+from lhq.errors import ImageError, RunError
 from lhq.system import has_fork
 
 P = ParamSpec("P")
@@ -73,6 +74,7 @@ class HelperProcess(Generic[P, T]):
         """What the function returns, or how its process died.
 
         Raises:
+            RunError: the process can't be started.
             Exception: whatever the function raised.
         """
         pipe = self._pipe or self._start()
@@ -97,8 +99,17 @@ class HelperProcess(Generic[P, T]):
             start_fork_server(self._soon or self._work.__module__)
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)  # type: ignore[attr-defined]
-        self._process.start()
+        with without_main(self._work):
+            self._process.start()
         theirs.close()
+        try:
+            self._pipe.recv()  # it works: what ends it from now on is what it is given
+        except (EOFError, ConnectionError):
+            how = self._ended().how
+            raise RunError(
+                f"a helper process ended before it had work to do ({how})",
+                hint="free some memory, and run the same command again",
+            ) from None
         return self._pipe
 
     def _ended(self) -> Died:
@@ -128,6 +139,7 @@ def _serve(pipe: Connection, work: Callable[..., object]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end handles Ctrl-C
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a failing allocator prints to the terminal
     with contextlib.suppress(EOFError, ConnectionError):  # the other end is gone
+        pipe.send("ready")
         while True:
             args, kwargs = pipe.recv()
             try:
@@ -141,7 +153,7 @@ def start_fork_server(module: str) -> None:
     """Start the process that others are forked from, unless it runs: one thread, ignoring Ctrl-C from the start."""
     from multiprocessing import forkserver, resource_tracker
 
-    forkserver.set_forkserver_preload(["__main__", module])
+    forkserver.set_forkserver_preload([module])
     resource_tracker.ensure_running()  # started later, it would unblock the signal before the fork server exists
     threads, mask = os.environ.get("OMP_NUM_THREADS"), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -153,3 +165,21 @@ def start_fork_server(module: str) -> None:
             del os.environ["OMP_NUM_THREADS"]
         else:
             os.environ["OMP_NUM_THREADS"] = threads
+
+
+@contextlib.contextmanager
+def without_main(work: object) -> Iterator[None]:
+    """Processes that start meanwhile don't import the running script, unless `work` is defined in it.
+
+    Python imports it in each of them, for functions that they may be given. A script that calls a stage at its top
+    level would start that stage again, in every worker.
+    """
+    main = sys.modules["__main__"]
+    if "__main__" in {getattr(work, "__module__", ""), type(work).__module__}:
+        yield
+        return
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import ConfigError
-from lhq.processes import start_fork_server
+from lhq.processes import start_fork_server, without_main
 from lhq.records import Lane
 from lhq.system import has_fork, num_cores
 
@@ -76,7 +76,8 @@ def _processes(job: Job, keys: Sequence[str], workers: int, gpus: int) -> Iterat
             while waiting or in_progress:
                 while waiting and len(in_progress) < workers:
                     key = waiting.pop()
-                    in_progress[pool.submit(job, key)] = key
+                    with without_main(job):  # a submission may start a worker
+                        in_progress[pool.submit(job, key)] = key
                 done, _ = wait(in_progress, return_when=FIRST_COMPLETED)
                 for future in done:
                     try:
@@ -108,7 +109,9 @@ def _alone(job: Job, key: str, gpus: int) -> ShardReport:
         if attempt is not None:
             with _pool(job, 1, gpus) as pool:
                 try:
-                    return pool.submit(attempt, key).result()
+                    with without_main(job):
+                        submitted = pool.submit(attempt, key)
+                    return submitted.result()
                 except _DEATHS:
                     continue
                 except BaseException:

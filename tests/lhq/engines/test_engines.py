@@ -126,15 +126,16 @@ _MAPS = """
 import pathlib, sys
 from lhq.engines.local import Local
 from tests.lhq.engines.test_engines import Stuck
-if __name__ == "__main__":
-    list(Local(2).map(Stuck(pathlib.Path(sys.argv[1])), ["000000", "000001"], "cpu"))
+list(Local(2).map(Stuck(pathlib.Path(sys.argv[1])), ["000000", "000001"], "cpu"))
 """
 
 
 @pytest.mark.parametrize("kill", ["SIGINT", "SIGTERM", "SIGKILL"])
-def test_no_worker_outlives_a_program_that_was_stopped_however_it_hangs(tmp_path: Path, kill: str) -> None:
+def test_no_worker_outlives_a_script_that_was_stopped_however_it_hangs(tmp_path: Path, kill: str) -> None:
+    """The script has no `if __name__ == "__main__":`, so that no worker may import it."""
+    (tmp_path / "script.py").write_text(_MAPS)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    words = [sys.executable, "-c", _MAPS, str(tmp_path)]
+    words = [sys.executable, str(tmp_path / "script.py"), str(tmp_path)]
     with subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, start_new_session=True) as program:
         _wait_until(lambda: len(list(tmp_path.glob("*[0-9]"))) == 2)
         program.send_signal(getattr(signal, kill))
