@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -299,6 +300,7 @@ class _Child:
                 raise self._ended(f"wrote {line[:80]!r}{long}, which is no JSON object")
             answers.append(answer)
         writer.join()
+        time.sleep(_A_MOMENT_S)  # for the thread that reads, to take in what is written already
         if self._is_ahead():
             raise self._ended("wrote more answers than it was asked for")
         return answers
@@ -330,6 +332,7 @@ class _Child:
 
 
 _LAST_WORDS_S = 1.0
+_A_MOMENT_S = 0.002
 
 
 def _how(code: int) -> str:
