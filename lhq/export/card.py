@@ -81,11 +81,6 @@ def sha256_of(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def is_signed(path: str) -> bool:
-    """Whether there is a card that ends in a hash, right or wrong."""
-    return _MARK in _text(path)
-
-
 def _text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", newline="") as file:

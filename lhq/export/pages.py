@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from lhq.export import croissant, layout
-from lhq.export.card import croissant_sha256, is_as_written, is_signed, licence_keys, sha256_of
+from lhq.export.card import croissant_sha256, is_as_written, licence_keys, sha256_of
 from lhq.records import ADDED
 from lhq.rights.licences import LICENCES
 
@@ -48,7 +48,8 @@ def _card(folder: str, rows: pa.Table, card: Mapping[str, Any]) -> Iterator[str]
     path, described = os.path.join(folder, layout.CARD), os.path.join(folder, layout.CROISSANT)
     if not card:
         yield f"{layout.CARD}: no card with YAML"
-    if is_signed(path) and not is_as_written(path, may_be_unsigned=False):
+    is_old = "permits" not in pq.read_schema(os.path.join(folder, layout.MANIFEST)).names
+    if os.path.isfile(path) and not is_as_written(path, may_be_unsigned=is_old):
         yield f"{layout.CARD}: changed since lhq export wrote it"
     if (said := croissant_sha256(path)) and os.path.isfile(described) and sha256_of(described) != said:
         yield f"{layout.CROISSANT}: its sha256 is not the one in {layout.CARD}"

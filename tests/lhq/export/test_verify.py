@@ -169,6 +169,12 @@ def sign(out: Path) -> None:
     path.write_text(f"{text}\n<!-- written by lhq export: {mark} -->\n", encoding="utf-8")
 
 
+def cut_the_card(out: Path) -> None:
+    """Its end, where the hash is, is missing."""
+    path = out / "README.md"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
 def point_outside(out: Path) -> None:
     described = json.loads((out / "croissant.json").read_text())
     described["distribution"][0]["contentUrl"] = "../../../etc/passwd"
@@ -193,6 +199,7 @@ def point_outside(out: Path) -> None:
         (point_outside, "lies outside the folder"),
         (rename_on_the_card, "README.md: changed since lhq export wrote it"),
         (add_to_the_card, "README.md: changed since lhq export wrote it"),
+        (cut_the_card, "README.md: changed since lhq export wrote it"),
         (relicense_the_card, "README.md: license is 'cc0-1.0', that of the rows is 'cc-by-2.0'"),
         (rename_in_croissant, "croissant.json: its sha256 is not the one in README.md"),
         (rename_in_croissant_with_its_hash, "croissant.json: name is 'Seascapes', on the card 'Landscapes'"),
