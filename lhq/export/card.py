@@ -19,6 +19,7 @@ import yaml
 
 from lhq.export import layout
 from lhq.export.credits import plain
+from lhq.export.previous import sha256_of
 from lhq.export.rows import Rows
 from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
@@ -73,12 +74,6 @@ def croissant_sha256(path: str) -> str:
     """The sha256 that a card gives for `croissant.json`; "" if we did not write it so, or before cards gave one."""
     found = _CROISSANT.search(_text(path)) if is_as_written(path, may_be_unsigned=False) else None
     return found[1] if found else ""
-
-
-def sha256_of(path: str) -> str:
-    """sha256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _text(path: str) -> str:

@@ -18,8 +18,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lhq.export import layout
-from lhq.export.card import LIMITS, sha256_of
+from lhq.export import layout, previous
+from lhq.export.card import LIMITS
 from lhq.export.rows import Rows
 from lhq.export.settings import ExportSettings
 from lhq.export.shard_writer import Written
@@ -142,7 +142,7 @@ def _file(folder: str, name: str, kind: str) -> dict[str, Any]:
         "contentUrl": name,
         "contentSize": f"{os.path.getsize(path)} B",
         "encodingFormat": kind,
-        "sha256": sha256_of(path),
+        "sha256": previous.sha256_of(path),
     }
 
 
@@ -210,22 +210,11 @@ def _responsible(rows: Rows, fetched: Sequence[str], written: Sequence[Written])
     }
 
 
-def listed(path: str) -> dict[str, str]:
-    """File → sha256 as a `croissant.json` lists them; {} where it is missing or none."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            described = json.load(file)
-        files = [one for one in described["distribution"] if one["@type"] == "cr:FileObject"]
-        return {str(one["contentUrl"]): str(one["sha256"]) for one in files}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
 def problems(folder: str, rows: pa.Table, name: str) -> Iterator[str]:
     """How a folder differs from its `croissant.json`: missing or changed files, a licence other than that of its
     `rows`, a name other than the card's."""
     path = os.path.join(folder, layout.CROISSANT)
-    found = listed(path)
+    found = previous.listed(path)
     if not found:
         yield f"{layout.CROISSANT}: missing or not Croissant"
         return
@@ -247,5 +236,5 @@ def problems(folder: str, rows: pa.Table, name: str) -> Iterator[str]:
             yield f"{layout.CROISSANT}: {name} lies outside the folder"
         elif not os.path.isfile(path):
             yield f"{name}: missing"
-        elif sha256_of(path) != sha256:
+        elif previous.sha256_of(path) != sha256:
             yield f"{name}: its sha256 is not the one in {layout.CROISSANT}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 
 from lhq.errors import InputError, KeyMissing, SourceError
-from lhq.export import card, croissant, layout, ownership
+from lhq.export import card, layout, ownership, previous
 from lhq.rights.licences import HUB_LICENCES
 from lhq.store import marker
 
@@ -152,7 +152,7 @@ def _stale(api: HfApi, repository: str, files: list[str]) -> list[str]:
         def fetched(path: str) -> str:
             return str(api.hf_hub_download(repository, path, repo_type="dataset", local_dir=scratch))
 
-        listed = croissant.listed(fetched(layout.CROISSANT)) if layout.CROISSANT in there else {}
+        listed = previous.listed(fetched(layout.CROISSANT)) if layout.CROISSANT in there else {}
         ours = {path for path in listed.keys() & there.keys() if (there[path] or _hash(fetched(path))) == listed[path]}
         if layout.MANIFEST in ours:  # then the list itself is ours, and so may the card be, which it can't hold
             ours.add(layout.CROISSANT)

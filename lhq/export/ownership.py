@@ -16,8 +16,8 @@ import zipfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lhq.export import card, croissant, layout, work
-from lhq.export.previous import FINGERPRINT
+from lhq.export import card, layout, work
+from lhq.export.previous import FINGERPRINT, listed
 from lhq.records import ADDED, PAPERS
 from lhq.store import marker
 from lhq.store.atomic_file import partial_file_of
@@ -91,10 +91,10 @@ def has_fingerprint(path: str) -> bool:
 
 def _pages(folder: str) -> dict[str, str]:
     """Page → sha256 as `croissant.json` lists them; {} where that is not ours: it lists no manifest that hashes so."""
-    listed = croissant.listed(os.path.join(folder, layout.CROISSANT))
-    if not listed or listed.get(layout.MANIFEST) != _sha256(os.path.join(folder, layout.MANIFEST)):
+    found = listed(os.path.join(folder, layout.CROISSANT))
+    if not found or found.get(layout.MANIFEST) != _sha256(os.path.join(folder, layout.MANIFEST)):
         return {}
-    return {name: sha256 for name, sha256 in listed.items() if name in layout.PAGES}
+    return {name: sha256 for name, sha256 in found.items() if name in layout.PAGES}
 
 
 def _is_manifest(path: str) -> bool:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from lhq.export import croissant, layout
-from lhq.export.card import croissant_sha256, is_as_written, licence_keys, sha256_of
+from lhq.export.card import croissant_sha256, is_as_written, licence_keys
+from lhq.export.previous import sha256_of
 from lhq.records import ADDED
 from lhq.rights.licences import LICENCES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -34,6 +35,30 @@ def facts(path: str) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in metadata.items()}
 
 
+def sha256_of(path: str) -> str:
+    """sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listed(path: str) -> dict[str, str]:
+    """File → sha256 as a `croissant.json` lists them; {} where it is missing or none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            described = json.load(file)
+        files = [one for one in described["distribution"] if one["@type"] == "cr:FileObject"]
+        return {str(one["contentUrl"]): str(one["sha256"]) for one in files}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def is_rotten(to: str, path: str) -> bool:
+    """Whether a file of the earlier export in `to` has other bytes than its `croissant.json` lists; not if it lists
+    none."""
+    wanted = listed(os.path.join(to, layout.CROISSANT)).get(os.path.relpath(path, to).replace(os.sep, "/"))
+    return wanted is not None and sha256_of(path) != wanted
+
+
 def failed_rows(path: str) -> dict[str, str]:
     """id → reason of the rows that belong into this data file but could not be rendered."""
     return dict(json.loads(facts(path).get(FAILED, "{}")))
@@ -62,14 +87,15 @@ def manifest_ids(to: str) -> pa.ChunkedArray | None:
 class Published:
     """The pictures of one variant in an earlier export, read by id.
 
-    Only those are offered that were rendered in the same way (`render_key`) from bytes with the same sha256.
+    Only those are offered that were rendered in the same way (`render_key`) from bytes with the same sha256, of files
+    whose bytes have not changed since.
     """
 
-    def __init__(self, folder: str, render_key: str) -> None:
+    def __init__(self, to: str, folder: str, render_key: str) -> None:
         self._at: dict[tuple[str, str], tuple[str, int, int, str, int, int]] = {}
         columns = ["id", "sha256", "image_sha256", "image_width_px", "image_height_px"]
-        for path in data_files(folder):
-            if facts(path).get(RENDER) != render_key:
+        for path in data_files(os.path.join(to, folder)):
+            if facts(path).get(RENDER) != render_key or is_rotten(to, path):
                 continue
             with pq.ParquetFile(path, pre_buffer=False) as file:
                 for group in range(file.num_row_groups):

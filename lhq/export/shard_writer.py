@@ -11,6 +11,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from lhq.engines import Engine
 from lhq.errors import RunError
 from lhq.export import layout
 from lhq.export.layout import Variant
-from lhq.export.previous import FAILED, FINGERPRINT, RENDER, Published, facts, failed_rows
+from lhq.export.previous import FAILED, FINGERPRINT, RENDER, Published, facts, failed_rows, is_rotten
 from lhq.export.render import BYTES_A_PIXEL, Encoding
 from lhq.export.render_job import Rendered, RenderJob, names_of, unit, write_wanted
 from lhq.export.rows import PLACE_FIELDS
@@ -38,6 +39,7 @@ from lhq.store.shards import Shards
 
 _CHUNK_BYTES = 8 * 2**20  # of pictures: those of a row group are held as Arrow's, and this much as Python's
 _RENDER_VERSION = 1  # raised when the code gives other bytes for the same photo and settings
+log = logging.getLogger("lhq")
 _DISK = fsspec.filesystem("file")
 _PLACE = [field.name for field in PLACE_FIELDS]
 
@@ -117,7 +119,7 @@ class Assembly:
         missing = [file for file in files if not self._holds(file)]
         done.shards_written, done.shards_reused = len(missing), len(files) - len(missing)
         if missing:
-            earlier = Published(os.path.join(self.to, self.folder), self.render_key)
+            earlier = Published(self.to, self.folder, self.render_key)
             rendered = self._render(missing, earlier, engine, on_progress, done)
             for number, file in enumerate(missing):
                 on_progress(f"{self.variant.name}: writing shards", number, len(missing))
@@ -180,6 +182,9 @@ class Assembly:
             return True
         earlier = os.path.join(self.to, self.folder, os.path.basename(file.path))
         if facts(earlier).get(FINGERPRINT) != file.fingerprint:
+            return False
+        if is_rotten(self.to, earlier):
+            log.warning("%s: its bytes have changed since it was written; it is written anew", earlier)
             return False
         if os.path.exists(file.path):
             os.unlink(file.path)

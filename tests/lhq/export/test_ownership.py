@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhq.errors import InputError
-from lhq.export import ExportReport, ExportSettings, archives, croissant, export
+from lhq.export import ExportReport, ExportSettings, archives, export, previous
 from lhq.progress import silent
 from lhq.takedown.erase import erase
 from lhq.takedown.remove import remove
@@ -136,7 +136,7 @@ def test_a_dataset_and_a_part_of_an_older_version_are_ours(made: Path, tmp_path:
     old = out / "manifest.parquet"
     pq.write_table(table, old)
     described = (out / "croissant.json").read_text()
-    was = croissant.listed(str(out / "croissant.json"))["manifest.parquet"]
+    was = previous.listed(str(out / "croissant.json"))["manifest.parquet"]
     (out / "croissant.json").write_text(described.replace(was, files(out)["manifest.parquet"]))
     part = tmp_path / "out.part"
     shutil.copytree(out / "data", part / "data")

@@ -114,3 +114,17 @@ def test_a_photo_excluded_by_settings_is_not_damaged(file: Path, tmp_path: Path,
         done = lhq(command, file)
         assert done.returncode == 0, done.stderr
     assert "could not be rendered" in done.stderr or "would be enlarged" in done.stderr
+
+
+def test_an_export_again_writes_a_file_anew_whose_bytes_have_changed(file: Path, tmp_path: Path, lhq: Lhq) -> None:
+    """Taken over, the changed file would get a hash of its own in `croissant.json`, and nobody would notice."""
+    out = tmp_path / "store/export"
+    assert lhq("export", file).returncode == 0
+    (path,) = (out / "data").glob("*.parquet")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :])
+    again = lhq("export", file)
+    assert (again.returncode, path.read_bytes()) == (0, whole)
+    assert "its bytes have changed since it was written; it is written anew" in again.stderr
+    assert "shards written 1, as before 0" in again.stderr
+    assert lhq("verify", out).returncode == 0
