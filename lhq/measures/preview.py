@@ -9,6 +9,7 @@ first because it reports broken data segments that Pillow silently paints grey; 
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass
 
@@ -25,8 +26,12 @@ MIN_SIDE_PX = 96
 ROWS = 16
 """How many previews are remembered: the batch size of measures that share them."""
 
-# The strict decoder's messages for broken or missing data; all its others are about the form.
-_BROKEN = ("premature end", "huffman", "bad progression", "inconsistent progression", "found marker")
+# The strict decoder's messages for broken or missing data; all its others are about the form. Stray bytes before a
+# restart marker are pixels that were skipped; before any other they are harmless.
+_BROKEN = re.compile(
+    r"premature end|huffman|(bad|inconsistent) progression|found marker|extraneous bytes before marker 0xd[0-7]",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def _jpeg(data: bytes) -> np.ndarray | None:
         return rgbx
     except ValueError as error:
         said = str(error)
-        if any(word in said.lower() for word in _BROKEN):
+        if _BROKEN.search(said):
             raise ImageError(f"jpeg: {said}", hint="lhq crawl --retry-failed corrupt", reason="corrupt") from error
         return None
 

@@ -71,6 +71,17 @@ def test_broken_data_in_the_middle_is_found_though_pillow_paints_it_grey(share: 
     assert verdict(bytes(data)).detail.startswith("corrupt: ")
 
 
+@pytest.mark.parametrize("lost", ["a marker", "a marker and what follows it"])
+def test_pixels_that_were_skipped_to_a_restart_marker_are_found(lost: str) -> None:
+    out = io.BytesIO()
+    painted().save(out, "JPEG", restart_marker_blocks=4)
+    data = out.getvalue()
+    assert verdict(data).kept
+    at = [at for at in range(len(data)) if data[at] == 0xFF and 0xD0 <= data[at + 1] <= 0xD7]
+    end = at[5] + 2 if lost == "a marker" else at[6]
+    assert verdict(data[: at[5]] + data[end:]).detail.startswith("corrupt: ")
+
+
 @pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("WEBP", {"quality": 80}), ("WEBP", {"lossless": True})])
 def test_other_formats_are_decoded_to_their_end(format: str, options: dict[str, object]) -> None:
     data = scene(3, 400, 300, format, **options)
