@@ -100,6 +100,16 @@ RECIPES: dict[str, Flags] = {
         "run.kimg": "94",
         "run.snapshot-ticks": "8",
     },
+    "hour-narrow-190k": {
+        **WINNER,
+        "model.channel-base": "512",
+        "model.channel-max": "64",
+        "optim.batch": "16",
+        "optim.lr-end": "0.02",
+        "ema.ramp-up": "0.1",
+        "run.kimg": "190",
+        "run.snapshot-ticks": "8",
+    },
     "hour-narrow-batch8": {
         **WINNER,
         "model.channel-base": "512",
@@ -198,7 +208,12 @@ def main() -> None:
         part = asked.out.with_suffix(".part")
         part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         part.replace(asked.out)
-        sheet([one for one in RECIPES if one in rows], asked.runs, asked.out.with_suffix(".jpg"))
+        shown = [one for one in RECIPES if one in rows]
+        gone = [one for one in shown if not (asked.runs / one / "run").is_dir()]
+        if gone:
+            print(f"{asked.out.with_suffix('.jpg')} stays as it is: {asked.runs} has no {', '.join(gone)}")
+        else:
+            sheet(shown, asked.runs, asked.out.with_suffix(".jpg"))
 
 
 if __name__ == "__main__":
