@@ -6,7 +6,7 @@ LOCK ?=
 PIPELINE := pipelines/quickstart.toml
 DEMO := demo
 DEMO_HOURS ?= 0.07
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 FUZZ_SECONDS ?= 60
 
 .PHONY: help install demo test lint types docs lock bench peers fuzz clean
