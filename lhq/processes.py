@@ -7,16 +7,18 @@ they are started from scratch. Never a fork of this process: with Arrow's thread
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import ModuleType, TracebackType
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from lhq.errors import ImageError, RunError
 from lhq.system import has_fork
@@ -56,6 +58,27 @@ NO_MEMORY = Died("MemoryError")
 """Work that found no memory: to whoever asked for it, the same as one that was killed for it."""
 
 
+def attempt(work: Callable[[], object]) -> tuple[bool, object]:
+    """(True, what `work` returns) or (False, what it raised), to be sent to another process."""
+    try:
+        return True, work()
+    except Exception as error:
+        return False, error
+
+
+def outcome(is_done: bool, result: Any) -> Any:
+    """What the other end of an `attempt` makes of it: the result, or `NO_MEMORY`.
+
+    Raises:
+        Exception: whatever the work raised, except for a lack of memory.
+    """
+    if is_done:
+        return result
+    if isinstance(result, MemoryError):
+        return NO_MEMORY
+    raise result
+
+
 class HelperProcess(Generic[P, T]):
     """Calls one function in a process of its own, which starts at the first call and again after it has died.
 
@@ -86,12 +109,8 @@ class HelperProcess(Generic[P, T]):
         except BaseException:  # interrupted between question and answer
             self.close()
             raise
-        if is_done:
-            done: T = result
-            return done
-        if isinstance(result, MemoryError):
-            return NO_MEMORY
-        raise result
+        found: T | Died = outcome(is_done, result)
+        return found
 
     def _start(self) -> Connection:
         context = multiprocessing.get_context("forkserver" if has_fork else "spawn")
@@ -142,11 +161,7 @@ def _serve(pipe: Connection, work: Callable[..., object]) -> None:
         pipe.send("ready")
         while True:
             args, kwargs = pipe.recv()
-            try:
-                answer: tuple[bool, object] = True, work(*args, **kwargs)
-            except Exception as error:
-                answer = False, error
-            pipe.send(answer)
+            pipe.send(attempt(functools.partial(work, *args, **kwargs)))
 
 
 def start_fork_server(module: str) -> None:
@@ -167,6 +182,9 @@ def start_fork_server(module: str) -> None:
             os.environ["OMP_NUM_THREADS"] = threads
 
 
+_main_is_hidden = threading.Lock()  # of two threads at once, the second would take the stand-in for the script
+
+
 @contextlib.contextmanager
 def without_main(work: object) -> Iterator[None]:
     """Processes that start meanwhile don't import the running script, unless `work` is defined in it.
@@ -174,12 +192,13 @@ def without_main(work: object) -> Iterator[None]:
     Python imports it in each of them, for functions that they may be given. A script that calls a stage at its top
     level would start that stage again, in every worker.
     """
-    main = sys.modules["__main__"]
     if "__main__" in {getattr(work, "__module__", ""), type(work).__module__}:
         yield
         return
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _main_is_hidden:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main

@@ -104,7 +104,8 @@ def read_progress(snapshot: Path) -> Progress:
 
 
 def restore(state: State, snapshot: Path) -> None:
-    """Load a snapshot into `state`; from a model without optimisers, load only its networks, at 0 images.
+    """Load a snapshot into `state`; from a model without optimisers, load only its networks, at 0 images; from one
+    without a discriminator, the generator alone.
 
     Raises:
         ConfigError: the snapshot has other networks; the message shows the differences.

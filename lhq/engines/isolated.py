@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from lhq.processes import NO_MEMORY, Died
+from lhq.processes import Died, attempt, outcome
 from lhq.system import has_fork
 
 log = logging.getLogger("lhq")
@@ -29,7 +29,8 @@ def isolated(work: Callable[[], T]) -> T | Died:
     """
     if not has_fork:
         _warn_once()
-        return work()
+        here: T | Died = outcome(*attempt(work))
+        return here
     sys.stdout.flush()
     sys.stderr.flush()
     reads, writes = os.pipe()
@@ -43,13 +44,8 @@ def isolated(work: Callable[[], T]) -> T | Died:
     code = os.waitstatus_to_exitcode(status)
     if code or not packed:  # without an answer, whatever its exit code is
         return Died.of(code)
-    is_done, result = pickle.loads(packed)
-    if is_done:
-        done: T = result
-        return done
-    if isinstance(result, MemoryError):
-        return NO_MEMORY
-    raise result
+    found: T | Died = outcome(*pickle.loads(packed))
+    return found
 
 
 @functools.cache
@@ -63,10 +59,7 @@ def _work(work: Callable[[], object], reads: int, writes: int) -> None:
         os.close(reads)
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 2)  # a failing allocator prints to the terminal
-        try:
-            packed = pickle.dumps((True, work()))
-        except Exception as error:
-            packed = pickle.dumps((False, error))
+        packed = pickle.dumps(attempt(work))
         with os.fdopen(writes, "wb") as pipe:
             pipe.write(packed)
         code = 0

@@ -60,9 +60,8 @@ def decode(
     except (MemoryError, RecursionError, ImageError):
         raise
     except Exception as error:  # on hostile bytes, decoders raise a dozen types (SyntaxError, struct.error, …)
-        np.empty(
-            header.decoder_bytes, np.uint8
-        )  # a decoder that found no memory says "broken data"; this says MemoryError
+        # A decoder that found no memory says "broken data"; this says MemoryError.
+        np.empty(header.decoder_bytes, np.uint8)
         raise ImageError(
             f"{header.format} can't be decoded ({type(error).__name__}: {error})",
             hint="fetch it again: lhq crawl --retry-failed corrupt",

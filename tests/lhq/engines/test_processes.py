@@ -5,6 +5,9 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -14,7 +17,7 @@ from lhq.engines.isolated import isolated
 from lhq.errors import ImageError
 from lhq.images import MAX_PIXELS, set_max_pixels
 from lhq.measures.prefetch import Fit, Prefetcher
-from lhq.processes import Died, HelperProcess
+from lhq.processes import Died, HelperProcess, without_main
 from lhq.records import Photo
 from lhq.report.pictures import small, small_by_helper
 from tests.lhq.making import scene
@@ -94,3 +97,20 @@ def test_a_helper_obeys_the_limit_on_pixels_of_the_process_that_asks() -> None:
     finally:
         set_max_pixels(MAX_PIXELS)
     assert error.reason == "too-many-pixels"
+
+
+def test_threads_that_start_helpers_at_once_leave_the_running_script_in_its_place() -> None:
+    main, both = sys.modules["__main__"], threading.Barrier(2)
+
+    def start() -> None:
+        both.wait()
+        with without_main(print):
+            assert sys.modules["__main__"] is not main
+            time.sleep(0.05)
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.modules["__main__"] is main
