@@ -24,7 +24,7 @@ help:
 install: .venv/.dev
 
 # The demo's stamp is older than the suite's, so a suite's environment runs the demo as it is.
-.venv/.demo: EXTRAS := train
+.venv/.demo: EXTRAS := train,web
 .venv/.dev: EXTRAS := dev
 .venv/.demo .venv/.dev: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
