@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 # Lower rank may be imported, never the reverse; one rank does not import itself (a package's own files may).
 RANKS = {
     "lhq": [
-        ["errors", "nearest", "records", "progress", "system", "text_file", "printable"],
+        ["errors", "nearest", "records", "progress", "system", "text_file", "checked_json", "printable"],
         ["config", "processes", "rights", "images"],
         ["store", "http", "sandbox"],
         ["sources", "measures", "engines"],
@@ -28,7 +28,7 @@ RANKS = {
     ],
     "alis": [
         ["errors"],
-        ["config", "dist", "progress"],
+        ["config", "dist", "progress", "tensor_file"],
         ["plane", "ops"],
         ["models", "formats", "data", "features"],
         ["metrics", "painting", "import_published"],

@@ -1,6 +1,6 @@
 """A model on disk: a folder with `config.json`, `model.safetensors`, and files that training needs.
 
-    config.json                 {"format": 1, "model": {…ModelConfig…}, "notes": {…}}
+    config.json                 {"format": 1, "model": {…ModelConfig…}, "notes": {…}, "crc32": "…"}
     model.safetensors           the averaged generator, for painting
     generator.safetensors       the generator in training (optional)
     discriminator.safetensors   (optional)
@@ -19,15 +19,14 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import nn
 
+from alis import tensor_file
 from alis.config import ModelConfig
 from alis.errors import InputError, WeightsMissing
 from alis.models.discriminator import Discriminator
 from alis.models.generator import Generator
-from lhq import nearest
-from lhq.system import common_mode
+from lhq import checked_json, nearest
 
 FORMAT = 1
 MAX_CONFIG_BYTES = 2**20
@@ -110,7 +109,8 @@ def _read_table(file: Path) -> Any:
             raise InputError(
                 f"{file}: is too large ({file.stat().st_size} bytes)", hint="this is not a config.json of alis"
             )
-        return json.loads(file.read_text(encoding="utf-8"))
+        table = json.loads(file.read_text(encoding="utf-8"))
+        return checked_json.opened(table) if isinstance(table, dict) else table
     except RecursionError:
         raise InputError(f"{file}: is nested too deeply", hint="this is not a config.json of alis") from None
     except (OSError, ValueError) as error:
@@ -147,7 +147,7 @@ def load_weights(network: nn.Module, file: Path) -> None:
     """
     _compare_header(file, {name: tuple(value.shape) for name, value in network.state_dict().items()})
     try:
-        weights = load_file(file)
+        weights, _ = tensor_file.load(file)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{file}: can't be read ({error})", hint="copy the file again") from None
     for name, value in weights.items():
@@ -206,11 +206,9 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         for name, network in ((MODEL, generator), (TRAINED, trained), (DISCRIMINATOR, discriminator)):
             if network is not None:
-                weights = {key: value.detach().contiguous().cpu() for key, value in network.state_dict().items()}
-                with common_mode(folder / f"{name}.part"):
-                    save_file(weights, folder / f"{name}.part")
+                tensor_file.save(network.state_dict(), folder / f"{name}.part")
                 _finish(folder, name)
-        table = {"format": FORMAT, "model": generator.config.model_dump(), "notes": notes or {}}
+        table = checked_json.sealed({"format": FORMAT, "model": generator.config.model_dump(), "notes": notes or {}})
         (folder / f"{CONFIG}.part").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         _finish(folder, CONFIG)
     except (OSError, SafetensorError) as error:

@@ -13,15 +13,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alis import formats
+from alis import formats, tensor_file
 from alis.config import ModelConfig
 from alis.errors import InputError
 from alis.models import Generator, model_folder
 from alis.progress import progress_bar
-from lhq.system import common_mode
 
 NAME = model_folder.CLUSTERS
 _ROUNDS, _BATCH = 100, 1024
@@ -93,8 +91,7 @@ def save(model: str | Path, clusters: Clusters) -> Path:
     path = check(model)
     part = path.with_name(f"{NAME}.part")
     try:
-        with common_mode(part):
-            save_file({"centres": clusters.centres_KS.contiguous(), "shares": clusters.shares_K.float()}, part)
+        tensor_file.save({"centres": clusters.centres_KS, "shares": clusters.shares_K.float()}, part)
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: can't be written ({error})", hint="make the model's folder writable") from None
@@ -124,7 +121,7 @@ def find(model: str | Path, config: ModelConfig) -> Tensor | None:
     if not path.exists():
         return None
     try:
-        centres_KS = load_file(path)["centres"]
+        centres_KS = tensor_file.load(path)[0]["centres"]
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{path}: can't be read ({error})", hint="remove it and run alis clusters again") from None
     if centres_KS.ndim != 2 or not len(centres_KS) or centres_KS.shape[1] != config.w_dim:

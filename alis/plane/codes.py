@@ -13,12 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
+from alis import tensor_file
 from alis.errors import InputError
-from lhq.system import common_mode
 
 
 def name_of(path: str | Path) -> str:
@@ -55,8 +54,7 @@ def save(path: str | Path, w: Tensor, *, model: str = "", made_from: str = "", p
     part = path.with_name(f"{path.name}.part")
     metadata = {"model": model, "from": made_from, "photo": photo}
     try:
-        with common_mode(part):
-            save_file({"w": w.detach().float().cpu().contiguous()}, part, metadata=metadata)
+        tensor_file.save({"w": w.float()}, part, metadata)
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: can't be written ({error})", hint="give a folder that can be") from None
@@ -75,8 +73,7 @@ def read_origin(path: str | Path) -> CodeOrigin:
         InputError: as `read`.
     """
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+        _, metadata = tensor_file.load(Path(path))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: is not a saved code ({error})", hint="make one with alis invert") from None
     return CodeOrigin(metadata.get("model", ""), metadata.get("from", ""), metadata.get("photo", ""))
@@ -89,9 +86,8 @@ def read(path: str | Path) -> Tensor:
         InputError: no such file, or not a saved code of finite numbers.
     """
     try:
-        with safe_open(path, "pt") as file:
-            w: Tensor = file.get_tensor("w")
-    except (OSError, SafetensorError) as error:
+        w = tensor_file.load(Path(path))[0]["w"]
+    except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{path}: is not a saved code ({error})", hint="make one with alis invert") from None
     if w.ndim not in {1, 2} or not w.is_floating_point() or not bool(w.float().isfinite().all()):
         raise InputError(

@@ -17,7 +17,7 @@ from pathlib import Path
 from alis.errors import InputError
 from alis.models.model_folder import CONFIG, DEMO, DEMO_WORD, MODEL
 from alis.training.state import PROGRESS, read_progress
-from lhq import system
+from lhq import checked_json, system
 
 log = logging.getLogger("alis")
 
@@ -125,15 +125,20 @@ def note_best(run: Path, snapshot: str, metric: str, value: float) -> bool:
     if best is not None and best[1] == metric and best[2] <= value:
         return False
     part = run / "best.json.part"
-    part.write_text(json.dumps({"snapshot": snapshot, "metric": metric, "value": value}) + "\n")
+    record = checked_json.sealed({"snapshot": snapshot, "metric": metric, "value": value})
+    part.write_text(json.dumps(record) + "\n")
     os.replace(part, run / "best.json")
     return True
 
 
 def read_best(run: Path) -> tuple[str, str, float] | None:
-    """(snapshot, metric, value) from best.json, or None."""
+    """(snapshot, metric, value) from best.json, or None if there is none or it is damaged."""
+    path = run / "best.json"
     try:
-        table = json.loads((run / "best.json").read_text())
+        table = checked_json.opened(json.loads(path.read_text()))
         return str(table["snapshot"]), str(table["metric"]), float(table["value"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        log.warning("%s: damaged, left out (%s): the next measured snapshot counts as the best", path, error)
         return None

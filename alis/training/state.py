@@ -16,26 +16,26 @@ to save: random numbers depend only on the seed and the images seen.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alis import dist, models
+from alis import dist, models, tensor_file
 from alis.config import ModelConfig
 from alis.errors import AlisError, ConfigError, InputError
 from alis.models import Discriminator, Generator
 from alis.models.model_folder import DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
 from alis.models.projected import Projected
-from lhq import system
+from lhq import checked_json, system
 
 TRAINING, PROGRESS, PROJECTED = "training.safetensors", "progress.json", "projected.safetensors"
 log = logging.getLogger("alis")
@@ -75,13 +75,15 @@ class State:
 class Progress:
     """The contents of progress.json: images and steps so far, and whether only the clock asked for the snapshot.
 
-    `num_tensors` is the number of tensors in training.safetensors; None in snapshots of older versions.
+    `num_tensors` is the number of tensors in training.safetensors; None in snapshots of older versions. `checksums` are
+    those of the snapshot's files of tensors by name; {} in older ones.
     """
 
     images: int
     step: int
     is_timed: bool = False
     num_tensors: int | None = None
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_progress(snapshot: Path) -> Progress:
@@ -92,15 +94,21 @@ def read_progress(snapshot: Path) -> Progress:
     """
     file = snapshot / PROGRESS
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
+        table = checked_json.opened(json.loads(file.read_text(encoding="utf-8")))
         images, step = table["images"], table["step"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{file}: can't be read ({type(error).__name__}: {error})", hint="copy it again") from None
     for name, value in (("images", images), ("step", step)):
         if type(value) is not int or not 0 <= value < 2**53:
             raise InputError(f"{file}: {name} = {str(value)[:40]} is not a count", hint="copy it again")
-    num_tensors = table.get("num_tensors")
-    return Progress(images, step, table.get("is_timed") is True, num_tensors if type(num_tensors) is int else None)
+    num_tensors, checksums = table.get("num_tensors"), table.get("checksums")
+    return Progress(
+        images,
+        step,
+        table.get("is_timed") is True,
+        num_tensors if type(num_tensors) is int else None,
+        checksums if isinstance(checksums, dict) else {},
+    )
 
 
 def restore(state: State, snapshot: Path) -> None:
@@ -113,8 +121,10 @@ def restore(state: State, snapshot: Path) -> None:
     """
     _same_model(read_config(snapshot), state.generator.config, snapshot)
     try:
-        load_weights(state.ema, snapshot / MODEL)
         is_model = not (snapshot / PROGRESS).is_file()
+        progress = Progress(0, 0) if is_model else read_progress(snapshot)
+        _check_files(snapshot, progress)
+        load_weights(state.ema, snapshot / MODEL)
         has_trained = (snapshot / TRAINED).is_file() or not is_model
         load_weights(state.generator, snapshot / (TRAINED if has_trained else MODEL))
         if is_model and not (snapshot / DISCRIMINATOR).is_file():
@@ -132,15 +142,36 @@ def restore(state: State, snapshot: Path) -> None:
                 log.info("%s was trained without a projected discriminator: its heads start untrained", snapshot)
         if is_model:
             return
-        progress = read_progress(snapshot)
-        _fill(state, load_file(snapshot / TRAINING), progress)
+        with _naming(TRAINING):
+            tensors, _ = tensor_file.load(snapshot / TRAINING)
+        _fill(state, tensors, progress)
         state.images, state.step = progress.images, progress.step
-    except (OSError, SafetensorError, InputError) as error:
-        why = error.message if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    except InputError as error:
         raise InputError(
-            f"{snapshot}: can't be resumed ({why})",
+            f"{snapshot}: can't be resumed ({error.message})",
             hint="remove that folder: the run then continues from the snapshot before it",
         ) from None
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{name}: can't be read ({error})", hint="copy the snapshot again") from None
+
+
+def _checksums(snapshot: Path) -> dict[str, str]:
+    return {path.name: tensor_file.stored_checksum(path) for path in sorted(snapshot.glob("*.safetensors"))}
+
+
+def _check_files(snapshot: Path, progress: Progress) -> None:
+    """Check that the files of tensors are there and of this snapshot, by the checksums that they say they have."""
+    for name, checksum in progress.checksums.items():
+        with _naming(name):
+            stored = tensor_file.stored_checksum(snapshot / name)
+        if stored and stored != checksum:
+            raise InputError(f"{name} is of another snapshot", hint="copy the snapshot again")
 
 
 def _fill(state: State, tensors: dict[str, Tensor], progress: Progress) -> None:
@@ -229,15 +260,11 @@ def save(
         models.save(part, state.ema, state.discriminator, trained=state.generator, notes=notes)
         illustrate(part)
         if state.projected is not None:
-            heads = {key: value.detach().contiguous().cpu() for key, value in state.projected.state_dict().items()}
-            with system.common_mode(part / PROJECTED):
-                save_file(heads, part / PROJECTED)
+            tensor_file.save(state.projected.state_dict(), part / PROJECTED)
         tensors = _training_tensors(state)
-        with system.common_mode(part / TRAINING):
-            save_file(tensors, part / TRAINING)
-        progress = {"images": state.images, "step": state.step, "num_tensors": len(tensors)}
-        progress |= {"is_timed": True} if is_timed else {}
-        (part / PROGRESS).write_text(json.dumps(progress) + "\n")
+        tensor_file.save(tensors, part / TRAINING)
+        progress = Progress(state.images, state.step, is_timed, len(tensors), _checksums(part))
+        (part / PROGRESS).write_text(json.dumps(checked_json.sealed(asdict(progress))) + "\n")
         for path in part.iterdir():
             _sync(path)
         if final.exists():  # a run restarted from an earlier snapshot reaches this count a second time

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,6 +45,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
+def by_hand(file: Path) -> dict[str, Any]:
+    """A config.json as one that is written by hand: without its checksum."""
+    table: dict[str, Any] = json.loads(file.read_text())
+    del table["crc32"]
+    return table
+
+
 def test_every_setting_has_invalid_values_in_these_tests() -> None:
     assert HOSTILE.keys() == {*ModelConfig.model_fields, "no_such_setting"}
 
@@ -51,7 +59,7 @@ def test_every_setting_has_invalid_values_in_these_tests() -> None:
 @pytest.mark.parametrize("name", list(HOSTILE))
 def test_an_invalid_setting_is_an_error(folder: Path, name: str) -> None:
     file = folder / "config.json"
-    table = json.loads(file.read_text())
+    table = by_hand(file)
     for value in HOSTILE[name]:
         file.write_text(json.dumps({**table, "model": {**table["model"], name: value}}))
         with pytest.raises(AlisError) as caught:
@@ -111,6 +119,28 @@ def test_invalid_weights_are_an_error_by_name(folder: Path, spoil: object, said:
         alis.load(folder)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_rotten_file_is_an_error_though_its_form_is_sound(folder: Path, name: str) -> None:
+    file = folder / name
+    if name == "config.json":
+        file.write_text(file.read_text().replace('"conv_clamp": 256.0', '"conv_clamp": 216.0'))
+    else:
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1  # the last weight stays a finite number
+        file.write_bytes(data)
+    with pytest.raises(InputError, match=rf"{name}: can't be read \(its checksum is wrong.*copy the"):
+        alis.load(folder)
+
+
+def test_files_without_a_checksum_open(folder: Path) -> None:
+    """Those of versions before it, and of other programs."""
+    wanted = alis.load(folder).state_dict()
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(by_hand(folder / "config.json")))
+    found = alis.load(folder).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
 def test_half_precision_weights_open(folder: Path) -> None:
     file = folder / "model.safetensors"
     save_file({name: value.half() for name, value in load_file(file).items()}, file)
@@ -134,7 +164,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_sizes_are_compared_before_memory_is_taken(folder: Path, tmp_path: Path) -> None:
     """The widest networks that config.json may describe would take 40 GB; the weights' header shows the mistake."""
-    table = json.loads((folder / "config.json").read_text())
+    table = by_hand(folder / "config.json")
     wide = tmp_path / "wide"
     wide.mkdir()
     (wide / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alis.errors import ConfigError, InputError
-from alis.training import state
+from alis.training import run_folder, state
 from alis.training.loop import train
 from tests.alis.training.runs import records, small, tensors
 
@@ -133,6 +133,34 @@ def test_a_snapshot_without_all_its_optimisers_is_refused_by_name(
         save_file(spoiled, snapshot / state.TRAINING)
         with pytest.raises(InputError, match=rf"can't be resumed \(training.safetensors.*{said}"):
             train(small(), data, tmp_path / "run", device="cpu", resume=str(snapshot))
+
+
+@pytest.mark.parametrize("name", ["generator.safetensors", "training.safetensors", state.PROGRESS, "best.json"])
+def test_a_rotten_or_foreign_file_of_a_snapshot_is_refused_by_name(
+    name: str, data: str, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(said: str) -> None:
+        with pytest.raises(InputError, match=rf"can't be resumed \(.*{name}.*{said}"):
+            train(small(), data, tmp_path / "run", device="cpu", resume=str(snapshot))
+
+    snapshot = tmp_path / "snapshot"
+    shutil.copytree(finished / "snapshots" / "000000032", snapshot)
+    file = snapshot / name
+    if name == "best.json":
+        run_folder.note_best(snapshot, "000000032", "fid", 41.5)
+        file.write_text(file.read_text().replace("41.5", "11.5"))
+        assert run_folder.read_best(snapshot) is None
+        assert f"{file}: damaged, left out (its checksum is wrong" in caplog.text
+    elif name == state.PROGRESS:
+        file.write_text(file.read_text().replace('"images": 32', '"images": 36'))
+        refused("its checksum is wrong")
+    else:
+        whole = bytearray(file.read_bytes())
+        whole[-1] ^= 1
+        file.write_bytes(whole)
+        refused("its checksum is wrong")
+        shutil.copy(finished / "snapshots" / "000000048" / name, snapshot)
+        refused("is of another snapshot")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"images": 1e300, "step": 4}', '{"images": -8, "step": 4}', "[" * 100_000])
