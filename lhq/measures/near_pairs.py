@@ -7,7 +7,9 @@ plain integers and permuted back by their place in the list of distinct hashes. 
 k blocks would be found many times; it is taken only from the first of its choices.
 
 More blocks mean more sorts of smaller groups: k follows from the number of hashes. Hashes of real pictures are
-far from uniform, so a group that is too large for comparing all with all is cut again by its remaining bits.
+far from uniform, so a group that is too large for comparing all with all is cut again by its remaining bits. Where the
+groups of all choices together are half as much work as the set itself (a burst of photos around one hash, whichever
+bits are taken), cutting helps nobody, and the set is compared all with all.
 Source: Manku, Jain, Das Sarma, "Detecting near-duplicates for web crawling", WWW 2007, section 3.
 """
 
@@ -26,6 +28,7 @@ _BITS = 64
 _CHUNK = 1 << 16  # hashes worked on at once: three such arrays stay in a core's cache
 _GROUP = 192  # a larger group is cut again instead of comparing all with all
 _DENSE = 6  # while more than one value in so many agrees with its neighbour, all are compared
+_COMPARABLE = 1 << 16  # a set that can still be compared all with all, in two seconds, where cutting doesn't help
 _SMALL = 1024  # so few hashes are compared all with all: 0.5 million comparisons cost less than one sort's overhead
 # What one hash costs to permute and sort, in comparisons of two hashes; measured 8 to 20.
 _SORT_COST = 12.0
@@ -100,12 +103,37 @@ def _search(values: np.ndarray, bits: int, radius: int, threads: int = 1) -> np.
     cuts = np.linspace(0, bits, radius + num_agreeing + 1).round().astype(int)
     blocks = list(itertools.pairwise(cuts.tolist()))
     choices = list(itertools.combinations(range(len(blocks)), num_agreeing))
-    if threads > 1 and len(values) > _CHUNK:
+    if len(values) > _COMPARABLE:
+        budget = _Budget(math.inf)
         with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(lambda choice: _by_choice(values, bits, radius, blocks, choice), choices))
+            found = list(pool.map(lambda choice: _by_choice(values, bits, radius, blocks, choice, budget), choices))
     else:
-        found = [_by_choice(values, bits, radius, blocks, choice) for choice in choices]
+        budget = _Budget(len(values) ** 2 / 4)
+        try:
+            found = [_by_choice(values, bits, radius, blocks, choice, budget) for choice in choices]
+        except _TooAlike:
+            return _all_with_all(values, radius)
     return np.concatenate(found)
+
+
+class _TooAlike(Exception):
+    """The groups of a set are as much work as the set."""
+
+
+class _Budget:
+    """Comparisons that the large groups of a set may take: half of all with all.
+
+    So whatever the hashes are, a set takes at most twice its comparisons: its groups' within half of them, and its own.
+    """
+
+    def __init__(self, num: float) -> None:
+        self._left = num
+
+    def take(self, sizes: np.ndarray) -> None:
+        """Groups of such sizes are about to be searched. Raises: _TooAlike."""
+        self._left -= float((sizes.astype(float) ** 2).sum()) / 2
+        if self._left < 0:
+            raise _TooAlike
 
 
 def _plan(num: int, bits: int, radius: int) -> int:
@@ -135,7 +163,12 @@ def _all_with_all(values: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _by_choice(
-    values: np.ndarray, bits: int, radius: int, blocks: list[tuple[int, int]], choice: tuple[int, ...]
+    values: np.ndarray,
+    bits: int,
+    radius: int,
+    blocks: list[tuple[int, int]],
+    choice: tuple[int, ...],
+    budget: _Budget,
 ) -> np.ndarray:
     """Pairs within `radius` for which `choice` are the first blocks that agree."""
     moves = _moves(bits, blocks, choice)
@@ -144,7 +177,7 @@ def _by_choice(
     if any(at != to for at, _, to in moves):  # else they come ascending
         moved = _move(values, bits, moves)
         moved.sort()
-    pairs = np.concatenate([np.empty((0, 2), np.uint64), *_in_groups(moved, bits - lead, radius)])
+    pairs = np.concatenate([np.empty((0, 2), np.uint64), *_in_groups(moved, bits - lead, radius, budget)])
     pairs = _move(pairs, bits, [(to, width, at) for at, width, to in moves])
     first: np.ndarray = pairs[_is_first_choice(pairs[:, 0] ^ pairs[:, 1], blocks, choice)]
     return first
@@ -180,7 +213,7 @@ def _move(values: np.ndarray, bits: int, moves: list[tuple[int, int, int]]) -> n
     return out
 
 
-def _in_groups(ranked: np.ndarray, bits: int, radius: int) -> Iterator[np.ndarray]:
+def _in_groups(ranked: np.ndarray, bits: int, radius: int, budget: _Budget) -> Iterator[np.ndarray]:
     """Pairs within `radius` among ascending values that agree above their low `bits` bits."""
     shift = np.uint64(bits)
     last = len(ranked) - 1
@@ -191,6 +224,7 @@ def _in_groups(ranked: np.ndarray, bits: int, radius: int) -> Iterator[np.ndarra
         large = prefix[np.concatenate([[True], prefix[1:] != prefix[:-1]])]
         start = np.searchsorted(ranked, large << shift)
         end = np.searchsorted(ranked, (large << shift) | np.uint64((1 << bits) - 1), side="right")
+        budget.take(end - start)
         for low, high in zip(start.tolist(), end.tolist(), strict=True):
             yield _search(ranked[low:high], bits, radius)
         keep = np.ones(len(ranked), bool)

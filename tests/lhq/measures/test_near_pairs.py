@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lhq.measures.duplicates import near_pairs
@@ -51,6 +51,7 @@ def test_few_hashes_of_any_kind(hashes: list[int], radius: int) -> None:
     st.integers(0, 8),
     st.integers(0, 12),
 )
+@example(29188, 2500, 1, 3, 11)  # one burst: whichever blocks agree, its groups are the burst; took minutes
 def test_clustered_hashes(seed: int, num: int, centres: int, flips: int, radius: int) -> None:
     check(clustered(seed, num, centres, flips), radius)
 
