@@ -58,6 +58,7 @@ def export(
     on_progress: OnProgress,
 ) -> Exported:
     """Write the dataset; see `Pipeline.export`."""
+    copies.read(file.local)  # what can't be recorded is not written
     report = lhq.export.export(
         file.store, settings, rights_of=SourceRights(), engine=engine, policy=file.policy, on_progress=on_progress
     )

@@ -218,6 +218,7 @@ class Pipeline:
             InputError: there are no photos, or the page can't be written.
         """
         output_file.check(output, "-o")
+        copies.read(self.file.local)
         store, found = self._store(), self.rules()
         if not Shards(store, "photos").numbers():
             raise InputError(f"{store}: no photos", hint=f"run `lhq crawl {self.file.path}` first")
@@ -248,6 +249,7 @@ class Pipeline:
             InputError: the file can't be written.
         """
         output_file.check(output, "--image")
+        copies.read(self.file.local)
         output_file.write(output, lhq.report.show.picture(shown, self.file.filters.get("objects")), "--image")
         copies.record(self.file.local, Copy("picture", os.path.abspath(output)))
 

@@ -12,6 +12,7 @@ import lhq.takedown.remove
 from lhq.crawl.frontier import Frontier
 from lhq.measures.duplicates import DuplicatesSettings
 from lhq.pipeline.file import PipelineFile
+from lhq.store import copies
 from lhq.takedown.near_duplicates import NearDuplicates, near_duplicates
 from lhq.takedown.remaining_copies import remaining_copies
 from lhq.takedown.remove import RemoveReport
@@ -26,6 +27,7 @@ def versions(file: PipelineFile, names: Sequence[str]) -> NearDuplicates:
 
 def remove(file: PipelineFile, names: Sequence[str], *, reason: str, takes_duplicates: bool) -> RemoveReport:
     """Take photos down; see `Pipeline.remove`."""
+    copies.read(file.local)  # before anything changes: without it, the list at the end would lack places
     found = versions(file, names)
     done = lhq.takedown.remove.remove(file.store, names, reason=reason)
     gone = [*done.new, *done.known]

@@ -14,6 +14,8 @@ from typing import Literal
 
 import fsspec
 
+from lhq import checked_json
+from lhq.errors import ShardDamaged
 from lhq.store.atomic_file import write_atomically
 
 NAME = "copies.json"
@@ -32,12 +34,25 @@ class Copy:
 
 
 def read(folder: str) -> list[Copy]:
-    """The recorded copies; [] if the record is missing or unreadable, since it is only informative."""
+    """The recorded copies; [] if there is no record yet.
+
+    Raises:
+        ShardDamaged: the record is damaged: what it says, a takedown may rely on.
+    """
+    path = os.path.join(folder, NAME)
     try:
-        with open(os.path.join(folder, NAME), encoding="utf-8") as file:
-            return [Copy(**{**copy, "files": tuple(copy.get("files", ()))}) for copy in json.load(file)]
-    except (OSError, ValueError, TypeError, AttributeError):
+        with open(path, encoding="utf-8") as file:
+            table = json.load(file)
+        listed = table if isinstance(table, list) else checked_json.opened(table)["copies"]  # older versions: a list
+        return [Copy(**{**copy, "files": tuple(copy.get("files", ()))}) for copy in listed]
+    except FileNotFoundError:
         return []
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise ShardDamaged(
+            f"{path}: not readable ({error})",
+            hint="restore it, or delete it: lhq remove then lists only the exports in their usual place, and what is "
+            "written from now on",
+        ) from error
 
 
 def record(folder: str, copy: Copy) -> None:
@@ -45,15 +60,10 @@ def record(folder: str, copy: Copy) -> None:
 
     Raises:
         StoreError: it can't be written.
+        ShardDamaged: as `read`.
     """
     others = [other for other in read(folder) if (other.kind, other.place) != (copy.kind, copy.place)]
     dated = replace(copy, at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    text = json.dumps([asdict(copy) for copy in [*others, dated]], indent=1) + "\n"
-    write_atomically(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))
-
-
-def forget(folder: str, gone: list[Copy]) -> None:
-    """Delete the entries of copies that no longer exist."""
-    others = [copy for copy in read(folder) if copy not in gone]
-    text = json.dumps([asdict(copy) for copy in others], indent=1) + "\n"
+    table = checked_json.sealed({"copies": [asdict(each) for each in [*others, dated]]})
+    text = json.dumps(table, indent=1) + "\n"
     write_atomically(fsspec.filesystem("file"), os.path.join(folder, NAME), lambda sink: sink.write(text.encode()))

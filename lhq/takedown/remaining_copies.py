@@ -62,9 +62,9 @@ def _count_copies(copy: Copy, ids: Collection[str]) -> int | None:
         return 0
     try:
         table = pq.read_table(os.path.join(copy.place, layout.MANIFEST), columns=["id"])
+    except FileNotFoundError:
+        return 0 if copy.kind == "dataset" and not copy.place.endswith(".part") else None
     except (OSError, KeyError, pa.ArrowException):
-        if copy.kind == "dataset" and not copy.place.endswith(".part"):
-            return 0
         return None
     return int(pc.sum(pc.is_in(table["id"], pa.array(sorted(ids), pa.string()))).as_py() or 0)
 

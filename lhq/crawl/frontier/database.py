@@ -53,6 +53,9 @@ CREATE TABLE IF NOT EXISTS plans (at REAL PRIMARY KEY, plan TEXT NOT NULL)
 """
 
 
+_MOVE_AWAY = "check disk and permissions; if it is damaged, move it away: the next crawl rebuilds it from photos/"
+
+
 class Database:
     """One SQLite file, shared by all threads of a process through one connection.
 
@@ -88,11 +91,8 @@ class Database:
             self._db.execute("PRAGMA cache_size = -16000")
             self._open(read_only)
             self._glances = self._connected("ro" if mode == "rwc" else mode)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"{self.path}: not a frontier that can be opened ({error})",
-                hint="check its permissions; if it is damaged, move it away: the next crawl rebuilds it from photos/",
-            ) from error
+        except (sqlite3.Error, UnicodeDecodeError, OSError) as error:
+            raise StoreError(f"{self.path}: not a frontier that can be opened ({error})", hint=_MOVE_AWAY) from error
 
     def _connected(self, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(
@@ -112,7 +112,9 @@ class Database:
                 for statement in _SCHEMA.split(";\n"):
                     db.execute(statement)
                 db.execute("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
-        (found,) = self._one("SELECT value FROM meta WHERE key = 'format'")
+        (found,) = self._one("SELECT value FROM meta WHERE key = 'format'") or ("",)
+        if not found.isdecimal():
+            raise StoreError(f"{self.path}: not a frontier that can be opened (no format)", hint=_MOVE_AWAY)
         if int(found) <= FORMAT and not read_only:
             with self._write() as db:
                 for statement in _ADDED.split(";\n"):
@@ -133,17 +135,31 @@ class Database:
             self._db.close()
 
     def _one(self, sql: str, values: Sequence[object] = ()) -> Any:
-        with self._lock:
+        with self._lock, self._naming_damage():
             return self._db.execute(sql, values).fetchone()
 
     def _all(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
-        with self._lock:
+        with self._lock, self._naming_damage():
             return self._db.execute(sql, values).fetchall()
 
     def _glance(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """What was committed last, seen beside a transaction that is under way."""
-        with self._glancing:
+        with self._glancing, self._naming_damage():
             return self._glances.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        """Errors that come from the file's bytes name the file; those of our own SQL stay as they are."""
+        try:
+            yield
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+                raise
+            raise self.damaged(str(error)) from error
+
+    def damaged(self, why: str) -> StoreError:
+        """The error to raise when the file can be opened, but not read to its end."""
+        return StoreError(f"{self.path}: a frontier that can't be read ({why})", hint=_MOVE_AWAY)
 
     def _look_at(self, digest: bytes, number: int) -> bool:
         """Note what a candidate looks like, for the next transaction; is it the only one of these that is noted?"""
@@ -155,7 +171,7 @@ class Database:
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         """One transaction; a full disk is the user's to mend, not our bug."""
-        with self._lock:
+        with self._lock, self._naming_damage():
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import string
 import subprocess
 import sys
 import threading
@@ -155,6 +156,38 @@ def test_a_page_is_committed_whole_or_not_at_all(frontier: Frontier) -> None:
         frontier.add_page(asked, Page((), "2"), [(candidate("a"), "h:80"), (candidate("b"), None)])  # type: ignore[list-item]
     assert names(frontier) == ""
     assert frontier.next_query("s", frozenset({"lake"})) == asked
+
+
+def test_papers_that_rotted_are_not_given_out(frontier: Frontier) -> None:
+    """SQLite has no checksums: a licence that changed by a bit would be a photo's licence."""
+    page(frontier, "a", None)
+    with frontier._write() as db:
+        db.execute("UPDATE candidates SET papers = replace(papers, 'cc0-1.0', 'cc1-1.0')")
+    for read in (lambda: names(frontier), lambda: frontier.candidates_of(["s:a"])):
+        with pytest.raises(StoreError, match=r"sqlite: a frontier that can't be read .*papers: their checksum"):
+            read()
+
+
+def test_a_damaged_file_is_named_wherever_the_damage_lies(tmp_path: Path) -> None:
+    whole = Frontier(tmp_path / "frontier.sqlite")
+    whole.add_queries("s", [Query("lake")], 100)
+    page(whole, string.ascii_letters, None)
+    whole.close()
+    path, data = tmp_path / "frontier.sqlite", (tmp_path / "frontier.sqlite").read_bytes()
+    said = set()
+    for at in range(0, len(data), 509):
+        path.write_bytes(data[:at] + bytes(byte ^ 0xA5 for byte in data[at : at + 8]) + data[at + 8 :])
+        try:
+            frontier = Frontier(path)
+            frontier.tallies(), frontier.query_tallies(), frontier.skipped(), names(frontier)
+            for each in frontier.listing((), (), ()):
+                frontier.refuse([each.id], "removed")
+            frontier.close()
+        except StoreError as error:
+            said.add((error.message.partition(": ")[2].partition(" (")[0], error.hint))
+    kinds, (hint,) = {kind for kind, _ in said}, {hint for _, hint in said}
+    assert kinds >= {"not a frontier that can be opened", "a frontier that can't be read"}
+    assert hint.endswith("move it away: the next crawl rebuilds it from photos/")
 
 
 def test_reading_while_another_writes(frontier: Frontier) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import shutil
 import threading
@@ -174,6 +175,26 @@ def test_every_remaining_copy_is_named_with_advice(pair: Pipeline, tmp_path: Pat
     pair.export(format="zip")
     again = {(held.kind, Path(held.place).name) for held in pair.remove(["flickr:big"]).copies}
     assert again == {("report", "report.html"), ("repository", "set")}
+
+
+def test_a_damaged_record_of_copies_is_named_before_anything_changes(pair: Pipeline, tmp_path: Path) -> None:
+    """It was taken for an empty one, and the next export wrote over it: a takedown did not know of the Hub any more."""
+    copies.record(pair.file.local, copies.Copy("repository", "org/set"))
+    record = Path(pair.file.local) / copies.NAME
+    whole = record.read_text()
+    for damaged in (whole.replace("org/set", "org/sat"), whole[: len(whole) // 2], ""):
+        record.write_text(damaged)
+        for act in (lambda: pair.remove(["flickr:big"]), pair.export, lambda: pair.report(str(tmp_path / "r.html"))):
+            with pytest.raises(ShardDamaged, match=r"copies.json: not readable .*restore it, or delete it"):
+                act()
+        assert record.read_text() == damaged
+        assert not tombstones.removed_ids(pair.file.store)
+    record.write_text(json.dumps(json.loads(whole)["copies"]))  # as earlier versions wrote it
+    assert copies.read(pair.file.local)[-1].place == "org/set"
+    manifest = Path(pair.file.store) / "export" / "manifest.parquet"
+    manifest.write_bytes(manifest.read_bytes()[:-100])
+    held = {one.place: one.num for one in pair.remove(["flickr:big"]).copies}
+    assert held[str(manifest.parent.resolve())] is None, "an export whose manifest rotted may still hold the photo"
 
 
 def test_following_the_advice_clears_each_copy(pair: Pipeline, lhq: Lhq, tmp_path: Path) -> None:
