@@ -57,7 +57,8 @@ def of_archives(folder: str) -> Contents | None:
 
 def _content(folder: str, ours: set[str]) -> Contents | None:
     foreign = frozenset(marker.files_below(folder)) - ours - {marker.NAME}
-    return Contents(frozenset(ours | {marker.NAME}), foreign, frozenset()) if ours else None
+    written = {*layout.PAGES, *listed(os.path.join(folder, layout.CROISSANT))}
+    return Contents(frozenset(ours | {marker.NAME}), foreign, foreign & written) if ours else None
 
 
 def _is_ours(folder: str, path: str, pages: dict[str, str]) -> bool:

@@ -172,11 +172,11 @@ def _with_extra(store: str, table: pa.Table, extra: Sequence[str]) -> tuple[pa.T
         measure, _, column = name.partition("_")
         facts = Shards(store, posixpath.join("facts", measure))
         shards = set(table["shard"].to_pylist())
-        parts = [
-            facts.read(number, ["id", column])
+        parts = {
+            number: facts.read(number, ["id", column])
             for number in facts.numbers()
             if number in shards and column in facts.columns(number)
-        ]
+        }
         if not parts:
             raise InputError(
                 f'[export] columns: no facts of "{measure}" hold {column}',
@@ -184,8 +184,8 @@ def _with_extra(store: str, table: pa.Table, extra: Sequence[str]) -> tuple[pa.T
                 if column == "embedding"
                 else f"let [filter.command.{measure}] columns name it, and run lhq filter",
             )
-        joined = pa.concat_tables(parts)
-        rows = pc.index_in(table["id"], joined["id"].combine_chunks()).combine_chunks()
+        joined = pa.concat_tables(parts.values())
+        rows = _places(table, facts, parts)
         values = joined[column].combine_chunks().take(rows)
         fields.append(pa.field(_own_name(table, measure, column), values.type))
         table = table.append_column(fields[-1], values)
@@ -228,16 +228,32 @@ def _with_scores(store: str, table: pa.Table) -> tuple[pa.Table, tuple[pa.Field,
     scores: list[pa.Field] = []
     for measure in _measures(store):
         facts = Shards(store, posixpath.join("facts", measure))
-        parts = [_scores(facts, number) for number in facts.numbers() if number in shards]
+        parts = {number: _scores(facts, number) for number in facts.numbers() if number in shards}
         if not parts:
             continue
-        joined = pa.concat_tables(parts, promote_options="permissive")
-        rows = pc.index_in(table["id"], joined["id"].combine_chunks()).combine_chunks()
+        joined = pa.concat_tables(parts.values(), promote_options="permissive")
+        rows = _places(table, facts, parts)
         for field in joined.schema:
             if field.name != "id":
                 scores.append(pa.field(_own_name(table, measure, field.name), field.type))
                 table = table.append_column(scores[-1], joined[field.name].combine_chunks().take(rows))
     return table, tuple(scores)
+
+
+def _places(table: pa.Table, facts: Shards, parts: Mapping[int, pa.Table]) -> pa.Array:
+    """The place of each row's photo in the facts of these shards, one after the other; null where its shard has none.
+
+    Raises:
+        ShardDamaged: a shard's facts are not those of its photos.
+    """
+    places = pc.index_in(table["id"], pa.chunked_array([part["id"].combine_chunks() for part in parts.values()]))
+    lost = pc.and_(pc.is_null(places), pc.is_in(table["shard"], pa.array(parts, table.schema.field("shard").type)))
+    if pc.any(lost).as_py():
+        raise ShardDamaged(
+            f"{facts.path(table['shard'].filter(lost)[0].as_py())}: its rows are not those of the photos",
+            hint="delete this file and run `lhq filter PIPELINE` again",
+        )
+    return places.combine_chunks()
 
 
 def _own_name(table: pa.Table, measure: str, column: str) -> str:

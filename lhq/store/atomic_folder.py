@@ -96,10 +96,13 @@ class AtomicFolder:
         )
         if foreign:
             more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
-            reason = "changed since lhq wrote it" if set(foreign) <= contents.changed else "not written by lhq"
+            is_changed = set(foreign) <= contents.changed
+            reason = "changed since lhq wrote it" if is_changed else "not written by lhq"
             raise InputError(
                 f"{folder}: {', '.join(foreign[:_SHOWN])}{more}: {reason}, and would be replaced",
-                hint="move that elsewhere, or give another folder",
+                hint="move that elsewhere (all of the folder, if lhq verify finds it damaged), or give another"
+                if is_changed
+                else "move that elsewhere, or give another folder",
             )
 
     def recover(self) -> None:

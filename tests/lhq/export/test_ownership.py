@@ -38,6 +38,10 @@ def write(path: Path, words: str = "years of work") -> None:
     path.write_text(words)
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
 def edit_the_card(out: Path) -> None:
     with (out / "README.md").open("a") as file:
         file.write("\nMy own words.\n")
@@ -84,6 +88,8 @@ IN_THE_WAY: dict[str, Callable[[Path], None]] = {
         out / "croissant.json", (out / "croissant.json").read_text().replace('"Landscapes"', '"Mine"')
     ),
     "edited credits": lambda out: write(out / "CREDITS.md"),
+    "a manifest cut short": lambda out: cut(out / "manifest.parquet"),
+    "a data file cut short": lambda out: cut(next((out / "data").glob("train*.parquet"))),
     "a foreign manifest": a_foreign_manifest,
     "no dataset": lambda out: (shutil.rmtree(out), write(out / "thesis.txt"))[-1],
     "a file": lambda out: (shutil.rmtree(out), write(out))[-1],
@@ -98,6 +104,9 @@ def test_what_is_in_the_way_is_named_before_work_begins(made: Path, tmp_path: Pa
     with pytest.raises(InputError, match=r"out") as caught:
         run(made / "store", out, variants=("32", "16"))
     assert files(tmp_path) == before
+    changed = {"an edited card", "an edited croissant.json", "edited credits", "a manifest cut short"}
+    is_changed = name in changed | {"a data file cut short"}
+    assert ("changed since lhq wrote it" in str(caught.value)) == is_changed
     named = ("thesis", "mine", "README", "CREDITS", "croissant", "train", "out")
     assert any(word in str(caught.value) for word in named)
 
