@@ -22,6 +22,7 @@ from torch import Tensor
 
 from alis.metrics import strip_metrics
 from alis.models import Generator, sampling
+from alis.training import json_lines
 from alis.training.recipe import TrainConfig
 
 log = logging.getLogger("alis")
@@ -218,13 +219,7 @@ def _drop_records_after(path: Path, images: int) -> None:
     """Drop records after this image count: a resumed run will write them again."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["images"] <= images:
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # a line cut off when the process was killed
+    kept = [line for line, record in json_lines.read(path) if record.get("images", images + 1) <= images]
     part = path.with_suffix(".jsonl.part")
     part.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     os.replace(part, path)

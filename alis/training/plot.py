@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from alis.errors import InputError, WeightsMissing
+from alis.training import json_lines
 
 # The panels in order: title, figures, whether the axis is logarithmic.
 _PANELS = (
@@ -58,12 +58,8 @@ def _records(run: Path) -> list[dict[str, float]]:
     for path in (run / "metrics.jsonl", *sorted(run.glob("snapshots/*/evaluation.jsonl"))):
         if not path.is_file():
             continue
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-                found.append({"images": _images(path), **record} if path.name == "evaluation.jsonl" else record)
-            except ValueError:
-                continue  # the last line, while the run is writing it
+        about = {"images": _images(path)} if path.name == "evaluation.jsonl" else {}
+        found += [{**about, **record} for _, record in json_lines.read(path) if about or "images" in record]
     if not found:
         raise InputError(
             f"{run}: no metrics.jsonl with records", hint="give a run's folder, as written by `alis train --out`"

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from alis.errors import InputError
+from alis.training.monitor import Monitor
 from alis.training.plot import plot
 
 
@@ -42,6 +44,16 @@ def test_a_page_has_curves_and_pictures(run: Path, tmp_path: Path) -> None:
     assert "http://" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     )
+
+
+def test_a_damaged_line_is_left_out_with_a_warning(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A flipped byte in the log ended a run that went on from a sound snapshot."""
+    log = run / "metrics.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'2000, "loss', b'20\xd00, "l\xf6ss'))
+    plot([run], tmp_path / "curves.png")
+    Monitor(run, start=2500, total=4000, device=torch.device("cpu")).close()
+    assert caplog.text.count("metrics.jsonl: 1 damaged lines left out, the first is line 2") == 2
+    assert [json.loads(line)["images"] for line in log.read_text().splitlines()] == [1000]
 
 
 def test_what_cannot_be_plotted_is_an_error(run: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from lhq import filter, images, pipeline
 from lhq.engines.local import Local
 from lhq.errors import ShardDamaged
+from lhq.export import ExportSettings, export
 from lhq.export.layout import Variant
 from lhq.export.render import Encoding
 from lhq.export.render_job import Rendered, unit, write_wanted
@@ -27,7 +28,7 @@ from lhq.store.checksums import CRC32_KEY, encode
 from lhq.store.shards import PAGE_CHECKSUMS_KEY, Shards
 from tests.lhq.filter.reckless import RecklessRender, RecklessSize
 from tests.lhq.images import odd
-from tests.lhq.making import Here, add_shard, photo, scene
+from tests.lhq.making import RIGHTS, Here, add_shard, painted_store, photo, scene
 
 SIZE, NEAR = SizeSettings(min_side_px=100), DuplicatesSettings()
 KILLER = odd.lossless_jpeg(np.random.default_rng(0).integers(0, 256, (149, 227, 3), np.uint8))
@@ -191,3 +192,16 @@ def test_max_pixels_of_the_pipeline_file_applies_in_every_stage(poster: tuple[Pa
     assert not pipeline.verify(str(store.parent / "out")).problems
     file.write_text(as_before + "[http]\nmax_pixels = 100_000\n")
     assert pipeline.load(file).filter(workers=1).num_kept == 0
+
+
+@pytest.mark.parametrize("asked", [(), ("outliers_embedding",)])
+def test_facts_of_other_photos_are_named_and_nothing_is_written(tmp_path: Path, asked: tuple[str, ...]) -> None:
+    """They were joined as nulls, where the filter and the report refused them."""
+    store = painted_store(tmp_path / "store", 3)
+    ids = ["flickr:9999", *Shards(str(store), "photos").read(0, ["id"])["id"].to_pylist()[1:]]
+    facts = {"id": ids, "log_likelihood": pa.array([-1.0, -2.0, None], pa.float32()), "embedding": [[1.0]] * 3}
+    Shards(str(store), "facts/outliers").write(0, pa.table(facts))
+    settings = ExportSettings(to=str(tmp_path / "out"), variants=("32",), columns=asked)
+    with pytest.raises(ShardDamaged, match=r"facts/outliers/000000.parquet: its rows are not those of the photos"):
+        export(str(store), settings, rights_of=RIGHTS, engine=Here())
+    assert not (tmp_path / "out").exists()
