@@ -70,6 +70,10 @@ class StoreError(UserError):
     """The store can't be opened or written, is in use by another process, or has a newer format."""
 
 
+class NotCrawled(StoreError):
+    """No crawl was started in this store."""
+
+
 class InputError(UserError):
     """A file, folder or argument is not what the command needs."""
 

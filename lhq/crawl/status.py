@@ -24,7 +24,7 @@ from lhq.crawl.plan import NOTHING_SEEN, Seen, between
 from lhq.crawl.progress import gigabytes, span
 from lhq.crawl.reasons import check
 from lhq.crawl.spool import open_numbers
-from lhq.errors import StoreError
+from lhq.errors import NotCrawled
 from lhq.http import clean
 from lhq.records import ALL
 from lhq.store import tombstones, verdicts
@@ -154,7 +154,8 @@ def status(store: str, folder: str, want: int) -> Status:
     """The state of a store, also while a crawl is at work on it.
 
     Raises:
-        StoreError: no crawl was started here, and no photo was imported.
+        NotCrawled: no crawl was started here, and no photo was imported.
+        StoreError: the frontier can't be read.
         ShardDamaged: the verdicts are there but can't be read.
     """
     with _opened(store, folder) as (frontier, numbers), frontier.at_one_moment() if frontier else nullcontext():
@@ -212,7 +213,7 @@ def seen(store: str, folder: str) -> Seen:
                     num_kept[tally.source] += tally.num
                     size_bytes[tally.source] += tally.size_bytes
             return Seen(num_kept, size_bytes, *frontier.worked())
-    except StoreError:
+    except NotCrawled:
         return NOTHING_SEEN
 
 
@@ -233,7 +234,8 @@ def listing(
 
     Raises:
         InputError: a reason that no candidate can have, nor has.
-        StoreError: no crawl was started here, and no photo was imported.
+        NotCrawled: no crawl was started here, and no photo was imported.
+        StoreError: the frontier can't be read.
     """
     with _opened(store, folder) as (frontier, numbers):
         met = {tally.reason for tally in frontier.tallies()} if frontier and reasons else set()

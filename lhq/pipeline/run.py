@@ -31,7 +31,7 @@ import lhq.takedown.remove
 from lhq import nearest
 from lhq.config import validate
 from lhq.crawl.frontier import Listed
-from lhq.errors import ConfigError, InputError, StoreError, UserError
+from lhq.errors import ConfigError, InputError, NotCrawled, UserError
 from lhq.export.render_job import RenderJob
 from lhq.filter import Rule
 from lhq.images import set_max_pixels
@@ -129,12 +129,13 @@ class Pipeline:
 
         Raises:
             ConfigError: the file names no source.
+            StoreError: the frontier can't be read.
         """
         self._need_source()
         try:
             num_kept = lhq.crawl.status.status(self.file.store, self.file.local, 1).num_kept
-        except StoreError:
-            num_kept = 0  # no crawl was started here
+        except NotCrawled:
+            num_kept = 0
         sources = {name: (SOURCES.load(name).limits, settings) for name, settings in self.file.sources.items()}
         seen = lhq.crawl.status.seen(self.file.store, self.file.local)
         return lhq.crawl.plan.plan(want or self.file.want, num_kept, len(self.file.queries), sources, seen)

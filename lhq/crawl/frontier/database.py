@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lhq.errors import StoreError
+from lhq.errors import NotCrawled, StoreError
 
 FORMAT = 1
 DIGEST_BYTES = 16
@@ -78,7 +78,7 @@ class Database:
             if not read_only:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             elif not self.path.exists():
-                raise StoreError(f"{self.path}: no crawl was started here", hint="start one: lhq crawl PIPELINE")
+                raise NotCrawled(f"{self.path}: no crawl was started here", hint="start one: lhq crawl PIPELINE")
             mode = "rwc"
             if read_only:
                 # Even a reader of a WAL file writes beside it; where it can't, there is no writer to mind either.
@@ -107,7 +107,7 @@ class Database:
         has_meta = self._one("SELECT count(*) FROM sqlite_master WHERE name = 'meta'")[0]
         if not has_meta:
             if read_only:
-                raise StoreError(f"{self.path}: no crawl was started here", hint="start one: lhq crawl PIPELINE")
+                raise NotCrawled(f"{self.path}: no crawl was started here", hint="start one: lhq crawl PIPELINE")
             with self._write() as db:
                 for statement in _SCHEMA.split(";\n"):
                     db.execute(statement)

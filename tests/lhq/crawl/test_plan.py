@@ -59,3 +59,8 @@ def test_the_plan_is_held_against_what_happened(tmp_path: Path, lhq: Lhq) -> Non
         assert json.loads(lhq("status", file, "--json").stdout)["plan"]["num_new"] == 3
         assert lhq("crawl", file, "--want", "4").returncode == 0
         assert "planned    1 more photos in" in lhq("status", file).stdout
+    frontier = next(tmp_path.rglob("frontier.sqlite"))
+    frontier.write_bytes(frontier.read_bytes()[:5000])
+    done = lhq("crawl", file, "--dry-run")
+    assert done.returncode == 2
+    assert "frontier.sqlite: not a frontier that can be opened" in done.stderr

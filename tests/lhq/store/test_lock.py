@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import fsspec
@@ -116,7 +117,9 @@ def test_the_owner_renews_its_lock(bucket: str, monkeypatch: pytest.MonkeyPatch)
     fs, path = fsspec.filesystem("s3"), f"{bucket}/set/filter.lock"
     with locked(f"{bucket}/set", "filter"):
         first = fs.modified(path)
+        until = time.monotonic() + 10
         while fs.modified(path) == first:  # the bucket tells whole seconds
+            assert time.monotonic() < until
             threading.Event().wait(0.1)
             fs.invalidate_cache(path)
 
