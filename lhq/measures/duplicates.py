@@ -18,6 +18,7 @@ import pydantic
 from PIL import Image
 
 from lhq.measures import Judges, Measure, MeasureSettings, Score, Verdicts
+from lhq.measures.frame import inside
 from lhq.measures.keypoints import keypoints, small_grey
 from lhq.measures.near_duplicates import THUMB, Descriptors, clusters
 from lhq.measures.near_pairs import near_pairs
@@ -51,9 +52,11 @@ class DuplicatesSettings(MeasureSettings):
 
 class Duplicates(Measure[DuplicatesSettings]):
     """Facts: sha256, the 64-bit perceptual hash, keypoint hashes with their positions, a small grey picture; and what
-    choosing the photo to keep needs."""
+    choosing the photo to keep needs. All but sha256 are of what is inside a plain frame, if there is one: a framed copy
+    is a version, and no larger than its picture."""
 
     name = "duplicates"
+    version = 2  # 1 measured pictures with their frames
     settings_class = DuplicatesSettings
     question = "Is it the best version of its scene?"
     score = Score("Likeness to the version that is kept", "min_likeness", "above")
@@ -117,7 +120,8 @@ class Duplicates(Measure[DuplicatesSettings]):
 
 def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
     previews = [preview(photo) for photo in photos]
-    greys = {row: small_grey(seen.rgbx) for row, seen in enumerate(previews) if seen.rgbx is not None}
+    pictures = {row: inside(seen.rgbx) for row, seen in enumerate(previews) if seen.rgbx is not None}
+    greys = {row: small_grey(rgbx) for row, rgbx in pictures.items()}
     keys = dict(zip(greys, keypoints(list(greys.values())), strict=True))
     rows = []
     for row, (photo, seen) in enumerate(zip(photos, previews, strict=True)):
@@ -127,10 +131,11 @@ def _facts(photos: Sequence[Photo]) -> list[dict[str, object]]:
             "sha256": photo.sha256 or None,
             "licence": photo.licence,
         }
-        if row in greys:
+        if row in greys and seen.rgbx is not None:
+            height, width = (pictures[row].shape[axis] / seen.rgbx.shape[axis] for axis in (0, 1))
             facts |= {
-                "width_px": seen.width_px,
-                "height_px": seen.height_px,
+                "width_px": round(width * seen.width_px),
+                "height_px": round(height * seen.height_px),
                 "phash": int(np.packbits(imagehash.phash(greys[row]).hash.reshape(-1)).view(">u8")[0]),
                 "thumb": greys[row].resize((THUMB, THUMB), Image.Resampling.BOX).tobytes(),
                 "key_hash": keys[row].hashes,

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pydantic
 
 from lhq.measures import Measure, MeasureSettings, Score, Verdicts
+from lhq.measures.frame import bar
 from lhq.measures.preview import ROWS, Preview, preview
 from lhq.records import Photo
 
@@ -192,34 +193,8 @@ def _detail(rgb: np.ndarray) -> tuple[float, float]:
 
 
 def _border(rgb: np.ndarray) -> float:
-    """Largest share of a side that flat bars take.
-
-    A bar is a run of lines of one colour that ends at an edge; a clear sky is not: it fades from line to line and
-    has no edge where it ends.
-    """
+    """Largest share of a side that flat bars take."""
     shares = []
     for lines in (rgb, rgb.swapaxes(0, 1)):
-        shares.append((_bar(lines) + _bar(lines[::-1])) / len(lines))
+        shares.append((bar(lines) + bar(lines[::-1])) / len(lines))
     return min(1.0, max(shares))
-
-
-def _bar(lines: np.ndarray) -> int:
-    """Lines at the start that are one flat colour, if an edge follows."""
-    first = lines[0, :, 1]
-    if int(first.max()) - int(first.min()) > 2 * _FLAT:  # one channel tells nearly always
-        return 0
-    low, high = lines[0].min(axis=0).astype(np.int16), lines[0].max(axis=0).astype(np.int16)
-    if (high - low).max() > 2 * _FLAT:
-        return 0
-    colour = (low + high) // 2
-    for number in range(1, len(lines)):
-        away = np.abs(lines[number] - colour)
-        if away.max() > _FLAT:
-            # The first line may be half bar, half picture: the edge may take one more.
-            after = np.abs(lines[min(number + 1, len(lines) - 1)] - colour).max(axis=1)
-            return number if (after > _EDGE).mean() > 0.5 else 0
-    return len(lines)
-
-
-_FLAT = 6  # of 255: JPEG noise at an eighth of the scale stays below
-_EDGE = 24

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import imagehash
@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from lhq.measures.clusters import components, groups
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
+from lhq.measures.frame import inside
 from lhq.measures.keypoints import MAX_KEYPOINTS, keypoints, small_grey
 from lhq.measures.near_duplicates import THUMB
 from lhq.measures.preview import preview
@@ -85,6 +86,37 @@ def test_versions_of_a_scene_are_found(version: str) -> None:
     assert len(found) == 6
     for n in range(3):
         assert {found[f"a:{n}"], found[f"b:{n}"]} in ({"", f"a:{n}"}, {"", f"b:{n}"})
+
+
+@pytest.mark.parametrize("colour", ["white", "black", "peru"])
+@pytest.mark.parametrize("share", [0.02, 0.1])
+def test_a_framed_copy_is_a_version_and_no_larger_than_its_picture(colour: str, share: float) -> None:
+    scenes = [terrain(seed) for seed in range(3)]
+    photos = [photo(scene, f"b:{n}") for n, scene in enumerate(scenes)]
+    photos += [photo(ImageOps.expand(each, round(share * 900), colour), f"a:{n}") for n, each in enumerate(scenes)]
+    found = keepers(photos)
+    for n in range(3):
+        assert {found[f"a:{n}"], found[f"b:{n}"]} in ({"", f"a:{n}"}, {"", f"b:{n}"})
+    rows = facts(photos)
+    sizes = np.array([rows["width_px"], rows["height_px"]])
+    assert np.abs(sizes[:, 3:] / sizes[:, :3] - 1).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda im: im,
+        lambda im: ImageOps.pad(im, (1500, 1200)),  # bars on two sides
+        lambda im: Image.new("RGB", im.size, "white"),
+        lambda im: im.filter(ImageFilter.GaussianBlur(80)),
+        lambda im: ImageOps.expand(im.resize((300, 180)), 700, "white"),
+        lambda im: ImageOps.expand(im, (60, 60, 60, 0), "white"),
+    ],
+    ids=["none", "letterbox", "flat", "blurred", "mostly frame", "three sides"],
+)
+def test_a_picture_without_a_frame_is_measured_as_it_is(change: Callable[[Image.Image], Image.Image]) -> None:
+    rgbx = np.asarray(change(terrain(5)).resize((150, 100)).convert("RGBX"))
+    assert inside(rgbx) is rgbx
 
 
 MIRRORS = {
