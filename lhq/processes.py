@@ -23,13 +23,18 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from lhq.errors import ImageError, RunError
 from lhq.system import has_fork
 
+LIMIT_S = 60
+"""For one piece of work on one photo: decoding 200 million pixels takes seconds."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+_WHY = {"SIGKILL": " (no memory?)", "SIGALRM": f" (not done in {LIMIT_S} s)"}
+
+
 @dataclass(frozen=True, slots=True)
 class Died:
-    """How a process ended: `SIGABRT`, `SIGKILL (no memory?)`, `exit code 3`, `MemoryError`."""
+    """How a process ended: `SIGKILL (no memory?)`, `SIGALRM (not done in 60 s)`, `exit code 3`, `MemoryError`."""
 
     how: str
 
@@ -42,7 +47,7 @@ class Died:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        return cls(f"{name} (no memory?)" if name == "SIGKILL" else name)
+        return cls(name + _WHY.get(name, ""))
 
     @property
     def as_image_error(self) -> ImageError:
@@ -79,8 +84,23 @@ def outcome(is_done: bool, result: Any) -> Any:
     raise result
 
 
+def attempt_in_time(work: Callable[[], object]) -> tuple[bool, object]:
+    """As `attempt`, in a process of its own: it dies of SIGALRM if the work isn't done in `LIMIT_S`, whatever it is
+    doing. Windows has no such signal, and waits."""
+    if not hasattr(signal, "alarm"):
+        return attempt(work)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LIMIT_S)
+    try:
+        return attempt(work)
+    finally:
+        signal.alarm(0)
+
+
 class HelperProcess(Generic[P, T]):
     """Calls one function in a process of its own, which starts at the first call and again after it has died.
+
+    It also dies if one call takes longer than `LIMIT_S`.
 
     The function, its arguments and its result must be picklable. One thread at a time may call it.
 
@@ -161,7 +181,7 @@ def _serve(pipe: Connection, work: Callable[..., object]) -> None:
         pipe.send("ready")
         while True:
             args, kwargs = pipe.recv()
-            pipe.send(attempt(functools.partial(work, *args, **kwargs)))
+            pipe.send(attempt_in_time(functools.partial(work, *args, **kwargs)))
 
 
 def start_fork_server(module: str) -> None:

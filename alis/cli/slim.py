@@ -66,10 +66,11 @@ def command(
 def _match(
     generator: Generator, data: str, num: int, fit: Literal["resize", "crop"], variant: str | None
 ) -> ColourMatch:
-    from alis.data import open_catalogue
+    from alis.data import guarded, open_catalogue
     from alis.training.match_colours import match_colours
     from lhq.cli.progress import progress
 
-    catalogue = open_catalogue(data, side=generator.config.resolution, variant=variant)
+    side = generator.config.resolution
+    catalogue = guarded(open_catalogue(data, side=side, variant=variant), side)
     with progress() as on_progress:
         return match_colours(generator, catalogue, num=num, fit=fit, on_progress=on_progress)

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alis.data.decode_notes import Crashes
 from alis.errors import DataError, InputError
 from lhq.errors import StoreError
 from lhq.store.remote import open_file
@@ -28,7 +29,8 @@ class Catalogue:
     """The row groups of a dataset, in file order.
 
     int64 arrays [num_groups]: `group_file`, each group's file; `group_index`, its index there; `group_rows`, its rows;
-    `group_bytes`, the uncompressed bytes of its image column; `group_start`, its first row in its file.
+    `group_bytes`, the uncompressed bytes of its image column; `group_start`, its first row in its
+    file. `crashes`: the rows to leave out, see `alis.data.crashes`.
     """
 
     address: str
@@ -42,6 +44,7 @@ class Catalogue:
     group_bytes: np.ndarray
     group_start: np.ndarray
     fingerprint: str
+    crashes: Crashes | None = None
 
     @property
     def num_images(self) -> int:

@@ -8,6 +8,7 @@ Why simplejpeg: 256 px, quality 95, one core of this project's CPU: see docs/tra
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from typing import Literal
@@ -16,10 +17,12 @@ import numpy as np
 import simplejpeg
 from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from lhq.errors import ImageError
-from lhq.images import FORMATS, check_pixels, decode, sniff
+from alis.errors import RunError
+from lhq.errors import ImageError, LhqError
+from lhq.images import FORMATS, check_pixels, decode, max_pixels_limit, set_max_pixels, sniff
 from lhq.images.colour import ColourSpace, to_srgb
 from lhq.images.decoders import probe_for_simplejpeg
+from lhq.processes import Died, HelperProcess
 
 Fit = Literal["resize", "crop", "refuse"]
 
@@ -91,6 +94,36 @@ def open_picture(data: memoryview | bytes, short_side_px: int) -> Image.Image:
         raise BadImage(error.message) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise BadImage(str(error) or type(error).__name__) from None
+
+
+def open_picture_apart(data: bytes, short_side_px: int) -> Image.Image:
+    """As `open_picture`, in a process of its own, which a picture may kill.
+
+    Raises:
+        BadImage: as `open_picture`, or how the picture ended that process.
+        RunError: the process can't be started.
+    """
+    try:
+        with HelperProcess(_open_picture) as helper:
+            picture = helper(data, short_side_px, max_pixels_limit())
+    except LhqError as error:
+        raise RunError(error.message, hint=error.hint) from None
+    if isinstance(picture, Died):
+        raise BadImage(f"it kills its decoder ({picture.how})")
+    return picture
+
+
+def _open_picture(data: bytes, short_side_px: int, max_pixels: int) -> Image.Image:
+    set_max_pixels(max_pixels)
+    return open_picture(data, short_side_px)
+
+
+def try_to_decode(data: bytes, resolution: int, max_pixels: int) -> None:
+    """Decode a picture as the loader does, thrice: a damaged heap may be noticed late. For a process of its own."""
+    set_max_pixels(max_pixels)
+    with contextlib.suppress(BadImage):
+        for _ in range(3):
+            decode_into(data, np.empty((resolution, resolution, 3), np.uint8), "resize")
 
 
 _PLUGINS: dict[str, Callable[[io.BytesIO], Image.Image]] = {

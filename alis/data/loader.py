@@ -3,7 +3,7 @@
 One thread follows the order and requests pools of encoded rows (a lane's next pool while this one is in use); a thread
 pool decodes directly into the batch's memory. The picture at position p depends only on the seed and p. A row that
 can't be decoded is counted, logged once, and replaced by the next row of the pool; so are the rows of a row group that
-can't be read after three tries.
+can't be read after three tries, and rows that are known to kill their decoder (`alis.data.crashes`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ import torch
 
 from alis.data.catalogue import Catalogue
 from alis.data.decode import BadImage, Fit, WrongSize, decode_into
+from alis.data.decode_notes import ROWS_A_NOTE, DecodeNotes, Note
 from alis.data.encoded_rows import EncodedRows
 from alis.data.order import Order, Pool
 from alis.errors import DataError, InputError
@@ -31,6 +32,10 @@ from alis.ops.malloc import keep_freed_memory
 log = logging.getLogger("alis")
 MAX_BAD_IN_A_ROW = 32
 _TRIES = 3
+_PATIENCE_S = 60.0
+"""Decoding a picture takes milliseconds, and of 200 million pixels seconds."""
+_Work = list[tuple[tuple[EncodedRows, int], np.ndarray, int]]
+"""For each picture: (its pool, its index there), where it is decoded to, its position."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,11 @@ class Loader:
             # A batch is 6 MB at 256 px; fresh memory pages for each would cost a tenth of the decoding. Rows are read
             # into the same heap: Arrow's own allocator took three times as long to fill the pools.
             pa.set_memory_pool(pa.system_memory_pool())
+        guard = catalogue.crashes
+        self._killers = guard.rows if guard is not None else {}
+        self._notes = DecodeNotes(guard.folder if guard else None, catalogue.fingerprint, reading.threads)
+        self._jobs: set[Future[None]] = set()
+        self._now: dict[int, tuple[float, EncodedRows, int]] = {}  # thread → when it began a picture, and which
         self._decoders = ThreadPoolExecutor(reading.threads, thread_name_prefix="decode")
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="read")
         self._ready: queue.Queue[Any] = queue.Queue(maxsize=reading.ahead)
@@ -156,6 +166,8 @@ class Loader:
         batch: torch.Tensor = item[0]
         jobs: list[Future[None]] = item[1]
         try:
+            if wait(jobs, _PATIENCE_S).not_done:
+                self._log_slow()
             for job in jobs:
                 job.result()
         except WrongSize as error:
@@ -171,6 +183,7 @@ class Loader:
         self._walker.join(timeout=10)
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._readers.shutdown(wait=False, cancel_futures=True)
+        self._notes.close(is_idle=not wait(set(self._jobs), 10).not_done)
 
     def __enter__(self) -> Loader:
         return self
@@ -208,7 +221,13 @@ class Loader:
         out = batch.numpy()
         work = [(self._rows(position), out[i], position) for i, position in enumerate(positions)]
         each = -(-len(work) // self.reading.threads)
-        return batch, [self._decoders.submit(self._decode, work[i : i + each]) for i in range(0, len(work), each)]
+        return batch, [self._submit(work[i : i + each]) for i in range(0, len(work), each)]
+
+    def _submit(self, work: _Work) -> Future[None]:
+        job = self._decoders.submit(self._decode, work)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+        return job
 
     def _rows(self, position: int) -> tuple[EncodedRows, int]:
         """The pool that contains a position, and its index in the pool."""
@@ -291,24 +310,51 @@ class Loader:
                 )
         return None
 
-    def _decode(self, work: list[tuple[tuple[EncodedRows, int], np.ndarray, int]]) -> None:
-        for (rows, index), out, position in work:
-            for step in range(MAX_BAD_IN_A_ROW):
-                data, key = rows.at(index + step)
-                try:
-                    if data is None:
-                        raise BadImage("no bytes")
-                    if decode_into(data, out, self.reading.fit, _chance(self.reading.seed, position)):
-                        self._log_resized(rows.name(index + step, self.catalogue))
-                    break
-                except WrongSize as error:
-                    raise WrongSize(f"{rows.name(index + step, self.catalogue)}: {error}") from None
-                except BadImage as error:
-                    self._log_bad(key, rows.name(index + step, self.catalogue), str(error))
-            else:
-                raise DataError(
-                    f"{rows.name(index, self.catalogue)}: {MAX_BAD_IN_A_ROW} consecutive rows are not pictures",
-                    hint="is this the right column? choose one with --data.column",
+    def _decode(self, work: _Work) -> None:
+        thread = threading.get_ident()
+        try:
+            with self._notes.of_thread() as note:
+                for first in range(0, len(work), ROWS_A_NOTE):
+                    part = work[first : first + ROWS_A_NOTE]
+                    note([rows.at(index)[1] for (rows, index), _, _ in part])
+                    for (rows, index), out, position in part:
+                        self._now[thread] = time.monotonic(), rows, index
+                        self._decode_one(rows, index, out, position, note)
+        finally:
+            self._now.pop(thread, None)
+
+    def _decode_one(self, rows: EncodedRows, index: int, out: np.ndarray, position: int, note: Note) -> None:
+        """Decode the picture of a position, or the next good one."""
+        for step in range(MAX_BAD_IN_A_ROW):
+            data, key = rows.at(index + step)
+            try:
+                if data is None:
+                    raise BadImage("no bytes")
+                if key in self._killers:
+                    raise BadImage(f"it kills its decoder ({self._killers[key].how})")
+                if step:
+                    note([key])
+                if decode_into(data, out, self.reading.fit, _chance(self.reading.seed, position)):
+                    self._log_resized(rows.name(index + step, self.catalogue))
+                return
+            except WrongSize as error:
+                raise WrongSize(f"{rows.name(index + step, self.catalogue)}: {error}") from None
+            except BadImage as error:
+                self._log_bad(key, rows.name(index + step, self.catalogue), str(error))
+        raise DataError(
+            f"{rows.name(index, self.catalogue)}: {MAX_BAD_IN_A_ROW} consecutive rows are not pictures",
+            hint="is this the right column? choose one with --data.column",
+        )
+
+    def _log_slow(self) -> None:
+        """Name the pictures that have been decoded for too long."""
+        for began, rows, index in list(self._now.values()):
+            if time.monotonic() - began > _PATIENCE_S / 2:
+                log.warning(
+                    "%s: not decoded after %.0f s; if it never is, kill this process (kill -9) and run the same "
+                    "command again: it tries that picture for a minute and leaves it out",
+                    rows.name(index, self.catalogue),
+                    time.monotonic() - began,
                 )
 
     def _log_resized(self, name: str) -> None:

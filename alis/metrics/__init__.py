@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from alis import dist
-from alis.data import Fit, open_catalogue
+from alis.data import Catalogue, Fit, guarded, open_catalogue
 from alis.errors import AlisError, DataError, InputError
 from alis.features.extractors import NAMES, Extractor, open_features
 from alis.metrics import strip_metrics
@@ -95,10 +96,19 @@ class MetricResults:
 
 @dataclass(frozen=True)
 class ImageSelection:
-    """Which pictures of a dataset to use: image column and variant by name; None: detected."""
+    """Which pictures of a dataset to use: image column and variant by name; None: detected.
+
+    `notes` is the folder for `alis.data.guarded`: of a run while it trains; None: in the cache.
+    """
 
     column: str | None = None
     variant: str | None = None
+    notes: Path | None = None
+
+    def open(self, data: str, side: int) -> Catalogue:
+        """The pictures, the same in all processes."""
+        found = dist.run_on_all(lambda: open_catalogue(data, self.column, side=side, variant=self.variant))
+        return guarded(found, side, self.notes)
 
 
 def measure(
@@ -170,7 +180,7 @@ def _with_real(
     """Measure the metrics that compare with real pictures."""
     wanted, side = set(plan.metrics), generator.config.resolution
     extractor = open_features(plan.features, generator.device)
-    catalogue = dist.run_on_all(lambda: open_catalogue(data, pictures.column, side=side, variant=pictures.variant))
+    catalogue = pictures.open(data, side)
     sample = SampleOptions(plan.num_kept, plan.num_real, plan.fit, plan.batch)
     num_real = min(plan.num_real or catalogue.num_images, catalogue.num_images)
     advance = progress.of("real pictures", num_real)
@@ -327,8 +337,7 @@ def _strips(
     )
     real = None
     if data is not None:
-        catalogue = dist.run_on_all(lambda: open_catalogue(data, pictures.column, side=size, variant=pictures.variant))
-        real = strip_metrics.real_strips(catalogue, size, num, fit=plan.fit)
+        real = strip_metrics.real_strips(pictures.open(data, size), size, num, fit=plan.fit)
     if "seam" in wanted:
         figures["seam"] = strip_metrics.seam(painted, tile)
         if real is not None and tile < size:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from alis.data.decode import BadImage, open_picture
+from alis.data.decode import BadImage, open_picture_apart
 from alis.errors import InputError
 
 
@@ -28,11 +28,13 @@ def read_photo(path: str | Path, resolution: int, *, position: float = 0.5, num_
             f"crop at {position} is outside the picture", hint="use 0 (left or top) to 1 (right or bottom)"
         )
     try:
-        picture = open_picture(Path(path).read_bytes(), resolution)
+        picture = open_picture_apart(Path(path).read_bytes(), resolution)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", hint="give a photograph") from None
     except (OSError, BadImage) as error:
-        raise InputError(f"{path}: can't be read as a picture ({error})", hint="give a JPEG, PNG or WebP") from None
+        raise InputError(
+            f"{path}: can't be read as a picture ({error})", hint="save it anew as JPEG, PNG or WebP"
+        ) from None
     if min(picture.size) < resolution:
         raise InputError(
             f"{path}: {picture.width}×{picture.height} px is too small", hint=f"give at least {resolution} a side"

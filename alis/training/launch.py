@@ -55,9 +55,9 @@ def launch(data: str, config: TrainConfig, run: Path, *, resume: str, device: st
         open_features(config.run.features, torch.device("cpu"))  # fails now, not after hours, if weights are missing
 
     def measure(generator: Generator) -> tuple[str, float]:
-        run = config.run
-        plan = EvaluationPlan((run.metric,), num=run.metric_images, features=run.features, fit=_fit_for_metric(config))
-        wanted = metrics.ImageSelection(config.data.column, config.data.variant)
+        how, fit = config.run, _fit_for_metric(config)
+        plan = EvaluationPlan((how.metric,), num=how.metric_images, features=how.features, fit=fit)
+        wanted = metrics.ImageSelection(config.data.column, config.data.variant, notes=run)
         measured = metrics.measure(generator, data, plan, wanted)
         return config.run.metric, measured.figures[config.run.metric]
 

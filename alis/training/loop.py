@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from alis import dist
-from alis.data import Catalogue, Loader, RankSlice, ReadOptions, open_catalogue
+from alis.data import Catalogue, Loader, RankSlice, ReadOptions, guarded, open_catalogue
 from alis.errors import InputError, TrainingDiverged
 from alis.training import losses, monitor, run_folder, state
 from alis.training.monitor import Monitor
@@ -64,7 +64,7 @@ def train(
     where = dist.start(device)
     resolved = config.resolved(dist.world_size())
     with run_folder.locked(run) if dist.rank() == 0 else nullcontext():
-        catalogue = _open_same_dataset(data, resolved)
+        catalogue = _open_same_dataset(data, resolved, run)
         s = build(resolved, where)
         beginning = _restore_start(s, run, resume, resolved)
         schedule = _Schedule(resolved, began)
@@ -191,8 +191,8 @@ class _Schedule:
         return stop, over, due
 
 
-def _open_same_dataset(address: str, config: TrainConfig) -> Catalogue:
-    """Open the dataset and check that it is the same for every process."""
+def _open_same_dataset(address: str, config: TrainConfig, run: Path) -> Catalogue:
+    """Open the dataset, check that it is the same for every process, and leave out what killed an earlier start."""
     wanted, side = config.data, config.model.resolution
     catalogue = dist.run_on_all(lambda: open_catalogue(address, wanted.column, side=side, variant=wanted.variant))
     for number, fingerprint in enumerate(dist.all_gather_objects(catalogue.fingerprint)):
@@ -201,7 +201,7 @@ def _open_same_dataset(address: str, config: TrainConfig) -> Catalogue:
                 f"{address}: process {number} finds other data there than process 0",
                 hint="give all hosts the same dataset, e.g. from s3:// or hf://",
             )
-    return catalogue
+    return guarded(catalogue, side, run)
 
 
 def _restore_start(s: State, run: Path, resume: str, config: TrainConfig) -> StartingPoint:

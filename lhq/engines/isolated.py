@@ -1,4 +1,4 @@
-"""Run one piece of work in its own process, so that a crash costs only that piece.
+"""Run one piece of work in its own process, so that a crash costs only that piece. So does work that never ends.
 
 The child is a fork, so it has everything in memory and starts in milliseconds. It does its work, writes the result to a
 pipe and exits without running its parent's cleanup. For use inside a worker, which has no other threads.
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from lhq.processes import Died, attempt, outcome
+from lhq.processes import Died, attempt, attempt_in_time, outcome
 from lhq.system import has_fork
 
 log = logging.getLogger("lhq")
@@ -59,7 +59,7 @@ def _work(work: Callable[[], object], reads: int, writes: int) -> None:
         os.close(reads)
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 2)  # a failing allocator prints to the terminal
-        packed = pickle.dumps(attempt(work))
+        packed = pickle.dumps(attempt_in_time(work))
         with os.fdopen(writes, "wb") as pipe:
             pipe.write(packed)
         code = 0
