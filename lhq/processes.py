@@ -24,17 +24,17 @@ from lhq.errors import ImageError, RunError
 from lhq.system import has_fork
 
 LIMIT_S = 60
-"""For one piece of work on one photo: decoding 200 million pixels takes seconds."""
+"""Of the work on one photo: decoding 200 million pixels takes seconds."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-_WHY = {"SIGKILL": " (no memory?)", "SIGALRM": f" (not done in {LIMIT_S} s)"}
+_WHY = {"SIGKILL": " (no memory?)", "SIGALRM": " (took too long)"}
 
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """How a process ended: `SIGKILL (no memory?)`, `SIGALRM (not done in 60 s)`, `exit code 3`, `MemoryError`."""
+    """How a process ended: `SIGKILL (no memory?)`, `SIGALRM (took too long)`, `exit code 3`, `MemoryError`."""
 
     how: str
 
@@ -84,13 +84,13 @@ def outcome(is_done: bool, result: Any) -> Any:
     raise result
 
 
-def attempt_in_time(work: Callable[[], object]) -> tuple[bool, object]:
-    """As `attempt`, in a process of its own: it dies of SIGALRM if the work isn't done in `LIMIT_S`, whatever it is
-    doing. Windows has no such signal, and waits."""
+def attempt_in_time(work: Callable[[], object], limit_s: int) -> tuple[bool, object]:
+    """As `attempt`, in a process of its own: it dies of SIGALRM if the work isn't done in time, whatever it is doing.
+    Windows has no such signal, and waits."""
     if not hasattr(signal, "alarm"):
         return attempt(work)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(LIMIT_S)
+    signal.alarm(limit_s)
     try:
         return attempt(work)
     finally:
@@ -100,16 +100,15 @@ def attempt_in_time(work: Callable[[], object]) -> tuple[bool, object]:
 class HelperProcess(Generic[P, T]):
     """Calls one function in a process of its own, which starts at the first call and again after it has died.
 
-    It also dies if one call takes longer than `LIMIT_S`.
-
     The function, its arguments and its result must be picklable. One thread at a time may call it.
 
     Args:
         soon: module that the clean process imports, if it isn't running yet.
+        limit_s: a call that takes longer kills the process.
     """
 
-    def __init__(self, work: Callable[P, T], *, soon: str = "") -> None:
-        self._work, self._soon = work, soon
+    def __init__(self, work: Callable[P, T], *, soon: str = "", limit_s: int = LIMIT_S) -> None:
+        self._work, self._soon, self._limit_s = work, soon, limit_s
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -137,7 +136,7 @@ class HelperProcess(Generic[P, T]):
         if has_fork:
             start_fork_server(self._soon or self._work.__module__)
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._work), daemon=True)  # type: ignore[attr-defined]
+        self._process = context.Process(target=_serve, args=(theirs, self._work, self._limit_s), daemon=True)  # type: ignore[attr-defined]
         with without_main(self._work):
             self._process.start()
         theirs.close()
@@ -174,14 +173,14 @@ class HelperProcess(Generic[P, T]):
         self.close()
 
 
-def _serve(pipe: Connection, work: Callable[..., object]) -> None:
+def _serve(pipe: Connection, work: Callable[..., object], limit_s: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end handles Ctrl-C
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a failing allocator prints to the terminal
     with contextlib.suppress(EOFError, ConnectionError):  # the other end is gone
         pipe.send("ready")
         while True:
             args, kwargs = pipe.recv()
-            pipe.send(attempt_in_time(functools.partial(work, *args, **kwargs)))
+            pipe.send(attempt_in_time(functools.partial(work, *args, **kwargs), limit_s))
 
 
 def start_fork_server(module: str) -> None:

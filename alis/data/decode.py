@@ -19,7 +19,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageOps, TiffImagePlugin
 
 from alis.errors import RunError
 from lhq.errors import ImageError, LhqError
-from lhq.images import FORMATS, check_pixels, decode, max_pixels_limit, set_max_pixels, sniff
+from lhq.images import FORMATS, check_pixels, decode, inspect, max_pixels_limit, set_max_pixels, sniff
 from lhq.images.colour import ColourSpace, to_srgb
 from lhq.images.decoders import probe_for_simplejpeg
 from lhq.processes import Died, HelperProcess
@@ -94,6 +94,20 @@ def open_picture(data: memoryview | bytes, short_side_px: int) -> Image.Image:
         raise BadImage(error.message) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise BadImage(str(error) or type(error).__name__) from None
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture, by its header where this package reads that itself.
+
+    Raises:
+        BadImage, RunError: as `open_picture_apart`.
+    """
+    if sniff(data) not in FORMATS:
+        return open_picture_apart(data, 1).size
+    try:
+        return inspect(data).upright_px
+    except ImageError as error:
+        raise BadImage(error.message) from None
 
 
 def open_picture_apart(data: bytes, short_side_px: int) -> Image.Image:

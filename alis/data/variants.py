@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import posixpath
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
+from alis.data.decode import BadImage, size_of
 from alis.errors import InputError
 from lhq import nearest
 
@@ -111,7 +110,7 @@ def _side(fs: Any, files: Sequence[str]) -> int | None:
                 found = {value for name in _SIDES for value in table[name].unique().to_pylist()}
             else:
                 found = set(_first_picture(file))
-    except (OSError, ValueError, pa.ArrowException, Image.DecompressionBombError):
+    except (OSError, ValueError, pa.ArrowException, BadImage):
         return None  # reading the dataset will report what is wrong with it
     return found.pop() if len(found) == 1 else None
 
@@ -123,6 +122,5 @@ def _first_picture(file: pq.ParquetFile) -> tuple[int, int]:
         value = column[0].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if isinstance(data, bytes):
-            with Image.open(io.BytesIO(data)) as picture:
-                return picture.size
+            return size_of(data)
     raise ValueError("no picture in the first row")

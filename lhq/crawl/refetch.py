@@ -3,7 +3,7 @@
 The check on arrival decodes nothing, so a photo can look complete by its structure and still be corrupt inside. The
 filter's facts say which and why. Such a photo is fetched once more; if other bytes come, they take the old ones'
 place in its shard, so that number, order and id stay, and the shard's facts are removed, which makes the filter
-measure it again.
+measure it again. It is decoded in a process of its own, which it may kill as it did the filter's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from lhq.crawl.papers import now, papers_of
 from lhq.crawl.shard_file import writer
 from lhq.errors import FetchError, ImageError, ShardDamaged
-from lhq.images import decode, inspect
+from lhq.images import Header, decode, inspect, max_pixels_limit, set_max_pixels
+from lhq.processes import Died, HelperProcess
 from lhq.records import PHOTO_SCHEMA, Candidate, with_added
 from lhq.store import remote
 from lhq.store.atomic_file import write_atomically
@@ -59,6 +60,16 @@ def refetch(
         StoreError: a shard can't be written; the old one stays.
         ShardDamaged: a shard can't be read.
     """
+    with HelperProcess(_header_of_whole) as helper:
+        return _refetch(store, reasons, candidates_of, lambda candidate: _fetched(candidate, fetch, helper))
+
+
+def _refetch(
+    store: str,
+    reasons: Sequence[str],
+    candidates_of: Callable[[Sequence[str]], Iterable[Candidate]],
+    row_of: Callable[[Candidate], dict[str, object] | None],
+) -> Refetched:
     photos = Shards(store, "photos")
     num_fresh = num_same = num_failed = 0
     for number in photos.numbers():
@@ -71,7 +82,7 @@ def refetch(
         fresh: dict[str, dict[str, object]] = {}
         for candidate in candidates_of(sorted(broken & old.keys())):
             try:
-                row = _fetched(candidate, fetch)
+                row = row_of(candidate)
             except FetchError:
                 num_failed += 1
                 continue
@@ -109,16 +120,33 @@ def _broken(store: str, number: int, reasons: Sequence[str]) -> set[str]:
     return found
 
 
-def _fetched(candidate: Candidate, fetch: Callable[[Candidate], bytes | bytearray]) -> dict[str, object] | None:
+def _fetched(
+    candidate: Candidate,
+    fetch: Callable[[Candidate], bytes | bytearray],
+    helper: HelperProcess[[bytes | bytearray, int], Header],
+) -> dict[str, object] | None:
     """The row's new values, or None where the new bytes are not a whole picture."""
     data = fetch(candidate)
     try:
-        header = inspect(data)
-        decode(data, header=header, short_side_px=96)  # every byte is read at any scale
+        header = helper(data, max_pixels_limit())
     except ImageError:
+        return None
+    if isinstance(header, Died):
         return None
     papers = papers_of(candidate, header, candidate.url, now())
     return {"image": bytes(data), **{name: papers[name] for name in _OF_BYTES}}
+
+
+def _header_of_whole(data: bytes | bytearray, max_pixels: int) -> Header:
+    """The header of a picture that can be decoded to its end.
+
+    Raises:
+        ImageError: it can't.
+    """
+    set_max_pixels(max_pixels)
+    header = inspect(data)
+    decode(data, header=header, short_side_px=96)  # every byte is read at any scale
+    return header
 
 
 def _replace(photos: Shards, number: int, fresh: dict[str, dict[str, object]]) -> None:

@@ -14,15 +14,15 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from lhq.processes import Died, attempt, attempt_in_time, outcome
+from lhq.processes import LIMIT_S, Died, attempt, attempt_in_time, outcome
 from lhq.system import has_fork
 
 log = logging.getLogger("lhq")
 T = TypeVar("T")
 
 
-def isolated(work: Callable[[], T]) -> T | Died:
-    """What `work` returns (it must be picklable), or how its process died.
+def isolated(work: Callable[[], T], limit_s: int = LIMIT_S) -> T | Died:
+    """What `work` returns (it must be picklable), or how its process died; of SIGALRM if it took longer than the limit.
 
     Raises:
         Exception: whatever `work` raised, except for a lack of memory.
@@ -36,7 +36,7 @@ def isolated(work: Callable[[], T]) -> T | Died:
     reads, writes = os.pipe()
     child = os.fork()
     if not child:
-        _work(work, reads, writes)
+        _work(work, limit_s, reads, writes)
     os.close(writes)
     with os.fdopen(reads, "rb") as pipe:
         packed = pipe.read()
@@ -53,13 +53,13 @@ def _warn_once() -> None:
     log.warning("this system can't fork: a photo that crashes its decoder costs its whole shard")
 
 
-def _work(work: Callable[[], object], reads: int, writes: int) -> None:
+def _work(work: Callable[[], object], limit_s: int, reads: int, writes: int) -> None:
     code = 1
     try:
         os.close(reads)
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 2)  # a failing allocator prints to the terminal
-        packed = pickle.dumps(attempt_in_time(work))
+        packed = pickle.dumps(attempt_in_time(work, limit_s))
         with os.fdopen(writes, "wb") as pipe:
             pipe.write(packed)
         code = 0

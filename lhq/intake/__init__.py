@@ -77,6 +77,10 @@ class Intake:
         """Whether the store has a tombstone for the photo."""
         return id in self._removed
 
+    def inspect(self, data: bytes | bytearray) -> Header:
+        """The header of a photo; raises ImageError as `lhq.images.inspect`, by this intake's limit on pixels."""
+        return inspect(data, max_pixels=self._max_pixels)
+
     def add(self, candidate: Candidate, data: bytes | bytearray) -> None:
         """Check and add a photo.
 
@@ -85,7 +89,7 @@ class Intake:
                 metadata, or match the deny list.
             StoreError: the disk is full; photos added before stay.
         """
-        header = inspect(data, max_pixels=self._max_pixels)
+        header = self.inspect(data)
         evidence = evidence_of_photo(candidate, metadata_bytes(data), xmp_packets(data))
         if binding := evidence.binding(self._policy.honour):
             raise ImageError(binding, hint="leave it out, or see [rights] honour", reason="opt-out")

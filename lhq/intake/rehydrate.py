@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from lhq.errors import FetchError, ImageError, InputError
 from lhq.export import manifest
 from lhq.http import Client
-from lhq.images import inspect
 from lhq.intake import Destination, Intake, intake
 from lhq.progress import OnProgress, silent
 from lhq.records import PAPERS, VERDICT_SCHEMA
@@ -104,7 +103,7 @@ def rehydrate(
 def _add(opened: Intake, row: dict[str, Any], data: bytes | bytearray, takes_changed: bool) -> str:
     """Add one photo; returns "" or why it was not added."""
     try:
-        header = inspect(data)
+        header = opened.inspect(data)
         if header.sha256 == row["sha256"]:
             opened.put({**row, "fetched_at": int(row["fetched_at"].timestamp() * 1000)}, data)
         elif takes_changed:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +22,7 @@ from alis.painting import connect, invert, perceptual_distance, photograph, scen
 from alis.painting.perceptual_distance import PerceptualDistance, efficientnet_features
 from alis.plane import codes
 from alis.plane.anchors import SavedCode
-from tests.alis import painter
+from tests.alis import painter, reckless
 
 
 @pytest.fixture(scope="module")
@@ -272,3 +275,17 @@ def test_the_mirrored_photograph_is_tried_too(g: alis.Generator, tmp_path: Path)
     )
     assert both.structure >= plain.structure
     assert not plain.is_mirrored
+
+
+def test_a_photograph_that_kills_its_decoder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "killer.jpg"
+    path.write_bytes(reckless.killer())
+    words = [sys.executable, "-m", "alis", "invert", "demo", str(path), "-o", str(tmp_path / "code.safetensors")]
+    env = reckless.environment(tmp_path)
+    done = subprocess.run(words, cwd=reckless.ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(
+        rf"alis: {re.escape(str(path))}: can't be read as a picture \(it kills its decoder \(SIG[A-Z]+\)\); "
+        r"save it anew as JPEG, PNG or WebP\n",
+        done.stderr,
+    ), done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import os
 import signal
@@ -20,6 +21,7 @@ from lhq.measures.prefetch import Fit, Prefetcher
 from lhq.processes import Died, HelperProcess, without_main
 from lhq.records import Photo
 from lhq.report.pictures import small, small_by_helper
+from tests.lhq.filter.reckless import Killer
 from tests.lhq.making import scene
 
 Run = Callable[[str], "str | Died"]
@@ -33,6 +35,8 @@ def work(what: str) -> str:
         os._exit(int(what.removeprefix("exit")))
     if what == "memory":
         raise MemoryError
+    if what == "endless":
+        ctypes.CDLL(None).sleep(60)  # in C: no handler of Python's would be called
     if what == "refused":
         raise ImageError("no picture", hint="fetch it again", reason="corrupt")
     return f"{what} by {os.getpid()}"
@@ -41,9 +45,9 @@ def work(what: str) -> str:
 @pytest.fixture(params=["a helper", "a fork"])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     if request.param == "a fork":
-        yield lambda what: isolated(partial(work, what))
+        yield lambda what: isolated(partial(work, what), 1)
         return
-    with HelperProcess(work) as helper:
+    with HelperProcess(work, limit_s=1) as helper:
         yield helper
 
 
@@ -57,6 +61,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
         ("exit7", "exit code 7"),
         ("exit0", "exit code 0"),
         ("memory", "MemoryError"),
+        ("endless", "SIGALRM (took too long)"),
     ],
 )
 def test_each_way_to_die_is_told_and_the_next_work_is_done(run: Run, what: str, how: str) -> None:
@@ -67,13 +72,6 @@ def test_each_way_to_die_is_told_and_the_next_work_is_done(run: Run, what: str, 
     assert done != f"done by {os.getpid()}"
     with pytest.raises(ImageError, match="no picture"):
         run("refused")
-
-
-class Killer(bytes):
-    """A photo's bytes that kill the process that reads them."""
-
-    def __reduce__(self) -> tuple[Callable[[str], str], tuple[str]]:
-        return work, ("SIGSEGV",)
 
 
 def test_a_photo_that_kills_its_decoder_costs_itself_of_a_batch_and_of_a_page() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from lhq import filter, images, pipeline
+from lhq.crawl.refetch import Refetched, refetch
 from lhq.engines.local import Local
 from lhq.errors import ShardDamaged
 from lhq.export import ExportSettings, export
@@ -23,10 +24,10 @@ from lhq.export.work import Work
 from lhq.filter import FilterReport, Rule
 from lhq.measures.duplicates import Duplicates, DuplicatesSettings
 from lhq.measures.size import Size, SizeSettings
-from lhq.records import PHOTO_SCHEMA
+from lhq.records import PHOTO_SCHEMA, Candidate
 from lhq.store.checksums import CRC32_KEY, encode
 from lhq.store.shards import PAGE_CHECKSUMS_KEY, Shards
-from tests.lhq.filter.reckless import RecklessRender, RecklessSize
+from tests.lhq.filter.reckless import Killer, RecklessRender, RecklessSize
 from tests.lhq.images import odd
 from tests.lhq.making import RIGHTS, Here, add_shard, painted_store, photo, scene
 
@@ -63,6 +64,13 @@ def test_a_photo_that_crashes_its_decoder_loses_only_itself(store: Path) -> None
     facts = Shards(str(store), "facts/duplicates").read(1)
     assert facts["phash"].null_count == 1
     assert pc.index(facts["error"], "crashed").as_py() == 4
+
+    def offered(ids: Sequence[str]) -> list[Candidate]:
+        return [Candidate("flickr", id[7:], "http://h/p", "http://p", "Ann", "", "cc0-1.0", "lake") for id in ids]
+
+    assert refetch(str(store), ["crashed"], offered, lambda _: Killer(b"again")) == Refetched(0, 1, 0)
+    assert refetch(str(store), ["crashed"], offered, lambda _: scene(4)) == Refetched(1, 0, 0)
+    assert filter.run(str(store), rules, Local(2)).num_kept == len(rows)
 
 
 def test_an_export_names_the_crashed_photo_and_leaves_it_out(store: Path, tmp_path: Path) -> None:

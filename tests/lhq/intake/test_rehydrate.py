@@ -12,6 +12,7 @@ import pytest
 from lhq.errors import InputError
 from lhq.export import ExportSettings, export
 from lhq.http import Client
+from lhq.images import MAX_PIXELS
 from lhq.intake import Destination
 from lhq.intake.rehydrate import RehydrateReport, rehydrate
 from lhq.store.shards import Shards
@@ -41,8 +42,10 @@ def publish(store: Path, to: Path) -> None:
     export(str(store), settings, rights_of=RIGHTS, engine=Here())
 
 
-def rebuild(manifest: Path, store: Path, pictures: Pictures, **more: bool) -> RehydrateReport:
-    client = Client(pictures.settings())
+def rebuild(
+    manifest: Path, store: Path, pictures: Pictures, *, max_pixels: int = MAX_PIXELS, **more: bool
+) -> RehydrateReport:
+    client = Client(pictures.settings().model_copy(update={"max_pixels": max_pixels}))
     try:
         return rehydrate(str(manifest), Destination(str(store), str(store)), client, measures=("outliers",), **more)
     finally:
@@ -58,6 +61,15 @@ def test_rebuilt_byte_for_byte_from_the_manifest_alone(tmp_path: Path) -> None:
     publish(tmp_path / "rebuilt", tmp_path / "again")
     assert files(tmp_path / "again") == files(out)
     assert "outliers_log_likelihood" in pq.read_schema(tmp_path / "again" / "manifest.parquet").names
+
+
+def test_the_clients_limit_on_pixels_is_the_one(tmp_path: Path) -> None:
+    with serving() as pictures:
+        out = published(tmp_path, pictures)
+        pictures.answers["/1.jpg"] = scene(1, 1000, 301)
+        report = rebuild(out, tmp_path / "rebuilt", pictures, max_pixels=300_000, takes_changed=True)
+    said = "jpeg of 1000 x 301 pixels, more than the cap of 300,000"
+    assert report.lost == {"flickr:1": f"too-many-pixels: {said}"}
 
 
 def test_link_rot_is_reported_and_other_photos_are_fetched(tmp_path: Path) -> None:
