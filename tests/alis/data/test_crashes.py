@@ -69,16 +69,17 @@ with notes.of_thread() as note:
 """
 
 
-def test_each_killer_costs_one_start_and_the_next_names_it(data: str, tmp_path: Path) -> None:
+def test_a_killer_costs_one_start_and_the_next_names_it(data: str, tmp_path: Path) -> None:
     env, cache = reckless.environment(tmp_path), tmp_path / "cache/decoding"
     rows = [(0, 0), (2, 1)]
-    for num_known in range(2):
-        died = python(SHOW, data, env=env)
-        assert died.returncode < 0, died.stderr
-        assert "Traceback" not in died.stderr
-        assert len(re.findall("the last start ended while", died.stderr)) == num_known
+    starts = [python(SHOW, data, env=env)]
+    while starts[-1].returncode and len(starts) <= len(rows):
+        assert starts[-1].returncode < 0, starts[-1].stderr
         assert len(list(cache.glob(".decoding-*"))) == 1
-    done = python(SHOW, data, env=env)
+        starts.append(python(SHOW, data, env=env))
+        assert "the last start ended while" in starts[-1].stderr
+    done = starts[-1]
+    assert len(starts) > 1  # two, if both threads were at a killer
     assert done.returncode == 0, done.stderr
     known, seen = json.loads(done.stdout)
     assert known == [list(row) for row in rows]
