@@ -35,7 +35,8 @@ def command(
     """Write a small copy of a model, for painting only: the averaged generator and its clusters.
 
     --match-colours takes the pictures that the model was trained on (an address, as for `alis train --data`) and gives
-    the model's colours their mean and covariance, by a linear map folded into the weights. Shapes do not change.
+    the model's colours their means and covariances at every size, by linear maps folded into the weights. Shapes do not
+    change.
 
     In a source checkout, a copy written to alis/demo becomes the model `demo`.
 
@@ -56,9 +57,15 @@ def command(
     made = slim(model, out, weights=weights, overwrite=force, change=change if data else None)
     found = {"folder": str(made.folder), "size_bytes": made.size_bytes, "rounding": made.rounding}
     for match in matches:
-        found["colours"] = {"before": match.before, "after": match.after, "stretch": match.stretch}
+        found["colours"] = {
+            "before": match.before,
+            "after": match.after,
+            "distance": match.distance,
+            "stretch": match.stretch,
+        }
         before, after = (", ".join(f"{value:+.1f}" for value in off) for off in (match.before, match.after))
         say(f"mean red, green, blue minus those of {match.num_real} pictures, in 8-bit levels: {before}; now {after}")
+        say("distance of colours at every size, in levels: {:.1f}; now {:.1f}".format(*match.distance))
     result(found, str(made.folder))
     say(f"{made.size_bytes / 1e6:.1f} MB · weights rounded by at most {made.rounding:.1e} of the largest")
 

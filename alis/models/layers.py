@@ -261,7 +261,10 @@ class ToRGB(StyledLayer):
         self.clamp = clamp
 
     def forward(self, x_BCHw: Tensor, styles_BKC: Tensor, shares_BKw: Tensor, first: int = 0) -> Tensor:
-        """RGB of the columns first … first + w − 1: [B, 3, H, w], float32 (float64 for float64)."""
+        """RGB of the columns first … first + w − 1: [B, 3, H, w], float32 (float64 for float64).
+
+        As many channels as the weight has: three, but where blocks are looked at one by one (alis.metrics.colours).
+        """
         num, height, width, stop = styles_BKC.shape[1], *x_BCHw.shape[2:], first + shares_BKw.shape[2]
         weight_BKOC = styles_BKC[:, :, None, :] * self.weight.flatten(1)
         shares_BKw = shares_BKw.to(styles_BKC.dtype)
@@ -270,7 +273,7 @@ class ToRGB(StyledLayer):
         else:
             # The few columns outside the picture are computed too: leaving them out would copy the features.
             sums_BMN = torch.bmm(weight_BKOC.flatten(1, 2).to(x_BCHw.dtype), x_BCHw.flatten(2))
-            sums_BKOHw = sums_BMN.to(styles_BKC.dtype).view(len(x_BCHw), num, 3, height, width)[..., first:stop]
+            sums_BKOHw = sums_BMN.to(styles_BKC.dtype).view(len(x_BCHw), num, -1, height, width)[..., first:stop]
             rgb = (sums_BKOHw * shares_BKw[:, :, None, None, :]).sum(dim=1)
         return ops.bias_act_(rgb, self.bias, slope=1.0, gain=1.0, clamp=self.clamp)
 
@@ -283,15 +286,17 @@ class ToRGB(StyledLayer):
         they are turned into rows, a seventh of the time that it takes for all at once.
         """
         weight_BwOC = torch.einsum("bkw,bkoc->bwoc", shares_BKw, weight_BKOC).to(x_BCHw.dtype)
-        rgb = torch.empty([len(x_BCHw), 3, *x_BCHw.shape[2:]], dtype=x_BCHw.dtype, device=x_BCHw.device)
+        rgb = torch.empty(
+            [len(x_BCHw), weight_BwOC.shape[2], *x_BCHw.shape[2:]], dtype=x_BCHw.dtype, device=x_BCHw.device
+        )
         every, (height, width) = slice(None), x_BCHw.shape[2:]
         if is_column_major(x_BCHw):
             pieces = [(every, slice(left, left + ToRGB.COLUMNS)) for left in range(0, width, ToRGB.COLUMNS)]
         else:
             num_rows = ToRGB.ROWS if x_BCHw.device.type == "cpu" else height
             pieces = [(slice(top, top + num_rows), every) for top in range(0, height, num_rows)]
-        for weight_wOC, x_CHw, rgb_3Hw in zip(weight_BwOC, x_BCHw, rgb, strict=True):
+        for weight_wOC, x_CHw, rgb_OHw in zip(weight_BwOC, x_BCHw, rgb, strict=True):
             for rows, columns in pieces:
                 x_wCH = x_CHw[:, rows, columns].permute(2, 0, 1)
-                rgb_3Hw[:, rows, columns] = torch.bmm(weight_wOC[columns], x_wCH).permute(1, 2, 0)
+                rgb_OHw[:, rows, columns] = torch.bmm(weight_wOC[columns], x_wCH).permute(1, 2, 0)
         return rgb

@@ -72,7 +72,7 @@ def frames_anywhere(generator: Generator, num: int, *, seed: int, psi: float = 1
         wide = generator.frames(ws, first_B, ranges, noise="random")
     offset = (left % border).to(device)
     columns = offset[:, None] + torch.arange(size, device=device)
-    return wide.gather(3, columns[:, None, None, :].expand(-1, 3, size, -1))
+    return wide.gather(3, columns[:, None, None, :].expand(-1, wide.shape[1], size, -1))
 
 
 @torch.no_grad()
