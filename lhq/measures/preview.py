@@ -23,7 +23,7 @@ from lhq.records import Photo
 
 # A preview's short side is at least this where the picture's is: enough for every hash and figure made from it.
 MIN_SIDE_PX = 96
-ROWS = 16
+ROWS = 64
 """How many previews are remembered: the batch size of measures that share them."""
 
 # The strict decoder's messages for broken or missing data; all its others are about the form. Stray bytes before a

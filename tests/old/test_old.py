@@ -16,6 +16,7 @@ from PIL import Image
 import alis
 import lhq
 from lhq.cli import cli
+from lhq.errors import InputError
 from lhq.store.shards import Shards
 
 HERE = Path(__file__).parent
@@ -63,15 +64,21 @@ def test_a_store_is_continued(file: Path) -> None:
 
 
 def test_facts_that_were_measured_are_not_measured_again(file: Path) -> None:
-    """Facts of the earlier version are judged by today's limits, and stay as they are to the byte."""
+    """Facts of the earlier version are judged by today's limits, and stay as they are to the byte; but for those of a
+    measure that measures otherwise since."""
     facts = {path: path.read_bytes() for path in (file.parent / "store/facts").rglob("*.parquet")}
     assert len(facts) == 3
-    done = CliRunner().invoke(cli, ["filter", str(file), "--judge-only", "--json"], standalone_mode=False)
+    refused = CliRunner().invoke(cli, ["filter", str(file), "--judge-only"], standalone_mode=False).exception
+    assert isinstance(refused, InputError)
+    assert "facts/duplicates: no facts by the present settings" in refused.message
+    assert "judge-only" in refused.hint
+    done = CliRunner().invoke(cli, ["filter", str(file), "--json"], standalone_mode=False)
     assert done.exception is None, done.exception
     told = json.loads(done.stdout)
     assert (told["photos"], told["kept"], told["failed_shards"]) == (4, 4, [])
     assert told["dropped"] == {"size": 0, "text": 0, "duplicates": 0}
-    assert facts == {path: path.read_bytes() for path in facts}
+    again = {path.parent.name for path, before in facts.items() if path.read_bytes() != before}
+    assert again == {"duplicates"}
 
 
 def test_an_export_is_whole_and_is_replaced(tmp_path: Path) -> None:
