@@ -61,6 +61,19 @@ def pixels(data: bytes) -> None:
             pass
 
 
+def others(data: bytes) -> None:
+    """The trainer's reader of formats that datasets don't hold."""
+    from alis.data.decode import BadImage, open_picture
+    from lhq.images import set_max_pixels
+
+    set_max_pixels(_SMALL_PX)
+    try:
+        image = open_picture(data, 16)
+    except BadImage:
+        return
+    assert image.mode == "RGB"
+
+
 def colour(data: bytes) -> None:
     """A PNG of one row whose colour chunks are the input: profiles, gammas, primaries, transparency."""
     from lhq.errors import ImageError
@@ -129,6 +142,7 @@ def permalinks(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "door": door,
     "pixels": pixels,
+    "others": others,
     "colour": colour,
     "spool": spool,
     "pickles": pickles,
@@ -142,6 +156,8 @@ def seeds(name: str) -> list[bytes]:
         files = [path for path in sorted((SHARED / "nasty").rglob("*")) if path.is_file()]
         small = [path.read_bytes() for path in files if path.stat().st_size < 64 * 1024]
         return small or _pictures()
+    if name == "others":
+        return [_picture(mode, kind, **options) for mode, kind, options in _OTHERS]
     if name == "spool":
         return [_record(data) for data in _pictures()]
     if name == "pickles":
@@ -154,22 +170,29 @@ def seeds(name: str) -> list[bytes]:
     return [b"\x00\x00\x04\x00\x00\xb1\x8f", b"\x02\x01\x20" + bytes(32), bytes(64), b"\x05\x03\x08ICC prof"]
 
 
+_OTHERS: list[tuple[str, str, dict[str, object]]] = [
+    ("RGB", "BMP", {}),
+    ("P", "BMP", {}),
+    ("P", "GIF", {}),
+    ("P", "GIF", {"transparency": 3}),
+    *(("RGB", "TIFF", {"compression": name}) for name in ("raw", "tiff_deflate", "tiff_lzw", "jpeg", "packbits")),
+    ("1", "TIFF", {"compression": "group4"}),
+    ("CMYK", "TIFF", {"tiffinfo": {274: 6}}),
+    *(("RGB", kind, {}) for kind in ("ICO", "PPM", "TGA", "JPEG2000", "AVIF")),
+]
+
+
 def _pictures() -> list[bytes]:
+    kinds = [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("P", "PNG"), ("RGB", "WEBP")]
+    return [_picture(mode, kind) for mode, kind in kinds]
+
+
+def _picture(mode: str, kind: str, **options: object) -> bytes:
     from PIL import Image
 
-    found = []
-    for mode, kind in (
-        ("RGB", "JPEG"),
-        ("L", "JPEG"),
-        ("CMYK", "JPEG"),
-        ("RGBA", "PNG"),
-        ("P", "PNG"),
-        ("RGB", "WEBP"),
-    ):
-        sink = io.BytesIO()
-        Image.linear_gradient("L").resize((40, 30)).convert("RGB").convert(mode).save(sink, kind)
-        found.append(sink.getvalue())
-    return found
+    sink = io.BytesIO()
+    Image.linear_gradient("L").resize((40, 30)).convert("RGB").convert(mode).save(sink, kind, **options)
+    return sink.getvalue()
 
 
 def _record(data: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """Encoded bytes → one R×R RGB picture, written into a batch.
 
 JPEGs of the right size that the fast decoder may read (see `lhq.images.decoders`) are decoded by libjpeg-turbo directly
-into the batch's memory, without the interpreter lock. Other JPEG, PNG and WebP files (other sizes, EXIF orientation,
-colour profiles) are decoded by `lhq.images.decode`, and other formats (GIF, BMP, TIFF) by Pillow.
+into the batch's memory, without the interpreter lock. All other pictures are decoded by `lhq.images`: JPEG, PNG and
+WebP of other sizes, with EXIF orientation or colour profiles, and other formats (GIF, BMP, TIFF) as Pillow reads them.
 Why simplejpeg: 256 px, quality 95, one core of this project's CPU: see docs/training.md for the comparison.
 """
 
@@ -15,12 +15,11 @@ from typing import Literal
 
 import numpy as np
 import simplejpeg
-from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, TiffImagePlugin
 
 from alis.errors import RunError
 from lhq.errors import ImageError, LhqError
-from lhq.images import FORMATS, check_pixels, decode, inspect, max_pixels_limit, set_max_pixels, sniff
-from lhq.images.colour import ColourSpace, to_srgb
+from lhq.images import FORMATS, decode, decode_opened, inspect, max_pixels_limit, set_max_pixels, sniff
 from lhq.images.decoders import probe_for_simplejpeg
 from lhq.processes import Died, HelperProcess
 
@@ -87,12 +86,12 @@ def open_picture(data: memoryview | bytes, short_side_px: int) -> Image.Image:
             return decode(data, short_side_px=short_side_px)
         # By the plugin's class where it is known: `Image.open` has a limit of its own.
         with _PLUGINS.get(kind, Image.open)(io.BytesIO(data)) as opened:
-            check_pixels(kind or "picture", opened.width, opened.height)
-            picture = ImageOps.exif_transpose(opened)
-            return to_srgb(picture, ColourSpace(opened.info.get("icc_profile") or b""))
+            return decode_opened(opened, len(data), short_side_px)
     except ImageError as error:
         raise BadImage(error.message) from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (MemoryError, RecursionError):
+        raise
+    except Exception as error:  # on damaged bytes, Pillow's plugins raise a dozen types (RuntimeError, TypeError, …)
         raise BadImage(str(error) or type(error).__name__) from None
 
 
@@ -140,7 +139,7 @@ def try_to_decode(data: bytes, resolution: int, max_pixels: int) -> None:
             decode_into(data, np.empty((resolution, resolution, 3), np.uint8), "resize")
 
 
-_PLUGINS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
+_PLUGINS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "gif": GifImagePlugin.GifImageFile,
     "bmp": BmpImagePlugin.BmpImageFile,
     "tiff": TiffImagePlugin.TiffImageFile,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lhq.errors import ImageError
-from lhq.images.decode import apply_orientation, decode, resize
+from lhq.images.decode import apply_orientation, decode, decode_opened, resize
 from lhq.images.header import (
     FORMATS,
     MAX_PIXELS,
@@ -23,6 +23,7 @@ __all__ = [
     "apply_orientation",
     "check_pixels",
     "decode",
+    "decode_opened",
     "inspect",
     "max_pixels_limit",
     "resize",

@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from lhq.errors import ImageError
 from lhq.images.colour import ColourSpace, jpeg_profile, png_colour_space, to_srgb
 from lhq.images.containers import png_colour_chunks, png_of_pixels
 from lhq.images.decoders import DECODER_SUPPORT
-from lhq.images.header import MAX_DECODER_BYTES, Header, inspect
+from lhq.images.header import MAX_DECODER_BYTES, Header, check_pixels, inspect
 from lhq.images.png_rows import interlaced_strips, png_strips
 
 # Pillow warns about odd metadata and large images; `inspect` has already checked the size against our own limit.
@@ -27,6 +27,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 _STRIP_PX = 2**20
 _SMALL_PNG_PX = 2**20  # up to here Pillow decodes a PNG at once, a tenth faster than by rows
 _MAX_REDUCTION = 8
+_MAX_BYTES_WITH_FILE = 540_000_000
+_BYTES_PER_PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}  # of Pillow's modes; the others take 4
 
 
 def decode(
@@ -67,6 +69,54 @@ def decode(
             hint="fetch it again: lhq crawl --retry-failed corrupt",
             reason="corrupt",
         ) from error
+
+
+def decode_opened(opened: ImageFile.ImageFile, file_bytes: int, short_side_px: int) -> Image.Image:
+    """Decode a picture of a format that datasets don't hold (GIF, BMP, TIFF …), as Pillow opened it: sRGB, upright.
+
+    Reduced as in `decode`, after Pillow has decoded the whole.
+
+    Args:
+        file_bytes: the size of the file, which the caller holds in memory. Files of these formats may be as large as
+            their pixels.
+
+    Raises:
+        ImageError: `too-many-pixels`: for the limit; `unsupported-type`: 32-bit values (TIFF), of which it is not known
+            what is white; `too-much-memory`: with the file it takes more than 540 MB.
+        Exception: what Pillow raises for a file that is damaged.
+    """
+    kind, (width, height) = (opened.format or "picture").lower(), opened.size
+    check_pixels(kind, width, height)
+    if opened.mode in {"F", "I"}:
+        raise ImageError(
+            f"{kind} of 32-bit values (mode {opened.mode}): which of them is white is not known",
+            hint="store it with 8 or 16 bits",
+            reason="unsupported-type",
+        )
+    orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
+    turns_whole = kind == "tiff" and orientation != 1  # Pillow turns a TIFF itself, after decoding it
+    whole_bytes = width * height * _BYTES_PER_PIXEL.get(opened.mode, 4) * (2 if turns_whole else 1)
+    reduction = max(1, min(_MAX_REDUCTION, min(opened.size) // (2 * short_side_px)))
+    out_bytes = 4 * width * height // reduction**2 * (1 if turns_whole or orientation == 1 else 2)
+    needed = file_bytes + whole_bytes + _tiff_block_bytes(opened) + out_bytes
+    _check_bytes(kind, opened.size, needed, _MAX_BYTES_WITH_FILE)
+    if isinstance(opened, TiffImagePlugin.TiffImageFile):  # its plugin would go by Pillow's own limit on pixels
+        opened.im = Image.new(opened.mode, opened._tile_size).im
+    opened.load()
+    space = ColourSpace(opened.info.get("icc_profile") or b"")
+    image = _assemble_strips(_crop_strips(opened, reduction), opened.size, reduction, opened, space)
+    return image if turns_whole else apply_orientation(image, orientation)
+
+
+def _tiff_block_bytes(opened: Image.Image) -> int:
+    """Bytes of the strip or tile that libtiff decodes at once; 0 for what is read by Pillow itself."""
+    if not isinstance(opened, TiffImagePlugin.TiffImageFile) or not any(tile[0] == "libtiff" for tile in opened.tile):
+        return 0
+    tags = opened.tag_v2
+    width = tags.get(TiffImagePlugin.TILEWIDTH, opened.width)
+    rows = tags.get(TiffImagePlugin.TILELENGTH, min(opened.height, tags.get(TiffImagePlugin.ROWSPERSTRIP, 2**32 - 1)))
+    bits = max(32, sum(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))))  # JPEGs in TIFF are decoded to 32
+    return int(width * rows * bits // 8)
 
 
 def _decode(
@@ -138,11 +188,18 @@ def _webp(data: bytes | bytearray | memoryview) -> Image.Image:
 
 def _check_memory(header: Header, size: tuple[int, int], reduction: int, orientation: int) -> None:
     pixels = 4 * size[0] * size[1] // reduction**2
-    needed = header.decoder_bytes + pixels * (1 if orientation == 1 else 2)
-    if needed > MAX_DECODER_BYTES:
+    _check_bytes(
+        header.format,
+        (header.width_px, header.height_px),
+        header.decoder_bytes + pixels * (1 if orientation == 1 else 2),
+    )
+
+
+def _check_bytes(kind: str, size: tuple[int, int], needed: int, limit: int = MAX_DECODER_BYTES) -> None:
+    if needed > limit:
         raise ImageError(
-            f"{header.format} of {header.width_px} x {header.height_px} pixels: {needed / 1e6:.0f} MB at the scale "
-            f"that is needed, more than the {MAX_DECODER_BYTES / 1e6:.0f} MB that one picture may take",
+            f"{kind} of {size[0]} x {size[1]} pixels: {needed / 1e6:.0f} MB at the scale "
+            f"that is needed, more than the {limit / 1e6:.0f} MB that one picture may take",
             hint="drop it: [filter.size] max_aspect leaves out strips",
             reason="too-much-memory",
         )

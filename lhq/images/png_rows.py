@@ -49,14 +49,8 @@ def png_strips(
     bits, colour = head[8], head[9]
     row_bytes = (width * bits * _CHANNELS[colour] + 7) // 8
     bytes_per_pixel = max(1, bits * _CHANNELS[colour] // 8)
-    inflater = _Inflater(data)
-    previous_row = np.zeros(row_bytes, np.uint8)
-    for top in range(0, height, num_rows):
-        rows = min(num_rows, height - top)
-        packed = zlib.compress(b"\0" + previous_row.tobytes() + inflater.read(rows * (row_bytes + 1)), 0)
-        stored = _unfilter(packed, row_bytes, rows + 1, bytes_per_pixel)
-        previous_row = stored[-1]
-        yield _strip_image(stored[1:], width, bits, colour, chunks, space)
+    for _, stored in _unfiltered(_Inflater(data), row_bytes, height, bytes_per_pixel, num_rows):
+        yield _strip_image(stored, width, bits, colour, chunks, space)
 
 
 def interlaced_strips(
@@ -76,10 +70,9 @@ def interlaced_strips(
         rows, columns = -(-(height - top) // down), -(-(width - left) // across)
         if rows <= 0 or columns <= 0:
             continue
-        row_bytes = columns * bytes_per_pixel
-        packed = zlib.compress(inflater.read(rows * (row_bytes + 1)), 0)
-        part = _unfilter(packed, row_bytes, rows, bytes_per_pixel)
-        stored[top::down, left::across] = part.reshape(rows, columns, bytes_per_pixel)
+        of_pass = stored[top::down, left::across]
+        for first, part in _unfiltered(inflater, columns * bytes_per_pixel, rows, bytes_per_pixel, num_rows):
+            of_pass[first : first + len(part)] = part.reshape(-1, columns, bytes_per_pixel)
     for top in range(0, height, num_rows):
         strip = stored[top : top + num_rows]
         yield _strip_image(strip.reshape(len(strip), -1), width, bits, colour, chunks, space)
@@ -108,6 +101,19 @@ class _Inflater:
             if len(out) == before and (self._decompressor.eof or not (packed or self._rest)):
                 raise ValueError("its data ends before its last row")
         return bytes(out)
+
+
+def _unfiltered(
+    inflater: _Inflater, row_bytes: int, height: int, bytes_per_pixel: int, num_rows: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first row, uint8 [`num_rows`, row_bytes]) of an image or a pass, its row filters undone."""
+    previous_row = np.zeros(row_bytes, np.uint8)
+    for top in range(0, height, num_rows):
+        rows = min(num_rows, height - top)
+        packed = zlib.compress(b"\0" + previous_row.tobytes() + inflater.read(rows * (row_bytes + 1)), 0)
+        stored = _unfilter(packed, row_bytes, rows + 1, bytes_per_pixel)
+        previous_row = stored[-1]
+        yield top, stored[1:]
 
 
 def _unfilter(packed: bytes, row_bytes: int, rows: int, bytes_per_pixel: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -125,13 +126,17 @@ def test_a_large_png_read_by_rows_is_the_same_picture(mode: str, times: int) -> 
     assert np.array_equal(np.asarray(mine), np.asarray(whole.reduce(times)))
 
 
+@pytest.mark.parametrize("is_interlaced", [False, True])
 @pytest.mark.parametrize("colour", ["rgb", "rgb+alpha", "grey+alpha"])
-def test_sixteen_bits_of_colour_are_rounded_whatever_their_filter(colour: str) -> None:
+def test_sixteen_bits_of_colour_are_rounded_whatever_their_filter(
+    colour: str, is_interlaced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[decode.__module__], "_STRIP_PX", 100)  # three rows
     channels = {"rgb": 3, "rgb+alpha": 4, "grey+alpha": 2}[colour]
     samples = np.random.default_rng(0).integers(0, 65_536, (40, 31, channels))
     if channels != 3:
         samples[..., -1] = 65_535
-    found = np.asarray(decode(filtered(colour, samples)))
+    found = np.asarray(decode(filtered(colour, samples, is_interlaced=is_interlaced)))
     wanted = np.round(samples[..., : 3 if channels > 2 else 1] / 257)
     assert np.array_equal(found, np.broadcast_to(wanted, found.shape))
 
@@ -154,8 +159,16 @@ def test_missing_or_corrupt_rows_are_errors() -> None:
         assert caught.value.reason == "corrupt"
 
 
-def filtered(colour: str, samples: np.ndarray) -> bytes:
-    """A PNG of 16 bits whose rows take the five filters in turn. Source: W3C PNG, 9.2."""
+def filtered(colour: str, samples: np.ndarray, *, is_interlaced: bool = False) -> bytes:
+    """A PNG of 16 bits whose rows take the five filters in turn. Source: W3C PNG, 8 and 9.2."""
+    passes = [samples[top::down, left::across] for top, left, down, across in odd.ADAM7] if is_interlaced else [samples]
+    whole = (odd.interlaced if is_interlaced else odd.png)(colour, 16, samples)
+    at = whole.index(b"IDAT") - 4
+    raw = b"".join(_filtered_rows(part) for part in passes)
+    return whole[:at] + odd.chunk(b"IDAT", zlib.compress(raw)) + odd.chunk(b"IEND", b"")
+
+
+def _filtered_rows(samples: np.ndarray) -> bytes:
     rows = samples.astype(">u2").reshape(len(samples), -1).view(np.uint8).astype(int)
     step, raw = 2 * samples.shape[2], b""
     for number, row in enumerate(rows):
@@ -166,6 +179,4 @@ def filtered(colour: str, samples: np.ndarray) -> bytes:
         paeth = np.choose(away.argmin(axis=0), [left, above, corner])
         taken = [np.zeros_like(row), left, above, (left + above) // 2, paeth][number % 5]
         raw += bytes([number % 5]) + ((row - taken) % 256).astype(np.uint8).tobytes()
-    whole = odd.png(colour, 16, samples)
-    at = whole.index(b"IDAT") - 4
-    return whole[:at] + odd.chunk(b"IDAT", zlib.compress(raw)) + odd.chunk(b"IEND", b"")
+    return raw
