@@ -22,7 +22,7 @@ from lhq.filter.rule import Rule, judged_by
 from lhq.progress import OnProgress, silent
 from lhq.store.shards import Shards
 
-__all__ = ["FilterReport", "Judgement", "Rule", "judge_photo", "judge_photos", "run"]
+__all__ = ["FilterReport", "Judgement", "Rule", "judge_photo", "judge_photos", "judged_by", "run"]
 
 
 @dataclass(frozen=True)

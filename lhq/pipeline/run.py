@@ -312,7 +312,7 @@ class Pipeline:
         store = self.file.store
         judged = verdicts.read(store) if Shards(store, "photos").numbers() else None
         said = verdicts.judged_by(judged) if judged is not None else ""
-        if said not in {"", verdicts.describe_settings(self._judgement())}:
+        if said not in {"", lhq.filter.judged_by(self.rules())}:
             log.warning(
                 "verdicts.parquet was judged by other [filter] settings than %s has now; to judge anew: "
                 "lhq filter %s --judge-only",

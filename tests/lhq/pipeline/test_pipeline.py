@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,10 +55,15 @@ def test_a_plan_without_sources_is_none(tmp_path: Path, lhq: Lhq) -> None:
     assert "no source to crawl; add [source.NAME]: unsplash, flickr" in done.stderr
 
 
+STEADY = "import sys\nfor line in sys.stdin: print('{\"steady\": 1}', flush=True)"
+
+
 def test_export_warns_that_the_verdicts_were_made_with_other_settings(tmp_path: Path, lhq: Lhq) -> None:
     painted_store(tmp_path / "s", 3)
     file = tmp_path / "p.toml"
-    text = f'store = "{tmp_path}/s"\nwant = 3\nqueries = ["a"]\n[export]\nvariants = ["64"]\n[filter.size]\n'
+    text = f'store = "{tmp_path}/s"\nwant = 3\nqueries = ["a"]\n[export]\nvariants = ["64"]\n'
+    text += f'[filter.command.steady]\nrun = {json.dumps([sys.executable, "-c", STEADY])}\n'
+    text += 'columns = { steady = "number" }\n[filter.size]\n'
     file.write_text(text + "min_side_px = 100\n")
     assert lhq("filter", file, "--workers", 1).returncode == 0
     assert "other [filter] settings" not in lhq("export", file).stderr
