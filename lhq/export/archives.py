@@ -31,7 +31,6 @@ from lhq.store.atomic_file import write_atomically
 
 Format = Literal["zip", "webdataset"]
 _COPIED = (layout.MANIFEST, layout.CREDITS, layout.CREDITS_SAMPLE, layout.LICENCES_PAGE)
-_BATCH_ROWS = 16
 _DISK = fsspec.filesystem("file")
 _READ_AHEAD_BYTES = 4 * 2**20
 
@@ -151,7 +150,7 @@ def _finite(papers: dict[str, Any]) -> dict[str, Any]:
 
 def _rows(path: str) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(path, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False) as file:
-        for batch in file.iter_batches(_BATCH_ROWS):
+        for batch in file.iter_batches(1):
             yield from pa.Table.from_batches([batch]).to_pylist()
 
 

@@ -28,7 +28,6 @@ from lhq.images import max_pixels_limit, set_max_pixels
 from lhq.processes import Died
 from lhq.store.shards import Shards
 
-_BATCH_ROWS = 8
 _READ_AHEAD_BYTES = 4 * 2**20
 
 
@@ -153,16 +152,14 @@ def _entry(id: str, start: int, picture: Picture, reason: str) -> dict[str, Any]
 
 
 def _photos(store: str, shard: int, group: int, wanted: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-    """(id, bytes) of the wanted photos of one row group, a few in memory at a time."""
+    """(id, bytes) of the wanted photos of one row group, one in memory at a time."""
     shards = Shards(store, "photos")
     path = shards.path(shard)
     left = set(wanted)
     try:
         with shards.open(shard) as file:
             parquet = pq.ParquetFile(file, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False)
-            for batch in parquet.iter_batches(
-                _BATCH_ROWS, row_groups=[group], columns=["id", "image"], use_threads=False
-            ):
+            for batch in parquet.iter_batches(1, row_groups=[group], columns=["id", "image"], use_threads=False):
                 for id, data in zip(batch["id"].to_pylist(), batch["image"], strict=True):
                     if id in left:
                         left.discard(id)

@@ -30,7 +30,6 @@ from lhq.records import ADDED, PLACE, PUBLISHED_PAPERS
 from lhq.rights.licences import LICENCES
 from lhq.store.marker import files_below
 
-_BATCH_ROWS = 8
 _READ_AHEAD_BYTES = 4 * 2**20
 _NAMED_A_FILE = 20
 _ANY = 2**62
@@ -207,7 +206,7 @@ class FileJob(Job):
                 if not problems:
                     papers = _Manifest(self.folder)
                     split = os.path.basename(path).split("-")[0]
-                    for batch in file.iter_batches(_BATCH_ROWS):
+                    for batch in file.iter_batches(1):
                         for row in batch.to_pylist():
                             rows += 1
                             problems += papers.against(row, split)
