@@ -62,7 +62,7 @@ def test_export_warns_that_the_verdicts_were_made_with_other_settings(tmp_path: 
     painted_store(tmp_path / "s", 3)
     file = tmp_path / "p.toml"
     text = f'store = "{tmp_path}/s"\nwant = 3\nqueries = ["a"]\n[export]\nvariants = ["64"]\n'
-    text += f'[filter.command.steady]\nrun = {json.dumps([sys.executable, "-c", STEADY])}\n'
+    text += f"[filter.command.steady]\nrun = {json.dumps([sys.executable, '-c', STEADY])}\n"
     text += 'columns = { steady = "number" }\n[filter.size]\n'
     file.write_text(text + "min_side_px = 100\n")
     assert lhq("filter", file, "--workers", 1).returncode == 0
