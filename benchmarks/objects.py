@@ -1,14 +1,15 @@
 """Does the detector ever wait, and does half precision decide alike?
 
-    python benchmarks/objects.py [--part rate|verdicts|both] [--photos 1] [--batch 1] [--short-side 800] [--rounds 6]
+    python benchmarks/objects.py [--part rate|verdicts|both] [--photos 32] [--batch 1] [--short-side 800] [--rounds 8]
                                  [--scenes 400] [--work FOLDER]
 
 Rate: the object measure, which decodes, batches, detects and packs facts, beside the bare detector on the same batches,
-already decoded. Rounds are short and many, each times the one right after the other, who is first by turns, and the
-figure is the median over rounds: of wall time, since decoding runs beside the detector. The network is the paper's,
-Mask R-CNN R50-FPN, with random weights: what it sees does not matter here. Photos are those of $LHQ_SHARED/photos
-(else of shared/ beside the project), else noise. Verdicts: painted scenes, half of them with objects in the way, judged
-by half- and by full-precision facts of the sandbox's trained detector; `--work` keeps the scenes for another run.
+already decoded. Rounds are short and many: each takes the next eight photographs and times the one right after the
+other, who is first by turns. The figure is the median over rounds: of wall time, since decoding runs beside the
+detector. The network is the paper's, Mask R-CNN R50-FPN, with random weights: what it sees does not matter here. Photos
+are those of $LHQ_SHARED/photos (else of shared/ beside the project), else noise. Verdicts: painted scenes, half of them
+with objects in the way, judged by half- and by full-precision facts of the sandbox's trained detector; `--work` keeps
+the scenes for another run.
 Floors: rate at least 0.95 of the bare detector's; verdicts equal on at least 99.5 %.
 Writes benchmarks/results/objects.json, part by part.
 """
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ from lhq.records import Photo
 from lhq.sandbox import scenes
 
 ROOT = Path(__file__).parents[1]
+A_ROUND = 8
 RESULT = Path(__file__).parent / "results" / "objects.json"
 
 
@@ -81,8 +84,9 @@ def rate(count: int, batch: int, short_side_px: int, rounds: int) -> dict[str, A
         measure, (pictures, what) = Objects(settings), photos(count)
         detector, _ = _open(settings)
         prefetcher = Prefetcher(detector.fit, ahead=3 * batch)
-        batches = [one.images for one in prefetcher.batches(pictures, lambda: batch) if one.images]
-        detector.detect(batches[0])  # warm
+        parts = [pictures[at : at + A_ROUND] for at in range(0, count, A_ROUND)]
+        decoded = [[one.images for one in prefetcher.batches(part, lambda: batch) if one.images] for part in parts]
+        detector.detect(decoded[0][0])  # warm
 
         def timed(what: Callable[[], object]) -> float:
             start = time.perf_counter()
@@ -91,24 +95,24 @@ def rate(count: int, batch: int, short_side_px: int, rounds: int) -> dict[str, A
                 torch.cuda.synchronize()
             return time.perf_counter() - start
 
-        loops: dict[str, Callable[[], object]] = {
-            "bare": lambda: [detector.detect(images) for images in batches],
-            "full": lambda: measure.measure(pictures),
+        loops: dict[str, Callable[[int], object]] = {
+            "bare": lambda part: [detector.detect(images) for images in decoded[part]],
+            "full": lambda part: measure.measure(parts[part]),
         }
         seconds: dict[str, list[float]] = {name: [] for name in loops}
         for number in range(rounds):
             for name in sorted(loops, reverse=number % 2 > 0):
-                seconds[name].append(timed(loops[name]))
+                seconds[name].append(timed(partial(loops[name], number % len(parts))) / len(parts[number % len(parts)]))
         bare_s, full_s = seconds["bare"], seconds["full"]
     return {
         "torch_threads": threads,
-        "photos": f"{len(pictures)} {what} in {len(batches)} batches of at most {batch}",
+        "photos": f"{len(pictures)} {what}, {A_ROUND} a round, in batches of at most {batch}",
         "detector": detector.name,
         "shown_px": [detector.fit.short_px, detector.fit.long_px],
         "rate_over_bare": round(statistics.median(b / f for b, f in zip(bare_s, full_s, strict=True)), 4),
         "rate_over_bare_each_round": [round(b / f, 4) for b, f in zip(bare_s, full_s, strict=True)],
-        "measure_per_s": round(len(pictures) / statistics.median(full_s), 3),
-        "bare_per_s": round(len(pictures) / statistics.median(bare_s), 3),
+        "measure_per_s": round(1 / statistics.median(full_s), 3),
+        "bare_per_s": round(1 / statistics.median(bare_s), 3),
         "floor": "rate_over_bare >= 0.95",
     }
 
@@ -145,13 +149,13 @@ def verdicts(count: int, work: Path | None) -> dict[str, object]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--part", choices=["rate", "verdicts", "both"], default="both")
-    parser.add_argument("--photos", type=int, default=1)
+    parser.add_argument("--photos", type=int, default=32)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--short-side", type=int, default=800)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--work", type=Path, help="keep the painted scenes in this folder")
-    given = small.parse(parser, rounds=1, short_side=256, scenes=40)
+    given = small.parse(parser, photos=4, rounds=1, short_side=256, scenes=40)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     path = given.results / RESULT.name
     result = json.loads(path.read_text()) if path.is_file() else {}

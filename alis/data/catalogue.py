@@ -50,6 +50,11 @@ class Catalogue:
     def num_images(self) -> int:
         return int(self.group_rows.sum())
 
+    def row_name(self, group: int, row: int, path: str | None) -> str:
+        """A row for messages: its file and row number there, and its `path` if the dataset has one."""
+        file = self.files[int(self.group_file[group])]
+        return f"{file} row {int(self.group_start[group]) + row}" + (f" ({path})" if path else "")
+
     def stamp(self, name: str) -> str | None:
         """An identifier that changes with the file's content, without reading it; None: its bytes must be hashed."""
         return None if "file" in self.fs.protocol else str(self.fs.ukey(name))

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 import simplejpeg
-from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, TiffImagePlugin
+from PIL import BmpImagePlugin, GifImagePlugin, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from alis.errors import RunError
 from lhq.errors import ImageError, LhqError
@@ -80,8 +80,8 @@ def open_picture(data: memoryview | bytes, short_side_px: int) -> Image.Image:
     Raises:
         BadImage: it can't be decoded, or has more pixels than `lhq.images` allows.
     """
+    kind = sniff(data)
     try:
-        kind = sniff(data)
         if kind in FORMATS:
             return decode(data, short_side_px=short_side_px)
         # By the plugin's class where it is known: `Image.open` has a limit of its own.
@@ -91,6 +91,8 @@ def open_picture(data: memoryview | bytes, short_side_px: int) -> Image.Image:
         raise BadImage(error.message) from None
     except (MemoryError, RecursionError):
         raise
+    except UnidentifiedImageError:
+        raise BadImage(f"{kind}, not a picture of a format that is read".removeprefix(", ")) from None
     except Exception as error:  # on damaged bytes, Pillow's plugins raise a dozen types (RuntimeError, TypeError, …)
         raise BadImage(str(error) or type(error).__name__) from None
 

@@ -37,14 +37,13 @@ class EncodedRows:
         return self._views[piece].at(row), (group, first + row)
 
     def name(self, index: int, catalogue: Catalogue) -> str:
-        """A name for the row: its file and row number, and its `path` if the dataset has one."""
+        """A name for the row, for messages."""
         piece, row = self._place(index)
         group, first, rows = self.pieces[piece]
         path = None
         if pa.types.is_struct(rows.type) and rows.type.get_field_index("path") >= 0 and rows[row].is_valid:
             path = rows[row]["path"].as_py()
-        start = int(catalogue.group_start[group]) + first + row
-        return f"{catalogue.files[int(catalogue.group_file[group])]} row {start}" + (f" ({path})" if path else "")
+        return catalogue.row_name(group, first + row, path)
 
 
 class _Views:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import posixpath
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,8 @@ log = logging.getLogger("alis")
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
 MAX_BYTES = 512 * 2**20
 """Larger files are left out."""
-_GROUP = 32  # pictures per group, read at once
+_GROUP = 32  # pictures per group, read at once: fewer where they are larger than this together
+_GROUP_BYTES = 64 * 2**20
 _ROW = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
 
 
@@ -34,6 +36,9 @@ def is_picture(path: str) -> bool:
 @dataclass(frozen=True)
 class FolderCatalogue(Catalogue):
     """Pictures as files; `group_file` is a group's first file."""
+
+    def row_name(self, group: int, row: int, path: str | None) -> str:
+        return self.files[int(self.group_file[group]) + row]
 
     def stamp(self, name: str) -> str | None:
         """An identifier from the filesystem's data of a picture, so that a whole folder need not be read."""
@@ -61,6 +66,9 @@ class ZipCatalogue(Catalogue):
     """Pictures in a zip archive; nothing is unpacked to disk."""
 
     members: tuple[str, ...] = ()
+
+    def row_name(self, group: int, row: int, path: str | None) -> str:
+        return f"{self.files[0]}: {self.members[int(self.group_index[group]) + row]}"
 
     def rows(self, group: int) -> pa.Array:
         """The pictures of one group; a damaged member's bytes are null."""
@@ -122,10 +130,12 @@ def _groups(address: str, names: list[str], sizes: list[int]) -> dict[str, Any]:
     """All fields of a catalogue but its files, in groups of `_GROUP` pictures; `group_index` is a group's first."""
     if not names:
         raise InputError(f"{address}: has no readable picture", hint="give a folder of photographs")
-    starts = np.arange(0, len(names), _GROUP, dtype=np.int64)
-    ends = np.minimum(starts + _GROUP, len(names))
+    starts = np.array(list(_group_starts(sizes)), dtype=np.int64)
+    ends = np.append(starts[1:], len(names))
     totals = np.concatenate([[0], np.cumsum(np.array(sizes, dtype=np.int64))])
     digest = hashlib.sha256("".join(f"{n} {s}\n" for n, s in zip(names, sizes, strict=True)).encode())
+    if len(starts) > -(-len(names) // _GROUP):  # other groups give another order
+        digest.update(starts.tobytes())
     return {
         "column": "image",
         "is_struct": True,
@@ -135,6 +145,15 @@ def _groups(address: str, names: list[str], sizes: list[int]) -> dict[str, Any]:
         "group_start": starts * 0,
         "fingerprint": digest.hexdigest()[:16],
     }
+
+
+def _group_starts(sizes: list[int]) -> Iterator[int]:
+    start = held = 0
+    for number, size in enumerate(sizes):
+        if number == 0 or number - start == _GROUP or held + size > _GROUP_BYTES:
+            yield number
+            start, held = number, 0
+        held += size
 
 
 def _log_left_out(address: str, num: int) -> None:

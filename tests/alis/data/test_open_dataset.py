@@ -103,14 +103,16 @@ def test_bad_pictures_in_a_folder_and_a_zip_are_logged(tmp_path: Path, caplog: p
     folder = tmp_path / "photos"
     photographs(folder)
     (folder / "words.jpg").write_bytes(b"not a picture")
+    (folder / "page.jpg").write_bytes(b"<!DOCTYPE html><title>404</title>")
     packed = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", folder))
     data = open_catalogue(str(folder))
     (folder / "1" / "001.PNG").unlink()
     with caplog.at_level(logging.WARNING, "alis"), Loader(data, 16, RankSlice(4, 4), stop=40) as loader:
         assert sum(len(batch) for batch in loader) == 40
-        assert loader.num_bad == 2
-    assert "words.jpg" in caplog.text
-    assert "001.PNG" in caplog.text
+        assert loader.num_bad == 3
+    assert f"bad image left out: {folder}/words.jpg: not a picture of a format that is read\n" in caplog.text
+    assert f"bad image left out: {folder}/page.jpg: markup, not a picture of a format that is read\n" in caplog.text
+    assert f"bad image left out: {folder}/1/001.PNG: " in caplog.text
     caplog.clear()
     raw = bytearray(packed.read_bytes())
     at = raw.index(b"002.png") + 60  # inside the first member of that name
@@ -121,7 +123,21 @@ def test_bad_pictures_in_a_folder_and_a_zip_are_logged(tmp_path: Path, caplog: p
         Loader(open_catalogue(str(packed)), 16, RankSlice(4, 4), stop=40) as loader,
     ):
         assert sum(len(batch) for batch in loader) == 40
-    assert "002.png" in caplog.text
+    assert f"bad image left out: {packed}: 2/002.png: " in caplog.text
+
+
+def test_large_pictures_are_read_a_few_at_once(tmp_path: Path) -> None:
+    photographs(tmp_path / "photos")
+    before = open_catalogue(str(tmp_path / "photos"))
+    assert before.group_rows.tolist() == [32, 8]
+    for number in (0, 6, 12, 18):
+        with open(tmp_path / f"photos/0/{number:03d}.png", "ab") as file:
+            file.truncate(30 * 2**20)
+    data = open_catalogue(str(tmp_path / "photos"))
+    assert data.num_images == 40
+    assert data.group_bytes.max() <= 64 * 2**20
+    assert data.group_rows.sum() == 40
+    assert data.fingerprint != before.fingerprint
 
 
 def test_a_zip_without_pictures_is_an_error(tmp_path: Path) -> None:
