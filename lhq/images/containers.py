@@ -86,13 +86,20 @@ def parse_jpeg(view: memoryview) -> Structure:
         and bytes(view[offset:]).rfind(b"\xff\xd9") < 0
     ):
         raise truncated("jpeg", "EOI marker")
-    # Others have one scan a component at most, of which the decoder reads no more where the first has all components.
-    is_in_scans = "progressive" in structure.coding or structure.decoder_bytes
-    if is_in_scans and bytes(view[offset:]).count(b"\xff\xda") >= MAX_SCANS and _num_scans(view, offset) > MAX_SCANS:
+    if has_too_many_scans(view, structure, offset):
         raise ImageError(
             f"jpeg of more than {MAX_SCANS} scans", hint="photographs have about ten", reason="too-many-scans"
         )
     return structure
+
+
+def has_too_many_scans(view: memoryview, structure: Structure, offset: int) -> bool:
+    """Whether a JPEG whose first scan's data begins at `offset` has more than `MAX_SCANS`: each takes a decoder as long
+    as a whole picture."""
+    # Others have one scan a component at most, of which the decoder reads no more where the first has all components.
+    is_in_scans = "progressive" in structure.coding or structure.decoder_bytes > 0
+    may_be = is_in_scans and bytes(view[offset:]).count(b"\xff\xda") >= MAX_SCANS
+    return may_be and _num_scans(view, offset) > MAX_SCANS
 
 
 def _num_scans(view: memoryview, offset: int) -> int:

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from lhq.errors import ImageError
-from lhq.images.containers import parse_jpeg_header
+from lhq.images.containers import has_too_many_scans, parse_jpeg_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def probe_for_simplejpeg(data: bytes | memoryview) -> SimpleJpegHeader | None:
         structure, scan = parse_jpeg_header(view)
     except (ImageError, IndexError, struct.error):
         return None
-    if not simplejpeg_can_read("jpeg", structure.coding, structure.mode):
+    if not simplejpeg_can_read("jpeg", structure.coding, structure.mode) or has_too_many_scans(view, structure, scan):
         return None
     has_profile = b"ICC_PROFILE\0" in bytes(view[:scan])
     return SimpleJpegHeader(structure.width_px, structure.height_px, structure.exif is not None, has_profile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alis.data.decode import BadImage, decode_into
 from lhq.errors import ImageError
 from lhq.images import decode, inspect
 from lhq.images.decoders import DECODER_SUPPORT, probe_for_simplejpeg, simplejpeg_can_read
@@ -104,20 +106,27 @@ def test_every_coding_that_inspect_accepts_is_in_the_decoder_table() -> None:
     assert seen == set(DECODER_SUPPORT)
 
 
+def refused_for_its_scans(data: bytes) -> None:
+    """On arrival, and by the trainer, whose fast path does not ask `inspect`."""
+    with pytest.raises(ImageError, match="scans") as caught:
+        inspect(data)
+    assert caught.value.reason == "too-many-scans"
+    side = Image.open(io.BytesIO(data)).width
+    with pytest.raises(BadImage, match="scans"):
+        decode_into(data, np.empty((side, side, 3), np.uint8), "resize")
+
+
 def test_hundreds_of_scans_are_refused_and_a_photograph_of_ten_is_not(shared: Path) -> None:
     assert inspect(odd.jpeg(progressive=True)).coding == "progressive"
     data = odd.jpeg(progressive=True)
     at = data.rindex(b"\xff\xda")
     scan = data[at:-2]
-    with pytest.raises(ImageError, match="scans") as caught:
-        inspect(data[:-2] + scan * 120 + b"\xff\xd9")
-    assert caught.value.reason == "too-many-scans"
+    refused_for_its_scans(data[:-2] + scan * 120 + b"\xff\xd9")
     # What follows the picture's end (a film, as phones append one) may hold any bytes.
     assert inspect(data + b"film" + 200 * scan).coding == "progressive"
     case = shared / "cases/pictures/progressive_scans.jpg"
     if case.is_file():
-        with pytest.raises(ImageError, match="scans"):
-            inspect(case.read_bytes())
+        refused_for_its_scans(case.read_bytes())
 
 
 def test_a_baseline_jpeg_of_one_component_a_scan_is_bounded_too() -> None:
@@ -126,9 +135,7 @@ def test_a_baseline_jpeg_of_one_component_a_scan_is_bounded_too() -> None:
     at = data.index(b"\xff\xda")
     scans = [b"\xff\xda\0\x08\x01" + bytes([n % 3 + 1, 0x11 if n % 3 else 0]) + b"\0\x3f\0" for n in range(101)]
     assert inspect(data[:at] + b"".join(scans[:3]) + b"\xff\xd9").coding == "baseline"
-    with pytest.raises(ImageError, match="scans") as caught:
-        inspect(data[:at] + b"".join(scans) + b"\xff\xd9")
-    assert caught.value.reason == "too-many-scans"
+    refused_for_its_scans(data[:at] + b"".join(scans) + b"\xff\xd9")
 
 
 # --- how much of it is held -------------------------------------------------------------------------------------
