@@ -14,7 +14,7 @@ import numpy as np
 import lhq.store.verdicts
 from lhq.engines import Engine, ShardReport
 from lhq.errors import InputError
-from lhq.filter.damage import FactsDamaged, quarantine, read_ids
+from lhq.filter.damage import FactsDamaged, quarantine, read_ids, set_aside
 from lhq.filter.judge import Judgement, judge_photos
 from lhq.filter.measure import measure_shards
 from lhq.filter.photo import judge_photo
@@ -90,9 +90,7 @@ def run(
         except FactsDamaged as error:
             if judge_only:
                 raise
-            notes.append(
-                f"{error.message}: moved to {quarantine(store, error.number, error.folder)} and measured again"
-            )
+            notes.append(set_aside(store, error))
             again = list(measure_shards(store, rules, engine, on_progress))
             failed += [report for report in again if report.error]
     lhq.store.verdicts.write(store, judged.table, judged_by=judged_by(rules))

@@ -66,6 +66,23 @@ def is_damage(error: ShardDamaged) -> bool:
     return not (isinstance(cause, OSError) and cause.errno is not None)
 
 
+def footer_damage(facts: Shards, number: int) -> FactsDamaged | None:
+    """The error of facts whose footer is damaged, so that nothing says which settings they are of."""
+    try:
+        facts.metadata(number)
+    except FileNotFoundError:
+        return None
+    except ShardDamaged as error:
+        if is_damage(error):
+            return FactsDamaged(error.message, hint=error.hint, folder=facts.folder, number=number)
+    return None
+
+
+def set_aside(store: str, error: FactsDamaged) -> str:
+    """Move damaged facts to quarantine, so that they are measured again; returns a note that says so."""
+    return f"{error.message}: moved to {quarantine(store, error.number, error.folder)} and measured again"
+
+
 def quarantine(store: str, number: int, folder: str = "photos") -> str:
     """Move a damaged shard to quarantine; returns its new path."""
     photos = Shards(store, folder)

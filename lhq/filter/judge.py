@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from lhq.errors import InputError, ShardDamaged
-from lhq.filter.damage import READERS, FactsDamaged
+from lhq.filter.damage import READERS, FactsDamaged, footer_damage
 from lhq.filter.rule import FACTS_ORIGIN, Rule, is_measured
 from lhq.measures import Verdicts
 from lhq.records import VERDICT_SCHEMA
@@ -124,7 +124,7 @@ class _FactsReader:
     """Reads one shard's facts in the columns of `schema`; None if they are missing or have another fingerprint.
 
     Raises:
-        FactsDamaged: they have the fingerprint, but can't be read.
+        FactsDamaged: they have the fingerprint, or perhaps have, but can't be read.
     """
 
     facts_shards: Shards
@@ -142,6 +142,8 @@ class _FactsReader:
                 raise FactsDamaged(
                     error.message, hint=error.hint, folder=self.facts_shards.folder, number=number
                 ) from error
+            if damage := footer_damage(self.facts_shards, number):
+                raise damage from error
             return None
         fingerprint = (table.schema.metadata or {}).get(FACTS_ORIGIN, b"").decode(errors="replace")
         return (

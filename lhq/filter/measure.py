@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from lhq.engines import Engine, Job, ShardReport
 from lhq.errors import RunError, ShardDamaged
 from lhq.filter.by_row import Facts, crashed_before, facts_by_row
-from lhq.filter.damage import ROTTEN, is_damage
+from lhq.filter.damage import ROTTEN, footer_damage, is_damage, set_aside
 from lhq.filter.rule import FACTS_ORIGIN, Rule, is_measured
 from lhq.images import max_pixels_limit, set_max_pixels
 from lhq.progress import OnProgress, silent
@@ -48,8 +48,10 @@ class MeasureShard(Job):
         start, number = time.perf_counter(), int(shard)
         set_max_pixels(self.max_pixels)
         missing = [rule for rule in self.rules if not is_measured(self.store, rule, number)]
+        damaged = [error for rule in missing if (error := footer_damage(rule.facts(self.store), number))]
+        notes = [set_aside(self.store, error) for error in damaged]
         try:
-            rows, failed_rows, notes = self._measure(number, missing)
+            rows, failed_rows, said = self._measure(number, missing)
         except ShardDamaged as error:
             seconds = time.perf_counter() - start
             return ShardReport(shard, error=str(error), damaged=is_damage(error), seconds=seconds)
@@ -57,7 +59,7 @@ class MeasureShard(Job):
             return ShardReport(shard, error=f"gone while it was measured ({error})")
         except RunError as error:
             return ShardReport(shard, error=str(error), seconds=time.perf_counter() - start)
-        return ShardReport(shard, rows, failed_rows, time.perf_counter() - start, notes=tuple(notes))
+        return ShardReport(shard, rows, failed_rows, time.perf_counter() - start, notes=(*notes, *said))
 
     def lacks(self) -> str:
         """What this machine lacks to run the job: access to the store, or what a measure needs; "" if nothing."""

@@ -265,11 +265,14 @@ class Shards:
         wanted = self._optional_columns if columns is None else self._optional_columns & set(columns)
         return not wanted <= set(names)
 
-    @staticmethod
-    def _damaged(path: str, error: Exception) -> ShardDamaged:
+    def _damaged(self, path: str, error: Exception) -> ShardDamaged:
+        then = (
+            " and measures it again"
+            if self.folder.startswith("facts/")
+            else "; photos come back by: lhq crawl PIPELINE --retry-failed damaged"
+        )
         return ShardDamaged(
-            f"{path}: not readable ({' '.join(str(error).split())})",
-            hint="`lhq filter` moves it to quarantine/; photos come back by: lhq crawl PIPELINE --retry-failed damaged",
+            f"{path}: not readable ({' '.join(str(error).split())})", hint=f"`lhq filter` moves it to quarantine/{then}"
         )
 
 

@@ -136,10 +136,14 @@ def test_wrong_stored_crc32s_lose_no_photo(store: Path) -> None:
 
 
 @pytest.mark.parametrize("measure", ["size", "duplicates"])
-def test_facts_changed_on_disk_are_measured_again_and_never_judged(store: Path, measure: str) -> None:
+@pytest.mark.parametrize("end", [None, 0, 2000])
+def test_facts_changed_on_disk_are_measured_again_and_never_judged(store: Path, measure: str, end: int | None) -> None:
     run(store)
-    before = verdicts(store)
-    flip(store / f"facts/{measure}/000001.parquet", "width_px")
+    before, path = verdicts(store), store / f"facts/{measure}/000001.parquet"
+    if end is None:
+        flip(path, "width_px")
+    else:  # cut: nothing says which settings they are of
+        path.write_bytes(path.read_bytes()[:end])
     with pytest.raises(ShardDamaged, match=f"facts/{measure}/000001"):
         run(store, judge_only=True)
     done = run(store)
