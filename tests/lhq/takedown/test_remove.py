@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from lhq import checked_json
 from lhq.errors import InputError, ShardDamaged
 from lhq.export import ExportSettings, export
 from lhq.pipeline import Pipeline, load
-from lhq.store import copies, tombstones
+from lhq.store import copies, small_tables, tombstones
 from lhq.takedown.remove import read_names, remove
 from tests.lhq.making import RIGHTS, Here, add_shard, judge, painted_store, photo, scene
 from tests.lhq.typed import Lhq
@@ -80,12 +81,51 @@ def test_names_are_read_from_a_file(tmp_path: Path) -> None:
         read_names(str(tmp_path / "none.txt"))
 
 
-def test_damaged_tombstones_stop_the_export(tmp_path: Path) -> None:
-    store = painted_store(tmp_path / "store", 2)
+@pytest.mark.parametrize("damage", ["torn", "a word flipped", "gone", "an older copy", "of another store"])
+def test_damaged_tombstones_stop_the_export(damage: str, tmp_path: Path) -> None:
+    store = painted_store(tmp_path / "store", 3)
+    path = store / tombstones.NAME
+    remove(str(store), ["flickr:0001"])
+    older = path.read_bytes()
     remove(str(store), ["flickr:0000"])
-    (store / tombstones.NAME).write_bytes(b"PAR1 torn")
-    with pytest.raises(ShardDamaged, match=r"removed\.parquet"):
+    remove(str(tmp_path / "other"), ["flickr:0002"])
+    whole = path.read_bytes()
+    damaged = {
+        "torn": b"PAR1 torn",
+        "a word flipped": whole.replace(b"removed_at", b"remowed_at"),
+        "an older copy": older,
+        "of another store": (tmp_path / "other" / tombstones.NAME).read_bytes(),
+    }
+    path.unlink() if damage == "gone" else path.write_bytes(damaged[damage])
+    with pytest.raises(ShardDamaged, match=r"removed\.parquet: (gone|not the file that was written last)"):
         exported(store, tmp_path / "out")
+    (store / small_tables.CHECKSUMS).unlink()  # as older versions left it, or the user who changed the table
+    if damage == "an older copy":
+        assert tombstones.removed_ids(str(store)) == {"flickr:0001"}
+    if damage == "a word flipped":
+        with pytest.raises(ShardDamaged, match="not readable"):
+            tombstones.read(str(store))
+
+
+def test_tombstones_are_sound_at_any_moment_of_writing_them(tmp_path: Path) -> None:
+    """First `tables.json` holds the old and the new checksum, then the table is written, then it holds the new one."""
+    store = str(tmp_path / "store")
+    path, sums = tmp_path / "store" / tombstones.NAME, tmp_path / "store" / small_tables.CHECKSUMS
+    old_bytes, old = b"", ""
+    for number in range(2):
+        remove(store, [f"flickr:{number}"])
+        new_bytes, text = path.read_bytes(), sums.read_text()
+        (new,) = json.loads(text)["tables"][tombstones.NAME]
+        sums.write_text(json.dumps(checked_json.sealed({"tables": {tombstones.NAME: [old, new]}})))
+        assert len(tombstones.read(store)) == number + 1
+        path.write_bytes(old_bytes) if old_bytes else path.unlink()
+        assert len(tombstones.read(store)) == number
+        path.write_bytes(new_bytes)
+        sums.write_text(text)
+        old_bytes, old = new_bytes, new
+    sums.write_text(sums.read_text().replace(old, "00000000"))
+    with pytest.raises(ShardDamaged, match=r"tables\.json: not readable"):
+        tombstones.read(store)
 
 
 def test_concurrent_takedowns_lose_no_tombstone(tmp_path: Path) -> None:
