@@ -24,6 +24,7 @@ from alis.data.encoded_rows import EncodedRows
 from alis.data.fingerprint import cache_folder
 from alis.data.order import Pool
 from alis.errors import RunError
+from lhq import checked_json
 from lhq.errors import LhqError
 from lhq.images import max_pixels_limit
 from lhq.processes import Died, HelperProcess
@@ -115,8 +116,8 @@ def _listed(folder: Path, fingerprint: str) -> dict[Key, Crash]:
         raise RunError(f"{folder / CRASHED}: can't be read ({error.strerror})", hint=hint) from None
     found = {}
     for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            said = json.loads(line)
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            said = checked_json.opened(json.loads(line))
             if said["data"] == fingerprint:
                 found[int(said["group"]), int(said["row"])] = Crash(str(said["name"]), str(said["how"]))
     return found
@@ -125,7 +126,9 @@ def _listed(folder: Path, fingerprint: str) -> dict[Key, Crash]:
 def _add(folder: Path, fingerprint: str, crashes: Mapping[Key, Crash]) -> None:
     """Add rows to a folder's list, each by one write and on a line of its own, also after one that was cut short."""
     for (group, row), crash in crashes.items():
-        line = {"data": fingerprint, "group": group, "row": row, "name": crash.name, "how": crash.how}
+        line = checked_json.sealed(
+            {"data": fingerprint, "group": group, "row": row, "name": crash.name, "how": crash.how}
+        )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / CRASHED).open("a+b", buffering=0) as file:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from alis.data.catalogue import Catalogue
 from alis.errors import DataError
+from lhq import checked_json
 
 _SETTLED_S = 2.0  # a file that was just written may change again without changing its times
 
@@ -55,10 +56,10 @@ def _hashed(path: Path) -> str:
     stamp = [about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
     note = cache_folder() / "content" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]}.json"
     try:
-        kept = json.loads(note.read_text(encoding="utf-8"))
+        kept = checked_json.opened(json.loads(note.read_text(encoding="utf-8")))
         if kept["stamp"] == stamp:
             return str(kept["hash"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # not hashed yet, or a damaged cache file
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -67,7 +68,8 @@ def _hashed(path: Path) -> str:
     part = note.with_suffix(f".{os.getpid()}.part")
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"path": str(path), "stamp": stamp, "hash": found}), encoding="utf-8")
+        table = checked_json.sealed({"path": str(path), "stamp": stamp, "hash": found})
+        part.write_text(json.dumps(table), encoding="utf-8")
         os.replace(part, note)
     except OSError:
         part.unlink(missing_ok=True)  # it is hashed again next time

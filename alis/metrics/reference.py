@@ -82,7 +82,7 @@ def reference_statistics(
     key = f"{content} {catalogue.column} {resolution} {sample.fit} {extractor.name} {sample.num_kept} {sample.num}"
     path = cache_folder() / "reference" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
     # Hosts may have separate caches: unless all processes find the statistics, all must compute them.
-    stored = _stored(path, content)
+    stored = _stored(path, key, content)
     if not dist.any_true(stored is None, device) and stored is not None:
         return stored
     moments = Moments()
@@ -110,30 +110,33 @@ def reference_statistics(
     rows = dist.gather_rows(rows.to(device)).cpu()
     found = ReferenceStatistics(*moments.finish(extractor.num_features, device), rows, num_left_out, content)
     if dist.is_first_of_host():
-        _keep(found, path)
+        _keep(found, path, key)
     return found
 
 
-def _stored(path: Path, content: str) -> ReferenceStatistics | None:
-    """The statistics cached in a file, or None if there is none or it is damaged."""
+def _stored(path: Path, key: str, content: str) -> ReferenceStatistics | None:
+    """The statistics cached in a file, or None if there is none or it is damaged or another's."""
     try:
         with np.load(path) as kept:
+            if "key" in kept and str(kept["key"]) != key:
+                raise ValueError("it is of other pictures, or of another extractor")
             num, num_left_out = int(kept["num"]), int(kept["num_left_out"]) if "num_left_out" in kept else 0
             rows = torch.from_numpy(kept["kept"])
             return ReferenceStatistics(kept["mean"], kept["covariance"], num, rows, num_left_out, content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         log.warning("%s: damaged, computed again (%s)", path, error)
         return None
 
 
-def _keep(found: ReferenceStatistics, path: Path) -> None:
+def _keep(found: ReferenceStatistics, path: Path, key: str) -> None:
     part = path.with_suffix(f".{dist.rank()}-{os.getpid()}.part.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(
             part,
+            key=key,
             mean=found.mean,
             covariance=found.covariance,
             num=found.num,

@@ -1,10 +1,11 @@
 """A model on disk: a folder with `config.json`, `model.safetensors`, and files that training needs.
 
-    config.json                 {"format": 1, "model": {…ModelConfig…}, "notes": {…}, "crc32": "…"}
+    config.json                 {"format": 1, "model": {…ModelConfig…}, "notes": {…}, "checksums": {…}, "crc32": "…"}
     model.safetensors           the averaged generator, for painting
     generator.safetensors       the generator in training (optional)
     discriminator.safetensors   (optional)
 
+`checksums` are those of the other files, so that a file of another run with the same networks is noticed.
 A run's folder contains such folders as `snapshots/<name>`; opening a run opens its newest snapshot. The word `demo`
 means the model that comes with the package.
 """
@@ -123,6 +124,7 @@ def load_as(kind: type[G], path: str | Path, *, device: str | torch.device = "cp
     Raises: as `alis.models.load`.
     """
     folder = find(path)
+    check_file(folder, MODEL)
     return _load(kind, read_config(folder), folder / MODEL, device)
 
 
@@ -136,7 +138,30 @@ def load_discriminator(path: str | Path, *, device: str | torch.device = "cpu") 
     folder = find(path)
     if not (folder / DISCRIMINATOR).is_file():
         raise WeightsMissing(f"{folder}: no {DISCRIMINATOR}", hint="this model was saved without its discriminator")
+    check_file(folder, DISCRIMINATOR)
     return _load(Discriminator, read_config(folder), folder / DISCRIMINATOR, device)
+
+
+def check_file(folder: Path, name: str) -> None:
+    """Check that a file of tensors is the one that config.json was written with, by the checksum that it says it has.
+
+    Raises:
+        InputError: it is another, or can't be read. A file without a checksum (of other programs) may be any.
+    """
+    table = _read_table(folder / CONFIG)
+    listed = table.get("checksums") if isinstance(table, dict) else None
+    wanted = listed.get(name) if isinstance(listed, dict) else None
+    if wanted is None:
+        return
+    try:
+        stored = tensor_file.stored_checksum(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder / name}: can't be read ({error})", hint="copy the file again") from None
+    if stored and stored != wanted:
+        raise InputError(
+            f"{folder / name}: is of another model than {CONFIG} beside it, or of another snapshot of this one",
+            hint="copy the whole folder again, or use an earlier snapshot",
+        )
 
 
 def load_weights(network: nn.Module, file: Path) -> None:
@@ -204,12 +229,15 @@ def save(
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        checksums = {}
         for name, network in ((MODEL, generator), (TRAINED, trained), (DISCRIMINATOR, discriminator)):
             if network is not None:
                 tensor_file.save(network.state_dict(), folder / f"{name}.part")
+                checksums[name] = tensor_file.stored_checksum(folder / f"{name}.part")
                 _finish(folder, name)
-        table = checked_json.sealed({"format": FORMAT, "model": generator.config.model_dump(), "notes": notes or {}})
-        (folder / f"{CONFIG}.part").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        table = {"format": FORMAT, "model": generator.config.model_dump(), "notes": notes or {}, "checksums": checksums}
+        text = json.dumps(checked_json.sealed(table), indent=1) + "\n"
+        (folder / f"{CONFIG}.part").write_text(text, encoding="utf-8")
         _finish(folder, CONFIG)
     except (OSError, SafetensorError) as error:
         raise InputError(

@@ -6,13 +6,14 @@ made this way.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
+from alis import tensor_file
 from alis.errors import InputError
 from alis.models import hub, model_folder
 
@@ -63,9 +64,26 @@ def slim(
             raise InputError(f"{source}: has weights out of the range of {weights}", hint="use --weights float32")
         rounding = max(rounding, float((rounded - tensor).abs().max() / tensor.abs().max().clamp(min=1e-12)))
     model_folder.save(folder, g.to(DTYPES[weights]), notes=notes | {"weights": weights})
-    if (source / model_folder.CLUSTERS).is_file():
-        shutil.copyfile(source / model_folder.CLUSTERS, folder / model_folder.CLUSTERS)
+    _copy_clusters(source, folder)
     return Slim(folder, sum(path.stat().st_size for path in folder.iterdir()), rounding)
+
+
+def _copy_clusters(source: Path, folder: Path) -> None:
+    """Copy a model's clusters, if it has any, as those of its slim copy: rounding weights hardly moves centres.
+
+    Raises:
+        InputError: the clusters are damaged.
+    """
+    path = source / model_folder.CLUSTERS
+    if not path.is_file():
+        return
+    try:
+        tensors, about = tensor_file.load(path)
+        if about.get("model") == tensor_file.stored_checksum(source / model_folder.MODEL):
+            about["model"] = tensor_file.stored_checksum(folder / model_folder.MODEL)
+        tensor_file.save(tensors, folder / model_folder.CLUSTERS, about)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: can't be copied ({error})", hint="run alis clusters again, or remove it") from None
 
 
 def _notes(source: Path) -> Notes:

@@ -1,6 +1,7 @@
 """10,000 codes → k cluster centres: k-means in w, for truncation towards the nearest cluster instead of the mean.
 
-Saved beside the model as `clusters.safetensors` (`centres` [K, S], `shares` [K]). Lloyd's algorithm, initialised by
+Saved beside the model as `clusters.safetensors` (`centres` [K, S], `shares` [K]; in its metadata the checksum of that
+model, where it was saved by this version). Lloyd's algorithm, initialised by
 k-means++, on the model's device; the same seed gives the same centres.
 Source: arXiv 2104.06954, section 5 (clustered sampling); k-means++: Arthur and Vassilvitskii, SODA 2007.
 """
@@ -91,7 +92,8 @@ def save(model: str | Path, clusters: Clusters) -> Path:
     path = check(model)
     part = path.with_name(f"{NAME}.part")
     try:
-        tensor_file.save({"centres": clusters.centres_KS, "shares": clusters.shares_K.float()}, part)
+        about = {"model": tensor_file.stored_checksum(path.with_name(model_folder.MODEL))}
+        tensor_file.save({"centres": clusters.centres_KS, "shares": clusters.shares_K.float()}, part, about)
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: can't be written ({error})", hint="make the model's folder writable") from None
@@ -121,9 +123,12 @@ def find(model: str | Path, config: ModelConfig) -> Tensor | None:
     if not path.exists():
         return None
     try:
-        centres_KS = tensor_file.load(path)[0]["centres"]
+        tensors, about = tensor_file.load(path)
+        centres_KS, own = tensors["centres"], tensor_file.stored_checksum(path.with_name(model_folder.MODEL))
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{path}: can't be read ({error})", hint="remove it and run alis clusters again") from None
+    if about.get("model", own) != own:
+        raise InputError(f"{path}: belongs to another model", hint="remove it and run alis clusters again")
     if centres_KS.ndim != 2 or not len(centres_KS) or centres_KS.shape[1] != config.w_dim:
         raise InputError(f"{path}: belongs to another model", hint="remove it and run alis clusters again")
     if not centres_KS.is_floating_point() or not bool(torch.isfinite(centres_KS).all()):

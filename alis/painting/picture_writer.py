@@ -2,7 +2,8 @@
 
 A strip is painted from left to right, but most formats store rows. So the columns first go to a spool file of raw rows
 beside the picture (`out.png.partial`, 3 bytes per pixel), and the picture is encoded from there. The spool also makes
-painting resumable: a journal beside it records how many columns are on disk, and the same command continues from there.
+painting resumable: a journal beside it records how many columns are on disk, and their checksum; the same command
+continues from there, and paints columns again that have changed since.
 The trade-off: the disk holds the raw picture for a while, so that memory never has to.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shutil
 import time
@@ -18,14 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from isal.isal_zlib import crc32
 
 from alis import formats
 from alis.errors import InputError, RunError
 from alis.formats import Pixels
 from alis.progress import progress_bar
-from lhq import system
+from lhq import checked_json, system
 
+log = logging.getLogger("alis")
 _SYNC_S = 2.0
+_READ_BYTES = 4 * 2**20
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -57,6 +62,7 @@ class Spool:
         self.path = picture.with_name(picture.name + ".partial")
         self.journal = picture.with_name(picture.name + ".partial.json")
         self.width, self.height, self.note = width, height, note
+        self._row_crcs = [0] * height  # of the columns so far
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | system.O_BINARY, 0o644)
         try:
             system.lock(self.fd)
@@ -73,8 +79,8 @@ class Spool:
         if not self.journal.exists():
             return 0
         try:
-            seen = json.loads(self.journal.read_text(encoding="utf-8"))
-            done = int(seen.pop("done_px"))
+            seen = checked_json.opened(json.loads(self.journal.read_text(encoding="utf-8")))
+            done, checksum = int(seen.pop("done_px")), seen.pop("columns", None)
         except (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError):
             raise InputError(f"{self.journal}: is damaged", hint=f"remove it and {self.path.name}") from None
         if seen != self._identity():
@@ -84,7 +90,21 @@ class Spool:
             )
         if not 0 <= done <= self.width or (done and os.fstat(self.fd).st_size < (self.height - 1) * self.width * 3):
             raise InputError(f"{self.journal}: does not match its spool", hint=f"remove it and {self.path.name}")
+        self._row_crcs = [self._crc_on_disk(row, done) for row in range(self.height)]
+        if checksum is not None and checksum != self._checksum():  # journals of older versions have none
+            log.warning("%s: its columns have changed since they were painted; they are painted again", self.path)
+            self._row_crcs = [0] * self.height
+            return 0
         return done
+
+    def _crc_on_disk(self, row: int, done_px: int) -> int:
+        crc, begin = 0, row * self.width * 3
+        for at in range(begin, begin + done_px * 3, _READ_BYTES):
+            crc = crc32(system.read_at(self.fd, min(_READ_BYTES, begin + done_px * 3 - at), at), crc)
+        return crc
+
+    def _checksum(self) -> str:
+        return f"{crc32(np.array(self._row_crcs, '<u4')):08x}"
 
     def _identity(self) -> dict[str, object]:
         return {"note": self.note, "width_px": self.width, "height_px": self.height}
@@ -94,6 +114,7 @@ class Spool:
         wide = np.ascontiguousarray(columns_HwC)
         for row in range(self.height):
             _write_all(self.fd, wide[row].data, (row * self.width + self.done_px) * 3)
+            self._row_crcs[row] = crc32(wide[row], self._row_crcs[row])
         self.done_px += wide.shape[1]
         if time.monotonic() - self._synced_at > _SYNC_S:
             self.sync()
@@ -102,7 +123,8 @@ class Spool:
         """Write the columns to disk, and only then record them in the journal."""
         os.fsync(self.fd)
         part = self.journal.with_name(self.journal.name + ".new")
-        part.write_text(json.dumps(self._identity() | {"done_px": self.done_px}), encoding="utf-8")
+        table = self._identity() | {"done_px": self.done_px, "columns": self._checksum()}
+        part.write_text(json.dumps(checked_json.sealed(table)), encoding="utf-8")
         os.replace(part, self.journal)
         self._synced_at = time.monotonic()
 

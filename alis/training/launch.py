@@ -19,7 +19,7 @@ from alis.features.extractors import open_features
 from alis.metrics import EvaluationPlan
 from alis.models import Generator, load
 from alis.models.model_folder import DEMO, find, read_notes
-from alis.training import loop, monitor
+from alis.training import json_lines, loop, monitor
 from alis.training.recipe import TrainConfig
 from lhq.cli.progress import progress
 from lhq.progress import silent
@@ -145,7 +145,7 @@ def _save_record(folder: Path, record: dict[str, object]) -> None:
         return
     try:
         with open(folder / "evaluation.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json_lines.line(record))
     except OSError as error:
         log.warning("%s: the record can't be saved (%s)", folder, error)
 

@@ -24,6 +24,7 @@ from alis.metrics import strip_metrics
 from alis.models import Generator, sampling
 from alis.training import json_lines
 from alis.training.recipe import TrainConfig
+from lhq import checked_json
 
 log = logging.getLogger("alis")
 _LIBRARIES = ("torch", "numpy", "pyarrow", "safetensors", "triton", "simplejpeg")
@@ -100,7 +101,7 @@ class Monitor:
         """Append a record to metrics.jsonl and TensorBoard; if the disk is full, only the record is lost."""
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({key: _plain(value) for key, value in record.items()}) + "\n")
+                file.write(json_lines.line({key: _plain(value) for key, value in record.items()}))
             if self.board is not None:
                 for name, value in record.items():
                     if isinstance(value, (int, float)) and name not in {"images", "kimg"}:
@@ -154,7 +155,7 @@ def write_run_json(
     starts: list[Any] = []
     if path.exists():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = checked_json.opened(json.loads(path.read_text(encoding="utf-8")))
             starts = [*before["starts"]]
             if before["data"]["fingerprint"] != data["fingerprint"]:
                 log.warning(
@@ -164,8 +165,10 @@ def write_run_json(
                 )
             for change in _changes(before["config"], config.model_dump()):
                 log.info("changed since the last start: %s", change)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            log.warning("%s: was damaged and is replaced", path)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            aside = path.with_suffix(".json.damaged")
+            os.replace(path, aside)
+            log.warning("%s: was damaged (%s): it is replaced, and kept as %s", path, error, aside.name)
     start = {"images": images, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "command": sys.argv[1:]}
     starts.append(start if begun_with is None else {**start, "begun_with": str(begun_with)})
     table = {
@@ -181,7 +184,7 @@ def write_run_json(
         "starts": starts,
     }
     part = path.with_suffix(".json.part")
-    part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(checked_json.sealed(table), indent=1) + "\n", encoding="utf-8")
     os.replace(part, path)
 
 

@@ -33,7 +33,7 @@ from alis import dist, models, tensor_file
 from alis.config import ModelConfig
 from alis.errors import AlisError, ConfigError, InputError
 from alis.models import Discriminator, Generator
-from alis.models.model_folder import DISCRIMINATOR, MODEL, TRAINED, load_weights, read_config
+from alis.models.model_folder import DISCRIMINATOR, MODEL, TRAINED, check_file, load_weights, read_config
 from alis.models.projected import Projected
 from lhq import checked_json, system
 
@@ -124,6 +124,9 @@ def restore(state: State, snapshot: Path) -> None:
         is_model = not (snapshot / PROGRESS).is_file()
         progress = Progress(0, 0) if is_model else read_progress(snapshot)
         _check_files(snapshot, progress)
+        for name in (MODEL, TRAINED, DISCRIMINATOR):
+            if (snapshot / name).is_file():
+                check_file(snapshot, name)
         load_weights(state.ema, snapshot / MODEL)
         has_trained = (snapshot / TRAINED).is_file() or not is_model
         load_weights(state.generator, snapshot / (TRAINED if has_trained else MODEL))

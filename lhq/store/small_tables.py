@@ -98,7 +98,7 @@ def _checked_bytes(fs: Any, root: str, name: str, hint: str) -> bytes | None:
             return data
     what = "gone" if data is None else "not the file that was written last"
     raise ShardDamaged(
-        f"{path}: {what}, says {CHECKSUMS} beside it",
+        f"{path}: {what}, says tables.json beside it",
         hint=f"{hint}; if you changed or deleted it yourself, delete {CHECKSUMS}",
     )
 

@@ -192,6 +192,18 @@ def test_content_is_hashed_once_and_again_after_a_change(tmp_path: Path, monkeyp
     assert content_fingerprint(open_catalogue(str(tmp_path / "photos"))) != before
 
 
+def test_a_rotten_note_of_a_hash_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
+    catalogue = open_catalogue(str(Path(__file__).parents[3] / "docs" / "pictures"))  # files that are not new
+    first = content_fingerprint(catalogue)
+    notes = list((tmp_path / "content").iterdir())
+    assert len(notes) == catalogue.num_images
+    for note in notes:
+        table = json.loads(note.read_text())
+        note.write_text(json.dumps({**table, "hash": table["hash"][::-1]}))
+    assert content_fingerprint(catalogue) == first
+
+
 def test_the_command_logs_which_variant_is_read(tmp_path: Path) -> None:
     for name, size in (("data", 32), ("data-16", 16)):
         variant(tmp_path / "export", name, size)

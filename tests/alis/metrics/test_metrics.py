@@ -149,7 +149,7 @@ def test_the_plane_shifts_exactly_and_noise_lowers_eq_t(generator: Generator) ->
 
 
 def test_reference_statistics_are_cached_by_fingerprint(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("ALIS_CACHE", str(tmp_path))
     extractor, catalogue = open_features("random", CPU), open_catalogue(data)
@@ -162,6 +162,16 @@ def test_reference_statistics_are_cached_by_fingerprint(
     assert torch.equal(first.kept, again.kept)
     assert stored.stat().st_mtime_ns == before
     assert reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(20, 30)).num == 30
+    (other,) = set((tmp_path / "reference").iterdir()) - {stored}
+    whole = stored.read_bytes()
+    encrypted = bytearray(whole)
+    encrypted[whole.rindex(b"PK\x01\x02") + 8] ^= 1
+    for rotten in (bytes(encrypted), whole[: len(whole) // 2], other.read_bytes()):
+        stored.write_bytes(rotten)
+        assert reference_statistics(catalogue, 16, extractor, CPU, SampleOptions(20)).num == 80
+        assert "damaged, computed again" in caplog.text
+        assert stored.read_bytes() != rotten
+        caplog.clear()
 
 
 HALF_CACHED = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +132,18 @@ def test_a_rotten_file_is_an_error_though_its_form_is_sound(folder: Path, name: 
         file.write_bytes(data)
     with pytest.raises(InputError, match=rf"{name}: can't be read \(its checksum is wrong.*copy the"):
         alis.load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "discriminator.safetensors", "config.json"])
+def test_a_file_of_another_model_with_the_same_networks_is_refused(tmp_path: Path, name: str) -> None:
+    for number in range(2):
+        torch.manual_seed(number)
+        alis.save(tmp_path / f"{number}", alis.Generator(TINY), alis.Discriminator(TINY))
+    shutil.copy(tmp_path / "1" / name, tmp_path / "0" / name)
+    for load, file in ((alis.load, "model"), (alis.load_discriminator, "discriminator")):
+        refusal = pytest.raises(InputError, match=rf"{file}\.safetensors: is of another model")
+        with refusal if name in (f"{file}.safetensors", "config.json") else contextlib.nullcontext():
+            load(tmp_path / "0")
 
 
 def test_files_without_a_checksum_open(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,12 @@ def test_from_the_command_line_to_a_picture(tmp_path: Path) -> None:
         cli, ["panorama", str(tmp_path / "model"), "-o", str(tmp_path / "l.png"), "--cluster", "3"]
     )
     assert isinstance(result.exception, InputError)
+    torch.manual_seed(7)
+    alis.save(tmp_path / "other", alis.Generator(painter.tiny().config))
+    clusters.save(tmp_path / "other", clusters.compute(alis.load(tmp_path / "other"), num_clusters=2, num_samples=9))
+    shutil.copy(tmp_path / "other" / clusters.NAME, tmp_path / "model" / clusters.NAME)
+    with pytest.raises(InputError, match="belongs to another model"):
+        clusters.find(tmp_path / "model", painter.tiny().config)
     (tmp_path / "model" / clusters.NAME).write_bytes(b"broken")
     with pytest.raises(InputError, match="can't be read"):
         clusters.find(tmp_path / "model", painter.tiny().config)

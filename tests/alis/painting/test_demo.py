@@ -16,6 +16,7 @@ from alis.cli import cli
 from alis.errors import InputError
 from alis.models import model_folder
 from alis.models.slim import slim
+from alis.painting import clusters
 from alis.painting.panorama import choose_precision, precision_of
 from alis.plane import codes
 from tests.alis import painter
@@ -51,6 +52,8 @@ def test_a_slim_model_paints_the_same_and_has_no_local_paths(run: Path, tmp_path
     }
     exact, slimmed = (alis.Panorama(alis.load(path), 3)[0:640].astype(int) for path in (run, tmp_path / "slim"))
     assert np.abs(exact - slimmed).mean() < 1
+    centres = [clusters.find(path, alis.load(path).config) for path in (run, tmp_path / "slim")]
+    assert torch.equal(*(tensor for tensor in centres if tensor is not None))
     same = slim(run, tmp_path / "same", weights="float32")
     assert np.array_equal(alis.Panorama(alis.load(same.folder), 3)[0:640], exact)
     assert same.rounding == 0
@@ -61,8 +64,8 @@ def test_models_and_codes_have_the_usual_file_permissions(run: Path, tmp_path: P
     new = tmp_path / "new"
     new.touch()
     codes.save(tmp_path / "code.safetensors", torch.zeros(8))
-    clusters = CliRunner().invoke(cli, ["clusters", str(run), "-k", "3", "--samples", "200"])
-    assert clusters.exit_code == 0, clusters.output
+    made = CliRunner().invoke(cli, ["clusters", str(run), "-k", "3", "--samples", "200"])
+    assert made.exit_code == 0, made.output
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"model.safetensors", "clusters.safetensors", "code.safetensors"} <= {path.name for path in files}
     assert {path.name: path.stat().st_mode for path in files} == {path.name: new.stat().st_mode for path in files}

@@ -22,7 +22,7 @@ from alis.cli import cli
 from alis.errors import AlisError, InputError, RunError
 from alis.formats import FORMATS
 from alis.formats.pixels import Picture
-from alis.painting import picture_writer, strip
+from alis.painting import picture_writer, redraw, strip
 from tests.alis import painter
 
 ROOT = Path(__file__).parents[3]
@@ -173,7 +173,10 @@ def test_an_interrupted_strip_resumes(model: Path, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["s.png"]
 
 
-def test_a_killed_strip_resumes_from_the_last_sync(g: alis.Generator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rot", ["", "in what is painted", "in the journal"])
+def test_a_killed_strip_resumes_from_the_last_sync(
+    rot: str, g: alis.Generator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     plan = strip.plan(alis.Panorama(g, 3), width=2000)
     note = plan.note.text
     half = picture_writer.Spool(tmp_path / "s.png", 2000, 32, note)
@@ -185,8 +188,18 @@ def test_a_killed_strip_resumes_from_the_last_sync(g: alis.Generator, tmp_path: 
     safe = half.done_px
     half.append(next(plan.columns(safe)))  # reached the disk, but the journal never heard of it
     half.close()
+    if rot == "in the journal":
+        half.journal.write_text(half.journal.read_text().replace(f'"done_px": {safe}', f'"done_px": {safe + 1}'))
+        with pytest.raises(InputError, match="is damaged"):
+            strip.paint(plan, tmp_path / "s.png")
+        return
+    if rot:
+        with open(half.path, "rb+") as file:
+            file.seek((17 * 2000 + safe - 1) * 3)
+            file.write(bytes([file.read(1)[0] ^ 8]))
     made = strip.paint(plan, tmp_path / "s.png")
-    assert made.painted_px == 2000 - safe
+    assert made.painted_px == 2000 - (0 if rot else safe)
+    assert ("painted again" in caplog.text) == bool(rot)
     assert np.array_equal(_pixels(made.path), plan.panorama[0:2000])
 
 
@@ -212,6 +225,23 @@ def test_two_processes_cannot_paint_the_same_picture(tmp_path: Path) -> None:
         picture_writer.Spool(tmp_path / "s.png", 100, 8, "n")
     first.close()
     picture_writer.Spool(tmp_path / "s.png", 100, 8, "n").close()
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_no_damaged_column_is_copied_into_a_redrawn_strip(ending: str, g: alis.Generator, tmp_path: Path) -> None:
+    """Damage in the middle of what would be copied, which libvips would show as noise or black."""
+    path = tmp_path / f"s{ending}"
+    strip.paint(strip.plan(alis.Panorama(g, 9), width=2000), path)
+    before, whole = strip.read(path, g), path.read_bytes()
+    for at, size in ((len(whole) // 3, 1), (len(whole) // 3, 400)):
+        path.write_bytes(
+            whole[:at] + bytes(byte ^ 1 if size == 1 else 0 for byte in whole[at:][:size]) + whole[at + size :]
+        )
+        with pytest.raises(InputError, match=rf"{path.name}: can't be read as a picture"):
+            redraw.write(before, strip.redrawn(before, at=1990), path, tmp_path / f"t{ending}", overwrite=True)
+    path.write_bytes(whole)
+    redraw.write(before, strip.redrawn(before, at=1990), path, tmp_path / f"t{ending}")
+    assert np.array_equal(_pixels(tmp_path / f"t{ending}")[:, :1800], before.panorama[0:1800])
 
 
 @pytest.mark.parametrize(

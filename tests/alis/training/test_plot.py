@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from alis.errors import InputError
+from alis.training import json_lines
 from alis.training.monitor import Monitor
 from alis.training.plot import plot
 
@@ -46,10 +47,15 @@ def test_a_page_has_curves_and_pictures(run: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_damaged_line_is_left_out_with_a_warning(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A flipped byte in the log ended a run that went on from a sound snapshot."""
+@pytest.mark.parametrize(("was", "now"), [(b'2000, "loss', b'20\xd00, "l\xf6ss'), (b"2000", b"2400"), (b"0.5", b"0.7")])
+def test_a_damaged_line_is_left_out_with_a_warning(
+    was: bytes, now: bytes, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flipped byte in the log ended a run that went on from a sound snapshot; a flipped digit was plotted."""
     log = run / "metrics.jsonl"
-    log.write_bytes(log.read_bytes().replace(b'2000, "loss', b'20\xd00, "l\xf6ss'))
+    records = [json.loads(line) for line in log.read_text().splitlines()[:3]]
+    log.write_text("".join(json_lines.line(record) for record in records))
+    log.write_bytes(log.read_bytes().replace(was, now))
     plot([run], tmp_path / "curves.png")
     Monitor(run, start=2500, total=4000, device=torch.device("cpu")).close()
     assert caplog.text.count("metrics.jsonl: 1 damaged lines left out, the first is line 2") == 2

@@ -21,6 +21,7 @@ from alis.errors import ConfigError, DataError, InputError, TrainingDiverged
 from alis.training import run_folder, state
 from alis.training.launch import launch
 from alis.training.loop import train
+from alis.training.monitor import write_run_json
 from tests.alis import sets
 from tests.alis.training.runs import PUBLISHED, ROOT, flags, records, small, tensors
 
@@ -69,6 +70,20 @@ def test_a_run_records_its_settings_and_its_snapshots_are_models(finished: Path,
     codes = generator.map(torch.randn(3, 8)).chunk(3)
     assert generator(*codes, 0).shape == (1, 3, 16, 16)
     assert not list(finished.glob(".*.part"))
+
+
+def test_a_rotten_run_json_is_replaced_and_kept_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    about = {"address": "a", "num_images": 4, "fingerprint": "f"}
+    for _ in range(2):
+        write_run_json(tmp_path, small(), about, 0)
+    path = tmp_path / "run.json"
+    assert len(json.loads(path.read_text())["starts"]) == 2
+    rotten = path.read_text().replace('"num_images": 4', '"num_images": 6')
+    path.write_text(rotten)
+    write_run_json(tmp_path, small(), about, 0)
+    assert len(json.loads(path.read_text())["starts"]) == 1
+    assert (tmp_path / "run.json.damaged").read_text() == rotten
+    assert "run.json: was damaged (its checksum is wrong" in caplog.text
 
 
 def by_two(data: str, out: Path, **changes: object) -> None:
