@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import multiprocessing.util
 import os
 import queue
@@ -40,6 +41,7 @@ _PAPERS = ("id", "width_px", "height_px", "orientation", "format", "licence", "t
 _MOST_BYTES = 2**20  # of an answer
 _MOST_WAITING = 1024  # answers that were read before somebody asked for them
 _TAKEN = {"id", "error", "said"}
+log = logging.getLogger("lhq")
 
 
 class CommandSettings(MeasureSettings):
@@ -99,7 +101,7 @@ class Command(Measure[CommandSettings]):
         self.schema = pa.schema([pa.field("id", pa.string(), nullable=False), *said, *fields])
         self.judged = ["id", "error", *dict.fromkeys([*settings.least, *settings.most])]
         self._child: _Child | None = None
-        self._has_answered, self._ending = False, ""
+        self._has_answered, self._num_unanswered, self._ending = False, 0, ""
 
     def __reduce__(self) -> tuple[type[Command], tuple[CommandSettings, str]]:
         return Command, (self.settings, self.name)  # each worker starts the command itself
@@ -123,8 +125,8 @@ class Command(Measure[CommandSettings]):
         with tempfile.TemporaryDirectory(prefix="lhq-command-") as folder:
             answers = self._ask(asked, folder) if asked else []
             if answers is None:  # it died: try each photo alone to find the one that killed it
-                answers = [self._ask_alone(photo, folder) for photo in asked]
-            self._check_it_works(answers)
+                answers = self._ask_each(asked, folder)
+            self._has_answered |= bool(answers)
         told = {photo.id: self._row(photo, answer) for photo, answer in zip(asked, answers, strict=True)} | refused
         rows = [{"id": photo.id, **told[photo.id]} for photo in photos]
         return pa.RecordBatch.from_pylist(rows, self.schema)
@@ -159,6 +161,21 @@ class Command(Measure[CommandSettings]):
             self._child = None
         return answers
 
+    def _ask_each(self, photos: Sequence[Photo], folder: str) -> list[Mapping[str, Any]]:
+        """One answer per photo, each asked alone.
+
+        Raises:
+            RunError: none of the first was ever answered: it is the command, not the photos.
+        """
+        answers: list[Mapping[str, Any]] = []
+        for photo in photos:
+            answers.append(self._ask_alone(photo, folder))
+            self._has_answered |= answers[-1].get("error") != "crashed"
+            self._num_unanswered += 1
+            if not self._has_answered and self._num_unanswered >= min(_MOST_UNANSWERED, max(2, len(photos))):
+                raise self._wrong(f"{self._ending} on each of the first {self._num_unanswered} photos")
+        return answers
+
     def _ask_alone(self, photo: Photo, folder: str) -> Mapping[str, Any]:
         """The answer for one photo, or how the command ended on it. One that ended by itself (exit code 0) after the
         photo before it is started again."""
@@ -167,13 +184,6 @@ class Command(Measure[CommandSettings]):
         if answers is None and not is_fresh and self._ending == _ENDED:
             answers = self._ask([photo], folder)
         return answers[0] if answers else {"error": "crashed", "said": f"the command {self._ending} on it"}
-
-    def _check_it_works(self, answers: Sequence[Mapping[str, Any]]) -> None:
-        """Raises: RunError: it was asked about several photos and has never answered: it is the command, not the
-        photos."""
-        self._has_answered |= any(answer.get("error") != "crashed" for answer in answers)
-        if len(answers) > 1 and not self._has_answered:
-            raise self._wrong(f"{self._ending} on each of the first {len(answers)} photos")
 
     def _row(self, photo: Photo, answer: Mapping[str, Any]) -> dict[str, Any]:
         if answer.get("id", photo.id) != photo.id:
@@ -198,6 +208,7 @@ class Command(Measure[CommandSettings]):
 
 
 _ENDED = "ended (exit code 0)"
+_MOST_UNANSWERED = 3
 
 
 def _refusal(photo: Photo) -> dict[str, Any]:
@@ -284,9 +295,8 @@ class _Child:
         writer.start()
         answers: list[Mapping[str, Any]] = []
         while len(answers) < len(requests):
-            try:
-                line = self._lines.get(timeout=self._settings.timeout_s)
-            except queue.Empty:
+            line = self._next_line()
+            if line is None:
                 self._is_silent = True
                 return None
             if not line:
@@ -304,6 +314,24 @@ class _Child:
         if self._is_ahead():
             raise self._ended("wrote more answers than it was asked for")
         return answers
+
+    def _next_line(self) -> bytes | None:
+        """What it writes next, b"" at its end; None where it took too long."""
+        limit_s = self._settings.timeout_s
+        soon_s = min(_LONG_S, limit_s)
+        with contextlib.suppress(queue.Empty):
+            return self._lines.get(timeout=soon_s)
+        if limit_s > soon_s:
+            log.warning(
+                "[filter.command.%s]: no answer for %g s; waiting for %g (timeout_s). It has to answer each line as it "
+                "comes, and to flush",
+                self._name,
+                soon_s,
+                limit_s,
+            )
+            with contextlib.suppress(queue.Empty):
+                return self._lines.get(timeout=limit_s - soon_s)
+        return None
 
     def _is_ahead(self) -> bool:
         """Whether it has said more than it was asked for, as far as that was read; the mark of its end is nothing."""
@@ -331,6 +359,7 @@ class _Child:
         return said
 
 
+_LONG_S = 60.0  # without an answer before that is said
 _LAST_WORDS_S = 1.0
 _A_MOMENT_S = 0.002
 

@@ -11,6 +11,7 @@ import pytest
 
 from lhq import pipeline
 from lhq.errors import ConfigError
+from lhq.measures.command import Command, CommandSettings
 from tests.lhq.making import add_shard, photo, scene
 
 HEAD = """
@@ -131,7 +132,7 @@ def test_what_is_no_answer_is_said_and_nothing_is_written(file: Path, program: s
 @pytest.mark.parametrize(
     ("program", "match"),
     [
-        ("raise SystemExit(5)", r"died \(exit code 5\) on each of the first 5 photos"),
+        ("raise SystemExit(5)", r"died \(exit code 5\) on each of the first 3 photos"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", r"died \(SIGTERM\) on each"),
         ("import time; time.sleep(60)", "gave no answer in 0.5 s on each"),
     ],
@@ -142,6 +143,17 @@ def test_a_command_that_never_answers_fails_and_no_photo_is_to_blame(file: Path,
 
     assert re.search(match, done.failed[0].error), done.failed[0].error
     assert not (file.parent / "store/facts/captions/000000.parquet").exists()
+
+
+def test_a_silent_command_is_told_of_while_it_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lhq.measures.command._LONG_S", 0.05)
+    late = "import sys, time; sys.stdin.readline(); time.sleep(0.5); print('{\"n\": 1}', flush=True); sys.stdin.read()"
+    command = Command(CommandSettings(run=(sys.executable, "-c", late), columns={"n": "number"}), "slow")
+    with caplog.at_level("WARNING", "lhq"):
+        assert command.measure([photo(scene(0), "one")])["n"].to_pylist() == [1.0]
+    assert caplog.text.count("[filter.command.slow]: no answer for 0.05 s; waiting for 600 (timeout_s)") == 1
 
 
 def test_one_that_ends_by_itself_is_started_again(file: Path) -> None:
