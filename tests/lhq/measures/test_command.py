@@ -12,6 +12,7 @@ import pytest
 from lhq import pipeline
 from lhq.errors import ConfigError
 from lhq.measures.command import Command, CommandSettings
+from lhq.records import Photo
 from tests.lhq.making import add_shard, photo, scene
 
 HEAD = """
@@ -152,7 +153,8 @@ def test_a_silent_command_is_told_of_while_it_is_waited_for(
     late = "import sys, time; sys.stdin.readline(); time.sleep(0.5); print('{\"n\": 1}', flush=True); sys.stdin.read()"
     command = Command(CommandSettings(run=(sys.executable, "-c", late), columns={"n": "number"}), "slow")
     with caplog.at_level("WARNING", "lhq"):
-        assert command.measure([photo(scene(0), "one")])["n"].to_pylist() == [1.0]
+        one = Photo("x:1", scene(0), 64, 64, format="jpeg")
+        assert command.measure([one])["n"].to_pylist() == [1.0]
     assert caplog.text.count("[filter.command.slow]: no answer for 0.05 s; waiting for 600 (timeout_s)") == 1
 
 
