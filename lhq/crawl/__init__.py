@@ -177,18 +177,18 @@ class _Crawl:
         lost = self._writer.recover()
         if lost:
             self._notes.append(f"{lost:,} photos did not survive the last stop and are fetched again")
-        adopted = self._writer.adopt()
-        if adopted:
-            self._notes.append(f"{adopted:,} photos are here that no crawl fetched, or whose frontier was lost: kept")
+        found = self._writer.compare()
+        self._notes += found.unreadable
+        if found.num_adopted:
+            self._notes.append(
+                f"{found.num_adopted:,} photos are here that no crawl fetched, or whose frontier was lost: kept"
+            )
+        for number, ids in found.lacking.items():
+            what = f"photos/{number:06d}.parquet is an older copy, or of another store than the frontier: it lacks"
+            self._notes.append(self._lost(what, number, ids))
         for number in self._writer.missing():
             ids = self._frontier.kept_in(number)
-            if DAMAGED in retry:
-                self._notes.append(f"{self._frontier.lose(ids, DAMAGED):,} photos of shard {number:06d} wait again")
-            else:
-                self._notes.append(
-                    f"photos/{number:06d}.parquet is gone with {len(ids):,} photos; "
-                    f"--retry-failed {DAMAGED} fetches them again"
-                )
+            self._notes.append(self._lost(f"photos/{number:06d}.parquet is gone with", number, ids))
         reasons = [reason for reason in retry if reason != "all"]
         if reasons:
             failed = {tally.reason for tally in self._frontier.tallies() if tally.status == "failed"}
@@ -206,6 +206,12 @@ class _Crawl:
         self._frontier.refuse(sorted(self._removed_ids - self._placeholders.ids), "removed")
         self._frontier.refuse(sorted(self._placeholders.ids), PLACEHOLDER)
         self._work.has_already(sum(tally.num for tally in self._frontier.tallies() if tally.status == "kept"))
+
+    def _lost(self, what: str, number: int, ids: Sequence[str]) -> str:
+        """Let photos wait again that are lost, if that was asked for; returns what to tell."""
+        if DAMAGED in self._retry:
+            return f"{self._frontier.lose(ids, DAMAGED):,} photos of shard {number:06d} wait again"
+        return f"{what} {len(ids):,} photos; --retry-failed {DAMAGED} fetches them again"
 
     def _candidates_of(self, ids: Sequence[str]) -> list[Candidate]:
         found = self._frontier.candidates_of(ids)

@@ -5,7 +5,7 @@ Parquet page to the future shard (`spool/000123.photos`), and its papers to a jo
 survive the end of the process; every few seconds they are synced, to survive a power cut. A full spool is sealed:
 papers and footer are added, and the file is renamed to `photos/000123.parquet`, so photos are written only once
 (writing them twice took a third of a crawl's CPU time). Pages are copied only if some must be left out, or if the store
-is on another disk. An incomplete last record is cut off.
+is on another disk. An incomplete last record is cut off; a damaged one, or one with a damaged page, is passed over.
 
 A record of the journal: `LHQ2`, length of the papers (u32), offset and length of the page in the other file (u64, u64),
 length of the photo (u64), CRC-32 of the photo (u32) and of the papers (u32), all little-endian; then the papers (JSON,
@@ -267,10 +267,12 @@ class Spool:
     def _rename_into_store(self, shards: Shards, wanted: list[Entry], queries_of: QueriesOf) -> bool:
         """Complete the file of photos and rename it to the shard.
 
-        Returns False if it must be copied instead: it has unwanted pages, or the store is on another disk.
+        Returns False if it must be copied instead: it has unwanted or damaged pages, or the store is on another disk.
         """
         assert self._fds is not None
-        if wanted != self.entries or not is_local(shards.fs):
+        ends = [len(MAGIC), *(entry.page_end for entry in wanted)]
+        has_gaps = any(entry.page_offset != end for entry, end in zip(wanted, ends, strict=False))
+        if wanted != self.entries or has_gaps or not is_local(shards.fs):
             return False
         photos, path = self._fds[0], shards.path(self.number)
         folder = os.path.dirname(path)
@@ -351,33 +353,45 @@ def open_numbers(folder: str | os.PathLike[str]) -> list[int]:
 
 
 def _read_entries(path: Path, photos: int | None) -> Iterator[Entry]:
-    """Yield the entries of complete records; stops before the first incomplete or damaged one.
+    """Yield the entries of intact photos. A damaged record or page costs its own photo only, wherever it is.
 
     Args:
         photos: descriptor of the file of photos, to verify the pages; None: don't verify them.
     """
     journal = path.read_bytes()
     offset, page_offset = 0, len(MAGIC)
-    while offset + _RECORD_HEADER.size <= len(journal):
-        magic, papers_bytes, *page, crc = _RECORD_HEADER.unpack_from(journal, offset)
-        end = offset + _RECORD_HEADER.size + papers_bytes
-        block = journal[offset + _RECORD_HEADER.size : end]
-        if magic != _MAGIC or end > len(journal) or zlib.crc32(block) != crc or page[0] != page_offset:
-            return
-        try:  # zeros after a header cut short by a power cut match the checksum of empty papers
-            papers = json.loads(block)
-            id, sha256 = str(papers["id"]), papers["sha256"]
-        except (ValueError, KeyError, TypeError):
-            return
-        entry = Entry(id, offset, papers_bytes, *page)
-        if photos is not None and not _is_intact(photos, entry, sha256):
-            return
-        yield entry
-        offset, page_offset = end, entry.page_end
+    while offset >= 0:
+        found = _entry_at(journal, offset)
+        if found is None or found[0].page_offset < page_offset:
+            offset = journal.find(_MAGIC, offset + 1)
+            continue
+        entry, sha256 = found
+        offset = entry.end
+        if photos is None or _is_intact(photos, entry, sha256):
+            yield entry
+            page_offset = entry.page_end
+
+
+def _entry_at(journal: bytes, offset: int) -> tuple[Entry, str] | None:
+    """(The entry, the photo's sha256) of the record that begins there; None if none does, or a damaged one."""
+    if offset + _RECORD_HEADER.size > len(journal):
+        return None
+    magic, papers_bytes, *page, crc = _RECORD_HEADER.unpack_from(journal, offset)
+    end = offset + _RECORD_HEADER.size + papers_bytes
+    block = journal[offset + _RECORD_HEADER.size : end]
+    if magic != _MAGIC or end > len(journal) or zlib.crc32(block) != crc:
+        return None
+    try:  # zeros after a header cut short by a power cut match the checksum of empty papers
+        papers = json.loads(block)
+        return Entry(str(papers["id"]), offset, papers_bytes, *page), papers["sha256"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_intact(photos: int, entry: Entry, sha256: str) -> bool:
     """Whether a photo's page is complete and its bytes are right."""
+    if entry.size_bytes > entry.page_bytes or entry.page_end > os.fstat(photos).st_size:
+        return False
     page = bytearray(entry.page_bytes)
     if system.read_parts(photos, [memoryview(page)], entry.page_offset) != len(page):
         return False

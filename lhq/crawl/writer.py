@@ -11,13 +11,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
 from lhq.crawl.frontier import Frontier, Kept
 from lhq.crawl.spool import PreparedPhoto, Spool, open_numbers
-from lhq.errors import StoreError
+from lhq.errors import ShardDamaged, StoreError
 from lhq.http import Budget
 from lhq.records import PAPERS, Candidate
 from lhq.store.shards import Shards
@@ -26,6 +27,7 @@ SYNC_EVERY_S = 3.0
 BEHIND_EVERY_S = 0.25
 _OF_CANDIDATE = {field.name for field in fields(Candidate)} & set(PAPERS)
 MEMORY_CAP = 48 * 2**20
+_READERS = 8  # of ids: opening one small file overlaps with waiting for others
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,16 @@ class Fetched:
     @property
     def size_bytes(self) -> int:
         return len(self.photo.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What shards and frontier didn't agree on: how many photos the frontier didn't count as kept and does now; the ids
+    that it counts in a shard that lacks them; what is said of shards that can't be read."""
+
+    num_adopted: int
+    lacking: Mapping[int, Sequence[str]]
+    unreadable: Sequence[str]
 
 
 class PhotoWriter:
@@ -89,17 +101,46 @@ class PhotoWriter:
             lost += self._mark(self._spool)
         return lost
 
-    def adopt(self) -> int:
-        """Make the frontier know photos of shards that it has never heard of: imported ones, or all of them where
-        the frontier was lost. Returns how many; they are not fetched again."""
-        num = 0
-        known = set(self._frontier.shards())
-        for number in self._shards.numbers():
-            if number in known:
-                continue
-            columns = [name for name in PAPERS if name in _OF_CANDIDATE or name in {"queries", "size_bytes"}]
-            for batch in self._shards.batches(number, columns, rows=1000):
-                num += self._frontier.adopt([_candidate(row) for row in batch.to_pylist()], number)
+    def compare(self) -> Comparison:
+        """Compare every shard's ids with the frontier's, and make the frontier know photos that it doesn't count as
+        kept: imported ones, those that an older copy of the frontier has still waiting, or all where it was lost. They
+        are not fetched again.
+
+        Raises:
+            ShardDamaged: a shard that the frontier has never heard of can't be read.
+        """
+        num, lacking, unreadable = 0, {}, []
+        numbers, known = self._shards.numbers(), set(self._frontier.shards())
+        with ThreadPoolExecutor(_READERS) as readers:
+            for number, ids in zip(numbers, readers.map(self._ids_or_damage, numbers), strict=True):
+                if isinstance(ids, ShardDamaged):
+                    if number not in known:
+                        raise ids
+                    unreadable.append(str(ids))
+                    continue
+                kept = set(self._frontier.kept_in(number))
+                num += self._adopt(number, ids - kept) if ids - kept else 0
+                if kept - ids:
+                    lacking[number] = sorted(kept - ids)
+        return Comparison(num, lacking, unreadable)
+
+    def _ids_or_damage(self, number: int) -> set[str] | ShardDamaged:
+        try:
+            return set(self._shards.read(number, ["id"])["id"].to_pylist())
+        except ShardDamaged as error:
+            return error
+
+    def _adopt(self, number: int, ids: Set[str]) -> int:
+        """Mark photos of a shard as kept that the frontier has as waiting, or doesn't know; those that failed since
+        (taken down) stay so. Returns how many."""
+        numbers, num = self._frontier.numbers_of(sorted(ids)), 0
+        columns = [name for name in PAPERS if name in _OF_CANDIDATE or name in {"id", "queries", "size_bytes"}]
+        for batch in self._shards.batches(number, columns, rows=1000):
+            rows = [row for row in batch.to_pylist() if row["id"] in ids]
+            waiting = [row for row in rows if numbers.get(row["id"], (0, ""))[1] == "waiting"]
+            self._frontier.keep([Kept(numbers[row["id"]][0], number, row["size_bytes"]) for row in waiting])
+            strange = [_candidate(row) for row in rows if row["id"] not in numbers]
+            num += len(waiting) + self._frontier.adopt(strange, number)
         return num
 
     def missing(self) -> list[int]:

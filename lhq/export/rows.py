@@ -251,7 +251,7 @@ def _places(table: pa.Table, facts: Shards, parts: Mapping[int, pa.Table]) -> pa
     if pc.any(lost).as_py():
         raise ShardDamaged(
             f"{facts.path(table['shard'].filter(lost)[0].as_py())}: its rows are not those of the photos",
-            hint="delete this file and run `lhq filter PIPELINE` again",
+            hint="run `lhq filter PIPELINE`, which measures them again",
         )
     return places.combine_chunks()
 

@@ -45,8 +45,7 @@ def judge_photos(
 
     Raises:
         InputError: facts are missing, or of other settings than the rule's.
-        FactsDamaged: facts exist but are damaged.
-        ShardDamaged: facts don't match the photos.
+        FactsDamaged: facts exist but are damaged, or of other photos.
     """
     if ids is None:
         photos = Shards(store, "photos")
@@ -111,9 +110,11 @@ def _gather(
         elif table["id"].combine_chunks().equals(shard_ids):
             tables.append(table)
         else:
-            raise ShardDamaged(
+            raise FactsDamaged(
                 f"{facts_shards.path(number)}: its rows are not those of the photos",
-                hint="delete this file and run `lhq filter PIPELINE` again",
+                hint="run `lhq filter PIPELINE` without --judge-only, which measures them again",
+                folder=facts_shards.folder,
+                number=number,
             )
         measured.append(np.full(len(shard_ids), table is not None))
     return pa.concat_tables([schema.empty_table(), *tables]), np.concatenate([np.ones(0, bool), *measured])

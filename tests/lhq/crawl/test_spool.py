@@ -30,7 +30,7 @@ from lhq.crawl.frontier import Frontier, Kept
 from lhq.crawl.papers import now, papers_of
 from lhq.crawl.parquet_pages import check_with_arrow
 from lhq.crawl.spool import Spool, open_numbers
-from lhq.crawl.writer import PhotoWriter
+from lhq.crawl.writer import Comparison, PhotoWriter
 from lhq.errors import ShardDamaged, StoreError
 from lhq.images import Header
 from lhq.records import PHOTO_SCHEMA, Candidate, Query
@@ -197,14 +197,31 @@ def test_any_torn_end_is_cut_and_no_whole_record_lost(tmp_path: Path, kind: str,
 
 
 @pytest.mark.parametrize("kind", ["journal", "photos"])
-def test_a_flipped_bit_ends_the_replay_before_it(tmp_path: Path, kind: str) -> None:
-    spool = fill(tmp_path, [bytes(500)] * 3)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(share=st.floats(0, 1, exclude_max=True), size=st.sampled_from([0, 8, 900, 4096]))
+def test_damage_in_the_middle_costs_only_what_it_hit(tmp_path: Path, kind: str, share: float, size: int) -> None:
+    """A flipped bit (size 0) or zeros, as a power cut leaves them, in any place of either file."""
+    datas = [os.urandom(i * 97 % 600 + 60) for i in range(9)]
+    for old in (tmp_path / "spool").glob("*"):
+        old.unlink()
+    spool = fill(tmp_path, datas)
     spool.close()
     path = spool.path if kind == "journal" else spool.photos_path
-    data = bytearray(path.read_bytes())
-    data[-100] ^= 1
-    path.write_bytes(data)
-    assert len(Spool(tmp_path, 3).entries) == 2
+    begin, whole = 0 if kind == "journal" else 4, bytearray(path.read_bytes())  # a Parquet file begins with 4 letters
+    at = begin + int(share * (len(whole) - begin))
+    end = min(at + max(size, 1), len(whole))
+    whole[at:end] = bytes(end - at) if size else bytes([whole[at] ^ 1])
+    path.write_bytes(whole)
+    places = [(e.offset, e.end) if kind == "journal" else (e.page_offset, e.page_end) for e in spool.entries]
+    kept = [i for i, (a, b) in enumerate(places) if b <= at or a >= end]
+    again = Spool(tmp_path, 3)
+    assert [entry.id for entry in again.entries] == [f"s:p{i}" for i in kept]
+    again.append(record("more", b"more"), b"more")
+    again.close()
+    shards = Shards(str(tmp_path / "store"), "photos")
+    Path(shards.path(3)).unlink(missing_ok=True)
+    Spool(tmp_path, 3).seal(shards, lambda ids: {})
+    assert shards.read(3)["image"].to_pylist() == [*(datas[i] for i in kept), b"more"]
 
 
 @pytest.mark.parametrize("papers", [b"", b"null", b"[]", b"{}", b'{"id": "x:1"}'])
@@ -336,6 +353,48 @@ def test_spool_and_frontier_are_brought_together_after_a_kill(tmp_path: Path) ->
     sizes = {tally.status: tally.size_bytes for tally in frontier.tallies()}
     assert sizes["kept"] == len(b"here") + len(b"unsaid") + 4
     assert writer.missing() == [9]
+
+
+@pytest.mark.parametrize("swapped", ["frontier: an older copy", "frontier: another store's", "photos: another store's"])
+def test_photos_and_frontier_of_different_origin_are_told(swapped: str, tmp_path: Path) -> None:
+    """No photo in `photos/` is fetched again into a second place, and those that are missing can be had again."""
+    shards, writers = [], []
+    for number, names in enumerate((["p0", "p1"], ["p1", "p2"])):
+        folder = tmp_path / f"{number}"
+        frontier, numbers = offered(folder, 3)
+        sealed = Spool(folder, 0)
+        for name in names:
+            sealed.append(record(name, name.encode()), name.encode())
+        shards.append(Shards(str(folder), "photos"))
+        if swapped == "frontier: an older copy":
+            names = names[:1]  # the rest was kept after it was copied
+        frontier.keep([Kept(numbers[name], 0, 2) for name in names])
+        sealed.seal(shards[-1], lambda ids: {})
+        writers.append((folder, frontier))
+    (folder, frontier), photos = writers[0], shards[0]
+    if swapped == "frontier: another store's":
+        frontier = writers[1][1]
+    if swapped == "photos: another store's":
+        photos = shards[1]
+    writer = PhotoWriter(str(folder), photos, frontier, lambda numbers: None, lambda error: None)
+    found = writer.compare()
+    assert found.num_adopted == 1
+    assert (
+        dict(found.lacking)
+        == {
+            "frontier: an older copy": {},
+            "frontier: another store's": {0: ["s:p2"]},
+            "photos: another store's": {0: ["s:p0"]},
+        }[swapped]
+    )
+    held = set(photos.read(0, ["id"])["id"].to_pylist())
+    assert held <= {each.id for each in frontier.listing(("kept",), (), ())}
+    for ids in found.lacking.values():
+        assert frontier.lose(ids, "damaged") == len(ids)
+    assert writer.compare() == Comparison(0, {}, [])
+    Path(photos.path(0)).write_bytes(b"PAR1 torn")
+    (said,) = writer.compare().unreadable
+    assert "000000.parquet: not readable" in said
 
 
 def test_an_adopted_photo_keeps_its_query(tmp_path: Path) -> None:

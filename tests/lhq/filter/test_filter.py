@@ -103,11 +103,16 @@ def test_judging_without_facts_names_the_measure(store: Path) -> None:
         run(store, judge_only=True)
 
 
-def test_facts_of_other_photos_are_refused(store: Path) -> None:
+def test_facts_of_other_photos_are_refused_or_measured_again(store: Path) -> None:
     run(store)
-    (store / "facts/size/000000.parquet").write_bytes((store / "facts/size/000003.parquet").read_bytes())
+    before, foreign = (store / "verdicts.parquet").read_bytes(), (store / "facts/size/000003.parquet").read_bytes()
+    (store / "facts/size/000000.parquet").write_bytes(foreign)
     with pytest.raises(ShardDamaged, match=r"size/000000.parquet: its rows are not those of the photos"):
         run(store, judge_only=True)
+    (note,) = run(store).notes
+    assert "size/000000.parquet: its rows are not those of the photos: moved to" in note
+    assert (store / "quarantine/facts/size/000000.parquet").read_bytes() == foreign
+    assert (store / "verdicts.parquet").read_bytes() == before
 
 
 def test_a_store_without_photos_is_an_error(tmp_path: Path) -> None:
