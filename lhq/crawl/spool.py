@@ -6,22 +6,16 @@ survive the end of the process; every few seconds they are synced, to survive a 
 papers and footer are added, and the file is renamed to `photos/000123.parquet`, so photos are written only once
 (writing them twice took a third of a crawl's CPU time). Pages are copied only if some must be left out, or if the store
 is on another disk. An incomplete last record is cut off; a damaged one, or one with a damaged page, is passed over.
-
-A record of the journal: `LHQ2`, length of the papers (u32), offset and length of the page in the other file (u64, u64),
-length of the photo (u64), CRC-32 of the photo (u32) and of the papers (u32), all little-endian; then the papers (JSON,
-the columns of PHOTO_SCHEMA except `image`), which include the photo's sha256.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
-import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -30,11 +24,11 @@ import pyarrow as pa
 from isal.isal_zlib import crc32
 
 from lhq import system
-from lhq.crawl import spool_v1
+from lhq.crawl import journal, spool_v1
+from lhq.crawl.journal import Entry
 from lhq.crawl.parquet_pages import MAGIC, check_with_arrow, page_header, papers_and_footer
 from lhq.crawl.shard_file import groups
 from lhq.errors import StoreError
-from lhq.records import ADDED
 from lhq.store.atomic_file import write_atomically
 from lhq.store.remote import is_local
 from lhq.store.shards import Shards, key
@@ -44,31 +38,8 @@ MAX_BYTES = 512 * 2**20
 
 QueriesOf = Callable[[Sequence[str]], Mapping[str, Sequence[str]]]
 
-_RECORD_HEADER = struct.Struct("<4sIQQQII")
-_MAGIC = b"LHQ2"
 _COPY_BYTES = 4 * 2**20  # of pages that are copied
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The position of one photo: its record in the journal, its page in the file of photos."""
-
-    id: str
-    offset: int
-    papers_bytes: int
-    page_offset: int
-    page_bytes: int
-    size_bytes: int
-    crc32: int
-
-    @property
-    def end(self) -> int:
-        return self.offset + _RECORD_HEADER.size + self.papers_bytes
-
-    @property
-    def page_end(self) -> int:
-        return self.page_offset + self.page_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +87,11 @@ class Spool:
             if spool_v1.is_v1(self.path):
                 self._upgrade()
             self._fds = self._open()
-            photos, journal = self._fds
-            self.entries = list(_read_entries(self.path, None if is_sealed else photos))
+            photos, papers = self._fds
+            self.entries = list(journal.read_entries(self.path, None if is_sealed else photos))
             self._journal_bytes = self.entries[-1].end if self.entries else 0
             self.size_bytes = self.entries[-1].page_end if self.entries else len(MAGIC)
-            os.ftruncate(journal, self._journal_bytes)
+            os.ftruncate(papers, self._journal_bytes)
             if not is_sealed:
                 os.ftruncate(photos, self.size_bytes)
                 system.write_at(photos, MAGIC, 0)
@@ -138,14 +109,14 @@ class Spool:
         """Convert a spool of format 1 to the present format."""
         self.photos_path.unlink(missing_ok=True)
         temporary = self.path.with_suffix(".journal")
-        with open(self.photos_path, "wb") as photos, open(temporary, "wb") as journal:
+        with open(self.photos_path, "wb") as photos, open(temporary, "wb") as records:
             photos.write(MAGIC)
             for papers, data in spool_v1.records(self.path):
                 header = page_header(data)
                 page = photos.tell(), len(header) + len(data), len(data), crc32(data)
                 photos.write(header + data)
-                journal.write(_RECORD_HEADER.pack(_MAGIC, len(papers), *page, zlib.crc32(papers)) + papers)
-            for file in (photos, journal):
+                records.write(journal.record(papers, zlib.crc32(papers), page))
+            for file in (photos, records):
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, self.path)
@@ -174,7 +145,7 @@ class Spool:
         records: list[memoryview] = []
         for photo in photos:
             page = page_offset, len(photo.page_header) + len(photo.data), len(photo.data), photo.checksum
-            record = _RECORD_HEADER.pack(_MAGIC, len(photo.papers), *page, photo.papers_checksum) + photo.papers
+            record = journal.record(photo.papers, photo.papers_checksum, page)
             pages += [memoryview(photo.page_header), memoryview(photo.data)]
             records.append(memoryview(record))
             entries.append(Entry(photo.id, offset, len(photo.papers), *page))
@@ -257,7 +228,7 @@ class Spool:
     def papers(self, entry: Entry) -> dict[str, Any]:
         """Read the papers of one photo."""
         assert self._fds is not None
-        return _papers(system.read_at(self._fds[1], entry.papers_bytes, entry.offset + _RECORD_HEADER.size))
+        return journal.papers(system.read_at(self._fds[1], entry.papers_bytes, entry.offset + journal.HEADER.size))
 
     def _wanted(self, unwanted: Set[str]) -> list[Entry]:
         """The entries of the shard: each photo once, its last version, in the order of pages."""
@@ -340,63 +311,11 @@ def _write_all(fd: int, parts: Sequence[memoryview], offset: int) -> None:
         remaining, offset = system.rest(remaining, num), offset + num
 
 
-def _papers(block: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(block)
-    return {**ADDED, **found}  # a record of an older version lacks the columns added since
-
-
 def open_numbers(folder: str | os.PathLike[str]) -> list[int]:
     """Numbers of the open shards, ascending."""
     return sorted(
         int(path.stem) for path in (Path(folder) / "spool").glob("*.spool") if path.stem.isdigit() and path.is_file()
     )
-
-
-def _read_entries(path: Path, photos: int | None) -> Iterator[Entry]:
-    """Yield the entries of intact photos. A damaged record or page costs its own photo only, wherever it is.
-
-    Args:
-        photos: descriptor of the file of photos, to verify the pages; None: don't verify them.
-    """
-    journal = path.read_bytes()
-    offset, page_offset = 0, len(MAGIC)
-    while offset >= 0:
-        found = _entry_at(journal, offset)
-        if found is None or found[0].page_offset < page_offset:
-            offset = journal.find(_MAGIC, offset + 1)
-            continue
-        entry, sha256 = found
-        offset = entry.end
-        if photos is None or _is_intact(photos, entry, sha256):
-            yield entry
-            page_offset = entry.page_end
-
-
-def _entry_at(journal: bytes, offset: int) -> tuple[Entry, str] | None:
-    """(The entry, the photo's sha256) of the record that begins there; None if none does, or a damaged one."""
-    if offset + _RECORD_HEADER.size > len(journal):
-        return None
-    magic, papers_bytes, *page, crc = _RECORD_HEADER.unpack_from(journal, offset)
-    end = offset + _RECORD_HEADER.size + papers_bytes
-    block = journal[offset + _RECORD_HEADER.size : end]
-    if magic != _MAGIC or end > len(journal) or zlib.crc32(block) != crc:
-        return None
-    try:  # zeros after a header cut short by a power cut match the checksum of empty papers
-        papers = json.loads(block)
-        return Entry(str(papers["id"]), offset, papers_bytes, *page), papers["sha256"]
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_intact(photos: int, entry: Entry, sha256: str) -> bool:
-    """Whether a photo's page is complete and its bytes are right."""
-    if entry.size_bytes > entry.page_bytes or entry.page_end > os.fstat(photos).st_size:
-        return False
-    page = bytearray(entry.page_bytes)
-    if system.read_parts(photos, [memoryview(page)], entry.page_offset) != len(page):
-        return False
-    data = bytes(page[entry.page_bytes - entry.size_bytes :])
-    return hashlib.sha256(data).hexdigest() == sha256 and page.startswith(page_header(data))
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:

@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS plans (at REAL PRIMARY KEY, plan TEXT NOT NULL)
 """
 
 
+_STATES = ("open", "done", "full", "failed")  # of a query
 _MOVE_AWAY = "check disk and permissions; if it is damaged, move it away: the next crawl rebuilds it from photos/"
 
 
@@ -124,6 +125,17 @@ class Database:
                 f"{self.path}: written by a newer lhq (store format {found}, this one reads up to {FORMAT})",
                 hint="upgrade: pip install -U lhq",
             )
+        if has_meta and not read_only:
+            self._check_values()
+
+    def _check_values(self) -> None:
+        """SQLite has no checksums, but most columns are in an index too, and both are compared: a second for 450,000
+        candidates. The state of a query is not."""
+        (said,) = self._one("PRAGMA integrity_check(1)")
+        if said != "ok":
+            raise self.damaged(said)
+        for text, state in self._all("SELECT text, state FROM queries WHERE state NOT IN (?, ?, ?, ?)", _STATES):
+            raise self.damaged(f"the state of query {text!r} is {state!r}")
 
     @property
     def _wal(self) -> Path:

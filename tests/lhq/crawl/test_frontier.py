@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,32 @@ def test_a_damaged_file_is_named_wherever_the_damage_lies(tmp_path: Path) -> Non
     kinds, (hint,) = {kind for kind, _ in said}, {hint for _, hint in said}
     assert kinds >= {"not a frontier that can be opened", "a frontier that can't be read"}
     assert hint.endswith("move it away: the next crawl rebuilds it from photos/")
+
+
+@pytest.mark.parametrize("word", ["s:Q", "waiting", "kept", "too-small", "lake", "done", "due"])
+def test_a_word_that_rotted_stops_the_next_crawl(word: str, tmp_path: Path) -> None:
+    """A candidate that is neither waiting nor kept would never be fetched, and nobody would know."""
+    path = tmp_path / "frontier.sqlite"
+    whole = Frontier(path)
+    whole.add_queries("s", [Query("lake")], 100)
+    asked = whole.next_query("s", frozenset({"lake"}))
+    assert asked is not None
+    offers = [replace(candidate(name), report_use_url="http://u") for name in "PQR"]
+    whole.add_page(asked, Page(tuple(offers), None), [(each, "host:80") for each in offers])
+    numbers = whole.numbers_of(["s:P", "s:R"])
+    whole.keep([Kept(numbers["s:P"][0], 0, 10)])
+    whole.fail(numbers["s:R"][0], "too-small", "", retry_at=None)
+    whole._db.execute("DELETE FROM attempts")  # it holds a reason for the record only
+    whole._db.execute("VACUUM")  # no remains of old rows
+    whole.close()
+    Frontier(path).close()
+    data, asked_for = path.read_bytes(), word.encode()
+    places = [at for at in range(len(data)) if data.startswith(asked_for, at) and data[at - 1 : at] not in b"\"/ _'"]
+    assert places
+    for at in places:
+        path.write_bytes(data[:at] + bytes([data[at] ^ 2]) + data[at + 1 :])
+        with pytest.raises(StoreError, match=r"sqlite: a frontier that can't be read"):
+            Frontier(path)
 
 
 def test_reading_while_another_writes(frontier: Frontier) -> None:
