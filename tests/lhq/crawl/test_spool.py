@@ -64,6 +64,11 @@ def offered(folder: Path, num: int) -> tuple[Frontier, dict[str, int]]:
     }
 
 
+def writer_of(folder: Path, frontier: Frontier, shards: Shards | None = None) -> PhotoWriter:
+    shards = shards or Shards(str(folder), "photos")
+    return PhotoWriter(str(folder), shards, frontier, lambda numbers: None, lambda error: None)
+
+
 def test_a_sealed_shard_is_what_was_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_file, "ROW_GROUP_BYTES", 5000)
     datas = [os.urandom(i * 97 % 3000 + 1) for i in range(40)]
@@ -272,7 +277,7 @@ def test_killed_while_a_shard_is_sealed(tmp_path: Path, killed: str) -> None:
     if killed != "before the journal is forgotten":
         os.unlink(shards.path(3))
         spool.photos_path.write_bytes(photos if killed == "before the footer" else whole)
-    writer = PhotoWriter(str(tmp_path), shards, frontier, lambda numbers: None, lambda error: None)
+    writer = writer_of(tmp_path, frontier)
     assert writer.recover() == 0
     writer.start()
     assert writer.finish(lambda: False)
@@ -321,9 +326,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_spool_whose_frontier_was_lost_is_adopted(tmp_path: Path) -> None:
     fill(tmp_path, [b"a", b"b"]).close()
     frontier = Frontier(tmp_path / "frontier.sqlite")
-    writer = PhotoWriter(
-        str(tmp_path), Shards(str(tmp_path), "photos"), frontier, lambda numbers: None, lambda error: None
-    )
+    writer = writer_of(tmp_path, frontier)
     assert writer.recover() == 0
     assert [(each.id, each.status, each.shard) for each in frontier.listing((), (), ())] == [
         ("s:p0", "kept", 3),
@@ -340,9 +343,7 @@ def test_spool_and_frontier_are_brought_together_after_a_kill(tmp_path: Path) ->
     frontier, number = offered(tmp_path, 4)
     fill(tmp_path, [b"here", b"unsaid"]).close()  # p0 and p1
     frontier.keep([Kept(number["p0"], 3, 4), Kept(number["p2"], 3, 4), Kept(number["p3"], 9, 4)])
-    writer = PhotoWriter(
-        str(tmp_path), Shards(str(tmp_path), "photos"), frontier, lambda numbers: None, lambda error: None
-    )
+    writer = writer_of(tmp_path, frontier)
     assert writer.recover() == 1
     assert [(each.id, each.status, each.reason, each.shard) for each in frontier.listing((), (), ())] == [
         ("s:p0", "kept", "", 3),
@@ -376,7 +377,7 @@ def test_photos_and_frontier_of_different_origin_are_told(swapped: str, tmp_path
         frontier = writers[1][1]
     if swapped == "photos: another store's":
         photos = shards[1]
-    writer = PhotoWriter(str(folder), photos, frontier, lambda numbers: None, lambda error: None)
+    writer = writer_of(folder, frontier, photos)
     found = writer.compare()
     assert found.num_adopted == 1
     assert (
@@ -401,9 +402,7 @@ def test_an_adopted_photo_keeps_its_query(tmp_path: Path) -> None:
     """Its frontier is lost: the query of its papers is what it was found under, also when it is fetched again."""
     fill(tmp_path, [b"a"]).close()
     frontier = Frontier(tmp_path / "frontier.sqlite")
-    writer = PhotoWriter(
-        str(tmp_path), Shards(str(tmp_path), "photos"), frontier, lambda numbers: None, lambda error: None
-    )
+    writer = writer_of(tmp_path, frontier)
     writer.recover()
     (found,) = frontier.candidates_of(["s:p0"])
     assert (found.query, found.author, found.tags) == ("lake", "Änn ?", ("x",))
