@@ -30,7 +30,7 @@ from lhq.crawl.frontier import Frontier, Kept
 from lhq.crawl.papers import now, papers_of
 from lhq.crawl.parquet_pages import check_with_arrow
 from lhq.crawl.spool import Spool, open_numbers
-from lhq.crawl.writer import Comparison, PhotoWriter
+from lhq.crawl.writer import PhotoWriter
 from lhq.errors import ShardDamaged, StoreError
 from lhq.images import Header
 from lhq.records import PHOTO_SCHEMA, Candidate, Query
@@ -354,48 +354,6 @@ def test_spool_and_frontier_are_brought_together_after_a_kill(tmp_path: Path) ->
     sizes = {tally.status: tally.size_bytes for tally in frontier.tallies()}
     assert sizes["kept"] == len(b"here") + len(b"unsaid") + 4
     assert writer.missing() == [9]
-
-
-@pytest.mark.parametrize("swapped", ["frontier: an older copy", "frontier: another store's", "photos: another store's"])
-def test_photos_and_frontier_of_different_origin_are_told(swapped: str, tmp_path: Path) -> None:
-    """No photo in `photos/` is fetched again into a second place, and those that are missing can be had again."""
-    shards, writers = [], []
-    for number, names in enumerate((["p0", "p1"], ["p1", "p2"])):
-        folder = tmp_path / f"{number}"
-        frontier, numbers = offered(folder, 3)
-        sealed = Spool(folder, 0)
-        for name in names:
-            sealed.append(record(name, name.encode()), name.encode())
-        shards.append(Shards(str(folder), "photos"))
-        if swapped == "frontier: an older copy":
-            names = names[:1]  # the rest was kept after it was copied
-        frontier.keep([Kept(numbers[name], 0, 2) for name in names])
-        sealed.seal(shards[-1], lambda ids: {})
-        writers.append((folder, frontier))
-    (folder, frontier), photos = writers[0], shards[0]
-    if swapped == "frontier: another store's":
-        frontier = writers[1][1]
-    if swapped == "photos: another store's":
-        photos = shards[1]
-    writer = writer_of(folder, frontier, photos)
-    found = writer.compare()
-    assert found.num_adopted == 1
-    assert (
-        dict(found.lacking)
-        == {
-            "frontier: an older copy": {},
-            "frontier: another store's": {0: ["s:p2"]},
-            "photos: another store's": {0: ["s:p0"]},
-        }[swapped]
-    )
-    held = set(photos.read(0, ["id"])["id"].to_pylist())
-    assert held <= {each.id for each in frontier.listing(("kept",), (), ())}
-    for ids in found.lacking.values():
-        assert frontier.lose(ids, "damaged") == len(ids)
-    assert writer.compare() == Comparison(0, {}, [])
-    Path(photos.path(0)).write_bytes(b"PAR1 torn")
-    (said,) = writer.compare().unreadable
-    assert "000000.parquet: not readable" in said
 
 
 def test_an_adopted_photo_keeps_its_query(tmp_path: Path) -> None:

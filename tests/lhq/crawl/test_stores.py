@@ -14,12 +14,16 @@ import pyarrow as pa
 import pytest
 
 from lhq import pipeline as way
+from lhq.crawl.frontier import Kept
+from lhq.crawl.spool import Spool
+from lhq.crawl.writer import Comparison
 from lhq.errors import LhqError, StoreError
 from lhq.store.shards import Shards
 from tests.lhq.bad_server import (
     Server,
     answer,
 )
+from tests.lhq.crawl.test_spool import offered, record, writer_of
 from tests.lhq.making import killed_while_writing
 from tests.lhq.services import crawl, kept, photo, pipeline, serve
 
@@ -190,3 +194,45 @@ def test_an_unwritable_store_and_a_missing_source_are_said(tmp_path: Path) -> No
         path.write_text(f"store = '{tmp_path}/s'\nqueries = ['a']\nwant = 1\n")
         with pytest.raises(LhqError, match="no source"):
             crawl(path)
+
+
+@pytest.mark.parametrize("swapped", ["frontier: an older copy", "frontier: another store's", "photos: another store's"])
+def test_photos_and_frontier_of_different_origin_are_told(swapped: str, tmp_path: Path) -> None:
+    """No photo in `photos/` is fetched again into a second place, and those that are missing can be had again."""
+    shards, writers = [], []
+    for number, names in enumerate((["p0", "p1"], ["p1", "p2"])):
+        folder = tmp_path / f"{number}"
+        frontier, numbers = offered(folder, 3)
+        sealed = Spool(folder, 0)
+        for name in names:
+            sealed.append(record(name, name.encode()), name.encode())
+        shards.append(Shards(str(folder), "photos"))
+        if swapped == "frontier: an older copy":
+            names = names[:1]  # the rest was kept after it was copied
+        frontier.keep([Kept(numbers[name], 0, 2) for name in names])
+        sealed.seal(shards[-1], lambda ids: {})
+        writers.append((folder, frontier))
+    (folder, frontier), photos = writers[0], shards[0]
+    if swapped == "frontier: another store's":
+        frontier = writers[1][1]
+    if swapped == "photos: another store's":
+        photos = shards[1]
+    writer = writer_of(folder, frontier, photos)
+    found = writer.compare()
+    assert found.num_adopted == 1
+    assert (
+        dict(found.lacking)
+        == {
+            "frontier: an older copy": {},
+            "frontier: another store's": {0: ["s:p2"]},
+            "photos: another store's": {0: ["s:p0"]},
+        }[swapped]
+    )
+    held = set(photos.read(0, ["id"])["id"].to_pylist())
+    assert held <= {each.id for each in frontier.listing(("kept",), (), ())}
+    for ids in found.lacking.values():
+        assert frontier.lose(ids, "damaged") == len(ids)
+    assert writer.compare() == Comparison(0, {}, [])
+    Path(photos.path(0)).write_bytes(b"PAR1 torn")
+    (said,) = writer.compare().unreadable
+    assert "000000.parquet: not readable" in said
