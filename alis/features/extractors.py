@@ -159,16 +159,22 @@ def _from_file(path: Path) -> tuple[nn.Module, str]:
 
 
 def _fetched(url: str, name: str) -> Path:
-    """The file in torch's cache; downloaded if missing.
+    """The file in torch's cache, whose name ends with the start of its sha256; downloaded if missing.
 
     Raises:
-        WeightsMissing: it can't be downloaded.
+        WeightsMissing: it can't be downloaded, or has rotted.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if not path.is_file():
+    prefix = path.stem.rsplit("-", 1)[-1]
+    if path.is_file():
+        with path.open("rb") as file:
+            if not hashlib.file_digest(file, "sha256").hexdigest().startswith(prefix):
+                raise WeightsMissing(
+                    f"{path}: its sha256 is not the one in its name", hint="remove it: it is fetched again"
+                )
+    else:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            prefix = path.stem.rsplit("-", 1)[-1]
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
         except Exception as error:  # urllib, ssl and sockets raise different exceptions
             raise WeightsMissing(

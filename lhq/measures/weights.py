@@ -22,19 +22,24 @@ if TYPE_CHECKING:
     import torch
 
 
+_REMOVE = "remove it: it is fetched again"
+
+
 def cached(url: str, target: Path | None = None) -> Path:
     """The file behind `url`, in torch's own cache (or at `target`); fetched if it is not there yet.
 
     A name that ends in `-<hex>.pth` carries the start of its sha256, which is checked.
 
     Raises:
-        WeightsMissing: it is not there and can't be fetched; names file, URL and target path.
+        WeightsMissing: it is not there and can't be fetched, or it has rotted; names file, URL and target path.
     """
     import torch
 
     target = target or place_of(url)
     name = target.name
     if target.is_file():
+        if _digest_in(name) is not None and not is_whole(target):
+            raise WeightsMissing(f"{target}: is cut short or another file: its name says another sha256", hint=_REMOVE)
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

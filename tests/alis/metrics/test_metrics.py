@@ -325,6 +325,9 @@ def test_unreachable_weights_are_an_error_that_names_the_file(tmp_path: Path, mo
     for kind in ("inception", "torchvision"):
         with pytest.raises(WeightsMissing, match=r"not on disk.*download https://.*checkpoints.*lite0"):
             open_features(kind, CPU)
+    (tmp_path / "checkpoints" / "inception_v3_google-0cc3c7bd.pth").write_bytes(b"rotten")
+    with pytest.raises(WeightsMissing, match=r"its sha256 is not the one in its name; remove it"):
+        open_features("torchvision", CPU)
 
 
 @pytest.mark.parametrize(("number", "side"), [(0, 224), (2, 260)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -41,8 +42,13 @@ def test_missing_weights_name_file_url_and_path(tmp_path: Path, monkeypatch: pyt
 def test_weights_in_the_cache_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "hub" / "checkpoints" / "w-0123abcd.pth").write_bytes(b"there")
-    assert cached("http://127.0.0.1:9/w-0123abcd.pth").read_bytes() == b"there"
+    name = f"w-{hashlib.sha256(b'there').hexdigest()[:8]}.pth"
+    path = tmp_path / "hub" / "checkpoints" / name
+    path.write_bytes(b"there")
+    assert cached(f"http://127.0.0.1:9/{name}").read_bytes() == b"there"
+    path.write_bytes(b"thera")  # torch reads rotten weights as they are
+    with pytest.raises(WeightsMissing, match=rf"{name}: is cut short or another file"):
+        cached(f"http://127.0.0.1:9/{name}")
 
 
 def test_weights_that_are_none_are_named(tmp_path: Path) -> None:
