@@ -44,7 +44,8 @@ DAMAGED = "damaged"
 
 @dataclass(frozen=True, slots=True)
 class CrawlReport:
-    """What a crawl did. `problems` are those of sources that gave up while others went on."""
+    """What a crawl did. `problems` are those of sources that gave up while others went on; `num_lost` of the kept
+    photos are not in `photos/`, though the frontier says so."""
 
     num_kept: int
     num_new: int
@@ -53,19 +54,21 @@ class CrawlReport:
     failures: Mapping[str, int]
     problems: tuple[LhqError, ...]
     notes: tuple[str, ...]
+    num_lost: int = 0
 
     @property
     def exit_code(self) -> int:
-        """130 if someone stopped it; else that of the first source that gave up; else 0."""
+        """130 if someone stopped it; else that of the first source that gave up; else 1 if photos are lost, or 0."""
         if self.is_stopped:
             return 130
-        return self.problems[0].exit_code if self.problems else 0
+        return self.problems[0].exit_code if self.problems else int(self.num_lost > 0)
 
     def as_json(self) -> dict[str, object]:
         """The report in JSON's types."""
         return {
             "kept": self.num_kept,
             "new": self.num_new,
+            "lost": self.num_lost,
             "want": self.want if self.want < ALL else None,
             "stopped": self.is_stopped,
             "failures": dict(self.failures),
@@ -83,6 +86,8 @@ class CrawlReport:
         failed = [f"{reason} {num:,}" for reason, num in sorted(self.failures.items(), key=lambda pair: -pair[1])]
         of = f" of {self.want:,}" if self.want < ALL else ""
         funnel = [f"kept {self.num_kept:,}{of}", f"new {self.num_new:,}"]
+        if self.num_lost:
+            funnel.insert(1, f"lost {self.num_lost:,} of these")
         return [*lines, " · ".join([*funnel, *(f"failed attempts: {', '.join(failed)}" for _ in failed[:1])])]
 
 
@@ -140,6 +145,7 @@ class _Crawl:
         self._removed_ids = removed_ids(job.store)
         self._client, self._frontier = client, frontier
         self._notes: list[str] = []
+        self._num_lost = 0
         self._is_started = False
         self._stopped_at: float | None = None
         self._work = WorkQueue(frontier, client, job.want, job.sources)
@@ -211,6 +217,7 @@ class _Crawl:
         """Let photos wait again that are lost, if that was asked for; returns what to tell."""
         if DAMAGED in self._retry:
             return f"{self._frontier.lose(ids, DAMAGED):,} photos of shard {number:06d} wait again"
+        self._num_lost += len(ids)
         return f"{what} {len(ids):,} photos; --retry-failed {DAMAGED} fetches them again"
 
     def _candidates_of(self, ids: Sequence[str]) -> list[Candidate]:
@@ -291,6 +298,7 @@ class _Crawl:
             dict(self._work.failures),
             problems,
             tuple(self._notes),
+            self._num_lost,
         )
 
 

@@ -91,9 +91,12 @@ def test_a_vanished_shard_is_told_and_fetched_again_on_demand(tmp_path: Path) ->
         path = pipeline(tmp_path, server, want=5)
         crawl(path)
         (tmp_path / "store/photos/000000.parquet").unlink()
-        notes = way.load(path).crawl().notes
-        assert "000000.parquet is gone with 5 photos" in notes[0]
-        assert way.load(path).crawl(retry=("damaged",)).num_new == 5
+        report = way.load(path).crawl()
+        assert "000000.parquet is gone with 5 photos" in report.notes[0]
+        assert report.lines()[-1] == "kept 5 of 5 · lost 5 of these · new 0"
+        assert report.exit_code == 1
+        again = way.load(path).crawl(retry=("damaged",))
+        assert (again.num_new, again.exit_code) == (5, 0)
         assert kept(tmp_path).num_rows == 5
 
 
