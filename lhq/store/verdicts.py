@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from lhq.config import Settings
 from lhq.errors import ShardDamaged
+from lhq.records import VERDICT_SCHEMA
 from lhq.store.atomic_file import write_atomically
 from lhq.store.remote import open_file
 
@@ -36,10 +37,17 @@ def read(store: str, columns: Sequence[str] | None = None) -> pa.Table | None:
             missing = set(columns or ()) - set(file_rows.schema_arrow.names)
             if missing:
                 raise pa.ArrowInvalid(f"no column {', '.join(sorted(missing))}")
-            return file_rows.read(columns=columns, use_threads=False)
+            table = file_rows.read(columns=columns, use_threads=False)
+            # A Parquet footer has no checksum: its counts and types may rot.
+            if len(table) != file_rows.metadata.num_rows:
+                raise pa.ArrowInvalid(f"{len(table)} rows of {file_rows.metadata.num_rows}")
+            for name in table.column_names:
+                if table.schema.field(name).type != VERDICT_SCHEMA.field(name).type:
+                    raise pa.ArrowInvalid(f"{name} is {table.schema.field(name).type}")
+            return table
     except FileNotFoundError:
         return None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
         raise ShardDamaged(
             f"{path}: not readable ({' '.join(str(error).split())})", hint="run lhq filter again: it writes a new one"
         ) from error
