@@ -251,7 +251,7 @@ class PhotoWriter:
                 if self._spool is None or self._spool.is_full:
                     self._turn_over()
                 assert self._spool is not None
-                num = self._spool.extend([fetched.photo for fetched in left])
+                num = _extend(self._spool, [fetched.photo for fetched in left])
                 self._mark_kept([Kept(each.number, self._spool.number, each.size_bytes) for each in left[:num]])
                 left = left[num:]
         finally:
@@ -292,6 +292,16 @@ class PhotoWriter:
         if self._seal_error is not None:
             error, self._seal_error = self._seal_error, None
             raise error
+
+
+def _extend(spool: Spool, photos: Sequence[PreparedPhoto]) -> int:
+    """Append them all or, where the disk is too full for all, one: those that still fit are kept."""
+    try:
+        return spool.extend(photos)
+    except StoreError:
+        if len(photos) == 1:
+            raise
+        return spool.extend(photos[:1])
 
 
 def _joined(thread: threading.Thread | None, is_overdue: Callable[[], bool]) -> bool:

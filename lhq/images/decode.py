@@ -81,18 +81,12 @@ def decode_opened(opened: ImageFile.ImageFile, file_bytes: int, short_side_px: i
             their pixels.
 
     Raises:
-        ImageError: `too-many-pixels`: for the limit; `unsupported-type`: 32-bit values (TIFF), of which it is not known
+        ImageError: `too-many-pixels`: for the limit; `unsupported-type`: 32-bit values (TIFF) of which it is not known
             what is white; `too-much-memory`: with the file it takes more than 540 MB.
         Exception: what Pillow raises for a file that is damaged.
     """
     kind, (width, height) = (opened.format or "picture").lower(), opened.size
     check_pixels(kind, width, height)
-    if opened.mode in {"F", "I"}:
-        raise ImageError(
-            f"{kind} of 32-bit values (mode {opened.mode}): which of them is white is not known",
-            hint="store it with 8 or 16 bits",
-            reason="unsupported-type",
-        )
     orientation = opened.getexif().get(ExifTags.Base.Orientation, 1)
     turns_whole = kind == "tiff" and orientation != 1  # Pillow turns a TIFF itself, after decoding it
     whole_bytes = width * height * _BYTES_PER_PIXEL.get(opened.mode, 4) * (2 if turns_whole else 1)
@@ -103,9 +97,23 @@ def decode_opened(opened: ImageFile.ImageFile, file_bytes: int, short_side_px: i
     if isinstance(opened, TiffImagePlugin.TiffImageFile):  # its plugin would go by Pillow's own limit on pixels
         opened.im = Image.new(opened.mode, opened._tile_size).im
     opened.load()
+    _check_has_white(kind, opened)
     space = ColourSpace(opened.info.get("icc_profile") or b"")
     image = _assemble_strips(_crop_strips(opened, reduction), opened.size, reduction, opened, space)
     return image if turns_whole else apply_orientation(image, orientation)
+
+
+def _check_has_white(kind: str, decoded: Image.Image) -> None:
+    """Refuse values of 32 bits, unless they are 16-bit greys in a wider type, which Pillow and others write."""
+    if decoded.mode not in {"F", "I"}:
+        return
+    lowest, highest = decoded.getextrema()
+    if decoded.mode == "F" or not (lowest >= 0 and 255 < highest <= 65_535):
+        raise ImageError(
+            f"{kind} of 32-bit values from {lowest} to {highest}: which value is white is not known",
+            hint="store it with 8 or 16 bits",
+            reason="unsupported-type",
+        )
 
 
 def _tiff_block_bytes(opened: Image.Image) -> int:

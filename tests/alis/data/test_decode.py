@@ -73,10 +73,20 @@ def test_what_takes_more_than_the_bound_is_refused_before_it_is_decoded(kind: st
         open_picture(data, 64)
 
 
+def test_greys_of_16_bits_in_32_are_those_greys() -> None:
+    values = np.linspace(0, 65_535, 64 * 64).reshape(64, 64)
+    wide, deep = (Image.fromarray(values.astype(kind)) for kind in (np.int32, np.uint16))
+    assert wide.mode == "I"
+    assert np.array_equal(*(np.asarray(open_picture(saved(image, "TIFF"), 64)) for image in (wide, deep)))
+
+
+@pytest.mark.parametrize("largest", [1, 255, 65_536, 2**31 - 1, -1])
 @pytest.mark.parametrize("mode", ["F", "I"])
-def test_values_without_a_known_white_are_refused(mode: str) -> None:
-    with pytest.raises(BadImage, match="which of them is white is not known"):
-        open_picture(saved(RAMP.convert("L").convert(mode), "TIFF"), 64)
+def test_values_without_a_known_white_are_refused(mode: str, largest: int) -> None:
+    image = Image.new(mode, (64, 64), 300)
+    image.paste(largest, (0, 0, 64, 64) if 0 < largest < 300 else (0, 0, 32, 64))
+    with pytest.raises(BadImage, match="which value is white is not known"):
+        open_picture(saved(image, "TIFF"), 64)
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "GIF", "TIFF", "BMP", "JPEG2000", "ICO", "TGA", "PPM"])

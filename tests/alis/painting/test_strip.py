@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from alis.formats import FORMATS
 from alis.formats.pixels import Picture
 from alis.painting import picture_writer, redraw, strip
 from tests.alis import painter
+from tests.alis.disk import files_up_to
 
 ROOT = Path(__file__).parents[3]
 
@@ -205,12 +205,8 @@ def test_a_killed_strip_resumes_from_the_last_sync(
 
 def test_a_full_disk_is_an_error_and_nothing_is_lost(model: Path, tmp_path: Path) -> None:
     words = ["panorama", model, "-o", tmp_path / "s.png", "--width", 20000]
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
-    try:
+    with files_up_to(1_000_000):
         full = _alis(*words)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert isinstance(full.exception, RunError)
     assert "the disk is full at column" in str(full.exception)
     assert not (tmp_path / "s.png").exists()
