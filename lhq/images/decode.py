@@ -107,7 +107,8 @@ def _check_has_white(kind: str, decoded: Image.Image) -> None:
     """Refuse values of 32 bits, unless they are 16-bit greys in a wider type, which Pillow and others write."""
     if decoded.mode not in {"F", "I"}:
         return
-    lowest, highest = decoded.getextrema()
+    extrema: tuple[float, float] = decoded.getextrema()  # type: ignore[assignment]  # of one channel
+    lowest, highest = extrema
     if decoded.mode == "F" or not (lowest >= 0 and 255 < highest <= 65_535):
         raise ImageError(
             f"{kind} of 32-bit values from {lowest} to {highest}: which value is white is not known",
