@@ -21,6 +21,7 @@ from lhq.images import decode, max_pixels_limit, set_max_pixels
 from lhq.measures.contours import hue_of, path
 from lhq.processes import Died, HelperProcess
 from lhq.rights.licences import LICENCES
+from lhq.store import tombstones
 from lhq.store.shards import Shards
 
 log = logging.getLogger("lhq")
@@ -64,14 +65,16 @@ class Picture:
 def read(store: str, wanted: Mapping[int, Sequence[int]]) -> Iterator[tuple[int, int, Picture]]:
     """(shard, row in it, picture) of every wanted row; `wanted` maps a shard's number to rows in it.
 
-    A damaged shard is reported and skipped.
+    Photos that were taken down are skipped; a damaged shard is reported and skipped.
     """
     photos = Shards(store, "photos")
+    removed = tombstones.removed_ids(store) | tombstones.removed_sha256(store)
     with HelperProcess(small) as helper:
         for number, rows in sorted(wanted.items()):
             try:
-                for row, papers in _rows(photos, number, sorted(set(rows)), [*_PAPERS, "image"]):
-                    yield number, row, _picture(papers, helper)
+                for row, papers in _rows(photos, number, sorted(set(rows)), [*_PAPERS, "sha256", "image"]):
+                    if not removed.intersection([papers["id"], papers["sha256"]]):
+                        yield number, row, _picture(papers, helper)
             except ShardDamaged as error:
                 log.warning("report: left out: %s", error.message)
 

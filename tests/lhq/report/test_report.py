@@ -25,6 +25,7 @@ from lhq.records import VERDICT_SCHEMA
 from lhq.report import picks, render
 from lhq.report.charts import Axis, histogram
 from lhq.rights.reservations import SIGNALS
+from lhq.store import tombstones
 from tests.lhq import making
 
 ROOT = Path(__file__).parents[3]
@@ -268,17 +269,21 @@ def test_the_page_stays_small_however_large_the_store(toml: Path, tmp_path: Path
         VERDICT_SCHEMA,
     )
     settings = ConnectabilitySettings(max_score=0.8)
-    html = render(
-        str(tmp_path),
-        "many",
-        table,
-        {"connectability": given},
-        {"connectability": (Connectability(settings), settings)},
-        datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
-    )
+    when = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+    def rendered() -> str:
+        judged_by = {"connectability": (Connectability(settings), settings)}
+        return render(str(tmp_path), "many", table, {"connectability": given}, judged_by, when)
+
+    html = rendered()
     assert html.count("<img ") == picks.RANDOM + 2 * picks.NEAR + picks.FAR
     assert len(html) < 3_000_000
     assert "10,020" in html
+    shown = sorted(set(re.findall(r"flickr:s\d+-\d+", html)))
+    tombstones.add(str(tmp_path), dict.fromkeys(shown[:3], ""), "asked", when)
+    left = rendered()
+    assert not [id for id in shown[:3] if id in re.findall(r"flickr:s\d+-\d+", left)], "no picture that was taken down"
+    assert 0 < left.count("<img ") < html.count("<img ")
 
 
 def test_near_the_limit_comes_first() -> None:
