@@ -104,14 +104,17 @@ def decode_opened(opened: ImageFile.ImageFile, file_bytes: int, short_side_px: i
 
 
 def _check_has_white(kind: str, decoded: Image.Image) -> None:
-    """Refuse values of 32 bits, unless they are 16-bit greys in a wider type, which Pillow and others write."""
-    if decoded.mode not in {"F", "I"}:
+    """Refuse values of 32 bits, unless they are 16-bit greys in a wider type, as Pillow and others write them.
+
+    Pillow holds a PGM of 16 bits so too, scaled to its own white.
+    """
+    if decoded.mode not in {"F", "I"} or (kind, decoded.mode) == ("ppm", "I"):
         return
     extrema: tuple[float, float] = decoded.getextrema()  # type: ignore[assignment]  # of one channel
     lowest, highest = extrema
     if decoded.mode == "F" or not (lowest >= 0 and 255 < highest <= 65_535):
         raise ImageError(
-            f"{kind} of 32-bit values from {lowest} to {highest}: which value is white is not known",
+            f"{kind} with values from {lowest} to {highest}: which value is white is not known",
             hint="store it with 8 or 16 bits",
             reason="unsupported-type",
         )

@@ -80,6 +80,15 @@ def test_greys_of_16_bits_in_32_are_those_greys() -> None:
     assert np.array_equal(*(np.asarray(open_picture(saved(image, "TIFF"), 64)) for image in (wide, deep)))
 
 
+@pytest.mark.parametrize(
+    ("value", "white", "grey"),
+    [(0, 65_535, 0), (257, 65_535, 1), (30_000, 65_535, 117), (30_000, 40_000, 191), (65_535, 65_535, 255)],
+)
+def test_a_pgm_of_16_bits_states_its_white(value: int, white: int, grey: int) -> None:
+    data = b"P5 32 32 %d\n" % white + value.to_bytes(2, "big") * 32 * 32
+    assert open_picture(data, 32).getextrema() == ((grey, grey),) * 3
+
+
 @pytest.mark.parametrize("largest", [1, 255, 65_536, 2**31 - 1, -1])
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_values_without_a_known_white_are_refused(mode: str, largest: int) -> None:
