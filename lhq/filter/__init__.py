@@ -74,6 +74,8 @@ def run(
         raise InputError(f"{store}: no photos to filter", hint="run `lhq crawl PIPELINE` first")
     reports: list[ShardReport] = []
     if not judge_only:
+        for rule in rules:
+            rule.facts(store).delete_partial_files()
         reports += measure_shards(store, rules, engine, on_progress)
     known = {report.key for report in reports if report.damaged}
     ids, unreadable = read_ids(store)

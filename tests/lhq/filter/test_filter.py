@@ -21,7 +21,7 @@ from lhq.measures.size import Size, SizeSettings
 from lhq.measures.text import Text, TextSettings
 from lhq.store.shards import Shards
 from tests.lhq.filter.running import ROOT, rules, run, stamps, verdicts
-from tests.lhq.making import Here, add_shard, files, photo, scene
+from tests.lhq.making import Here, add_shard, files, killed_while_writing, photo, scene
 
 
 def test_the_first_failing_measure_is_the_reason_and_all_are_listed(store: Path) -> None:
@@ -198,6 +198,7 @@ def test_a_killed_filter_resumes(store: Path, tmp_path: Path) -> None:
     assert killed.returncode == -9
     assert [path.name for path in (store / "facts/size").iterdir()] == ["000000.parquet"]
     assert not (store / "verdicts.parquet").exists()
+    killed_while_writing(store / "facts/size/000003.parquet")
     assert run(store).measured == 1
     assert files(store) == whole
 
